@@ -1,0 +1,16 @@
+"""Entry point of the ``pydamon`` command and of ``python -m pydamon``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    from pydamon.cli import main as run
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What monitoring yields: the regions of one target at the end of one aggregation interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Aggregated result of one target.
+
+    ``start``/``end`` (bytes, uint64), ``nr_accesses`` and ``age`` (uint32; samples and aggregations) are parallel
+    arrays, one entry per region, in address order. Times are CLOCK_MONOTONIC nanoseconds (virtual ones in the
+    simulator). ``nr_accesses`` ranges over 0..``max_nr_accesses``.
+    """
+
+    target: int
+    start_ns: int
+    end_ns: int
+    sample_us: int
+    aggr_us: int
+    start: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    nr_accesses: NDArray[np.uint32]
+    age: NDArray[np.uint32]
+
+    @property
+    def max_nr_accesses(self) -> int:
+        """Samples per aggregation: the largest value that ``nr_accesses`` can have."""
+        return max_nr_accesses(self.sample_us, self.aggr_us)
+
+
+def max_nr_accesses(sample_us: int, aggr_us: int) -> int:
+    """Samples per aggregation interval, at least 1; a sampling interval of 0 counts as 1 us (DAMON 2.1)."""
+    return max(aggr_us // max(sample_us, 1), 1)

@@ -1,0 +1,54 @@
+"""What an operations set needs of a primitive: one process's pages, asked whether they were accessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOT_ACCESSED = 0
+ACCESSED = 1
+UNKNOWN = 2  # the question could not be answered; never to be read as "not accessed"
+
+Addresses = NDArray[np.uint64]
+Answers = NDArray[np.uint8]  # NOT_ACCESSED, ACCESSED or UNKNOWN per address
+
+
+@dataclass(slots=True)
+class PrimitiveCost:
+    """What asking has cost so far. ``disturb_ns`` estimates the time that the target lost to it."""
+
+    checks: int = 0  # addresses asked about
+    check_ns: int = 0  # time inside calls that read
+    clears: int = 0  # pages (or whole-process clears) that were cleared
+    clear_ns: int = 0  # time inside calls that clear
+    disturb_ns: int = 0
+
+
+class Primitive(Protocol):
+    """Watches one process. ``prepare`` opens a window of observation on pages, ``check`` closes it."""
+
+    name: str
+    cost: PrimitiveCost
+
+    def prepare(self, addresses: Addresses) -> NDArray[np.bool_]:
+        """Mark the pages of ``addresses`` (uint64, bytes) as not accessed.
+
+        Returns one flag per address: False where the page could not be marked, so that a later check would say
+        nothing; the caller may then offer another page.
+        """
+        ...
+
+    def check(self, addresses: Addresses) -> Answers:
+        """Whether each page was accessed since the last ``prepare`` that named it."""
+        ...
+
+    def update(self) -> None:
+        """The process's mappings may have changed (called at the update interval)."""
+        ...
+
+    def close(self) -> None:
+        """Give back file descriptors and kernel objects."""
+        ...
