@@ -41,8 +41,15 @@ class Primitive(Protocol):
         """
         ...
 
-    def check(self, addresses: Addresses) -> Answers:
-        """Whether each page was accessed since the last ``prepare`` that named it."""
+    def replace(self, index: NDArray[np.intp], addresses: Addresses) -> NDArray[np.bool_]:
+        """Watch other pages instead of those at ``index`` of the last ``prepare``; returns their flags likewise."""
+        ...
+
+    def check(self) -> Answers:
+        """Whether each page of the last ``prepare`` (with what ``replace`` put in) was accessed since.
+
+        UNKNOWN where the page could not be marked or looked at.
+        """
         ...
 
     def update(self) -> None:

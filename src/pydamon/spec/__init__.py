@@ -1,0 +1,35 @@
+"""The typed request (spec), its units and its validation. Everyone may import it; it imports nothing of ours."""
+
+from __future__ import annotations
+
+from pydamon.spec.explain import explain
+from pydamon.spec.model import (
+    Context,
+    Intervals,
+    Kdamond,
+    NrRegions,
+    Region,
+    Spec,
+    Target,
+    from_builtins,
+    from_json,
+    to_builtins,
+    validate,
+    validate_attrs,
+)
+
+__all__ = [
+    "Context",
+    "Intervals",
+    "Kdamond",
+    "NrRegions",
+    "Region",
+    "Spec",
+    "Target",
+    "explain",
+    "from_builtins",
+    "from_json",
+    "to_builtins",
+    "validate",
+    "validate_attrs",
+]

@@ -1,0 +1,207 @@
+"""Adaptive regions adjustment: age, merge, split, and following the target's ranges (damon-algorithms 2.3-2.5, 2.8).
+
+Everything here is a pure function of regions; the formulas use integers throughout, as the kernel's do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.core.regions import U64, Regions
+
+
+def size_limit(total_bytes: int, min_nr_regions: int, min_region: int) -> int:
+    """The largest size that merging may produce, so that at least ``min_nr_regions`` regions remain (2.3)."""
+    return max(total_bytes // min_nr_regions, min_region)
+
+
+def update_age(regions: Regions, threshold: int) -> None:
+    """One aggregation older, or 0 again if the access count changed by more than ``threshold``.
+
+    As in newer kernels, going to or from no access at all counts as a change whatever the threshold is (2.4).
+    """
+    nr, last = regions.nr_accesses, regions.last_nr_accesses
+    changed = (np.abs(nr - last) > threshold) | ((nr == 0) != (last == 0))
+    regions.age[:] = np.where(changed, 0, regions.age + 1)
+
+
+def merge(regions: Regions, threshold: int, sz_limit: int) -> Regions:
+    """Merge each region into its left neighbour if they touch, count alike and stay within ``sz_limit`` (2.4).
+
+    The merged count and age are size-weighted means, against which the next region is compared: that makes merging
+    sequential from left to right. The loop below therefore runs in Python, but only over regions that do merge: a run
+    can begin only where two *unmerged* neighbours qualify, and those places are found for all regions at once.
+    """
+    if len(regions) < 2:
+        return regions
+    start, end, nr = regions.start, regions.end, regions.nr_accesses
+    starts_run = (
+        (start[1:] == end[:-1])
+        & (np.abs(np.diff(nr)) <= threshold)
+        & (end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1)))
+    )
+    run_starts: list[int] = np.flatnonzero(starts_run).tolist()
+    if not run_starts:
+        return regions
+
+    starts, ends = start.tolist(), end.tolist()
+    counts, ages = nr.tolist(), regions.age.tolist()
+    keep = np.ones(len(regions), np.bool_)
+    new_end = end.copy()
+    heads: list[int] = []
+    merged: list[tuple[int, int, int]] = []
+    n = len(starts)
+    behind = 0  # everything left of it has been dealt with
+    for head in run_starts:
+        if head < behind:
+            continue
+        left, right = starts[head], ends[head]
+        count, age = counts[head], ages[head]
+        i = head + 1
+        while i < n and starts[i] == right and abs(counts[i] - count) <= threshold and ends[i] - left <= sz_limit:
+            size, more = right - left, ends[i] - right
+            count = (count * size + counts[i] * more) // (size + more)
+            age = (age * size + ages[i] * more) // (size + more)
+            right = ends[i]
+            i += 1
+        behind = i
+        keep[head + 1 : i] = False
+        heads.append(head)
+        merged.append((right, count, age))
+
+    new_end[heads] = np.array([m[0] for m in merged], np.uint64)
+    index = np.flatnonzero(keep)
+    regions.nr_accesses[heads] = [m[1] for m in merged]
+    regions.nr_accesses_bp[heads] = regions.nr_accesses[heads] * 10000
+    regions.age[heads] = [m[2] for m in merged]
+    return regions.select(index, start[index], new_end[index])
+
+
+def merge_all(
+    targets: list[Regions], *, max_seen: int, sz_limit: int, max_nr_regions: int, window: int
+) -> list[Regions]:
+    """Age and merge all targets; while more than ``max_nr_regions`` remain, again with twice the threshold (2.4).
+
+    ``max_seen`` is the largest access count observed in this aggregation, ``window`` the largest possible one.
+    """
+    threshold = max_seen // 10
+    for regions in targets:
+        update_age(regions, threshold)
+    while True:
+        targets = [merge(regions, threshold, sz_limit) for regions in targets]
+        if sum(map(len, targets)) <= max_nr_regions or threshold >= window:
+            return targets
+        threshold = min(max(1, 2 * threshold), window)
+
+
+def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generator) -> Regions:
+    """Split every region that is large enough into up to ``pieces`` (2 or 3) at random places (2.5).
+
+    The cut is at 10 %, 20 %, … or 90 % of the size, aligned down; a third piece is cut off the left one. The pieces
+    inherit all counters.
+    """
+    n = len(regions)
+    if n == 0:
+        return regions
+    unit = np.uint64(min_region)
+    size = regions.size
+    cuts: list[U64] = []
+    for _ in range(pieces - 1):
+        tenths = rng.integers(1, 10, n).astype(np.uint64)
+        # size * tenths / 10 without overflow for sizes up to 2**64.
+        cut = size // np.uint64(10) * tenths + size % np.uint64(10) * tenths // np.uint64(10)
+        cut -= cut % unit
+        cut[(size <= unit * np.uint64(2)) | (cut >= size)] = 0
+        cuts.append(cut)
+        size = np.where(cut > 0, cut, size)
+    # Left to right the pieces of a region end at: the last cut, ..., the first cut, the region's end.
+    ends = np.stack([regions.start + cut for cut in reversed(cuts)] + [regions.end], axis=1)
+    present = np.stack([cut > 0 for cut in reversed(cuts)] + [np.ones(n, np.bool_)], axis=1)
+    index = np.repeat(np.arange(n), present.sum(axis=1))
+    new_end: U64 = ends[present]
+    first = np.ones(len(index), np.bool_)
+    first[1:] = index[1:] != index[:-1]
+    new_start = np.where(first, regions.start[index], np.concatenate([new_end[:1], new_end[:-1]]))
+    return regions.select(index, new_start, new_end)
+
+
+def split_all(
+    targets: list[Regions],
+    *,
+    last_nr_regions: int,
+    max_nr_regions: int,
+    min_region: int,
+    rng: np.random.Generator,
+) -> list[Regions]:
+    """Split all targets' regions, unless more than half of the maximum is in use (2.5).
+
+    In three if the last round of splitting led to no more regions than before (``last_nr_regions``) and there is room.
+    """
+    n = sum(map(len, targets))
+    if n > max_nr_regions // 2:
+        return targets
+    pieces = 3 if n == last_nr_regions and n < max_nr_regions // 3 else 2
+    return [split(regions, pieces, min_region, rng) for regions in targets]
+
+
+def split_larger_than(regions: Regions, sz_limit: int, min_region: int) -> Regions:
+    """Cut regions above ``sz_limit`` evenly, so that the minimum number of regions holds (2.3, newer)."""
+    limit = np.uint64(max(sz_limit - sz_limit % min_region, min_region))
+    pieces = ((regions.size + (limit - np.uint64(1))) // limit).astype(np.int64)
+    if not len(regions) or pieces.max() <= 1:
+        return regions
+    index = np.repeat(np.arange(len(regions)), pieces)
+    first = np.cumsum(pieces) - pieces
+    rank = (np.arange(len(index)) - first[index]).astype(np.uint64)
+    piece = regions.size // pieces.astype(np.uint64)
+    piece -= piece % np.uint64(min_region)
+    start = regions.start[index] + rank * piece[index]
+    end = start + piece[index]
+    last = first + pieces - 1
+    end[last] = regions.end
+    return regions.select(index, start, end)
+
+
+def initial_regions(ranges: U64, piece_bytes: int, min_region: int) -> Regions:
+    """Evenly cut each of ``ranges`` (n, 2) into pieces of about ``piece_bytes``; the last takes the remainder (2.8)."""
+    piece_bytes = max(piece_bytes, min_region)
+    starts: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+    ends: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+    for left, right in ranges.tolist():
+        pieces = max((right - left) // piece_bytes, 1)
+        size = (right - left) // pieces
+        size = max(size - size % min_region, min_region)
+        start = np.uint64(left) + np.arange(pieces, dtype=np.uint64) * np.uint64(size)
+        starts.append(start)
+        ends.append(np.append(start[1:], np.uint64(right)))
+    return Regions(np.concatenate(starts), np.concatenate(ends))
+
+
+def set_ranges(regions: Regions, ranges: U64, min_region: int) -> Regions:
+    """Follow the target: afterwards the regions cover exactly ``ranges`` (n, 2), sorted and disjoint (2.8).
+
+    Regions outside are dropped, the first and last inside a range are stretched or cut to its bounds and keep their
+    counters, holes get new regions. A region that reaches into two ranges is kept in both (the kernel keeps it in one).
+    """
+    index: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
+    starts: list[U64] = [np.empty(0, np.uint64)]
+    ends: list[U64] = [np.empty(0, np.uint64)]
+    for left, right in ranges.tolist():
+        left -= left % min_region
+        right += -right % min_region
+        low = int(np.searchsorted(regions.end, np.uint64(left), "right"))
+        high = int(np.searchsorted(regions.start, np.uint64(right), "left"))
+        if low >= high:
+            index.append(np.array([-1], np.intp))
+            starts.append(np.array([left], np.uint64))
+            ends.append(np.array([right], np.uint64))
+            continue
+        kept = np.arange(low, high, dtype=np.intp)
+        start, end = regions.start[low:high].copy(), regions.end[low:high].copy()
+        start[0], end[-1] = left, right
+        hole = np.flatnonzero(end[:-1] < start[1:])
+        index.append(np.insert(kept, hole + 1, -1))
+        starts.append(np.insert(start, hole + 1, end[hole]))
+        ends.append(np.insert(end, hole + 1, start[hole + 1]))
+    return regions.select(np.concatenate(index), np.concatenate(starts), np.concatenate(ends))

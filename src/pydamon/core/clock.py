@@ -1,0 +1,32 @@
+"""The core never sleeps or reads a clock by itself: it is given one of these."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the sampling loop needs of time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some fixed point; never goes back."""
+        ...
+
+    def sleep_ns(self, duration_ns: int) -> None:
+        """Return after ``duration_ns``, or earlier if something asks the loop to look up."""
+        ...
+
+
+class VirtualClock:
+    """A clock that only sleeping moves: monitoring over it is simulation, as fast as the machine computes."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._now_ns = start_ns
+
+    def now_ns(self) -> int:
+        """Virtual nanoseconds."""
+        return self._now_ns
+
+    def sleep_ns(self, duration_ns: int) -> None:
+        """Advance the time by ``duration_ns``, at once."""
+        self._now_ns += duration_ns

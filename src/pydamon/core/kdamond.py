@@ -1,0 +1,240 @@
+"""The monitoring loop: one context, run the way DAMON's design document describes it.
+
+``Kdamond.monitor`` is that document's pseudo-code; everything clever lives in ``adjust`` and ``regions`` (how regions
+follow the pattern) or in the operations set (how pages are asked).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pydamon.core import adjust
+from pydamon.core.clock import Clock
+from pydamon.core.regions import Regions
+from pydamon.core.snapshot import Snapshot, max_nr_accesses
+from pydamon.ops.base import PAGE_SIZE, OperationsSet
+from pydamon.primitives.base import ACCESSED, UNKNOWN
+from pydamon.spec import Intervals, NrRegions, validate_attrs
+
+Callback = Callable[["Kdamond"], object]
+
+
+@dataclass(slots=True)
+class Callbacks:
+    """Called by the monitoring loop; one that returns something true ends it after the current iteration.
+
+    ``after_aggregation`` sees the aggregated results (``Kdamond.snapshots``); after it they are reset.
+    """
+
+    before_start: Callback | None = None
+    after_sampling: Callback | None = None
+    after_aggregation: Callback | None = None
+    before_terminate: Callback | None = None
+
+
+@dataclass(slots=True)
+class Kdamond:
+    """Monitors the targets of an operations set.
+
+    ``regions`` holds the regions of each target, ``passed_samples`` counts sampling intervals: as in the kernel all
+    intervals are counted in samples, not read from the clock.
+    """
+
+    ops: OperationsSet
+    intervals: Intervals
+    nr_regions: NrRegions
+    clock: Clock
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    min_region: int = PAGE_SIZE
+    regions: list[Regions] = field(default_factory=list, init=False)
+    snapshots: list[Snapshot] = field(default_factory=list, init=False)
+    passed_samples: int = field(default=0, init=False)
+    _next_aggregation: int = field(default=0, init=False)
+    _next_update: int = field(default=0, init=False)
+    _update_step: int = field(default=0, init=False)
+    _last_nr_regions: int = field(default=0, init=False)
+    _sz_limit: int = field(default=0, init=False)
+    _aggregation_start_ns: int = field(default=0, init=False)
+    _stop: bool = field(default=False, init=False)
+    _pending: tuple[Intervals, NrRegions] | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        validate_attrs(self.intervals, self.nr_regions)
+
+    # -- what a user of the loop does ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Monitor until told to stop or until no target is valid any more."""
+        for _ in self.monitor():
+            pass
+
+    def stop(self) -> None:
+        """End the monitoring after the current iteration; safe from any thread and from signal handlers."""
+        self._stop = True
+
+    def commit(self, intervals: Intervals, nr_regions: NrRegions) -> None:
+        """Change the attributes of a running kdamond without losing its regions; safe from any thread.
+
+        Raises RequestError, and changes nothing, if they are not valid.
+        """
+        validate_attrs(intervals, nr_regions)
+        with self._lock:
+            self._pending = (intervals, nr_regions)
+
+    @property
+    def window(self) -> int:
+        """Samples per aggregation: the largest possible nr_accesses."""
+        return max_nr_accesses(self.intervals.sample_us, self.intervals.aggr_us)
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def monitor(self) -> Iterator[list[Snapshot]]:
+        """Run the loop; yields one snapshot per target after each aggregation interval."""
+        try:
+            self._init_regions()
+            self._call(self.callbacks.before_start)
+            while not self._need_stop():
+                self._apply_commit()
+                self._prepare_access_checks()
+                self.clock.sleep_ns(self.intervals.sample_us * 1000)
+                self.passed_samples += 1
+                self._check_accesses()
+                self._call(self.callbacks.after_sampling)
+
+                if self.passed_samples >= self._next_aggregation:
+                    self._merge_regions()
+                    self._take_snapshots()
+                    self._call(self.callbacks.after_aggregation)
+                    yield self.snapshots
+                    self._reset_aggregated()
+                    self._split_regions()
+
+                if self.passed_samples >= self._next_update:
+                    self._update_regions()
+        finally:
+            try:
+                self._call(self.callbacks.before_terminate)
+            finally:
+                self.ops.cleanup()
+
+    # -- its steps ----------------------------------------------------------------------------------------------
+
+    def _call(self, callback: Callback | None) -> None:
+        if callback is not None and callback(self):
+            self._stop = True
+
+    def _need_stop(self) -> bool:
+        return self._stop or not any(map(self.ops.target_valid, range(self.ops.nr_targets)))
+
+    def _init_regions(self) -> None:
+        ranges = self.ops.init()
+        total = sum(int((r[:, 1] - r[:, 0]).sum(dtype=np.uint64)) for r in ranges)
+        piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
+        self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
+        self._limit_sizes()
+        self._aggregation_start_ns = self.clock.now_ns()
+        self._next_aggregation = self.window
+        # A process changes most right after its start: look again after one aggregation interval, then after twice as
+        # long each time, until that is the update interval. (The kernel waits a full update interval at once.)
+        self._update_step = min(self.window, self._samples_per_update())
+        self._next_update = self._update_step
+
+    def _samples_per_update(self) -> int:
+        return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
+
+    def _limit_sizes(self) -> None:
+        total = sum(regions.total_size() for regions in self.regions)
+        self._sz_limit = adjust.size_limit(total, self.nr_regions.min, self.min_region)
+        self.regions = [adjust.split_larger_than(r, self._sz_limit, self.min_region) for r in self.regions]
+
+    def _prepare_access_checks(self) -> None:
+        for target, regions in enumerate(self.regions):
+            self.ops.prepare_access_checks(target, regions.start, regions.end)
+
+    def _check_accesses(self) -> None:
+        window = self.window
+        for target, regions in enumerate(self.regions):
+            answers = self.ops.check_accesses(target)
+            unknown = answers == UNKNOWN
+            regions.record_answers(answers == ACCESSED, unknown if unknown.any() else None, window)
+
+    def _merge_regions(self) -> None:
+        for regions in self.regions:
+            regions.settle_unknown(self.window)
+        self.regions = adjust.merge_all(
+            self.regions,
+            max_seen=max((int(r.nr_accesses.max()) for r in self.regions if len(r)), default=0),
+            sz_limit=self._sz_limit,
+            max_nr_regions=self.nr_regions.max,
+            window=self.window,
+        )
+
+    def _take_snapshots(self) -> None:
+        now_ns = self.clock.now_ns()
+        self.snapshots = [
+            Snapshot(
+                target=target,
+                start_ns=self._aggregation_start_ns,
+                end_ns=now_ns,
+                sample_us=self.intervals.sample_us,
+                aggr_us=self.intervals.aggr_us,
+                start=regions.start,
+                end=regions.end,
+                nr_accesses=regions.nr_accesses.astype(np.uint32),
+                age=regions.age.astype(np.uint32),
+            )
+            for target, regions in enumerate(self.regions)
+        ]
+        self._aggregation_start_ns = now_ns
+
+    def _reset_aggregated(self) -> None:
+        for regions in self.regions:
+            regions.reset_aggregated()
+        self.ops.reset_aggregated()
+        self._next_aggregation = self.passed_samples + self.window
+
+    def _split_regions(self) -> None:
+        before = sum(map(len, self.regions))
+        self.regions = adjust.split_all(
+            self.regions,
+            last_nr_regions=self._last_nr_regions,
+            max_nr_regions=self.nr_regions.max,
+            min_region=self.min_region,
+            rng=self.rng,
+        )
+        self._last_nr_regions = before
+
+    def _update_regions(self) -> None:
+        for target, ranges in enumerate(self.ops.update()):
+            if ranges is not None:
+                self.regions[target] = adjust.set_ranges(self.regions[target], ranges, self.min_region)
+        self._limit_sizes()
+        self._update_step = min(2 * self._update_step, self._samples_per_update())
+        self._next_update = self.passed_samples + self._update_step
+
+    def _apply_commit(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        old, old_window = self.intervals, self.window
+        self.intervals, self.nr_regions = pending
+        if old != self.intervals:
+            for regions in self.regions:
+                regions.rescale(
+                    old_window=old_window,
+                    new_window=self.window,
+                    old_aggr_us=old.aggr_us,
+                    new_aggr_us=self.intervals.aggr_us,
+                )
+            self._aggregation_start_ns = self.clock.now_ns()
+            self._next_aggregation = self.passed_samples + self.window
+            self._update_step = self._samples_per_update()
+            self._next_update = self.passed_samples + self._update_step
+        self._limit_sizes()

@@ -1,0 +1,46 @@
+"""The ``sim`` engine: our core over a simulated process, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pydamon.core.clock import VirtualClock
+from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.choose import Choice
+from pydamon.engines.user import only_context
+from pydamon.ops.sim import SimOps
+from pydamon.spec import Spec
+from pydamon.workload.model import Workload
+
+
+class SimEngine:
+    """Runs a sim spec on a workload; ends with the workload. The same seed gives the same result."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        workload: Workload,
+        *,
+        mapping: str = "separate",
+        callbacks: Callbacks | None = None,
+        seed: int = 0,
+    ) -> None:
+        context = only_context(spec, "sim")
+        self.clock = VirtualClock()
+        self.choice = Choice("sim", "the pattern is known")
+        self.ops = SimOps([workload], self.clock, mapping=mapping, seed=seed)
+        self.kdamond = Kdamond(
+            ops=self.ops,
+            intervals=context.intervals,
+            nr_regions=context.nr_regions,
+            clock=self.clock,
+            callbacks=callbacks if callbacks is not None else Callbacks(),
+            rng=np.random.default_rng(seed),
+        )
+
+    def monitor(self) -> Iterator[list[Snapshot]]:
+        """Monitor; yields one snapshot per target after each aggregation, until stopped or the workload ends."""
+        return self.kdamond.monitor()

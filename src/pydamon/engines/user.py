@@ -1,0 +1,116 @@
+"""The ``user`` engine: our core, in this process, over what the machine offers user space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.choose import Choice, choose
+from pydamon.engines.clock import MachineClock
+from pydamon.engines.fit import CostMeter, affordable
+from pydamon.errors import RequestError
+from pydamon.ops.base import Ranges
+from pydamon.ops.vaddr import NO_RANGES, VaddrOps
+from pydamon.primitives.base import Primitive, PrimitiveCost
+from pydamon.primitives.process import Process
+from pydamon.spec import Context, Spec, Target, validate
+
+
+def only_context(spec: Spec, ops: str) -> Context:
+    """The one context of ``spec``; raises RequestError if there are several, or one of another ops."""
+    validate(spec)
+    if len(spec.kdamonds) != 1:
+        raise RequestError(f"has {len(spec.kdamonds)} entries; this engine runs one at a time", where="kdamonds")
+    context = spec.kdamonds[0].contexts[0]
+    if context.ops != ops:
+        raise RequestError(f"is {context.ops!r}; this engine runs {ops!r}", where="kdamonds[0].contexts[0].ops")
+    if not context.targets:
+        raise RequestError("must have at least one target", where="kdamonds[0].contexts[0].targets")
+    return context
+
+
+class UserEngine:
+    """Runs a vaddr spec on live processes.
+
+    Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
+    cannot be used. With ``fit_intervals`` the intervals follow the cost of a primitive that walks all memory
+    (``smaps``).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        callbacks: Callbacks | None = None,
+        clock: MachineClock | None = None,
+        seed: int | None = None,
+        fit_intervals: bool = False,
+    ) -> None:
+        context = only_context(spec, "vaddr")
+        self.clock = clock if clock is not None else MachineClock()
+        processes: list[Process] = []
+        try:
+            for target in context.targets:
+                processes.append(Process(target.pid or 0))
+            self.choice: Choice = choose(context.primitive)
+            rng = np.random.default_rng(seed)
+            self.ops = VaddrOps(processes, _opener(self.choice), initial=[_ranges(t) for t in context.targets], rng=rng)
+        except BaseException:
+            for process in processes:
+                process.close()
+            raise
+        self.clock.watch_ends(process.pidfd for process in processes)
+        self._meter = CostMeter() if fit_intervals and self.choice.name == "smaps" else None
+        self.kdamond = Kdamond(
+            ops=self.ops,
+            intervals=context.intervals,
+            nr_regions=context.nr_regions,
+            clock=self.clock,
+            callbacks=callbacks if callbacks is not None else Callbacks(),
+            rng=rng,
+        )
+
+    def monitor(self) -> Iterator[list[Snapshot]]:
+        """Monitor; yields one snapshot per target after each aggregation, until stopped or all targets ended."""
+        for snapshots in self.kdamond.monitor():
+            yield snapshots
+            if self._meter is not None:
+                self._fit(self._meter)
+
+    def _fit(self, meter: CostMeter) -> None:
+        intervals = self.kdamond.intervals
+        fitting = affordable(intervals, *meter.since_last(self.cost(), self.kdamond.passed_samples))
+        if fitting != intervals:
+            self.kdamond.commit(fitting, self.kdamond.nr_regions)
+
+    def cost(self) -> PrimitiveCost:
+        """What the primitives of all targets have cost so far."""
+        total = PrimitiveCost()
+        for primitive in self.ops.primitives:
+            cost = primitive.cost
+            total.checks += cost.checks
+            total.check_ns += cost.check_ns
+            total.clears += cost.clears
+            total.clear_ns += cost.clear_ns
+            total.disturb_ns += cost.disturb_ns
+        return total
+
+
+def _ranges(target: Target) -> Ranges:
+    if not target.regions:
+        return NO_RANGES
+    return np.array([(region.start, region.end) for region in target.regions], np.uint64)
+
+
+def _opener(choice: Choice) -> Callable[[Process], Primitive]:
+    if choice.name == "bpf":
+        from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
+
+        walk = PageTableWalk()  # one program serves all processes
+        return lambda process: BpfPrimitive(process, walk)
+    from pydamon.primitives.smaps import SmapsPrimitive
+
+    return SmapsPrimitive

@@ -1,0 +1,69 @@
+"""The contract of an operations set: everything the core needs of an address space, over arrays.
+
+The names are those of the kernel's ``struct damon_operations``. Targets are known by their index. Ranges are uint64
+arrays of shape (n, 2): start and exclusive end in bytes, sorted, disjoint, page-aligned.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.primitives.base import Answers
+from pydamon.primitives.process import Mapping
+
+PAGE_SIZE = 4096  # DAMON's minimum region; the primitives handle larger pages below this interface
+
+Ranges = NDArray[np.uint64]
+Addresses = NDArray[np.uint64]
+
+
+class OperationsSet(Protocol):
+    """What ``core`` calls, in the order of DAMON's design: init, {prepare, sleep, check, ...}, cleanup."""
+
+    name: str
+    nr_targets: int
+
+    def init(self) -> list[Ranges]:
+        """Construct the target ranges, one array per target; an empty one if a target has none (yet)."""
+        ...
+
+    def update(self) -> list[Ranges | None]:
+        """The target ranges as they are now; None for a target whose ranges cannot be told (keep the old)."""
+        ...
+
+    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
+        """Pick one page per region [start, end) and open its window of observation."""
+        ...
+
+    def check_accesses(self, target: int) -> Answers:
+        """For each region of the last ``prepare_access_checks`` of this target: was its page accessed?"""
+        ...
+
+    def reset_aggregated(self) -> None:
+        """An aggregation interval ended."""
+        ...
+
+    def target_valid(self, target: int) -> bool:
+        """Whether the target can still be monitored (its process lives)."""
+        ...
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What the last init or update saw mapped; the same list object as long as nothing changed."""
+        ...
+
+    def cleanup(self) -> None:
+        """Give everything back; called once, also after errors."""
+        ...
+
+
+def sample_addresses(start: Addresses, end: Addresses, rng: np.random.Generator) -> Addresses:
+    """One page-aligned address per region, uniform over its pages. Inputs and result: uint64, shape (n,)."""
+    pages = (end - start) // np.uint64(PAGE_SIZE)
+    picked = (rng.random(len(start)) * pages).astype(np.uint64)
+    # A float64 product can round up to `pages` itself for regions of more than 2**53 pages only; stay inside anyway.
+    np.minimum(picked, np.maximum(pages, np.uint64(1)) - np.uint64(1), out=picked)
+    result: Addresses = start + picked * np.uint64(PAGE_SIZE)
+    return result

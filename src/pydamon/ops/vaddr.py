@@ -1,0 +1,135 @@
+"""Operations set for the virtual address spaces of processes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pydamon.errors import MachineError
+from pydamon.ops.base import Addresses, Ranges, sample_addresses
+from pydamon.primitives.base import Answers, Primitive
+from pydamon.primitives.process import Mapping, Process, ProcessGone
+
+NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
+
+# How often another page of the same region is offered in place of one that cannot be watched.
+_REPLACEMENTS = 2
+
+
+def three_ranges(mappings: Sequence[Mapping]) -> Ranges:
+    """The ranges around the two largest gaps between mappings: usually program and heap, mmap area, stack (2.8).
+
+    Result: (3, 2) uint64; of two gaps of one size the lower counts. With fewer than two gaps there are fewer ranges
+    (the kernel gives up there); without mappings, none.
+    """
+    # The vsyscall page stands in the file for every process but belongs to no address space.
+    spans = sorted((m.start, m.end) for m in mappings if m.name != "[vsyscall]")
+    if not spans:
+        return NO_RANGES
+    start = np.array([s for s, _ in spans], np.uint64)
+    end = np.array([e for _, e in spans], np.uint64)
+    gap = start[1:] - end[:-1]
+    # A stable sort by descending size keeps the lower of equal gaps first.
+    largest = np.argsort(np.iinfo(np.uint64).max - gap, kind="stable")[:2]
+    cuts = np.sort(largest[gap[largest] > 0])
+    lower = np.concatenate([start[:1], start[cuts + 1]])
+    upper = np.concatenate([end[cuts], end[-1:]])
+    return np.stack([lower, upper], axis=1)
+
+
+class VaddrOps:
+    """Monitors processes through one primitive each (``open_primitive(process)``).
+
+    ``initial`` gives, per target, ranges to begin with; as in the kernel, the first update replaces them by what is
+    mapped.
+    """
+
+    name = "vaddr"
+
+    def __init__(
+        self,
+        processes: Sequence[Process],
+        open_primitive: Callable[[Process], Primitive],
+        *,
+        initial: Sequence[Ranges] = (),
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self.nr_targets = len(processes)
+        self.processes = list(processes)
+        self.primitives: list[Primitive] = []
+        self.lost: dict[int, str] = {}  # target → why it cannot be monitored any more
+        self._initial = list(initial)
+        self._mappings: list[list[Mapping]] = [[] for _ in processes]
+        self._rng = rng if rng is not None else np.random.default_rng()
+        try:
+            for process in processes:
+                self.primitives.append(open_primitive(process))
+        except BaseException:
+            self.cleanup()
+            raise
+
+    def init(self) -> list[Ranges]:
+        """Target ranges to begin with. Raises MachineError if a target may not be looked at."""
+        ranges = []
+        for target, process in enumerate(self.processes):
+            with contextlib.suppress(ProcessGone):  # target_valid says so
+                self._read_mappings(target, process.mappings())
+            given = self._initial[target] if target < len(self._initial) else NO_RANGES
+            ranges.append(given if len(given) else three_ranges(self._mappings[target]))
+        return ranges
+
+    def update(self) -> list[Ranges | None]:
+        """Target ranges now; None for a target that has ended or shows nothing (it may be exec'ing)."""
+        ranges: list[Ranges | None] = []
+        for target, process in enumerate(self.processes):
+            try:
+                mappings = process.mappings()
+            except ProcessGone:
+                mappings = []
+            except MachineError as error:
+                # A set-user-id program was executed, for example.
+                self.lost[target] = str(error)
+                mappings = []
+            if mappings:
+                self._read_mappings(target, mappings)
+            ranges.append(three_ranges(mappings) if mappings else None)
+            self.primitives[target].update()
+        return ranges
+
+    def _read_mappings(self, target: int, mappings: list[Mapping]) -> None:
+        if mappings != self._mappings[target]:
+            self._mappings[target] = mappings
+
+    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
+        """Watch one random page per region; where that is not possible, try another one."""
+        primitive = self.primitives[target]
+        usable = primitive.prepare(sample_addresses(start, end, self._rng))
+        for _ in range(_REPLACEMENTS):
+            if usable.all():
+                break
+            index = np.flatnonzero(~usable)
+            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
+
+    def check_accesses(self, target: int) -> Answers:
+        """Answers for the pages of the last prepare."""
+        return self.primitives[target].check()
+
+    def reset_aggregated(self) -> None:
+        """Nothing is kept here between aggregations."""
+
+    def target_valid(self, target: int) -> bool:
+        """Whether the process lives and may be looked at."""
+        return target not in self.lost and self.processes[target].alive()
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What the process had mapped at the last init or update."""
+        return self._mappings[target]
+
+    def cleanup(self) -> None:
+        """Close primitives and processes."""
+        for primitive in self.primitives:
+            primitive.close()
+        for process in self.processes:
+            process.close()

@@ -1,0 +1,49 @@
+"""A spec in plain words."""
+
+from __future__ import annotations
+
+from pydamon.spec.model import Context, Spec
+from pydamon.spec.units import format_duration_ns, format_size
+
+_OPS = {
+    "vaddr": "the virtual address space of a process",
+    "sim": "a simulated process, in virtual time",
+}
+
+
+def explain(spec: Spec) -> list[str]:
+    """Lines of text that say what the spec asks for, with units; no line is longer than it needs to be."""
+    lines: list[str] = []
+    for kdamond in spec.kdamonds:
+        lines += _explain_context(kdamond.contexts[0])
+    return lines
+
+
+def _explain_context(context: Context) -> list[str]:
+    intervals, nr_regions = context.intervals, context.nr_regions
+    samples = max(intervals.aggr_us // intervals.sample_us, 1)
+    lines = [f"Monitor {_OPS[context.ops]} (ops {context.ops})."]
+    for index, target in enumerate(context.targets):
+        who = f"process {target.pid}" if target.pid is not None else "no process id yet"
+        if context.ops == "sim":
+            who = "simulated"
+        lines.append(f"  Target {index}: {who}.")
+        for region in target.regions:
+            size = format_size(region.end - region.start)
+            lines.append(f"    starts with {region.start:#x}-{region.end:#x} ({size}).")
+    lines += [
+        f"Every {_time(intervals.sample_us)} (sampling interval), check one random page of each region "
+        "for an access since the check before.",
+        f"Every {_time(intervals.aggr_us)} (aggregation interval), report how many of the last {samples} "
+        "checks found one (nr_accesses, "
+        f"0 to {samples}) and for how long that has been so (age); merge similar neighbours, split the rest.",
+        f"Every {_time(intervals.ops_update_us)} (update interval), look for new and gone mappings.",
+        f"Keep between {nr_regions.min} and {nr_regions.max} regions: at most {nr_regions.max} pages are checked "
+        f"per sampling interval, at most {nr_regions.max * 1_000_000 // intervals.sample_us:,} a second, "
+        "however large the target is.",
+    ]
+    return lines
+
+
+def _time(value_us: int) -> str:
+    return format_duration_ns(value_us * 1000)

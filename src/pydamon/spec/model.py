@@ -1,0 +1,203 @@
+"""The typed request: kdamonds → contexts → (ops, targets, intervals, nr_regions).
+
+The layout and the names are those that the ``damo`` tool reads and writes; ``primitive`` is ours. All quantities are
+exact integers whose unit is in the name; what people write (``5 ms``, ``2 MiB``, ``max``) is turned into them by
+:func:`from_builtins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from pydamon.errors import RequestError
+from pydamon.spec import units
+
+OpsName = Literal["vaddr", "sim"]
+PrimitiveName = Literal["auto", "bpf", "smaps"]
+
+MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)
+PAGE_SIZE = 4096
+
+
+class Intervals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sampling, aggregation and update interval. Our update default is 1 s; the kernel's is 60 s (DAMON 2.1)."""
+
+    sample_us: int = 5_000
+    aggr_us: int = 100_000
+    ops_update_us: int = 1_000_000
+
+
+class NrRegions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of the number of regions, and with it of the overhead (max) and the resolution (min)."""
+
+    min: int = 10
+    max: int = 1000
+
+
+class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An address range, ``end`` exclusive, in bytes."""
+
+    start: int
+    end: int
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is monitored: a process, and optionally the ranges to begin with."""
+
+    pid: int | None = None
+    regions: tuple[Region, ...] = ()
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One monitoring request."""
+
+    ops: OpsName = "vaddr"
+    primitive: PrimitiveName = "auto"
+    targets: tuple[Target, ...] = ()
+    intervals: Intervals = Intervals()
+    nr_regions: NrRegions = NrRegions()
+
+
+class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One monitoring thread; as in the kernel's sysfs files it runs one context."""
+
+    contexts: tuple[Context, ...]
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole request."""
+
+    kdamonds: tuple[Kdamond, ...]
+
+
+# How a quantity that is written as text is read, by its key.
+_PARSERS: dict[str, Callable[[str], int]] = {
+    "sample_us": units.parse_time_us,
+    "aggr_us": units.parse_time_us,
+    "ops_update_us": units.parse_time_us,
+    "min": units.parse_count,
+    "max": units.parse_count,
+    "pid": units.parse_count,
+    "start": units.parse_address,
+    "end": units.parse_address,
+}
+
+
+def _exact(value: Any, path: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _exact_field(str(key), item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_exact(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    return value
+
+
+def _exact_field(key: str, value: Any, path: str) -> Any:
+    if isinstance(value, str) and key in _PARSERS:
+        try:
+            return _PARSERS[key](value)
+        except RequestError as error:
+            raise RequestError(error.message, where=path) from None
+    return _exact(value, path)
+
+
+def from_builtins(data: object) -> Spec:
+    """A validated spec from what a JSON or YAML parser returns.
+
+    Raises RequestError whose ``where`` is the field's path, e.g. ``kdamonds[0].contexts[0].intervals.sample_us``.
+    """
+    try:
+        spec = msgspec.convert(_exact(data, ""), Spec)
+    except msgspec.ValidationError as error:
+        # msgspec ends its message with " - at `$.path`".
+        message, _, path = str(error).partition(" - at `")
+        raise RequestError(message, where=path.rstrip("`").removeprefix("$").lstrip(".") or "spec") from None
+    except RecursionError:
+        raise RequestError("is nested too deeply", where="spec") from None
+    validate(spec)
+    return spec
+
+
+def from_json(text: bytes | str) -> Spec:
+    """A validated spec from JSON text; raises RequestError."""
+    try:
+        data = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"is not JSON: {error}", where="spec") from None
+    return from_builtins(data)
+
+
+def to_builtins(spec: Spec) -> dict[str, Any]:
+    """The spec as plain dictionaries, lists and numbers, in the layout that :func:`from_builtins` reads."""
+    result: dict[str, Any] = msgspec.to_builtins(spec)
+    return result
+
+
+def validate(spec: Spec) -> None:
+    """Check everything that types alone do not say; raises RequestError naming the field."""
+    if not spec.kdamonds:
+        raise RequestError("must have at least one kdamond", where="kdamonds")
+    for k, kdamond in enumerate(spec.kdamonds):
+        if len(kdamond.contexts) != 1:
+            raise RequestError(
+                f"has {len(kdamond.contexts)} contexts; a kdamond runs exactly one",
+                where=f"kdamonds[{k}].contexts",
+            )
+        _validate_context(kdamond.contexts[0], f"kdamonds[{k}].contexts[0]")
+
+
+def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") -> None:
+    """DAMON's rules for monitoring attributes (2.1): sample ≤ aggregation, 3 ≤ min ≤ max; and none of them zero."""
+    prefix = f"{path}." if path else ""
+
+    def require(condition: bool, field: str, message: str) -> None:
+        if not condition:
+            raise RequestError(message, where=prefix + field)
+
+    for field in ("sample_us", "aggr_us", "ops_update_us"):
+        value = getattr(intervals, field)
+        require(value >= 1, f"intervals.{field}", f"is {value} us; it must be at least 1us")
+        require(value <= 10**13, f"intervals.{field}", f"is {value} us; the most is 115 days")
+    require(
+        intervals.sample_us <= intervals.aggr_us,
+        "intervals.sample_us",
+        f"the sampling interval ({_time(intervals.sample_us)}) must not be longer than the aggregation interval "
+        f"({_time(intervals.aggr_us)})",
+    )
+    require(nr_regions.min >= 3, "nr_regions.min", f"is {nr_regions.min}; DAMON needs at least 3 regions")
+    require(
+        nr_regions.min <= nr_regions.max,
+        "nr_regions.max",
+        f"is {nr_regions.max}; it must not be below the minimum of {nr_regions.min} regions",
+    )
+    require(
+        nr_regions.max <= MAX_NR_REGIONS,
+        "nr_regions.max",
+        f"is {nr_regions.max}; the most is {MAX_NR_REGIONS}",
+    )
+
+
+def _validate_context(context: Context, path: str) -> None:
+    validate_attrs(context.intervals, context.nr_regions, path)
+    for t, target in enumerate(context.targets):
+        where = f"{path}.targets[{t}]"
+        if context.ops == "vaddr" and (target.pid is None or target.pid <= 0):
+            raise RequestError(f"is {target.pid}; vaddr needs the id of a process", where=f"{where}.pid")
+        previous_end = 0
+        for r, region in enumerate(target.regions):
+            at = f"{where}.regions[{r}]"
+            if not 0 <= region.start < region.end <= units.U64_MAX:
+                raise RequestError(
+                    f"{region.start:#x}-{region.end:#x} is not a range; start must be below end", where=at
+                )
+            if region.start % PAGE_SIZE or region.end % PAGE_SIZE:
+                raise RequestError(f"must start and end at multiples of {PAGE_SIZE}", where=at)
+            if region.start < previous_end:
+                raise RequestError("overlaps the region before it or is out of order", where=at)
+            previous_end = region.end
+
+
+def _time(value_us: int) -> str:
+    return units.format_duration_ns(value_us * 1000)

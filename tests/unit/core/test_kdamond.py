@@ -1,0 +1,272 @@
+"""The monitoring loop: order of steps, callbacks, ends, online changes; on a scripted operations set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pydamon.core.clock import VirtualClock
+from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.errors import RequestError
+from pydamon.spec import Intervals, NrRegions
+
+MIB = 1 << 20
+BASE = 0x7F00_0000_0000
+
+
+class ScriptedOps:
+    """Answers by a function of the sampled address; writes down what was called."""
+
+    name = "scripted"
+
+    def __init__(self, ranges: list[tuple[int, int]], hot: Any = None, nr_targets: int = 1) -> None:
+        self.nr_targets = nr_targets
+        self.ranges = np.array(ranges, np.uint64).reshape(-1, 2)
+        self.hot = hot or (lambda addresses: np.zeros(len(addresses), np.uint8))
+        self.calls: list[str] = []
+        self.valid = True
+        self.rng = np.random.default_rng(1)
+        self._addresses: list[Any] = [None] * nr_targets
+
+    def init(self) -> list[Any]:
+        self.calls.append("init")
+        return [self.ranges] * self.nr_targets
+
+    def update(self) -> list[Any]:
+        self.calls.append("update")
+        return [self.ranges] * self.nr_targets
+
+    def prepare_access_checks(self, target: int, start: Any, end: Any) -> None:
+        from pydamon.ops.base import sample_addresses
+
+        self.calls.append("prepare")
+        self._addresses[target] = sample_addresses(start, end, self.rng)
+
+    def check_accesses(self, target: int) -> Any:
+        self.calls.append("check")
+        return self.hot(self._addresses[target])
+
+    def reset_aggregated(self) -> None:
+        self.calls.append("reset")
+
+    def target_valid(self, target: int) -> bool:
+        return self.valid
+
+    def mappings(self, target: int) -> list[Any]:
+        return []
+
+    def cleanup(self) -> None:
+        self.calls.append("cleanup")
+
+
+def hot_between(low: int, high: int) -> Any:
+    return lambda a: ((a >= np.uint64(low)) & (a < np.uint64(high))).astype(np.uint8)
+
+
+def kdamond(ops: Any, callbacks: Callbacks | None = None, **attrs: Any) -> Kdamond:
+    return Kdamond(
+        ops=ops,
+        intervals=Intervals(**{k: v for k, v in attrs.items() if k.endswith("_us")}),
+        nr_regions=NrRegions(**{k: v for k, v in attrs.items() if k in ("min", "max")}),
+        clock=VirtualClock(),
+        callbacks=callbacks or Callbacks(),
+        rng=np.random.default_rng(2),
+    )
+
+
+def test_steps_follow_the_order_of_the_design() -> None:
+    calls: list[str] = []
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    ops.calls = calls
+
+    def note(name: str) -> Any:
+        def callback(k: Kdamond) -> bool:
+            calls.append(name)
+            return name == "after_aggregation"
+
+        return callback
+
+    names = ("before_start", "after_sampling", "after_aggregation", "before_terminate")
+    k = kdamond(ops, Callbacks(*(note(name) for name in names)), sample_us=5000, aggr_us=10_000, ops_update_us=10_000)
+    k.run()
+    assert calls == [
+        *("init", "before_start"),
+        *("prepare", "check", "after_sampling"),
+        *("prepare", "check", "after_sampling", "after_aggregation", "reset", "update"),
+        *("before_terminate", "cleanup"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["before_start", "after_sampling", "after_aggregation"])
+def test_a_callback_that_says_stop_ends_after_the_current_iteration(name: str) -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    k = kdamond(ops, Callbacks(**{name: lambda _: True}), sample_us=5000, aggr_us=5000)
+    k.run()
+    assert ops.calls.count("check") == (0 if name == "before_start" else 1)
+    assert ops.calls.count("reset") == (0 if name == "before_start" else 1)  # the iteration was completed
+    assert ops.calls[-1] == "cleanup"
+
+
+def test_ends_when_no_target_is_valid() -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    ops.valid = False
+    kdamond(ops).run()
+    assert ops.calls == ["init", "cleanup"]
+
+
+def test_cleans_up_when_a_callback_fails() -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+
+    def fail(_: Kdamond) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        kdamond(ops, Callbacks(after_aggregation=fail)).run()
+    assert ops.calls[-1] == "cleanup"
+
+
+def test_abandoning_the_iterator_cleans_up() -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    snapshots = kdamond(ops).monitor()
+    next(snapshots)
+    snapshots.close()
+    assert ops.calls[-1] == "cleanup"
+
+
+def test_finds_the_hot_range_to_the_page() -> None:
+    # 100 MiB, of which [30, 40) MiB is always accessed: the answer is known.
+    low, high = BASE + 30 * MIB, BASE + 40 * MIB
+    k = kdamond(ScriptedOps([(BASE, BASE + 100 * MIB)], hot_between(low, high)))
+    sizes = []
+    for count, (snapshot,) in enumerate(k.monitor()):
+        hot = snapshot.nr_accesses >= 1
+        sizes.append(int((snapshot.end - snapshot.start)[hot].sum()))
+        if count == 60:
+            k.stop()
+    assert abs(np.median(sizes[20:]) - 10 * MIB) < 0.02 * 10 * MIB
+    assert snapshot.max_nr_accesses == 20
+
+
+def test_number_of_regions_stays_within_its_bounds() -> None:
+    rng = np.random.default_rng(7)
+    ops = ScriptedOps([(BASE, BASE + 400 * MIB)], lambda a: (rng.random(len(a)) < 0.5).astype(np.uint8))
+    k = kdamond(ops, min=10, max=60)
+    seen = []
+
+    def after_sampling(k: Kdamond) -> bool:
+        seen.append(len(k.regions[0]))
+        return k.passed_samples == 1000
+
+    k.callbacks.after_sampling = after_sampling
+    k.run()
+    assert min(seen) >= 10
+    assert max(seen) <= 60
+
+
+def test_constant_access_keeps_few_regions() -> None:
+    k = kdamond(ScriptedOps([(BASE, BASE + 400 * MIB)]), max=1000)
+    counts = [len(s.start) for (s,), _ in zip(k.monitor(), range(30), strict=False)]
+    # nothing to tell apart: merged to pieces of total/min, 10 of them, plus what a split cut off and could not merge
+    assert max(counts[5:]) <= 20
+
+
+def test_age_grows_while_nothing_changes_and_starts_over_on_a_change() -> None:
+    switch = [False]
+    ops = ScriptedOps([(BASE, BASE + MIB)], lambda a: np.full(len(a), switch[0], np.uint8))
+    k = kdamond(ops)
+    ages = []
+    for count, (snapshot,) in enumerate(k.monitor()):
+        ages.append(int(snapshot.age.max()))
+        switch[0] = count >= 9
+        if count == 14:
+            break
+    assert ages[:10] == list(range(1, 11))
+    assert ages[10] == 0
+    assert ages[14] == 4
+
+
+def test_snapshots_tile_the_time() -> None:
+    k = kdamond(ScriptedOps([(BASE, BASE + MIB)]))
+    times = [(s.start_ns, s.end_ns) for (s,), _ in zip(k.monitor(), range(5), strict=False)]
+    assert times == [(i * 100_000_000, (i + 1) * 100_000_000) for i in range(5)]
+
+
+def test_updates_come_soon_after_the_start_and_then_at_the_update_interval() -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    k = kdamond(ops, ops_update_us=1_000_000)
+    at: list[int] = []
+    original = ops.update
+
+    def update() -> Any:
+        at.append(k.passed_samples * 5)
+        return original()
+
+    ops.update = update  # type: ignore[method-assign]
+    for _, _ in zip(k.monitor(), range(40), strict=False):
+        pass
+    assert at == [100, 300, 700, 1500, 2500, 3500]  # milliseconds
+
+
+def test_new_ranges_are_monitored_and_gone_ones_dropped() -> None:
+    ops = ScriptedOps([(BASE, BASE + 8 * MIB)])
+    k = kdamond(ops)
+    for count, (snapshot,) in enumerate(k.monitor()):
+        if count == 3:
+            ops.ranges = np.array([(BASE + 4 * MIB, BASE + 12 * MIB)], np.uint64)
+        if count == 20:
+            break
+    assert int(snapshot.start[0]) == BASE + 4 * MIB
+    assert int(snapshot.end[-1]) == BASE + 12 * MIB
+
+
+def test_commit_changes_the_intervals_and_keeps_regions_and_rates() -> None:
+    low, high = BASE, BASE + 2 * MIB
+    k = kdamond(ScriptedOps([(BASE, BASE + 32 * MIB)], hot_between(low, high)))
+    results = []
+    for count, (snapshot,) in enumerate(k.monitor()):
+        results.append(snapshot)
+        if count == 20:
+            k.commit(Intervals(sample_us=10_000, aggr_us=100_000), NrRegions())
+        if count == 25:
+            break
+    before, after = results[20], results[21]
+    assert (before.sample_us, after.sample_us) == (5_000, 10_000)
+    assert (before.max_nr_accesses, after.max_nr_accesses) == (20, 10)
+    assert int(after.nr_accesses.max()) == 10
+    assert int(after.age.max()) == int(before.age.max()) + 1  # still the same pattern: the age goes on
+    assert after.end_ns - after.start_ns == 100_000_000
+
+
+def test_commit_refuses_nonsense_and_changes_nothing() -> None:
+    k = kdamond(ScriptedOps([(BASE, BASE + MIB)]))
+    with pytest.raises(RequestError, match="sampling interval"):
+        k.commit(Intervals(sample_us=2_000_000, aggr_us=100_000), NrRegions())
+    for _, _ in zip(k.monitor(), range(2), strict=False):
+        assert k.intervals == Intervals()
+
+
+def test_lowering_the_maximum_merges_at_the_next_aggregation() -> None:
+    ops = ScriptedOps([(BASE, BASE + 400 * MIB)], lambda a: ((a >> np.uint64(21)) % np.uint64(2)).astype(np.uint8))
+    k = kdamond(ops)
+    for count, (snapshot,) in enumerate(k.monitor()):
+        if count == 20:
+            assert len(snapshot.start) > 50
+            k.commit(k.intervals, NrRegions(min=10, max=50))
+        if count == 22:
+            break
+    assert len(snapshot.start) <= 50
+
+
+def test_two_targets_are_kept_apart() -> None:
+    ops = ScriptedOps([(BASE, BASE + 4 * MIB)], nr_targets=2)
+    k = kdamond(ops)
+    snapshots = next(k.monitor())
+    assert [s.target for s in snapshots] == [0, 1]
+
+
+def test_no_ranges_yet_means_empty_snapshots_not_an_error() -> None:
+    ops = ScriptedOps([])
+    snapshots = next(kdamond(ops).monitor())
+    assert len(snapshots[0].start) == 0
