@@ -88,6 +88,11 @@ class Kdamond:
             self._pending = (intervals, nr_regions)
 
     @property
+    def stop_requested(self) -> bool:
+        """Whether the loop ended, or will, because it was told to and not because its targets ended."""
+        return self._stop
+
+    @property
     def window(self) -> int:
         """Samples per aggregation: the largest possible nr_accesses."""
         return max_nr_accesses(self.intervals.sample_us, self.intervals.aggr_us)

@@ -40,9 +40,7 @@ def parse_maps(lines: Iterable[str]) -> list[Mapping]:
             raise ValueError(f"not a line of /proc/PID/maps: {line[:80]!r}")
         start, _, end = fields[0].partition("-")
         name = fields[5] if len(fields) == 6 else ""
-        mappings.append(
-            Mapping(int(start, 16), int(end, 16), fields[1], int(fields[2], 16), int(fields[4]), name)
-        )
+        mappings.append(Mapping(int(start, 16), int(end, 16), fields[1], int(fields[2], 16), int(fields[4]), name))
     return mappings
 
 

@@ -3,7 +3,7 @@
 Needs no privilege beyond owning the process: writing 1 to ``/proc/PID/clear_refs`` clears all accessed bits of the
 process, and ``Referenced`` in ``/proc/PID/smaps`` counts them per mapping. Both walk the whole resident set, so the
 cost grows with it, and a page's own state is not told: a sampled page counts as accessed with the probability that the
-referenced share of its mapping gives.
+referenced share of its mapping gives. (On kernels with soft-dirty tracking see ``clear_refs`` for what is missed.)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.primitives import clear_refs
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
 from pydamon.primitives.process import Process
 
@@ -85,7 +86,7 @@ class SmapsPrimitive:
         self._addresses = addresses
         begin = time.perf_counter_ns()
         with contextlib.suppress(OSError):  # ended or exec'ing: check will tell
-            os.write(self._clear_refs, b"1")
+            clear_refs.clear(self._clear_refs)
         spent = time.perf_counter_ns() - begin
         self.cost.clears += 1
         self.cost.clear_ns += spent

@@ -1,0 +1,43 @@
+# make demo | test | check | lint | clean. Everything is installed into a virtual environment in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+# A workload with a known pattern (ten 10 MB ranges, each hot in turn) is monitored and shown.
+demo: $(VENV)/.plot
+	$(BIN)/pydamon doctor
+	$(BIN)/pydamon record -o demo.damon --duration 15s -- \
+		$(BIN)/pydamon workload stairs --time-scale 0.29 >/dev/null
+	$(BIN)/pydamon report heatmap -i demo.damon
+	$(BIN)/pydamon report wss -i demo.damon
+	$(BIN)/pydamon report heatmap -i demo.damon -o heatmap.png
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pydamon needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 3; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
+
+$(VENV)/.plot: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[plot]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.plot
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache demo.damon heatmap.png

@@ -1,0 +1,67 @@
+"""A real workload process, monitored by an engine in this process: shared by the benchmarks and the truth tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+from pydamon.core.kdamond import Callbacks
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.user import UserEngine
+from pydamon.spec import Spec, from_builtins
+from pydamon.workload.truth import GroundTruth, from_events
+
+
+@dataclass(frozen=True)
+class Run:
+    """What monitoring yielded, what was true, and what it cost."""
+
+    snapshots: list[Snapshot]
+    truth: GroundTruth
+    cpu_share: float
+    disturbed: float
+    sample_us: int
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Where the workload's regions lie: the part of the process whose pattern is known."""
+        places = self.truth.layout.regions
+        return min(p.start for p in places), max(p.end for p in places)
+
+
+def make_spec(pid: int, primitive: str, **context: object) -> Spec:
+    """A vaddr spec for one process."""
+    fields = {"ops": "vaddr", "primitive": primitive, "targets": [{"pid": pid}], **context}
+    return from_builtins({"kdamonds": [{"contexts": [fields]}]})
+
+
+def monitor_workload(
+    workload: str, primitive: str, *, mapping: str = "separate", time_scale: float = 1.0, **context: object
+) -> Run:
+    """Start the workload, monitor it until it ends. Without ``intervals`` smaps takes those it can afford."""
+    with tempfile.TemporaryFile("w+") as events:
+        command = [sys.executable, "-m", "pydamon", "workload", workload, "--json", "--mapping", mapping]
+        process = subprocess.Popen([*command, "--time-scale", str(time_scale)], stdout=events)
+        try:
+            while process.poll() is None and not events.tell():
+                time.sleep(0.005)
+                events.seek(0, 2)
+            began, cpu_began = time.monotonic(), time.process_time()
+            engine = UserEngine(
+                make_spec(process.pid, primitive, **context),
+                callbacks=Callbacks(),
+                seed=1,
+                fit_intervals="intervals" not in context,
+            )
+            snapshots = [snapshots[0] for snapshots in engine.monitor()]
+            elapsed, cpu = time.monotonic() - began, time.process_time() - cpu_began
+        finally:
+            process.terminate()
+            process.wait()
+        events.seek(0)
+        truth = from_events(events)
+    cost = engine.cost()
+    return Run(snapshots, truth, cpu / elapsed, cost.disturb_ns / 1e9 / elapsed, engine.kdamond.intervals.sample_us)

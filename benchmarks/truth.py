@@ -1,0 +1,59 @@
+"""How right the answers are where the pattern is known: simulated exactly, and real through each primitive."""
+
+from __future__ import annotations
+
+import statistics
+
+from benchmarks.real import monitor_workload
+from pydamon.analysis.accuracy import PhaseScore, score_phases
+from pydamon.engines.choose import offers
+from pydamon.engines.sim import SimEngine
+from pydamon.spec import from_builtins
+from pydamon.workload.builtin import load
+
+WORKLOADS = ("stairs", "zigzag")
+MAPPINGS = ("separate", "one")
+HEADER = f"{'':26} {'wss error':>15} {'found after':>12} {'precision':>10} {'recall':>8} {'regions':>8} {'CPU':>7}"
+
+
+def simulated(workload: str, mapping: str, seed: int = 0, **context: object) -> list[PhaseScore]:
+    """Scores of the phases of a simulated run at default attributes."""
+    spec = from_builtins({"kdamonds": [{"contexts": [{"ops": "sim", "targets": [{}], **context}]}]})
+    engine = SimEngine(spec, load(workload), mapping=mapping, seed=seed)
+    snapshots = [snapshots[0] for snapshots in engine.monitor()]
+    return score_phases(snapshots, engine.ops.truths[0].hot_ranges)
+
+
+def line(title: str, scores: list[PhaseScore], cpu_share: float | None = None) -> str:
+    """One row: median and worst working-set error, worst of the others over all phases but the warm-up."""
+    scores = scores[1:]
+    if not scores:
+        return f"{title:26} no phase was long enough for a snapshot inside it"
+    errors = [score.wss_error for score in scores]
+    found = [score.found_after for score in scores]
+    worst = "never" if None in found else max(f for f in found if f is not None)
+    cpu = "" if cpu_share is None else f"{cpu_share:7.1%}"
+    return (
+        f"{title:26} {statistics.median(errors):6.1%} ≤ {max(errors):6.1%} {worst:>12} "
+        f"{min(s.precision for s in scores):10.3f} {min(s.recall for s in scores):8.3f} "
+        f"{statistics.median(s.regions for s in scores):8.0f} {cpu}"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    print("truth: working-set error (median and worst phase), snapshots until the hot range is found (worst phase),")
+    print("       precision and recall of hot bytes in the steady half (worst phase), median number of regions\n")
+    print(HEADER)
+    for workload in WORKLOADS:
+        for mapping in MAPPINGS:
+            print(line(f"sim {workload} {mapping}", simulated(workload, mapping)), flush=True)
+    for offer in offers():
+        if offer.obstacle is not None:
+            print(f"{offer.name}: skipped, {offer.obstacle}")
+            continue
+        for workload in WORKLOADS:
+            for mapping in MAPPINGS:
+                run = monitor_workload(workload, offer.name, mapping=mapping)
+                scores = score_phases(run.snapshots, run.truth.hot_ranges, window=run.window)
+                print(line(f"{offer.name} {workload} {mapping}", scores, run.cpu_share), flush=True)

@@ -1,0 +1,243 @@
+"""Run an engine and write what it yields into a record: the work behind ``pydamon record``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pydamon.cli.launch import describe_exit, end, launch
+from pydamon.cli.record import Request
+from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.engines.clock import MachineClock
+from pydamon.engines.sim import SimEngine
+from pydamon.engines.user import UserEngine
+from pydamon.records.schema import build_metadata
+from pydamon.records.writer import RecordWriter, check_output
+from pydamon.spec import Spec, to_builtins
+from pydamon.spec.units import format_duration_ns, format_size
+
+_SECOND_NS = 1_000_000_000
+
+
+def record(request: Request, spec: Spec) -> None:
+    """Do what ``request`` asks for; diagnostics go to standard error. Raises PydamonError."""
+    check_output(request.output)
+    if request.ops == "sim":
+        _record_simulated(request, spec)
+        return
+    with _Signals() as signals:
+        child: subprocess.Popen[bytes] | None = None
+        if request.launch is not None:
+            child = launch(request.launch)
+            spec = _with_pid(spec, child.pid)
+        try:
+            _record_processes(request, spec, signals)
+        finally:
+            if child is not None:
+                still_runs = child.poll() is None
+                status = end(child)
+                if still_runs:
+                    _say("ended the command, which was still running")
+                elif status != 0:
+                    _say(f"the command {describe_exit(status)}")
+
+
+def _record_simulated(request: Request, spec: Spec) -> None:
+    from pydamon.workload.builtin import load
+
+    assert request.workload is not None
+    engine = SimEngine(spec, load(request.workload), mapping=request.mapping, seed=request.seed or 0)
+    if request.duration_ns is not None:
+        engine.kdamond.callbacks = Callbacks(after_sampling=_stop_at(request.duration_ns))
+    metadata = build_metadata(
+        targets=[{"target": 0, "command": f"workload {request.workload}"}],
+        spec=to_builtins(spec),
+        ops="sim",
+        primitive=engine.choice.name,
+        primitive_reason=engine.choice.reason,
+        clock="virtual",
+    )
+    with RecordWriter(request.output, metadata=metadata) as writer, _Signals() as signals:
+        signals.on_stop = engine.kdamond.stop
+        recorder = _Recorder(writer, engine)
+        recorder.run()
+    recorder.summarize(request, _end_reason(engine, signals))
+
+
+def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
+    clock = MachineClock(wake_fd=signals.wake_fd)
+    engine = UserEngine(spec, clock=clock, seed=request.seed, fit_intervals=request.fit_intervals)
+    try:
+        targets = [
+            {"target": t, "pid": p.pid, "command": _command_of(p.pid), "start_ticks": p.start_ticks}
+            for t, p in enumerate(engine.ops.processes)
+        ]
+        metadata = build_metadata(
+            targets=targets,
+            spec=to_builtins(spec),
+            ops="vaddr",
+            primitive=engine.choice.name,
+            primitive_reason=engine.choice.reason,
+            wall_offset_ns=time.time_ns() - time.monotonic_ns(),
+        )
+        writer = RecordWriter(request.output, metadata=metadata)
+    except BaseException:
+        engine.ops.cleanup()
+        raise
+    who = ", ".join(f"{target['pid']} ({target['command']})" for target in targets)
+    _say(f"monitoring {who} through {engine.choice.name}: {engine.choice.reason}")
+    if request.duration_ns is not None:
+        clock.deadline_ns = clock.now_ns() + request.duration_ns
+        engine.kdamond.callbacks = Callbacks(after_sampling=_stop_at(clock.deadline_ns))
+    signals.on_stop = engine.kdamond.stop
+    if signals.stopped:  # before there was something to stop
+        engine.kdamond.stop()
+    recorder = _Recorder(writer, engine)
+    with writer:
+        recorder.run()
+    recorder.summarize(request, _end_reason(engine, signals))
+
+
+def _end_reason(engine: UserEngine | SimEngine, signals: _Signals) -> str:
+    if signals.stopped:
+        return "interrupted"
+    if engine.kdamond.stop_requested:
+        return "the time is over"
+    if isinstance(engine, UserEngine) and engine.ops.lost:
+        return next(iter(engine.ops.lost.values()))
+    return "the target ended"
+
+
+class _Recorder:
+    """Moves snapshots, mappings and costs from an engine into a record, and tells how it goes."""
+
+    def __init__(self, writer: RecordWriter, engine: UserEngine | SimEngine) -> None:
+        self._writer = writer
+        self._engine = engine
+        self._snapshots = 0
+        self._began_ns = engine.clock.now_ns()
+        self._cpu_began_ns = time.process_time_ns()
+        self._cost_due_ns = self._began_ns + _SECOND_NS
+        self._progress = sys.stderr.isatty()
+
+    def run(self) -> None:
+        """Until the engine ends; whatever was yielded is in the record, or an error is raised."""
+        kdamond = self._engine.kdamond
+        for snapshots in self._engine.monitor():
+            now_ns = self._engine.clock.now_ns()
+            for snapshot in snapshots:
+                self._writer.add_mappings(snapshot.start_ns, snapshot.target, kdamond.ops.mappings(snapshot.target))
+                self._writer.add_snapshot(snapshot)
+                self._snapshots += bool(len(snapshot.start))
+            if now_ns >= self._cost_due_ns:
+                self._cost_due_ns = now_ns + _SECOND_NS
+                self._note_cost(now_ns)
+                if self._progress:
+                    self._show_progress(now_ns, sum(map(len, kdamond.regions)))
+            self._writer.tick(now_ns)
+        self._note_cost(self._engine.clock.now_ns())
+
+    def _note_cost(self, now_ns: int) -> None:
+        if isinstance(self._engine, UserEngine):
+            row = {"time_ns": now_ns, "cpu_ns": time.process_time_ns() - self._cpu_began_ns}
+            cost = self._engine.cost()
+            row |= {name: getattr(cost, name) for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns")}
+            self._writer.add_rows("cost", [row], time_ns=now_ns)
+
+    def _show_progress(self, now_ns: int, regions: int) -> None:
+        elapsed = format_duration_ns(now_ns - self._began_ns)
+        print(
+            f"\r{elapsed}, {self._snapshots} snapshots, {regions} regions \033[K", end="", file=sys.stderr, flush=True
+        )
+
+    def summarize(self, request: Request, reason: str) -> None:
+        """Say what is in the file and what it has cost."""
+        if self._progress:
+            print("\r\033[K", end="", file=sys.stderr)
+        elapsed_ns = max(self._engine.clock.now_ns() - self._began_ns, 1)
+        count = "1 snapshot" if self._snapshots == 1 else f"{self._snapshots} snapshots"
+        size = format_size(self._writer.bytes_written)
+        elapsed = format_duration_ns(elapsed_ns)
+        _say(f"{reason} after {elapsed}: {count}, {size} in {request.output}")
+        intervals = self._engine.kdamond.intervals
+        if not self._snapshots:
+            aggr = format_duration_ns(intervals.aggr_us * 1000)
+            _say(f"no snapshot was completed: one takes an aggregation interval ({aggr}) of a target with memory")
+        elif isinstance(self._engine, UserEngine):
+            cost = self._engine.cost()
+            cpu = (time.process_time_ns() - self._cpu_began_ns) / elapsed_ns
+            disturbed = cost.disturb_ns / elapsed_ns
+            rate = cost.checks * 1e9 / elapsed_ns
+            _say(
+                f"cost: {cpu:.1%} of a CPU for {rate:,.0f} checks a second every "
+                f"{format_duration_ns(intervals.sample_us * 1000)}; "
+                f"the target was disturbed for about {disturbed:.1%} of the time"
+            )
+
+
+class _Signals:
+    """SIGINT and SIGTERM (and SIGHUP) ask the recording to end; they also wake it from a sleep."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.on_stop = lambda: None
+        self.wake_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._old: dict[int, Any] = {}
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self.stopped = True
+        self.on_stop()
+
+    def __enter__(self) -> _Signals:
+        self._old_wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What nohup or a shell's background job has set to be ignored stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_wakeup)
+        os.close(self.wake_fd)
+        os.close(self._write_fd)
+
+
+def _stop_at(time_ns: int) -> Any:
+    def after_sampling(kdamond: Kdamond) -> bool:
+        return kdamond.clock.now_ns() >= time_ns
+
+    return after_sampling
+
+
+def _with_pid(spec: Spec, pid: int) -> Spec:
+    """The spec with the launched command's process as its target."""
+    (context,) = spec.kdamonds[0].contexts
+    target = msgspec.structs.replace(context.targets[0], pid=pid)
+    context = msgspec.structs.replace(context, targets=(target,))
+    kdamond = msgspec.structs.replace(spec.kdamonds[0], contexts=(context,))
+    return msgspec.structs.replace(spec, kdamonds=(kdamond,))
+
+
+def _command_of(pid: int) -> str:
+    """The command line, shortened; the name in brackets for a process that shows none."""
+    for path, form in ((f"/proc/{pid}/cmdline", "{}"), (f"/proc/{pid}/comm", "[{}]")):
+        with contextlib.suppress(OSError):
+            raw = Path(path).read_bytes().replace(b"\0", b" ").strip()
+            text = "".join(c if c.isprintable() else "?" for c in raw.decode(errors="replace"))
+            if text:
+                return form.format(text if len(text) <= 200 else text[:199] + "…")
+    return "?"
+
+
+def _say(line: str) -> None:
+    print(f"pydamon: {line}", file=sys.stderr, flush=True)

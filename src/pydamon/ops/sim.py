@@ -1,0 +1,139 @@
+"""Operations set for simulated processes, in virtual time.
+
+Each target is a process that plays a workload. Nothing is touched or stored per page: whether a page was accessed
+between ``prepare`` and ``check`` is computed from the pattern for the asked pages only (``workload.closed_form``), so
+that the cost depends on the number of regions, not on the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import RequestError
+from pydamon.ops.base import Addresses, Ranges, sample_addresses
+from pydamon.primitives.base import UNKNOWN, Answers
+from pydamon.primitives.process import Mapping
+from pydamon.workload import layout as layouts
+from pydamon.workload.closed_form import AccessModel
+from pydamon.workload.model import Workload
+from pydamon.workload.truth import GroundTruth, Schedule
+
+# What our own runner makes of one CPU (2 GHz class, one NumPy thread): 85-140 million/s at a stride of 4 KiB within
+# 100 MiB, 40-65 million/s within 1 GiB, 15-35 million/s at random. One number has to do for all: the middle.
+DEFAULT_ACCESSES_PER_S = 50_000_000
+# Where the first region lies: where processes have mappings, and with room for the largest workload below 2**47.
+BASE_ADDRESS = 0x7000_0000_0000
+
+
+class Clock(Protocol):
+    """What the simulation needs of time."""
+
+    def now_ns(self) -> int:
+        """Virtual nanoseconds; never goes back."""
+        ...
+
+
+class SimOps:
+    """Simulated processes, one target per workload, that start at ``init`` and end after their last phase.
+
+    ``mapping`` is ``separate`` or ``one`` as for a real workload process, ``repeat`` 0 plays for ever, ``time_scale``
+    multiplies the phases' durations. Equal arguments give equal answers. Raises RequestError for nonsense ones.
+
+    A target's range is the span from its first to its last mapping, as ``vaddr`` sees a real workload process: the
+    small gaps between mappings belong to it and are never accessed. So there is one range, however many mappings.
+    """
+
+    name = "sim"
+
+    def __init__(
+        self,
+        workloads: Workload | Sequence[Workload],
+        clock: Clock,
+        *,
+        mapping: str = "separate",
+        seed: int = 0,
+        accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
+        repeat: int = 1,
+        time_scale: float = 1.0,
+    ) -> None:
+        if accesses_per_s <= 0:
+            raise RequestError(f"{accesses_per_s} accesses per second; it must be positive", where="accesses_per_s")
+        if repeat < 0 or not 0 < time_scale <= 1e6:
+            raise RequestError(f"repeat {repeat}, time scale {time_scale}: negative or not finite", where="workload")
+        self.workloads = [workloads] if isinstance(workloads, Workload) else list(workloads)
+        self.nr_targets = len(self.workloads)
+        self.truths: list[GroundTruth] = []  # per target, from ``init`` on
+        self._clock = clock
+        self._repeat = repeat
+        self._time_scale = time_scale
+        self._layouts = [layouts.place(workload, BASE_ADDRESS, mapping) for workload in self.workloads]
+        self._mappings = [
+            [Mapping(place.start, place.end, "rw-p", 0, 0, place.name) for place in layout.mappings]
+            for layout in self._layouts
+        ]
+        self._models = [
+            AccessModel(workload, layout, accesses_per_s, seed + index)
+            for index, (workload, layout) in enumerate(zip(self.workloads, self._layouts, strict=True))
+        ]
+        self._rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        nothing = np.empty(0, np.uint64)
+        self._asked: list[tuple[int, Addresses]] = [(0, nothing)] * self.nr_targets
+
+    def init(self) -> list[Ranges]:
+        """Start the processes now, on the clock."""
+        now_ns = self._clock.now_ns()
+        self.truths = [
+            GroundTruth(
+                workload,
+                layout,
+                Schedule.nominal(workload, now_ns, repeat=self._repeat, time_scale=self._time_scale),
+            )
+            for workload, layout in zip(self.workloads, self._layouts, strict=True)
+        ]
+        return [self._range(target) for target in range(self.nr_targets)]
+
+    def update(self) -> list[Ranges | None]:
+        """The same ranges all the time; None for a process that has ended."""
+        return [self._range(target) if self.target_valid(target) else None for target in range(self.nr_targets)]
+
+    def _range(self, target: int) -> Ranges:
+        layout = self._layouts[target]
+        return np.array([[layout.start, layout.end]], dtype=np.uint64)
+
+    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
+        """Pick one page per region; its window begins now."""
+        self._asked[target] = (self._clock.now_ns(), sample_addresses(start, end, self._rng[target]))
+
+    def check_accesses(self, target: int) -> Answers:
+        """Exact for the window since ``prepare``; UNKNOWN once the process has ended: it has no pages any more."""
+        since_ns, addresses = self._asked[target]
+        if not self.target_valid(target):
+            return np.full(len(addresses), UNKNOWN, dtype=np.uint8)
+        return self.accessed(target, addresses, since_ns, self._clock.now_ns()).astype(np.uint8)
+
+    def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
+        """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
+        return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)
+
+    def reset_aggregated(self) -> None:
+        """Nothing is kept between aggregations."""
+
+    def target_valid(self, target: int) -> bool:
+        """Whether the workload still has a phase to play."""
+        end_ns = self.truths[target].schedule.end_ns
+        return end_ns is None or self._clock.now_ns() < end_ns
+
+    def cleanup(self) -> None:
+        """Nothing to give back."""
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What ``/proc/PID/maps`` of the process would show; the same list each time."""
+        return self._mappings[target]
+
+    def pid(self, target: int) -> int | None:
+        """None: a simulated process has no id."""
+        return None

@@ -1,0 +1,22 @@
+"""Loaded by every Python that the tests start: no write may reach the host's own DAMON (its operator uses it)."""
+
+import os
+import sys
+
+_TREE = "/sys/kernel/mm/damon"
+
+
+def _guard(event, args):
+    if event != "open" or os.environ.get("PYDAMON_GUEST"):
+        return
+    path, mode, flags = args
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if not isinstance(path, str) or not os.path.realpath(path).startswith(_TREE):
+        return
+    writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
+        raise PermissionError(f"a test must not write below {_TREE}: {path}")
+
+
+sys.addaudithook(_guard)

@@ -1,0 +1,119 @@
+"""Engines: clocks that can be woken, intervals that can be afforded, specs that fit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from pydamon.engines.clock import MachineClock
+from pydamon.engines.fit import affordable
+from pydamon.engines.sim import SimEngine
+from pydamon.engines.user import UserEngine
+from pydamon.errors import RequestError
+from pydamon.spec import Intervals, Spec, from_builtins
+from pydamon.workload.builtin import load
+
+MS = 1_000_000
+
+
+def spec(*contexts: dict[str, Any]) -> Spec:
+    return from_builtins({"kdamonds": [{"contexts": [context]} for context in contexts]})
+
+
+class TestMachineClock:
+    def test_sleeps_about_as_long_as_asked(self) -> None:
+        clock = MachineClock()
+        began = clock.now_ns()
+        clock.sleep_ns(5 * MS)
+        assert clock.now_ns() - began >= 5 * MS
+
+    def test_a_write_to_the_wake_descriptor_ends_a_sleep(self) -> None:
+        read_fd, write_fd = os.pipe()
+        clock = MachineClock(wake_fd=read_fd)
+        threading.Timer(0.02, os.write, (write_fd, b"x")).start()
+        began = time.monotonic()
+        clock.sleep_ns(20_000 * MS)
+        assert time.monotonic() - began < 10
+        os.close(read_fd)
+        os.close(write_fd)
+
+    def test_the_end_of_a_process_ends_one_sleep_and_not_the_next(self) -> None:
+        with subprocess.Popen(["sleep", "0.05"]) as child:
+            pidfd = os.pidfd_open(child.pid)
+            clock = MachineClock()
+            clock.watch_ends([pidfd])
+            began = time.monotonic()
+            clock.sleep_ns(20_000 * MS)
+            assert time.monotonic() - began < 10
+            again = clock.now_ns()
+            clock.sleep_ns(5 * MS)
+            assert clock.now_ns() - again >= 5 * MS
+            os.close(pidfd)
+
+    def test_no_sleep_goes_beyond_the_deadline(self) -> None:
+        clock = MachineClock(deadline_ns=time.monotonic_ns() + 5 * MS)
+        clock.sleep_ns(20_000 * MS)
+        assert clock.now_ns() >= (clock.deadline_ns or 0)
+        clock.sleep_ns(20_000 * MS)  # and none after it begins
+
+
+class TestAffordable:
+    def test_a_cheap_check_keeps_the_intervals(self) -> None:
+        assert affordable(Intervals(), spent_ns=400_000, samples=1) == Intervals()
+
+    def test_an_expensive_check_gets_a_sampling_interval_ten_times_its_cost(self) -> None:
+        # 12 ms a check: 120 ms wanted, the next step is 200 ms, ten samples make an aggregation
+        fitting = affordable(Intervals(), spent_ns=120 * MS, samples=10)
+        assert (fitting.sample_us, fitting.aggr_us, fitting.ops_update_us) == (200_000, 2_000_000, 1_000_000)
+
+    def test_a_slightly_smaller_cost_changes_nothing(self) -> None:
+        at_200ms = Intervals(sample_us=200_000, aggr_us=2_000_000)
+        assert affordable(at_200ms, spent_ns=9 * MS, samples=1) == at_200ms
+        assert affordable(at_200ms, spent_ns=2 * MS, samples=1).sample_us == 20_000
+
+    def test_no_cost_leads_to_less_than_five_milliseconds_or_more_than_five_seconds(self) -> None:
+        assert affordable(Intervals(sample_us=50_000, aggr_us=500_000), 0, 10).sample_us == 5000
+        assert affordable(Intervals(), spent_ns=10**13, samples=1).sample_us == 5_000_000
+
+
+def test_the_simulation_is_reproducible() -> None:
+    def run(seed: int) -> list[list[int]]:
+        engine = SimEngine(spec({"ops": "sim", "targets": [{}]}), load("zigzag"), seed=seed)
+        return [s[0].start.tolist() for s, _ in zip(engine.monitor(), range(20), strict=False)]
+
+    assert run(3) == run(3)
+    assert run(3) != run(4)
+
+
+def test_a_spec_for_another_engine_is_refused_by_field() -> None:
+    with pytest.raises(RequestError, match="this engine runs 'vaddr'") as caught:
+        UserEngine(spec({"ops": "sim", "targets": [{}]}))
+    assert caught.value.where == "kdamonds[0].contexts[0].ops"
+
+
+def test_several_kdamonds_are_refused() -> None:
+    context = {"targets": [{"pid": os.getpid()}]}
+    with pytest.raises(RequestError, match="has 2 entries"):
+        UserEngine(spec(context, context))
+
+
+def test_a_process_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RequestError, match="no process has the id"):
+        UserEngine(spec({"targets": [{"pid": 2**22 + 5}], "primitive": "smaps"}))
+
+
+def test_the_user_engine_monitors_until_its_process_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"]) as child:
+        request = {"targets": [{"pid": child.pid}], "primitive": "smaps", "intervals": {"aggr_us": 50_000}}
+        engine = UserEngine(spec(request))
+        snapshots = [s[0] for s in engine.monitor()]
+    assert snapshots
+    assert not engine.kdamond.stop_requested
+    assert engine.cost().checks > 0
+    assert all((s.start < s.end).all() for s in snapshots)

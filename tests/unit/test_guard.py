@@ -1,0 +1,20 @@
+"""The guard itself: neither tests nor what they start can write to the host's DAMON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+STATE = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds"
+
+
+def test_this_process_cannot_open_it_for_writing() -> None:
+    with pytest.raises(PermissionError, match="must not write"):
+        open(STATE, "w")
+
+
+def test_a_child_cannot_either() -> None:
+    child = subprocess.run([sys.executable, "-c", f"open({STATE!r}, 'w')"], capture_output=True, text=True)
+    assert "must not write" in child.stderr
