@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ STATE = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds"
 
 def test_this_process_cannot_open_it_for_writing() -> None:
     with pytest.raises(PermissionError, match="must not write"):
-        open(STATE, "w")
+        Path(STATE).write_text("1")
 
 
 def test_a_child_cannot_either() -> None:

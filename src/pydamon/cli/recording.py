@@ -15,7 +15,6 @@ import msgspec
 
 from pydamon.cli.launch import describe_exit, end, launch
 from pydamon.cli.record import Request
-from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.sim import SimEngine
 from pydamon.engines.user import UserEngine
@@ -55,8 +54,7 @@ def _record_simulated(request: Request, spec: Spec) -> None:
 
     assert request.workload is not None
     engine = SimEngine(spec, load(request.workload), mapping=request.mapping, seed=request.seed or 0)
-    if request.duration_ns is not None:
-        engine.kdamond.callbacks = Callbacks(after_sampling=_stop_at(request.duration_ns))
+    engine.kdamond.end_ns = request.duration_ns
     metadata = build_metadata(
         targets=[{"target": 0, "command": f"workload {request.workload}"}],
         spec=to_builtins(spec),
@@ -95,8 +93,7 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
     who = ", ".join(f"{target['pid']} ({target['command']})" for target in targets)
     _say(f"monitoring {who} through {engine.choice.name}: {engine.choice.reason}")
     if request.duration_ns is not None:
-        clock.deadline_ns = clock.now_ns() + request.duration_ns
-        engine.kdamond.callbacks = Callbacks(after_sampling=_stop_at(clock.deadline_ns))
+        engine.kdamond.end_ns = clock.now_ns() + request.duration_ns
     signals.on_stop = engine.kdamond.stop
     if signals.stopped:  # before there was something to stop
         engine.kdamond.stop()
@@ -210,13 +207,6 @@ class _Signals:
         signal.set_wakeup_fd(self._old_wakeup)
         os.close(self.wake_fd)
         os.close(self._write_fd)
-
-
-def _stop_at(time_ns: int) -> Any:
-    def after_sampling(kdamond: Kdamond) -> bool:
-        return kdamond.clock.now_ns() >= time_ns
-
-    return after_sampling
 
 
 def _with_pid(spec: Spec, pid: int) -> Spec:

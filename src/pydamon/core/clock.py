@@ -12,8 +12,8 @@ class Clock(Protocol):
         """Nanoseconds since some fixed point; never goes back."""
         ...
 
-    def sleep_ns(self, duration_ns: int) -> None:
-        """Return after ``duration_ns``, or earlier if something asks the loop to look up."""
+    def sleep_ns(self, duration_ns: int) -> bool:
+        """Return True after ``duration_ns``, or earlier and False if something asks the loop to look up."""
         ...
 
 
@@ -27,6 +27,7 @@ class VirtualClock:
         """Virtual nanoseconds."""
         return self._now_ns
 
-    def sleep_ns(self, duration_ns: int) -> None:
+    def sleep_ns(self, duration_ns: int) -> bool:
         """Advance the time by ``duration_ns``, at once."""
         self._now_ns += duration_ns
+        return True

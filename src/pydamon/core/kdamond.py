@@ -41,7 +41,7 @@ class Kdamond:
     """Monitors the targets of an operations set.
 
     ``regions`` holds the regions of each target, ``passed_samples`` counts sampling intervals: as in the kernel all
-    intervals are counted in samples, not read from the clock.
+    intervals are counted in samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``.
     """
 
     ops: OperationsSet
@@ -51,6 +51,7 @@ class Kdamond:
     callbacks: Callbacks = field(default_factory=Callbacks)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     min_region: int = PAGE_SIZE
+    end_ns: int | None = None
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
     passed_samples: int = field(default=0, init=False)
@@ -107,7 +108,8 @@ class Kdamond:
             while not self._need_stop():
                 self._apply_commit()
                 self._prepare_access_checks()
-                self.clock.sleep_ns(self.intervals.sample_us * 1000)
+                if not self._sleep():
+                    continue  # woken before the time: this sample says nothing
                 self.passed_samples += 1
                 self._check_accesses()
                 self._call(self.callbacks.after_sampling)
@@ -135,7 +137,19 @@ class Kdamond:
             self._stop = True
 
     def _need_stop(self) -> bool:
+        if self.end_ns is not None and self.clock.now_ns() >= self.end_ns:
+            self._stop = True
         return self._stop or not any(map(self.ops.target_valid, range(self.ops.nr_targets)))
+
+    def _sleep(self) -> bool:
+        """Sleep for a sampling interval; False if it was cut short."""
+        duration_ns = self.intervals.sample_us * 1000
+        if self.end_ns is not None:
+            left_ns = self.end_ns - self.clock.now_ns()
+            if left_ns < duration_ns:
+                self.clock.sleep_ns(max(left_ns, 0))
+                return False
+        return self.clock.sleep_ns(duration_ns)
 
     def _init_regions(self) -> None:
         ranges = self.ops.init()

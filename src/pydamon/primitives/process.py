@@ -15,6 +15,9 @@ from pathlib import Path
 from pydamon.errors import MachineError, PydamonError, RequestError
 
 
+_PF_KTHREAD = 0x00200000  # among the flags in field 9 of /proc/PID/stat
+
+
 class ProcessGone(PydamonError):
     """The process has ended (or its pid belongs to another process by now)."""
 
@@ -46,9 +49,14 @@ def parse_maps(lines: Iterable[str]) -> list[Mapping]:
 
 def start_ticks(pid: int) -> int:
     """Start time of ``pid`` in clock ticks since boot: field 22 of ``/proc/PID/stat`` (proc_pid_stat(5))."""
+    return int(_stat_fields(pid)[22 - 3])
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` from the third on."""
     text = Path(f"/proc/{pid}/stat").read_bytes()
     # The command may contain spaces and parentheses: count the fields from the last ")".
-    return int(text[text.rindex(b")") + 2 :].split()[19])
+    return text[text.rindex(b")") + 2 :].split()
 
 
 class Process:
@@ -70,10 +78,14 @@ class Process:
         self._poll = select.poll()
         self._poll.register(self.pidfd, select.POLLIN)
         try:
-            self.start_ticks = start_ticks(pid)
+            fields = _stat_fields(pid)
         except OSError as error:
             os.close(self.pidfd)
             raise RequestError(f"process {pid} ended just now ({error.strerror})", where="pid") from None
+        if int(fields[9 - 3]) & _PF_KTHREAD:
+            os.close(self.pidfd)
+            raise RequestError(f"process {pid} is a kernel thread; it has no memory of its own", where="pid")
+        self.start_ticks = int(fields[22 - 3])
 
     def alive(self) -> bool:
         """Whether the process still runs; a zombie does not. Costs about a microsecond."""

@@ -270,3 +270,27 @@ def test_no_ranges_yet_means_empty_snapshots_not_an_error() -> None:
     ops = ScriptedOps([])
     snapshots = next(kdamond(ops).monitor())
     assert len(snapshots[0].start) == 0
+
+
+def test_ends_at_its_end_time_without_counting_a_sample_that_was_cut_short() -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    k = kdamond(ops, sample_us=5000, aggr_us=10_000)
+    k.end_ns = 23_000_000
+    assert [s.end_ns for (s,) in k.monitor()] == [10_000_000, 20_000_000]
+    assert k.passed_samples == 4
+    assert k.clock.now_ns() == 23_000_000
+    assert k.stop_requested
+
+
+def test_a_sample_whose_sleep_was_interrupted_is_not_counted() -> None:
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    k = kdamond(ops, sample_us=5000, aggr_us=5000)
+    sleep, interrupts = k.clock.sleep_ns, iter([False, True, False, True])
+
+    def sleep_ns(duration_ns: int) -> bool:
+        full = next(interrupts)
+        return sleep(duration_ns if full else 1000) and full
+
+    k.clock.sleep_ns = sleep_ns  # type: ignore[method-assign]
+    assert len(list(zip(range(2), k.monitor(), strict=False))) == 2
+    assert ops.calls.count("check") == 2
