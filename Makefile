@@ -1,9 +1,9 @@
-# make demo | test | check | lint | clean. Everything is installed into a virtual environment in .venv.
+# make demo | test | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint lab lab-shell bench clean
 
 # A workload with a known pattern (ten 10 MB ranges, each hot in turn) is monitored and shown.
 demo: $(VENV)/.plot
@@ -21,6 +21,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The tests that need a kernel with everything, in a virtual machine: see lab/README.md.
+lab: $(VENV)/.dev
+	lab/run --python $(BIN)/python --junit build/guest-junit.xml
+
+lab-shell: $(VENV)/.dev
+	lab/shell --python $(BIN)/python
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

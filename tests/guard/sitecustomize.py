@@ -7,7 +7,7 @@ _TREE = "/sys/kernel/mm/damon"
 
 
 def _guard(event, args):
-    if event != "open" or os.environ.get("PYDAMON_GUEST"):
+    if event != "open":
         return
     path, mode, flags = args
     if isinstance(path, bytes):
@@ -19,4 +19,11 @@ def _guard(event, args):
         raise PermissionError(f"a test must not write below {_TREE}: {path}")
 
 
-sys.addaudithook(_guard)
+def _in_guest():
+    # By the kernel's command line: nobody sets that by mistake.
+    with open("/proc/cmdline") as file:
+        return "pydamon.lab=1" in file.read().split()
+
+
+if not _in_guest():
+    sys.addaudithook(_guard)

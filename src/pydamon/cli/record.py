@@ -15,6 +15,10 @@ from pydamon.spec import units
 if TYPE_CHECKING:
     from pydamon.spec import Spec
 
+    _ParamType = click.ParamType[int]
+else:  # it cannot be subscripted in older releases of click
+    _ParamType = click.ParamType
+
 # Which option a field of the spec comes from, for messages.
 _OPTIONS = {
     "intervals.sample_us": "--sample",
@@ -26,7 +30,7 @@ _OPTIONS = {
 }
 
 
-class _Quantity(click.ParamType):
+class _Quantity(_ParamType):
     """A number with a unit, as ``spec.units`` reads it."""
 
     def __init__(self, name: str, parse: Callable[[str], int]) -> None:
@@ -89,7 +93,7 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the random sampling.  [default with sim: 0]")
 @click.option("--explain", is_flag=True, help="Print the plan in words and stop.")
 @click.pass_context
-def command(ctx: click.Context, targets: tuple[str, ...], explain: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **options: Any) -> None:
     """Monitor PID, a launched COMMAND (after --), or a simulated workload, and write a record.
 
     A launched command runs as the invoking user, also under sudo; when the recording ends before it (--duration,

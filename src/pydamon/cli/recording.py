@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.stopped = False
-        self.on_stop = lambda: None
+        self.on_stop: Callable[[], None] = lambda: None
         self.wake_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._old: dict[int, Any] = {}
 

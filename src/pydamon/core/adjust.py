@@ -146,9 +146,13 @@ def split_all(
 
 
 def split_larger_than(regions: Regions, sz_limit: int, min_region: int) -> Regions:
-    """Cut regions above ``sz_limit`` evenly, so that the minimum number of regions holds (2.3, newer)."""
+    """Cut regions of twice ``sz_limit`` and more evenly, so that about the minimum number of regions holds (2.3, newer).
+
+    One that is only somewhat larger is left to the random splitting: cutting it in two would double the number of
+    regions where all are about as large as the limit.
+    """
     limit = np.uint64(max(sz_limit - sz_limit % min_region, min_region))
-    pieces = ((regions.size + (limit - np.uint64(1))) // limit).astype(np.int64)
+    pieces = np.maximum((regions.size // limit).astype(np.int64), 1)
     if not len(regions) or pieces.max() <= 1:
         return regions
     index = np.repeat(np.arange(len(regions)), pieces)

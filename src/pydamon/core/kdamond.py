@@ -170,7 +170,9 @@ class Kdamond:
     def _limit_sizes(self) -> None:
         total = sum(regions.total_size() for regions in self.regions)
         self._sz_limit = adjust.size_limit(total, self.nr_regions.min, self.min_region)
-        self.regions = [adjust.split_larger_than(r, self._sz_limit, self.min_region) for r in self.regions]
+        limited = [adjust.split_larger_than(r, self._sz_limit, self.min_region) for r in self.regions]
+        if sum(map(len, limited)) <= self.nr_regions.max:  # the maximum bounds the overhead: it goes first
+            self.regions = limited
 
     def _prepare_access_checks(self) -> None:
         for target, regions in enumerate(self.regions):

@@ -250,9 +250,9 @@ class TestTargetRanges:
         assert spans(adjust.initial_regions(ranges(span), piece, 1)) == expected
 
     def test_regions_above_the_limit_are_cut_evenly(self) -> None:
-        out = adjust.split_larger_than(make([(0, 4), (4, 29)], [1, 2]), 10, 1)
-        assert spans(out) == [(0, 4), (4, 12), (12, 20), (20, 29)]
-        assert out.nr_accesses.tolist() == [1, 2, 2, 2]
+        out = adjust.split_larger_than(make([(0, 4), (4, 35), (35, 54)], [1, 2, 3]), 10, 1)
+        assert spans(out) == [(0, 4), (4, 14), (14, 24), (24, 35), (35, 54)]  # 19 is not twice the limit
+        assert out.nr_accesses.tolist() == [1, 2, 2, 2, 3]
 
     def test_size_limit_keeps_the_minimum_number_of_regions(self) -> None:
         assert adjust.size_limit(1000, 10, 4) == 100

@@ -165,6 +165,21 @@ def test_number_of_regions_stays_within_its_bounds() -> None:
     assert max(seen) <= 60
 
 
+@pytest.mark.parametrize(("low", "high"), [(900, 1000), (10, 12), (3, 3)])
+def test_close_bounds_hold_through_updates_and_changing_ranges(low: int, high: int) -> None:
+    rng = np.random.default_rng(7)
+    ops = ScriptedOps([(BASE, BASE + 500 * MIB + 12288)], lambda a: (rng.random(len(a)) < 0.5).astype(np.uint8))
+    k = kdamond(ops, min=low, max=high, ops_update_us=50_000)
+    seen = []
+    for count, _ in enumerate(k.monitor()):
+        seen.append(len(k.regions[0]))
+        ops.ranges = np.array([(BASE + count * 4096, BASE + (500 + 7 * count) * MIB)], np.uint64)
+        if count == 40:
+            break
+    assert max(seen) <= high
+    assert min(seen) >= low * 2 // 3
+
+
 def test_constant_access_keeps_few_regions() -> None:
     k = kdamond(ScriptedOps([(BASE, BASE + 400 * MIB)]), max=1000)
     counts = [len(s.start) for (s,), _ in zip(k.monitor(), range(30), strict=False)]
