@@ -14,7 +14,6 @@ from pathlib import Path
 
 from pydamon.errors import MachineError, PydamonError, RequestError
 
-
 _PF_KTHREAD = 0x00200000  # among the flags in field 9 of /proc/PID/stat
 
 

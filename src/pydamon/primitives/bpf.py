@@ -1,0 +1,359 @@
+"""The `bpf` primitive: the accessed bits of a process's page-table entries, read by a BPF program.
+
+Reading costs 0.02 µs a page; clearing is what costs (`pydamon.primitives.clearing`), so a page is cleared only if
+the walk shows its bit set. Needs x86-64 with four-level paging, BTF, Linux 6.4 and root.
+
+What it cannot tell: pages that the kernel maps around a page fault are born with the bit set; a huge page has one bit
+for its 2 MiB; accesses of the kernel through other mappings (write(2) of page cache, DMA) set none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import mmap
+import os
+import re
+import threading
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.primitives import bpf_program as program
+from pydamon.primitives import bpf_syscall
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
+from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
+from pydamon.primitives.btf import Btf
+from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
+from pydamon.primitives.frames import Flags, Frames
+from pydamon.primitives.process import Process
+
+_PAGE = 4096
+_GIB = 1 << 30
+_ACCESSED_BIT = np.uint64(program.ACCESSED_BIT)
+_ACCESSED_SHIFT = np.uint64(5)
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
+_CALIBRATION_PAGES = 16
+_PAGEMAP_FRAME = np.uint64((1 << 55) - 1)
+
+
+class PageTableWalk:
+    """Reads page-table entries of any process. One serves the whole machine; it may be used from several threads.
+
+    Set up in about 60 ms. Raises MachineError where it cannot work, with the reason and what would enable it.
+    """
+
+    def __init__(self) -> None:
+        cpuinfo = _first_cpu()
+        bpf_syscall.require_machine(cpuinfo)
+        facts = _kernel_facts()
+        if not facts.by_namespace and os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
+            raise bpf_syscall.unusable(
+                "inside a pid namespace (container) it needs the kfunc bpf_task_from_vpid of Linux 6.14; run it outside"
+            )
+        self._address_bits = _physical_address_bits(cpuinfo)
+        # Set bits above the physical address (memory encryption, protection keys, no-execute) are no part of it.
+        self._frame_mask = np.uint64((1 << self._address_bits) - _PAGE)
+        self._lock = threading.Lock()
+        self._map_fd = self._program_fd = -1
+        self._memory: mmap.mmap | None = None
+        try:
+            self._map_fd = bpf_syscall.create_map(program.VALUE_SIZE)
+            self._program_fd = bpf_syscall.load_program(program.page_table_walk(facts, self._map_fd))
+            self._memory = memory = bpf_syscall.map_value(self._map_fd, program.VALUE_SIZE)
+            self._words = np.frombuffer(memory, np.uint32, program.ADDRESSES_AT // 4)
+            self._longs = np.frombuffer(memory, np.uint64, program.ADDRESSES_AT // 8)
+            self._addresses = np.frombuffer(memory, np.uint64, program.BATCH, program.ADDRESSES_AT)
+            self._entries = np.frombuffer(memory, np.uint64, program.BATCH, program.ENTRIES_AT)
+            self._levels = np.frombuffer(memory, np.uint8, program.BATCH, program.LEVELS_AT)
+            self._run = bpf_syscall.TestRun(self._program_fd)
+            self._longs[program.MASK_AT // 8] = self._frame_mask
+            self.refresh()
+            self.direct_map_base = self._calibrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def walk(self, pid: int, addresses: Addresses) -> tuple[Entries, Levels]:
+        """The page-table entry of each address (bytes; uint64, shape (n,)) in that process.
+
+        ``pid`` is a process id in this process's pid namespace. Returns the entries as the processor sees them (0 where
+        there is none) and a LEVEL_ constant of `bpf_program` for each: LEVEL_UNKNOWN for all if there is no such
+        process, if it has no address space, or exchanged it during the walk.
+        """
+        entries, levels, _ = self.walk_space(pid, addresses)
+        return entries, levels
+
+    def walk_space(self, pid: int, addresses: Addresses) -> tuple[Entries, Levels, int]:
+        """Like `walk`; and a number that tells the address space, 0 if that is not known. exec changes it."""
+        count = len(addresses)
+        entries, levels = np.empty(count, np.uint64), np.empty(count, np.uint8)
+        words, space = self._words, 0
+        with self._lock:
+            words[program.PID_AT // 4] = pid
+            for begin in range(0, count, program.BATCH):
+                size = min(program.BATCH, count - begin)
+                words[program.COUNT_AT // 4] = size
+                self._addresses[:size] = addresses[begin : begin + size]
+                self._run()
+                found = int(self._longs[program.PGD_AT // 8])
+                if words[program.STATUS_AT // 4] != program.STATUS_OK or found != (space or found):
+                    entries[:], levels[:] = 0, LEVEL_UNKNOWN
+                    return entries, levels, 0
+                space = found
+                entries[begin : begin + size] = self._entries[:size]
+                levels[begin : begin + size] = self._levels[:size]
+        return entries, levels, space
+
+    def frames(self, entries: Entries) -> Frames:
+        """The page frame number in each entry of a mapped page; shape (n,)."""
+        # Without PRESENT, the kernel inverts the address against speculative reads (L1TF).
+        inverted = np.where(entries & np.uint64(program.PRESENT), entries, ~entries)
+        frames: Frames = (inverted & self._frame_mask) >> np.uint64(12)
+        return frames
+
+    def refresh(self) -> None:
+        """Read anew where physical memory ends: memory may have been added."""
+        end = _end_of_memory() or 1 << self._address_bits
+        self._longs[program.LIMIT_AT // 8] = end
+
+    def close(self) -> None:
+        """Unload the program and release the map; no walk is possible any more."""
+        with self._lock:
+            for fd in (self._program_fd, self._map_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._map_fd = self._program_fd = -1
+            # The memory can be released only when no array looks at it.
+            self._words = np.empty(0, np.uint32)
+            self._longs = self._addresses = self._entries = np.empty(0, np.uint64)
+            self._levels = np.empty(0, np.uint8)
+            if self._memory is not None:
+                self._memory.close()
+
+    def _calibrate(self) -> int:
+        """Find at which virtual address the kernel maps physical address 0, and set it.
+
+        It is a multiple of 1 GiB (arch/x86/mm/kaslr.c) at or below the top table, and right is the one with which the
+        walk of our own pages finds the frames that our own pagemap shows.
+        """
+        with mmap.mmap(-1, _CALIBRATION_PAGES * _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+            with contextlib.suppress(OSError):  # a kernel without huge pages knows no such advice
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+            for page in range(_CALIBRATION_PAGES):
+                memory[page * _PAGE] = 1
+            view = ctypes.c_char.from_buffer(memory)
+            start = ctypes.addressof(view)
+            del view  # or the memory cannot be closed
+            addresses = np.arange(_CALIBRATION_PAGES, dtype=np.uint64) * np.uint64(_PAGE) + np.uint64(start)
+            for _ in range(2):  # the kernel may move a page between the two looks at it
+                frames = _own_frames(start, _CALIBRATION_PAGES)
+                base = self._base_for(addresses, frames)
+                if base is not None:
+                    return base
+        raise bpf_syscall.unusable("the walk of this process's own pages does not find the frames its pagemap shows")
+
+    def _base_for(self, addresses: Addresses, frames: Frames) -> int | None:
+        """The base with which the walk of our own ``addresses`` gives ``frames``, None if no one does."""
+        pid = os.getpid()
+        top_table = self.walk_space(pid, addresses)[2]
+        highest = top_table & -_GIB
+        lowest = highest - int(self._longs[program.LIMIT_AT // 8]) if top_table else highest
+        for base in range(highest, lowest, -_GIB):
+            self._longs[program.BASE_AT // 8] = base
+            entries, levels = self.walk(pid, addresses)
+            if (levels == LEVEL_4K).all() and np.array_equal(self.frames(entries), frames):
+                return base
+        return None
+
+
+class BpfPrimitive:
+    """Asks one process's page tables whether pages were accessed (implements `Primitive`).
+
+    ``walk`` is shared with others if given, else one is set up, and closed with this. Raises MachineError where it
+    cannot work.
+    """
+
+    name = "bpf"
+
+    def __init__(self, process: Process, walk: PageTableWalk | None = None) -> None:
+        self.cost = PrimitiveCost()
+        self._process = process
+        self._owns_walk = walk is None
+        self._walk = PageTableWalk() if walk is None else walk
+        self._clearer = Clearer(process, self._walk_process, self._walk.frames, self.cost)
+        self._saw_unknown = False
+        # The window of observation: the pages, the level each had at its start, whether it says something.
+        self._addresses: Addresses = np.empty(0, np.uint64)
+        self._at_start: Levels = np.empty(0, np.uint8)
+        self._usable: Flags = np.empty(0, np.bool_)
+        self._space = 0
+
+    def prepare(self, addresses: Addresses) -> Flags:
+        """Open a window of observation on the pages of ``addresses`` (bytes; uint64, shape (n,)); it replaces the last.
+
+        Returns False for a page that `check` could say nothing about: its accessed bit cannot be cleared (hugetlb and
+        device memory, the zero page, pages shared with other processes more often than clearing them is worth) or
+        cannot be read. A page that is not present is usable: it was accessed if it is there at the check.
+        """
+        self._addresses = np.array(addresses, np.uint64)
+        self._space = 0
+        self._at_start, self._usable = self._open(self._addresses)
+        return self._usable.copy()
+
+    def replace(self, index: NDArray[np.intp], addresses: Addresses) -> Flags:
+        """Exchange pages of the last `prepare`: those at ``index`` for ``addresses``, both of shape (k,).
+
+        Returns whether each new page is usable; the others keep their window.
+        """
+        addresses = np.array(addresses, np.uint64)
+        self._addresses[index] = addresses
+        self._at_start[index], usable = self._open(addresses)
+        self._usable[index] = usable
+        return usable
+
+    def check(self) -> Answers:
+        """Whether each page was accessed since its window was opened: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
+
+        UNKNOWN for all if the process is gone or has executed another program.
+        """
+        began = time.perf_counter_ns()
+        entries, levels, space = self._read(self._addresses)
+        self.cost.checks += len(self._addresses)
+        young = (entries >> _ACCESSED_SHIFT).astype(np.uint8) & np.uint8(1)
+        answers: Answers = _ANSWERS[self._at_start, levels, young]
+        answers[~self._usable] = UNKNOWN
+        # The pid meant this process during the walk only if it is still alive after it.
+        if space != self._space or not self._process.alive():
+            answers[:] = UNKNOWN
+        self.cost.check_ns += time.perf_counter_ns() - began
+        return answers
+
+    def update(self) -> None:
+        """The process's mappings may have changed."""
+        self._clearer.update()
+        if self._saw_unknown:
+            self._saw_unknown = False
+            self._walk.refresh()
+
+    def close(self) -> None:
+        """Release what this opened; the process and a shared walk stay open."""
+        self._clearer.close()
+        if self._owns_walk:
+            self._walk.close()
+
+    def _open(self, addresses: Addresses) -> tuple[Levels, Flags]:
+        """Clear the accessed bits of pages that show it. Returns their levels after that, and which are usable."""
+        began, cleared = time.perf_counter_ns(), self.cost.clear_ns
+        entries, levels, space = self._read(addresses)
+        if not self._space:
+            self._space = space
+        usable = levels != LEVEL_UNKNOWN
+        young = np.flatnonzero(_is_young(entries, levels))
+        if len(young):
+            done = self._clearer.clear(addresses[young], entries[young], levels[young])
+            stuck = young[self._settle(addresses, levels, young, done)]
+            if len(stuck) and not (done == WHOLE).any() and self._clearer.clear_stuck(len(stuck), len(self._addresses)):
+                before = len(stuck)
+                stuck = stuck[self._settle(addresses, levels, stuck, np.full(before, WHOLE, np.uint8))]
+                self._clearer.stuck_helped(before - len(stuck), before)
+            usable[stuck] = False
+            usable &= levels != LEVEL_UNKNOWN
+        self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
+        return levels, usable
+
+    def _settle(self, addresses: Addresses, levels: Levels, pages: NDArray[np.intp], done: NDArray[np.uint8]) -> Flags:
+        """Walk ``pages`` again after a clear; sets their ``levels``. Returns which of them are stuck.
+
+        A page that shows its bit again is stuck, unless it is of a kind that the clear surely reached: then the process
+        accessed it in the meantime.
+        """
+        entries, levels[pages], _ = self._read(addresses[pages])
+        again = np.flatnonzero(_is_young(entries, levels[pages]))
+        stuck = np.zeros(len(pages), np.bool_)
+        if len(again):
+            stuck[again] = ~self._clearer.certain(entries[again], levels[pages[again]], done[again])
+        return stuck
+
+    def _read(self, addresses: Addresses) -> tuple[Entries, Levels, int]:
+        entries, levels, space = self._walk.walk_space(self._process.pid, addresses)
+        if not levels.all():
+            self._saw_unknown = True
+        return entries, levels, space
+
+    def _walk_process(self, addresses: Addresses) -> tuple[Entries, Levels]:
+        entries, levels, _ = self._read(addresses)
+        return entries, levels
+
+
+def probe() -> None:
+    """Raise MachineError with the reason if this primitive does not work here. Takes 60 ms, leaves nothing behind."""
+    PageTableWalk().close()
+
+
+def _answers() -> Answers:
+    """What a window says: by the page's level at its start, its level at its end, and its accessed bit at its end."""
+    answers = np.full((5, 5, 2), NOT_ACCESSED, np.uint8)
+    answers[:, LEVEL_4K:, 1] = ACCESSED
+    answers[LEVEL_4K:, LEVEL_ABSENT] = UNKNOWN  # unmapped since, and the bit is lost
+    answers[LEVEL_4K, LEVEL_2M, 1] = UNKNOWN  # put into a huge page by the kernel, which sets the new bit
+    answers[LEVEL_UNKNOWN] = answers[:, LEVEL_UNKNOWN] = UNKNOWN
+    return answers
+
+
+_ANSWERS = _answers()
+
+
+@functools.cache
+def _kernel_facts() -> program.KernelFacts:
+    """Looked up once: most of the time of setting up a walk goes into this, and `probe` comes before it."""
+    return program.kernel_facts(Btf.of_kernel())
+
+
+def _is_young(entries: Entries, levels: Levels) -> Flags:
+    young: Flags = (levels >= LEVEL_4K) & ((entries & _ACCESSED_BIT) != 0)
+    return young
+
+
+def _first_cpu() -> str:
+    """The first processor's part of /proc/cpuinfo; reading on would ask every processor for its frequency."""
+    try:
+        with open("/proc/cpuinfo", "rb", buffering=0) as file:
+            return file.read(8192).decode(errors="replace").partition("\n\n")[0]
+    except OSError as error:
+        raise bpf_syscall.unusable(f"cannot read /proc/cpuinfo ({error.strerror}); mount /proc") from None
+
+
+def _physical_address_bits(cpuinfo: str) -> int:
+    found = re.search(r"^address sizes\s*: (\d+) bits physical", cpuinfo, re.MULTILINE)
+    return min(int(found[1]), 52) if found else 52
+
+
+def _end_of_memory() -> int:
+    """Where physical memory ends, in bytes; 0 if /proc/iomem does not tell."""
+    try:
+        with open("/proc/iomem", encoding="utf-8", errors="replace") as file:
+            ends = re.findall(r"^ *[0-9a-f]+-([0-9a-f]+) : System RAM", file.read(), re.MULTILINE)
+    except OSError:
+        return 0
+    end = max((int(text, 16) for text in ends), default=0)
+    return end + 1 if end else 0
+
+
+def _own_frames(start: int, count: int) -> Frames:
+    """The frame numbers of this process's pages from address ``start``, as its pagemap shows them."""
+    try:
+        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise bpf_syscall.unusable(
+            f"cannot read /proc/self/pagemap ({error.strerror}); it needs a kernel with CONFIG_PROC_PAGE_MONITOR"
+        ) from None
+    try:
+        frames = np.frombuffer(os.pread(fd, 8 * count, start // _PAGE * 8), np.uint64) & _PAGEMAP_FRAME
+    finally:
+        os.close(fd)
+    if len(frames) != count or not frames.all():
+        raise bpf_syscall.unusable("no permission to see frame numbers in /proc/self/pagemap; run as root")
+    return frames
