@@ -1,0 +1,1 @@
+"""Drawing for the command line: text, terminal pictures, PNG and SVG files."""

@@ -1,0 +1,62 @@
+"""What standard output is, and writing to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The place that text goes to. ``colours``: 0, 256 or 2**24; ``terminal``: whether a person looks at it."""
+
+    width: int
+    height: int
+    colours: int
+    unicode: bool
+    terminal: bool
+
+    def pick(self, unicode: str, ascii: str) -> str:
+        """The first if the screen can show it, else the second."""
+        return unicode if self.unicode else ascii
+
+
+def current_screen() -> Screen:
+    """The screen that standard output is: 80 x 24 if it is none and COLUMNS and LINES do not say otherwise."""
+    stream = sys.stdout
+    terminal = stream.isatty()
+    size = shutil.get_terminal_size((80, 24))
+    colours = 0
+    if terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb":
+        colours = 1 << 24 if os.environ.get("COLORTERM") in ("truecolor", "24bit") else 256
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+    return Screen(max(size.columns, 20), max(size.lines, 8), colours, encoding.startswith("utf"), terminal)
+
+
+def emit(text: str) -> None:
+    """Write text to standard output; what its encoding lacks is escaped."""
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def warn(lines: list[str]) -> None:
+    """One diagnostic per line on standard error."""
+    for line in lines:
+        print(f"pydamon: {line}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without control characters: what comes from a file must not drive the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def fit(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text, cut to ``width`` columns."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - len(ellipsis), 0)] + ellipsis[:width]

@@ -1,0 +1,76 @@
+"""What the reports share: opening the record, naming targets, and the words for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydamon.analysis.names import MappingNames
+from pydamon.cli.render.screen import printable, warn
+from pydamon.errors import PydamonError, RequestError
+from pydamon.primitives.process import Mapping
+from pydamon.records.reader import RecordReader
+
+# So many targets fit one report, so many one picture; a record that has more needs --target.
+MAX_TARGETS = 64
+MAX_DRAWN = 12
+
+
+@contextmanager
+def opened(path: str) -> Iterator[RecordReader]:
+    """The record; afterwards says on standard error what was left out of it."""
+    with RecordReader(path) as reader:
+        yield reader
+        warn(reader.warnings())
+
+
+def empty(reader: RecordReader, target: int | None) -> PydamonError:
+    """The error for a record that has no snapshot (of that target)."""
+    warn(reader.warnings())
+    if target is None:
+        return PydamonError("holds no snapshot: nothing was recorded", where=reader.path)
+    known = ", ".join(str(t.target) for t in reader.info.targets[:20]) or "none"
+    return RequestError(f"{reader.path} has no snapshot of target {target}; its targets are: {known}", where="--target")
+
+
+def check_drawable(reader: RecordReader, targets: int) -> None:
+    """Raise RequestError if so many targets are too many for one picture."""
+    if targets > MAX_DRAWN:
+        raise RequestError(
+            f"{reader.path} has {targets} targets, too many for one picture; choose one", where="--target"
+        )
+
+
+def target_line(reader: RecordReader, target: int) -> str:
+    """What is monitored, in words: ``./my_service --flag (pid 1234)``."""
+    info = reader.info.target(target)
+    text = printable(info.command or "")
+    if info.pid is not None:
+        text = f"{text} (pid {info.pid})" if text else f"pid {info.pid}"
+    if not text:
+        return "physical memory" if reader.info.ops == "paddr" else f"target {target}"
+    return f"target {target}: {text}" if len(reader.info.targets) > 1 else text
+
+
+def source_line(reader: RecordReader) -> str:
+    """How it was monitored: ``vaddr by bpf``; empty if the record does not say."""
+    info = reader.info
+    if info.clock == "virtual":
+        return "simulated"
+    ops, primitive = (printable(text) if text else "" for text in (info.ops, info.primitive))
+    return " by ".join(part for part in (ops, primitive) if part)
+
+
+def mapping_names(reader: RecordReader, target: int) -> MappingNames:
+    """Names for a target's addresses over the whole record: of its mappings at up to eight times."""
+    times = reader.mapping_times(target)
+    picked = sorted({times[index * (len(times) - 1) // 7] for index in range(8)}) if times else []
+    mappings: list[Mapping] = []
+    for time_ns in picked:
+        mappings += reader.mappings_at(target, time_ns)
+    return MappingNames(mappings)
+
+
+def count(number: int, what: str) -> str:
+    """``1 snapshot``, ``2 snapshots``."""
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,213 @@
+"""``pydamon report heatmap``."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from pydamon.analysis.focus import Segment, automatic, everything, grid, hottest, shares, survey
+from pydamon.analysis.heatmap import HeatAccumulator, Heatmap
+from pydamon.analysis.names import short_list
+from pydamon.cli.render.axes import percent
+from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.picture import check_picture, write_picture
+from pydamon.cli.render.screen import Screen, current_screen, emit, fit, printable, warn
+from pydamon.cli.render.terminal import heat_chart, layout
+from pydamon.cli.report.common import (
+    MAX_TARGETS,
+    check_drawable,
+    count,
+    empty,
+    mapping_names,
+    opened,
+    source_line,
+    target_line,
+)
+from pydamon.errors import RequestError
+from pydamon.records.batch import RegionBatch
+from pydamon.records.reader import RecordReader
+from pydamon.spec.units import format_duration_ns, parse_address
+
+# Where to look is decided on so many rows.
+_SURVEY_ROWS = 1 << 16
+_JSON_SHAPE = (100, 200)
+_PICTURE_SHAPE = (600, 400)
+
+
+@dataclass(slots=True)
+class View:
+    """One target's picture and the words that go with it."""
+
+    heatmap: Heatmap
+    names: list[str]
+    title: str
+    snapshots: int
+    note: str
+
+    def details(self, span_ns: int, source: str) -> str:
+        """``1 min, 600 snapshots, vaddr by bpf``."""
+        parts = [format_duration_ns(span_ns), count(self.snapshots, "snapshot"), source]
+        return ", ".join(part for part in parts if part)
+
+
+def report(path: str, target: int | None, as_json: bool, addresses: str, output: str | None) -> None:
+    """Print or draw the heatmap of every target, or of the one asked for."""
+    if output is not None:
+        check_picture(output)
+    wanted = _parse_range(addresses)
+    screen = current_screen()
+    rows, columns = _JSON_SHAPE
+    if output is not None and not as_json:
+        rows, columns = _PICTURE_SHAPE
+    elif not as_json:
+        place = layout(screen)
+        rows, columns = place.columns, place.lines * place.cells_per_line
+    least = 1 if as_json else columns // 12 if output else 2 * layout(screen).cells_per_line
+    with opened(path) as reader:
+        span = reader.time_range()
+        if span is None:
+            raise empty(reader, None)
+        views = _views(reader, target, wanted, span, (rows, columns), least)
+        if as_json:
+            for view in views:
+                emit(_json(view.heatmap) + "\n")
+        elif output is None:
+            for view in views:
+                emit(_text(view, screen, span, path, source_line(reader)))
+        if output is not None:
+            from pydamon.cli.render.figure import heat_figure
+
+            check_drawable(reader, len(views))
+            details = [view.details(span[1] - span[0], source_line(reader)) for view in views]
+            figure = heat_figure(
+                [view.heatmap for view in views],
+                [view.names for view in views],
+                [view.title for view in views],
+                [f"{printable(path)}: {text}" for text in details],
+                [view.note for view in views],
+                span[0],
+            )
+            write_picture(output, figure)
+            if not as_json:
+                emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views))
+
+
+def _parse_range(text: str) -> str | Segment:
+    if text in ("auto", "hottest", "all"):
+        return text
+    start_text, dash, end_text = text.partition("-")
+    try:
+        start, end = parse_address(start_text), parse_address(end_text)
+    except RequestError as error:
+        reason = f"{error.message}; " if dash and start_text and end_text else ""
+        raise RequestError(
+            f"{reason}it must be hottest, all or START-END, e.g. 0x7f0000000000-0x7f0000200000", where="--range"
+        ) from None
+    if start >= end:
+        raise RequestError(f"{start:#x}-{end:#x} is empty: its end must be above its start", where="--range")
+    return Segment(start, end)
+
+
+def _views(
+    reader: RecordReader,
+    target: int | None,
+    wanted: str | Segment,
+    span: tuple[int, int],
+    shape: tuple[int, int],
+    least: int,
+) -> list[View]:
+    sample = _sample(reader, target)
+    time_ns = np.unique(np.linspace(span[0], max(span[1], span[0] + 1), shape[0] + 1).round().astype(np.int64))
+    accumulators: dict[int, HeatAccumulator] = {}
+    shown = {}
+    for number, batches in sorted(sample.items()):
+        segments = _segments(wanted, batches)
+        edges, shown[number] = grid(segments, shares(segments, shape[1], least), exact=isinstance(wanted, Segment))
+        accumulators[number] = HeatAccumulator(time_ns, edges)
+    sample.clear()
+    snapshots = dict.fromkeys(accumulators, 0)
+    unseen: set[int] = set()
+    for batch in reader.batches(age=False, target=target):
+        unseen.update(set(np.unique(batch.target).tolist()) - accumulators.keys())
+        for number, accumulator in accumulators.items():
+            part = batch.of_target(number)
+            if len(part):
+                accumulator.add(part)
+                snapshots[number] += len(part)
+    if unseen:
+        numbers = ", ".join(str(number) for number in sorted(unseen)[:10])
+        warn([f"{reader.path}: too few snapshots for this overview; show them with --target: {numbers}"])
+    views = []
+    for number, accumulator in accumulators.items():
+        heatmap = accumulator.heatmap(number, shown[number])
+        names, title = _names(reader, heatmap), target_line(reader, number)
+        views.append(View(heatmap, names, title, snapshots[number], _note(heatmap)))
+    return views
+
+
+def _sample(reader: RecordReader, target: int | None) -> dict[int, list[RegionBatch]]:
+    """Some snapshots of each target, from which to choose the addresses to show."""
+    sample: dict[int, list[RegionBatch]] = {}
+    # A target that was there for a moment may escape the sample; if it is asked for, look at everything.
+    for rows in (_SURVEY_ROWS, None) if target is not None else (_SURVEY_ROWS,):
+        for batch in reader.batches(age=False, target=target, sample_rows=rows):
+            for number in np.unique(batch.target).tolist():
+                sample.setdefault(number, []).append(batch.of_target(number))
+            if len(sample) > MAX_TARGETS:
+                raise RequestError(f"{reader.path} has more than {MAX_TARGETS} targets; choose one", where="--target")
+        if sample:
+            return sample
+    raise empty(reader, target)
+
+
+def _segments(wanted: str | Segment, batches: list[RegionBatch]) -> list[Segment]:
+    if isinstance(wanted, Segment):
+        return [wanted]
+    focus = survey(batches)
+    assert focus is not None  # there is no snapshot without regions
+    choose = {"auto": automatic, "hottest": hottest, "all": everything}[wanted]
+    # Without any access there is nothing to focus on: show all.
+    return choose(focus) or everything(focus)
+
+
+def _names(reader: RecordReader, heatmap: Heatmap) -> list[str]:
+    known = mapping_names(reader, heatmap.target)
+    found = []
+    for segment in heatmap.segments():
+        start, end = int(heatmap.address[segment.start]), int(heatmap.address[segment.stop])
+        found.append(printable(short_list(known.of(start, end))))
+    return found
+
+
+def _note(heatmap: Heatmap) -> str:
+    if not heatmap.accessed:
+        return "no accesses were found"
+    if heatmap.outside == 0:
+        return "all accesses that were found are inside of this picture"
+    return f"{percent(heatmap.outside)} of the accesses (bytes x nr_accesses) are outside of this picture"
+
+
+def _json(heatmap: Heatmap) -> str:
+    return msgspec.json.encode(
+        {
+            "target": heatmap.target,
+            "time_ns": heatmap.time_ns.tolist(),
+            "address": heatmap.address.tolist(),
+            "heat": np.round(np.nan_to_num(heatmap.heat), 6).tolist(),
+        }
+    ).decode()
+
+
+def _text(view: View, screen: Screen, span: tuple[int, int], path: str, source: str) -> str:
+    details = f"{printable(path)}: {view.details(span[1] - span[0], source)}"
+    ellipsis = screen.pick("…", "...")
+    lines = [
+        styled(fit(view.title, screen.width, ellipsis) if screen.terminal else view.title, BOLD, screen),
+        styled(fit(details, screen.width, ellipsis) if screen.terminal else details, DIM, screen),
+        *heat_chart(view.heatmap, view.names, screen, span[0]),
+        *textwrap.wrap(view.note, screen.width),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,144 @@
+"""``pydamon report wss``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pydamon.analysis.wss import WorkingSet, working_sets
+from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.picture import check_picture, write_picture
+from pydamon.cli.render.screen import Screen, current_screen, emit, fit, printable
+from pydamon.cli.render.terminal import bar, curve, layout
+from pydamon.cli.report.common import check_drawable, count, empty, opened, source_line, target_line
+from pydamon.errors import RequestError
+from pydamon.records.reader import RecordReader
+from pydamon.spec.units import format_duration_ns, format_size
+
+
+def report(
+    path: str,
+    target: int | None,
+    as_json: bool,
+    percentiles: str,
+    min_accesses: int,
+    over_time: bool,
+    output: str | None,
+) -> None:
+    """Print or draw the working set sizes of every target, or of the one asked for."""
+    if output is not None:
+        check_picture(output)
+    wanted = _parse_percentiles(percentiles)
+    screen = current_screen()
+    with opened(path) as reader:
+        found = working_sets(reader.batches(age=False, target=target), min_accesses)
+        if not found:
+            raise empty(reader, target if reader.rows else None)
+        if as_json:
+            objects = [_object(reader, sizes, wanted, over_time) for sizes in found]
+            emit(msgspec.json.encode({"targets": objects}).decode() + "\n")
+        elif output is None:
+            for sizes in found:
+                emit(_text(reader, sizes, wanted, min_accesses, over_time, screen))
+        if output is not None:
+            _draw(reader, found, wanted, min_accesses, over_time, output)
+            if not as_json:
+                emit(f"wrote {output}\n")
+
+
+def _parse_percentiles(text: str) -> dict[str, float]:
+    """The percentiles by the names that the user gave them."""
+    wanted = {}
+    for part in text.split(","):
+        name = part.strip()
+        try:
+            value = float(name)
+        except ValueError:
+            raise RequestError(f"{name[:40]!r} is not a number; write e.g. 0,50,99.9", where="--percentiles") from None
+        if not 0 <= value <= 100:
+            raise RequestError(f"{name[:40]} is not between 0 and 100", where="--percentiles")
+        wanted[f"{value:g}"] = value
+    return wanted
+
+
+def _object(reader: RecordReader, sizes: WorkingSet, wanted: dict[str, float], over_time: bool) -> dict[str, Any]:
+    values = sizes.percentiles(list(wanted.values()))
+    found: dict[str, Any] = {
+        "target": sizes.target,
+        "pid": reader.info.target(sizes.target).pid,
+        "mean_bytes": sizes.mean_bytes,
+        "percentiles": dict(zip(wanted, values, strict=True)),
+    }
+    if over_time:
+        columns = (sizes.start_ns.tolist(), sizes.end_ns.tolist(), sizes.bytes.tolist())
+        found["snapshots"] = [
+            {"start_ns": start_ns, "end_ns": end_ns, "bytes": size}
+            for start_ns, end_ns, size in zip(*columns, strict=True)
+        ]
+    return found
+
+
+def _definition(min_accesses: int) -> str:
+    accesses = count(min_accesses, "access").replace("accesss", "accesses")
+    return f"regions with at least {accesses} per aggregation"
+
+
+def _details(reader: RecordReader, sizes: WorkingSet) -> str:
+    span = int(sizes.end_ns.max()) - int(sizes.start_ns[0])
+    parts = [format_duration_ns(span), count(len(sizes.bytes), "snapshot"), source_line(reader)]
+    return f"{printable(reader.path)}: " + ", ".join(part for part in parts if part)
+
+
+def _text(
+    reader: RecordReader,
+    sizes: WorkingSet,
+    wanted: dict[str, float],
+    min_accesses: int,
+    over_time: bool,
+    screen: Screen,
+) -> str:
+    ellipsis = screen.pick("…", "...")
+    lines = [styled(fit(target_line(reader, sizes.target), screen.width, ellipsis), BOLD, screen)]
+    for text in (_details(reader, sizes), f"working set: {_definition(min_accesses)}"):
+        lines.append(styled(fit(text, screen.width, ellipsis) if screen.terminal else text, DIM, screen))
+    if over_time:
+        edges, values = sizes.over_time(layout(screen).columns)
+        lines += curve(edges, values, screen, int(sizes.start_ns[0]))
+        lines.append(f"mean {format_size(sizes.mean_bytes)}")
+        return "\n".join(lines) + "\n"
+    rows = [(f"{name} %", size) for name, size in zip(wanted, sizes.percentiles(list(wanted.values())), strict=True)]
+    rows.append(("mean", sizes.mean_bytes))
+    heading = "percentile" if screen.width >= 40 else ""
+    left = max(len(heading), *(len(name) for name, _ in rows))
+    right = max(len(format_size(size)) for _, size in rows)
+    highest = max(*(size for _, size in rows), 1)
+    width = min(screen.width - left - right - 4, 60)
+    if heading:
+        lines.append(styled(f"{heading:>{left}}  {'size':>{right}}", DIM, screen))
+    for name, size in rows:
+        drawn = bar(size / highest, width, screen) if width > 0 else ""
+        lines.append(f"{name:>{left}}  {format_size(size):>{right}}  {drawn}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _draw(
+    reader: RecordReader,
+    found: list[WorkingSet],
+    wanted: dict[str, float],
+    min_accesses: int,
+    over_time: bool,
+    output: str,
+) -> None:
+    from pydamon.cli.render.figure import wss_figure
+
+    check_drawable(reader, len(found))
+    figure = wss_figure(
+        found,
+        [target_line(reader, sizes.target) for sizes in found],
+        _details(reader, found[0]),
+        _definition(min_accesses),
+        wanted,
+        over_time,
+    )
+    write_picture(output, figure)

@@ -1,0 +1,330 @@
+"""From messages to checked snapshots: decompression, grouping of rows, and what is left out of a damaged record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import ipc
+
+from pydamon.errors import RequestError
+from pydamon.records.batch import RegionBatch
+from pydamon.records.framing import BadMessage, Frame, check_batch, custom_metadata
+from pydamon.records.index import AGGR_US, END_NS, ROWS, SAMPLE_US, START_NS, TARGET, read_index
+from pydamon.records.schema import COLUMNS, END_OF_STREAM, MAX_BATCH_ROWS
+
+# One snapshot of more regions than this is no monitoring result.
+_MAX_SNAPSHOT_ROWS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Decoded rows. ``index`` describes the snapshots they belong to (columns: see `index`), in order."""
+
+    index: NDArray[np.int64]
+    start: NDArray[np.uint64]
+    end: NDArray[np.uint64]
+    nr_accesses: NDArray[np.uint32]
+    age: NDArray[np.uint32]
+
+    def split(self, snapshots: int) -> tuple[Rows, Rows]:
+        """The first so many snapshots, and the rest."""
+        at = int(self.index[:snapshots, ROWS].sum())
+        return (
+            Rows(self.index[:snapshots], self.start[:at], self.end[:at], self.nr_accesses[:at], self.age[:at]),
+            Rows(self.index[snapshots:], self.start[at:], self.end[at:], self.nr_accesses[at:], self.age[at:]),
+        )
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, copied; neighbours that are of the same snapshot become one snapshot."""
+    described = np.concatenate([part.index for part in parts])
+    same = (described[1:, TARGET : END_NS + 1] == described[:-1, TARGET : END_NS + 1]).all(axis=1)
+    if same.any():
+        firsts = np.concatenate([[0], np.flatnonzero(~same) + 1])
+        counts = np.add.reduceat(described[:, ROWS], firsts)
+        described = described[firsts]
+        described[:, ROWS] = counts
+    start = np.concatenate([part.start for part in parts])
+    no_ages = all(part.age.strides == (0,) for part in parts)
+    return Rows(
+        described,
+        start,
+        np.concatenate([part.end for part in parts]),
+        np.concatenate([part.nr_accesses for part in parts]),
+        np.broadcast_to(np.uint32(0), len(start)) if no_ages else np.concatenate([part.age for part in parts]),
+    )
+
+
+@dataclass(slots=True)
+class Damage:
+    """What one pass over a record left out."""
+
+    messages: int = 0  # batches that could not be decoded …
+    message_rows: int = 0  # … and the rows that they claimed to have
+    regions: int = 0  # regions that cannot be
+    snapshots: int = 0  # snapshots out of order or with impossible times
+    tables: int = 0
+
+    @property
+    def total(self) -> int:
+        """To compare two passes: the one that saw more of the record found more."""
+        return self.message_rows + self.messages + self.regions + self.snapshots + self.tables
+
+    def lines(self) -> list[str]:
+        """What to tell the user."""
+        found = []
+        if self.messages:
+            found.append(f"{_count(self.messages, 'damaged block')} ({self.message_rows} regions) left out")
+        if self.regions:
+            found.append(
+                f"{_count(self.regions, 'impossible region')} left out "
+                "(overlapping, backwards, or more accesses than samples)"
+            )
+        if self.snapshots:
+            found.append(f"{_count(self.snapshots, 'snapshot')} out of time order left out")
+        if self.tables:
+            found.append(f"{_count(self.tables, 'damaged side table')} left out")
+        return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+class Decoder:
+    """Decodes the region batches of one record."""
+
+    def __init__(self, schema: pa.Schema, schema_bytes: bytes) -> None:
+        self._schema_bytes = schema_bytes
+        self._widths = tuple(field.type.bit_width // 8 for field in schema)
+        self._places = {name: schema.get_field_index(name) for name in COLUMNS}
+
+    def decode(self, read: Callable[[int, int], bytes], chunk: list[Frame], age: bool, damage: Damage) -> Rows | None:
+        """The rows of these messages, one message after the other; None if there are none.
+
+        Without ``age`` the ages are 0. Messages that cannot be decoded are counted in ``damage``.
+        """
+        columns = ("start", "end", "nr_accesses", "age") if age else ("start", "end", "nr_accesses")
+        plain: list[tuple[Frame, bytes]] = []
+        indexed: list[tuple[Frame, bytes]] = []
+        parts: dict[int, Rows] = {}
+        indices = {}
+        for frame, message in zip(chunk, _messages(read, chunk), strict=True):
+            try:
+                if len(message) != frame.end - frame.offset:
+                    raise BadMessage("cut short")
+                check_batch(message, frame, self._widths)
+                found = read_index(custom_metadata(message, frame), frame.rows) if frame.tagged else None
+            except BadMessage:
+                damage.messages += 1
+                damage.message_rows += max(frame.rows, 0)
+                continue
+            if found is None:
+                plain.append((frame, message))
+            else:
+                indices[frame.offset] = found
+                indexed.append((frame, message))
+        for messages, names in ((indexed, columns), (plain, COLUMNS)):
+            for frame, batch in self._batches(messages, names, damage):
+                described = indices.get(frame.offset)
+                parts[frame.offset] = _rows(batch, described if described is not None else _index_of(batch))
+        return join([parts[offset] for offset in sorted(parts)]) if parts else None
+
+    def targets(self, read: Callable[[int, int], bytes], frame: Frame) -> set[int]:
+        """The targets that the message has snapshots of, found without decoding its regions."""
+        damage = Damage()
+        (message,) = _messages(read, [frame])
+        try:
+            check_batch(message, frame, self._widths)
+            found = read_index(custom_metadata(message, frame), frame.rows)
+        except BadMessage:
+            return set()
+        if found is not None:
+            return set(found[:, TARGET].tolist())
+        for _, batch in self._batches([(frame, message)], ("target",), damage):
+            return set(np.unique(batch.column("target").to_numpy()).tolist())
+        return set()
+
+    def _batches(
+        self, messages: list[tuple[Frame, bytes]], names: Sequence[str], damage: Damage
+    ) -> list[tuple[Frame, pa.RecordBatch]]:
+        if not messages:
+            return []
+        try:
+            batches = self._stream([message for _, message in messages], names)
+            return [(frame, batch) for (frame, _), batch in zip(messages, batches, strict=True)]
+        except _UNDECODABLE:
+            if len(messages) > 1:
+                return [pair for one in messages for pair in self._batches([one], names, damage)]
+        damage.messages += 1
+        damage.message_rows += messages[0][0].rows
+        return []
+
+    def _stream(self, messages: list[bytes], names: Sequence[str]) -> list[pa.RecordBatch]:
+        data = b"".join((self._schema_bytes, *messages, END_OF_STREAM))
+        # The buffers are small: threads would cost more than they bring.
+        options = ipc.IpcReadOptions(included_fields=[self._places[name] for name in names], use_threads=False)
+        batches = list(ipc.open_stream(pa.py_buffer(data), options=options))
+        for batch in batches:
+            batch.validate()
+        return batches
+
+
+def _rows(batch: pa.RecordBatch, described: NDArray[np.int64]) -> Rows:
+    names = batch.schema.names
+    return Rows(
+        described,
+        batch.column("start").to_numpy(),
+        batch.column("end").to_numpy(),
+        batch.column("nr_accesses").to_numpy(),
+        batch.column("age").to_numpy() if "age" in names else _NO_AGES[: batch.num_rows],
+    )
+
+
+_NO_AGES = np.broadcast_to(np.uint32(0), MAX_BATCH_ROWS)
+
+
+def _index_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """The index of a batch that came without one, from its columns."""
+    # Intervals beyond 2**63 us are as absurd as negative ones and fare like them.
+    columns = [batch.column(name).to_numpy().astype(np.int64) for name in COLUMNS[:5]]
+    begins = np.zeros(batch.num_rows, dtype=np.bool_)
+    begins[:1] = True
+    for column in columns[:3]:
+        begins[1:] |= column[1:] != column[:-1]
+    firsts = np.flatnonzero(begins)
+    counts = np.diff(np.append(firsts, batch.num_rows))
+    return np.column_stack([counts, *(column[firsts] for column in columns)])
+
+
+_UNDECODABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError)
+
+
+def _messages(read: Callable[[int, int], bytes], chunk: list[Frame]) -> list[bytes]:
+    """The bytes of each message, neighbours fetched in one read."""
+    found: list[bytes] = []
+    index = 0
+    while index < len(chunk):
+        first = index
+        while index + 1 < len(chunk) and chunk[index + 1].offset == chunk[index].end:
+            index += 1
+        begin = chunk[first].offset
+        data = read(begin, chunk[index].end - begin)
+        found += [data[f.offset - begin : f.end - begin] for f in chunk[first : index + 1]]
+        index += 1
+    return found
+
+
+class Grouper:
+    """Puts rows together to whole, checked snapshots; holds a snapshot back until its last row is known."""
+
+    def __init__(self, path: str, damage: Damage) -> None:
+        self._path = path
+        self._damage = damage
+        self._held: Rows | None = None
+        self._newest_ns: dict[int, int] = {}
+
+    def add(self, rows: Rows | None, *, last: bool) -> list[RegionBatch]:
+        """The snapshots that are complete by now, as one batch or none; all of them if these are the last rows."""
+        if self._held is not None:
+            rows = join([self._held, rows]) if rows is not None else self._held
+            self._held = None
+        if rows is not None and not last:
+            rows, self._held = rows.split(len(rows.index) - 1)
+            if len(self._held.start) > _MAX_SNAPSHOT_ROWS:
+                raise RequestError(f"has a snapshot of more than {_MAX_SNAPSHOT_ROWS} regions", where=self._path)
+        if rows is None or not len(rows.index):
+            return []
+        described = rows.index
+        batch = RegionBatch(
+            described[:, TARGET],
+            described[:, START_NS],
+            described[:, END_NS],
+            described[:, SAMPLE_US],
+            described[:, AGGR_US],
+            np.concatenate([[0], np.cumsum(described[:, ROWS])]),
+            rows.start,
+            rows.end,
+            rows.nr_accesses,
+            rows.age,
+        )
+        checked = self._checked(batch)
+        return [checked] if len(checked) else []
+
+    def _checked(self, batch: RegionBatch) -> RegionBatch:
+        plausible = (
+            (batch.start_ns >= 0)
+            & (batch.end_ns >= batch.start_ns)
+            & (batch.sample_us >= 0)
+            & (batch.aggr_us >= 0)
+            & self._in_order(batch)
+        )
+        self._damage.snapshots += len(batch) - int(plausible.sum())
+        batch = batch.select(plausible)
+        valid = _valid_rows(batch)
+        if valid is None:
+            return batch
+        self._damage.regions += len(valid) - int(valid.sum())
+        return _keep_rows(batch, valid)
+
+    def _in_order(self, batch: RegionBatch) -> NDArray[np.bool_]:
+        """Which snapshots end no earlier than all the target's snapshots before them."""
+        ends = batch.end_ns
+        newest = max(self._newest_ns.values(), default=-1)
+        if ends[0] >= newest and (ends[1:] >= ends[:-1]).all():
+            targets, from_end = np.unique(batch.target[::-1], return_index=True)
+            self._newest_ns.update(zip(targets.tolist(), ends[::-1][from_end].tolist(), strict=True))
+            return np.ones(len(batch), dtype=np.bool_)
+        kept = np.empty(len(batch), dtype=np.bool_)
+        for index, (target, end) in enumerate(zip(batch.target.tolist(), ends.tolist(), strict=True)):
+            kept[index] = end >= self._newest_ns.get(target, -1)
+            if kept[index]:
+                self._newest_ns[target] = end
+        return kept
+
+
+def _valid_rows(batch: RegionBatch) -> NDArray[np.bool_] | None:
+    """Which regions are possible, or None if all are: at least a byte long, sorted, disjoint, nr_accesses <= max."""
+    start, end = batch.start, batch.end
+    if not len(start):
+        return None
+    limits = batch.max_nr_accesses
+    valid = start < end
+    if int(batch.nr_accesses.max()) > int(limits.min()):
+        valid &= batch.nr_accesses <= np.repeat(limits, batch.counts)
+    overlaps = start[1:] < end[:-1]
+    overlaps[batch.offsets[1:-1] - 1] = False
+    if not overlaps.any():
+        return None if valid.all() else valid
+    # Rare: within the snapshots concerned keep, in order, each region that does not reach back into a kept one.
+    for index in np.unique(np.searchsorted(batch.offsets, np.flatnonzero(overlaps) + 1, "right") - 1).tolist():
+        reach = 0
+        for row in range(int(batch.offsets[index]), int(batch.offsets[index + 1])):
+            if valid[row] and start[row] >= reach:
+                reach = int(end[row])
+            else:
+                valid[row] = False
+    return valid
+
+
+def _keep_rows(batch: RegionBatch, valid: NDArray[np.bool_]) -> RegionBatch:
+    """The batch without the other rows, and without snapshots that have none left."""
+    counts = np.add.reduceat(valid.astype(np.int64), batch.offsets[:-1])
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    kept = RegionBatch(
+        batch.target,
+        batch.start_ns,
+        batch.end_ns,
+        batch.sample_us,
+        batch.aggr_us,
+        offsets,
+        batch.start[valid],
+        batch.end[valid],
+        batch.nr_accesses[valid],
+        batch.age[valid],
+    )
+    return kept.select(counts > 0)

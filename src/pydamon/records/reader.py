@@ -1,0 +1,355 @@
+"""Reading records: in batches, in memory that does not grow with the record, trusting nothing that is in the file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import ipc
+
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import RequestError
+from pydamon.primitives.process import Mapping
+from pydamon.records.batch import RegionBatch
+from pydamon.records.decode import Damage, Decoder, Grouper, Rows, join
+from pydamon.records.framing import (
+    BATCH,
+    SCHEMA,
+    BadMessage,
+    Frame,
+    custom_metadata,
+    frame_at,
+    frames,
+)
+from pydamon.records.index import TARGET
+from pydamon.records.schema import METADATA_KEY, REGION_FIELDS, RecordInfo, decode_metadata
+from pydamon.records.tables import (
+    DATA_KEY,
+    MAPS,
+    NAME_KEY,
+    TARGET_KEY,
+    TIME_KEY,
+    decode_table,
+    mappings_of,
+)
+
+# Messages are decoded together up to about these sizes.
+_CHUNK_ROWS = 1 << 17
+_CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """Where a piece of a side table is, and what it is about."""
+
+    name: str
+    time_ns: int | None
+    target: int | None
+    frame: Frame
+
+
+class RecordReader:
+    """A record file open for reading. Use as a context manager, or call `close`.
+
+    ``info`` describes the recording. ``truncated`` says that the record has no end mark (its recording was killed,
+    or is still going on); ``left_out_bytes`` how many bytes at its end could not be read. ``rows`` is the number of
+    region rows that its messages claim. Raises RequestError if the file is not a record.
+
+    What a pass over the data finds damaged is left out and counted: see `warnings`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._fd = _open(self.path)
+        try:
+            self._size = os.fstat(self._fd).st_size
+            schema_frame = self._first_frame()
+            self._schema_bytes = self._read(0, schema_frame.end)
+            schema = self._schema(self._schema_bytes)
+            self.info: RecordInfo = decode_metadata(schema.metadata[METADATA_KEY], self.path)
+            self._decoder = Decoder(schema, self._schema_bytes)
+            self._batches: list[Frame] = []
+            self._tagged: list[Frame] = []
+            self._entries: list[TableEntry] | None = None
+            self._damage = Damage()
+            self.truncated, self.left_out_bytes = self._walk(schema_frame.end)
+            self.rows = sum(frame.rows for frame in self._batches)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def batches(
+        self, *, age: bool = True, target: int | None = None, sample_rows: int | None = None
+    ) -> Iterator[RegionBatch]:
+        """The snapshots in the order of the file, many at a time; a snapshot is never divided.
+
+        ``age=False`` saves decoding the ages (they read as 0); ``target`` leaves only that target's snapshots.
+        ``sample_rows``: look at about so many rows only, taken evenly, the first and last part included.
+        Batches without snapshots are not yielded. Damage is left out and counted (`warnings`); raises RequestError
+        if a single snapshot is absurdly large.
+        """
+        damage = Damage()
+        grouper = Grouper(self.path, damage)
+        chosen, step = self._batches, 1
+        if sample_rows is not None and self.rows > sample_rows:
+            chosen, step = _spread(self._batches, sample_rows)
+        _keep_freed_memory()
+        for chunk, rows in self._decoded(list(_chunks(chosen)), age, damage):
+            for batch in grouper.add(rows, last=chunk[-1] is chosen[-1]):
+                if target is not None:
+                    batch = batch.of_target(target)
+                if step > 1:
+                    batch = _thin(batch, step)
+                if len(batch):
+                    yield batch
+        self._damage = max(self._damage, damage, key=lambda d: d.total)
+
+    def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:
+        """The snapshots one by one, in the order of the file."""
+        for batch in self.batches(target=target):
+            yield from batch.snapshots()
+
+    def time_range(self) -> tuple[int, int] | None:
+        """(start of the first snapshot, end of the last one) in ns, without reading the rest; None if there is none."""
+        found = []
+        for frames_in_order in (self._batches, self._batches[::-1]):
+            for frame in frames_in_order:
+                rows = self._decoder.decode(self._read, [frame], False, Damage())
+                batches = Grouper(self.path, Damage()).add(rows, last=True)
+                if batches:
+                    found.append(batches[0])
+                    break
+        if not found:
+            return None
+        return int(found[0].start_ns.min()), int(found[1].end_ns.max())
+
+    def last_snapshots(self) -> dict[int, Snapshot]:
+        """The last snapshot of each target that the description names, by target number; empty if there is none.
+
+        Targets that it does not name are found only if they are near the end. Reads from the end, so that the time it
+        takes does not grow with the record unless a target stopped early.
+        """
+        found: dict[int, Snapshot] = {}
+        expected = {t.target for t in self.info.targets}
+        damage = Damage()
+        held: Rows | None = None
+        for place in range(len(self._batches) - 1, -1, -1):
+            if expected and expected <= found.keys():
+                break
+            frame = self._batches[place]
+            if held is not None and int(held.index[0, TARGET]) in found:
+                held = None
+            if found and held is None and self._decoder.targets(self._read, frame) <= found.keys():
+                continue
+            rows = self._decoder.decode(self._read, [frame], True, damage)
+            if rows is None:
+                continue
+            if held is not None:
+                rows, held = join([rows, held]), None
+            if place:
+                # The first snapshot of this batch may have begun in the one before.
+                held, rows = rows.split(1)
+            for batch in Grouper(self.path, damage).add(rows, last=True):
+                for at in range(len(batch) - 1, -1, -1):
+                    found.setdefault(int(batch.target[at]), batch.snapshot(at))
+        self._damage = max(self._damage, damage, key=lambda d: d.total)
+        return dict(sorted(found.items()))
+
+    def tables(self) -> list[TableEntry]:
+        """The pieces of side tables, in the order of the file. Damaged ones are left out and counted."""
+        if self._entries is None:
+            self._entries = []
+            for frame in self._tagged:
+                try:
+                    tags = custom_metadata(self._read(frame.offset, frame.header_len), frame)
+                    if NAME_KEY in tags:
+                        time_ns, target = (int(tags[key]) if key in tags else None for key in (TIME_KEY, TARGET_KEY))
+                        self._entries.append(TableEntry(tags[NAME_KEY], time_ns, target, frame))
+                except (BadMessage, ValueError):
+                    self._damage = replace(self._damage, tables=self._damage.tables + 1)
+        return self._entries
+
+    def table(self, name: str) -> Iterator[pa.Table]:
+        """The pieces of one side table, in the order of the file."""
+        for entry in self.tables():
+            if entry.name == name and (piece := self._decode_table(entry)) is not None:
+                yield piece
+
+    def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
+        """The target's mappings as last seen by that time (else as first seen after it), in address order."""
+        entries = [e for e in self.tables() if e.name == MAPS and e.target == target and e.time_ns is not None]
+        before = [e for e in entries if (e.time_ns or 0) <= time_ns]
+        after = entries[len(before) :]
+        for entry in before[::-1] + after:
+            if (piece := self._decode_table(entry)) is not None:
+                try:
+                    return mappings_of(piece)
+                except BadMessage:
+                    self._damage = replace(self._damage, tables=self._damage.tables + 1)
+        return []
+
+    def mapping_times(self, target: int) -> list[int]:
+        """When the target's mappings were recorded, in ns."""
+        return [e.time_ns for e in self.tables() if e.name == MAPS and e.target == target and e.time_ns is not None]
+
+    def warnings(self) -> list[str]:
+        """One line for each kind of thing that was left out so far; each names the file."""
+        found = []
+        if self.left_out_bytes:
+            found.append(
+                f"the last {self.left_out_bytes} bytes are damaged or incomplete and were left out"
+                if not self.truncated
+                else f"was not closed (interrupted, cut or still being written); "
+                f"its last {self.left_out_bytes} bytes were left out"
+            )
+        elif self.truncated:
+            found.append("was not closed (interrupted, or still being written); this is all up to its last flush")
+        return [f"{self.path}: {text}" for text in found + self._damage.lines()]
+
+    def close(self) -> None:
+        """Close the file. Closing again does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> RecordReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise RequestError(f"cannot be read: {error.strerror}", where=self.path) from None
+
+    def _decoded(
+        self, chunks: list[list[Frame]], age: bool, damage: Damage
+    ) -> Iterator[tuple[list[Frame], Rows | None]]:
+        """Each chunk with its rows. While the caller works on one, the next is decoded on another CPU."""
+        if len(chunks) < 3:
+            for chunk in chunks:
+                yield chunk, self._decoder.decode(self._read, chunk, age, damage)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._decoder.decode, self._read, chunks[0], age, damage)
+            for chunk, after in zip(chunks, [*chunks[1:], None], strict=True):
+                rows = coming.result()
+                if after is not None:
+                    coming = pool.submit(self._decoder.decode, self._read, after, age, damage)
+                yield chunk, rows
+
+    def _first_frame(self) -> Frame:
+        if self._size == 0:
+            raise RequestError("is empty; it is not a pydamon record", where=self.path)
+        try:
+            frame = frame_at(self._read, self._size, 0)
+        except BadMessage:
+            frame = None
+        if frame is None or frame.kind != SCHEMA:
+            raise RequestError("is not a pydamon record", where=self.path)
+        return frame
+
+    def _schema(self, data: bytes) -> pa.Schema:
+        try:
+            schema = ipc.read_schema(pa.py_buffer(data))
+            described = METADATA_KEY in (schema.metadata or {})
+            names = schema.names
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+            raise RequestError("is not a pydamon record, or its first bytes are damaged", where=self.path) from None
+        if not described:
+            raise RequestError("is an Arrow stream, but not a pydamon record", where=self.path)
+        for name, kind in REGION_FIELDS:
+            if names.count(name) != 1:
+                raise RequestError(f"is damaged: it has no column {name!r}", where=self.path)
+            if schema.field(name).type != kind:
+                raise RequestError(f"is damaged: its column {name!r} is not of type {kind}", where=self.path)
+        for field in schema:
+            if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)):
+                raise RequestError(f"is damaged: its column {field.name[:40]!r} is not a number", where=self.path)
+        return schema
+
+    def _walk(self, offset: int) -> tuple[bool, int]:
+        """Collect the messages. Returns (no end mark found, bytes after the last good message)."""
+        try:
+            for frame in frames(self._read, self._size, offset):
+                offset = frame.end
+                if frame.kind == BATCH:
+                    (self._batches if frame.rows else self._tagged).append(frame)
+        except BadMessage:
+            return True, self._size - offset
+        return False, self._size - offset - 8
+
+    def _decode_table(self, entry: TableEntry) -> pa.Table | None:
+        try:
+            tags = custom_metadata(self._read(entry.frame.offset, entry.frame.header_len), entry.frame)
+            return decode_table(tags.get(DATA_KEY, ""))
+        except BadMessage:
+            self._damage = replace(self._damage, tables=self._damage.tables + 1)
+            return None
+
+
+def _open(path: str) -> int:
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RequestError("there is no such file; name a record with -i FILE", where=path) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RequestError(f"cannot be opened: {reason}", where=path) from None
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise RequestError(f"is {what}, not a pydamon record", where=path)
+    return fd
+
+
+def _keep_freed_memory() -> None:
+    """Have malloc() reuse what it is given back, instead of returning it to the kernel between two batches.
+
+    glibc keeps free memory in proportion to the largest block that was ever freed; faulting the pages in again takes
+    longer than the arithmetic on them.
+    """
+    np.empty((1 << 25) - (1 << 16), dtype=np.uint8)
+
+
+def _chunks(chosen: list[Frame]) -> Iterator[list[Frame]]:
+    """Neighbouring messages, together of a size that is good to work on."""
+    chunk: list[Frame] = []
+    rows = size = 0
+    for frame in chosen:
+        if chunk and (rows + frame.rows > _CHUNK_ROWS or size + frame.body_len > _CHUNK_BYTES):
+            yield chunk
+            chunk, rows, size = [], 0, 0
+        chunk.append(frame)
+        rows += frame.rows
+        size += frame.body_len
+    if chunk:
+        yield chunk
+
+
+def _spread(chosen: list[Frame], sample_rows: int) -> tuple[list[Frame], int]:
+    """(evenly spread messages, every which snapshot of theirs) that together are about ``sample_rows`` rows."""
+    total = sum(frame.rows for frame in chosen)
+    # At least 32 places in time, whatever the size of the messages; the snapshots in them are thinned instead.
+    count = max(len(chosen) * sample_rows // total, min(32, len(chosen)), 2)
+    picked = sorted({index * (len(chosen) - 1) // (count - 1) for index in range(count)})
+    spread = [chosen[index] for index in picked]
+    return spread, max(-(-sum(frame.rows for frame in spread) // sample_rows), 1)
+
+
+def _thin(batch: RegionBatch, step: int) -> RegionBatch:
+    """About every ``step``-th snapshot; not exactly every one, which might always be of the same target."""
+    return batch.select(np.arange(len(batch)) * 0.6180339887498949 % 1 < 1 / step)

@@ -1,0 +1,179 @@
+"""The format of a record: an Arrow IPC stream of region rows, and what its schema metadata says.
+
+One row is one region of one snapshot. Everything else travels in the same stream without disturbing a reader that
+knows nothing of us: the description of the recording as JSON under the schema metadata key ``pydamon``, side tables
+(see ``tables``) in the metadata of empty batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from pydamon import __version__
+from pydamon.errors import RequestError
+
+FORMAT_VERSION = 1
+METADATA_KEY = b"pydamon"
+DEFAULT_NAME = "pydamon.damon"
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+# A batch holds whole snapshots; it is closed once it has this many rows.
+BATCH_ROWS = 1 << 16
+# What a reader takes in one piece: bounds its memory whatever a file claims.
+MAX_BATCH_ROWS = 1 << 20
+MAX_METADATA_BYTES = 1 << 24
+
+# Times are signed so that differences need no care; the widths are those of the kernel's own fields.
+REGION_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
+    ("target", pa.uint32()),
+    ("start_ns", pa.int64()),
+    ("end_ns", pa.int64()),
+    ("sample_us", pa.uint64()),
+    ("aggr_us", pa.uint64()),
+    ("start", pa.uint64()),
+    ("end", pa.uint64()),
+    ("nr_accesses", pa.uint32()),
+    ("age", pa.uint32()),
+)
+COLUMNS = tuple(name for name, _ in REGION_FIELDS)
+
+
+def region_schema(metadata: bytes) -> pa.Schema:
+    """The schema of the region rows, with this JSON as its description."""
+    fields = [pa.field(name, kind, nullable=False) for name, kind in REGION_FIELDS]
+    return pa.schema(fields, metadata={METADATA_KEY: metadata})
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """What a record says about one target; None where it says nothing."""
+
+    target: int
+    pid: int | None = None
+    command: str | None = None
+    start_ticks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInfo:
+    """The description of a recording: the schema metadata, checked."""
+
+    version: int
+    pydamon: str
+    clock: str  # "monotonic" or "virtual"
+    wall_offset_ns: int | None  # added to a time it gives nanoseconds since the epoch
+    ops: str | None
+    primitive: str | None
+    primitive_reason: str | None
+    targets: tuple[TargetInfo, ...]
+    spec: Mapping[str, Any]
+    machine: Mapping[str, Any]
+
+    def target(self, number: int) -> TargetInfo:
+        """What is known about that target; an empty description if nothing is."""
+        return next((t for t in self.targets if t.target == number), TargetInfo(number))
+
+
+def machine_info() -> dict[str, Any]:
+    """This machine as a record describes it: kernel release, architecture, CPUs, memory and page size in bytes."""
+    uname = os.uname()
+    page = os.sysconf("SC_PAGE_SIZE")
+    return {
+        "kernel": uname.release,
+        "arch": uname.machine,
+        "cpus": os.cpu_count(),
+        "memory_bytes": page * os.sysconf("SC_PHYS_PAGES"),
+        "page_bytes": page,
+    }
+
+
+def build_metadata(
+    *,
+    targets: Iterable[Mapping[str, Any]],
+    spec: Mapping[str, Any] | None = None,
+    ops: str | None = None,
+    primitive: str | None = None,
+    primitive_reason: str | None = None,
+    clock: str = "monotonic",
+    wall_offset_ns: int | None = None,
+) -> dict[str, Any]:
+    """The description that `RecordWriter` stores.
+
+    ``targets``: objects with ``target`` and, where there are any, ``pid``, ``command``, ``start_ticks``. ``spec``: the
+    request as plain JSON values. ``clock``: ``monotonic`` or ``virtual``.
+    """
+    return {
+        "version": FORMAT_VERSION,
+        "pydamon": __version__,
+        "clock": clock,
+        "wall_offset_ns": wall_offset_ns,
+        "ops": ops,
+        "primitive": primitive,
+        "primitive_reason": primitive_reason,
+        "targets": [dict(target) for target in targets],
+        "spec": dict(spec or {}),
+        "machine": machine_info(),
+    }
+
+
+class _Target(msgspec.Struct):
+    target: int
+    pid: int | None = None
+    command: str | None = None
+    start_ticks: int | None = None
+
+
+class _Metadata(msgspec.Struct):
+    version: int
+    pydamon: str = ""
+    clock: str = "monotonic"
+    wall_offset_ns: int | None = None
+    ops: str | None = None
+    primitive: str | None = None
+    primitive_reason: str | None = None
+    targets: list[_Target] = []
+    spec: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """The JSON of a description; ValueError or TypeError if it is not one that `decode_metadata` reads."""
+    text = msgspec.json.encode(metadata)
+    msgspec.json.decode(text, type=_Metadata)
+    return text
+
+
+def decode_metadata(text: bytes, path: str) -> RecordInfo:
+    """The checked description in a record; RequestError if it is damaged or of a version we cannot read."""
+    try:
+        found = msgspec.json.decode(text, type=_Metadata)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"its description is damaged ({_one_line(error)})", where=path) from None
+    if found.version != FORMAT_VERSION:
+        raise RequestError(
+            f"is a record of format version {found.version}; this pydamon reads version {FORMAT_VERSION}",
+            where=path,
+        )
+    targets = tuple(TargetInfo(t.target, t.pid, t.command, t.start_ticks) for t in found.targets)
+    return RecordInfo(
+        found.version,
+        found.pydamon,
+        found.clock,
+        found.wall_offset_ns,
+        found.ops,
+        found.primitive,
+        found.primitive_reason,
+        targets,
+        found.spec,
+        found.machine,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

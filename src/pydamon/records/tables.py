@@ -1,0 +1,105 @@
+"""Side tables: what a record holds besides the regions, in the same stream.
+
+A side table travels as a batch without rows whose custom metadata carries its name, the time it is about, a target
+where it is about one, and its content: an Arrow IPC stream with zstd in base64. Readers that know nothing of this see
+only the regions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from pyarrow import ipc
+
+from pydamon.primitives.process import Mapping
+from pydamon.records.framing import BadMessage, buffer_sizes, frame_at
+
+NAME_KEY = "pydamon.table"
+DATA_KEY = "pydamon.data"
+TIME_KEY = "pydamon.time_ns"
+TARGET_KEY = "pydamon.target"
+
+MAPS = "maps"
+MAPS_SCHEMA = pa.schema(
+    [
+        ("time_ns", pa.int64()),
+        ("target", pa.uint32()),
+        ("start", pa.uint64()),
+        ("end", pa.uint64()),
+        ("perms", pa.string()),
+        ("offset", pa.uint64()),
+        ("inode", pa.uint64()),
+        ("name", pa.string()),
+    ]
+)
+
+# A table of more than this, decoded, is refused: nothing that we write comes near it.
+_MAX_TABLE_BYTES = 1 << 28
+
+
+def encode_table(name: str, table: pa.Table, time_ns: int | None, target: int | None) -> dict[str, str]:
+    """The custom metadata that carries the table."""
+    sink = pa.BufferOutputStream()
+    options = ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    with ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    found = {NAME_KEY: name, DATA_KEY: base64.b64encode(sink.getvalue()).decode("ascii")}
+    if time_ns is not None:
+        found[TIME_KEY] = str(time_ns)
+    if target is not None:
+        found[TARGET_KEY] = str(target)
+    return found
+
+
+def decode_table(text: str) -> pa.Table:
+    """The table that `encode_table` put under ``DATA_KEY``; BadMessage if it is damaged."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadMessage("a side table that is not base64") from None
+
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    # The sizes claimed inside are checked before anything is allocated for them.
+    budget = _MAX_TABLE_BYTES
+    offset = 0
+    while (frame := frame_at(read, len(data), offset)) is not None:
+        budget -= sum(buffer_sizes(data[frame.offset : frame.end], frame))
+        if budget < 0:
+            raise BadMessage("a side table of absurd size")
+        offset = frame.end
+    try:
+        table = ipc.open_stream(pa.py_buffer(data)).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise BadMessage(f"a side table that cannot be decoded ({type(error).__name__})") from None
+    return table
+
+
+def maps_table(time_ns: int, target: int, mappings: Sequence[Mapping]) -> pa.Table:
+    """The mappings of one target at one time as a table of ``MAPS_SCHEMA``."""
+    columns = [
+        pa.array([time_ns] * len(mappings), pa.int64()),
+        pa.array([target] * len(mappings), pa.uint32()),
+        pa.array([m.start for m in mappings], pa.uint64()),
+        pa.array([m.end for m in mappings], pa.uint64()),
+        pa.array([m.perms for m in mappings], pa.string()),
+        pa.array([m.offset for m in mappings], pa.uint64()),
+        pa.array([m.inode for m in mappings], pa.uint64()),
+        pa.array([m.name.encode("utf-8", "replace").decode() for m in mappings], pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=MAPS_SCHEMA)
+
+
+def mappings_of(table: pa.Table) -> list[Mapping]:
+    """The mappings in a table of ``MAPS_SCHEMA``; BadMessage if it is not one."""
+    if not table.schema.equals(MAPS_SCHEMA) or any(column.null_count for column in table.columns):
+        raise BadMessage("a table of mappings with other columns")
+    columns: list[Iterable[object]] = [
+        table.column(name).to_pylist() for name in ("start", "end", "perms", "offset", "inode", "name")
+    ]
+    return [Mapping(*row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,330 @@
+"""Writing a record while it is being made.
+
+What was flushed is a valid stream up to there: a reader needs no end mark. Each flush is handed to the kernel in one
+piece, so that neither SIGKILL nor a full disk costs more than what came after the last flush.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as AnyMapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import ipc
+
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import PydamonError, RequestError
+from pydamon.primitives.process import Mapping
+from pydamon.records.framing import SCHEMA, BadMessage, frame_at
+from pydamon.records.index import ROWS, write_index
+from pydamon.records.schema import (
+    BATCH_ROWS,
+    END_OF_STREAM,
+    MAX_BATCH_ROWS,
+    METADATA_KEY,
+    encode_metadata,
+    region_schema,
+)
+from pydamon.records.tables import MAPS, encode_table, maps_table
+
+FLUSH_NS = 1_000_000_000
+_WHERE = "-o"
+
+
+def check_output(path: str) -> None:
+    """Raise RequestError if a record could not be written there; changes nothing.
+
+    For use before a workload is launched; `RecordWriter` checks again.
+    """
+    fd = _open_existing(path)
+    if fd is not None:
+        os.close(fd)
+        return
+    parent = os.path.dirname(path) or "."
+    if not os.path.isdir(parent):
+        raise RequestError(f"cannot write {path}: there is no directory {parent}", where=_WHERE)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RequestError(f"cannot write {path}: no permission to write in {parent}", where=_WHERE)
+
+
+class RecordWriter:
+    """One record file being written. Use as a context manager, or call `close`.
+
+    ``metadata`` is a description as `schema.build_metadata` makes it. An existing file is replaced if it is empty or
+    a pydamon record, refused otherwise. Raises RequestError (naming ``-o``) if the file cannot be made, PydamonError
+    if a write fails later; what was flushed before stays readable.
+
+    Call `add_snapshot` for every snapshot and `tick` now and then (after every sampling step will do): rows go to the
+    file at least once per second of the clock whose time is given.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, metadata: AnyMapping[str, Any]) -> None:
+        self.path = os.fspath(path)
+        self._schema = region_schema(encode_metadata(metadata))
+        header = self._schema.serialize().to_pybytes()
+        self._header_bytes = len(header)
+        self._options = ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=3), use_threads=False)
+        self._snapshots: list[tuple[int, int, int, int, int, int]] = []
+        self._rows = 0
+        self._regions = _RegionBuffer(1024)
+        self._side_tables: list[dict[str, str]] = []
+        self._last_mappings: dict[int, Sequence[Mapping]] = {}
+        self._last_flush_ns: int | None = None
+        self.bytes_written = 0
+        self._fd, self._created = _open_for_writing(self.path)
+        try:
+            self._write(header)
+        except BaseException:
+            self.discard()
+            raise
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Record one snapshot; its arrays are copied. One without regions leaves no trace."""
+        count = len(snapshot.start)
+        if count == 0:
+            return
+        self._regions.append(self._rows, snapshot)
+        self._snapshots.append(
+            (
+                count,
+                snapshot.target,
+                snapshot.start_ns,
+                snapshot.end_ns,
+                snapshot.sample_us,
+                snapshot.aggr_us,
+            )
+        )
+        self._rows += count
+        if self._rows >= BATCH_ROWS:
+            self.flush()
+        self.tick(snapshot.end_ns)
+
+    def add_mappings(self, time_ns: int, target: int, mappings: Sequence[Mapping]) -> None:
+        """Record the mappings of a target from that time on; does nothing if they are as before, or none."""
+        if mappings and self._last_mappings.get(target) != mappings:
+            self._last_mappings[target] = list(mappings)
+            self.add_table(MAPS, maps_table(time_ns, target, mappings), time_ns=time_ns, target=target)
+
+    def add_table(self, name: str, table: pa.Table, *, time_ns: int | None = None, target: int | None = None) -> None:
+        """Record a piece of the side table ``name``; pieces of one name should have one schema."""
+        self._side_tables.append(encode_table(name, table, time_ns, target))
+
+    def add_rows(self, name: str, rows: Sequence[AnyMapping[str, Any]], *, time_ns: int | None = None) -> None:
+        """Record rows (objects with the same keys) of the side table ``name``, e.g. ``cost`` or ``events``."""
+        if rows:
+            self.add_table(name, pa.Table.from_pylist([dict(row) for row in rows]), time_ns=time_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Flush if the last flush is a second ago by this clock (or if the clock went back)."""
+        if self._last_flush_ns is None:
+            self._last_flush_ns = now_ns
+        elif not 0 <= now_ns - self._last_flush_ns < FLUSH_NS:
+            self.flush()
+            self._last_flush_ns = now_ns
+
+    def flush(self) -> None:
+        """Hand everything added so far to the kernel; PydamonError if it does not take it."""
+        if self._fd < 0 or not (self._snapshots or self._side_tables):
+            return
+        self._write(self._messages())
+        self._snapshots.clear()
+        self._side_tables.clear()
+        self._rows = 0
+
+    def close(self) -> None:
+        """Flush, mark the end of the record and close the file. Closing again does nothing."""
+        if self._fd < 0:
+            return
+        try:
+            self.flush()
+            self._write(END_OF_STREAM)
+        finally:
+            self._created = False
+            self._close_fd()
+
+    def discard(self) -> None:
+        """Give the record up: close the file, and remove it if this writer created it."""
+        self._close_fd()
+        if self._created:
+            self._created = False
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        # What went wrong matters more than what goes wrong because of it.
+        with contextlib.suppress(PydamonError):
+            self.close()
+
+    def _messages(self) -> memoryview:
+        """The bytes of all buffered tables and rows: messages without the schema and the end mark."""
+        sink = pa.BufferOutputStream()
+        with ipc.new_stream(sink, self._schema, options=self._options) as writer:
+            nothing = pa.RecordBatch.from_arrays(
+                [pa.array([], field.type) for field in self._schema], schema=self._schema
+            )
+            for tags in self._side_tables:
+                writer.write_batch(nothing, custom_metadata=tags)
+            for batch, index in self._batches():
+                writer.write_batch(batch, custom_metadata=write_index(index))
+        data = memoryview(sink.getvalue())
+        return data[self._header_bytes : -len(END_OF_STREAM)]
+
+    def _batches(self) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """The buffered rows as one batch and its index; a snapshot beyond what a batch may hold is divided."""
+        if not self._rows:
+            return
+        index = np.array(self._snapshots, dtype=np.int64)
+        types = (np.uint32, np.int64, np.int64, np.uint64, np.uint64)
+        columns: list[NDArray[Any]] = [
+            np.repeat(index[:, place + 1].astype(kind), index[:, ROWS]) for place, kind in enumerate(types)
+        ]
+        columns += self._regions.columns(self._rows)
+        batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=self._schema)
+        if self._rows <= MAX_BATCH_ROWS:
+            yield batch, index
+            return
+        ends = np.cumsum(index[:, ROWS])
+        for first in range(0, self._rows, MAX_BATCH_ROWS):
+            last = min(first + MAX_BATCH_ROWS, self._rows)
+            counts = np.minimum(ends, last) - np.maximum(ends - index[:, ROWS], first)
+            part = np.column_stack([counts, index[:, ROWS + 1 :]])[counts > 0]
+            yield batch.slice(first, last - first), part
+
+    def _write(self, data: bytes | memoryview) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except BaseException as error:
+            # Take back what was written of this piece, so that the file ends with a whole message.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.bytes_written)
+                os.lseek(self._fd, self.bytes_written, os.SEEK_SET)
+            if not isinstance(error, OSError):
+                raise
+            self._close_fd()
+            reasons = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the limit of the file size is reached"}
+            reason = reasons.get(error.errno or 0, error.strerror)
+            raise PydamonError(
+                f"cannot write to the record: {reason}; its first {self.bytes_written} bytes are kept",
+                where=self.path,
+            ) from None
+        self.bytes_written += len(data)
+
+    def _close_fd(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+class _RegionBuffer:
+    """The four per-region columns, growing to what is needed between two flushes."""
+
+    def __init__(self, rows: int) -> None:
+        self._columns: list[NDArray[Any]] = [
+            np.empty(rows, dtype=kind) for kind in (np.uint64, np.uint64, np.uint32, np.uint32)
+        ]
+
+    def append(self, at: int, snapshot: Snapshot) -> None:
+        """Copy the snapshot's regions to the rows from ``at`` on."""
+        end = at + len(snapshot.start)
+        if end > len(self._columns[0]):
+            self._columns = [np.concatenate([column[:at], np.empty(end, column.dtype)]) for column in self._columns]
+        sources = (snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age)
+        for column, source in zip(self._columns, sources, strict=True):
+            column[at:end] = source
+
+    def columns(self, rows: int) -> list[NDArray[Any]]:
+        """The first ``rows`` rows, as views."""
+        return [column[:rows] for column in self._columns]
+
+
+def _open_existing(path: str) -> int | None:
+    """A descriptor of an existing file that may be replaced; None if there is no file. RequestError otherwise."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise RequestError(f"{path} is a symbolic link to nothing", where=_WHERE) from None
+        return None
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror}", where=_WHERE) from None
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_size and not is_record(fd):
+        os.close(fd)
+        raise RequestError(f"{path} exists and is not a pydamon record; choose another name", where=_WHERE)
+    return fd
+
+
+def _open_for_writing(path: str) -> tuple[int, bool]:
+    """(descriptor of an empty file, whether it was created)."""
+    fd = _open_existing(path)
+    created = fd is None
+    if fd is None:
+        try:
+            # O_EXCL: under sudo, never follow a link that somebody put here meanwhile.
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RequestError(f"cannot write {path}: {error.strerror}", where=_WHERE) from None
+        _give_to_invoking_user(fd)
+        _lock(fd, path)
+        return fd, created
+    os.set_blocking(fd, True)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        _lock(fd, path)
+        os.ftruncate(fd, 0)
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, 0o600)
+    return fd, created
+
+
+def _lock(fd: int, path: str) -> None:
+    """Keep two recordings out of one file; where the file system has no locks, do without."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise RequestError(f"another pydamon is recording to {path}", where=_WHERE) from None
+    except OSError:
+        pass
+
+
+def _give_to_invoking_user(fd: int) -> None:
+    """Under sudo, what we create belongs to who called sudo."""
+    if os.geteuid() == 0 and "SUDO_UID" in os.environ and "SUDO_GID" in os.environ:
+        with contextlib.suppress(ValueError, OSError):
+            os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+
+
+def is_record(fd: int) -> bool:
+    """Whether the file starts like a pydamon record: an Arrow stream whose schema has our description."""
+
+    def read(offset: int, length: int) -> bytes:
+        return os.pread(fd, length, offset)
+
+    try:
+        frame = frame_at(read, os.fstat(fd).st_size, 0)
+        if frame is None or frame.kind != SCHEMA:
+            return False
+        schema = ipc.read_schema(pa.py_buffer(read(0, frame.end)))
+    except (BadMessage, pa.ArrowException, OSError, ValueError):
+        return False
+    return METADATA_KEY in (schema.metadata or {})

@@ -1,0 +1,318 @@
+"""What the writer puts into a file, when, and what it does where it cannot."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import ipc
+from tests.unit.records.record_samples import START_NS, as_tuple, mapping, metadata, snapshot, write
+
+from pydamon.errors import PydamonError, RequestError
+from pydamon.records.reader import RecordReader
+from pydamon.records.schema import BATCH_ROWS, MAX_BATCH_ROWS
+from pydamon.records.writer import RecordWriter, check_output
+
+ROOT = Path(__file__).parents[3]
+REGIONS = [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2)]
+
+
+def test_any_arrow_reader_sees_the_region_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "r", [snapshot(0, REGIONS)], maps=[mapping(0x1000, 0x9000, "[heap]")])
+    with path.open("rb") as file:
+        table = ipc.open_stream(file).read_all()
+    assert table.to_pylist() == [
+        {
+            "target": 0,
+            "start_ns": START_NS,
+            "end_ns": START_NS + 100_000_000,
+            "sample_us": 5000,
+            "aggr_us": 100_000,
+            "start": start,
+            "end": end,
+            "nr_accesses": nr_accesses,
+            "age": age,
+        }
+        for start, end, nr_accesses, age in REGIONS
+    ]
+    assert b'"ops":"vaddr"' in table.schema.metadata[b"pydamon"]
+
+
+def test_arrays_may_change_after_they_were_added(tmp_path: Path) -> None:
+    one = snapshot(0, REGIONS)
+    before = as_tuple(one)
+    with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+        writer.add_snapshot(one)
+        one.start[:] = 0
+        one.nr_accesses[:] = 0
+    with RecordReader(tmp_path / "r") as reader:
+        assert [as_tuple(s) for s in reader.snapshots()] == [before]
+
+
+def test_what_was_flushed_is_readable_while_the_writer_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    writer = RecordWriter(path, metadata=metadata(1))
+    for number in range(35):
+        writer.add_snapshot(snapshot(number, REGIONS))
+    # Flushed with those that ended 1, 2 and 3 s after the first one did.
+    with RecordReader(path) as reader:
+        assert len(list(reader.snapshots())) == 31
+        assert reader.truncated
+        assert reader.left_out_bytes == 0
+    writer.close()
+    with RecordReader(path) as reader:
+        assert len(list(reader.snapshots())) == 35
+        assert not reader.truncated
+
+
+def test_ticks_flush_once_a_second(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "r", metadata=metadata(1))
+    writer.tick(0)
+    writer.add_mappings(0, 0, [mapping(0x1000, 0x2000, "")])
+    size = writer.bytes_written
+    writer.tick(999_999_999)
+    assert writer.bytes_written == size
+    writer.tick(1_000_000_000)
+    assert writer.bytes_written > size
+
+
+def test_many_rows_are_flushed_at_once(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "r", metadata=metadata(1))
+    size = writer.bytes_written
+    regions = [(4096 * i, 4096 * (i + 1), 0, 0) for i in range(BATCH_ROWS // 4)]
+    for number in range(4):
+        assert writer.bytes_written == size
+        writer.add_snapshot(snapshot(number, regions, aggr_ns=20_000))
+    assert writer.bytes_written > size
+
+
+def test_a_snapshot_larger_than_a_batch_is_one_snapshot(tmp_path: Path) -> None:
+    count = MAX_BATCH_ROWS + 5
+    large = snapshot(1, [(0x1000, 0x2000, 1, 1)])
+    places = np.arange(count, dtype=np.uint64) * 4096
+    ones = np.ones(count, dtype=np.uint32)
+    large = type(large)(0, large.start_ns, large.end_ns, 5000, 100_000, places, places + np.uint64(4096), ones, ones)
+    path = write(tmp_path / "r", [snapshot(0, REGIONS), large, snapshot(2, REGIONS)])
+    with RecordReader(path) as reader:
+        assert [len(s.start) for s in reader.snapshots()] == [2, count, 2]
+        assert as_tuple(reader.last_snapshots()[0]) == as_tuple(snapshot(2, REGIONS))
+
+
+def test_mappings_are_written_only_when_they_change(tmp_path: Path) -> None:
+    first, second = [mapping(0x1000, 0x2000, "[heap]")], [mapping(0x1000, 0x4000, "[heap]")]
+    with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+        for time_ns, mappings in ((10, first), (20, first), (30, []), (40, second), (50, second)):
+            writer.add_mappings(time_ns, 0, mappings)
+    with RecordReader(tmp_path / "r") as reader:
+        assert reader.mapping_times(0) == [10, 40]
+        assert [reader.mappings_at(0, t) for t in (0, 10, 39, 40, 99)] == [first, first, first, second, second]
+        assert reader.mappings_at(1, 10) == []
+
+
+def test_side_tables_come_back(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+        writer.add_rows("cost", [{"time_ns": 1, "cpu_ns": 5}, {"time_ns": 2, "cpu_ns": 6}], time_ns=2)
+        writer.flush()
+        writer.add_table("events", pa.table({"text": ["exec"]}))
+    with RecordReader(tmp_path / "r") as reader:
+        assert [(e.name, e.time_ns) for e in reader.tables()] == [("cost", 2), ("events", None)]
+        assert [t.to_pylist() for t in reader.table("cost")] == [
+            [{"time_ns": 1, "cpu_ns": 5}, {"time_ns": 2, "cpu_ns": 6}]
+        ]
+
+
+def test_a_record_costs_few_bytes_per_region(tmp_path: Path) -> None:
+    """500 regions with random bounds that mostly stay, random accesses and growing ages: the target is 6 bytes."""
+    random = np.random.default_rng(1)
+    pages = np.sort(random.choice(1 << 20, 501, replace=False)).astype(np.uint64)
+    rows = 0
+    with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+        for number in range(400):
+            moved = random.integers(1, 500, 40)
+            pages[moved] = (pages[moved - 1] + pages[moved + 1]) // np.uint64(2)
+            bounds = np.unique(pages) * np.uint64(4096)
+            count = len(bounds) - 1
+            like = snapshot(number, [])
+            writer.add_snapshot(
+                type(like)(
+                    *(0, like.start_ns, like.end_ns, 5000, 100_000),
+                    *(bounds[:-1], bounds[1:]),
+                    random.binomial(20, 0.3, count).astype(np.uint32),
+                    random.integers(0, 200, count, dtype=np.uint32),
+                )
+            )
+            rows += count
+    assert os.path.getsize(tmp_path / "r") / rows < 6
+
+
+class TestExistingFiles:
+    def test_a_record_is_replaced(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "r", [snapshot(n, REGIONS) for n in range(50)])
+        path.chmod(0o644)
+        write(path, [snapshot(7, REGIONS)])
+        with RecordReader(path) as reader:
+            assert [as_tuple(s) for s in reader.snapshots()] == [as_tuple(snapshot(7, REGIONS))]
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_an_empty_file_is_used(self, tmp_path: Path) -> None:
+        path = tmp_path / "r"
+        path.touch()
+        write(path, [snapshot(0, REGIONS)])
+        assert path.stat().st_size > 0
+
+    @pytest.mark.parametrize("kind", ["text", "arrow"])
+    def test_anything_else_is_left_alone(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "precious"
+        if kind == "text":
+            path.write_text("precious\n")
+        else:
+            with ipc.new_stream(str(path), pa.schema([("a", pa.int8())])):
+                pass
+        content = path.read_bytes()
+        for attempt in (check_output, lambda p: RecordWriter(p, metadata=metadata(1))):
+            with pytest.raises(RequestError) as caught:
+                attempt(str(path))
+            assert str(caught.value) == (f"-o: {path} exists and is not a pydamon record; choose another name")
+        assert path.read_bytes() == content
+
+    def test_a_file_that_is_being_recorded_to_is_left_alone(self, tmp_path: Path) -> None:
+        with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+            with pytest.raises(RequestError, match="another pydamon is recording to"):
+                RecordWriter(tmp_path / "r", metadata=metadata(1))
+            writer.add_snapshot(snapshot(0, REGIONS))
+        with RecordReader(tmp_path / "r") as reader:
+            assert len(list(reader.snapshots())) == 1
+
+    def test_a_link_to_nothing_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(RequestError, match="is a symbolic link to nothing"):
+            RecordWriter(tmp_path / "link", metadata=metadata(1))
+        assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (".", "Is a directory"),
+        ("missing/r", "there is no directory"),
+        ("file/r", "Not a directory"),
+    ],
+)
+def test_places_that_cannot_be_written_are_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    path = str(tmp_path / name)
+    with pytest.raises(RequestError, match=f"^-o: .*{reason}"):
+        check_output(path)
+    with pytest.raises(RequestError, match=r"^-o: "):
+        RecordWriter(path, metadata=metadata(1))
+
+
+def test_checking_changes_nothing(tmp_path: Path) -> None:
+    check_output(str(tmp_path / "r"))
+    assert list(tmp_path.iterdir()) == []
+    path = write(tmp_path / "r", [snapshot(0, REGIONS)])
+    content = path.read_bytes()
+    check_output(str(path))
+    assert path.read_bytes() == content
+
+
+def test_a_new_record_is_private(tmp_path: Path) -> None:
+    assert write(tmp_path / "r", []).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_under_sudo_the_record_belongs_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "12345")
+    monkeypatch.setenv("SUDO_GID", "23456")
+    status = write(tmp_path / "r", []).stat()
+    assert (status.st_uid, status.st_gid) == (12345, 23456)
+
+
+def test_discarding_removes_only_what_was_created(tmp_path: Path) -> None:
+    new = RecordWriter(tmp_path / "new", metadata=metadata(1))
+    new.discard()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").touch()
+    old = RecordWriter(tmp_path / "old", metadata=metadata(1))
+    old.discard()
+    assert (tmp_path / "old").exists()
+
+
+@pytest.fixture
+def file_limit() -> Iterator[None]:
+    """Files of at most 4000 bytes; Python ignores SIGXFSZ, so that write() fails with EFBIG."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("file_limit")
+def test_at_the_limit_of_the_file_size_all_flushed_snapshots_stay(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    writer = RecordWriter(path, metadata=metadata(1))
+    flushed: list[int] = []
+
+    def record() -> None:
+        for number in range(1000):
+            writer.add_snapshot(snapshot(number, REGIONS))
+            writer.flush()
+            flushed.append(number)
+
+    with pytest.raises(PydamonError) as caught:
+        record()
+    assert flushed
+    size = path.stat().st_size
+    assert str(caught.value) == (
+        f"{path}: cannot write to the record: the limit of the file size is reached; its first {size} bytes are kept"
+    )
+    assert caught.value.exit_status == 1
+    writer.close()
+    with RecordReader(path) as reader:
+        assert len(list(reader.snapshots())) == len(flushed)
+        assert reader.truncated
+        assert reader.left_out_bytes == 0
+
+
+def test_a_full_device_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PydamonError, match=r"^/dev/full: cannot write to the record: the disk is full"):
+        RecordWriter("/dev/full", metadata=metadata(1))
+
+
+def test_what_was_flushed_survives_sigkill(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    program = (
+        "import os, signal, sys\n"
+        "from tests.unit.records.record_samples import metadata, snapshot\n"
+        "from pydamon.records.writer import RecordWriter\n"
+        "writer = RecordWriter(sys.argv[1], metadata=metadata(1))\n"
+        "for number in range(25):\n"
+        "    writer.add_snapshot(snapshot(number, [(0x1000, 0x2000, 1, 1)]))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False, cwd=ROOT)
+    assert done.returncode == -9
+    with RecordReader(path) as reader:
+        # Flushed with those that ended 1 and 2 s after the first one did.
+        assert len(list(reader.snapshots())) == 21
+        assert reader.truncated
+
+
+def test_an_error_elsewhere_does_not_lose_what_was_recorded(tmp_path: Path) -> None:
+    def record() -> None:
+        with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+            writer.add_snapshot(snapshot(0, REGIONS))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        record()
+    with RecordReader(tmp_path / "r") as reader:
+        assert len(list(reader.snapshots())) == 1
+        assert not reader.truncated
