@@ -146,7 +146,7 @@ def split_all(
 
 
 def split_larger_than(regions: Regions, sz_limit: int, min_region: int) -> Regions:
-    """Cut regions of twice ``sz_limit`` and more evenly, so that about the minimum number of regions holds (2.3, newer).
+    """Cut regions of twice ``sz_limit`` and more evenly: about the minimum number of regions holds (2.3, newer).
 
     One that is only somewhat larger is left to the random splitting: cutting it in two would double the number of
     regions where all are about as large as the limit.

@@ -10,7 +10,7 @@ from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import Intervals
 
 _SHARE = 10  # a check may take 1/10 of the sampling interval
-_SAMPLES = 10  # per aggregation
+_SAMPLES = 10  # per aggregation, or 5 where it would take longer than a second
 _STEPS_US = [step * 10**power for power in range(3, 7) for step in (1, 2, 5)]
 
 
@@ -26,7 +26,7 @@ def affordable(intervals: Intervals, spent_ns: int, samples: int) -> Intervals:
     sample_us = next((s for s in _STEPS_US if s >= max(wanted_us, 5000)), _STEPS_US[-1])
     if sample_us == intervals.sample_us:
         return intervals
-    aggr_us = max(sample_us * _SAMPLES, 100_000)
+    aggr_us = max(min(sample_us * _SAMPLES, 1_000_000), sample_us * _SAMPLES // 2, 100_000)
     return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=max(intervals.ops_update_us, sample_us))
 
 

@@ -182,10 +182,20 @@ def _refused(what: str, number: int, detail: str = "") -> MachineError:
         return unusable(f"cannot {what}: the kernel is locked down ([confidentiality]), BPF may not read its memory")
     if number == errno.ENOSYS:
         return unusable(f"cannot {what}: this kernel was built without CONFIG_BPF_SYSCALL")
-    if "cannot use helper" in detail:
+    if not _may_read_kernel():  # the verifier has several words for that
         return unusable(f"no permission to {what}, which reads kernel memory; run as root, or with CAP_PERFMON as well")
     reason = os.strerror(number)
     return unusable(f"the kernel refused to {what}: {reason}" + (f": {detail}" if detail else ""))
+
+
+def _may_read_kernel() -> bool:
+    """Whether this process has CAP_PERFMON, or CAP_SYS_ADMIN, which includes it (capability.h); True if unknown."""
+    try:
+        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+            held = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), -1)
+    except (OSError, ValueError, IndexError):
+        return True
+    return bool(held & (1 << 38 | 1 << 21))
 
 
 def _read_line(path: str) -> str:

@@ -62,9 +62,12 @@ class TestAffordable:
         assert affordable(Intervals(), spent_ns=400_000, samples=1) == Intervals()
 
     def test_an_expensive_check_gets_a_sampling_interval_ten_times_its_cost(self) -> None:
-        # 12 ms a check: 120 ms wanted, the next step is 200 ms, ten samples make an aggregation
+        # 12 ms a check: 120 ms wanted, the next step is 200 ms; ten samples would take 2 s, so five make an aggregation
         fitting = affordable(Intervals(), spent_ns=120 * MS, samples=10)
-        assert (fitting.sample_us, fitting.aggr_us, fitting.ops_update_us) == (200_000, 2_000_000, 1_000_000)
+        assert (fitting.sample_us, fitting.aggr_us, fitting.ops_update_us) == (200_000, 1_000_000, 1_000_000)
+        # 4 ms a check: 40 ms wanted, 50 ms, and ten samples
+        fitting = affordable(Intervals(), spent_ns=40 * MS, samples=10)
+        assert (fitting.sample_us, fitting.aggr_us) == (50_000, 500_000)
 
     def test_a_slightly_smaller_cost_changes_nothing(self) -> None:
         at_200ms = Intervals(sample_us=200_000, aggr_us=2_000_000)

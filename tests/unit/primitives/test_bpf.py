@@ -1,4 +1,4 @@
-"""The bpf primitive on real processes, started here, that touch known pages when they are told to."""
+"""The page-table walk and the bpf primitive on real processes: what they find, and what they do when those end."""
 
 from __future__ import annotations
 
@@ -9,150 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, pages, started_child, use_cpus, watching
 
 from pydamon.errors import MachineError
 from pydamon.primitives import bpf, bpf_program, bpf_syscall
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Primitive
+from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
-from pydamon.primitives.frames import FrameInfo, is_large
-from pydamon.primitives.process import Process
 
-PAGE = 4096
-MIB = 1 << 20
-ALL_CPUS = os.sched_getaffinity(0)
-
-
-def _obstacle() -> str | None:
-    if os.geteuid() != 0:
-        return "needs root"
-    try:
-        bpf.probe()
-    except MachineError as error:
-        return str(error)
-    return None
-
-
-OBSTACLE = _obstacle()
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"bpf primitive: {OBSTACLE}")
-
-CHILD = r"""
-import ctypes, mmap, os, sys, time
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mlock.argtypes = libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-areas = {}
-
-def touch(name, pages, write=True):
-    area, skip, _, size = areas[name]
-    for page in range(size // 4096) if pages == ["all"] else map(int, pages):
-        if write:
-            area[skip + page * 4096] = 1
-        else:
-            area[skip + page * 4096]
-
-def add(name, size, kind=""):
-    flags = mmap.MAP_SHARED if kind == "shared" else mmap.MAP_PRIVATE
-    area = mmap.mmap(-1, int(size) + (2 << 20), flags | mmap.MAP_ANONYMOUS)
-    at = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    skip = -at % (2 << 20)
-    areas[name] = area, skip, at + skip, int(size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        area.madvise(mmap.MADV_HUGEPAGE if kind == "huge" else mmap.MADV_NOHUGEPAGE)
-    if kind == "locked":
-        assert libc.mlock(at + skip, int(size)) == 0
-    return at + skip
-
-def fork(name):
-    pid = os.fork()
-    if not pid:
-        touch(name, ["all"], write=False)
-        os.write(1, b"%d\n" % os.getpid())
-        time.sleep(1000)
-
-def protect(name, page, access):
-    assert libc.mprotect(areas[name][2] + int(page) * 4096, 4096, int(access)) == 0
-
-def unmap(name, page, count):
-    assert libc.munmap(areas[name][2] + int(page) * 4096, int(count) * 4096) == 0
-
-def spin(name, pages):
-    print("ok", flush=True)
-    area, skip, _, _ = areas[name]
-    hot = [skip + page * 4096 for page in range(int(pages))]
-    while True:
-        for at in hot:
-            area[at]
-
-def storm():
-    print("ok", flush=True)
-    while True:
-        pid = os.fork()
-        if not pid:
-            os._exit(0)
-        os.waitpid(pid, 0)
-
-def again():
-    print("ok", flush=True)
-    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], sys.argv[1]])
-
-for line in sys.stdin:
-    verb, *words = line.split()
-    if verb == "touch":
-        print(touch(words[0], words[1:]) or "ok", flush=True)
-    elif verb == "load":
-        print(touch(words[0], words[1:], False) or "ok", flush=True)
-    elif verb == "fork":
-        fork(*words)
-    elif verb == "exit":
-        break
-    else:
-        print(globals()[verb](*words) or "ok", flush=True)
-"""
-
-
-class Child:
-    """A process that does what it is told, one command at a time."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-c", CHILD, CHILD]
-        self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process = Process(self._popen.pid)
-        self.pid = self._popen.pid
-        self.forked: list[int] = []
-
-    def do(self, *words: object) -> int:
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._popen.stdin.write(" ".join(map(str, words)) + "\n")
-        self._popen.stdin.flush()
-        answer = self._popen.stdout.readline().strip()
-        assert answer, f"the child died of {words}"
-        return int(answer) if answer.isdigit() else 0
-
-    def tell(self, *words: object) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(" ".join(map(str, words)) + "\n")
-        self._popen.stdin.flush()
-
-    def fork(self, name: str) -> int:
-        """A child of the child that has read all pages of that area; returns its pid."""
-        self.forked.append(self.do("fork", name))
-        return self.forked[-1]
-
-    def end(self) -> None:
-        for pid in self.forked:
-            os.kill(pid, 9)
-        self.forked.clear()
-        self._popen.kill()
-        self._popen.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -162,68 +32,9 @@ def walk() -> Iterator[PageTableWalk]:
     walk.close()
 
 
-def use_cpus(child: Child | None, cpus: set[int]) -> None:
-    for pid in (0, *((child.pid,) if child else ())):
-        os.sched_setaffinity(pid, cpus)
-
-
 @pytest.fixture
 def child() -> Iterator[Child]:
-    """A child on the same CPU as this process.
-
-    Pages that were faulted in last on another CPU are not on an LRU list yet, and MADV_COLD passes them over; those of
-    its own CPU it puts on the list first.
-    """
-    cpus = os.sched_getaffinity(0)
-    use_cpus(None, {min(cpus)})
-    try:
-        child = Child()
-        yield child
-        child.end()
-        child.process.close()
-    finally:
-        use_cpus(None, cpus)
-
-
-@contextmanager
-def watching(child: Child, walk: PageTableWalk, *, whole: bool | None = None) -> Iterator[BpfPrimitive]:
-    """A primitive on the child; ``whole`` forces the way of clearing, and forbids clear_refs for stuck pages."""
-    primitive = BpfPrimitive(child.process, walk)
-    if whole is not None:
-        primitive._clearer._whole_is_cheaper = lambda ranges: whole  # type: ignore[method-assign]
-    if whole is False:
-        primitive._clearer.clear_stuck = lambda stuck, total: False  # type: ignore[method-assign]
-    try:
-        yield primitive
-    finally:
-        primitive.close()
-
-
-def pages(start: int, count: int, step: int = 1) -> NDArray[np.uint64]:
-    return np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(step * PAGE)
-
-
-def kib_of(child: Child, address: int, key: str) -> int:
-    """A field of the mapping at ``address`` in the child's smaps."""
-    inside = False
-    for line in Path(f"/proc/{child.pid}/smaps").read_text().splitlines():
-        first = line.split()[0]
-        if "-" in first and not first.endswith(":"):
-            low, high = (int(text, 16) for text in first.split("-"))
-            inside = low <= address < high
-        elif inside and first == f"{key}:":
-            return int(line.split()[1])
-    raise AssertionError(f"no {key} for {address:#x}")
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether the condition comes true in that time. Others may keep this machine's processors busy."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+    yield from started_child()
 
 
 def test_it_is_a_primitive(child: Child, walk: PageTableWalk) -> None:
@@ -286,198 +97,6 @@ def test_a_rejected_program_gives_the_verifiers_reason_in_one_line() -> None:
     with pytest.raises(MachineError, match=r"^bpf: the kernel refused to load the program: .*R0 !read_ok$") as caught:
         bpf_syscall.load_program(bytes.fromhex("9500000000000000"))  # exit, without a result
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_touched_pages_and_no_others_are_accessed(child: Child, walk: PageTableWalk, whole: bool) -> None:
-    start = child.do("add", "a", 8 * MIB)
-    other = child.do("add", "b", 2 * MIB)
-    child.do("touch", "a", *range(1500))
-    child.do("touch", "b", "all")
-    watched = np.concatenate((pages(start, 1500), pages(other, 500)))
-    with watching(child, walk, whole=whole) as primitive:
-        assert primitive.prepare(watched).all()
-        assert not primitive.check().any()
-        child.do("touch", "a", *range(0, 1500, 7))
-        child.do("load", "b", 3, 499)
-        expected = np.zeros(2000, np.uint8)
-        expected[[*range(0, 1500, 7), 1503, 1999]] = ACCESSED
-        assert np.array_equal(primitive.check(), expected)
-        assert np.array_equal(primitive.check(), expected)  # asking does not clear
-        assert primitive.prepare(watched).all()
-        assert not primitive.check().any()
-        cost = primitive.cost
-        assert cost.checks == 8000
-        assert cost.clears == 2 if whole else cost.clears == 2000 + 217
-        assert min(cost.check_ns, cost.clear_ns, cost.disturb_ns) > 0
-
-
-def test_pages_that_are_not_there(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "a", 2 * MIB)
-    child.do("touch", "a", 1, 2)
-    with watching(child, walk) as primitive:
-        assert primitive.prepare(pages(start, 6)).all()
-        child.do("touch", "a", 2, 4)
-        child.do("unmap", "a", 1, 1)
-        # Page 1 went away, and with it what was known of it; 4 came.
-        assert primitive.check().tolist() == [0, UNKNOWN, ACCESSED, 0, ACCESSED, 0]
-
-
-def test_pages_without_access_rights_keep_their_bit(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "a", 2 * MIB)
-    child.do("touch", "a", 0, 1)
-    with watching(child, walk, whole=False) as primitive:
-        assert primitive.prepare(pages(start, 2)).all()
-        child.do("touch", "a", 0)
-        child.do("protect", "a", 0, 0)
-        child.do("protect", "a", 1, 0)
-        entries, levels = walk.walk(child.pid, pages(start, 2))
-        assert levels.tolist() == [LEVEL_4K] * 2
-        assert not (entries & np.uint64(bpf_program.PRESENT)).any()
-        assert (walk.frames(entries) < np.uint64(1 << 36)).all()
-        assert primitive.check().tolist() == [ACCESSED, NOT_ACCESSED]
-
-
-def test_pages_may_be_replaced(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "a", 2 * MIB)
-    child.do("touch", "a", "all")
-    with watching(child, walk, whole=False) as primitive:
-        primitive.prepare(pages(start, 10))
-        child.do("touch", "a", 0, 1, 5, 105)
-        assert primitive.replace(np.array([5, 1]), pages(start + 100 * PAGE, 2)).tolist() == [True, True]
-        child.do("touch", "a", 101, 7)
-        expected = [ACCESSED, ACCESSED, 0, 0, 0, 0, 0, ACCESSED, 0, 0]
-        assert primitive.check().tolist() == expected
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_huge_pages_answer_as_one_and_stay_whole(child: Child, walk: PageTableWalk, whole: bool) -> None:
-    start = child.do("add", "h", 8 * MIB, "huge")
-    child.do("touch", "h", "all")
-    if kib_of(child, start, "AnonHugePages") != 8192:
-        pytest.skip("the kernel gave no huge pages to madvise(MADV_HUGEPAGE)")
-    watched = pages(start + 77 * PAGE, 8, 256)  # two in each huge page
-    with watching(child, walk, whole=whole) as primitive:
-        assert (walk.walk(child.pid, watched)[1] == LEVEL_2M).all()
-        for touched in range(4):
-            assert primitive.prepare(watched).all()
-            child.do("touch", "h", touched * 512 + 500)
-            assert np.flatnonzero(primitive.check()).tolist() == [2 * touched, 2 * touched + 1]
-    assert kib_of(child, start, "AnonHugePages") == 8192
-
-
-def test_folios_mapped_by_ptes_stay_whole(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "h", 8 * MIB, "huge")
-    child.do("touch", "h", "all")
-    if kib_of(child, start, "AnonHugePages") != 8192:
-        pytest.skip("the kernel gave no huge pages to madvise(MADV_HUGEPAGE)")
-    child.do("protect", "h", 7, 1)
-    child.do("protect", "h", 7, 3)  # the first is one mapping again, but mapped page by page now
-    child.do("protect", "h", 512 + 7, 1)  # the second is cut by a mapping's end
-    child.do("unmap", "h", 1024 + 100, 1)  # the third is mapped in part
-    with watching(child, walk, whole=False) as primitive:
-        usable = primitive.prepare(pages(start + 9 * PAGE, 3, 512))
-        assert usable.tolist() == [True, False, False]
-        child.do("touch", "h", 300)
-        assert primitive.check().tolist() == [NOT_ACCESSED, UNKNOWN, UNKNOWN]
-        entries, levels = walk.walk(child.pid, pages(start, 1536))
-        info = FrameInfo()
-        assert is_large(info.flags(walk.frames(entries[levels == LEVEL_4K]))).all()
-        info.close()
-    with watching(child, walk) as primitive:
-        assert primitive.prepare(pages(start + 9 * PAGE, 3, 512)).all()  # with clear_refs
-
-
-def test_locked_memory_needs_clear_refs(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "a", 2 * MIB)
-    locked = child.do("add", "l", 2 * MIB, "locked")
-    child.do("touch", "a", *range(200))
-    watched = np.concatenate((pages(start, 50), pages(locked, 100), pages(start + 100 * PAGE, 50)))
-    with watching(child, walk, whole=False) as primitive:
-        for _ in range(2):
-            child.do("touch", "a", *range(200))
-            usable = primitive.prepare(watched)
-            assert usable.tolist() == [True] * 50 + [False] * 100 + [True] * 50
-            assert (primitive.check() == np.where(usable, NOT_ACCESSED, UNKNOWN)).all()
-    with watching(child, walk) as primitive:
-        primitive._clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
-        assert primitive.prepare(watched).all()
-        child.do("touch", "l", 3)
-        assert np.flatnonzero(primitive.check()).tolist() == [53]
-
-
-def test_memory_that_several_processes_map_needs_clear_refs(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "s", MIB, "shared")
-    child.do("touch", "s", "all")
-    child.fork("s")
-    watched = pages(start, 256)
-    with watching(child, walk, whole=False) as primitive:
-        assert not primitive.prepare(watched).any()
-        assert (primitive.check() == UNKNOWN).all()
-        os.kill(child.forked.pop(), 9)
-        # Once the other is gone, its pages are this process's alone.
-        assert eventually(lambda: bool(primitive.prepare(watched).all()))
-    child.fork("s")
-    with watching(child, walk) as primitive:
-        primitive._clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
-        primitive._clearer.stuck_share = 1e-9
-        child.do("touch", "s", "all")
-        assert primitive.prepare(watched).all()
-        child.do("touch", "s", 9)
-        assert np.flatnonzero(primitive.check()).tolist() == [9]
-        child.do("touch", "s", "all")
-        assert not primitive.prepare(watched).any()  # not again so soon
-
-
-def test_shared_libraries_do_not_look_hot_for_ever(child: Child, walk: PageTableWalk) -> None:
-    child.do("add", "a", PAGE)  # it answers: it has started
-    mappings = [m for m in child.process.mappings() if ".so" in m.name and m.perms.startswith("r")]
-    watched = np.concatenate([pages(m.start, (m.end - m.start) // PAGE) for m in mappings])
-    with watching(child, walk) as primitive:
-        primitive.prepare(watched)
-        usable = primitive.prepare(watched)
-        answers = primitive.check()  # the child has been waiting for a command all the time
-        assert (answers[~usable] == UNKNOWN).all()
-        assert np.count_nonzero(answers == ACCESSED) <= 0.02 * len(watched)
-
-
-def test_the_zero_page_cannot_be_watched(child: Child, walk: PageTableWalk) -> None:
-    start = child.do("add", "z", MIB)
-    child.do("load", "z", "all")
-    with watching(child, walk) as primitive:
-        assert not primitive.prepare(pages(start, 256)).any()
-        assert (primitive.check() == UNKNOWN).all()
-
-
-def test_pages_that_no_lru_list_has_yet_are_not_taken_for_accessed(child: Child, walk: PageTableWalk) -> None:
-    if len(ALL_CPUS) < 2:
-        pytest.skip("needs two processors")
-    os.sched_setaffinity(child.pid, {max(ALL_CPUS)})
-    start = child.do("add", "a", 2 * MIB)
-    child.do("touch", "a", "all")
-    with watching(child, walk, whole=False) as primitive:
-        usable = primitive.prepare(pages(start, 512))
-        assert np.count_nonzero(usable) > 512 - 64
-        assert (primitive.check() == np.where(usable, NOT_ACCESSED, UNKNOWN)).all()
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_pages_in_constant_use_are_accessed_not_stuck(child: Child, walk: PageTableWalk, whole: bool) -> None:
-    start = child.do("add", "a", 2 * MIB)
-    child.do("touch", "a", "all")
-    with watching(child, walk, whole=whole) as primitive:
-        assert primitive.prepare(pages(start, 128)).all()
-        use_cpus(child, ALL_CPUS)
-        child.do("spin", "a", 64)
-
-        def round_trip() -> bool:
-            assert primitive.prepare(pages(start, 128)).all()
-            time.sleep(0.05)
-            answers = primitive.check()
-            assert not answers[64:].any()
-            return bool((answers[:64] == ACCESSED).all())
-
-        assert eventually(round_trip)
 
 
 def test_exec_makes_all_unknown(child: Child, walk: PageTableWalk) -> None:

@@ -19,6 +19,7 @@ from pydamon.primitives.process import Process
 OLD, YOUNG = (PRESENT, LEVEL_4K), (PRESENT | ACCESSED_BIT, LEVEL_4K)
 OLD_HUGE, YOUNG_HUGE = (PRESENT, LEVEL_2M), (PRESENT | ACCESSED_BIT, LEVEL_2M)
 ABSENT, FAULT = (0, LEVEL_ABSENT), (0, LEVEL_UNKNOWN)
+SWAPPED = (ACCESSED_BIT | 1 << 40, LEVEL_ABSENT)  # where the page is now: these bits mean something else
 
 
 class Tables:
@@ -109,7 +110,10 @@ def all_of(tables: Tables) -> NDArray[np.uint64]:
         (ABSENT, YOUNG, ACCESSED),
         (ABSENT, YOUNG_HUGE, ACCESSED),
         (ABSENT, OLD, NOT_ACCESSED),  # read ahead
+        (SWAPPED, SWAPPED, NOT_ACCESSED),
+        (SWAPPED, YOUNG, ACCESSED),
         (OLD, ABSENT, UNKNOWN),  # its bit went with it
+        (OLD, SWAPPED, UNKNOWN),
         (OLD_HUGE, YOUNG_HUGE, ACCESSED),
         (OLD_HUGE, YOUNG, ACCESSED),  # split: its pages inherit the bit
         (OLD, YOUNG_HUGE, UNKNOWN),  # collapsed: the kernel sets the new bit

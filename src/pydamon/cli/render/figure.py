@@ -30,6 +30,7 @@ _DPI = 144
 # Widths and heights in inches.
 _WIDTH, _LEFT, _RIGHT, _HEAD, _FOOT = 11.0, 1.42, 2.55, 0.95, 0.95
 _GAP, _GROUP_GAP = 0.13, 0.5
+_NAME_COLUMNS = 21  # what fits between a panel and the colour bar
 
 
 def heat_figure(
@@ -76,7 +77,7 @@ def _figure(height: float) -> Figure:
 
 def _title(figure: Figure, title: str, details: str, top: float, height: float) -> None:
     left = _LEFT / _WIDTH
-    figure.text(left, (top + 0.52) / height, fit(title, 84), fontsize=14, fontweight="bold", color=_INK, va="baseline")
+    figure.text(left, (top + 0.52) / height, title, fontsize=14, fontweight="bold", color=_INK, va="baseline")
     figure.text(left, (top + 0.22) / height, fit(details, 120), fontsize=9.5, color=_FAINT, va="baseline")
 
 
@@ -110,8 +111,14 @@ def _panels(
 
 def _beside(panel: Axes, name: str, size: str, height: float) -> None:
     """The mapping names and the size of a segment, to the right of its panel."""
-    lines = [fit(line, 24) for line in name.split(", ")] if name else []
-    text = "\n".join([*lines, size]) if height > 0.2 * (len(lines) + 1) else fit(f"{', '.join(lines)}  {size}", 28)
+    rows = max(int(height / 0.17), 1)
+    lines = name.split(", ") if name else []
+    if len(lines) >= rows > 1:
+        lines = [*lines[: rows - 2], ", ".join(lines[rows - 2 :])]
+    if rows > 1:
+        text = "\n".join([*(fit(line, _NAME_COLUMNS) for line in lines), size])
+    else:
+        text = f"{fit(name, _NAME_COLUMNS - len(size) - 1)} {size}".strip()
     panel.annotate(
         text,
         (1, 0.5),
@@ -137,12 +144,12 @@ def _draw_segment(
     )
     span = int(places[-1])
     panel.set_xlim(times[0], times[-1])
-    panel.set_ylim(0, span)
+    panel.set_ylim(0, float(span))
     # A label needs about 0.2 inches.
     inches = panel.get_window_extent().height / _DPI
     step = size_step(span, max(int(inches / 0.3), 1))
     ticks = [0, *range(step, int(span - span * 0.1 / max(inches, 0.1)) + 1, step)] if inches > 0.5 else [0]
-    panel.set_yticks(ticks, [f"{start:#x}", *(f"+{short_size(tick)}" for tick in ticks[1:])])
+    panel.set_yticks([float(tick) for tick in ticks], [f"{start:#x}", *(f"+{short_size(tick)}" for tick in ticks[1:])])
     panel.tick_params(axis="y", labelsize=8, length=3, width=0.6, color=_FAINT, labelcolor=_INK)
     panel.tick_params(axis="x", bottom=False, labelbottom=False)
     for label in panel.get_yticklabels()[:1]:
@@ -229,10 +236,10 @@ def _distribution(panel: Axes, sizes: WorkingSet, percentiles: dict[str, float])
     panel.stairs(ordered, edges, color=_LINE, linewidth=1.6, baseline=None)
     values = sizes.percentiles(list(percentiles.values()))
     for place, size in zip(percentiles.values(), values, strict=True):
-        panel.plot([place], [size], "o", color=_LINE, markersize=5.5, clip_on=False, zorder=3)
+        panel.plot([place], [float(size)], "o", color=_LINE, markersize=5.5, clip_on=False, zorder=3)
         panel.annotate(
             format_size(size),
-            (place, size),
+            (place, float(size)),
             (0, 8),
             textcoords="offset points",
             ha="left" if place < 3 else "right" if place > 97 else "center",
@@ -249,9 +256,9 @@ def _distribution(panel: Axes, sizes: WorkingSet, percentiles: dict[str, float])
 def _size_axis(panel: Axes, highest: float) -> None:
     step = size_step(max(int(highest), 1), 6)
     top = max(-(-int(highest * 1.08) // step), 1) * step
-    panel.set_ylim(0, top)
+    panel.set_ylim(0, float(top))
     ticks = list(range(0, top + 1, step))
-    panel.set_yticks(ticks, ["0", *(format_size(tick) for tick in ticks[1:])])
+    panel.set_yticks([float(tick) for tick in ticks], ["0", *(format_size(tick) for tick in ticks[1:])])
     panel.grid(axis="y", color=_GRID, linewidth=0.8)
     panel.set_axisbelow(True)
     for name, side in panel.spines.items():
@@ -261,10 +268,10 @@ def _size_axis(panel: Axes, highest: float) -> None:
 
 
 def _mean(panel: Axes, sizes: WorkingSet) -> None:
-    panel.axhline(sizes.mean_bytes, color=_FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+    panel.axhline(float(sizes.mean_bytes), color=_FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
     panel.annotate(
         f"mean\n{format_size(sizes.mean_bytes)}",
-        (1, sizes.mean_bytes),
+        (1, float(sizes.mean_bytes)),
         (8, 0),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",

@@ -18,6 +18,20 @@ class Screen:
     unicode: bool
     terminal: bool
 
+    @property
+    def limit(self) -> int | None:
+        """The number of columns that a line must not exceed; None where it does not matter."""
+        return self.width if self.terminal else None
+
+    @property
+    def ellipsis(self) -> str:
+        """What stands for the rest of a text that was cut."""
+        return self.pick("…", "...")
+
+    def fit(self, text: str) -> str:
+        """The text, cut to the width of a terminal."""
+        return text if self.limit is None else fit(text, self.limit, self.ellipsis)
+
     def pick(self, unicode: str, ascii: str) -> str:
         """The first if the screen can show it, else the second."""
         return unicode if self.unicode else ascii

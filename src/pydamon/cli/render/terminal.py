@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def _heading(heatmap: Heatmap, segment: slice, name: str, screen: Screen) -> str
     texts += [f"{address} + {size}", f"{address}"]
     text = next((t for t in texts if len(t) <= screen.width - 4), None)
     if text is None:
-        text = fit(texts[0], screen.width - 4, screen.pick("…", "..."))
+        text = fit(texts[0], screen.width - 4, screen.ellipsis)
     rule = line * max(screen.width - len(text) - 4, 0)
     return f"{styled(line * 2, DIM, screen)} {text} {styled(rule, DIM, screen)}".rstrip()
 
@@ -193,7 +194,8 @@ def heat_strip(heat: Sequence[float], sizes: Sequence[int], screen: Screen, widt
     if not screen.colours:
         return _ramp(cells, top)
     block = screen.pick("█", "#")
-    return "".join(colour(level, screen.colours) + block for level in _levels(cells, top).tolist()) + RESET
+    runs = groupby(_levels(cells, top).tolist())
+    return "".join(colour(level, screen.colours) + block * len(list(run)) for level, run in runs) + RESET
 
 
 def bar(share: float, width: int, screen: Screen) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydamon.analysis.names import MappingNames, short_list
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, fit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, heat_strip
 from pydamon.cli.report.common import count, empty, opened, source_line, target_line
 from pydamon.cli.report.regions import snapshot_json
@@ -78,11 +78,10 @@ def _text(reader: RecordReader, snapshot: Snapshot, names: MappingNames, at_ns: 
         f"{format_size(accessed)} of {format_size(total)} accessed",
         source_line(reader),
     ]
-    ellipsis = screen.pick("…", "...")
     text = f"{printable(reader.path)}: {', '.join(part for part in details if part)}"
     lines = [
-        styled(fit(target_line(reader, snapshot.target), screen.width, ellipsis), BOLD, screen),
-        styled(fit(text, screen.width, ellipsis) if screen.terminal else text, DIM, screen),
+        styled(target_line(reader, snapshot.target, screen.limit, screen.ellipsis), BOLD, screen),
+        styled(screen.fit(text), DIM, screen),
         heat_strip(
             [row.nr_accesses / row.maximum for row in rows],
             [row.end - row.start for row in rows],
@@ -124,8 +123,7 @@ def _table(rows: list[_Row], named: bool, screen: Screen) -> list[str]:
     lines = [styled(_line([(name, columns[name][0], widths[name]) for name in chosen]), DIM, screen)]
     for index, row in enumerate(rows):
         line = _line([(cells[name][index], columns[name][0], widths[name]) for name in chosen])
-        if screen.terminal:
-            line = fit(line, screen.width, screen.pick("…", "..."))
+        line = screen.fit(line)
         drawn = cells[""][index] if "" in chosen else ""
         if screen.colours and drawn:
             # Colour only the bar, which no other column can be mistaken for.

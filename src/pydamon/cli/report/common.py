@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydamon.analysis.names import MappingNames
-from pydamon.cli.render.screen import printable, warn
+from pydamon.cli.render.screen import fit, printable, warn
 from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.process import Mapping
 from pydamon.records.reader import RecordReader
@@ -41,15 +41,23 @@ def check_drawable(reader: RecordReader, targets: int) -> None:
         )
 
 
-def target_line(reader: RecordReader, target: int) -> str:
-    """What is monitored, in words: ``./my_service --flag (pid 1234)``."""
+def target_line(reader: RecordReader, target: int, width: int | None = None, ellipsis: str = "…") -> str:
+    """What is monitored, in words: ``my_service --flag (pid 1234)``; the command is cut to fit ``width``."""
     info = reader.info.target(target)
-    text = printable(info.command or "")
-    if info.pid is not None:
-        text = f"{text} (pid {info.pid})" if text else f"pid {info.pid}"
-    if not text:
+    head = f"target {target}: " if len(reader.info.targets) > 1 else ""
+    if info.pid is None and not info.command:
         return "physical memory" if reader.info.ops == "paddr" else f"target {target}"
-    return f"target {target}: {text}" if len(reader.info.targets) > 1 else text
+    if not info.command:
+        return f"{head}pid {info.pid}"
+    tail = f" (pid {info.pid})" if info.pid is not None else ""
+    words = printable(info.command).split(" ")
+    # The directories of a program, or of an interpreter and its script, say little and take much room.
+    words[:2] = [word.rpartition("/")[2] or word for word in words[:2]]
+    command = " ".join(words)
+    if width is not None:
+        command = fit(command, max(width - len(head) - len(tail), 8), ellipsis)
+        return fit(head + command + tail, width, ellipsis)
+    return head + command + tail
 
 
 def source_line(reader: RecordReader) -> str:

@@ -14,7 +14,7 @@ from pydamon.analysis.names import short_list
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
-from pydamon.cli.render.screen import Screen, current_screen, emit, fit, printable, warn
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable, warn
 from pydamon.cli.render.terminal import heat_chart, layout
 from pydamon.cli.report.common import (
     MAX_TARGETS,
@@ -43,7 +43,6 @@ class View:
 
     heatmap: Heatmap
     names: list[str]
-    title: str
     snapshots: int
     note: str
 
@@ -76,7 +75,7 @@ def report(path: str, target: int | None, as_json: bool, addresses: str, output:
                 emit(_json(view.heatmap) + "\n")
         elif output is None:
             for view in views:
-                emit(_text(view, screen, span, path, source_line(reader)))
+                emit(_text(reader, view, screen, span))
         if output is not None:
             from pydamon.cli.render.figure import heat_figure
 
@@ -85,7 +84,7 @@ def report(path: str, target: int | None, as_json: bool, addresses: str, output:
             figure = heat_figure(
                 [view.heatmap for view in views],
                 [view.names for view in views],
-                [view.title for view in views],
+                [target_line(reader, view.heatmap.target, 64) for view in views],
                 [f"{printable(path)}: {text}" for text in details],
                 [view.note for view in views],
                 span[0],
@@ -143,8 +142,7 @@ def _views(
     views = []
     for number, accumulator in accumulators.items():
         heatmap = accumulator.heatmap(number, shown[number])
-        names, title = _names(reader, heatmap), target_line(reader, number)
-        views.append(View(heatmap, names, title, snapshots[number], _note(heatmap)))
+        views.append(View(heatmap, _names(reader, heatmap), snapshots[number], _note(heatmap)))
     return views
 
 
@@ -201,12 +199,11 @@ def _json(heatmap: Heatmap) -> str:
     ).decode()
 
 
-def _text(view: View, screen: Screen, span: tuple[int, int], path: str, source: str) -> str:
-    details = f"{printable(path)}: {view.details(span[1] - span[0], source)}"
-    ellipsis = screen.pick("…", "...")
+def _text(reader: RecordReader, view: View, screen: Screen, span: tuple[int, int]) -> str:
+    details = f"{printable(reader.path)}: {view.details(span[1] - span[0], source_line(reader))}"
     lines = [
-        styled(fit(view.title, screen.width, ellipsis) if screen.terminal else view.title, BOLD, screen),
-        styled(fit(details, screen.width, ellipsis) if screen.terminal else details, DIM, screen),
+        styled(target_line(reader, view.heatmap.target, screen.limit, screen.ellipsis), BOLD, screen),
+        styled(screen.fit(details), DIM, screen),
         *heat_chart(view.heatmap, view.names, screen, span[0]),
         *textwrap.wrap(view.note, screen.width),
     ]

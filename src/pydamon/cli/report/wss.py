@@ -9,7 +9,7 @@ import msgspec
 from pydamon.analysis.wss import WorkingSet, working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
-from pydamon.cli.render.screen import Screen, current_screen, emit, fit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, curve, layout
 from pydamon.cli.report.common import check_drawable, count, empty, opened, source_line, target_line
 from pydamon.errors import RequestError
@@ -98,10 +98,9 @@ def _text(
     over_time: bool,
     screen: Screen,
 ) -> str:
-    ellipsis = screen.pick("…", "...")
-    lines = [styled(fit(target_line(reader, sizes.target), screen.width, ellipsis), BOLD, screen)]
+    lines = [styled(target_line(reader, sizes.target, screen.limit, screen.ellipsis), BOLD, screen)]
     for text in (_details(reader, sizes), f"working set: {_definition(min_accesses)}"):
-        lines.append(styled(fit(text, screen.width, ellipsis) if screen.terminal else text, DIM, screen))
+        lines.append(styled(screen.fit(text), DIM, screen))
     if over_time:
         edges, values = sizes.over_time(layout(screen).columns)
         lines += curve(edges, values, screen, int(sizes.start_ns[0]))
@@ -135,7 +134,7 @@ def _draw(
     check_drawable(reader, len(found))
     figure = wss_figure(
         found,
-        [target_line(reader, sizes.target) for sizes in found],
+        [target_line(reader, sizes.target, 52) for sizes in found],
         _details(reader, found[0]),
         _definition(min_accesses),
         wanted,
