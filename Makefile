@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint lab lab-shell bench clean
 
+# Without root only smaps can be used. It would take longer intervals for a target of this size; for a demo, it may cost.
+DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] || echo --sample 40ms --aggr 400ms)
+
 # A workload with a known pattern (ten 10 MB ranges, each hot in turn) is monitored and shown.
 demo: $(VENV)/.plot
 	$(BIN)/pydamon doctor
-	$(BIN)/pydamon record -o demo.damon --duration 15s -- \
+	$(BIN)/pydamon record -o demo.damon --duration 15s $(DEMO_INTERVALS) -- \
 		$(BIN)/pydamon workload stairs --time-scale 0.29 >/dev/null
 	$(BIN)/pydamon report heatmap -i demo.damon
 	$(BIN)/pydamon report wss -i demo.damon

@@ -56,7 +56,7 @@ def _bpf_obstacle() -> str | None:
     try:
         bpf.probe()
     except MachineError as error:
-        return str(error)
+        return error.message
     return None
 
 
@@ -66,5 +66,5 @@ def _smaps() -> str | None:
     try:
         smaps.probe()
     except MachineError as error:
-        return str(error)
+        return error.message
     return None
