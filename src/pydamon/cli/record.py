@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pydamon.spec import Spec
 
     _ParamType = click.ParamType[int]
+    _FloatType = click.ParamType[float]
 else:  # it cannot be subscripted in older releases of click
-    _ParamType = click.ParamType
+    _ParamType = _FloatType = click.ParamType
 
 # Which option a field of the spec comes from, for messages.
 _OPTIONS = {
@@ -71,6 +72,22 @@ class Request:
     mapping: str
     seed: int | None
     fit_intervals: bool
+    max_cpu: float | None
+
+
+class _Share(_FloatType):
+    """A percentage above 0, as a float: 0.01 for ``1%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            share = float(units.parse_share(value))
+        except RequestError as error:
+            self.fail(error.message, param, ctx)
+        if share < 0.0001:
+            self.fail(f"{value!r} is too little; it must be at least 0.01%", param, ctx)
+        return share
 
 
 _TIME = _Quantity("time", units.parse_time_us)
@@ -83,6 +100,14 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--sample", type=_TIME, help="Sampling interval.  [default: 5ms; with smaps what it can afford]")
 @click.option("--aggr", type=_TIME, help="Aggregation interval.  [default: 100ms, or in proportion to --sample]")
 @click.option("--update", type=_TIME, default="1s", show_default=True, help="Update interval.")
+@click.option(
+    "--intervals",
+    type=click.Choice(["fixed", "auto"]),
+    default="fixed",
+    show_default=True,
+    help="auto: tune them so that 4% of the possible access events are seen, sampling every 5ms to 10s.",
+)
+@click.option("--max-cpu", type=_Share(), metavar="SHARE", help="Keep below this share of one CPU, e.g. 1%.")
 @click.option("--min-regions", type=_Quantity("number", units.parse_count), default="10", show_default=True)
 @click.option("--max-regions", type=_Quantity("number", units.parse_count), default="1000", show_default=True)
 @click.option("--region", "regions", multiple=True, metavar="START-END", help="Begin with this range; repeatable.")
@@ -125,6 +150,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         pid = _pid(targets, launch)
     if options["duration"] == 0:
         raise RequestError("is 0; it must be longer", where="--duration")
+    if ops == "sim" and options["max_cpu"] is not None:
+        raise RequestError("is for real processes; a simulation takes no time", where="--max-cpu")
     request = Request(
         output=options["output"],
         duration_ns=options["duration"],
@@ -135,7 +162,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         workload=options["workload"],
         mapping=options["mapping"] or "separate",
         seed=options["seed"],
-        fit_intervals=options["sample"] is None and options["aggr"] is None,
+        fit_intervals=options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed",
+        max_cpu=options["max_cpu"],
     )
     return request, make_spec(request, options, pid=pid)
 
@@ -172,13 +200,15 @@ def make_spec(request: Request, options: dict[str, Any], *, pid: int | None) -> 
     target: dict[str, Any] = {"regions": _ranges(options["regions"])}
     if request.ops == "vaddr":
         target["pid"] = 1 if pid is None else pid
-    context = {
+    context: dict[str, Any] = {
         "ops": request.ops,
         "primitive": request.primitive,
         "targets": [target],
         "intervals": {"sample_us": sample_us, "aggr_us": aggr_us, "ops_update_us": options["update"]},
         "nr_regions": {"min": options["min_regions"], "max": options["max_regions"]},
     }
+    if options["intervals"] == "auto":
+        context["intervals"]["intervals_goal"] = {}  # the defaults are the recommended goal
     try:
         return from_builtins({"kdamonds": [{"contexts": [context]}]})
     except RequestError as error:

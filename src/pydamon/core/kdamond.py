@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pydamon.core import adjust
+from pydamon.core import adjust, tuner
 from pydamon.core.clock import Clock
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
@@ -58,6 +58,7 @@ class Kdamond:
     _next_aggregation: int = field(default=0, init=False)
     _next_update: int = field(default=0, init=False)
     _update_step: int = field(default=0, init=False)
+    _untuned_aggregations: int = field(default=0, init=False)
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
@@ -119,6 +120,7 @@ class Kdamond:
                     self._take_snapshots()
                     self._call(self.callbacks.after_aggregation)
                     yield self.snapshots
+                    self._tune_intervals()
                     self._reset_aggregated()
                     self._split_regions()
 
@@ -213,6 +215,22 @@ class Kdamond:
             for target, regions in enumerate(self.regions)
         ]
         self._aggregation_start_ns = now_ns
+
+    def _tune_intervals(self) -> None:
+        goal = self.intervals.intervals_goal
+        if goal is None or not goal.access_bp:
+            return
+        self._untuned_aggregations += 1
+        if self._untuned_aggregations < goal.aggrs:
+            return
+        self._untuned_aggregations = 0
+        old = self.intervals
+        self.intervals = tuner.tuned(old, goal, tuner.access_score(self.regions, self.window, goal.access_bp))
+        if self.intervals != old:
+            # The window stays, so the counts keep their meaning; ages and what is scheduled are counted in time.
+            tuner.rescale_age(self.regions, old.aggr_us, self.intervals.aggr_us)
+            self._update_step = self._samples_per_update()
+            self._next_update = min(self._next_update, self.passed_samples + self._update_step)
 
     def _reset_aggregated(self) -> None:
         for regions in self.regions:

@@ -11,7 +11,7 @@ from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.choose import Choice
 from pydamon.engines.user import only_context
-from pydamon.ops.sim import SimOps
+from pydamon.ops.sim import DEFAULT_ACCESSES_PER_S, SimOps
 from pydamon.spec import Spec
 from pydamon.workload.model import Workload
 
@@ -27,11 +27,12 @@ class SimEngine:
         mapping: str = "separate",
         callbacks: Callbacks | None = None,
         seed: int = 0,
+        accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
     ) -> None:
         context = only_context(spec, "sim")
         self.clock = VirtualClock()
         self.choice = Choice("sim", "the pattern is known")
-        self.ops = SimOps([workload], self.clock, mapping=mapping, seed=seed)
+        self.ops = SimOps([workload], self.clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s)
         self.kdamond = Kdamond(
             ops=self.ops,
             intervals=context.intervals,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.budget import CpuBudget, fit_sample
 from pydamon.engines.choose import Choice, choose
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.fit import CostMeter, affordable
@@ -16,7 +18,7 @@ from pydamon.ops.base import Ranges
 from pydamon.ops.vaddr import NO_RANGES, VaddrOps
 from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.primitives.process import Process
-from pydamon.spec import Context, Spec, Target, validate
+from pydamon.spec import Context, NrRegions, Spec, Target, validate
 
 
 def only_context(spec: Spec, ops: str) -> Context:
@@ -37,7 +39,7 @@ class UserEngine:
 
     Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
     cannot be used. With ``fit_intervals`` the intervals follow the cost of a primitive that walks all memory
-    (``smaps``).
+    (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class UserEngine:
         clock: MachineClock | None = None,
         seed: int | None = None,
         fit_intervals: bool = False,
+        max_cpu: float | None = None,
     ) -> None:
         context = only_context(spec, "vaddr")
         self.clock = clock if clock is not None else MachineClock()
@@ -63,7 +66,14 @@ class UserEngine:
                 process.close()
             raise
         self.clock.watch_ends(process.pidfd for process in processes)
-        self._meter = CostMeter() if fit_intervals and self.choice.name == "smaps" else None
+        self._wanted = context.intervals
+        self._budget: CpuBudget | None = None
+        self._meter: CostMeter | None = None
+        if max_cpu is not None:
+            now_ns, cpu_ns = self.clock.now_ns(), time.process_time_ns()
+            self._budget = CpuBudget(max_cpu, context.intervals, context.nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
+        elif fit_intervals and self.choice.name == "smaps":
+            self._meter = CostMeter()
         self.kdamond = Kdamond(
             ops=self.ops,
             intervals=context.intervals,
@@ -79,12 +89,23 @@ class UserEngine:
             yield snapshots
             if self._meter is not None:
                 self._fit(self._meter)
+            if self._budget is not None:
+                self._stay_below(self._budget)
 
     def _fit(self, meter: CostMeter) -> None:
         intervals = self.kdamond.intervals
         fitting = affordable(intervals, *meter.since_last(self.cost(), self.kdamond.passed_samples))
         if fitting != intervals:
             self.kdamond.commit(fitting, self.kdamond.nr_regions)
+
+    def _stay_below(self, budget: CpuBudget) -> None:
+        kdamond = self.kdamond
+        spent_ns = time.process_time_ns()
+        allowed = budget.update(self.clock.now_ns(), spent_ns, kdamond.passed_samples, kdamond.nr_regions.max)
+        intervals = fit_sample(kdamond.intervals, allowed.sample_us, self._wanted)
+        nr_regions = NrRegions(min=kdamond.nr_regions.min, max=allowed.max_regions)
+        if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):
+            kdamond.commit(intervals, nr_regions)
 
     def cost(self) -> PrimitiveCost:
         """What the primitives of all targets have cost so far."""

@@ -6,6 +6,7 @@ from pydamon.spec.explain import explain
 from pydamon.spec.model import (
     Context,
     Intervals,
+    IntervalsGoal,
     Kdamond,
     NrRegions,
     Region,
@@ -21,6 +22,7 @@ from pydamon.spec.model import (
 __all__ = [
     "Context",
     "Intervals",
+    "IntervalsGoal",
     "Kdamond",
     "NrRegions",
     "Region",

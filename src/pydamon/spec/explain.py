@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydamon.spec.model import Context, Spec
+from pydamon.spec.model import Context, IntervalsGoal, Spec
 from pydamon.spec.units import format_duration_ns, format_size
 
 _OPS = {
@@ -38,11 +38,22 @@ def _explain_context(context: Context) -> list[str]:
         "checks found one (nr_accesses, "
         f"0 to {samples}) and for how long that has been so (age); merge similar neighbours, split the rest.",
         f"Every {_time(intervals.ops_update_us)} (update interval), look for new and gone mappings.",
+        *_explain_goal(intervals.intervals_goal),
         f"Keep between {nr_regions.min} and {nr_regions.max} regions: at most {nr_regions.max} pages are checked "
         f"per sampling interval, at most {nr_regions.max * 1_000_000 // intervals.sample_us:,} a second, "
         "however large the target is.",
     ]
     return lines
+
+
+def _explain_goal(goal: IntervalsGoal | None) -> list[str]:
+    if goal is None or not goal.access_bp:
+        return []
+    return [
+        f"Every {goal.aggrs} aggregation intervals, tune the intervals so that {goal.access_bp / 100:g} % of the "
+        f"possible access events are observed, with a sampling interval of {_time(goal.min_sample_us)} to "
+        f"{_time(goal.max_sample_us)}; their ratio stays.",
+    ]
 
 
 def _time(value_us: int) -> str:

@@ -22,12 +22,23 @@ MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the
 PAGE_SIZE = 4096
 
 
+class IntervalsGoal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Auto-tuning of the intervals (2.9): the wanted share of access events in 1/10,000, tried every ``aggrs``
+    aggregations, within bounds of the sampling interval. All zero, as in the kernel, means off."""
+
+    access_bp: int = 400
+    aggrs: int = 3
+    min_sample_us: int = 5_000
+    max_sample_us: int = 10_000_000
+
+
 class Intervals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sampling, aggregation and update interval. Our update default is 1 s; the kernel's is 60 s (DAMON 2.1)."""
 
     sample_us: int = 5_000
     aggr_us: int = 100_000
     ops_update_us: int = 1_000_000
+    intervals_goal: IntervalsGoal | None = None
 
 
 class NrRegions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +89,10 @@ _PARSERS: dict[str, Callable[[str], int]] = {
     "sample_us": units.parse_time_us,
     "aggr_us": units.parse_time_us,
     "ops_update_us": units.parse_time_us,
+    "access_bp": units.parse_permyriad,
+    "aggrs": units.parse_count,
+    "min_sample_us": units.parse_time_us,
+    "max_sample_us": units.parse_time_us,
     "min": units.parse_count,
     "max": units.parse_count,
     "pid": units.parse_count,
@@ -166,6 +181,16 @@ def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") 
         f"the sampling interval ({_time(intervals.sample_us)}) must not be longer than the aggregation interval "
         f"({_time(intervals.aggr_us)})",
     )
+    goal = intervals.intervals_goal
+    if goal is not None and any((goal.access_bp, goal.aggrs, goal.min_sample_us, goal.max_sample_us)):
+        where = "intervals.intervals_goal"
+        require(1 <= goal.access_bp <= 10_000, f"{where}.access_bp", f"is {goal.access_bp}; it must be 0.01% to 100%")
+        require(1 <= goal.aggrs <= 10_000, f"{where}.aggrs", f"is {goal.aggrs}; it must be 1 to 10000 aggregations")
+        require(
+            1 <= goal.min_sample_us <= goal.max_sample_us <= 10**13,
+            f"{where}.min_sample_us",
+            f"is {goal.min_sample_us} us; it must be 1us at least and max_sample_us ({goal.max_sample_us} us) at most",
+        )
     require(nr_regions.min >= 3, "nr_regions.min", f"is {nr_regions.min}; DAMON needs at least 3 regions")
     require(
         nr_regions.min <= nr_regions.max,

@@ -90,6 +90,22 @@ def parse_count(text: str) -> int:
     return _exact(number, text, "", U64_MAX)
 
 
+def parse_permyriad(text: str) -> int:
+    """1/10,000 in e.g. ``4%``, ``0.5 %``; a bare number is in 1/10,000 already (the unit of the key)."""
+    number, suffix = _split(text, "share", "4%")
+    if suffix not in ("", "%"):
+        raise RequestError(f"{text!r}: there is no unit of a share {suffix!r}; write it like 4%")
+    return _exact(number * 100 if suffix else number, text, "1/10000", U64_MAX)
+
+
+def parse_share(text: str) -> Fraction:
+    """A share like ``1%`` or ``0.5 %`` as an exact fraction; a bare number is refused."""
+    number, suffix = _split(text, "share", "1%")
+    if suffix != "%":
+        raise RequestError(f"{text!r} has no percent sign; write it like 1%")
+    return number / 100
+
+
 def parse_address(text: str) -> int:
     """An address: ``0x…`` or ``…`` hexadecimal with the prefix, else decimal bytes (a unit is allowed)."""
     stripped = text.strip().lower()
