@@ -25,9 +25,10 @@ PATTERN = "hot, {hot}\ncold, {cold}\n\nwarm\n100\nhot, 0, 4096, 1\ncold, 0, 4096
 
 
 @contextmanager
-def running(total_bytes: int, seconds: float = 600) -> Iterator[int]:
-    """A workload process of that size; yields its pid once it is in its steady phase."""
-    text = PATTERN.format(hot=total_bytes // 4, cold=total_bytes * 3 // 4, ms=int(seconds * 1000))
+def running(total_bytes: int, hot_bytes: int = 0) -> Iterator[int]:
+    """A workload process of that size, a quarter hot if not said; yields its pid in its steady phase."""
+    hot_bytes = hot_bytes or total_bytes // 4
+    text = PATTERN.format(hot=hot_bytes, cold=total_bytes - hot_bytes, ms=600_000)
     with tempfile.NamedTemporaryFile("w", suffix=".cfg") as file:
         file.write(text)
         file.flush()

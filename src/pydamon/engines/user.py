@@ -131,7 +131,13 @@ def _opener(choice: Choice) -> Callable[[Process], Primitive]:
         from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 
         walk = PageTableWalk()  # one program serves all processes
-        return lambda process: BpfPrimitive(process, walk)
+
+        def open_bpf(process: Process) -> Primitive:
+            primitive = BpfPrimitive(process, walk)
+            primitive.begin()
+            return primitive
+
+        return open_bpf
     from pydamon.primitives.smaps import SmapsPrimitive
 
     return SmapsPrimitive

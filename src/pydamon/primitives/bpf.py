@@ -191,6 +191,10 @@ class BpfPrimitive:
         self._usable: Flags = np.empty(0, np.bool_)
         self._space = 0
 
+    def begin(self) -> None:
+        """Clear all accessed bits once, if that is quick: old ones would make every page's first sample costly."""
+        self._clearer.begin()
+
     def prepare(self, addresses: Addresses) -> Flags:
         """Open a window of observation on the pages of ``addresses`` (bytes; uint64, shape (n,)); it replaces the last.
 

@@ -54,6 +54,7 @@ _MISSING_ADVANTAGE = 4.0  # clear_refs must be this much cheaper to be preferred
 _PROBE_EVERY_NS = 10 * _SECOND  # while clear_refs is preferred: measure MADV_COLD on a few ranges
 _PROBE_RANGES = 16
 _FORGET_NS = 60 * _SECOND  # a measurement of clear_refs this old makes room for the first estimate
+_BEGIN_NS = 150_000_000  # the longest clear_refs of a whole process to begin with
 _STUCK_SHARE = 0.02  # of wall time, for clear_refs on behalf of pages that MADV_COLD cannot clear
 _MAX_BACKOFF = 64.0
 _REMEMBER_NS = 5 * _SECOND  # how long a mapping that refused MADV_COLD is not tried again
@@ -155,6 +156,15 @@ class Clearer:
                 where="bpf",
             )
         return np.full(len(addresses), WHOLE if done else NOT_CLEARED, np.uint8)
+
+    def begin(self) -> None:
+        """Clear all of the process once, if that takes no more than 0.15 s (about 6 GiB).
+
+        Pages keep the bit from when they were first touched. Without this, each would be cleared on its own when it is
+        first sampled: the larger the process, the longer that goes on. A larger process is not made to wait for it.
+        """
+        if self.per_byte.value * self._resident_bytes() <= _BEGIN_NS:
+            self._clear_whole()
 
     def clear_stuck(self, stuck: int, total: int) -> bool:
         """Go over the whole process because ``stuck`` of ``total`` pages resist MADV_COLD; whether it was done.
