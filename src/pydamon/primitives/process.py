@@ -100,6 +100,8 @@ class Process:
             with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="replace") as file:
                 mappings = parse_maps(file)
         except PermissionError:
+            if not self.alive():  # the files of a zombie are root's
+                raise ProcessGone(f"process {self.pid} has ended", where="pid") from None
             raise MachineError(
                 f"no permission to read /proc/{self.pid}/maps; run as its owner or as root", where="pid"
             ) from None

@@ -56,6 +56,8 @@ class SmapsPrimitive:
             self._open()
         except OSError as error:
             self.close()
+            if not process.alive():
+                return  # the files of a zombie are root's; that it has ended shows elsewhere
             raise MachineError(
                 f"cannot use smaps on process {process.pid}: {error.strerror}; run as its owner or as root",
                 where=error.filename,
