@@ -157,7 +157,11 @@ class TestRefusals:
             (["0"], 2, "pid: is 0; vaddr needs the id of a process"),
             (["my_service"], 2, "'my_service' is not a process id; to launch a command put it after --"),
             ([], 2, "needs a pid, or a command after --"),
-            (["1", "2"], 2, "takes one pid"),
+            (["1", "1"], 2, "pid: the same process is named twice"),
+            (["1", "x"], 2, "'x' is not a process id"),
+            (["--cgroup", "/no/such", "1"], 2, "--cgroup: says which processes to monitor"),
+            (["--cgroup", "/no/such"], 2, "--cgroup: "),
+            (["--include-children"], 2, "needs a pid"),
             (["--"], 2, "--: a command must follow it"),
             (["1", "--", "true"], 2, "give either a pid or a command"),
             (["--", "./no-such-command"], 2, "./no-such-command: cannot be run: No such file or directory"),
@@ -284,6 +288,34 @@ class TestExplain:
         assert "Every 10 ms (sampling interval)" in done.stdout
         assert "Every 200 ms (aggregation interval)" in done.stdout
         assert list(tmp_path.iterdir()) == []
+
+
+class TestGroups:
+    def test_several_processes_are_targets_of_their_own(self, tmp_path: Path) -> None:
+        out = tmp_path / "run.damon"
+        with subprocess.Popen(SLEEPER, stdout=-1) as a, subprocess.Popen(SLEEPER, stdout=-1) as b:
+            done = pydamon("record", "-o", str(out), *SMAPS, "--duration", "600ms", str(a.pid), str(b.pid))
+            pids = [a.pid, b.pid]
+            a.kill()
+            b.kill()
+        assert done.returncode == 0, done.stderr
+        reader = RecordReader(str(out))
+        assert [target.pid for target in reader.info.targets] == pids
+        assert {snapshot.target for snapshot in reader.snapshots()} == {0, 1}
+
+    def test_children_join_and_keep_their_identity(self, tmp_path: Path) -> None:
+        out = tmp_path / "run.damon"
+        script = f"sleep 0.3; {sys.executable} -c 'import time; time.sleep(6)' >/dev/null 2>&1 & wait"
+        record = start(
+            "record", "-o", str(out), *SMAPS, "--include-children", "--duration", "4s", "--", "sh", "-c", script
+        )
+        _, errors = record.communicate(timeout=60)
+        assert record.returncode == 0, errors
+        reader = RecordReader(str(out))
+        commands = {target.target: target.command or "" for target in reader.info.targets}
+        late = [number for number, command in commands.items() if "time.sleep(6)" in command and number > 0]
+        assert late, commands
+        assert any(snapshot.target == late[0] for snapshot in reader.snapshots())
 
 
 class TestUsers:

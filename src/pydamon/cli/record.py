@@ -27,7 +27,6 @@ _OPTIONS = {
     "intervals.ops_update_us": "--update",
     "nr_regions.min": "--min-regions",
     "nr_regions.max": "--max-regions",
-    "targets[0].pid": "pid",
 }
 
 
@@ -65,7 +64,9 @@ class Request:
     output: str
     duration_ns: int | None
     launch: list[str] | None
-    pid: int | None
+    pids: tuple[int, ...]
+    include_children: bool
+    cgroup: str | None
     ops: str
     primitive: str
     workload: str | None
@@ -94,8 +95,10 @@ _TIME = _Quantity("time", units.parse_time_us)
 
 
 @click.command("record", cls=_RecordCommand)
-@click.argument("targets", nargs=-1, metavar="[PID | -- COMMAND …]")
+@click.argument("targets", nargs=-1, metavar="[PID … | -- COMMAND …]")
 @click.option("-o", "--output", default="pydamon.damon", show_default=True, help="File to write the record to.")
+@click.option("--include-children", is_flag=True, help="Monitor all that descend from the processes, too.")
+@click.option("--cgroup", metavar="PATH", help="Monitor the processes in this cgroup v2, as they come and go.")
 @click.option("--duration", type=_Quantity("time", units.parse_time_ns), help="End after this time, e.g. 30s.")
 @click.option("--sample", type=_TIME, help="Sampling interval.  [default: 5ms; with smaps what it can afford]")
 @click.option("--aggr", type=_TIME, help="Aggregation interval.  [default: 100ms, or in proportion to --sample]")
@@ -119,7 +122,7 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--explain", is_flag=True, help="Print the plan in words and stop.")
 @click.pass_context
 def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **options: Any) -> None:
-    """Monitor PID, a launched COMMAND (after --), or a simulated workload, and write a record.
+    """Monitor processes, a launched COMMAND (after --), a cgroup, or a simulated workload, and write a record.
 
     A launched command runs as the invoking user, also under sudo; when the recording ends before it (--duration,
     Ctrl-C, SIGTERM), it is ended too. Press Ctrl-C to end a recording; the record is complete up to then.
@@ -135,19 +138,20 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
 
 def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[Request, Spec]:
     """The request and the validated spec; raises RequestError naming the option."""
-    ops, pid = options["ops"], None
+    ops = options["ops"]
     if ops == "sim":
-        if targets or launch is not None:
+        if targets or launch is not None or options["cgroup"] is not None or options["include_children"]:
             raise RequestError("takes no process; name the pattern with --workload", where="--ops sim")
         if options["workload"] is None:
             raise RequestError("is needed with --ops sim, e.g. --workload stairs", where="--workload")
         if options["primitive"] != "auto":
             raise RequestError("says how a real process is asked; --ops sim has none", where="--primitive")
+        pids: tuple[int, ...] = ()
     else:
         for name in ("workload", "mapping"):
             if options[name] is not None:
                 raise RequestError("is for --ops sim", where=f"--{name}")
-        pid = _pid(targets, launch)
+        pids = _pids(targets, launch, options)
     if options["duration"] == 0:
         raise RequestError("is 0; it must be longer", where="--duration")
     if ops == "sim" and options["max_cpu"] is not None:
@@ -156,7 +160,9 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         output=options["output"],
         duration_ns=options["duration"],
         launch=launch,
-        pid=pid,
+        pids=pids,
+        include_children=options["include_children"],
+        cgroup=options["cgroup"],
         ops=ops,
         primitive=options["primitive"],
         workload=options["workload"],
@@ -165,30 +171,39 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         fit_intervals=options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed",
         max_cpu=options["max_cpu"],
     )
-    return request, make_spec(request, options, pid=pid)
+    return request, make_spec(request, options)
 
 
-def _pid(targets: tuple[str, ...], launch: list[str] | None) -> int | None:
+def _pids(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[int, ...]:
+    if options["cgroup"] is not None:
+        if targets or launch is not None:
+            raise RequestError("says which processes to monitor; give no pid and no command", where="--cgroup")
+        if options["include_children"]:
+            raise RequestError("is not needed with --cgroup: children are in it, too", where="--include-children")
+        return ()
     if launch is not None:
         if targets:
             raise RequestError(f"{targets[0]!r} stands before --; give either a pid or a command", where="record")
         if not launch:
             raise RequestError("a command must follow it", where="--")
-        return None
+        return ()
     if not targets:
-        raise RequestError("needs a pid, or a command after --, or --ops sim --workload NAME", where="record")
-    if len(targets) > 1:
         raise RequestError(
-            f"got {len(targets)} targets; it takes one pid, or a command after -- ({targets[1]!r} is too many)",
-            where="record",
+            "needs a pid, or a command after --, or --cgroup PATH, or --ops sim --workload NAME", where="record"
         )
-    if not (targets[0].isascii() and targets[0].isdigit()):
-        raise RequestError(f"{targets[0]!r} is not a process id; to launch a command put it after --", where="pid")
-    return int(targets[0])
+    for target in targets:
+        if not (target.isascii() and target.isdigit()):
+            raise RequestError(f"{target!r} is not a process id; to launch a command put it after --", where="pid")
+    pids = tuple(int(target) for target in targets)
+    if len(set(pids)) < len(pids):
+        raise RequestError("the same process is named twice", where="pid")
+    if len(pids) > 1 and options["regions"]:
+        raise RequestError("is for one process", where="--region")
+    return pids
 
 
-def make_spec(request: Request, options: dict[str, Any], *, pid: int | None) -> Spec:
-    """The spec of ``options``; of a command that is yet to be launched, with pid 1 standing in."""
+def make_spec(request: Request, options: dict[str, Any]) -> Spec:
+    """The spec of ``options``; where the processes are yet to be known, pid 1 stands in."""
     from pydamon.spec import from_builtins
 
     sample_us, aggr_us = options["sample"], options["aggr"]
@@ -197,13 +212,14 @@ def make_spec(request: Request, options: dict[str, Any], *, pid: int | None) -> 
         sample_us = 5_000 if aggr_us is None else max(aggr_us // 20, 1)
     if aggr_us is None:
         aggr_us = max(20 * sample_us, 100_000)
-    target: dict[str, Any] = {"regions": _ranges(options["regions"])}
+    regions = _ranges(options["regions"])
+    targets: list[dict[str, Any]] = [{"regions": regions}]
     if request.ops == "vaddr":
-        target["pid"] = 1 if pid is None else pid
+        targets = [{"pid": pid, "regions": regions} for pid in request.pids or (1,)]
     context: dict[str, Any] = {
         "ops": request.ops,
         "primitive": request.primitive,
-        "targets": [target],
+        "targets": targets,
         "intervals": {"sample_us": sample_us, "aggr_us": aggr_us, "ops_update_us": options["update"]},
         "nr_regions": {"min": options["min_regions"], "max": options["max_regions"]},
     }
@@ -213,7 +229,7 @@ def make_spec(request: Request, options: dict[str, Any], *, pid: int | None) -> 
         return from_builtins({"kdamonds": [{"contexts": [context]}]})
     except RequestError as error:
         where = (error.where or "").removeprefix("kdamonds[0].contexts[0].")
-        where = "--region" if ".regions[" in where else _OPTIONS.get(where, where)
+        where = "--region" if ".regions[" in where else "pid" if where.endswith(".pid") else _OPTIONS.get(where, where)
         raise RequestError(error.message, where=where) from None
 
 
@@ -239,6 +255,10 @@ def _explain(request: Request, spec: Spec) -> None:
     lines = explain(spec)
     if request.launch is not None:
         lines = [line.replace("process 1.", f"the command {' '.join(request.launch)!r}.") for line in lines]
+    if request.cgroup is not None:
+        lines = [line.replace("process 1.", f"the processes in the cgroup {request.cgroup}.") for line in lines]
+    if request.include_children:
+        lines.insert(1, "  All processes that descend from the targets are targets, too, as they come and go.")
     if request.workload is not None:
         lines = [line.replace("simulated.", f"the workload {request.workload}.") for line in lines]
     if request.ops == "vaddr":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +17,7 @@ from pydamon.cli.record import Request
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.sim import SimEngine
 from pydamon.engines.user import UserEngine
+from pydamon.ops.membership import Membership
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter, check_output
 from pydamon.spec import Spec, to_builtins
@@ -74,13 +73,15 @@ def _record_simulated(request: Request, spec: Spec) -> None:
 def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
     clock = MachineClock(wake_fd=signals.wake_fd)
     engine = UserEngine(
-        spec, clock=clock, seed=request.seed, fit_intervals=request.fit_intervals, max_cpu=request.max_cpu
+        spec,
+        clock=clock,
+        seed=request.seed,
+        fit_intervals=request.fit_intervals,
+        max_cpu=request.max_cpu,
+        group=_group(request, spec),
     )
     try:
-        targets = [
-            {"target": t, "pid": p.pid, "command": _command_of(p.pid), "start_ticks": p.start_ticks}
-            for t, p in enumerate(engine.ops.processes)
-        ]
+        targets = engine.ops.take_joined()
         metadata = build_metadata(
             targets=targets,
             spec=to_builtins(spec),
@@ -93,8 +94,7 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
     except BaseException:
         engine.ops.cleanup()
         raise
-    who = ", ".join(f"{target['pid']} ({target['command']})" for target in targets)
-    _say(f"monitoring {who} through {engine.choice.name}: {engine.choice.reason}")
+    _say(f"monitoring {_who(request, targets)} through {engine.choice.name}: {engine.choice.reason}")
     if request.duration_ns is not None:
         engine.kdamond.end_ns = clock.now_ns() + request.duration_ns
     signals.on_stop = engine.kdamond.stop
@@ -103,7 +103,30 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
     recorder = _Recorder(writer, engine)
     with writer:
         recorder.run()
+    for remark in engine.ops.remarks():
+        _say(remark)
     recorder.summarize(request, _end_reason(engine, signals))
+
+
+def _group(request: Request, spec: Spec) -> Membership | None:
+    """The processes that belong, where they may come and go; None for those that the spec names."""
+    if request.cgroup is not None:
+        from pydamon.ops.cgroup import Cgroup
+
+        return Cgroup(request.cgroup)
+    if request.include_children:
+        from pydamon.ops.membership import Children
+
+        return Children([target.pid or 0 for target in spec.kdamonds[0].contexts[0].targets])
+    return None
+
+
+def _who(request: Request, targets: list[dict[str, Any]]) -> str:
+    named = ", ".join(f"{target['pid']} ({target['command']})" for target in targets[:3])
+    more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
+    if request.cgroup is not None:
+        return f"the cgroup {request.cgroup}, now {named or 'empty'}{more}"
+    return named + more + (" and what they start" if request.include_children else "")
 
 
 def _end_reason(engine: UserEngine | SimEngine, signals: _Signals) -> str:
@@ -113,7 +136,7 @@ def _end_reason(engine: UserEngine | SimEngine, signals: _Signals) -> str:
         return "the time is over"
     if isinstance(engine, UserEngine) and engine.ops.lost:
         return next(iter(engine.ops.lost.values()))
-    return "the target ended"
+    return "the target ended" if engine.ops.nr_targets < 2 else "all targets ended"
 
 
 class _Recorder:
@@ -132,6 +155,8 @@ class _Recorder:
         kdamond = self._engine.kdamond
         for snapshots in self._engine.monitor():
             now_ns = self._engine.clock.now_ns()
+            if isinstance(self._engine, UserEngine):
+                self._note_changes(self._engine, now_ns)
             for snapshot in snapshots:
                 self._writer.add_mappings(snapshot.start_ns, snapshot.target, kdamond.ops.mappings(snapshot.target))
                 self._writer.add_snapshot(snapshot)
@@ -143,6 +168,15 @@ class _Recorder:
                     self._show_progress(now_ns, sum(map(len, kdamond.regions)))
             self._writer.tick(now_ns)
         self._note_cost(self._engine.clock.now_ns())
+
+    def _note_changes(self, engine: UserEngine, now_ns: int) -> None:
+        """Who has joined since the last look goes into the record, what the user should know to standard error."""
+        joined = engine.ops.take_joined()
+        self._writer.add_rows("targets", [{"time_ns": now_ns, **row} for row in joined], time_ns=now_ns)
+        for notice in engine.ops.take_notices():
+            if self._progress:
+                print("\r\033[K", end="", file=sys.stderr)
+            _say(notice)
 
     def _note_cost(self, now_ns: int) -> None:
         if isinstance(self._engine, UserEngine):
@@ -218,17 +252,6 @@ def _with_pid(spec: Spec, pid: int) -> Spec:
     context = msgspec.structs.replace(context, targets=(target,))
     kdamond = msgspec.structs.replace(spec.kdamonds[0], contexts=(context,))
     return msgspec.structs.replace(spec, kdamonds=(kdamond,))
-
-
-def _command_of(pid: int) -> str:
-    """The command line, shortened; the name in brackets for a process that shows none."""
-    for path, form in ((f"/proc/{pid}/cmdline", "{}"), (f"/proc/{pid}/comm", "[{}]")):
-        with contextlib.suppress(OSError):
-            raw = Path(path).read_bytes().replace(b"\0", b" ").strip()
-            text = "".join(c if c.isprintable() else "?" for c in raw.decode(errors="replace"))
-            if text:
-                return form.format(text if len(text) <= 200 else text[:199] + "…")
-    return "?"
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 
@@ -40,8 +41,9 @@ class Callbacks:
 class Kdamond:
     """Monitors the targets of an operations set.
 
-    ``regions`` holds the regions of each target, ``passed_samples`` counts sampling intervals: as in the kernel all
-    intervals are counted in samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``.
+    ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
+    costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
+    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``.
     """
 
     ops: OperationsSet
@@ -52,6 +54,7 @@ class Kdamond:
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     min_region: int = PAGE_SIZE
     end_ns: int | None = None
+    targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
     passed_samples: int = field(default=0, init=False)
@@ -102,7 +105,7 @@ class Kdamond:
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def monitor(self) -> Iterator[list[Snapshot]]:
-        """Run the loop; yields one snapshot per target after each aggregation interval."""
+        """Run the loop; yields one snapshot per living target after each aggregation interval."""
         try:
             self._init_regions()
             self._call(self.callbacks.before_start)
@@ -116,6 +119,7 @@ class Kdamond:
                 self._call(self.callbacks.after_sampling)
 
                 if self.passed_samples >= self._next_aggregation:
+                    self._retire_ended()
                     self._merge_regions()
                     self._take_snapshots()
                     self._call(self.callbacks.after_aggregation)
@@ -141,7 +145,11 @@ class Kdamond:
     def _need_stop(self) -> bool:
         if self.end_ns is not None and self.clock.now_ns() >= self.end_ns:
             self._stop = True
-        return self._stop or not any(map(self.ops.target_valid, range(self.ops.nr_targets)))
+        return self._stop or not (any(map(self.ops.target_valid, self.targets)) or self._may_grow())
+
+    def _may_grow(self) -> bool:
+        may_grow = getattr(self.ops, "may_grow", None)  # few operations sets have targets that come and go
+        return may_grow is not None and bool(may_grow())
 
     def _sleep(self) -> bool:
         """Sleep for a sampling interval; False if it was cut short."""
@@ -157,6 +165,7 @@ class Kdamond:
         ranges = self.ops.init()
         total = sum(int((r[:, 1] - r[:, 0]).sum(dtype=np.uint64)) for r in ranges)
         piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
+        self.targets = list(range(len(ranges)))
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
         self._limit_sizes()
         self._aggregation_start_ns = self.clock.now_ns()
@@ -177,15 +186,22 @@ class Kdamond:
             self.regions = limited
 
     def _prepare_access_checks(self) -> None:
-        for target, regions in enumerate(self.regions):
+        for target, regions in zip(self.targets, self.regions, strict=True):
             self.ops.prepare_access_checks(target, regions.start, regions.end)
 
     def _check_accesses(self) -> None:
         window = self.window
-        for target, regions in enumerate(self.regions):
+        for target, regions in zip(self.targets, self.regions, strict=True):
             answers = self.ops.check_accesses(target)
             unknown = answers == UNKNOWN
             regions.record_answers(answers == ACCESSED, unknown if unknown.any() else None, window)
+
+    def _retire_ended(self) -> None:
+        """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
+        valid = [self.ops.target_valid(target) for target in self.targets]
+        if not all(valid) and (any(valid) or self._may_grow()):
+            self.targets = list(compress(self.targets, valid))
+            self.regions = list(compress(self.regions, valid))
 
     def _merge_regions(self) -> None:
         for regions in self.regions:
@@ -212,7 +228,7 @@ class Kdamond:
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
             )
-            for target, regions in enumerate(self.regions)
+            for target, regions in zip(self.targets, self.regions, strict=True)
         ]
         self._aggregation_start_ns = now_ns
 
@@ -250,9 +266,19 @@ class Kdamond:
         self._last_nr_regions = before
 
     def _update_regions(self) -> None:
-        for target, ranges in enumerate(self.ops.update()):
+        known = self.ops.nr_targets
+        all_ranges = self.ops.update()
+        for target in range(known, len(all_ranges)):
+            self.targets.append(target)
+            self.regions.append(Regions.empty())
+        self._retire_ended()
+        for place, target in enumerate(self.targets):
+            ranges = all_ranges[target]
             if ranges is not None:
-                self.regions[target] = adjust.set_ranges(self.regions[target], ranges, self.min_region)
+                self.regions[place] = adjust.set_ranges(self.regions[place], ranges, self.min_region)
+            if target >= known:
+                # The samples of this aggregation before it joined were not answered, not answered by "no".
+                self.regions[place].unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
         self._limit_sizes()
         self._update_step = min(2 * self._update_step, self._samples_per_update())
         self._next_update = self.passed_samples + self._update_step

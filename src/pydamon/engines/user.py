@@ -15,7 +15,9 @@ from pydamon.engines.clock import MachineClock
 from pydamon.engines.fit import CostMeter, affordable
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
-from pydamon.ops.vaddr import NO_RANGES, VaddrOps
+from pydamon.ops.membership import Membership, Pids
+from pydamon.ops.vaddr import NO_RANGES
+from pydamon.ops.vaddr_group import VaddrGroupOps
 from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.primitives.process import Process
 from pydamon.spec import Context, NrRegions, Spec, Target, validate
@@ -40,6 +42,8 @@ class UserEngine:
     Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
     cannot be used. With ``fit_intervals`` the intervals follow the cost of a primitive that walks all memory
     (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
+
+    Monitored is ``group`` (taken over, and closed in the end) if given, instead of the processes that the spec names.
     """
 
     def __init__(
@@ -51,21 +55,28 @@ class UserEngine:
         seed: int | None = None,
         fit_intervals: bool = False,
         max_cpu: float | None = None,
+        group: Membership | None = None,
     ) -> None:
         context = only_context(spec, "vaddr")
         self.clock = clock if clock is not None else MachineClock()
-        processes: list[Process] = []
+        if group is None:
+            group = Pids([target.pid or 0 for target in context.targets])
         try:
-            for target in context.targets:
-                processes.append(Process(target.pid or 0))
             self.choice: Choice = choose(context.primitive)
             rng = np.random.default_rng(seed)
-            self.ops = VaddrOps(processes, _opener(self.choice), initial=[_ranges(t) for t in context.targets], rng=rng)
+            self.ops = VaddrGroupOps(
+                group,
+                _opener(self.choice),
+                initial=[_ranges(target) for target in context.targets],
+                rng=rng,
+                # Each takes three regions at least; beyond, the maximum would not bound the overhead.
+                max_live=max(context.nr_regions.max // 3, 1),
+            )
         except BaseException:
-            for process in processes:
-                process.close()
+            group.close()
             raise
-        self.clock.watch_ends(process.pidfd for process in processes)
+        # Those that join later come and go all the time: their ends should not cut samples short.
+        self.clock.watch_ends(process.pidfd for process in group.roots)
         self._wanted = context.intervals
         self._budget: CpuBudget | None = None
         self._meter: CostMeter | None = None
@@ -109,15 +120,7 @@ class UserEngine:
 
     def cost(self) -> PrimitiveCost:
         """What the primitives of all targets have cost so far."""
-        total = PrimitiveCost()
-        for primitive in self.ops.primitives:
-            cost = primitive.cost
-            total.checks += cost.checks
-            total.check_ns += cost.check_ns
-            total.clears += cost.clears
-            total.clear_ns += cost.clear_ns
-            total.disturb_ns += cost.disturb_ns
-        return total
+        return self.ops.cost()
 
 
 def _ranges(target: Target) -> Ranges:

@@ -2,6 +2,9 @@
 
 The names are those of the kernel's ``struct damon_operations``. Targets are known by their index. Ranges are uint64
 arrays of shape (n, 2): start and exclusive end in bytes, sorted, disjoint, page-aligned.
+
+Targets may come and go. An index stands for one target for ever: whatever joins at an ``update`` gets the next index
+(``nr_targets`` grows), whatever has ended keeps its index, is never valid again and is not asked about any more.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ Addresses = NDArray[np.uint64]
 
 
 class OperationsSet(Protocol):
-    """What ``core`` calls, in the order of DAMON's design: init, {prepare, sleep, check, ...}, cleanup."""
+    """What ``core`` calls, in the order of DAMON's design: init, {prepare, sleep, check, ...}, cleanup.
+
+    A set that may get targets although none is valid at the moment has a method ``may_grow() -> bool``, too: while it
+    says True the monitoring goes on.
+    """
 
     name: str
     nr_targets: int
@@ -31,7 +38,10 @@ class OperationsSet(Protocol):
         ...
 
     def update(self) -> list[Ranges | None]:
-        """The target ranges as they are now; None for a target whose ranges cannot be told (keep the old)."""
+        """The target ranges as they are now, also of targets that just joined: ``nr_targets`` entries.
+
+        None for a target whose ranges cannot be told (keep the old ones) or that has ended.
+        """
         ...
 
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
@@ -47,7 +57,7 @@ class OperationsSet(Protocol):
         ...
 
     def target_valid(self, target: int) -> bool:
-        """Whether the target can still be monitored (its process lives)."""
+        """Whether the target can still be monitored (its process lives). Once False it stays so."""
         ...
 
     def mappings(self, target: int) -> list[Mapping]:

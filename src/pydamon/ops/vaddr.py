@@ -9,7 +9,7 @@ import numpy as np
 
 from pydamon.errors import MachineError
 from pydamon.ops.base import Addresses, Ranges, sample_addresses
-from pydamon.primitives.base import Answers, Primitive
+from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.process import Mapping, Process, ProcessGone
 
 NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
@@ -56,19 +56,26 @@ class VaddrOps:
         initial: Sequence[Ranges] = (),
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.nr_targets = len(processes)
+        self.nr_targets = 0
         self.processes = list(processes)
         self.primitives: list[Primitive] = []
         self.lost: dict[int, str] = {}  # target → why it cannot be monitored any more
+        self._open_primitive = open_primitive
         self._initial = list(initial)
-        self._mappings: list[list[Mapping]] = [[] for _ in processes]
+        self._mappings: list[list[Mapping]] = []
         self._rng = rng if rng is not None else np.random.default_rng()
         try:
             for process in processes:
-                self.primitives.append(open_primitive(process))
+                self._add_target(open_primitive(process))
         except BaseException:
             self.cleanup()
             raise
+
+    def _add_target(self, primitive: Primitive) -> None:
+        """The next target begins to be monitored through ``primitive``."""
+        self.primitives.append(primitive)
+        self._mappings.append([])
+        self.nr_targets += 1
 
     def init(self) -> list[Ranges]:
         """Target ranges to begin with. Raises MachineError if a target may not be looked at."""
@@ -82,21 +89,21 @@ class VaddrOps:
 
     def update(self) -> list[Ranges | None]:
         """Target ranges now; None for a target that has ended or shows nothing (it may be exec'ing)."""
-        ranges: list[Ranges | None] = []
-        for target, process in enumerate(self.processes):
-            try:
-                mappings = process.mappings()
-            except ProcessGone:
-                mappings = []
-            except MachineError as error:
-                # A set-user-id program was executed, for example.
-                self.lost[target] = str(error)
-                mappings = []
-            if mappings:
-                self._read_mappings(target, mappings)
-            ranges.append(three_ranges(mappings) if mappings else None)
-            self.primitives[target].update()
-        return ranges
+        return [self._update_target(target) for target in range(self.nr_targets)]
+
+    def _update_target(self, target: int) -> Ranges | None:
+        try:
+            mappings = self.processes[target].mappings()
+        except ProcessGone:
+            mappings = []
+        except MachineError as error:
+            # A set-user-id program was executed, for example.
+            self.lost[target] = str(error)
+            mappings = []
+        if mappings:
+            self._read_mappings(target, mappings)
+        self.primitives[target].update()
+        return three_ranges(mappings) if mappings else None
 
     def _read_mappings(self, target: int, mappings: list[Mapping]) -> None:
         if mappings != self._mappings[target]:
@@ -123,6 +130,13 @@ class VaddrOps:
         """Whether the process lives and may be looked at."""
         return target not in self.lost and self.processes[target].alive()
 
+    def cost(self) -> PrimitiveCost:
+        """What the primitives of all targets have cost so far, also of those that have ended."""
+        total = PrimitiveCost()
+        for primitive in self.primitives:
+            add_cost(total, primitive.cost)
+        return total
+
     def mappings(self, target: int) -> list[Mapping]:
         """What the process had mapped at the last init or update."""
         return self._mappings[target]
@@ -133,3 +147,12 @@ class VaddrOps:
             primitive.close()
         for process in self.processes:
             process.close()
+
+
+def add_cost(total: PrimitiveCost, cost: PrimitiveCost) -> None:
+    """Add ``cost`` to ``total``."""
+    total.checks += cost.checks
+    total.check_ns += cost.check_ns
+    total.clears += cost.clears
+    total.clear_ns += cost.clear_ns
+    total.disturb_ns += cost.disturb_ns

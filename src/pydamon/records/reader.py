@@ -27,7 +27,7 @@ from pydamon.records.framing import (
     frames,
 )
 from pydamon.records.index import TARGET
-from pydamon.records.schema import METADATA_KEY, REGION_FIELDS, RecordInfo, decode_metadata
+from pydamon.records.schema import METADATA_KEY, REGION_FIELDS, RecordInfo, TargetInfo, decode_metadata
 from pydamon.records.tables import (
     DATA_KEY,
     MAPS,
@@ -41,6 +41,10 @@ from pydamon.records.tables import (
 # Messages are decoded together up to about these sizes.
 _CHUNK_ROWS = 1 << 17
 _CHUNK_BYTES = 1 << 24
+
+# The side table of targets that joined during the recording: time_ns, target, pid, command, start_ticks.
+TARGETS = "targets"
+_MAX_TARGET_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,9 @@ class TableEntry:
 class RecordReader:
     """A record file open for reading. Use as a context manager, or call `close`.
 
-    ``info`` describes the recording. ``truncated`` says that the record has no end mark (its recording was killed,
-    or is still going on); ``left_out_bytes`` how many bytes at its end could not be read. ``rows`` is the number of
-    region rows that its messages claim. Raises RequestError if the file is not a record.
+    ``truncated`` says that the record has no end mark (its recording was killed, or is still going on);
+    ``left_out_bytes`` how many bytes at its end could not be read. ``rows`` is the number of region rows that its
+    messages claim. Raises RequestError if the file is not a record.
 
     What a pass over the data finds damaged is left out and counted: see `warnings`.
     """
@@ -71,7 +75,8 @@ class RecordReader:
             schema_frame = self._first_frame()
             self._schema_bytes = self._read(0, schema_frame.end)
             schema = self._schema(self._schema_bytes)
-            self.info: RecordInfo = decode_metadata(schema.metadata[METADATA_KEY], self.path)
+            self._info: RecordInfo = decode_metadata(schema.metadata[METADATA_KEY], self.path)
+            self._info_is_complete = False
             self._decoder = Decoder(schema, self._schema_bytes)
             self._batches: list[Frame] = []
             self._tagged: list[Frame] = []
@@ -82,6 +87,20 @@ class RecordReader:
         except BaseException:
             os.close(self._fd)
             raise
+
+    @property
+    def info(self) -> RecordInfo:
+        """The description of the recording, with the targets that joined while it was made (side table ``targets``)."""
+        if not self._info_is_complete:
+            self._info_is_complete = True
+            targets = {t.target: t for t in self._info.targets}
+            for piece in self.table(TARGETS):
+                try:
+                    targets |= {t.target: t for t in _targets_of(piece)}
+                except BadMessage:
+                    self._damage = replace(self._damage, tables=self._damage.tables + 1)
+            self._info = replace(self._info, targets=tuple(targets.values()))
+        return self._info
 
     def batches(
         self, *, age: bool = True, target: int | None = None, sample_rows: int | None = None
@@ -297,6 +316,19 @@ class RecordReader:
         except BadMessage:
             self._damage = replace(self._damage, tables=self._damage.tables + 1)
             return None
+
+
+def _targets_of(table: pa.Table) -> list[TargetInfo]:
+    """The rows of a piece of the side table of targets; BadMessage if it is not one."""
+    if table.num_rows > _MAX_TARGET_ROWS or not {"target", "pid", "command", "start_ticks"} <= {*table.column_names}:
+        raise BadMessage("a table of targets with other columns, or of absurd size")
+    found = []
+    for row in table.select(["target", "pid", "command", "start_ticks"]).to_pylist():
+        numbers = (row["target"], row["pid"], row["start_ticks"])
+        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in numbers) and isinstance(row["command"], str)):
+            raise BadMessage("a table of targets with other values")
+        found.append(TargetInfo(**row))
+    return found
 
 
 def _open(path: str) -> int:

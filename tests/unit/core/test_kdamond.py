@@ -309,3 +309,70 @@ def test_a_sample_whose_sleep_was_interrupted_is_not_counted() -> None:
     k.clock.sleep_ns = sleep_ns  # type: ignore[method-assign]
     assert len(list(zip(range(2), k.monitor(), strict=False))) == 2
     assert ops.calls.count("check") == 2
+
+
+class GrowingOps(ScriptedOps):
+    """Each update, from a script: how many targets there are, and which of them live."""
+
+    def __init__(self, script: list[tuple[int, set[int]]], grows: bool = True, hot: Any = None) -> None:
+        nr_targets, self.live = script[0]
+        super().__init__([(BASE, BASE + 4 * MIB)], hot, nr_targets)
+        self.script = script[1:]
+        self.grows = grows
+        self.asked: list[int] = []
+
+    def update(self) -> list[Any]:
+        if self.script:
+            self.nr_targets, self.live = self.script.pop(0)
+            self._addresses += [None] * (self.nr_targets - len(self._addresses))
+        return [self.ranges if target in self.live else None for target in range(self.nr_targets)]
+
+    def prepare_access_checks(self, target: int, start: Any, end: Any) -> None:
+        self.asked.append(target)
+        super().prepare_access_checks(target, start, end)
+
+    def target_valid(self, target: int) -> bool:
+        return target in self.live
+
+    def may_grow(self) -> bool:
+        return self.grows and bool(self.script)
+
+
+class TestTargetsThatComeAndGo:
+    def test_who_joins_gets_regions_and_who_ended_is_not_asked_any_more(self) -> None:
+        ops = GrowingOps([(1, {0}), (3, {0, 1, 2}), (4, {1, 3}), (4, {3})], hot=hot_between(BASE, BASE + 4 * MIB))
+        k = kdamond(ops, sample_us=10_000, aggr_us=50_000, ops_update_us=50_000)
+        seen = []
+        for snapshots in k.monitor():
+            seen.append({s.target: int(s.nr_accesses.max()) for s in snapshots})
+            if len(seen) == 5:
+                break
+        assert seen == [{0: 5}, {0: 5, 1: 5, 2: 5}, {1: 5, 3: 5}, {3: 5}, {3: 5}]
+        assert set(ops.asked[-10:]) == {3}
+        assert k.targets == [3]
+        assert len(k.regions) == 1
+
+    def test_without_any_target_it_goes_on_while_some_may_come(self) -> None:
+        ops = GrowingOps([(0, set()), (0, set()), (1, {0}), (1, set()), (2, {1}), (2, set())])
+        k = kdamond(ops, sample_us=10_000, aggr_us=50_000, ops_update_us=50_000)
+        assert [[s.target for s in snapshots] for snapshots in k.monitor()] == [[], [], [0], [], [1]]
+        assert not k.stop_requested
+        assert ops.calls[-1] == "cleanup"
+
+    def test_the_samples_before_a_target_joined_are_unknown_not_unaccessed(self) -> None:
+        ops = GrowingOps([(1, {0}), (1, {0}), (2, {0, 1})], hot=hot_between(BASE, BASE + 4 * MIB))
+        # updates after 4 and 8 samples: the second, with 2 samples left of the aggregation, brings the new target
+        k = kdamond(ops, sample_us=10_000, aggr_us=100_000, ops_update_us=40_000)
+        steps = [snapshots for snapshots, _ in zip(k.monitor(), range(2), strict=False)]
+        assert [{s.target: int(s.nr_accesses.min()) for s in step} for step in steps] == [{0: 10, 1: 10}] * 2
+
+    def test_one_that_ended_within_an_aggregation_is_not_in_its_snapshots(self) -> None:
+        ops = GrowingOps([(2, {0, 1})], grows=False)
+        k = kdamond(ops, callbacks=Callbacks(after_sampling=lambda k: k.passed_samples == 7 and ops.live.discard(0)))
+        assert [s.target for s in next(k.monitor())] == [1]
+
+    def test_the_last_target_keeps_its_regions_until_the_loop_ends(self) -> None:
+        ops = GrowingOps([(1, {0})], grows=False)
+        k = kdamond(ops, sample_us=10_000, aggr_us=10_000)
+        k.callbacks.after_sampling = lambda k: ops.live.clear()
+        assert [[s.target for s in snapshots] for snapshots in k.monitor()] == [[0]]

@@ -16,6 +16,7 @@ from pydamon.engines.fit import affordable
 from pydamon.engines.sim import SimEngine
 from pydamon.engines.user import UserEngine
 from pydamon.errors import RequestError
+from pydamon.ops.membership import Children
 from pydamon.spec import Intervals, Spec, from_builtins
 from pydamon.workload.builtin import load
 
@@ -103,6 +104,42 @@ def test_several_kdamonds_are_refused() -> None:
 def test_a_process_that_does_not_exist_is_refused() -> None:
     with pytest.raises(RequestError, match="no process has the id"):
         UserEngine(spec({"targets": [{"pid": 2**22 + 5}], "primitive": "smaps"}))
+
+
+def test_one_of_several_processes_ends_and_the_others_go_on() -> None:
+    with subprocess.Popen(["sleep", "0.4"]) as short, subprocess.Popen(["sleep", "1"]) as long:
+        request = {
+            "targets": [{"pid": short.pid}, {"pid": long.pid}],
+            "primitive": "smaps",
+            "intervals": {"sample_us": 10_000, "aggr_us": 50_000},
+        }
+        engine = UserEngine(spec(request))
+        seen = [[s.target for s in snapshots] for snapshots in engine.monitor()]
+    assert seen[0] == [0, 1]
+    assert seen[-1] == [1]
+    assert not engine.kdamond.stop_requested
+
+
+def test_a_group_is_monitored_instead_of_the_processes_of_the_spec() -> None:
+    script = "sleep 0.3; sleep 0.8 & wait"
+    with subprocess.Popen(["sh", "-c", script]) as root:
+        request = {
+            "targets": [{"pid": root.pid}],
+            "primitive": "smaps",
+            "intervals": {"sample_us": 10_000, "aggr_us": 50_000, "ops_update_us": 50_000},
+        }
+        engine = UserEngine(spec(request), group=Children(root.pid, min_age_ns=50 * MS))
+        seen = {s.target for snapshots in engine.monitor() for s in snapshots if len(s.start)}
+    assert seen == {0, 1, 2}
+    joined = engine.ops.take_joined()
+    assert [row["target"] for row in joined] == [0, 1, 2]
+    assert [row["command"] for row in joined[1:]] == ["sleep 0.3", "sleep 0.8"]
+
+
+def test_more_processes_than_regions_allow_for_are_refused() -> None:
+    request = {"targets": [{"pid": os.getpid()}, {"pid": os.getppid()}], "nr_regions": {"min": 3, "max": 5}}
+    with pytest.raises(RequestError, match="the maximum number of regions allows for 1 at a time"):
+        UserEngine(spec(request | {"primitive": "smaps"}))
 
 
 def test_the_user_engine_monitors_until_its_process_ends() -> None:

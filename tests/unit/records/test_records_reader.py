@@ -20,6 +20,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import encode_metadata, region_schema
+from pydamon.records.writer import RecordWriter
 
 REGIONS = [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2)]
 
@@ -68,6 +69,43 @@ def test_the_description_comes_back(tmp_path: Path) -> None:
         assert (info.ops, info.primitive, info.clock) == ("vaddr", "bpf", "monotonic")
         assert info.machine["page_bytes"] == os.sysconf("SC_PAGE_SIZE")
         assert info.target(9).pid is None
+
+
+def joined(number: int, **more: Any) -> dict[str, Any]:
+    return {"time_ns": 5, "target": number, "pid": 100 + number, "command": f"child {number}", "start_ticks": 7} | more
+
+
+def test_targets_that_joined_are_described(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "r", metadata=metadata(7)) as writer:
+        writer.add_rows("targets", [joined(1), joined(2)], time_ns=5)
+        writer.add_snapshot(snapshot(0, REGIONS, target=2))
+        writer.add_rows("targets", [joined(3)], time_ns=6)
+    with RecordReader(tmp_path / "r") as reader:
+        assert [t.target for t in reader.info.targets] == [0, 1, 2, 3]
+        assert reader.info.target(0).pid == 7
+        found = reader.info.target(3)
+        assert (found.pid, found.command, found.start_ticks) == (103, "child 3", 7)
+        assert reader.warnings() == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"target": 1, "pid": 5}],
+        [joined(1, pid=None)],
+        [joined(1, pid="5")],
+        [joined(1, command=None)],
+        [joined(1, target=-1)],
+        [joined(1, start_ticks=True)],
+    ],
+)
+def test_a_table_of_targets_of_another_form_is_left_out(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    with RecordWriter(tmp_path / "r", metadata=metadata(7)) as writer:
+        writer.add_rows("targets", rows)
+        writer.add_rows("targets", [joined(2)])
+    with RecordReader(tmp_path / "r") as reader:
+        assert [t.target for t in reader.info.targets] == [0, 2]
+        assert len(reader.warnings()) == 1
 
 
 def test_without_ages_the_rest_is_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+"""Where file systems of a type are mounted."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def mounts(kind: str, mountinfo: str | None = None) -> list[Path]:
+    """Mount points of type ``kind``, by ``mountinfo`` or else ``/proc/self/mountinfo`` (proc_pid_mountinfo(5))."""
+    text = Path("/proc/self/mountinfo").read_text(errors="replace") if mountinfo is None else mountinfo
+    found = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if after.startswith(f"{kind} ") and len(fields) > 4:
+            # Spaces and the like are written as octal numbers.
+            found.append(Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])))
+    return found
