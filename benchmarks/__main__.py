@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("truth", "cost", "flatness")
+NAMES = ("truth", "cost", "flatness", "reported")
 
 
 def main() -> int:

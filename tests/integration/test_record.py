@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,16 @@ class TestRefusals:
             (["--cgroup", "/no/such", "1"], 2, "--cgroup: says which processes to monitor"),
             (["--cgroup", "/no/such"], 2, "--cgroup: "),
             (["--include-children"], 2, "needs a pid"),
+            (["--ops", "reported"], 2, "--source: must be valgrind, lackey:FILE or perf-script:FILE"),
+            (["--ops", "reported", "--source", "valgrind"], 2, "--source valgrind: needs a command"),
+            (["--ops", "reported", "--source", "valgrind", "--cpus", "0", "--", "true"], 2, "--cpus: cannot be used"),
+            (["--ops", "reported", "--source", "lackey:/no/such"], 2, "/no/such: cannot be read"),
+            (
+                ["--ops", "reported", "--source", "lackey:/dev/null", "--threads", "a"],
+                2,
+                "'a' is not a list of numbers",
+            ),
+            (["--source", "valgrind", "1"], 2, "--source: is for --ops reported"),
             (["--"], 2, "--: a command must follow it"),
             (["1", "--", "true"], 2, "give either a pid or a command"),
             (["--", "./no-such-command"], 2, "./no-such-command: cannot be run: No such file or directory"),
@@ -175,7 +186,7 @@ class TestRefusals:
             (["--duration", "0s", "1"], 2, "--duration: is 0; it must be longer"),
             (["--max-cpu", "1", "1"], 2, "'1' has no percent sign; write it like 1%"),
             (["--max-cpu", "0%", "1"], 2, "must be at least 0.01%"),
-            (["--max-cpu", "1%", "--ops", "sim", "--workload", "stairs"], 2, "--max-cpu: is for real processes"),
+            (["--max-cpu", "1%", "--ops", "sim", "--workload", "stairs"], 2, "--max-cpu: is for monitoring running processes"),
             (["--intervals", "sometimes", "1"], 2, "'--intervals'"),
             (["--region", "5-4", "1"], 2, "--region: 0x5-0x4 is not a range"),
             (["--ops", "sim"], 2, "--workload: is needed with --ops sim"),
@@ -316,6 +327,31 @@ class TestGroups:
         late = [number for number, command in commands.items() if "time.sleep(6)" in command and number > 0]
         assert late, commands
         assert any(snapshot.target == late[0] for snapshot in reader.snapshots())
+
+
+class TestReported:
+    def test_a_trace_becomes_a_record_in_instruction_time(self, tmp_path: Path) -> None:
+        # lackey's format: an instruction, then its accesses; 100,000 instructions sweep 16 pages
+        trace = tmp_path / "trace"
+        trace.write_text("".join(f"I  00400000,3\n L {0x10000000 + i % 16 * 4096:08x},8\n" for i in range(100_000)))
+        out = tmp_path / "run.damon"
+        intervals = ["--sample", "1us", "--aggr", "10us"]
+        done = pydamon("record", "-o", str(out), "--ops", "reported", "--source", f"lackey:{trace}", *intervals)
+        assert done.returncode == 0, done.stderr
+        snapshots = list(RecordReader(str(out)).snapshots())
+        assert len(snapshots) in (9, 10)  # the trace ends where the tenth does
+        last = snapshots[-1]
+        swept = (last.start >= 0x10000000) & (last.end <= 0x10010000)
+        assert (last.nr_accesses[swept] == 10).all()
+        assert int((last.end - last.start)[swept].sum()) == 16 * 4096
+
+    @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+    def test_a_command_is_traced_by_valgrind(self, tmp_path: Path) -> None:
+        out = tmp_path / "run.damon"
+        done = pydamon("record", "-o", str(out), "--ops", "reported", "--source", "valgrind", "--", "ls", "/")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+        assert "every access is told" in done.stderr
 
 
 class TestUsers:

@@ -26,13 +26,13 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
-    for kind in ("engines", "primitives"):
+    for kind in ("engines", "primitives", "sources"):
         click.echo(f"{kind}:")
         for item in found[kind]:
             mark = "yes" if item["usable"] else "no "
-            click.echo(f"  {mark}  {item['name']:<7} {item['what']}")
+            click.echo(f"  {mark}  {item['name']:<11} {item['what']}")
             if item["reason"]:
-                click.echo(f"{'':15}{item['reason']}")
+                click.echo(f"{'':19}{item['reason']}")
     click.echo(f"--primitive auto picks: {found['auto']['primitive'] or 'none'} ({found['auto']['reason']})")
 
 
@@ -40,6 +40,7 @@ def examine() -> dict[str, Any]:
     """The findings as plain data; the shape of ``doctor --json``."""
     from pydamon.engines.choose import choose, offers
     from pydamon.errors import MachineError
+    from pydamon.ops.sources import valgrind
 
     primitives = [
         {"name": o.name, "usable": o.obstacle is None, "what": o.what, "reason": o.obstacle} for o in offers()
@@ -65,6 +66,19 @@ def examine() -> dict[str, Any]:
         },
         {"name": "sim", "usable": True, "what": "simulated workloads in virtual time", "reason": None},
     ]
+    sources = [
+        {
+            "name": "valgrind",
+            "usable": False,
+            "what": "every access of a launched command, exactly, in instruction time",
+        },
+        {"name": "perf-script", "usable": True, "what": "address samples as perf script prints them", "reason": None},
+    ]
+    try:
+        valgrind.probe()
+        sources[0] |= {"usable": True, "reason": None}
+    except MachineError as error:
+        sources[0]["reason"] = error.message
     return {
         "kernel": platform.release(),
         "machine": platform.machine(),
@@ -72,6 +86,7 @@ def examine() -> dict[str, Any]:
         "user": _user_name(),
         "engines": engines,
         "primitives": primitives,
+        "sources": sources,
         "auto": auto,
     }
 

@@ -23,12 +23,12 @@ def invoking_user() -> pwd.struct_passwd | None:
         raise PydamonError(f"there is no user with the id {uid}", where="SUDO_UID") from None
 
 
-def launch(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def launch(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start ``command``; it has been executed when this returns. Raises RequestError if it cannot be."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"pass_fds": pass_fds}
     user = invoking_user()
     if user is not None:
-        options = {
+        options |= {
             "user": user.pw_uid,
             "group": user.pw_gid,
             "extra_groups": os.getgrouplist(user.pw_name, user.pw_gid),

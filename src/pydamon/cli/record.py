@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     _ParamType = click.ParamType[int]
     _FloatType = click.ParamType[float]
+    _SetType = click.ParamType[frozenset[int]]
 else:  # it cannot be subscripted in older releases of click
-    _ParamType = _FloatType = click.ParamType
+    _ParamType = _FloatType = _SetType = click.ParamType
 
 # Which option a field of the spec comes from, for messages.
 _OPTIONS = {
@@ -74,6 +75,10 @@ class Request:
     seed: int | None
     fit_intervals: bool
     max_cpu: float | None
+    source: str | None = None
+    threads: frozenset[int] | None = None
+    cpus: frozenset[int] | None = None
+    nodes: frozenset[int] | None = None
 
 
 class _Share(_FloatType):
@@ -91,6 +96,18 @@ class _Share(_FloatType):
         return share
 
 
+class _Numbers(_SetType):
+    """Whole numbers, separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[int]:
+        parts = str(value).split(",")
+        if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+            self.fail(f"{value!r} is not a list of numbers; write it like 0,2,3", param, ctx)
+        return frozenset(int(part) for part in parts)
+
+
 _TIME = _Quantity("time", units.parse_time_us)
 
 
@@ -102,7 +119,7 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--duration", type=_Quantity("time", units.parse_time_ns), help="End after this time, e.g. 30s.")
 @click.option("--sample", type=_TIME, help="Sampling interval.  [default: 5ms; with smaps what it can afford]")
 @click.option("--aggr", type=_TIME, help="Aggregation interval.  [default: 100ms, or in proportion to --sample]")
-@click.option("--update", type=_TIME, default="1s", show_default=True, help="Update interval.")
+@click.option("--update", type=_TIME, help="Update interval.  [default: 1s]")
 @click.option(
     "--intervals",
     type=click.Choice(["fixed", "auto"]),
@@ -114,10 +131,14 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--min-regions", type=_Quantity("number", units.parse_count), default="10", show_default=True)
 @click.option("--max-regions", type=_Quantity("number", units.parse_count), default="1000", show_default=True)
 @click.option("--region", "regions", multiple=True, metavar="START-END", help="Begin with this range; repeatable.")
-@click.option("--ops", type=click.Choice(["vaddr", "sim"]), default="vaddr", show_default=True)
+@click.option("--ops", type=click.Choice(["vaddr", "sim", "reported"]), default="vaddr", show_default=True)
 @click.option("--primitive", type=click.Choice(["auto", "bpf", "smaps"]), default="auto", show_default=True)
 @click.option("--workload", metavar="NAME|FILE", help="With --ops sim: the access pattern to simulate.")
 @click.option("--mapping", type=click.Choice(["separate", "one"]), help="With --ops sim: how its regions are mapped.")
+@click.option("--source", metavar="SOURCE", help="With --ops reported: valgrind, lackey:FILE or perf-script:FILE.")
+@click.option("--threads", type=_Numbers(), metavar="N,N,…", help="With --source: accesses of these threads only.")
+@click.option("--cpus", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these CPUs only.")
+@click.option("--nodes", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these NUMA nodes only.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the random sampling.  [default with sim: 0]")
 @click.option("--explain", is_flag=True, help="Print the plan in words and stop.")
 @click.pass_context
@@ -139,14 +160,21 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
 def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[Request, Spec]:
     """The request and the validated spec; raises RequestError naming the option."""
     ops = options["ops"]
-    if ops == "sim":
+    pids: tuple[int, ...]
+    if ops != "reported":
+        for name in ("source", "threads", "cpus", "nodes"):
+            if options[name] is not None:
+                raise RequestError("is for --ops reported", where=f"--{name}")
+    if ops == "reported":
+        pids = _understand_source(targets, launch, options)
+    elif ops == "sim":
         if targets or launch is not None or options["cgroup"] is not None or options["include_children"]:
             raise RequestError("takes no process; name the pattern with --workload", where="--ops sim")
         if options["workload"] is None:
             raise RequestError("is needed with --ops sim, e.g. --workload stairs", where="--workload")
         if options["primitive"] != "auto":
             raise RequestError("says how a real process is asked; --ops sim has none", where="--primitive")
-        pids: tuple[int, ...] = ()
+        pids = ()
     else:
         for name in ("workload", "mapping"):
             if options[name] is not None:
@@ -154,8 +182,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         pids = _pids(targets, launch, options)
     if options["duration"] == 0:
         raise RequestError("is 0; it must be longer", where="--duration")
-    if ops == "sim" and options["max_cpu"] is not None:
-        raise RequestError("is for real processes; a simulation takes no time", where="--max-cpu")
+    if ops != "vaddr" and options["max_cpu"] is not None:
+        raise RequestError("is for monitoring running processes", where="--max-cpu")
     request = Request(
         output=options["output"],
         duration_ns=options["duration"],
@@ -170,8 +198,37 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         seed=options["seed"],
         fit_intervals=options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed",
         max_cpu=options["max_cpu"],
+        source=options["source"],
+        threads=options["threads"],
+        cpus=options["cpus"],
+        nodes=options["nodes"],
     )
     return request, make_spec(request, options)
+
+
+def _understand_source(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[int, ...]:
+    """Check what goes with --source; the pids whose accesses count."""
+    kind, _, path = (options["source"] or "").partition(":")
+    if (kind, bool(path)) not in (("valgrind", False), ("lackey", True), ("perf-script", True)):
+        raise RequestError("must be valgrind, lackey:FILE or perf-script:FILE (- is standard input)", where="--source")
+    for name in ("workload", "mapping", "cgroup"):
+        if options[name] is not None:
+            raise RequestError("does not go with --ops reported", where=f"--{name}")
+    if options["include_children"] or options["primitive"] != "auto":
+        name = "--include-children" if options["include_children"] else "--primitive"
+        raise RequestError("does not go with --ops reported", where=name)
+    if kind == "valgrind" and not launch:
+        raise RequestError("needs a command to run, after --", where="--source valgrind")
+    if kind != "valgrind" and launch is not None:
+        raise RequestError("is read, no command is run", where=f"--source {kind}")
+    if kind != "perf-script":
+        for name in ("cpus", "nodes"):
+            if options[name] is not None:
+                raise RequestError("cannot be used: this trace does not say on which CPU it was", where=f"--{name}")
+        if targets:
+            raise RequestError(f"{targets[0]!r}: the trace is of one process", where="pid")
+        return ()
+    return _pids(targets, None, options) if targets else ()
 
 
 def _pids(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[int, ...]:
@@ -206,21 +263,18 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
     """The spec of ``options``; where the processes are yet to be known, pid 1 stands in."""
     from pydamon.spec import from_builtins
 
-    sample_us, aggr_us = options["sample"], options["aggr"]
-    if sample_us is None:
-        # Keep DAMON's default of 20 samples per aggregation.
-        sample_us = 5_000 if aggr_us is None else max(aggr_us // 20, 1)
-    if aggr_us is None:
-        aggr_us = max(20 * sample_us, 100_000)
+    sample_us, aggr_us, update_us = _intervals(options)
     regions = _ranges(options["regions"])
     targets: list[dict[str, Any]] = [{"regions": regions}]
     if request.ops == "vaddr":
         targets = [{"pid": pid, "regions": regions} for pid in request.pids or (1,)]
+    elif request.pids:
+        targets = [{"pid": pid} for pid in request.pids]
     context: dict[str, Any] = {
         "ops": request.ops,
         "primitive": request.primitive,
         "targets": targets,
-        "intervals": {"sample_us": sample_us, "aggr_us": aggr_us, "ops_update_us": options["update"]},
+        "intervals": {"sample_us": sample_us, "aggr_us": aggr_us, "ops_update_us": update_us},
         "nr_regions": {"min": options["min_regions"], "max": options["max_regions"]},
     }
     if options["intervals"] == "auto":
@@ -231,6 +285,22 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
         where = (error.where or "").removeprefix("kdamonds[0].contexts[0].")
         where = "--region" if ".regions[" in where else "pid" if where.endswith(".pid") else _OPTIONS.get(where, where)
         raise RequestError(error.message, where=where) from None
+
+
+def _intervals(options: dict[str, Any]) -> tuple[int, int, int]:
+    """Sampling, aggregation and update interval, with what was left out filled in; 20 samples per aggregation."""
+    sample_us, aggr_us, update_us = options["sample"], options["aggr"], options["update"]
+    default_us, shortest_us = 5_000, 100_000
+    if options["source"] is not None:
+        # A trace makes about a million accesses in a second of ours, and an instruction counts as a nanosecond;
+        # address samples are sparse.
+        default_us, shortest_us = (50_000, 1) if options["source"].startswith("perf-script") else (50, 1)
+        update_us = update_us or max(10 * (aggr_us or 20 * (sample_us or default_us)), 1)
+    if sample_us is None:
+        sample_us = default_us if aggr_us is None else max(aggr_us // 20, 1)
+    if aggr_us is None:
+        aggr_us = max(20 * sample_us, shortest_us)
+    return sample_us, aggr_us, 1_000_000 if update_us is None else update_us
 
 
 def _ranges(texts: tuple[str, ...]) -> list[dict[str, int]]:
@@ -261,6 +331,8 @@ def _explain(request: Request, spec: Spec) -> None:
         lines.insert(1, "  All processes that descend from the targets are targets, too, as they come and go.")
     if request.workload is not None:
         lines = [line.replace("simulated.", f"the workload {request.workload}.") for line in lines]
+    if request.source is not None:
+        lines = [line.replace("reported.", f"what {request.source} reports.") for line in lines]
     if request.ops == "vaddr":
         from pydamon.engines.choose import choose
 

@@ -15,9 +15,11 @@ import msgspec
 from pydamon.cli.launch import describe_exit, end, launch
 from pydamon.cli.record import Request
 from pydamon.engines.clock import MachineClock
+from pydamon.engines.reported import ReportedEngine
 from pydamon.engines.sim import SimEngine
 from pydamon.engines.user import UserEngine
 from pydamon.ops.membership import Membership
+from pydamon.ops.sources.base import Source
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter, check_output
 from pydamon.spec import Spec, to_builtins
@@ -31,6 +33,9 @@ def record(request: Request, spec: Spec) -> None:
     check_output(request.output)
     if request.ops == "sim":
         _record_simulated(request, spec)
+        return
+    if request.ops == "reported":
+        _record_reported(request, spec)
         return
     with _Signals() as signals:
         child: subprocess.Popen[bytes] | None = None
@@ -68,6 +73,56 @@ def _record_simulated(request: Request, spec: Spec) -> None:
         recorder = _Recorder(writer, engine)
         recorder.run()
     recorder.summarize(request, _end_reason(engine, signals))
+
+
+def _record_reported(request: Request, spec: Spec) -> None:
+    from pydamon.ops.reports import AccessFilter
+
+    source = _open_source(request)
+    try:
+        accept = AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes)
+        engine = ReportedEngine(spec, source, seed=request.seed, accept=accept)
+        with _Signals() as signals:
+            signals.on_stop = engine.kdamond.stop
+            engine.prime()  # a wrong input is refused before the file exists
+            metadata = build_metadata(
+                targets=_reported_targets(request),
+                spec=to_builtins(spec),
+                ops="reported",
+                primitive=engine.choice.name,
+                primitive_reason=engine.choice.reason,
+                clock="virtual",
+            )
+            _say(f"reading {request.source}: {engine.choice.reason}")
+            if request.duration_ns is not None:
+                engine.kdamond.end_ns = engine.clock.now_ns() + request.duration_ns
+            with RecordWriter(request.output, metadata=metadata) as writer:
+                recorder = _Recorder(writer, engine)
+                recorder.run()
+    finally:
+        source.close()
+    recorder.summarize(request, _end_reason(engine, signals))
+    for remark in engine.remarks():
+        _say(remark)
+
+
+def _open_source(request: Request) -> Source:
+    kind, _, path = (request.source or "").partition(":")
+    if kind == "perf-script":
+        from pydamon.ops.sources import perf_script
+
+        return perf_script.open_script(path, pids=request.pids)
+    from pydamon.ops.sources import valgrind
+
+    if kind == "lackey":
+        return valgrind.open_trace(path)
+    return valgrind.launch(request.launch or [], start=lambda command, fds: launch(command, pass_fds=fds))
+
+
+def _reported_targets(request: Request) -> list[dict[str, Any]]:
+    if request.pids:
+        return [{"target": number, "pid": pid} for number, pid in enumerate(request.pids)]
+    return [{"target": 0, "command": " ".join(request.launch or [request.source or "?"])}]
 
 
 def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
@@ -129,12 +184,12 @@ def _who(request: Request, targets: list[dict[str, Any]]) -> str:
     return named + more + (" and what they start" if request.include_children else "")
 
 
-def _end_reason(engine: UserEngine | SimEngine, signals: _Signals) -> str:
+def _end_reason(engine: UserEngine | SimEngine | ReportedEngine, signals: _Signals) -> str:
     if signals.stopped:
         return "interrupted"
     if engine.kdamond.stop_requested:
         return "the time is over"
-    if isinstance(engine, UserEngine) and engine.ops.lost:
+    if isinstance(engine, UserEngine) and engine.ops.lost and engine.ops.nr_targets == 1:
         return next(iter(engine.ops.lost.values()))
     return "the target ended" if engine.ops.nr_targets < 2 else "all targets ended"
 
@@ -142,7 +197,7 @@ def _end_reason(engine: UserEngine | SimEngine, signals: _Signals) -> str:
 class _Recorder:
     """Moves snapshots, mappings and costs from an engine into a record, and tells how it goes."""
 
-    def __init__(self, writer: RecordWriter, engine: UserEngine | SimEngine) -> None:
+    def __init__(self, writer: RecordWriter, engine: UserEngine | SimEngine | ReportedEngine) -> None:
         self._writer = writer
         self._engine = engine
         self._snapshots = 0
@@ -167,6 +222,8 @@ class _Recorder:
                 if self._progress:
                     self._show_progress(now_ns, sum(map(len, kdamond.regions)))
             self._writer.tick(now_ns)
+        if isinstance(self._engine, UserEngine):
+            self._note_changes(self._engine, self._engine.clock.now_ns())
         self._note_cost(self._engine.clock.now_ns())
 
     def _note_changes(self, engine: UserEngine, now_ns: int) -> None:

@@ -8,6 +8,7 @@ from pydamon.spec.units import format_duration_ns, format_size
 _OPS = {
     "vaddr": "the virtual address space of a process",
     "sim": "a simulated process, in virtual time",
+    "reported": "accesses that a source reports, in the source's time",
 }
 
 
@@ -27,6 +28,8 @@ def _explain_context(context: Context) -> list[str]:
         who = f"process {target.pid}" if target.pid is not None else "no process id yet"
         if context.ops == "sim":
             who = "simulated"
+        elif context.ops == "reported":
+            who = "reported"
         lines.append(f"  Target {index}: {who}.")
         for region in target.regions:
             size = format_size(region.end - region.start)

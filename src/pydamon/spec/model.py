@@ -15,7 +15,7 @@ import msgspec
 from pydamon.errors import RequestError
 from pydamon.spec import units
 
-OpsName = Literal["vaddr", "sim"]
+OpsName = Literal["vaddr", "sim", "reported"]
 PrimitiveName = Literal["auto", "bpf", "smaps"]
 
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)

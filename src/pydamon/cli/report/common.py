@@ -63,7 +63,7 @@ def target_line(reader: RecordReader, target: int, width: int | None = None, ell
 def source_line(reader: RecordReader) -> str:
     """How it was monitored: ``vaddr by bpf``; empty if the record does not say."""
     info = reader.info
-    if info.clock == "virtual":
+    if info.clock == "virtual" and info.ops != "reported":
         return "simulated"
     ops, primitive = (printable(text) if text else "" for text in (info.ops, info.primitive))
     return " by ".join(part for part in (ops, primitive) if part)

@@ -1,0 +1,195 @@
+"""The ``reported`` engine: our core over accesses that a source tells, in the source's own time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.choose import Choice
+from pydamon.engines.user import only_context
+from pydamon.errors import RequestError
+from pydamon.ops.base import Ranges
+from pydamon.ops.reported import ReportedOps, Scope, Silence
+from pydamon.ops.reports import AccessFilter, AccessReports
+from pydamon.ops.sources.base import Block, Source
+from pydamon.spec import Spec, Target
+
+
+class TraceClock:
+    """Time as the source tells it: a sleep reads on until that time is reached, and reports what happened meanwhile.
+
+    ``now_ns`` begins at the first access that is read. Once the source has ended all sleeps return False at once and
+    the targets of ``reports`` are ended. ``stopping`` is asked after each block.
+    """
+
+    def __init__(self, source: Source, reports: AccessReports) -> None:
+        self.source = source
+        self.stopping: Callable[[], bool] = lambda: False
+        self.collect: Callable[[int], None] = lambda until_ns: None  # told the time up to which all was reported
+        self.ended = False
+        self._reports = reports
+        self._block: Block | None = None  # what was read; its first ``_passed`` rows were reported
+        self._passed = 0
+        self._now_ns = 0
+
+    def now_ns(self) -> int:
+        """The source's time."""
+        return self._now_ns
+
+    def prime(self) -> Block | None:
+        """Read the first accesses ahead, and begin at their time; None if there are none."""
+        while self._block is None and not self.stopping():
+            block = self.source.read()
+            if block is None:
+                self._end()
+                return None
+            if len(block.address):
+                self._block = block
+                self._now_ns = int(block.when_ns[0])
+        return self._block
+
+    def sleep_ns(self, duration_ns: int) -> bool:
+        """Read on for that time; False if the source ends before, or if the monitoring is to stop."""
+        goal_ns = self._now_ns + duration_ns
+        while not self.ended:
+            if self._block is not None:
+                if self._report_until(self._block, goal_ns):
+                    self._now_ns = goal_ns
+                    return True
+                self._now_ns = max(self._now_ns, self._block.end_ns)
+            if self.stopping():
+                break
+            block = self.source.read()
+            if block is None:
+                self._end()
+            else:
+                self._block, self._passed = block, 0
+        return False
+
+    def _report_until(self, block: Block, until_ns: int) -> bool:
+        """Report what happened before ``until_ns``; whether there can be nothing more of that time."""
+        beyond = int(np.searchsorted(block.when_ns, until_ns, side="left"))
+        if beyond > self._passed:
+            self._report(block, slice(self._passed, beyond))
+            self._passed = beyond
+            self.collect(until_ns)
+        return beyond < len(block.when_ns) or block.end_ns >= until_ns
+
+    def _report(self, block: Block, rows: slice) -> None:
+        targets = None if block.target is None else block.target[rows]
+        for target in range(self._reports.nr_targets) if targets is not None else (0,):
+            mine = np.flatnonzero(targets == target) if targets is not None else slice(None)
+            self._reports.report_accesses(
+                target,
+                block.address[rows][mine],
+                block.size[rows][mine],
+                cpus=None if block.cpu is None else block.cpu[rows][mine],
+                nodes=None if block.node is None else block.node[rows][mine],
+                threads=None if block.thread is None else block.thread[rows][mine],
+                is_write=block.is_write[rows][mine],
+                when_ns=block.when_ns[rows][mine],
+            )
+
+    def _end(self) -> None:
+        self.ended = True
+        self._reports.end()
+
+
+class ReportedEngine:
+    """Runs a ``reported`` spec on a source; ends with it, and closes it. Equal traces and seeds give equal results.
+
+    ``accept``, ``scope`` and ``silence`` are those of :class:`ReportedOps`. Raises RequestError if the spec
+    does not have as many targets as the source, or (from ``prime`` and ``monitor``) if the source is not what it should
+    be.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        source: Source,
+        *,
+        callbacks: Callbacks | None = None,
+        seed: int | None = None,
+        accept: AccessFilter | None = None,
+        scope: Scope | None = None,
+        silence: Silence | None = None,
+    ) -> None:
+        self.source = source
+        try:
+            context = only_context(spec, "reported")
+            if len(context.targets) != source.nr_targets:
+                raise RequestError(
+                    f"has {len(context.targets)} entries; the source tells of {source.nr_targets}",
+                    where="kdamonds[0].contexts[0].targets",
+                )
+        except BaseException:
+            source.close()
+            raise
+        self.reports = AccessReports(source.nr_targets)
+        self.clock = TraceClock(source, self.reports)
+        what = "every access is told" if source.complete else "samples of accesses: hotness, not every access"
+        self.choice = Choice(source.name, what)
+        rng = np.random.default_rng(seed)
+        self.ops = ReportedOps(
+            self.reports,
+            self.clock,
+            complete=source.complete,
+            scope=scope,
+            silence=silence,
+            accept=accept,
+            initial=[_ranges(target) for target in context.targets],
+            rng=rng,
+        )
+        self.clock.collect = self.ops.collect
+        self.kdamond = Kdamond(
+            ops=self.ops,
+            intervals=context.intervals,
+            nr_regions=context.nr_regions,
+            clock=self.clock,
+            callbacks=callbacks if callbacks is not None else Callbacks(),
+            rng=rng,
+        )
+        self.clock.stopping = lambda: self.kdamond.stop_requested
+        self._primed = False
+
+    def prime(self) -> None:
+        """Wait for the first accesses; ``monitor`` does it, too. Raises RequestError if the source is a wrong one."""
+        if self._primed:
+            return
+        self._primed = True
+        try:
+            block = self.clock.prime()
+        except BaseException:
+            self.source.close()
+            raise
+        if block is not None:
+            for target in range(self.ops.nr_targets):
+                mine = block.address if block.target is None else block.address[block.target == target]
+                self.ops.foresee(target, mine)
+
+    def monitor(self) -> Iterator[list[Snapshot]]:
+        """Monitor; yields one snapshot per target after each aggregation, until stopped or the source ends."""
+        self.prime()
+        try:
+            yield from self.kdamond.monitor()
+        finally:
+            self.source.close()
+
+    def remarks(self) -> list[str]:
+        """What a user should know about the input, one line each: lines that were not understood, reports lost."""
+        counts, remarks = self.source.counts, []
+        if counts.garbage:
+            lines = "1 line was" if counts.garbage == 1 else f"{counts.garbage} lines were"
+            remarks.append(f"{lines} not understood, the first: {counts.garbage_example!r}")
+        if self.ops.late:
+            remarks.append(f"{self.ops.late} accesses came too late to be counted: the times go back")
+        if self.ops.dropped:
+            remarks.append(f"{self.ops.dropped} reports were dropped")
+        return remarks
+
+
+def _ranges(target: Target) -> Ranges:
+    return np.array([(region.start, region.end) for region in target.regions], np.uint64).reshape(-1, 2)

@@ -1,0 +1,1 @@
+"""Where reports of accesses come from: programs that trace or sample them, understood from their output."""
