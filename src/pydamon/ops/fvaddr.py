@@ -1,0 +1,62 @@
+"""Operations set for fixed ranges of processes' virtual address spaces (the kernel's ``fvaddr``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pydamon.errors import RequestError
+from pydamon.ops.base import PAGE_SIZE, Ranges
+from pydamon.ops.vaddr import VaddrOps
+from pydamon.primitives.base import Primitive
+from pydamon.primitives.process import Process
+
+
+class FvaddrOps(VaddrOps):
+    """Monitors given ranges of processes, and only those, whatever is mapped there.
+
+    ``ranges`` has one array per process. They are widened to whole pages; those that touch or overlap become one.
+    Raises RequestError for a process without ranges.
+    """
+
+    name = "fvaddr"
+
+    def __init__(
+        self,
+        processes: Sequence[Process],
+        open_primitive: Callable[[Process], Primitive],
+        *,
+        ranges: Sequence[Ranges],
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if len(ranges) != len(processes):
+            raise RequestError(
+                f"got ranges for {len(ranges)} of {len(processes)} processes; each needs some", where="--ops fvaddr"
+            )
+        fixed = [whole_pages(given) for given in ranges]
+        for process, kept in zip(processes, fixed, strict=True):
+            if not len(kept):
+                raise RequestError(
+                    f"process {process.pid} has no range to monitor; give some with --region START-END",
+                    where="--ops fvaddr",
+                )
+        super().__init__(processes, open_primitive, initial=fixed, rng=rng)
+
+    def update(self) -> list[Ranges | None]:
+        """The ranges stay (None for each target); mappings and primitives are brought up to date."""
+        return [None for _ in super().update()]
+
+
+def whole_pages(ranges: Ranges) -> Ranges:
+    """``ranges`` widened to page boundaries, sorted, and joined where they touch; empty ones are left out."""
+    size = PAGE_SIZE
+    joined: list[list[int]] = []
+    for start, end in sorted((start // size * size, -(-end // size) * size) for start, end in ranges.tolist()):
+        if start >= end:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return np.array(joined, np.uint64).reshape(-1, 2)

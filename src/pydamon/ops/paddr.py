@@ -1,0 +1,229 @@
+"""Operations set for the machine's physical memory: one target, all of its System RAM.
+
+The kernel's ``paddr`` monitors what it is given, by default the biggest System RAM range; here all ranges are
+monitored, what lies between them is skipped, and memory that comes or goes is seen at the update interval.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from pydamon.errors import MachineError
+from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges, sample_addresses
+from pydamon.ops.reverse_map import ReverseMap
+from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
+from pydamon.primitives.idle import IdleFrames
+from pydamon.primitives.process import Mapping, Process
+
+IOMEM = "/proc/iomem"
+ZONEINFO = "/proc/zoneinfo"
+
+# Memory that a driver gave to the system (CXL, persistent memory) is called "System RAM (kmem)", inside its device.
+_SYSTEM_RAM = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : System RAM\b", re.MULTILINE)
+_NODE = re.compile(r"^Node (\d+), zone", re.MULTILINE)
+_SPANNED = re.compile(r"^ +spanned +(\d+)", re.MULTILINE)
+_START = re.compile(r"^ +start_pfn: +(\d+)", re.MULTILINE)
+
+# How often another frame of the same region is offered in place of one that cannot be watched.
+_REPLACEMENTS = 2
+
+
+class Memory(Protocol):
+    """Where the text that describes memory comes from; tests give their own."""
+
+    def __call__(self, path: str) -> str:
+        """The text of the file."""
+        ...
+
+
+def system_ram(iomem: str) -> Ranges:
+    """All System RAM ranges in the text of /proc/iomem, (n, 2) bytes with exclusive ends; touching ones are joined.
+
+    Partial pages at the ends belong to no page frame and are cut off. Raises MachineError if the text hides the
+    addresses (to users other than root they read as 0) or names no System RAM.
+    """
+    found = [(int(start, 16), int(end, 16)) for start, end in _SYSTEM_RAM.findall(iomem)]
+    if not found:
+        raise MachineError("names no System RAM; it needs a real /proc (a container may hide it)", where=IOMEM)
+    if not any(end for _, end in found):
+        raise MachineError("shows no addresses; run as root (CAP_SYS_ADMIN)", where=IOMEM)
+    size = PAGE_SIZE
+    spans = sorted((-(-start // size) * size, (end + 1) // size * size) for start, end in found)
+    joined: list[list[int]] = []
+    for start, end in spans:
+        if start >= end:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return np.array(joined, np.uint64).reshape(-1, 2)
+
+
+def node_spans(zoneinfo: str) -> list[tuple[int, int, int]]:
+    """(start, end, node) in bytes of each zone in the text of /proc/zoneinfo that has memory, sorted.
+
+    Zones of different nodes may overlap on machines that interleave them; the text does not tell more.
+    """
+    spans = []
+    starts = [match.start() for match in _NODE.finditer(zoneinfo)]
+    for begin, end in pairwise([*starts, len(zoneinfo)]):
+        zone = zoneinfo[begin:end]
+        node, spanned, first = _NODE.match(zone), _SPANNED.search(zone), _START.search(zone)
+        if node and spanned and first and int(spanned[1]):
+            start = int(first[1]) * PAGE_SIZE
+            spans.append((start, start + int(spanned[1]) * PAGE_SIZE, int(node[1])))
+    return sorted(spans)
+
+
+def describe(ranges: Ranges, nodes: Sequence[tuple[int, int, int]]) -> list[Mapping]:
+    """One mapping per System RAM range and NUMA node; the node is named if there are several."""
+    several = len({node for _, _, node in nodes}) > 1
+    mappings: list[Mapping] = []
+    for start, end in ranges.tolist():
+        # Each boundary between nodes inside the range cuts it.
+        edges = [start, end] if not several else [start, *_inside(start, end, nodes), end]
+        for low, high in pairwise(edges):
+            node = next((node for first, last, node in nodes if first <= low < last), None)
+            name = "System RAM" if node is None or not several else f"System RAM (node {node})"
+            if mappings and mappings[-1].end == low and mappings[-1].name == name:
+                low = mappings.pop().start
+            mappings.append(Mapping(low, high, "rw-p", 0, 0, name))
+    return mappings
+
+
+def _inside(start: int, end: int, nodes: Sequence[tuple[int, int, int]]) -> list[int]:
+    edges = {edge for first, last, _ in nodes for edge in (first, last)}
+    return sorted(edge for edge in edges if start < edge < end)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise MachineError(f"cannot be read ({error.strerror}); it needs /proc and root", where=path) from None
+
+
+class PaddrOps:
+    """Monitors physical memory: target 0. Raises MachineError where that cannot be done.
+
+    ``ranges`` limits it to the System RAM inside those. ``reverse_map`` is brought up to date at each update if given,
+    and closed with this. ``read`` and ``open_primitive`` are for tests.
+    """
+
+    name = "paddr"
+
+    def __init__(
+        self,
+        *,
+        ranges: Ranges | None = None,
+        reverse_map: ReverseMap | None = None,
+        open_primitive: Callable[[], Primitive] = IdleFrames,
+        read: Memory = _read,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self.nr_targets = 1
+        self.processes: list[Process] = []
+        self.lost: dict[int, str] = {}
+        self.reverse_map = reverse_map
+        self._wanted = ranges if ranges is not None and len(ranges) else None
+        self._read = read
+        self._rng = rng if rng is not None else np.random.default_rng()
+        self._mappings: list[Mapping] = []
+        self._ranges = self._look()  # before anything is opened: this says best what is missing
+        self.primitives: list[Primitive] = [open_primitive()]
+
+    def init(self) -> list[Ranges]:
+        """All System RAM as one target's ranges."""
+        if self.reverse_map is not None:
+            self.reverse_map.refresh()
+        return [self._ranges]
+
+    def update(self) -> list[Ranges | None]:
+        """System RAM as it is now; None if that cannot be told."""
+        self.primitives[0].update()
+        if self.reverse_map is not None:
+            self.reverse_map.refresh_if_due()
+        try:
+            self._ranges = self._look()
+        except MachineError:
+            return [None]
+        return [self._ranges]
+
+    def _look(self) -> Ranges:
+        ranges = system_ram(self._read(IOMEM))
+        if self._wanted is not None:
+            ranges = intersection(ranges, self._wanted)
+            if not len(ranges):
+                raise MachineError("has no System RAM in the given ranges; see /proc/iomem", where="--ops paddr")
+        try:
+            nodes = node_spans(self._read(ZONEINFO))
+        except MachineError:
+            nodes = []
+        mappings = describe(ranges, nodes)
+        if mappings != self._mappings:
+            self._mappings = mappings
+        return ranges
+
+    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
+        """Watch one random frame per region; where that is not possible, try another one."""
+        primitive = self.primitives[0]
+        usable = primitive.prepare(sample_addresses(start, end, self._rng))
+        for _ in range(_REPLACEMENTS):
+            if usable.all():
+                break
+            index = np.flatnonzero(~usable)
+            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
+
+    def check_accesses(self, target: int) -> Answers:
+        """Answers for the frames of the last prepare."""
+        return self.primitives[0].check()
+
+    def reset_aggregated(self) -> None:
+        """Nothing is kept here between aggregations."""
+
+    def target_valid(self, target: int) -> bool:
+        """Memory does not end."""
+        return True
+
+    def cost(self) -> PrimitiveCost:
+        """What asking has cost so far; the reverse map's cost is in ``reverse_map.cost``."""
+        return self.primitives[0].cost
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """The System RAM ranges, by NUMA node, as of the last init or update."""
+        return self._mappings
+
+    def cleanup(self) -> None:
+        """Close the primitive and the reverse map."""
+        for primitive in self.primitives:
+            primitive.close()
+        if self.reverse_map is not None:
+            self.reverse_map.close()
+
+
+def intersection(ranges: Ranges, wanted: Ranges) -> Ranges:
+    """What is in both; ``ranges`` sorted and disjoint, ``wanted`` in any order. Whole pages of ``wanted`` only."""
+    size = PAGE_SIZE
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted((-(-low // size) * size, high // size * size) for low, high in wanted.tolist()):
+        for start, end in ranges.tolist():
+            first = max(start, low, joined[-1][1] if joined else 0)
+            last = min(end, high)
+            if first < last:
+                joined.append((first, last))
+    return np.array(joined, np.uint64).reshape(-1, 2)
+
+
+def probe() -> None:
+    """Raise MachineError with the reason if physical memory cannot be monitored here."""
+    from pydamon.primitives import idle
+
+    system_ram(_read(IOMEM))
+    idle.probe()

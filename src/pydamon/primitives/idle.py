@@ -1,0 +1,318 @@
+"""The primitives `idle`, `bpf+idle` and `idle` over physical memory: pages asked through idle page tracking.
+
+- `IdlePrimitive`: one process; where its pages are is told by a walk of its page tables (`PageTableWalk`) or by its
+  pagemap, whether they were accessed by the idle bitmap. Accesses of others to a shared page, and of a virtual machine
+  that runs in the process, count.
+- with ``tables``: the walk also tells whether pages were accessed, and the bitmap only clears the bits of those that
+  were. Much cheaper for cold memory (0.03 µs a page instead of 2 µs), precise to 4 KiB in folios that are not mapped
+  as a huge page, and blind to accesses of others.
+- `IdleFrames`: the whole machine; "addresses" are physical.
+
+See `pydamon.primitives.idle_bitmap` for what idle page tracking cannot tell.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import MachineError
+from pydamon.primitives import pagemap
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
+from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
+from pydamon.primitives.clearing import Entries, Levels
+from pydamon.primitives.frames import Flags, Frames
+from pydamon.primitives.idle_bitmap import MARKED, UNLISTED, UNMARKABLE, FrameWatch, probe
+from pydamon.primitives.process import Process
+
+__all__ = ["IdleFrames", "IdlePrimitive", "probe"]
+
+_PAGE_SHIFT = np.uint64(12)
+_ACCESSED_BIT = np.uint64(ACCESSED_BIT)
+_IN_2M, _IN_1G = np.uint64((1 << 9) - 1), np.uint64((1 << 18) - 1)  # frames
+
+# Share of the time inside marking calls that the target loses: the processor sets the bits anew, nothing is flushed.
+# Taken from clear_refs, which does the same to the page tables (`pydamon.primitives.clearing`).
+_MARK_DISTURBS = 0.2
+
+
+class Walk(Protocol):
+    """What is needed of `PageTableWalk`."""
+
+    def walk_space(self, pid: int, addresses: Addresses) -> tuple[Entries, Levels, int]:
+        """Entry and level of each address, and a number that tells the address space (0: not known)."""
+        ...
+
+    def frames(self, entries: Entries) -> Frames:
+        """The frame numbers in entries of mapped pages."""
+        ...
+
+    def refresh(self) -> None:
+        """Memory may have been added."""
+        ...
+
+
+class IdlePrimitive:
+    """Watches one process through the idle bitmap (implements `Primitive`). Raises MachineError where it cannot work.
+
+    ``walk`` finds the pages' frames; without it the process's pagemap is read. ``watch`` is shared with others if
+    given, else opened, and closed with this. ``tables`` (needs ``walk``): see above.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        walk: Walk | None = None,
+        *,
+        watch: FrameWatch | None = None,
+        tables: bool = False,
+    ) -> None:
+        if tables and walk is None:
+            raise ValueError("answers from the page tables need a walk of them")
+        self.name = "bpf+idle" if tables else "idle"
+        self.cost = PrimitiveCost()
+        self._process = process
+        self._tables = tables
+        self._places: _Walked | _Mapped = _Mapped(process.pid) if walk is None else _Walked(process.pid, walk)
+        self._owns_watch = watch is None
+        try:
+            self._watch = FrameWatch() if watch is None else watch
+        except BaseException:
+            self._places.close()
+            raise
+        # The window of observation: the pages, where each was at its start, which frame answers for it.
+        self._addresses: Addresses = np.empty(0, np.uint64)
+        self._levels: Levels = np.empty(0, np.uint8)
+        self._frames: Frames = np.empty(0, np.uint64)
+        self._heads: Frames = np.empty(0, np.uint64)
+        self._usable: Flags = np.empty(0, np.bool_)
+        self._space = 0
+
+    @property
+    def trouble(self) -> str | None:
+        """One line if the kernel refused to read or write the bitmap although it could be opened."""
+        return self._watch.bitmap.trouble
+
+    def prepare(self, addresses: Addresses) -> Flags:
+        """Open a window of observation on the pages of ``addresses`` (bytes; uint64, shape (n,)); it replaces the last.
+
+        Returns False for a page whose frame has no idle bit. A page that is not present is usable: it was accessed if
+        it is there at the check.
+        """
+        self._addresses = np.array(addresses, np.uint64)
+        self._space = 0
+        self._frames, self._levels, self._heads, self._usable = self._open(self._addresses)
+        return self._usable.copy()
+
+    def replace(self, index: NDArray[np.intp], addresses: Addresses) -> Flags:
+        """Exchange pages of the last `prepare`: those at ``index`` for ``addresses``, both of shape (k,).
+
+        Returns whether each new page is usable; the others keep their window.
+        """
+        addresses = np.array(addresses, np.uint64)
+        self._addresses[index] = addresses
+        self._frames[index], self._levels[index], self._heads[index], usable = self._open(addresses)
+        self._usable[index] = usable
+        return usable
+
+    def check(self) -> Answers:
+        """Whether each page was accessed since its window was opened: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
+
+        A page that is in another frame than before (it was moved, copied or swapped) is UNKNOWN, one that came into
+        memory meanwhile ACCESSED. UNKNOWN for all if the process is gone or has executed another program.
+        """
+        began = time.perf_counter_ns()
+        here = self._usable & (self._levels >= LEVEL_4K)
+        answers: Answers = np.full(len(self._addresses), UNKNOWN, np.uint8)
+        if not self._tables:
+            # The bits first: a page that is in its frame after that was there when its bit was read.
+            asked = np.flatnonzero(here)
+            idle, known = self._watch.bitmap.read(self._heads[asked])
+            answers[asked] = np.where(known, np.where(idle, NOT_ACCESSED, ACCESSED), UNKNOWN)
+        frames, levels, young, space = self._places.look(self._addresses)
+        if self._tables:
+            answers[here] = np.where(young[here], ACCESSED, NOT_ACCESSED)
+        answers[here & ((levels < LEVEL_4K) | (frames != self._frames))] = UNKNOWN
+        absent = self._usable & (self._levels == LEVEL_ABSENT)
+        answers[absent & (levels == LEVEL_ABSENT)] = NOT_ACCESSED
+        answers[absent & (levels >= LEVEL_4K)] = ACCESSED
+        # The pid meant this process during the look only if it is still alive after it.
+        if space != self._space or not self._process.alive():
+            answers[:] = UNKNOWN
+        self.cost.checks += len(answers)
+        self.cost.check_ns += time.perf_counter_ns() - began
+        return answers
+
+    def update(self) -> None:
+        """The process may have executed another program, memory may have been added."""
+        self._places.update()
+
+    def close(self) -> None:
+        """Release what this opened; the process, a shared walk and a shared watch stay open."""
+        self._places.close()
+        if self._owns_watch:
+            self._watch.close()
+
+    def _open(self, addresses: Addresses) -> tuple[Frames, Levels, Frames, Flags]:
+        """Mark the pages' frames as idle. Returns frames, levels, the frames that answer, and which are usable."""
+        began, cleared = time.perf_counter_ns(), self.cost.clear_ns
+        frames, levels, young, space = self._places.look(addresses)
+        if not self._space:
+            self._space = space
+        usable = levels != LEVEL_UNKNOWN
+        heads = frames.copy()
+        marked = np.flatnonzero((levels >= LEVEL_4K) & young if self._tables else levels >= LEVEL_4K)
+        if len(marked):
+            marking = time.perf_counter_ns()
+            heads[marked], states = self._watch.mark(frames[marked])
+            usable[marked] = states == MARKED
+            spent = time.perf_counter_ns() - marking
+            self.cost.clears += int(np.count_nonzero(states == MARKED))
+            self.cost.clear_ns += spent
+            self.cost.disturb_ns += int(spent * _MARK_DISTURBS)
+        self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
+        return frames, levels, heads, usable
+
+
+class IdleFrames:
+    """Watches the machine's page frames (implements `Primitive`; addresses are physical, in bytes).
+
+    As in the kernel's DAMON, a frame that is free or not on an LRU list counts as not accessed. Raises MachineError
+    where it cannot work.
+    """
+
+    name = "idle"
+
+    def __init__(self, watch: FrameWatch | None = None) -> None:
+        self.cost = PrimitiveCost()
+        self._owns_watch = watch is None
+        self._watch = FrameWatch() if watch is None else watch
+        self._frames: Frames = np.empty(0, np.uint64)
+        self._heads: Frames = np.empty(0, np.uint64)
+        self._states: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    @property
+    def trouble(self) -> str | None:
+        """One line if the kernel refused to read or write the bitmap although it could be opened."""
+        return self._watch.bitmap.trouble
+
+    def prepare(self, addresses: Addresses) -> Flags:
+        """Open a window of observation on the frames at ``addresses`` (bytes; uint64, shape (n,)).
+
+        Returns False where the kernel knows no such frame or refuses.
+        """
+        self._frames = np.array(addresses, np.uint64) >> _PAGE_SHIFT
+        self._heads, self._states = self._mark(self._frames)
+        flags: Flags = self._states != UNMARKABLE
+        return flags
+
+    def replace(self, index: NDArray[np.intp], addresses: Addresses) -> Flags:
+        """Exchange frames of the last `prepare`; returns their flags likewise."""
+        frames = np.array(addresses, np.uint64) >> _PAGE_SHIFT
+        self._frames[index] = frames
+        self._heads[index], self._states[index] = self._mark(frames)
+        flags: Flags = self._states[index] != UNMARKABLE
+        return flags
+
+    def check(self) -> Answers:
+        """Whether each frame was accessed since: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
+
+        A bit that is off says "accessed" only if the frame is still, or by now, on an LRU list: freeing a page takes
+        its bit away, and a page that was allocated meanwhile begins without one.
+        """
+        began = time.perf_counter_ns()
+        answers: Answers = np.full(len(self._frames), NOT_ACCESSED, np.uint8)
+        answers[self._states == UNMARKABLE] = UNKNOWN
+        marked = np.flatnonzero(self._states == MARKED)
+        idle, known = self._watch.bitmap.read(self._heads[marked])
+        answers[marked[~known]] = UNKNOWN
+        ask = np.sort(np.concatenate([marked[known & ~idle], np.flatnonzero(self._states == UNLISTED)]))
+        if len(ask):
+            _, listed = self._watch.locate(self._frames[ask])
+            answers[ask[listed]] = ACCESSED
+        self.cost.checks += len(answers)
+        self.cost.check_ns += time.perf_counter_ns() - began
+        return answers
+
+    def update(self) -> None:
+        """Nothing is kept about memory."""
+
+    def close(self) -> None:
+        """Release what this opened; a shared watch stays open."""
+        if self._owns_watch:
+            self._watch.close()
+
+    def _mark(self, frames: Frames) -> tuple[Frames, NDArray[np.uint8]]:
+        began = time.perf_counter_ns()
+        heads, states = self._watch.mark(frames)
+        spent = time.perf_counter_ns() - began
+        self.cost.clears += int(np.count_nonzero(states == MARKED))
+        self.cost.clear_ns += spent
+        self.cost.disturb_ns += int(spent * _MARK_DISTURBS)
+        return heads, states
+
+
+class _Walked:
+    """Where a process's pages are, by a walk of its page tables."""
+
+    def __init__(self, pid: int, walk: Walk) -> None:
+        self._pid = pid
+        self._walk = walk
+        self._saw_unknown = False
+
+    def look(self, addresses: Addresses) -> tuple[Frames, Levels, Flags, int]:
+        """Frame (of a huge page its first), level, accessed bit of each page, and which address space that was."""
+        entries, levels, space = self._walk.walk_space(self._pid, addresses)
+        if not levels.all():
+            self._saw_unknown = True
+        mapped = levels >= LEVEL_4K
+        frames = np.where(mapped, self._walk.frames(entries), np.uint64(0))
+        # Bit 12 of a large entry is no part of the address.
+        frames[levels == LEVEL_2M] &= ~_IN_2M
+        frames[levels == LEVEL_1G] &= ~_IN_1G
+        young: Flags = mapped & ((entries & _ACCESSED_BIT) != 0)
+        return frames, levels, young, space
+
+    def update(self) -> None:
+        if self._saw_unknown:
+            self._saw_unknown = False
+            self._walk.refresh()
+
+    def close(self) -> None:
+        """The walk belongs to somebody else."""
+
+
+class _Mapped:
+    """Where a process's pages are, by its pagemap; it tells neither large pages nor accessed bits."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._pagemap: pagemap.Pagemap | None = pagemap.Pagemap(pid)
+
+    def look(self, addresses: Addresses) -> tuple[Frames, Levels, Flags, int]:
+        """Like `_Walked.look`. The address space is the one of the open file, which tells nothing after an exec."""
+        count = len(addresses)
+        nothing = np.zeros(count, np.bool_)
+        if self._pagemap is None:
+            return np.zeros(count, np.uint64), np.full(count, LEVEL_UNKNOWN, np.uint8), nothing, 0
+        entries, known = self._pagemap.entries(addresses)
+        frames = pagemap.frames_of(entries)
+        levels = np.where(pagemap.is_present(entries), np.uint8(LEVEL_4K), np.uint8(LEVEL_ABSENT))
+        # A frame number that is hidden (0) says nothing.
+        levels[~known | ((levels == LEVEL_4K) & (frames == 0))] = LEVEL_UNKNOWN
+        return frames, levels, nothing, 1
+
+    def update(self) -> None:
+        self.close()
+        try:
+            self._pagemap = pagemap.Pagemap(self._pid)
+        except MachineError:  # it has ended, or may not be looked at any more; the operations set finds that out
+            self._pagemap = None
+
+    def close(self) -> None:
+        if self._pagemap is not None:
+            self._pagemap.close()
+        self._pagemap = None

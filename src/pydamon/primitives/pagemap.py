@@ -1,0 +1,150 @@
+"""``/proc/PID/pagemap``: where each page of a process is, and whether it was written since soft-dirty was cleared.
+
+One 64-bit entry per page; format: the kernel's Documentation/admin-guide/mm/pagemap.rst. Frame numbers are shown to
+root (CAP_SYS_ADMIN) only, others see 0. A read costs 0.4 µs from Python, so neighbouring pages share one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import MachineError
+from pydamon.primitives.base import Addresses
+from pydamon.primitives.frames import Flags, Frames
+
+PagemapEntries = NDArray[np.uint64]
+
+_PAGE_SHIFT = np.uint64(12)
+_FRAME = np.uint64((1 << 55) - 1)
+_SOFT_DIRTY, _SWAPPED, _PRESENT = (np.uint64(1 << bit) for bit in (55, 62, 63))
+_SHIFT = 12
+_ENTRY = 8
+_NEAR = 8  # pages; reading this many entries in vain costs less than another call
+_MOST = 1 << 16  # entries in one read
+
+
+class Pagemap:
+    """One process's pagemap. Raises MachineError if this user may not open it.
+
+    ``path`` names another file, relative to the open directory ``dir_fd`` if that is given. The file stays with the
+    address space that the process had when it was opened: after an exec it tells nothing any more.
+    """
+
+    def __init__(self, pid: int | str, *, path: str | None = None, dir_fd: int | None = None) -> None:
+        self.path = path if path is not None else f"/proc/{pid}/pagemap"
+        self._fd = -1
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+        except (FileNotFoundError, ProcessLookupError):
+            reason = "the process has ended" if os.path.exists("/proc/self/pagemap") else "it needs a kernel with /proc"
+            raise MachineError(f"does not exist; {reason}", where=self.path) from None
+        except OSError as error:
+            raise MachineError(
+                f"cannot be opened ({error.strerror}); run as the process's owner or as root", where=self.path
+            ) from None
+
+    def entries(self, addresses: Addresses) -> tuple[PagemapEntries, Flags]:
+        """The entry of the page of each address (bytes; uint64, shape (n,)), and whether it could be read."""
+        pages = addresses >> _PAGE_SHIFT
+        entries, known = np.zeros(len(pages), np.uint64), np.zeros(len(pages), np.bool_)
+        if not len(pages):
+            return entries, known
+        order = np.argsort(pages, kind="stable")
+        ordered = pages[order]
+        begins = np.concatenate([np.zeros(1, np.intp), np.flatnonzero(np.diff(ordered) > _NEAR) + 1])
+        ends = np.append(begins[1:], len(ordered))
+        firsts = ordered[begins]
+        counts = (ordered[ends - 1] - firsts).astype(np.intp) + 1
+        chunks = self._read_all(firsts.tolist(), counts.tolist())
+        got = np.array([len(chunk) for chunk in chunks], np.intp) // _ENTRY  # fewer than asked for at an end
+        read = np.frombuffer(b"".join(chunks), np.uint64)
+        group = np.repeat(np.arange(len(begins)), ends - begins)
+        offset = (ordered - firsts[group]).astype(np.intp)
+        inside = offset < got[group]
+        at = (np.cumsum(got) - got)[group] + offset
+        entries[order[inside]] = read[at[inside]]
+        known[order[inside]] = True
+        return entries, known
+
+    def span(self, start: int, end: int) -> PagemapEntries:
+        """The entries of all pages in [start, end), page-aligned bytes; fewer if the process does not tell them all."""
+        first, count = start >> _SHIFT, (end - start) >> _SHIFT
+        chunks = []
+        while count > 0:
+            chunk = self._read(first, min(count, _MOST))
+            if not chunk:
+                break
+            chunks.append(chunk)
+            first, count = first + len(chunk) // _ENTRY, count - len(chunk) // _ENTRY
+        return np.frombuffer(b"".join(chunks), np.uint64)
+
+    def _read_all(self, firsts: list[int], counts: list[int]) -> list[bytes]:
+        fd, pread = self._fd, os.pread
+        try:
+            return [pread(fd, count * _ENTRY, first * _ENTRY) for first, count in zip(firsts, counts, strict=True)]
+        except (OSError, OverflowError):  # one by one, to find out which
+            return [self._read(first, count) for first, count in zip(firsts, counts, strict=True)]
+
+    def _read(self, first: int, count: int) -> bytes:
+        try:
+            chunk = os.pread(self._fd, count * _ENTRY, first * _ENTRY)
+        except (OSError, OverflowError):  # it has ended, or the address is not a user-space one
+            return b""
+        return chunk[: len(chunk) // _ENTRY * _ENTRY]
+
+    def fileno(self) -> int:
+        """The open file, for PAGEMAP_SCAN."""
+        return self._fd
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def frames_of(entries: PagemapEntries) -> Frames:
+    """The page frame number in each entry; 0 if the page is not present or the user may not see it. Shape (n,)."""
+    frames: Frames = np.where(is_present(entries), entries & _FRAME, np.uint64(0))
+    return frames
+
+
+def is_present(entries: PagemapEntries) -> Flags:
+    """Whether each page is in memory and mapped."""
+    present: Flags = (entries & _PRESENT) != 0
+    return present
+
+
+def is_swapped(entries: PagemapEntries) -> Flags:
+    """Whether each page is in swap (or just being moved from one frame to another)."""
+    swapped: Flags = (entries & _SWAPPED) != 0
+    return swapped
+
+
+def is_soft_dirty(entries: PagemapEntries) -> Flags:
+    """Whether each page was written since soft-dirty was cleared; also set for all of a new mapping, even its holes."""
+    dirty: Flags = (entries & _SOFT_DIRTY) != 0
+    return dirty
+
+
+def probe() -> None:
+    """Raise MachineError with the reason if this user does not see frame numbers; changes nothing."""
+    with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page[0] = 1
+        view = ctypes.c_char.from_buffer(page)
+        address = ctypes.addressof(view)
+        del view  # a mapping that is looked at cannot be closed
+        pagemap = Pagemap("self")
+        try:
+            entries, known = pagemap.entries(np.array([address], np.uint64))
+        finally:
+            pagemap.close()
+    if not known[0]:
+        raise MachineError("cannot be read; it needs a kernel with CONFIG_PROC_PAGE_MONITOR", where="/proc/PID/pagemap")
+    if not frames_of(entries)[0]:
+        raise MachineError("shows no frame numbers; run as root (CAP_SYS_ADMIN)", where="/proc/PID/pagemap")

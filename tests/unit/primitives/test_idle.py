@@ -1,0 +1,355 @@
+"""The idle bitmap and the primitives on it, over a sparse file, page flags and page tables made here."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pydamon.errors import MachineError
+from pydamon.primitives import idle_bitmap
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
+from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PRESENT
+from pydamon.primitives.idle import IdleFrames, IdlePrimitive
+from pydamon.primitives.idle_bitmap import MARKED, UNLISTED, FrameWatch, IdleBitmap
+from pydamon.primitives.process import Process
+
+PAGE = 4096
+LRU, HEAD, TAIL = 1 << 5, 1 << 15, 1 << 16
+MEMORY = 1 << 20  # frames that the bitmap covers: 4 GiB
+
+
+class Flags:
+    """Stands in for FrameInfo: every frame is on an LRU list unless it is named otherwise."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, int] = {}
+        self.reads = 0
+
+    def folio(self, first: int, count: int, flags: int = LRU) -> None:
+        self.of |= {first + n: flags | (TAIL if n else HEAD) for n in range(count)}
+
+    def flags(self, frames: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        self.reads += len(frames)
+        return np.array([self.of.get(frame, LRU) for frame in frames.tolist()], np.uint64)
+
+    def close(self) -> None: ...
+
+
+def sparse(tmp_path: Path) -> Path:
+    path = tmp_path / "bitmap"
+    with path.open("wb") as file:
+        file.truncate(MEMORY // 8)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _writing_sets_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the kernel: a 0 in what is written leaves the bit alone."""
+    plain = os.pwrite
+
+    def write(fd: int, data: bytes, at: int) -> int:
+        old = np.frombuffer(os.pread(fd, len(data), at).ljust(len(data), b"\0"), np.uint8)
+        return plain(fd, (old | np.frombuffer(data, np.uint8)).tobytes(), at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+
+
+@pytest.fixture
+def bitmap(tmp_path: Path) -> Iterator[IdleBitmap]:
+    opened = IdleBitmap(str(sparse(tmp_path)))
+    yield opened
+    opened.close()
+
+
+def frames(*numbers: int) -> NDArray[np.uint64]:
+    return np.array(numbers, np.uint64)
+
+
+def use(bitmap: IdleBitmap, *numbers: int) -> None:
+    """What the kernel does to the bits of frames that are accessed, moved off the LRU lists, or freed."""
+    path = Path(bitmap.path)
+    data = bytearray(path.read_bytes())
+    for frame in numbers:
+        data[frame // 64 * 8 + frame % 64 // 8] &= ~(1 << frame % 8)
+    with path.open("r+b") as file:
+        file.write(data)
+
+
+def test_only_the_asked_bits_are_set(bitmap: IdleBitmap) -> None:
+    assert bitmap.mark(frames(64, 3, 130, 65, 3, 5000)).all()
+    idle, known = bitmap.read(np.arange(6000, dtype=np.uint64))
+    assert np.flatnonzero(idle).tolist() == [3, 64, 65, 130, 5000]
+    assert known.all()
+
+
+def test_neighbouring_words_share_a_call(bitmap: IdleBitmap) -> None:
+    bitmap.mark(frames(0, 64, 128, 200, 10_000, 700_000))
+    assert bitmap.calls == 3  # words 0 to 3, word 156, word 10937
+    bitmap.read(frames(10_000, 10_001, 5))
+    assert bitmap.calls == 5
+
+
+def test_the_word_is_the_machines(bitmap: IdleBitmap) -> None:
+    bitmap.mark(frames(0, 63))
+    assert np.fromfile(bitmap.path, np.uint64, 1)[0] == 1 | 1 << 63
+
+
+def test_beyond_memory_nothing_is_known(bitmap: IdleBitmap) -> None:
+    far = frames(MEMORY - 1, MEMORY, MEMORY + 64, 1 << 62)
+    assert bitmap.read(far)[1].tolist() == [True, False, False, False]
+    assert bitmap.trouble is None
+
+
+@given(st.lists(st.integers(0, MEMORY - 1), max_size=60), st.lists(st.integers(0, MEMORY - 1), max_size=60))
+def test_like_a_set(tmp_path_factory: pytest.TempPathFactory, marked: list[int], asked: list[int]) -> None:
+    opened = IdleBitmap(str(sparse(tmp_path_factory.mktemp("idle"))))
+    opened.mark(frames(*marked))
+    idle, _ = opened.read(frames(*asked))
+    assert idle.tolist() == [frame in marked for frame in asked]
+    opened.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPERM, errno.EINVAL])
+def test_a_bitmap_that_refuses(bitmap: IdleBitmap, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    monkeypatch.setattr(os, "pread", refuse)
+    assert not bitmap.mark(frames(1, 1000)).any()
+    said = bitmap.trouble
+    assert said is not None
+    assert "writing was refused" in said
+    assert os.strerror(number) in said
+    assert not bitmap.read(frames(1, 1000))[1].any()
+    assert bitmap.trouble == said
+    assert bitmap.refused == 4
+    primitive = IdleFrames(FrameWatch(bitmap, Flags()))
+    assert not primitive.prepare(frames(1, 1000) * np.uint64(PAGE)).any()
+    assert primitive.check().tolist() == [UNKNOWN, UNKNOWN]
+    assert primitive.trouble == said
+
+
+def test_no_bitmap(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="CONFIG_IDLE_PAGE_TRACKING"):
+        IdleBitmap(str(tmp_path / "none"))
+
+
+def test_a_bitmap_that_may_not_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"cannot be opened.*run as root"):
+        IdleBitmap(str(tmp_path))  # a directory refuses to be written even for root
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs frame numbers and flags")
+def test_probe_finds_a_bitmap_that_takes_no_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IdleBitmap, "__init__", _opens(sparse(tmp_path), IdleBitmap.__init__))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: len(data))
+    with pytest.raises(MachineError, match="takes no marks"):
+        idle_bitmap.probe()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs frame numbers and flags")
+def test_probe_says_that_a_bitmap_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(IdleBitmap, "__init__", _opens(sparse(tmp_path), IdleBitmap.__init__))
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(MachineError, match="writing was refused"):
+        idle_bitmap.probe()
+
+
+def _opens(path: Path, init: Any) -> Any:
+    return lambda self: init(self, str(path))
+
+
+class TestFolios:
+    @pytest.mark.parametrize(("first", "count"), [(512, 512), (1024, 16), (96, 4), (64, 1)])
+    def test_every_frame_answers_through_its_head(self, bitmap: IdleBitmap, first: int, count: int) -> None:
+        info = Flags()
+        info.folio(first, count)
+        info.folio(0, 64)  # a folio at a rounder address is not taken for it
+        watch = FrameWatch(bitmap, info)
+        heads, listed = watch.locate(np.arange(first, first + count, dtype=np.uint64))
+        assert set(heads.tolist()) == {first}
+        assert listed.all()
+
+    def test_many_of_one_folio_cost_little(self, bitmap: IdleBitmap) -> None:
+        info = Flags()
+        info.folio(512, 512)
+        FrameWatch(bitmap, info).mark(np.arange(512, 1024, dtype=np.uint64))
+        assert info.reads < 3 * 512
+        assert np.flatnonzero(bitmap.read(np.arange(MEMORY, dtype=np.uint64))[0]).tolist() == [512]
+
+    def test_states(self, bitmap: IdleBitmap) -> None:
+        info = Flags()
+        info.folio(512, 512, flags=0)  # hugetlb, slab: no LRU
+        info.of[7] = 0
+        heads, states = FrameWatch(bitmap, info).mark(frames(600, 7, 8, MEMORY + 9))
+        assert heads.tolist() == [512, 7, 8, MEMORY + 9]
+        assert states.tolist()[:3] == [UNLISTED, UNLISTED, MARKED]
+        assert not bitmap.read(frames(7, 512))[0].any()
+
+    def test_a_tail_without_a_head(self, bitmap: IdleBitmap) -> None:
+        info = Flags()
+        info.of |= dict.fromkeys(range(2048), LRU | TAIL)
+        assert FrameWatch(bitmap, info).mark(frames(1234))[1].tolist() == [UNLISTED]
+
+
+class Tables:
+    """Stands in for PageTableWalk; addresses are page indices into ``entries``: (frame, level, young)."""
+
+    def __init__(self, *entries: tuple[int, int, bool]) -> None:
+        self.entries = list(entries)
+        self.space = 1000
+
+    def walk_space(self, pid: int, addresses: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any], int]:
+        found = [self.entries[at] for at in addresses.tolist()]
+        entries = [frame << 12 | PRESENT | (ACCESSED_BIT if young else 0) for frame, _, young in found]
+        return np.array(entries, np.uint64), np.array([level for _, level, _ in found], np.uint8), self.space
+
+    def frames(self, entries: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        return entries >> np.uint64(12)
+
+    def refresh(self) -> None: ...
+
+
+ABSENT, FAULT = (0, LEVEL_ABSENT, False), (0, LEVEL_UNKNOWN, False)
+
+
+def page(frame: int, young: bool = False) -> tuple[int, int, bool]:
+    return frame, LEVEL_4K, young
+
+
+class Setup:
+    def __init__(self, bitmap: IdleBitmap, process: Process, *entries: tuple[int, int, bool], tables: bool = False):
+        self.info = Flags()
+        self.bitmap = bitmap
+        self.tables = Tables(*entries)
+        self.primitive = IdlePrimitive(process, self.tables, watch=FrameWatch(bitmap, self.info), tables=tables)
+        self.all = np.arange(len(entries), dtype=np.uint64)
+
+    def prepare(self) -> list[bool]:
+        usable: list[bool] = self.primitive.prepare(self.all).tolist()
+        return usable
+
+    def check(self) -> list[int]:
+        answers: list[int] = self.primitive.check().tolist()
+        return answers
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    opened = Process(os.getpid())
+    yield opened
+    opened.close()
+
+
+class TestProcess:
+    def test_used_and_unused(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, page(10), page(11), page(4000))
+        assert setup.prepare() == [True] * 3
+        use(bitmap, 11)
+        assert setup.check() == [NOT_ACCESSED, ACCESSED, NOT_ACCESSED]
+        assert setup.primitive.cost.checks == setup.primitive.cost.clears == 3
+
+    def test_pages_that_come_and_go(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, ABSENT, ABSENT, page(5), page(6), page(7), FAULT)
+        assert setup.prepare() == [True] * 5 + [False]
+        # faulted in; still absent; swapped; moved (its old frame is free); looks the same
+        setup.tables.entries[:4] = [page(20), ABSENT, ABSENT, page(21)]
+        use(bitmap, 5, 6)
+        assert setup.check() == [ACCESSED, NOT_ACCESSED, UNKNOWN, UNKNOWN, NOT_ACCESSED, UNKNOWN]
+
+    def test_pages_without_a_bit_are_replaced(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, page(5), page(6), page(7))
+        setup.info.of[5] = 0
+        assert setup.primitive.prepare(frames(0, 1)).tolist() == [False, True]
+        assert setup.primitive.replace(np.array([0]), frames(2)).tolist() == [True]
+        assert setup.check() == [NOT_ACCESSED, NOT_ACCESSED]
+        assert setup.primitive.prepare(frames(0, 1)).tolist() == [False, True]
+        assert setup.check() == [UNKNOWN, NOT_ACCESSED]
+
+    def test_a_huge_page_answers_through_its_first_frame(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, (1024 + 1, LEVEL_2M, False), page(2048 + 77))  # bit 12 of an entry is no frame
+        setup.info.folio(1024, 512)
+        setup.info.folio(2048, 512)  # a huge page that is mapped piece by piece
+        assert setup.prepare() == [True, True]
+        assert setup.check() == [NOT_ACCESSED] * 2
+        use(bitmap, 1024, 2048)
+        assert setup.check() == [ACCESSED] * 2
+
+    def test_another_address_space_says_nothing(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, page(5), ABSENT)
+        setup.prepare()
+        setup.tables.space = 2000
+        assert setup.check() == [UNKNOWN, UNKNOWN]
+
+    def test_nothing_to_ask(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process)
+        assert setup.prepare() == []
+        assert setup.check() == []
+
+
+class TestTables:
+    """Answers from the page tables, cleared through the bitmap."""
+
+    def test_only_young_pages_are_marked(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, page(5, young=True), page(6), page(7), tables=True)
+        setup.info.of[6] = 0  # has no bit, needs none
+        assert setup.prepare() == [True] * 3
+        assert bitmap.read(frames(5, 6, 7))[0].tolist() == [True, False, False]
+        setup.tables.entries[:] = [page(5), page(6, young=True), page(7)]
+        assert setup.check() == [NOT_ACCESSED, ACCESSED, NOT_ACCESSED]
+        assert setup.primitive.cost.clears == 1
+
+    def test_a_young_page_that_cannot_be_cleared(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, page(5, young=True), tables=True)
+        setup.info.of[5] = 0
+        assert setup.prepare() == [False]
+        assert setup.check() == [UNKNOWN]
+
+    def test_pages_that_come_and_go(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup = Setup(bitmap, process, ABSENT, ABSENT, page(5), page(6), tables=True)
+        setup.prepare()
+        setup.tables.entries[:] = [page(20), ABSENT, ABSENT, page(21, young=True)]
+        assert setup.check() == [ACCESSED, NOT_ACCESSED, UNKNOWN, UNKNOWN]
+
+    def test_it_needs_a_walk(self, process: Process) -> None:
+        with pytest.raises(ValueError, match="walk"):
+            IdlePrimitive(process, tables=True)
+
+
+class TestFrames:
+    """Physical memory."""
+
+    def test_free_frames_are_not_accessed(self, bitmap: IdleBitmap) -> None:
+        info = Flags()
+        info.of |= {2: 0, 3: 0, 4: LRU}
+        primitive = IdleFrames(FrameWatch(bitmap, info))
+        assert primitive.prepare(frames(1, 2, 3, 4, 5) * np.uint64(PAGE)).all()
+        use(bitmap, 4, 5)
+        info.of |= {3: LRU, 4: 0}  # 3 was allocated, 4 was freed
+        assert primitive.check().tolist() == [NOT_ACCESSED, NOT_ACCESSED, ACCESSED, NOT_ACCESSED, ACCESSED]
+
+    def test_replace(self, bitmap: IdleBitmap) -> None:
+        primitive = IdleFrames(FrameWatch(bitmap, Flags()))
+        primitive.prepare(frames(1, 2, 3) * np.uint64(PAGE))
+        primitive.replace(np.array([1]), frames(9) * np.uint64(PAGE))
+        use(bitmap, 2, 3)
+        assert primitive.check().tolist() == [NOT_ACCESSED, NOT_ACCESSED, ACCESSED]
+
+    def test_memory_that_is_gone(self, bitmap: IdleBitmap) -> None:
+        primitive = IdleFrames(FrameWatch(bitmap, Flags()))
+        primitive.prepare(frames(1, 2) * np.uint64(PAGE))
+        os.truncate(bitmap.path, 0)
+        assert primitive.check().tolist() == [UNKNOWN, UNKNOWN]
