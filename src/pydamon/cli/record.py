@@ -132,7 +132,15 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--max-regions", type=_Quantity("number", units.parse_count), default="1000", show_default=True)
 @click.option("--region", "regions", multiple=True, metavar="START-END", help="Begin with this range; repeatable.")
 @click.option("--ops", type=click.Choice(["vaddr", "sim", "reported"]), default="vaddr", show_default=True)
-@click.option("--primitive", type=click.Choice(["auto", "bpf", "smaps"]), default="auto", show_default=True)
+@click.option(
+    "--primitive",
+    type=click.Choice(["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]),
+    default="auto",
+    show_default=True,
+)
+@click.option(
+    "--access", type=click.Choice(["any", "write"]), default="any", show_default=True, help="write: only writes."
+)
 @click.option("--workload", metavar="NAME|FILE", help="With --ops sim: the access pattern to simulate.")
 @click.option("--mapping", type=click.Choice(["separate", "one"]), help="With --ops sim: how its regions are mapped.")
 @click.option("--source", metavar="SOURCE", help="With --ops reported: valgrind, lackey:FILE or perf-script:FILE.")
@@ -180,6 +188,12 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
             if options[name] is not None:
                 raise RequestError("is for --ops sim", where=f"--{name}")
         pids = _pids(targets, launch, options)
+    if options["access"] == "write":
+        if ops != "vaddr" or options["primitive"] not in ("auto", "soft-dirty"):
+            raise RequestError("needs --ops vaddr and --primitive soft-dirty (or auto)", where="--access write")
+        options["primitive"] = "soft-dirty"
+    elif options["primitive"] == "soft-dirty":
+        raise RequestError("sees writes only; say so with --access write", where="--primitive soft-dirty")
     if options["duration"] == 0:
         raise RequestError("is 0; it must be longer", where="--duration")
     if ops != "vaddr" and options["max_cpu"] is not None:

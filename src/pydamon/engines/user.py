@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pydamon.engines.budget import CpuBudget, fit_sample
 from pydamon.engines.choose import Choice, choose
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.fit import CostMeter, affordable
-from pydamon.errors import RequestError
+from pydamon.errors import MachineError, RequestError
 from pydamon.ops.base import Ranges
 from pydamon.ops.membership import Membership, Pids
 from pydamon.ops.vaddr import NO_RANGES
@@ -21,6 +22,9 @@ from pydamon.ops.vaddr_group import VaddrGroupOps
 from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.primitives.process import Process
 from pydamon.spec import Context, NrRegions, Spec, Target, validate
+
+if TYPE_CHECKING:
+    from pydamon.primitives.bpf import PageTableWalk
 
 
 def only_context(spec: Spec, ops: str) -> Context:
@@ -83,7 +87,7 @@ class UserEngine:
         if max_cpu is not None:
             now_ns, cpu_ns = self.clock.now_ns(), time.process_time_ns()
             self._budget = CpuBudget(max_cpu, context.intervals, context.nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
-        elif fit_intervals and self.choice.name == "smaps":
+        elif fit_intervals and self.choice.name in ("smaps", "soft-dirty"):
             self._meter = CostMeter()
         self.kdamond = Kdamond(
             ops=self.ops,
@@ -141,6 +145,30 @@ def _opener(choice: Choice) -> Callable[[Process], Primitive]:
             return primitive
 
         return open_bpf
+    if choice.name in ("idle", "bpf+idle"):
+        from pydamon.primitives.idle import IdlePrimitive
+        from pydamon.primitives.idle_bitmap import FrameWatch
+
+        walk_or_none, watch = _walk(required=choice.name == "bpf+idle"), FrameWatch()
+        tables = choice.name == "bpf+idle"
+        return lambda process: IdlePrimitive(process, walk_or_none, watch=watch, tables=tables)
+    if choice.name == "soft-dirty":
+        from pydamon.primitives.soft_dirty import SoftDirtyPrimitive
+
+        walk_or_none = _walk(required=False)
+        return lambda process: SoftDirtyPrimitive(process, walk_or_none)
     from pydamon.primitives.smaps import SmapsPrimitive
 
     return SmapsPrimitive
+
+
+def _walk(*, required: bool) -> PageTableWalk | None:
+    """A page-table walk; None where there cannot be one, unless it is required."""
+    from pydamon.primitives.bpf import PageTableWalk
+
+    try:
+        return PageTableWalk()
+    except MachineError:
+        if required:
+            raise
+        return None

@@ -16,7 +16,7 @@ from pydamon.errors import RequestError
 from pydamon.spec import units
 
 OpsName = Literal["vaddr", "sim", "reported"]
-PrimitiveName = Literal["auto", "bpf", "smaps"]
+PrimitiveName = Literal["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)
 PAGE_SIZE = 4096

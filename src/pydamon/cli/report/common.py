@@ -66,7 +66,7 @@ def source_line(reader: RecordReader) -> str:
     if info.clock == "virtual" and info.ops != "reported":
         return "simulated"
     ops, primitive = (printable(text) if text else "" for text in (info.ops, info.primitive))
-    return " by ".join(part for part in (ops, primitive) if part)
+    return " by ".join(part for part in (ops, primitive) if part) + (" (writes)" if primitive == "soft-dirty" else "")
 
 
 def mapping_names(reader: RecordReader, target: int) -> MappingNames:
