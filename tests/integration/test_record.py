@@ -186,7 +186,7 @@ class TestRefusals:
             (["--duration", "0s", "1"], 2, "--duration: is 0; it must be longer"),
             (["--max-cpu", "1", "1"], 2, "'1' has no percent sign; write it like 1%"),
             (["--max-cpu", "0%", "1"], 2, "must be at least 0.01%"),
-            (["--max-cpu", "1%", "--ops", "sim", "--workload", "stairs"], 2, "--max-cpu: is for monitoring running processes"),
+            (["--max-cpu", "1%", "--ops", "sim", "--workload", "stairs"], 2, "--max-cpu: is for monitoring running"),
             (["--intervals", "sometimes", "1"], 2, "'--intervals'"),
             (["--region", "5-4", "1"], 2, "--region: 0x5-0x4 is not a range"),
             (["--ops", "sim"], 2, "--workload: is needed with --ops sim"),
