@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -245,16 +246,20 @@ def test_discarding_removes_only_what_was_created(tmp_path: Path) -> None:
     assert (tmp_path / "old").exists()
 
 
-@pytest.fixture
+@contextmanager
 def file_limit() -> Iterator[None]:
-    """Files of at most 4000 bytes; Python ignores SIGXFSZ, so that write() fails with EFBIG."""
+    """Files of at most 4000 bytes; Python ignores SIGXFSZ, so that write() fails with EFBIG.
+
+    Only around the writes: the limit would meet pytest's own output, too, where that goes to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("file_limit")
 def test_at_the_limit_of_the_file_size_all_flushed_snapshots_stay(tmp_path: Path) -> None:
     path = tmp_path / "r"
     writer = RecordWriter(path, metadata=metadata(1))
@@ -266,7 +271,7 @@ def test_at_the_limit_of_the_file_size_all_flushed_snapshots_stay(tmp_path: Path
             writer.flush()
             flushed.append(number)
 
-    with pytest.raises(PydamonError) as caught:
+    with pytest.raises(PydamonError) as caught, file_limit():
         record()
     assert flushed
     size = path.stat().st_size
