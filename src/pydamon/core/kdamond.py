@@ -15,11 +15,13 @@ import numpy as np
 
 from pydamon.core import adjust, tuner
 from pydamon.core.clock import Clock
+from pydamon.core.damos import Damos
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
+from pydamon.errors import RequestError
 from pydamon.ops.base import PAGE_SIZE, OperationsSet
 from pydamon.primitives.base import ACCESSED, UNKNOWN
-from pydamon.spec import Intervals, NrRegions, validate_attrs
+from pydamon.spec import Intervals, NrRegions, Scheme, validate_attrs
 
 Callback = Callable[["Kdamond"], object]
 
@@ -39,7 +41,7 @@ class Callbacks:
 
 @dataclass(slots=True)
 class Kdamond:
-    """Monitors the targets of an operations set.
+    """Monitors the targets of an operations set, and has the schemes of ``damos`` applied to them.
 
     ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
@@ -54,6 +56,8 @@ class Kdamond:
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     min_region: int = PAGE_SIZE
     end_ns: int | None = None
+    damos: Damos | None = None
+    schemes: tuple[Scheme, ...] = ()
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
@@ -71,6 +75,8 @@ class Kdamond:
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
+        if self.schemes and self.damos is None:
+            raise RequestError("cannot be applied by this operations set", where="schemes")
 
     # -- what a user of the loop does ---------------------------------------------------------------------------
 
@@ -83,12 +89,16 @@ class Kdamond:
         """End the monitoring after the current iteration; safe from any thread and from signal handlers."""
         self._stop = True
 
-    def commit(self, intervals: Intervals, nr_regions: NrRegions) -> None:
-        """Change the attributes of a running kdamond without losing its regions; safe from any thread.
+    def commit(self, intervals: Intervals, nr_regions: NrRegions, schemes: tuple[Scheme, ...] | None = None) -> None:
+        """Change attributes and (unless None) schemes of a running kdamond without losing its regions.
 
-        Raises RequestError, and changes nothing, if they are not valid.
+        Safe from any thread. Raises RequestError or MachineError, and changes nothing, if that is not possible.
         """
         validate_attrs(intervals, nr_regions)
+        if schemes is not None and (schemes or self.damos is not None):
+            if self.damos is None:
+                raise RequestError("cannot be applied by this operations set", where="schemes")
+            self.damos.commit(schemes)
         with self._lock:
             self._pending = (intervals, nr_regions)
 
@@ -111,6 +121,8 @@ class Kdamond:
             self._call(self.callbacks.before_start)
             while not self._need_stop():
                 self._apply_commit()
+                if not self._wait_for_watermarks():
+                    continue
                 self._prepare_access_checks()
                 if not self._sleep():
                     continue  # woken before the time: this sample says nothing
@@ -118,12 +130,15 @@ class Kdamond:
                 self._check_accesses()
                 self._call(self.callbacks.after_sampling)
 
-                if self.passed_samples >= self._next_aggregation:
+                aggregated = self.passed_samples >= self._next_aggregation
+                if aggregated:
                     self._retire_ended()
                     self._merge_regions()
                     self._take_snapshots()
                     self._call(self.callbacks.after_aggregation)
                     yield self.snapshots
+                self._apply_schemes()
+                if aggregated:
                     self._tune_intervals()
                     self._reset_aggregated()
                     self._split_regions()
@@ -161,6 +176,22 @@ class Kdamond:
                 return False
         return self.clock.sleep_ns(duration_ns)
 
+    def _wait_for_watermarks(self) -> bool:
+        """Without an active scheme, monitoring pauses until one's watermarks are looked at next; False after that."""
+        wait_ns = self.damos.wait_ns() if self.damos is not None else 0
+        if not wait_ns:
+            return True
+        if self.end_ns is not None:
+            wait_ns = min(wait_ns, max(self.end_ns - self.clock.now_ns(), 0))
+        began_ns = self.clock.now_ns()
+        self.clock.sleep_ns(wait_ns)
+        self._aggregation_start_ns += self.clock.now_ns() - began_ns  # the pause belongs to no snapshot
+        return False
+
+    def _apply_schemes(self) -> None:
+        if self.damos is not None:
+            self.damos.apply(self.passed_samples, self.intervals, self.targets, self.regions)
+
     def _init_regions(self) -> None:
         ranges = self.ops.init()
         total = sum(int((r[:, 1] - r[:, 0]).sum(dtype=np.uint64)) for r in ranges)
@@ -174,6 +205,8 @@ class Kdamond:
         # long each time, until that is the update interval. (The kernel waits a full update interval at once.)
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
+        if self.damos is not None:
+            self.damos.start(self.schemes, self.intervals)
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
@@ -247,6 +280,8 @@ class Kdamond:
             tuner.rescale_age(self.regions, old.aggr_us, self.intervals.aggr_us)
             self._update_step = self._samples_per_update()
             self._next_update = min(self._next_update, self.passed_samples + self._update_step)
+            if self.damos is not None:
+                self.damos.reschedule(self.passed_samples, self.intervals)
 
     def _reset_aggregated(self) -> None:
         for regions in self.regions:
@@ -286,6 +321,8 @@ class Kdamond:
     def _apply_commit(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, None
+        if self.damos is not None:
+            self.damos.take_commit(self.passed_samples, self.intervals if pending is None else pending[0])
         if pending is None:
             return
         old, old_window = self.intervals, self.window
@@ -302,4 +339,6 @@ class Kdamond:
             self._next_aggregation = self.passed_samples + self.window
             self._update_step = self._samples_per_update()
             self._next_update = self.passed_samples + self._update_step
+            if self.damos is not None:
+                self.damos.reschedule(self.passed_samples, self.intervals)
         self._limit_sizes()

@@ -9,13 +9,15 @@ Targets may come and go. An index stands for one target for ever: whatever joins
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.primitives.base import Answers
 from pydamon.primitives.process import Mapping
+from pydamon.spec import Scheme
 
 PAGE_SIZE = 4096  # DAMON's minimum region; the primitives handle larger pages below this interface
 
@@ -66,6 +68,44 @@ class OperationsSet(Protocol):
 
     def cleanup(self) -> None:
         """Give everything back; called once, also after errors."""
+        ...
+
+
+@dataclass(slots=True)
+class Applied:
+    """What applying an action to ranges did: bytes, uint64, parallel to the ranges.
+
+    ``applied`` is what was measured to have been brought about (never more than ``passed``), ``passed`` what the
+    filters of the operations set let pass. ``spent_ns`` is the time that it took in the operations set's own time
+    where that is not the machine's (the simulator).
+    """
+
+    applied: NDArray[np.uint64]
+    passed: NDArray[np.uint64]
+    spent_ns: int | None = None
+
+
+@runtime_checkable
+class ActingOperationsSet(OperationsSet, Protocol):
+    """An operations set that can apply the actions of schemes."""
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise RequestError (it has no such action or filter) or MachineError (the machine cannot, or may not)."""
+        ...
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action to the regions [start, end) of a target, less what its page filters reject.
+
+        The page filters (``scheme.ops_filters``) are not asked where ``allowed`` is True: a filter of the core has let
+        that region pass for good. Never raises for a target that dies meanwhile, or memory that refuses: that is not
+        applied. Raises MachineError if no further application can succeed (a permission was lost).
+        """
+        ...
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Resident bytes of the ranges that are on the NUMA node ``nid``."""
         ...
 
 

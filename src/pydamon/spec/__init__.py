@@ -14,23 +14,30 @@ from pydamon.spec.model import (
     Target,
     from_builtins,
     from_json,
+    read,
     to_builtins,
     validate,
     validate_attrs,
 )
+from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.schemes import Scheme
 
 __all__ = [
+    "Age",
     "Context",
     "Intervals",
     "IntervalsGoal",
     "Kdamond",
     "NrRegions",
+    "Rate",
     "Region",
+    "Scheme",
     "Spec",
     "Target",
     "explain",
     "from_builtins",
     "from_json",
+    "read",
     "to_builtins",
     "validate",
     "validate_attrs",

@@ -7,17 +7,21 @@ exact integers whose unit is in the name; what people write (``5 ms``, ``2 MiB``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from pydamon.errors import RequestError
-from pydamon.spec import units
+from pydamon.spec import quantities, units
+from pydamon.spec.schemes import PARSERS as SCHEME_PARSERS
+from pydamon.spec.schemes import QUANTITIES, Scheme, validate_schemes
 
 OpsName = Literal["vaddr", "sim", "reported"]
 PrimitiveName = Literal["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
+_INDEX = re.compile(r"\[\d+\]")
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)
 PAGE_SIZE = 4096
 
@@ -70,6 +74,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     targets: tuple[Target, ...] = ()
     intervals: Intervals = Intervals()
     nr_regions: NrRegions = NrRegions()
+    schemes: tuple[Scheme, ...] = ()
 
 
 class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,6 +103,7 @@ _PARSERS: dict[str, Callable[[str], int]] = {
     "pid": units.parse_count,
     "start": units.parse_address,
     "end": units.parse_address,
+    **SCHEME_PARSERS,
 }
 
 
@@ -110,12 +116,37 @@ def _exact(value: Any, path: str) -> Any:
 
 
 def _exact_field(key: str, value: Any, path: str) -> Any:
-    if isinstance(value, str) and key in _PARSERS:
-        try:
-            return _PARSERS[key](value)
-        except RequestError as error:
-            raise RequestError(error.message, where=path) from None
+    *_, grandparent, parent = ["", "", *_INDEX.sub("", path).split(".")[:-1]]
+    try:
+        if f"{parent}.{key}" in QUANTITIES:
+            return QUANTITIES[f"{parent}.{key}"].parse(value)
+        if isinstance(value, str):
+            # The same key may mean a size here and a number there.
+            for name in (f"{grandparent}.{parent}.{key}", f"{parent}.{key}", key):
+                if name in _PARSERS:
+                    return _PARSERS[name](value)
+    except RequestError as error:
+        raise RequestError(error.message, where=path) from None
     return _exact(value, path)
+
+
+_Read = TypeVar("_Read")
+
+
+def read(data: object, wanted: type[_Read], path: str = "") -> _Read:
+    """A value of a type of the spec from what a JSON or YAML parser returns, not validated beyond its types.
+
+    ``path`` is where it stands. Raises RequestError whose ``where`` is the path of the field.
+    """
+    try:
+        return msgspec.convert(_exact(data, path), wanted, dec_hook=quantities.decode)
+    except msgspec.ValidationError as error:
+        # msgspec ends its message with " - at `$.path`".
+        message, _, at = str(error).partition(" - at `")
+        where = path + at.rstrip("`").removeprefix("$")
+        raise RequestError(message, where=where.lstrip(".") or "spec") from None
+    except RecursionError:
+        raise RequestError("is nested too deeply", where=path or "spec") from None
 
 
 def from_builtins(data: object) -> Spec:
@@ -123,14 +154,7 @@ def from_builtins(data: object) -> Spec:
 
     Raises RequestError whose ``where`` is the field's path, e.g. ``kdamonds[0].contexts[0].intervals.sample_us``.
     """
-    try:
-        spec = msgspec.convert(_exact(data, ""), Spec)
-    except msgspec.ValidationError as error:
-        # msgspec ends its message with " - at `$.path`".
-        message, _, path = str(error).partition(" - at `")
-        raise RequestError(message, where=path.rstrip("`").removeprefix("$").lstrip(".") or "spec") from None
-    except RecursionError:
-        raise RequestError("is nested too deeply", where="spec") from None
+    spec = read(data, Spec)
     validate(spec)
     return spec
 
@@ -146,7 +170,7 @@ def from_json(text: bytes | str) -> Spec:
 
 def to_builtins(spec: Spec) -> dict[str, Any]:
     """The spec as plain dictionaries, lists and numbers, in the layout that :func:`from_builtins` reads."""
-    result: dict[str, Any] = msgspec.to_builtins(spec)
+    result: dict[str, Any] = msgspec.to_builtins(spec, enc_hook=quantities.encode)
     return result
 
 
@@ -206,6 +230,7 @@ def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") 
 
 def _validate_context(context: Context, path: str) -> None:
     validate_attrs(context.intervals, context.nr_regions, path)
+    validate_schemes(context.schemes, path, ops=context.ops, nr_targets=len(context.targets))
     for t, target in enumerate(context.targets):
         where = f"{path}.targets[{t}]"
         if context.ops == "vaddr" and (target.pid is None or target.pid <= 0):

@@ -72,6 +72,11 @@ def parse_time_ns(text: str) -> int:
     return _time(text, 1, "nanoseconds")
 
 
+def parse_time_ms(text: str) -> int:
+    """Milliseconds in e.g. ``10ms``, ``1 s``; a bare number is refused (0 is fine)."""
+    return _time(text, 1_000_000, "milliseconds")
+
+
 def parse_size(text: str) -> int:
     """Bytes in e.g. ``4K``, ``2 MiB``, ``1,048,576``, ``max`` (2**64-1); units are powers of 1024."""
     if text.strip().lower() == "max":
@@ -96,6 +101,24 @@ def parse_permyriad(text: str) -> int:
     if suffix not in ("", "%"):
         raise RequestError(f"{text!r}: there is no unit of a share {suffix!r}; write it like 4%")
     return _exact(number * 100 if suffix else number, text, "1/10000", U64_MAX)
+
+
+def parse_permil(text: str) -> int:
+    """1/1000 in e.g. ``50%``, ``0.5 %``; a bare number is in 1/1000 already (the unit of the key)."""
+    number, suffix = _split(text, "share", "50%")
+    if suffix not in ("", "%"):
+        raise RequestError(f"{text!r}: there is no unit of a share {suffix!r}; write it like 50%")
+    return _exact(number * 10 if suffix else number, text, "1/1000", U64_MAX)
+
+
+def parse_metric(text: str) -> int:
+    """A goal's value: ``99.7%`` in 1/10,000, ``10ms`` in microseconds, or a plain number."""
+    number, suffix = _split(text, "value of a metric", "99.7%, 10ms or 10000")
+    if suffix == "%":
+        return _exact(number * 100, text, "1/10000", U64_MAX)
+    if suffix:
+        return parse_time_us(text)
+    return _exact(number, text, "", U64_MAX)
 
 
 def parse_share(text: str) -> Fraction:

@@ -1,0 +1,460 @@
+"""DAMOS: find the regions that schemes are for, and have the operations set act on them, within their quotas.
+
+All schemes of a context (`Damos`) are looked at after each sampling interval; each is applied when its own apply
+interval is over. Regions are taken in the order of targets and addresses; where a quota ends, the region is cut, and
+the next window goes on behind that place. What to do is decided for all regions of a target at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.core import filters, scores
+from pydamon.core.clock import Clock
+from pydamon.core.goals import GoalState, Metrics
+from pydamon.core.regions import I64, U64, Regions
+from pydamon.core.scheme_state import SchemeState, Tried
+from pydamon.core.snapshot import max_nr_accesses
+from pydamon.errors import MachineError, RequestError
+from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
+from pydamon.spec import Intervals, Scheme
+from pydamon.spec.schemes import Goal
+
+# A time quota is looked after in steps of this share of the effective quota.
+_TIME_STEPS = 8
+Index = NDArray[np.intp]
+
+
+@dataclass(slots=True)
+class Damos:
+    """The schemes of one context. ``notices`` are lines for the user, each once.
+
+    ``on_apply`` is called before each application with the scheme's number, the target and its regions' index (the
+    kernel's ``damos_before_apply``); ``on_pass`` after each pass of a scheme over all regions, with its number.
+    ``hot`` gives the ranges of a target that are to be treated as accessed in every sample, (n, 2) bytes.
+    """
+
+    ops: ActingOperationsSet
+    clock: Clock
+    metrics: Metrics | None = None
+    min_region: int = PAGE_SIZE
+    on_apply: Callable[[int, int, Regions, Index], object] | None = None
+    on_pass: Callable[[int], object] | None = None
+    hot: Callable[[int], U64] | None = None
+    states: list[SchemeState] = field(default_factory=list, init=False)
+    notices: list[str] = field(default_factory=list, init=False)
+    _pending: tuple[Scheme, ...] | None = field(default=None, init=False)
+    _said: set[str] = field(default_factory=set, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    # -- what a user of the loop does ---------------------------------------------------------------------------
+
+    def check(self, schemes: tuple[Scheme, ...], path: str = "schemes") -> None:
+        """Raise RequestError or MachineError if one of ``schemes`` cannot be applied here."""
+        for number, scheme in enumerate(schemes):
+            where = f"{path}[{number}]"
+            self.ops.check_scheme(scheme, where)
+            for index, goal in enumerate(scheme.quotas.goals):
+                self._check_metric(goal, f"{where}.quotas.goals[{index}]")
+            if scheme.watermarks.metric == "free_mem_rate":
+                self._need_metrics(f"{where}.watermarks.metric").free_mem_permil()
+
+    def commit(self, schemes: tuple[Scheme, ...]) -> None:
+        """Change the schemes of a running context; safe from any thread. Raises like `check`, and changes nothing.
+
+        A scheme that stands at the same place with the same action, or has the same name, goes on with its
+        statistics and its quota's state.
+        """
+        self.check(schemes)
+        with self._lock:
+            self._pending = schemes
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give the value of a ``user_input`` goal by its name, or by ``scheme.goal`` numbers such as ``0.0``.
+
+        Safe from any thread. Raises RequestError if there is no such goal.
+        """
+        if value < 0:
+            raise RequestError(f"is {value}; it must not be below 0", where=f"goal {name}")
+        known = []
+        for s, state in enumerate(self.states):
+            for g, goal in enumerate(state.goals):
+                if goal.goal.metric == "user_input":
+                    known.append(goal.goal.name or f"{s}.{g}")
+                    if name in (goal.goal.name, f"{s}.{g}"):
+                        goal.current_value = value
+                        return
+        hint = f"there are: {', '.join(known)}" if known else "no scheme has a goal of the metric user_input"
+        raise RequestError(f"there is no such goal; {hint}", where=f"goal {name}")
+
+    # -- what the loop does -------------------------------------------------------------------------------------
+
+    def start(self, schemes: tuple[Scheme, ...], intervals: Intervals) -> None:
+        """Begin with ``schemes``, each to be applied first after its apply interval."""
+        self.states = [SchemeState(scheme) for scheme in schemes]
+        for state in self.states:
+            state.next_apply = _apply_samples(state.scheme, intervals)
+            self._begin_goals(state)
+
+    def take_commit(self, passed: int, intervals: Intervals) -> None:
+        """Apply a pending `commit`; ``passed`` sampling intervals have passed."""
+        with self._lock:
+            pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        before = dict(enumerate(self.states))
+        states = []
+        for number, scheme in enumerate(pending):
+            state = _same(scheme, number, before)
+            if state is None:
+                state = SchemeState(scheme)
+                state.next_apply = passed + _apply_samples(scheme, intervals)
+            else:
+                state.change(scheme)
+                state.next_apply = min(state.next_apply, passed + _apply_samples(scheme, intervals))
+            self._begin_goals(state)
+            states.append(state)
+        self.states = states
+
+    def reschedule(self, passed: int, intervals: Intervals) -> None:
+        """The intervals have changed: none waits longer than its apply interval is now."""
+        for state in self.states:
+            state.next_apply = min(state.next_apply, passed + _apply_samples(state.scheme, intervals))
+
+    def wait_ns(self) -> int:
+        """Look at the watermarks that are due; for how long monitoring can pause as no scheme is active (else 0)."""
+        now_ns = self.clock.now_ns()
+        wait: int | None = None
+        for state in self.states:
+            marks = state.scheme.watermarks
+            if marks.metric == "none":
+                state.watermarks.activated = True
+            elif state.watermarks.due(marks, now_ns):
+                state.watermarks.update(marks, self._free_mem_permil(), now_ns)
+            if state.active:
+                wait = 0
+            elif wait != 0:
+                due_ns = state.watermarks.wait_ns(now_ns)
+                wait = due_ns if wait is None else min(wait, due_ns)
+        return wait or 0
+
+    def apply(self, passed: int, intervals: Intervals, targets: list[int], regions: list[Regions]) -> None:
+        """Apply the schemes that are due; ``regions`` (parallel to ``targets``) are cut where need be, in the list."""
+        for number, state in enumerate(self.states):
+            if passed < state.next_apply:
+                continue
+            state.next_apply = passed + _apply_samples(state.scheme, intervals)
+            if state.finished or not state.active:
+                continue
+            _Pass(self, number, state, intervals, targets, regions).run()
+            if self.on_pass is not None:
+                self.on_pass(number)
+
+    def say(self, key: str, line: str) -> None:
+        """A line for the user, once for each ``key``."""
+        if key not in self._said:
+            self._said.add(key)
+            self.notices.append(line)
+
+    # -- metrics ------------------------------------------------------------------------------------------------
+
+    def _need_metrics(self, where: str) -> Metrics:
+        if self.metrics is None:
+            raise MachineError("cannot be used: there are no metrics of the machine here", where=where)
+        return self.metrics
+
+    def _check_metric(self, goal: Goal, where: str) -> None:
+        if goal.metric in ("user_input", "node_eligible_mem_bp"):
+            return
+        GoalState(goal).measure(self._need_metrics(f"{where}.metric"), None)
+
+    def _begin_goals(self, state: SchemeState) -> None:
+        for goal in state.goals:
+            if self.metrics is not None:
+                try:
+                    goal.begin(self.metrics)
+                except MachineError as error:
+                    self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric}: {error}")
+
+    def _free_mem_permil(self) -> int | None:
+        if self.metrics is None:
+            return None
+        try:
+            return self.metrics.free_mem_permil()
+        except MachineError as error:
+            self.say("free_mem_rate", f"free_mem_rate cannot be read; schemes stay as they are: {error}")
+            return None
+
+    def measure(self, state: SchemeState, eligible: Callable[[int], int]) -> int | None:
+        """The score of the goal that is furthest reached; None without goals. ``eligible(node)`` in 1/10,000."""
+        for goal in state.goals:
+            try:
+                if goal.goal.metric == "node_eligible_mem_bp":
+                    goal.current_value = eligible(goal.goal.nid or 0)
+                elif self.metrics is not None:
+                    goal.measure(self.metrics, None)
+            except MachineError as error:
+                self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric} keeps its last value: {error}")
+        return max((goal.score for goal in state.goals), default=None)
+
+
+def _apply_samples(scheme: Scheme, intervals: Intervals) -> int:
+    return max((scheme.apply_interval_us or intervals.aggr_us) // intervals.sample_us, 1)
+
+
+def _same(scheme: Scheme, number: int, before: dict[int, SchemeState]) -> SchemeState | None:
+    """The state that ``scheme`` goes on with, taken out of ``before``."""
+    if scheme.name is not None:
+        for place, state in before.items():
+            if state.scheme.name == scheme.name and state.scheme.action == scheme.action:
+                return before.pop(place)
+    state_here = before.get(number)
+    if state_here is None or state_here.scheme.action != scheme.action:
+        return None
+    if state_here.scheme.name is not None and scheme.name is not None:
+        return None  # they are called differently: not the same
+    return before.pop(number)
+
+
+class _Pass:
+    """One pass of one scheme over all regions."""
+
+    def __init__(
+        self,
+        damos: Damos,
+        number: int,
+        state: SchemeState,
+        intervals: Intervals,
+        targets: list[int],
+        regions: list[Regions],
+    ) -> None:
+        self._damos = damos
+        self._number = number
+        self._state = state
+        self._scheme = state.scheme
+        self._quotas = state.scheme.quotas
+        self._window = max_nr_accesses(intervals.sample_us, intervals.aggr_us)
+        self._intervals = intervals
+        self._targets = targets
+        self._regions = regions
+        self._min_region = damos.min_region
+        aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
+        self._rates = (
+            pattern.nr_accesses.min.to_samples(self._window, aggr_us, upper=False),
+            pattern.nr_accesses.max.to_samples(self._window, aggr_us, upper=True),
+        )
+        self._ages = (
+            pattern.age.min.to_aggregations(aggr_us, upper=False),
+            pattern.age.max.to_aggregations(aggr_us, upper=True),
+        )
+
+    def run(self) -> None:
+        """Find the regions, see what the quota allows, act."""
+        state, quota = self._state, self._state.quota
+        eligible = [self._eligible(place) for place in range(len(self._targets))]
+        now_ns = self._damos.clock.now_ns()
+        if quota.window_due(self._quotas, now_ns):
+            score = self._damos.measure(state, lambda nid: self._on_node_bp(nid, eligible))
+            quota.begin_window(self._quotas, now_ns, score, self._min_region)
+            state.stats.qt_exceeds = quota.qt_exceeds
+        state.tried = []
+        if not quota.full(self._quotas, self._min_region):
+            chosen = self._prioritized(eligible)
+            for place, index in self._from_where_it_ended(chosen):
+                if not self._act(place, index):
+                    break
+        state.stats.nr_snapshots += 1
+
+    # -- which regions ------------------------------------------------------------------------------------------
+
+    def _eligible(self, place: int) -> tuple[Index, NDArray[np.bool_]]:
+        """The regions of the target at ``place`` that match and that the core's filters let in (their index), and
+        which of these a filter has let in explicitly; cuts them at the filters' bounds."""
+        if not self._damos.ops.target_valid(self._targets[place]):
+            return np.empty(0, np.intp), np.empty(0, np.bool_)
+        if self._damos.hot is not None:
+            hot = self._damos.hot(self._targets[place])
+            self._regions[place] = filters.cut(self._regions[place], np.unique(hot))
+        matching = self._matching(place)
+        if not self._scheme.core_filters:
+            index = np.flatnonzero(matching)
+            return index, np.zeros(len(index), np.bool_)
+        before = self._regions[place]
+        after = filters.cut_at_filters(before, matching, self._scheme, self._min_region)
+        if after is not before:
+            # The pieces match as the whole did, whatever their size is.
+            matching = matching[np.searchsorted(before.end, after.start, "right")]
+            self._regions[place] = after
+        passed, allowed = filters.decide(after, self._targets[place], self._scheme, self._min_region)
+        index = np.flatnonzero(matching & passed)
+        return index, allowed[index]
+
+    def _rate(self, place: int, regions: Regions) -> I64:
+        """Accesses per aggregation: the moving sum, so that it means the same at any time (2.6)."""
+        rate = regions.nr_accesses_bp // 10_000
+        if self._damos.hot is not None:
+            ranges = self._damos.hot(self._targets[place])
+            if len(ranges):
+                at = np.searchsorted(ranges[:, 1], regions.start, "right")
+                known = np.flatnonzero(at < len(ranges))
+                known = known[ranges[at[known], 0] <= regions.start[known]]
+                rate[known] = self._window
+        return rate
+
+    def _matching(self, place: int) -> NDArray[np.bool_]:
+        regions = self._regions[place]
+        size, rate, age = regions.size, self._rate(place, regions), regions.age
+        wanted = self._scheme.access_pattern.sz_bytes
+        mask: NDArray[np.bool_] = (size >= np.uint64(wanted.min)) & (size <= np.uint64(wanted.max))
+        mask &= (rate >= self._rates[0]) & (rate <= self._rates[1])
+        mask &= (age >= self._ages[0]) & (age <= self._ages[1])
+        return mask
+
+    def _prioritized(self, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> list[tuple[Index, NDArray[np.bool_]]]:
+        """Those with the highest scores only, as many as the effective quota needs."""
+        esz = self._state.quota.esz
+        if esz is None or not self._quotas.limited:
+            return eligible
+        found = []
+        for place, (index, _) in enumerate(eligible):
+            regions = self._regions[place]
+            hot = scores.hot_scores(
+                self._rate(place, regions)[index],
+                regions.age[index],
+                self._quotas.weights,
+                window=self._window,
+                aggr_us=self._intervals.aggr_us,
+            )
+            found.append(scores.scores(self._scheme.action, hot))
+        if not found:
+            return eligible
+        sizes = [self._regions[place].size[index] for place, (index, _) in enumerate(eligible)]
+        lowest = scores.lowest_score(np.concatenate(found), np.concatenate(sizes), esz)
+        self._state.quota.min_score = lowest
+        return [
+            (index[score >= lowest], allowed[score >= lowest])
+            for (index, allowed), score in zip(eligible, found, strict=True)
+        ]
+
+    def _from_where_it_ended(
+        self, chosen: list[tuple[Index, NDArray[np.bool_]]]
+    ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
+        """The places with their regions, beginning behind what was charged last when a window was used up."""
+        resume, self._state.quota.resume = self._state.quota.resume, None
+        if resume is not None:
+            target, address = resume
+            later = list(range(len(self._targets)))
+            later = [place for place in later if self._targets[place] >= target]
+            rest = []
+            for place in later:
+                index, allowed = chosen[place]
+                if self._targets[place] == target:
+                    index, allowed = self._behind(place, address, index, allowed)
+                rest.append((place, (index, allowed)))
+            if any(len(index) for _, (index, _) in rest):
+                yield from rest
+                return
+            # Nothing is left behind that place: from the beginning. (The kernel does so one application later.)
+        yield from enumerate(chosen)
+
+    def _behind(
+        self, place: int, address: int, index: Index, allowed: NDArray[np.bool_]
+    ) -> tuple[Index, NDArray[np.bool_]]:
+        """Those of the regions ``index`` behind ``address``; one that reaches over it is cut there."""
+        regions = self._regions[place]
+        wanted = regions.end[index] > np.uint64(address)
+        index, allowed = index[wanted], allowed[wanted]
+        if len(index) and regions.start[index[0]] < np.uint64(address):
+            self._regions[place] = filters.cut(regions, np.array([address], np.uint64))
+            index = index + 1
+        return index, allowed
+
+    def _on_node_bp(self, nid: int, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> int:
+        """Which share of the eligible bytes is on a NUMA node, in 1/10,000."""
+        total = there = 0
+        for place, (index, _) in enumerate(eligible):
+            regions = self._regions[place]
+            if len(index):
+                total += int(regions.size[index].sum(dtype=np.uint64))
+                start, end = regions.start[index], regions.end[index]
+                there += self._damos.ops.node_bytes(self._targets[place], start, end, nid)
+        return there * 10_000 // total if total else 0
+
+    # -- acting -------------------------------------------------------------------------------------------------
+
+    def _act(self, place: int, chosen: tuple[Index, NDArray[np.bool_]]) -> bool:
+        """Act on the regions of one target, in order; False when the quota is used up or nothing works any more."""
+        index, allowed = chosen
+        quota = self._state.quota
+        while len(index):
+            remaining = quota.remaining(self._quotas)
+            if remaining is not None and remaining < self._min_region:
+                return False
+            if remaining is not None and self._quotas.time_ms:
+                step = max((quota.esz or remaining) // _TIME_STEPS, self._min_region)
+                remaining = min(remaining, step)
+            fitting = len(index)
+            if remaining is not None:
+                behind = np.cumsum(self._regions[place].size[index], dtype=np.uint64)
+                fitting = int(np.searchsorted(behind, np.uint64(remaining), "right"))
+            if fitting == 0:
+                assert remaining is not None
+                first = int(index[0])
+                piece = remaining // self._min_region * self._min_region
+                at = int(self._regions[place].start[first]) + piece
+                self._regions[place] = filters.cut(self._regions[place], np.array([at], np.uint64))
+                # The piece is at `first` now, what is left of the region behind it.
+                index = np.concatenate([index[:1], index + 1])
+                allowed = np.concatenate([allowed[:1], allowed])
+                fitting = 1
+            batch = index[:fitting]
+            if not self._apply(place, batch, allowed[:fitting]):
+                return False
+            if quota.full(self._quotas, self._min_region):
+                quota.resume = (self._targets[place], int(self._regions[place].end[batch[-1]]))
+                return False
+            index, allowed = index[fitting:], allowed[fitting:]
+        return True
+
+    def _apply(self, place: int, index: Index, allowed: NDArray[np.bool_]) -> bool:
+        damos, state, target, regions = self._damos, self._state, self._targets[place], self._regions[place]
+        if damos.on_apply is not None:
+            damos.on_apply(self._number, target, regions, index)
+        start, end, size = regions.start[index], regions.end[index], regions.size[index]
+        began_ns = damos.clock.now_ns()
+        try:
+            done = damos.ops.apply_scheme(target, self._scheme, start, end, allowed)
+        except MachineError as error:
+            state.failed = str(error)
+            name = self._scheme.name or f"{self._number} ({self._scheme.action})"
+            damos.say(f"failed {self._number}", f"scheme {name} is not applied any more: {error}")
+            return False
+        spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
+        tried_bytes = int(size.sum(dtype=np.uint64))
+        applied_bytes = int(done.applied.sum(dtype=np.uint64))
+        state.quota.charge(self._quotas, tried_bytes, applied_bytes, spent_ns)
+        stats = state.stats
+        stats.nr_tried += len(index)
+        stats.sz_tried += tried_bytes
+        stats.nr_applied += int(np.count_nonzero(done.applied))
+        stats.sz_applied += applied_bytes
+        stats.sz_ops_filter_passed += int(done.passed.sum(dtype=np.uint64))
+        state.tried.append(
+            Tried(
+                target=target,
+                start=start,
+                end=end,
+                nr_accesses=regions.nr_accesses_bp[index] // 10_000,
+                age=regions.age[index].copy(),
+                sz_applied=done.applied,
+                sz_filter_passed=done.passed,
+            )
+        )
+        if self._scheme.action != "stat":
+            regions.age[index] = 0  # what was acted on is to be judged anew
+        return True

@@ -1,0 +1,113 @@
+"""How much a scheme may do: effective bytes per window, what was charged, and where to go on (damon-algorithms 2.11).
+
+Where the kernel differs: the effective quota is known before its first use (as in newer kernels; 6.12 begins with no
+limit), and a time quota also ends the window when its time has really been spent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydamon.core.goals import GOAL_SCORE
+from pydamon.core.tuner import feed_loop
+from pydamon.spec.schemes import Quotas
+from pydamon.spec.units import U64_MAX
+
+PAGE_SIZE = 4096
+# Bytes per ms that a new scheme is believed to manage.
+_FIRST_THROUGHPUT = PAGE_SIZE * 1024
+
+
+def effective_bytes(
+    quotas: Quotas, *, esz_bp: int, score: int | None, charged_bytes: int, charged_ns: int
+) -> tuple[int | None, int]:
+    """The quota of the next window in bytes (None: no limit) and the new state of the feedback loop.
+
+    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``charged_*`` are since the start.
+    """
+    if not quotas.limited:
+        return None, esz_bp
+    esz = U64_MAX
+    if score is not None and quotas.goal_tuner == "temporal":
+        esz = 0 if score >= GOAL_SCORE else esz
+    elif score is not None:
+        esz_bp = feed_loop(max(esz_bp, 10_000), score)
+        esz = esz_bp // 10_000
+    if quotas.time_ms:
+        throughput = charged_bytes * 1_000_000 // charged_ns if charged_ns else _FIRST_THROUGHPUT
+        by_time = throughput * quotas.time_ms
+        esz = min(esz, by_time) if esz == 0 else max(PAGE_SIZE, min(esz, by_time))
+    if quotas.sz_bytes:
+        esz = min(esz, quotas.sz_bytes)
+    return (None if esz >= U64_MAX else esz), esz_bp
+
+
+@dataclass(slots=True)
+class QuotaState:
+    """The quota of one running scheme.
+
+    ``esz`` is the effective quota of this window in bytes (None: no limit). ``resume`` is the target and the address
+    behind the last byte that was charged when the quota was used up: the next application goes on there.
+    """
+
+    esz: int | None = None
+    charged_bytes: int = 0
+    charged_ns: int = 0
+    total_charged_bytes: int = 0
+    total_charged_ns: int = 0
+    qt_exceeds: int = 0
+    min_score: int = 0
+    resume: tuple[int, int] | None = None
+    _esz_bp: int = field(default=0, init=False)
+    _window_ns: int | None = field(default=None, init=False)
+
+    def window_due(self, quotas: Quotas, now_ns: int) -> bool:
+        """Whether a new window is to begin."""
+        if not quotas.limited:
+            return False
+        return self._window_ns is None or now_ns - self._window_ns >= quotas.reset_interval_ms * 1_000_000
+
+    def begin_window(self, quotas: Quotas, now_ns: int, score: int | None, min_region: int) -> None:
+        """Begin a window at ``now_ns``; ``score`` as in `effective_bytes`."""
+        if self._window_ns is not None and self.full(quotas, min_region):
+            self.qt_exceeds += 1
+        self._window_ns = now_ns
+        self.charged_bytes = 0
+        self.charged_ns = 0
+        self.esz, self._esz_bp = effective_bytes(
+            quotas,
+            esz_bp=self._esz_bp,
+            score=score,
+            charged_bytes=self.total_charged_bytes,
+            charged_ns=self.total_charged_ns,
+        )
+
+    def change(self, quotas: Quotas) -> None:
+        """The user has set other quotas: a new window begins with the next application, unless nothing has changed."""
+        self._window_ns = None
+        if not quotas.limited:
+            self.esz = None
+            self.resume = None
+
+    def remaining(self, quotas: Quotas) -> int | None:
+        """Bytes that may still be tried in this window; None without limit."""
+        if not quotas.limited:
+            return None
+        if quotas.time_ms and self.charged_ns >= quotas.time_ms * 1_000_000:
+            return 0
+        return None if self.esz is None else max(self.esz - self.charged_bytes, 0)
+
+    def full(self, quotas: Quotas, min_region: int) -> bool:
+        """Whether nothing more can be tried in this window: less than a smallest region is left."""
+        remaining = self.remaining(quotas)
+        return remaining is not None and remaining < min_region
+
+    def charge(self, quotas: Quotas, tried_bytes: int, applied_bytes: int, spent_ns: int) -> None:
+        """Count an application; bytes that were tried in vain cost less where the user says so."""
+        if quotas.fail_charge_denom:
+            failed = max(tried_bytes - applied_bytes, 0)
+            tried_bytes = tried_bytes - failed + failed * quotas.fail_charge_num // quotas.fail_charge_denom
+        self.charged_bytes += tried_bytes
+        self.total_charged_bytes += tried_bytes
+        self.charged_ns += spent_ns
+        self.total_charged_ns += spent_ns

@@ -1,0 +1,94 @@
+"""What is known of a running scheme: its statistics, its quota, its goals, and what it tried last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydamon.core.goals import GoalState
+from pydamon.core.quota import QuotaState
+from pydamon.core.regions import I64, U64
+from pydamon.core.watermarks import WatermarkState
+from pydamon.spec import Scheme
+from pydamon.spec.schemes import Goal
+
+
+@dataclass(slots=True)
+class SchemeStats:
+    """What a scheme did since its start; numbers of regions, sizes in bytes, and windows whose quota was used up."""
+
+    nr_tried: int = 0
+    sz_tried: int = 0
+    nr_applied: int = 0
+    sz_applied: int = 0
+    sz_ops_filter_passed: int = 0
+    qt_exceeds: int = 0
+    nr_snapshots: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """Regions of one target that an action was tried on in one pass; parallel arrays, sizes in bytes."""
+
+    target: int
+    start: U64
+    end: U64
+    nr_accesses: I64
+    age: I64
+    sz_applied: U64
+    sz_filter_passed: U64
+
+
+@dataclass(slots=True)
+class SchemeState:
+    """One running scheme: what it did, its quota, and what it tried in its last pass.
+
+    ``failed`` says why it can no longer be applied at all.
+    """
+
+    scheme: Scheme
+    stats: SchemeStats = field(default_factory=SchemeStats)
+    quota: QuotaState = field(default_factory=QuotaState)
+    watermarks: WatermarkState = field(default_factory=WatermarkState)
+    goals: list[GoalState] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    failed: str | None = None
+    next_apply: int = 0
+
+    def __post_init__(self) -> None:
+        self.goals = [GoalState(goal) for goal in self.scheme.quotas.goals]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has seen as many snapshots as it was to, or cannot be applied any more."""
+        limit = self.scheme.max_nr_snapshots
+        return self.failed is not None or (0 < limit <= self.stats.nr_snapshots)
+
+    @property
+    def active(self) -> bool:
+        """Whether its watermarks let it act."""
+        return self.watermarks.activated
+
+    def change(self, scheme: Scheme) -> None:
+        """Go on as ``scheme``; statistics and what the quota has learned stay."""
+        old, self.scheme = self.scheme, scheme
+        if old.quotas != scheme.quotas:
+            before = self.goals
+            self.goals = [_with_history(goal, before) for goal in scheme.quotas.goals]
+            self.quota.change(scheme.quotas)
+        if old.watermarks != scheme.watermarks:
+            self.watermarks.change()
+        self.failed = None
+
+
+def _with_history(goal: Goal, before: list[GoalState]) -> GoalState:
+    """The state of a goal whose target or value alone may have changed: what it has measured stays.
+
+    Taken out of ``before``. A user's value stays, too, unless the spec gives another one than before.
+    """
+    for place, state in enumerate(before):
+        if (state.goal.metric, state.goal.nid, state.goal.memcg_path) == (goal.metric, goal.nid, goal.memcg_path):
+            old, state.goal = state.goal, goal
+            if goal.current_value != old.current_value:
+                state.current_value = goal.current_value
+            return before.pop(place)
+    return GoalState(goal)
