@@ -18,7 +18,7 @@ demo: $(VENV)/.plot
 	$(BIN)/pydamon report heatmap -i demo.damon -o heatmap.png
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --junit-xml=build/junit.xml
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
