@@ -131,11 +131,11 @@ while True:
 
 def test_a_cgroup_is_monitored_from_empty_to_removed(cgroup: Path) -> None:
     request = {
-        "targets": [{"pid": 1}],  # not used: the group is monitored instead
+        "targets": [{"cgroup": str(cgroup)}],
         "primitive": "smaps",
         "intervals": {"sample_us": 50_000, "aggr_us": 500_000, "ops_update_us": 500_000},
     }
-    engine = UserEngine(from_builtins({"kdamonds": [{"contexts": [request]}]}), group=Cgroup(str(cgroup)))
+    engine = UserEngine(from_builtins({"kdamonds": [{"contexts": [request]}]}))
     seen: set[int] = set()
     children: list[subprocess.Popen[bytes]] = []
     accessed = 0

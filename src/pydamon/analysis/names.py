@@ -50,6 +50,38 @@ class MappingNames:
         return sorted(sizes, key=lambda name: (-sizes[name], name))
 
 
+class Owners:
+    """Whose memory physical ranges are: rows of (start, end, who, bytes mapped there by who), ranges in order.
+
+    A range that covers a part of a row's gets that part of its bytes: an estimate, exact for the rows' own ranges.
+    """
+
+    def __init__(self, rows: Sequence[tuple[int, int, str, int]]) -> None:
+        self._rows = sorted(rows)
+        self._ends: list[int] = []
+        reach = 0
+        for row in self._rows:
+            reach = max(reach, row[1])
+            self._ends.append(reach)
+
+    def __bool__(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._rows)
+
+    def of(self, start: int, end: int) -> list[str]:
+        """Who has memory in the range and which share of it, most first: ``postgres (123) 40 %``."""
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._rows, (end, 0, "", 0))
+        sizes: dict[str, float] = {}
+        for low, high, who, size in self._rows[first:last]:
+            overlap = min(high, end) - max(low, start)
+            if overlap > 0:
+                sizes[who] = sizes.get(who, 0) + size * overlap / (high - low)
+        shares = {who: min(100 * size / (end - start), 100) for who, size in sizes.items()}
+        order = sorted(shares, key=lambda who: (-shares[who], who))
+        return [f"{who} {shares[who]:.0f} %" for who in order if shares[who] >= 0.5]
+
+
 def short_list(names: Sequence[str], most: int = 2) -> str:
     """``a, b +3``: the first names, and how many more there are."""
     text = ", ".join(names[:most])

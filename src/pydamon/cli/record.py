@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 else:  # it cannot be subscripted in older releases of click
     _ParamType = _FloatType = _SetType = click.ParamType
 
+_PROCESSES = ("vaddr", "fvaddr")
+_LIVE = (*_PROCESSES, "paddr")
+
 # Which option a field of the spec comes from, for messages.
 _OPTIONS = {
     "intervals.sample_us": "--sample",
@@ -75,6 +78,7 @@ class Request:
     seed: int | None
     fit_intervals: bool
     max_cpu: float | None
+    dry_run: bool = False
     source: str | None = None
     threads: frozenset[int] | None = None
     cpus: frozenset[int] | None = None
@@ -130,8 +134,20 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--max-cpu", type=_Share(), metavar="SHARE", help="Keep below this share of one CPU, e.g. 1%.")
 @click.option("--min-regions", type=_Quantity("number", units.parse_count), default="10", show_default=True)
 @click.option("--max-regions", type=_Quantity("number", units.parse_count), default="1000", show_default=True)
-@click.option("--region", "regions", multiple=True, metavar="START-END", help="Begin with this range; repeatable.")
-@click.option("--ops", type=click.Choice(["vaddr", "sim", "reported"]), default="vaddr", show_default=True)
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="START-END",
+    help="Begin with this range; with fvaddr and paddr: monitor only this; repeatable.",
+)
+@click.option(
+    "--ops",
+    type=click.Choice(["vaddr", "fvaddr", "paddr", "sim", "reported"]),
+    default="vaddr",
+    show_default=True,
+    help="Processes, fixed ranges of processes, physical memory, a simulation, reported accesses.",
+)
 @click.option(
     "--primitive",
     type=click.Choice(["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]),
@@ -160,7 +176,10 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
     if explain:
         _explain(request, spec)
         return
-    from pydamon.cli.recording import record
+    from pydamon.cli import lean
+
+    with lean.imports():
+        from pydamon.cli.recording import record
 
     record(request, spec)
 
@@ -187,17 +206,18 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         for name in ("workload", "mapping"):
             if options[name] is not None:
                 raise RequestError("is for --ops sim", where=f"--{name}")
-        pids = _pids(targets, launch, options)
+        pids = () if ops == "paddr" else _pids(targets, launch, options)
+        _check_ops(ops, targets, launch, options)
     if options["access"] == "write":
-        if ops != "vaddr" or options["primitive"] not in ("auto", "soft-dirty"):
-            raise RequestError("needs --ops vaddr and --primitive soft-dirty (or auto)", where="--access write")
+        if ops not in ("vaddr", "fvaddr") or options["primitive"] not in ("auto", "soft-dirty"):
+            raise RequestError("needs --ops vaddr or fvaddr, and soft-dirty or auto", where="--access write")
         options["primitive"] = "soft-dirty"
     elif options["primitive"] == "soft-dirty":
         raise RequestError("sees writes only; say so with --access write", where="--primitive soft-dirty")
     if options["duration"] == 0:
         raise RequestError("is 0; it must be longer", where="--duration")
-    if ops != "vaddr" and options["max_cpu"] is not None:
-        raise RequestError("is for monitoring running processes", where="--max-cpu")
+    if ops not in _LIVE and options["max_cpu"] is not None:
+        raise RequestError("is for monitoring running processes or physical memory", where="--max-cpu")
     request = Request(
         output=options["output"],
         duration_ns=options["duration"],
@@ -218,6 +238,22 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         nodes=options["nodes"],
     )
     return request, make_spec(request, options)
+
+
+def _check_ops(ops: str, targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> None:
+    """What does not go with fvaddr or paddr; raises RequestError."""
+    if ops == "paddr":
+        if targets or launch is not None:
+            raise RequestError("takes no process and no command; it monitors physical memory", where="--ops paddr")
+        if options["primitive"] not in ("auto", "idle"):
+            raise RequestError("asks processes; physical memory is asked through idle", where="--primitive")
+    for name in ("cgroup", "include_children"):
+        if ops != "vaddr" and options[name]:
+            raise RequestError("is for --ops vaddr", where=f"--{name.replace('_', '-')}")
+    if ops == "fvaddr" and not options["regions"]:
+        raise RequestError("is needed with --ops fvaddr: a range to monitor, START-END", where="--region")
+    if ops == "fvaddr" and launch is not None:
+        raise RequestError("needs the pid of a running process: the addresses must be known", where="--ops fvaddr")
 
 
 def _understand_source(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[int, ...]:
@@ -274,14 +310,17 @@ def _pids(targets: tuple[str, ...], launch: list[str] | None, options: dict[str,
 
 
 def make_spec(request: Request, options: dict[str, Any]) -> Spec:
-    """The spec of ``options``; where the processes are yet to be known, pid 1 stands in."""
+    """The spec of ``options``; pid 1 stands in for a command that is yet to be launched."""
     from pydamon.spec import from_builtins
 
     sample_us, aggr_us, update_us = _intervals(options)
     regions = _ranges(options["regions"])
     targets: list[dict[str, Any]] = [{"regions": regions}]
-    if request.ops == "vaddr":
-        targets = [{"pid": pid, "regions": regions} for pid in request.pids or (1,)]
+    if request.ops in _PROCESSES and request.cgroup is not None:
+        targets = [{"cgroup": request.cgroup, "regions": regions}]
+    elif request.ops in _PROCESSES:
+        children = request.include_children
+        targets = [{"pid": pid, "regions": regions, "include_children": children} for pid in request.pids or (1,)]
     elif request.pids:
         targets = [{"pid": pid} for pid in request.pids]
     context: dict[str, Any] = {
@@ -338,19 +377,15 @@ def _explain(request: Request, spec: Spec) -> None:
 
     lines = explain(spec)
     if request.launch is not None:
-        lines = [line.replace("process 1.", f"the command {' '.join(request.launch)!r}.") for line in lines]
-    if request.cgroup is not None:
-        lines = [line.replace("process 1.", f"the processes in the cgroup {request.cgroup}.") for line in lines]
-    if request.include_children:
-        lines.insert(1, "  All processes that descend from the targets are targets, too, as they come and go.")
+        lines = [line.replace("process 1", f"the command {' '.join(request.launch)!r}", 1) for line in lines]
     if request.workload is not None:
         lines = [line.replace("simulated.", f"the workload {request.workload}.") for line in lines]
     if request.source is not None:
         lines = [line.replace("reported.", f"what {request.source} reports.") for line in lines]
-    if request.ops == "vaddr":
-        from pydamon.engines.choose import choose
+    if request.ops in _LIVE:
+        from pydamon.engines.open_ops import choose_for
 
-        choice = choose(request.primitive)
+        choice = choose_for(spec.kdamonds[0].contexts[0])
         lines.append(f"Pages are asked through the primitive {choice.name} ({choice.reason}).")
         if choice.name == "smaps" and request.fit_intervals:
             lines.append("Its check walks all resident memory: the intervals grow until it takes a tenth of the time.")

@@ -8,22 +8,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
+import pyarrow as pa
 
 from pydamon.cli.launch import describe_exit, end, launch
 from pydamon.cli.record import Request
+from pydamon.core.snapshot import Snapshot
 from pydamon.engines.clock import MachineClock
-from pydamon.engines.reported import ReportedEngine
-from pydamon.engines.sim import SimEngine
 from pydamon.engines.user import UserEngine
-from pydamon.ops.membership import Membership
+from pydamon.errors import MachineError
 from pydamon.ops.sources.base import Source
+from pydamon.primitives import resctrl
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter, check_output
 from pydamon.spec import Spec, to_builtins
 from pydamon.spec.units import format_duration_ns, format_size
+
+if TYPE_CHECKING:  # imported where they are used: starting up counts against --max-cpu
+    from pydamon.engines.reported import ReportedEngine
+    from pydamon.engines.sim import SimEngine
+    from pydamon.ops.paddr import PaddrOps
 
 _SECOND_NS = 1_000_000_000
 
@@ -55,6 +61,7 @@ def record(request: Request, spec: Spec) -> None:
 
 
 def _record_simulated(request: Request, spec: Spec) -> None:
+    from pydamon.engines.sim import SimEngine
     from pydamon.workload.builtin import load
 
     assert request.workload is not None
@@ -76,6 +83,7 @@ def _record_simulated(request: Request, spec: Spec) -> None:
 
 
 def _record_reported(request: Request, spec: Spec) -> None:
+    from pydamon.engines.reported import ReportedEngine
     from pydamon.ops.reports import AccessFilter
 
     source = _open_source(request)
@@ -133,14 +141,13 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
         seed=request.seed,
         fit_intervals=request.fit_intervals,
         max_cpu=request.max_cpu,
-        group=_group(request, spec),
     )
     try:
         targets = engine.ops.take_joined()
         metadata = build_metadata(
             targets=targets,
             spec=to_builtins(spec),
-            ops="vaddr",
+            ops=request.ops,
             primitive=engine.choice.name,
             primitive_reason=engine.choice.reason,
             wall_offset_ns=time.time_ns() - time.monotonic_ns(),
@@ -163,20 +170,9 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
     recorder.summarize(request, _end_reason(engine, signals))
 
 
-def _group(request: Request, spec: Spec) -> Membership | None:
-    """The processes that belong, where they may come and go; None for those that the spec names."""
-    if request.cgroup is not None:
-        from pydamon.ops.cgroup import Cgroup
-
-        return Cgroup(request.cgroup)
-    if request.include_children:
-        from pydamon.ops.membership import Children
-
-        return Children([target.pid or 0 for target in spec.kdamonds[0].contexts[0].targets])
-    return None
-
-
 def _who(request: Request, targets: list[dict[str, Any]]) -> str:
+    if request.ops == "paddr":
+        return "physical memory"
     named = ", ".join(f"{target['pid']} ({target['command']})" for target in targets[:3])
     more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
     if request.cgroup is not None:
@@ -204,6 +200,8 @@ class _Recorder:
         self._began_ns = engine.clock.now_ns()
         self._cost_due_ns = self._began_ns + _SECOND_NS
         self._progress = sys.stderr.isatty()
+        self._owners_of = 0  # refreshes of the reverse map that are in the record
+        self._resctrl = _open_resctrl(engine)
 
     def run(self) -> None:
         """Until the engine ends; whatever was yielded is in the record, or an error is raised."""
@@ -212,6 +210,7 @@ class _Recorder:
             now_ns = self._engine.clock.now_ns()
             if isinstance(self._engine, UserEngine):
                 self._note_changes(self._engine, now_ns)
+                self._note_owners(self._engine.ops, snapshots, now_ns)
             for snapshot in snapshots:
                 self._writer.add_mappings(snapshot.start_ns, snapshot.target, kdamond.ops.mappings(snapshot.target))
                 self._writer.add_snapshot(snapshot)
@@ -219,6 +218,8 @@ class _Recorder:
             if now_ns >= self._cost_due_ns:
                 self._cost_due_ns = now_ns + _SECOND_NS
                 self._note_cost(now_ns)
+                self._note_resctrl(now_ns)
+                self._writer.forget_mappings_except(kdamond.targets)
                 if self._progress:
                     self._show_progress(now_ns, sum(map(len, kdamond.regions)))
             self._writer.tick(now_ns)
@@ -234,6 +235,28 @@ class _Recorder:
             if self._progress:
                 print("\r\033[K", end="", file=sys.stderr)
             _say(notice)
+
+    def _note_owners(self, ops: object, snapshots: list[Snapshot], now_ns: int) -> None:
+        """Whose memory the regions of physical memory are, each time that was looked up anew."""
+        if not snapshots or not _is_paddr(ops) or ops.reverse_map is None:
+            return
+        if ops.reverse_map.cost.refreshes != self._owners_of:
+            self._owners_of = ops.reverse_map.cost.refreshes
+            rows = ops.owner_rows(snapshots[0].start, snapshots[0].end)
+            self._writer.add_rows("owners", [{"time_ns": now_ns, **row} for row in rows], time_ns=now_ns)
+            cost = ops.reverse_map.cost
+            row = {"time_ns": now_ns, "refreshes": cost.refreshes, "total_ns": cost.total_ns, "pages": cost.pages}
+            self._writer.add_rows("reverse_map", [row], time_ns=now_ns)
+
+    def _note_resctrl(self, now_ns: int) -> None:
+        if self._resctrl is None or not isinstance(self._engine, UserEngine):
+            return
+        rows = self._resctrl.rows(now_ns, self._engine.ops.live_pids())
+        if rows:
+            self._writer.add_table(resctrl.TABLE, resctrl_table(rows), time_ns=now_ns)
+        for notice in self._resctrl.notices:
+            _say(notice)
+        self._resctrl.notices.clear()
 
     def _note_cost(self, now_ns: int) -> None:
         if isinstance(self._engine, UserEngine):
@@ -271,6 +294,26 @@ class _Recorder:
                 f"{format_duration_ns(intervals.sample_us * 1000)}; "
                 f"the target was disturbed for about {disturbed:.1%} of the time"
             )
+
+
+def _open_resctrl(engine: UserEngine | SimEngine | ReportedEngine) -> resctrl.Resctrl | None:
+    """The reader of cache occupancy and bandwidth, where the machine has them and processes are monitored."""
+    if not isinstance(engine, UserEngine) or _is_paddr(engine.ops):
+        return None
+    try:
+        return resctrl.Resctrl()
+    except MachineError:
+        return None  # most machines have none; `doctor` says why
+
+
+def _is_paddr(ops: object) -> TypeGuard[PaddrOps]:
+    return getattr(ops, "name", None) == "paddr"
+
+
+def resctrl_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of the side table ``resctrl`` with their types (a column may hold nothing)."""
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in resctrl.COLUMNS.items()])
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 class _Signals:

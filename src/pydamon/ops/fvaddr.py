@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from pydamon.errors import RequestError
 from pydamon.ops.base import PAGE_SIZE, Ranges
-from pydamon.ops.vaddr import VaddrOps
+from pydamon.ops.membership import command_of
+from pydamon.ops.vaddr import Closable, VaddrOps, troubles
 from pydamon.primitives.base import Primitive
 from pydamon.primitives.process import Process
 
@@ -29,6 +31,7 @@ class FvaddrOps(VaddrOps):
         *,
         ranges: Sequence[Ranges],
         rng: np.random.Generator | None = None,
+        shared: Closable | None = None,
     ) -> None:
         if len(ranges) != len(processes):
             raise RequestError(
@@ -41,11 +44,37 @@ class FvaddrOps(VaddrOps):
                     f"process {process.pid} has no range to monitor; give some with --region START-END",
                     where="--ops fvaddr",
                 )
-        super().__init__(processes, open_primitive, initial=fixed, rng=rng)
+        super().__init__(processes, open_primitive, initial=fixed, rng=rng, shared=shared)
+        self._joined = [
+            {
+                "target": target,
+                "pid": process.pid,
+                "command": command_of(process),
+                "start_ticks": process.start_ticks,
+            }
+            for target, process in enumerate(processes)
+        ]
 
     def update(self) -> list[Ranges | None]:
         """The ranges stay (None for each target); mappings and primitives are brought up to date."""
         return [None for _ in super().update()]
+
+    def take_joined(self) -> list[dict[str, Any]]:
+        """All targets at the first call, nobody later: target, pid, command, start_ticks."""
+        joined, self._joined = self._joined, []
+        return joined
+
+    def take_notices(self) -> list[str]:
+        """Nobody comes or goes here."""
+        return []
+
+    def remarks(self) -> list[str]:
+        """What to say at the end: where the kernel refused."""
+        return list(dict.fromkeys(troubles(self.primitives)))
+
+    def live_pids(self) -> dict[int, int]:
+        """The pid of each target that is valid now."""
+        return {t: process.pid for t, process in enumerate(self.processes) if self.target_valid(t)}
 
 
 def whole_pages(ranges: Ranges) -> Ranges:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from pydamon.errors import MachineError
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges, sample_addresses
 from pydamon.ops.reverse_map import ReverseMap
+from pydamon.ops.vaddr import troubles
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.idle import IdleFrames
 from pydamon.primitives.process import Mapping, Process
+from pydamon.spec.units import format_size
 
 IOMEM = "/proc/iomem"
 ZONEINFO = "/proc/zoneinfo"
@@ -138,6 +140,8 @@ class PaddrOps:
         self._mappings: list[Mapping] = []
         self._ranges = self._look()  # before anything is opened: this says best what is missing
         self.primitives: list[Primitive] = [open_primitive()]
+        self._joined: list[dict[str, Any]] = [{"target": 0, "command": "physical memory"}]
+        self._notices: list[str] = []
 
     def init(self) -> list[Ranges]:
         """All System RAM as one target's ranges."""
@@ -150,10 +154,16 @@ class PaddrOps:
         self.primitives[0].update()
         if self.reverse_map is not None:
             self.reverse_map.refresh_if_due()
+        before = self._ranges
         try:
             self._ranges = self._look()
-        except MachineError:
+        except MachineError as error:
+            self._notices.append(f"memory can no longer be looked up: {error}")
             return [None]
+        change = _bytes(self._ranges) - _bytes(before)
+        if change:
+            word = "added" if change > 0 else "removed"
+            self._notices.append(f"{format_size(abs(change))} of memory was {word}")
         return [self._ranges]
 
     def _look(self) -> Ranges:
@@ -200,12 +210,64 @@ class PaddrOps:
         """The System RAM ranges, by NUMA node, as of the last init or update."""
         return self._mappings
 
+    def take_joined(self) -> list[dict[str, Any]]:
+        """The one target at the first call, nothing later."""
+        joined, self._joined = self._joined, []
+        return joined
+
+    def take_notices(self) -> list[str]:
+        """Lines for the user, each once."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def remarks(self) -> list[str]:
+        """What to say at the end: refusals of the kernel, and what the reverse map cost and left out."""
+        found = troubles(self.primitives)
+        owners = self.reverse_map
+        if owners is not None and owners.cost.refreshes:
+            cost = owners.cost
+            found.append(
+                f"whose memory it is was looked up {cost.refreshes} times, {cost.total_ns / 1e9:.2f} s in all, "
+                f"{cost.seconds_per_gib:.2f} s per GiB mapped"
+            )
+            if owners.truncated:
+                found.append("not all memory has an owner in the record: there is more than the reverse map holds")
+        return found
+
+    def owner_rows(self, start: Addresses, end: Addresses, most: int = 3) -> list[dict[str, Any]]:
+        """Who maps how much of each region [start, end): ``most`` processes each, the one with most first.
+
+        Rows with start, end, pid, start_ticks, command, mapped_bytes; none without a reverse map.
+        """
+        if self.reverse_map is None:
+            return []
+        return [
+            {
+                "start": low,
+                "end": high,
+                "pid": owner.pid,
+                "start_ticks": owner.start_ticks,
+                "command": owner.command,
+                "mapped_bytes": size,
+            }
+            for low, high in zip(start.tolist(), end.tolist(), strict=True)  # once per refresh
+            for owner, size in self.reverse_map.mapped_bytes(low, high)[:most]
+        ]
+
+    def live_pids(self) -> dict[int, int]:
+        """No process is a target."""
+        return {}
+
     def cleanup(self) -> None:
         """Close the primitive and the reverse map."""
         for primitive in self.primitives:
             primitive.close()
         if self.reverse_map is not None:
             self.reverse_map.close()
+
+
+def _bytes(ranges: Ranges) -> int:
+    return int((ranges[:, 1] - ranges[:, 0]).sum(dtype=np.uint64))
 
 
 def intersection(ranges: Ranges, wanted: Ranges) -> Ranges:

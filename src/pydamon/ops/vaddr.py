@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -39,11 +40,19 @@ def three_ranges(mappings: Sequence[Mapping]) -> Ranges:
     return np.stack([lower, upper], axis=1)
 
 
+class Closable(Protocol):
+    """Something that is held open."""
+
+    def close(self) -> None:
+        """Give it back; a second time does nothing."""
+        ...
+
+
 class VaddrOps:
     """Monitors processes through one primitive each (``open_primitive(process)``).
 
     ``initial`` gives, per target, ranges to begin with; as in the kernel, the first update replaces them by what is
-    mapped.
+    mapped. ``shared`` (what the primitives share) is closed with this.
     """
 
     name = "vaddr"
@@ -55,12 +64,14 @@ class VaddrOps:
         *,
         initial: Sequence[Ranges] = (),
         rng: np.random.Generator | None = None,
+        shared: Closable | None = None,
     ) -> None:
         self.nr_targets = 0
         self.processes = list(processes)
         self.primitives: list[Primitive] = []
         self.lost: dict[int, str] = {}  # target → why it cannot be monitored any more
         self._open_primitive = open_primitive
+        self._shared = shared
         self._initial = list(initial)
         self._mappings: list[list[Mapping]] = []
         self._rng = rng if rng is not None else np.random.default_rng()
@@ -147,6 +158,8 @@ class VaddrOps:
             primitive.close()
         for process in self.processes:
             process.close()
+        if self._shared is not None:
+            self._shared.close()
 
 
 def add_cost(total: PrimitiveCost, cost: PrimitiveCost) -> None:
@@ -156,3 +169,9 @@ def add_cost(total: PrimitiveCost, cost: PrimitiveCost) -> None:
     total.clears += cost.clears
     total.clear_ns += cost.clear_ns
     total.disturb_ns += cost.disturb_ns
+
+
+def troubles(primitives: Sequence[Primitive]) -> list[str]:
+    """What primitives have to say about refusals of the kernel; most have nothing."""
+    found = [getattr(primitive, "trouble", None) for primitive in primitives]
+    return [line for line in found if line]

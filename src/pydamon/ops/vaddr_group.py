@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError, RequestError
 from pydamon.ops.base import Addresses, Ranges
 from pydamon.ops.membership import Membership, command_of
-from pydamon.ops.vaddr import VaddrOps, add_cost
+from pydamon.ops.vaddr import Closable, VaddrOps, add_cost, troubles
 from pydamon.primitives.base import UNKNOWN, Answers, Primitive, PrimitiveCost
 from pydamon.primitives.process import Process
 
@@ -44,8 +44,9 @@ class VaddrGroupOps(VaddrOps):
         rng: np.random.Generator | None = None,
         max_live: int = MAX_LIVE,
         max_targets: int = MAX_TARGETS,
+        shared: Closable | None = None,
     ) -> None:
-        super().__init__([], open_primitive, initial=initial, rng=rng)
+        super().__init__([], open_primitive, initial=initial, rng=rng, shared=shared)
         self.membership = membership
         files = _file_room()
         self._max_live = min(max_live, MAX_LIVE, files)
@@ -81,9 +82,9 @@ class VaddrGroupOps(VaddrOps):
         return notices
 
     def remarks(self) -> list[str]:
-        """What to say at the end about who was not monitored."""
+        """What to say at the end about who was not monitored, and where the kernel refused."""
         group = self.membership
-        found = []
+        found = list(dict.fromkeys(troubles(self.primitives)))
         if group.too_short:
             found.append(f"{_processes(group.too_short)} lived too short to be monitored")
         if group.refused:

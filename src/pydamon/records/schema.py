@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -74,10 +74,15 @@ class RecordInfo:
     targets: tuple[TargetInfo, ...]
     spec: Mapping[str, Any]
     machine: Mapping[str, Any]
+    _by_number: dict[int, TargetInfo] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def target(self, number: int) -> TargetInfo:
         """What is known about that target; an empty description if nothing is."""
-        return next((t for t in self.targets if t.target == number), TargetInfo(number))
+        return self._by_number.get(number) or TargetInfo(number)
+
+    def __post_init__(self) -> None:
+        # The first of a number counts; a record of many short processes has thousands of targets.
+        self._by_number.update({target.target: target for target in reversed(self.targets)})
 
 
 def machine_info() -> dict[str, Any]:

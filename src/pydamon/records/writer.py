@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
 from types import TracebackType
 from typing import Any
@@ -113,6 +113,12 @@ class RecordWriter:
         if mappings and self._last_mappings.get(target) != mappings:
             self._last_mappings[target] = list(mappings)
             self.add_table(MAPS, maps_table(time_ns, target, mappings), time_ns=time_ns, target=target)
+
+    def forget_mappings_except(self, targets: Iterable[int]) -> None:
+        """Drop what is kept about targets that have ended; their mappings stay in the record."""
+        keep = set(targets)
+        for target in [known for known in self._last_mappings if known not in keep]:
+            del self._last_mappings[target]
 
     def add_table(self, name: str, table: pa.Table, *, time_ns: int | None = None, target: int | None = None) -> None:
         """Record a piece of the side table ``name``; pieces of one name should have one schema."""

@@ -7,6 +7,8 @@ from pydamon.spec.units import format_duration_ns, format_size
 
 _OPS = {
     "vaddr": "the virtual address space of a process",
+    "fvaddr": "fixed ranges of the virtual address space of a process",
+    "paddr": "the physical memory of this machine",
     "sim": "a simulated process, in virtual time",
     "reported": "accesses that a source reports, in the source's time",
 }
@@ -26,21 +28,29 @@ def _explain_context(context: Context) -> list[str]:
     lines = [f"Monitor {_OPS[context.ops]} (ops {context.ops})."]
     for index, target in enumerate(context.targets):
         who = f"process {target.pid}" if target.pid is not None else "no process id yet"
-        if context.ops == "sim":
+        if target.cgroup is not None:
+            who = f"the processes in the cgroup {target.cgroup}, as they come and go"
+        elif target.include_children:
+            who += " and all that descend from it, as they come and go"
+        if context.ops == "paddr":
+            who = "all System RAM" if not target.regions else "System RAM within these ranges"
+        elif context.ops == "sim":
             who = "simulated"
         elif context.ops == "reported":
             who = "reported"
         lines.append(f"  Target {index}: {who}.")
         for region in target.regions:
             size = format_size(region.end - region.start)
-            lines.append(f"    starts with {region.start:#x}-{region.end:#x} ({size}).")
+            verb = "starts with " if context.ops == "vaddr" else ""
+            lines.append(f"    {verb}{region.start:#x}-{region.end:#x} ({size}).")
     lines += [
         f"Every {_time(intervals.sample_us)} (sampling interval), check one random page of each region "
         "for an access since the check before.",
         f"Every {_time(intervals.aggr_us)} (aggregation interval), report how many of the last {samples} "
         "checks found one (nr_accesses, "
         f"0 to {samples}) and for how long that has been so (age); merge similar neighbours, split the rest.",
-        f"Every {_time(intervals.ops_update_us)} (update interval), look for new and gone mappings.",
+        f"Every {_time(intervals.ops_update_us)} (update interval), look for "
+        + ("memory that was added or removed." if context.ops == "paddr" else "new and gone mappings."),
         *_explain_goal(intervals.intervals_goal),
         f"Keep between {nr_regions.min} and {nr_regions.max} regions: at most {nr_regions.max} pages are checked "
         f"per sampling interval, at most {nr_regions.max * 1_000_000 // intervals.sample_us:,} a second, "

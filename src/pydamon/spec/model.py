@@ -18,7 +18,7 @@ from pydamon.spec import quantities, units
 from pydamon.spec.schemes import PARSERS as SCHEME_PARSERS
 from pydamon.spec.schemes import QUANTITIES, Scheme, validate_schemes
 
-OpsName = Literal["vaddr", "sim", "reported"]
+OpsName = Literal["vaddr", "fvaddr", "paddr", "sim", "reported"]
 PrimitiveName = Literal["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 _INDEX = re.compile(r"\[\d+\]")
@@ -60,10 +60,16 @@ class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is monitored: a process, and optionally the ranges to begin with."""
+    """What is monitored: a process (``include_children``: and all that descend from it), or the processes of a cgroup.
+
+    ``regions``: for ``vaddr`` the ranges to begin with, for ``fvaddr`` all that is monitored, for ``paddr`` the limits.
+    ``cgroup`` and ``include_children`` are ours.
+    """
 
     pid: int | None = None
     regions: tuple[Region, ...] = ()
+    cgroup: str | None = None
+    include_children: bool = False
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -231,10 +237,9 @@ def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") 
 def _validate_context(context: Context, path: str) -> None:
     validate_attrs(context.intervals, context.nr_regions, path)
     validate_schemes(context.schemes, path, ops=context.ops, nr_targets=len(context.targets))
+    _validate_who(context, path)
     for t, target in enumerate(context.targets):
         where = f"{path}.targets[{t}]"
-        if context.ops == "vaddr" and (target.pid is None or target.pid <= 0):
-            raise RequestError(f"is {target.pid}; vaddr needs the id of a process", where=f"{where}.pid")
         previous_end = 0
         for r, region in enumerate(target.regions):
             at = f"{where}.regions[{r}]"
@@ -247,6 +252,28 @@ def _validate_context(context: Context, path: str) -> None:
             if region.start < previous_end:
                 raise RequestError("overlaps the region before it or is out of order", where=at)
             previous_end = region.end
+
+
+def _validate_who(context: Context, path: str) -> None:
+    """Whether the targets are such as the operations set can monitor."""
+    ops, targets = context.ops, context.targets
+    for t, target in enumerate(targets):
+        where = f"{path}.targets[{t}]"
+        if ops in ("vaddr", "fvaddr") and target.cgroup is None and (target.pid is None or target.pid <= 0):
+            raise RequestError(f"is {target.pid}; {ops} needs the id of a process", where=f"{where}.pid")
+        if target.pid is not None and (ops == "paddr" or target.cgroup is not None):
+            raise RequestError("is not needed: " + (f"with {ops}" if ops == "paddr" else "a cgroup is given"),
+                               where=f"{where}.pid")  # fmt: skip
+        if target.cgroup is not None and (ops != "vaddr" or len(targets) > 1):
+            raise RequestError("must be the only target, and of the ops vaddr", where=f"{where}.cgroup")
+        if target.include_children and (ops != "vaddr" or target.pid is None):
+            raise RequestError("goes with the id of a process and vaddr", where=f"{where}.include_children")
+        if target.include_children != targets[0].include_children:
+            raise RequestError("must be the same for all targets", where=f"{where}.include_children")
+        if ops == "fvaddr" and not target.regions:
+            raise RequestError("are needed with fvaddr: the ranges to monitor", where=f"{where}.regions")
+    if ops == "paddr" and len(targets) > 1:
+        raise RequestError("has several entries; physical memory is one", where=f"{path}.targets")
 
 
 def _time(value_us: int) -> str:

@@ -90,7 +90,7 @@ def test_the_simulation_is_reproducible() -> None:
 
 
 def test_a_spec_for_another_engine_is_refused_by_field() -> None:
-    with pytest.raises(RequestError, match="this engine runs 'vaddr'") as caught:
+    with pytest.raises(RequestError, match="this engine runs vaddr") as caught:
         UserEngine(spec({"ops": "sim", "targets": [{}]}))
     assert caught.value.where == "kdamonds[0].contexts[0].ops"
 

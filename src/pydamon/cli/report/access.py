@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydamon.analysis.names import MappingNames, short_list
+from pydamon.analysis.names import MappingNames, Owners, short_list
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, heat_strip
-from pydamon.cli.report.common import count, empty, opened, source_line, target_line
+from pydamon.cli.report.common import count, empty, opened, owners_at, source_line, target_line
 from pydamon.cli.report.regions import snapshot_json
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.reader import RecordReader
@@ -41,14 +41,16 @@ def report(path: str, target: int | None, as_json: bool) -> None:
         if not snapshots or span is None:
             raise empty(reader, target if reader.rows else None)
         for number, snapshot in snapshots.items():
-            names = MappingNames(reader.mappings_at(number, snapshot.end_ns))
+            names: MappingNames | Owners = MappingNames(reader.mappings_at(number, snapshot.end_ns))
+            if reader.info.ops == "paddr":
+                names = owners_at(reader, snapshot.end_ns) or names
             if as_json:
                 emit(_json(snapshot, names, reader.info.target(number).pid) + "\n")
             else:
                 emit(_text(reader, snapshot, names, snapshot.end_ns - span[0], screen))
 
 
-def _json(snapshot: Snapshot, names: MappingNames, pid: int | None) -> str:
+def _json(snapshot: Snapshot, names: MappingNames | Owners, pid: int | None) -> str:
     """The object of ``report regions --json``; each region also has its mappings' ``names`` and ``age_us``."""
     import msgspec
 
@@ -59,7 +61,7 @@ def _json(snapshot: Snapshot, names: MappingNames, pid: int | None) -> str:
     return msgspec.json.encode(found).decode()
 
 
-def _text(reader: RecordReader, snapshot: Snapshot, names: MappingNames, at_ns: int, screen: Screen) -> str:
+def _text(reader: RecordReader, snapshot: Snapshot, names: MappingNames | Owners, at_ns: int, screen: Screen) -> str:
     rows = [
         _Row(start, end, nr_accesses, snapshot.max_nr_accesses, age * snapshot.aggr_us * 1000, names.of(start, end))
         for start, end, nr_accesses, age in zip(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pydamon.analysis.names import MappingNames
+from pydamon.analysis.names import MappingNames, Owners
 from pydamon.cli.render.screen import fit, printable, warn
 from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.process import Mapping
@@ -77,6 +77,22 @@ def mapping_names(reader: RecordReader, target: int) -> MappingNames:
     for time_ns in picked:
         mappings += reader.mappings_at(target, time_ns)
     return MappingNames(mappings)
+
+
+def owners_at(reader: RecordReader, time_ns: int) -> Owners:
+    """Whose memory physical ranges were when that was last looked up before ``time_ns``; empty if never."""
+    rows: list[tuple[int, int, str, int]] = []
+    latest = None
+    for piece in reader.table("owners"):
+        if not {"time_ns", "start", "end", "pid", "command", "mapped_bytes"} <= set(piece.column_names):
+            continue
+        found = piece.to_pylist()
+        if not found or None in found[0].values() or found[0]["time_ns"] > time_ns:
+            continue
+        if latest is None or found[0]["time_ns"] >= latest:
+            latest = found[0]["time_ns"]
+            rows = [(r["start"], r["end"], f"{r['command']} ({r['pid']})", r["mapped_bytes"]) for r in found]
+    return Owners(rows)
 
 
 def count(number: int, what: str) -> str:
