@@ -21,6 +21,7 @@ from pydamon.engines.user import UserEngine
 from pydamon.errors import MachineError
 from pydamon.ops.sources.base import Source
 from pydamon.primitives import resctrl
+from pydamon.primitives.footprint import read_footprint
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter, check_output
 from pydamon.spec import Spec, to_builtins
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against --
     from pydamon.ops.paddr import PaddrOps
 
 _SECOND_NS = 1_000_000_000
+_MOST_FOOTPRINTS = 64
 
 
 def record(request: Request, spec: Spec) -> None:
@@ -218,6 +220,7 @@ class _Recorder:
             if now_ns >= self._cost_due_ns:
                 self._cost_due_ns = now_ns + _SECOND_NS
                 self._note_cost(now_ns)
+                self._note_footprints(now_ns)
                 self._note_resctrl(now_ns)
                 self._writer.forget_mappings_except(kdamond.targets)
                 if self._progress:
@@ -247,6 +250,17 @@ class _Recorder:
             cost = ops.reverse_map.cost
             row = {"time_ns": now_ns, "refreshes": cost.refreshes, "total_ns": cost.total_ns, "pages": cost.pages}
             self._writer.add_rows("reverse_map", [row], time_ns=now_ns)
+
+    def _note_footprints(self, now_ns: int) -> None:
+        """How large the processes are; of many only the first: it is a file each."""
+        if not isinstance(self._engine, UserEngine):
+            return
+        rows = []
+        for target, pid in list(self._engine.ops.live_pids().items())[:_MOST_FOOTPRINTS]:
+            size = read_footprint(pid)
+            if size is not None:
+                rows.append({"time_ns": now_ns, "target": target, **size})
+        self._writer.add_rows("footprint", rows, time_ns=now_ns)
 
     def _note_resctrl(self, now_ns: int) -> None:
         if self._resctrl is None or not isinstance(self._engine, UserEngine):

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from pydamon.cli.report.choice import choice, windowed
+
 # As records.schema.DEFAULT_NAME, which would import pyarrow.
 _DEFAULT_INPUT = "pydamon.damon"
 
@@ -99,3 +101,111 @@ def regions(path: str, target: int | None, as_json: bool) -> None:
     from pydamon.cli.report.regions import report
 
     report(path, target, as_json)
+
+
+@command.command("raw")
+@_common
+@click.pass_context
+def raw(ctx: click.Context, /, path: str, target: int | None, as_json: bool) -> None:
+    """The same as ``regions``, by the name that it has in the field's tool."""
+    ctx.forward(regions)
+
+
+_WHOLE = click.option("--whole", is_flag=True, help="Over all snapshots, as a mean over time. Default: the last one.")
+
+
+@command.command()
+@_common
+@windowed
+@_WHOLE
+@click.option("--rate", is_flag=True, help="Distribution of the access rate instead of the idle time.")
+def recency(path: str, target: int | None, as_json: bool, whole: bool, rate: bool, **window: Any) -> None:
+    """How many bytes were accessed how long ago (or, with --rate, how often)."""
+    from pydamon.cli.report.distribution import report
+
+    report(path, "rate" if rate else "recency", choice(target, **window), whole, as_json)
+
+
+@command.command()
+@_common
+@windowed
+@_WHOLE
+def temperature(path: str, target: int | None, as_json: bool, whole: bool, **window: Any) -> None:
+    """How many bytes have which temperature: access rate and age in one number."""
+    from pydamon.cli.report.distribution import report
+
+    report(path, "temperature", choice(target, **window), whole, as_json)
+
+
+@command.command()
+@_common
+@windowed
+@_WHOLE
+def idle(path: str, target: int | None, as_json: bool, whole: bool, **window: Any) -> None:
+    """How much memory has been idle for how long: what could be reclaimed."""
+    from pydamon.cli.report.distribution import idle as report
+
+    report(path, choice(target, **window), whole, as_json)
+
+
+@command.command()
+@_common
+@windowed
+def footprint(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+    """The working set beside the resident, virtual and swapped size."""
+    from pydamon.cli.report.series import footprint as report
+
+    report(path, choice(target, **window), as_json)
+
+
+@command.command()
+@_common
+@windowed
+def bandwidth(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+    """An estimate of the bytes accessed per second, and what resctrl measured where the record has it."""
+    from pydamon.cli.report.series import bandwidth as report
+
+    report(path, choice(target, **window), as_json)
+
+
+@command.command()
+@_common
+@windowed
+def cost(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+    """What monitoring itself cost: CPU, checks, clears, and how long the target was disturbed."""
+    from pydamon.cli.report.series import cost as report
+
+    report(path, choice(target, **window), as_json)
+
+
+@command.command()
+@_common
+@windowed
+@click.option("--tried", is_flag=True, help="The regions that were tried last, instead of the statistics.")
+def schemes(path: str, target: int | None, as_json: bool, tried: bool, **window: Any) -> None:
+    """What the schemes of a recording did, over time."""
+    from pydamon.cli.report.schemes import report
+
+    report(path, choice(target, **window), tried, as_json)
+
+
+@command.command()
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option("--target", type=int, metavar="N", default=0, show_default=True, help="The target to compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@windowed
+def diff(before: str, after: str, target: int, as_json: bool, **window: Any) -> None:
+    """What became hotter, colder, bigger or smaller between two records."""
+    from pydamon.cli.report.diff import report
+
+    report(before, after, choice(target, **window), as_json)
+
+
+@command.command()
+@_common
+def info(path: str, target: int | None, as_json: bool) -> None:
+    """What is in the record: what it is about, how it was made, and what it holds."""
+    from pydamon.cli.report.info import report
+
+    report(path, as_json)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from pydamon.analysis.names import MappingNames, Owners
+from pydamon.analysis.window import Window
 from pydamon.cli.render.screen import fit, printable, warn
+from pydamon.cli.report.choice import Choice
 from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.process import Mapping
+from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 
 # So many targets fit one report, so many one picture; a record that has more needs --target.
@@ -93,6 +97,36 @@ def owners_at(reader: RecordReader, time_ns: int) -> Owners:
             latest = found[0]["time_ns"]
             rows = [(r["start"], r["end"], f"{r['command']} ({r['pid']})", r["mapped_bytes"]) for r in found]
     return Owners(rows)
+
+
+def chosen(reader: RecordReader, choice: Choice, *, age: bool = True) -> tuple[Iterator[RegionBatch], tuple[int, int]]:
+    """The batches in the window that the user chose, and (start, end) of the whole record in ns.
+
+    Raises like `empty` if the record, or the window, holds nothing at all.
+    """
+    span = reader.time_range()
+    if span is None:
+        raise empty(reader, None)
+    window = window_of(choice, span)
+    batches = window.of(reader.batches(age=age, target=choice.target))
+    first = next(batches, None)
+    if first is None:
+        if window.everything:
+            raise empty(reader, choice.target)
+        raise RequestError(f"{reader.path} has no snapshot there", where="--from, --to, --address or --target")
+    return chain([first], batches), span
+
+
+def window_of(choice: Choice, span: tuple[int, int]) -> Window:
+    """The window that the user chose of a record that covers ``span``."""
+
+    def at(time_ns: int | None) -> int | None:
+        return None if time_ns is None else (span[1] if time_ns < 0 else span[0]) + time_ns
+
+    start, end = at(choice.from_ns), at(choice.to_ns)
+    if start is not None and end is not None and start >= end:
+        raise RequestError("is not before --to", where="--from")
+    return Window(start, end, choice.low, choice.high)
 
 
 def count(number: int, what: str) -> str:

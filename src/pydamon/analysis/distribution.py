@@ -1,0 +1,114 @@
+"""How memory is distributed over recency, access rate, and temperature; in bytes, over one snapshot or many.
+
+- *idle time* (recency): for how long a region has not been accessed: its age where its count is 0, else 0.
+- *access rate*: samples that found an access, in 1 of the aggregation's samples.
+- *temperature*: the two in one number, as the field's tool defines it with its default weights of 0 for the size and
+  100 each for rate and age: 100 × rate in percent + 100 × age in seconds, negative if there was no access at all. A
+  blend: two regions of one temperature can be very different, so reports keep the three apart.
+
+A histogram over several snapshots weighs each by the time that it covers, so that its bytes are a mean over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.records.batch import RegionBatch
+
+F64 = NDArray[np.float64]
+Measure = Callable[[RegionBatch], F64]
+
+# Idle times are told apart by these bounds, in seconds.
+IDLE_BOUNDS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
+
+
+def idle_s(batch: RegionBatch) -> F64:
+    """The idle time of each region in seconds; 0 for one that was accessed."""
+    age = age_s(batch)
+    age[batch.nr_accesses > 0] = 0.0
+    return age
+
+
+def age_s(batch: RegionBatch) -> F64:
+    """The age of each region in seconds."""
+    result: F64 = batch.age.astype(np.float64) * np.repeat(batch.aggr_us * 1e-6, batch.counts)
+    return result
+
+
+def rate_percent(batch: RegionBatch) -> F64:
+    """The access rate of each region in percent of the samples."""
+    result: F64 = 100.0 * batch.nr_accesses / np.repeat(batch.max_nr_accesses, batch.counts)
+    return result
+
+
+def temperature(batch: RegionBatch) -> F64:
+    """See above; larger is hotter."""
+    heat = 100.0 * rate_percent(batch) + 100.0 * age_s(batch)
+    return np.where(batch.nr_accesses > 0, heat, -heat)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """One target's bytes by value: ``bytes[i]`` (mean over time) have a value in [edges[i], edges[i + 1])."""
+
+    target: int
+    edges: F64
+    bytes: F64
+
+    @property
+    def total_bytes(self) -> int:
+        """All bytes that were looked at (mean over time)."""
+        return round(float(self.bytes.sum()))
+
+    def at_least(self, edge: int) -> int:
+        """Bytes with a value of ``edges[edge]`` or more."""
+        return round(float(self.bytes[edge:].sum()))
+
+
+def distributions(batches: Iterable[RegionBatch], measure: Measure, edges: F64) -> list[Distribution]:
+    """Histograms of ``measure`` by target; values beyond the outer ``edges`` count in the outer bins."""
+    sums: dict[int, F64] = {}
+    times: dict[int, float] = {}
+    for batch in batches:
+        weight = _weights(batch)
+        row_weight = np.repeat(weight, batch.counts) * (batch.end - batch.start)
+        place = np.clip(np.searchsorted(edges, measure(batch), "right") - 1, 0, len(edges) - 2)
+        row_target = np.repeat(batch.target, batch.counts)
+        for target in np.unique(batch.target).tolist():
+            mine = row_target == target
+            found = np.bincount(place[mine], weights=row_weight[mine], minlength=len(edges) - 1)
+            sums[target] = sums.get(target, np.zeros(len(edges) - 1)) + found
+            times[target] = times.get(target, 0.0) + float(weight[batch.target == target].sum())
+    return [Distribution(target, edges, sums[target] / max(times[target], 1.0)) for target in sorted(sums)]
+
+
+def ranges(batches: Iterable[RegionBatch], measure: Measure) -> dict[int, tuple[float, float]]:
+    """The smallest and the largest value of each target."""
+    found: dict[int, tuple[float, float]] = {}
+    for batch in batches:
+        values = measure(batch)
+        low = np.minimum.reduceat(values, batch.offsets[:-1])
+        high = np.maximum.reduceat(values, batch.offsets[:-1])
+        for target in np.unique(batch.target).tolist():
+            mine = batch.target == target
+            before = found.get(target, (np.inf, -np.inf))
+            found[target] = (min(before[0], float(low[mine].min())), max(before[1], float(high[mine].max())))
+    return found
+
+
+def percentiles(batch: RegionBatch, values: F64, wanted: list[float]) -> list[float]:
+    """Of the regions of one snapshot sorted by value, the values at these percentiles of their bytes."""
+    order = np.argsort(values, kind="stable")
+    reach = np.cumsum((batch.end - batch.start)[order].astype(np.float64))
+    at = np.searchsorted(reach, np.array(wanted) / 100.0 * reach[-1], "left")
+    return [float(values[order[min(int(i), len(order) - 1)]]) for i in at]
+
+
+def _weights(batch: RegionBatch) -> F64:
+    """How much each snapshot counts: the time that it covers, at least 1 ns."""
+    result: F64 = np.maximum(batch.end_ns - batch.start_ns, 1).astype(np.float64)
+    return result

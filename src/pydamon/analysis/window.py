@@ -1,0 +1,76 @@
+"""Looking at a part of a record only: some of the time, some of the addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pydamon.records.batch import RegionBatch
+from pydamon.spec.units import U64_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Snapshots that end after ``start_ns`` and begin before ``end_ns``; of those what lies in [low, high) (bytes)."""
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    low: int = 0
+    high: int = U64_MAX
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.start_ns is None and self.end_ns is None and self.low == 0 and self.high == U64_MAX
+
+    def of(self, batches: Iterable[RegionBatch]) -> Iterator[RegionBatch]:
+        """The batches, cut to the window; those with nothing in it are left out.
+
+        A snapshot whose regions are all outside of the addresses is left out with them.
+        """
+        if self.everything:
+            yield from batches
+            return
+        for batch in batches:
+            wanted = np.ones(len(batch), np.bool_)
+            if self.start_ns is not None:
+                wanted &= batch.end_ns > self.start_ns
+            if self.end_ns is not None:
+                wanted &= batch.start_ns < self.end_ns
+            if not wanted.any():
+                continue
+            batch = batch.select(wanted)
+            if self.low or self.high < U64_MAX:
+                batch = clip(batch, self.low, self.high)
+            if len(batch):
+                yield batch
+
+
+def clip(batch: RegionBatch, low: int, high: int) -> RegionBatch:
+    """What lies in [low, high) bytes; regions that reach out are cut, snapshots with none left out."""
+    bottom, top = np.uint64(low), np.uint64(high)
+    inside = (batch.end > bottom) & (batch.start < top)
+    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)])
+    counts = running[batch.offsets[1:]] - running[batch.offsets[:-1]]
+    kept = counts > 0
+    offsets = np.zeros(int(kept.sum()) + 1, np.int64)
+    np.cumsum(counts[kept], out=offsets[1:])
+    return RegionBatch(
+        batch.target[kept],
+        batch.start_ns[kept],
+        batch.end_ns[kept],
+        batch.sample_us[kept],
+        batch.aggr_us[kept],
+        offsets,
+        np.maximum(batch.start[inside], bottom),
+        np.minimum(batch.end[inside], top),
+        batch.nr_accesses[inside],
+        batch.age[inside],
+    )
+
+
+def clip_snapshots(window: Window, batch: RegionBatch) -> RegionBatch | None:
+    """The batch in the window, or None."""
+    return next(iter(window.of([batch])), None)

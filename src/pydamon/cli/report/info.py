@@ -1,0 +1,92 @@
+"""``pydamon report info``: what is in a record."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from pydamon.cli.render.palette import BOLD, styled
+from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.report.common import count, opened, source_line, target_line
+from pydamon.records.reader import RecordReader
+from pydamon.spec.units import format_duration_ns, format_size
+
+
+def report(path: str, as_json: bool) -> None:
+    """Print what the record is about, how it was made, and what it holds."""
+    screen = current_screen()
+    with opened(path) as reader:
+        found = examine(reader)
+        if as_json:
+            emit(msgspec.json.encode(found).decode() + "\n")
+            return
+        lines = [styled(printable(reader.path), BOLD, screen)]
+        size, rows = found["file_bytes"], found["region_rows"]
+        each = f", {size / rows:.1f} bytes a row" if rows else ""
+        ended = "" if found["complete"] else "; not closed (interrupted, or still being written)"
+        lines.append(f"{format_size(size)}, {count(rows, 'region row')}{each}{ended}")
+        if found["start_ns"] is not None:
+            lines.append(f"covers {format_duration_ns(found['end_ns'] - found['start_ns'])}{_when(found)}")
+        lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
+        if found["primitive_reason"]:
+            lines.append(f"  because: {printable(found['primitive_reason'])}")
+        targets = reader.info.targets
+        for target in targets[:10]:
+            lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
+        if len(targets) > 10:
+            lines.append(f"  and {len(targets) - 10} more targets")
+        for name, table in found["tables"].items():
+            lines.append(f"table {printable(name)}: {count(table, 'piece')}")
+        lines += _spec_lines(reader)
+        emit("\n".join(screen.fit(line) for line in lines) + "\n")
+
+
+def examine(reader: RecordReader) -> dict[str, Any]:
+    """The findings as plain data: the shape of ``report info --json``."""
+    info, span = reader.info, reader.time_range()
+    tables: dict[str, int] = {}
+    for entry in reader.tables():
+        tables[entry.name] = tables.get(entry.name, 0) + 1
+    return {
+        "path": reader.path,
+        "file_bytes": os.stat(reader.path).st_size,
+        "region_rows": reader.rows,
+        "complete": not reader.truncated,
+        "start_ns": None if span is None else span[0],
+        "end_ns": None if span is None else span[1],
+        "clock": info.clock,
+        "wall_offset_ns": info.wall_offset_ns,
+        "pydamon": info.pydamon,
+        "ops": info.ops,
+        "primitive": info.primitive,
+        "primitive_reason": info.primitive_reason,
+        "targets": [
+            {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in info.targets
+        ],
+        "tables": tables,
+        "machine": dict(info.machine),
+        "spec": dict(info.spec),
+    }
+
+
+def _when(found: dict[str, Any]) -> str:
+    if found["clock"] == "virtual" or found["wall_offset_ns"] is None:
+        return " of virtual time" if found["clock"] == "virtual" else ""
+    try:
+        start = datetime.fromtimestamp((found["start_ns"] + found["wall_offset_ns"]) / 1e9, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return ""
+    return f", from {start:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _spec_lines(reader: RecordReader) -> list[str]:
+    from pydamon.errors import RequestError
+    from pydamon.spec import explain, from_builtins
+
+    try:
+        return ["", *explain(from_builtins(dict(reader.info.spec)))]
+    except RequestError:
+        return []  # imported, or of another version

@@ -1,0 +1,95 @@
+"""``pydamon report schemes``: what the schemes of a recording did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.render.table import table
+from pydamon.cli.report.choice import Choice
+from pydamon.cli.report.common import opened, window_of
+from pydamon.cli.report.series import rows_of
+from pydamon.errors import PydamonError
+from pydamon.spec.units import format_duration_ns, format_size
+
+_COLUMNS = ("scheme", "nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds")
+_TRIED = ("scheme", "target", "start", "end", "nr_accesses", "age", "sz_applied", "sz_filter_passed")
+
+
+def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
+    """Print the statistics of each scheme over time, or the regions that were tried last."""
+    screen = current_screen()
+    with opened(path) as reader:
+        span = reader.time_range() or (0, 0)
+        window = window_of(choice, span)
+        rows = rows_of(reader, "schemes", _COLUMNS, window)
+        if not rows:
+            raise PydamonError("has no schemes' statistics: none was running", where=path)
+        regions = rows_of(reader, "tried_regions", _TRIED, window)
+        if as_json:
+            emit(msgspec.json.encode({"statistics": rows, "tried_regions": regions}).decode() + "\n")
+            return
+        for number in sorted({row["scheme"] for row in rows}):
+            mine = [row for row in rows if row["scheme"] == number]
+            name = printable(str(mine[-1].get("name") or mine[-1].get("action") or "?"))
+            lines = [styled(f"scheme {number}: {name}", BOLD, screen)]
+            if tried:
+                lines += _tried([row for row in regions if row["scheme"] == number], choice, span, screen)
+            else:
+                lines += _statistics(mine, span, screen)
+            emit("\n".join(lines) + "\n")
+
+
+def _statistics(rows: list[dict[str, Any]], span: tuple[int, int], screen: Any) -> list[str]:
+    steps = rows[:: max(len(rows) // 20, 1)]
+    if steps[-1] is not rows[-1]:
+        steps.append(rows[-1])
+    cells = []
+    for row in steps:
+        quota = row.get("effective_bytes")
+        cells.append(
+            [
+                format_duration_ns(max(row["time_ns"] - span[0], 0)),
+                "yes" if row.get("active") in (True, 1, None) else "no",
+                f"{row['nr_tried']:,}",
+                format_size(row["sz_tried"]),
+                format_size(row["sz_ops_filter_passed"]),
+                format_size(row["sz_applied"]),
+                f"{row['qt_exceeds']:,}",
+                "-" if quota is None else format_size(quota),
+            ]
+        )
+    headings = ["at", "active", "tried", "tried bytes", "passed", "applied", "quota used up", "effective quota"]
+    return table(headings, cells, screen)
+
+
+def _tried(rows: list[dict[str, Any]], choice: Choice, span: tuple[int, int], screen: Any) -> list[str]:
+    """The regions of the newest pass in the record."""
+    newest = max((row["time_ns"] for row in rows), default=None)
+    mine = [
+        row
+        for row in rows
+        if row["time_ns"] == newest
+        and row["end"] > choice.low
+        and row["start"] < choice.high
+        and choice.target in (None, row["target"])
+    ]
+    if not mine or newest is None:
+        return ["no region was tried"]
+    when = format_duration_ns(max(newest - span[0], 0))
+    cells = [
+        [
+            f"{row['start']:#x}-{row['end']:#x}",
+            format_size(row["end"] - row["start"]),
+            str(row["nr_accesses"]),
+            str(row["age"]),
+            format_size(row["sz_filter_passed"]),
+            format_size(row["sz_applied"]),
+        ]
+        for row in mine
+    ]
+    heading = styled(f"tried at {when}: {len(mine)} regions", DIM, screen)
+    return [heading, *table(["range", "size", "accesses", "age", "passed", "applied"], cells, screen)]

@@ -1,0 +1,192 @@
+"""``pydamon report footprint``, ``bandwidth`` and ``cost``: how numbers went over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pydamon.analysis.bandwidth import bandwidths
+from pydamon.analysis.window import Window
+from pydamon.analysis.wss import WorkingSet, working_sets
+from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.table import table
+from pydamon.cli.render.terminal import curve, layout
+from pydamon.cli.report.choice import Choice
+from pydamon.cli.report.common import chosen, opened, source_line, target_line, window_of
+from pydamon.errors import PydamonError
+from pydamon.records.reader import RecordReader
+from pydamon.spec.units import format_duration_ns, format_size
+
+_SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
+
+
+def rows_of(reader: RecordReader, name: str, columns: Iterable[str], window: Window) -> list[dict[str, Any]]:
+    """The rows of a side table in the window's time that have all of ``columns``, whole numbers in each."""
+    wanted = list(columns)
+    found = []
+    for piece in reader.table(name):
+        if not set(wanted) <= set(piece.column_names):
+            continue
+        for row in piece.to_pylist():
+            time_ns = row.get("time_ns")
+            if not isinstance(time_ns, int) or not all(isinstance(row[column], int) for column in wanted):
+                continue
+            if (window.start_ns is None or time_ns >= window.start_ns) and (
+                window.end_ns is None or time_ns <= window.end_ns
+            ):
+                found.append(row)
+    return found
+
+
+def _heading(reader: RecordReader, target: int | None, text: str, screen: Screen) -> list[str]:
+    name = printable(reader.path) if target is None else target_line(reader, target, screen.limit, screen.ellipsis)
+    details = ", ".join(part for part in (f"{printable(reader.path)}: {text}", source_line(reader)) if part)
+    return [styled(name, BOLD, screen), styled(screen.fit(details), DIM, screen)]
+
+
+def footprint(path: str, choice: Choice, as_json: bool) -> None:
+    """Print the working set beside the resident, virtual and swapped size over time."""
+    screen = current_screen()
+    with opened(path) as reader:
+        batches, span = chosen(reader, choice, age=False)
+        sizes = {one.target: one for one in working_sets(batches)}
+        window = window_of(choice, span)
+        rows = rows_of(reader, "footprint", ("target", *_SIZES), window)
+        for target, working_set in sizes.items():
+            mine = [row for row in rows if row["target"] == target]
+            if as_json:
+                emit(msgspec.json.encode(_footprint_object(reader, working_set, mine)).decode() + "\n")
+            else:
+                emit(_footprint_text(reader, working_set, mine, screen))
+
+
+def _wss_at(sizes: WorkingSet, times_ns: list[int]) -> list[int]:
+    place = np.clip(np.searchsorted(sizes.end_ns, np.array(times_ns, np.int64), "left"), 0, len(sizes.bytes) - 1)
+    return [int(size) for size in sizes.bytes[place]]
+
+
+def _footprint_object(reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    beside = _wss_at(sizes, [row["time_ns"] for row in rows])
+    samples = [
+        {"time_ns": row["time_ns"], "working_set_bytes": wss, **{name: row[name] for name in _SIZES}}
+        for row, wss in zip(rows, beside, strict=True)
+    ]
+    return {
+        "target": sizes.target,
+        "pid": reader.info.target(sizes.target).pid,
+        "mean_working_set_bytes": sizes.mean_bytes,
+        "samples": samples,
+    }
+
+
+def _footprint_text(reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], screen: Screen) -> str:
+    lines = _heading(reader, sizes.target, f"{len(sizes.bytes)} snapshots", screen)
+    values = {"working set": [int(size) for size in sizes.bytes]}
+    for name in ("resident", "virtual", "swap"):
+        values[name] = [row[f"{name}_bytes"] for row in rows]
+    cells = []
+    for name, found in values.items():
+        if found:
+            mean = sum(found) // len(found)
+            cells.append([name, *(format_size(size) for size in (min(found), mean, max(found), found[-1]))])
+        else:
+            cells.append([name, "-", "-", "-", "-"])
+    lines += table(["", "least", "mean", "most", "last"], cells, screen)
+    if not rows:
+        lines.append("resident, virtual and swap sizes are not in this record")
+    elif values["resident"][-1]:
+        share = 100 * sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
+        lines.append(f"the working set is {share:.0f} % of what is resident (means)")
+    return "\n".join(lines) + "\n"
+
+
+def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
+    """Print the estimated bandwidth over time."""
+    screen = current_screen()
+    with opened(path) as reader:
+        batches, span = chosen(reader, choice, age=False)
+        found = bandwidths(batches)
+        measured = rows_of(reader, "resctrl", ("target", "domain"), window_of(choice, span))
+        for one in found:
+            mine = [row for row in measured if row["target"] == one.target]
+            if as_json:
+                head = {"target": one.target, "pid": reader.info.target(one.target).pid, "mean_bytes_per_s": one.mean}
+                columns = (one.start_ns.tolist(), one.end_ns.tolist(), one.bytes_per_s.tolist())
+                snapshots = [
+                    {"start_ns": start, "end_ns": end, "bytes_per_s": value}
+                    for start, end, value in zip(*columns, strict=True)
+                ]
+                emit(msgspec.json.encode({**head, "snapshots": snapshots, "resctrl": mine}).decode() + "\n")
+                continue
+            lines = _heading(reader, one.target, "accessed regions' bytes per second: an estimate, no traffic", screen)
+            sizes = WorkingSet(one.target, one.start_ns, one.end_ns, one.bytes_per_s.astype(np.uint64))
+            edges, values = sizes.over_time(layout(screen).columns)
+            lines += curve(edges, values, screen, span[0])
+            lines.append(f"mean {format_size(round(one.mean))}/s, most {format_size(int(one.bytes_per_s.max()))}/s")
+            lines += _resctrl_lines(mine)
+            emit("\n".join(lines) + "\n")
+
+
+def _resctrl_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """What the processor measured, where the record has it: per domain, over the whole window."""
+    found = []
+    for domain in sorted({row["domain"] for row in rows}):
+        mine = [row for row in rows if row["domain"] == domain]
+        last, first = mine[-1], mine[0]
+        parts = [f"domain {domain} (measured by resctrl):"]
+        if isinstance(last.get("llc_occupancy_bytes"), int):
+            parts.append(f"{format_size(last['llc_occupancy_bytes'])} of cache,")
+        elapsed_s = max((last["time_ns"] - first["time_ns"]) / 1e9, 1e-9)
+        if isinstance(last.get("mbm_total_bytes"), int) and isinstance(first.get("mbm_total_bytes"), int):
+            parts.append(f"{format_size(int((last['mbm_total_bytes'] - first['mbm_total_bytes']) / elapsed_s))}/s")
+        found.append(" ".join(parts).rstrip(","))
+    return found
+
+
+def cost(path: str, choice: Choice, as_json: bool) -> None:
+    """Print what monitoring itself cost over time."""
+    screen = current_screen()
+    columns = ("cpu_ns", "checks", "check_ns", "clears", "clear_ns", "disturb_ns")
+    with opened(path) as reader:
+        span = reader.time_range()
+        rows = rows_of(reader, "cost", columns, window_of(choice, span or (0, 0)))
+        if len(rows) < 1:
+            raise PydamonError("does not say what it cost (simulated, imported, or shorter than a second)", where=path)
+        if as_json:
+            emit(msgspec.json.encode({"samples": rows}).decode() + "\n")
+            return
+        began = min(span[0] if span else rows[0]["time_ns"], rows[0]["time_ns"])
+        zero = {"time_ns": began, **dict.fromkeys(columns, 0)}
+        lines = _heading(reader, None, "what monitoring cost", screen)
+        steps = [*rows[:: max(len(rows) // 20, 1)]]
+        if steps[-1] is not rows[-1]:
+            steps.append(rows[-1])
+        cells = [_cost_cells(before, row, began) for before, row in zip([zero, *steps], steps, strict=False)]
+        total = _cost_cells(zero, rows[-1], began)
+        cells.append(["all", *total[1:]])
+        lines += table(["up to", "CPU", "checks/s", "checking", "clears/s", "clearing", "disturbed"], cells, screen)
+        emit("\n".join(lines) + "\n")
+
+
+def _cost_cells(before: dict[str, int], row: dict[str, int], began_ns: int) -> list[str]:
+    elapsed = max(row["time_ns"] - before["time_ns"], 1)
+
+    def share(name: str) -> str:
+        return f"{100 * (row[name] - before[name]) / elapsed:.2f} %"
+
+    def rate(name: str) -> str:
+        return f"{(row[name] - before[name]) * 1e9 / elapsed:,.0f}"
+
+    return [
+        format_duration_ns(row["time_ns"] - began_ns),
+        share("cpu_ns"),
+        rate("checks"),
+        share("check_ns"),
+        rate("clears"),
+        share("clear_ns"),
+        share("disturb_ns"),
+    ]
