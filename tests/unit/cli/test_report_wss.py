@@ -125,7 +125,7 @@ def test_pictures(capsys: pytest.CaptureFixture[str], over: list[str]) -> None:
         (["--percentiles", "nan"], "--percentiles: nan is not between 0 and 100"),
         (["--percentiles", "-1"], "--percentiles: -1 is not between 0 and 100"),
         (["--percentiles", "100.1"], "--percentiles: 100.1 is not between 0 and 100"),
-        (["-o", "wss.txt"], "-o: wss.txt: pictures are .png or .svg; choose such a name"),
+        (["-o", "wss.txt"], "-o: wss.txt: pictures are .png, .svg or .html; choose such a name"),
         (["--target", "3"], "--target: pydamon.damon has no snapshot of target 3; its targets are: 0"),
     ],
 )

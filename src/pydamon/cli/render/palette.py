@@ -7,7 +7,7 @@ from functools import lru_cache
 from pydamon.cli.render.screen import Screen
 
 # Seventeen colours from cold to hot; the coldest is not black, so that cold memory differs from a black background.
-_STOPS = (
+RAMP = (
     (22, 16, 62), (33, 14, 74), (48, 12, 92), (68, 10, 104), (92, 18, 110), (116, 26, 110), (140, 35, 105),
     (163, 44, 97), (188, 55, 84), (208, 69, 69), (226, 87, 52), (239, 110, 33), (248, 135, 14), (252, 163, 9),
     (250, 192, 38), (244, 221, 79), (243, 246, 138),
@@ -29,9 +29,9 @@ def colour(level: int, colours: int, background: bool = False) -> str:
     kind = 48 if background else 38
     if colours < 1 << 24:
         return f"\x1b[{kind};5;{_STOPS_256[round(level / (LEVELS - 1) * (len(_STOPS_256) - 1))]}m"
-    at = level / (LEVELS - 1) * (len(_STOPS) - 1)
-    low = min(int(at), len(_STOPS) - 2)
-    red, green, blue = (round(a + (b - a) * (at - low)) for a, b in zip(_STOPS[low], _STOPS[low + 1], strict=True))
+    at = level / (LEVELS - 1) * (len(RAMP) - 1)
+    low = min(int(at), len(RAMP) - 2)
+    red, green, blue = (round(a + (b - a) * (at - low)) for a, b in zip(RAMP[low], RAMP[low + 1], strict=True))
     return f"\x1b[{kind};2;{red};{green};{blue}m"
 
 

@@ -44,24 +44,26 @@ def access(path: str, target: int | None, as_json: bool) -> None:
 
 @command.command()
 @_common
+@windowed
 @click.option(
     "--range",
-    "addresses",
+    "view",
     metavar="RANGE",
     default="auto",
     help="Addresses to show: hottest (where most accesses are), all (everything monitored), or START-END, decimal or "
     "0x. Default: what was accessed, without the gaps.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png or .svg.")
-def heatmap(path: str, target: int | None, as_json: bool, addresses: str, output: str | None) -> None:
+@click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png, .svg or .html.")
+def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str | None, **window: Any) -> None:
     """Which addresses were accessed how much, when: a picture of time and addresses."""
     from pydamon.cli.report.heatmap import report
 
-    report(path, target, as_json, addresses, output)
+    report(path, choice(target, **window), as_json, view, output)
 
 
 @command.command()
 @_common
+@windowed
 @click.option(
     "--percentiles",
     metavar="P,P,…",
@@ -87,28 +89,31 @@ def wss(
     min_accesses: int,
     over: str | None,
     output: str | None,
+    **window: Any,
 ) -> None:
     """How much memory was in use: the distribution of the working set size."""
     from pydamon.cli.report.wss import report
 
-    report(path, target, as_json, percentiles, min_accesses, over == "time", output)
+    report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output)
 
 
 @command.command()
 @_common
-def regions(path: str, target: int | None, as_json: bool) -> None:
+@windowed
+def regions(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """Every region of every snapshot, raw, in the order of time."""
     from pydamon.cli.report.regions import report
 
-    report(path, target, as_json)
+    report(path, choice(target, **window), as_json)
 
 
 @command.command("raw")
 @_common
+@windowed
 @click.pass_context
-def raw(ctx: click.Context, /, path: str, target: int | None, as_json: bool) -> None:
-    """The same as ``regions``, by the name that it has in the field's tool."""
-    ctx.forward(regions)
+def raw(ctx: click.Context, /, **options: Any) -> None:
+    """The same as regions, by the name that it has in the field's tool."""
+    ctx.invoke(regions, **options)
 
 
 _WHOLE = click.option("--whole", is_flag=True, help="Over all snapshots, as a mean over time. Default: the last one.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pydamon.errors import RequestError
-from pydamon.spec import units
+
+_U64_MAX = 2**64 - 1  # as spec.units, which costs an import that --help need not pay
 
 if TYPE_CHECKING:
     _TimeType = click.ParamType[int]
@@ -28,7 +29,7 @@ class Choice:
     from_ns: int | None = None
     to_ns: int | None = None
     low: int = 0
-    high: int = units.U64_MAX
+    high: int = _U64_MAX
 
 
 class _When(_TimeType):
@@ -37,6 +38,8 @@ class _When(_TimeType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from pydamon.spec import units
+
         text = str(value).strip()
         try:
             return -units.parse_time_ns(text[1:]) if text.startswith("-") else units.parse_time_ns(text)
@@ -50,6 +53,8 @@ class _Addresses(_RangeType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
+        from pydamon.spec import units
+
         start, dash, end = str(value).partition("-")
         if not dash:
             self.fail(f"{value!r} is not START-END", param, ctx)
@@ -84,5 +89,5 @@ def windowed(verb: _Verb) -> _Verb:
 
 def choice(target: int | None, from_ns: int | None, to_ns: int | None, addresses: tuple[int, int] | None) -> Choice:
     """The options of `windowed` and --target as one value."""
-    low, high = addresses if addresses is not None else (0, units.U64_MAX)
+    low, high = addresses if addresses is not None else (0, _U64_MAX)
     return Choice(target, from_ns, to_ns, low, high)

@@ -11,11 +11,14 @@ import numpy as np
 from pydamon.analysis.focus import Segment, automatic, everything, grid, hottest, shares, survey
 from pydamon.analysis.heatmap import HeatAccumulator, Heatmap
 from pydamon.analysis.names import short_list
+from pydamon.analysis.window import Window
 from pydamon.cli.render.axes import percent
+from pydamon.cli.render.html import Panel
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable, warn
 from pydamon.cli.render.terminal import heat_chart, layout
+from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
     MAX_TARGETS,
     check_drawable,
@@ -25,6 +28,7 @@ from pydamon.cli.report.common import (
     opened,
     source_line,
     target_line,
+    window_of,
 )
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
@@ -35,6 +39,7 @@ from pydamon.spec.units import format_duration_ns, parse_address
 _SURVEY_ROWS = 1 << 16
 _JSON_SHAPE = (100, 200)
 _PICTURE_SHAPE = (600, 400)
+_PAGE_SHAPE = (2000, 800)  # times, addresses: what one can zoom into
 
 
 @dataclass(slots=True)
@@ -52,31 +57,43 @@ class View:
         return ", ".join(part for part in parts if part)
 
 
-def report(path: str, target: int | None, as_json: bool, addresses: str, output: str | None) -> None:
+def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str | None) -> None:
     """Print or draw the heatmap of every target, or of the one asked for."""
-    if output is not None:
+    page = output is not None and output.lower().endswith((".html", ".htm"))
+    if output is not None and not page:
         check_picture(output)
     wanted = _parse_range(addresses)
     screen = current_screen()
     rows, columns = _JSON_SHAPE
     if output is not None and not as_json:
-        rows, columns = _PICTURE_SHAPE
+        rows, columns = _PAGE_SHAPE if page else _PICTURE_SHAPE
     elif not as_json:
         place = layout(screen)
         rows, columns = place.columns, place.lines * place.cells_per_line
     least = 1 if as_json else columns // 12 if output else 2 * layout(screen).cells_per_line
     with opened(path) as reader:
-        span = reader.time_range()
-        if span is None:
+        whole = reader.time_range()
+        if whole is None:
             raise empty(reader, None)
-        views = _views(reader, target, wanted, span, (rows, columns), least)
+        window = window_of(choice, whole)
+        span = (
+            whole[0] if window.start_ns is None else min(max(window.start_ns, whole[0]), whole[1]),
+            whole[1] if window.end_ns is None else max(min(window.end_ns, whole[1]), whole[0]),
+        )
+        views = _views(reader, choice.target, window, wanted, span, (rows, columns), least)
         if as_json:
             for view in views:
                 emit(_json(view.heatmap) + "\n")
         elif output is None:
             for view in views:
-                emit(_text(reader, view, screen, span))
-        if output is not None:
+                emit(_text(reader, view, screen, span, whole[0]))
+        if page and output is not None:
+            from pydamon.cli.render.html import write_page
+
+            write_page(output, printable(path), [_panel(reader, view, span, whole[0]) for view in views])
+            if not as_json:
+                emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views))
+        elif output is not None:
             from pydamon.cli.render.figure import heat_figure
 
             check_drawable(reader, len(views))
@@ -87,7 +104,7 @@ def report(path: str, target: int | None, as_json: bool, addresses: str, output:
                 [target_line(reader, view.heatmap.target, 64) for view in views],
                 [f"{printable(path)}: {text}" for text in details],
                 [view.note for view in views],
-                span[0],
+                whole[0],
             )
             write_picture(output, figure)
             if not as_json:
@@ -113,12 +130,13 @@ def _parse_range(text: str) -> str | Segment:
 def _views(
     reader: RecordReader,
     target: int | None,
+    window: Window,
     wanted: str | Segment,
     span: tuple[int, int],
     shape: tuple[int, int],
     least: int,
 ) -> list[View]:
-    sample = _sample(reader, target)
+    sample = _sample(reader, target, window)
     time_ns = np.unique(np.linspace(span[0], max(span[1], span[0] + 1), shape[0] + 1).round().astype(np.int64))
     accumulators: dict[int, HeatAccumulator] = {}
     shown = {}
@@ -129,7 +147,7 @@ def _views(
     sample.clear()
     snapshots = dict.fromkeys(accumulators, 0)
     unseen: set[int] = set()
-    for batch in reader.batches(age=False, target=target):
+    for batch in window.of(reader.batches(age=False, target=target)):
         unseen.update(set(np.unique(batch.target).tolist()) - accumulators.keys())
         for number, accumulator in accumulators.items():
             part = batch.of_target(number)
@@ -146,18 +164,20 @@ def _views(
     return views
 
 
-def _sample(reader: RecordReader, target: int | None) -> dict[int, list[RegionBatch]]:
+def _sample(reader: RecordReader, target: int | None, window: Window) -> dict[int, list[RegionBatch]]:
     """Some snapshots of each target, from which to choose the addresses to show."""
     sample: dict[int, list[RegionBatch]] = {}
     # A target that was there for a moment may escape the sample; if it is asked for, look at everything.
-    for rows in (_SURVEY_ROWS, None) if target is not None else (_SURVEY_ROWS,):
-        for batch in reader.batches(age=False, target=target, sample_rows=rows):
+    for rows in (_SURVEY_ROWS, None) if target is not None or not window.everything else (_SURVEY_ROWS,):
+        for batch in window.of(reader.batches(age=False, target=target, sample_rows=rows)):
             for number in np.unique(batch.target).tolist():
                 sample.setdefault(number, []).append(batch.of_target(number))
             if len(sample) > MAX_TARGETS:
                 raise RequestError(f"{reader.path} has more than {MAX_TARGETS} targets; choose one", where="--target")
         if sample:
             return sample
+    if not window.everything:
+        raise RequestError(f"{reader.path} has no snapshot there", where="--from, --to or --address")
     raise empty(reader, target)
 
 
@@ -199,12 +219,17 @@ def _json(heatmap: Heatmap) -> str:
     ).decode()
 
 
-def _text(reader: RecordReader, view: View, screen: Screen, span: tuple[int, int]) -> str:
+def _panel(reader: RecordReader, view: View, span: tuple[int, int], origin_ns: int) -> Panel:
+    title = target_line(reader, view.heatmap.target, 100)
+    return Panel(view.heatmap, title, view.details(span[1] - span[0], source_line(reader)), view.names, origin_ns)
+
+
+def _text(reader: RecordReader, view: View, screen: Screen, span: tuple[int, int], origin_ns: int) -> str:
     details = f"{printable(reader.path)}: {view.details(span[1] - span[0], source_line(reader))}"
     lines = [
         styled(target_line(reader, view.heatmap.target, screen.limit, screen.ellipsis), BOLD, screen),
         styled(screen.fit(details), DIM, screen),
-        *heat_chart(view.heatmap, view.names, screen, span[0]),
+        *heat_chart(view.heatmap, view.names, screen, origin_ns),
         *textwrap.wrap(view.note, screen.width),
     ]
     return "\n".join(lines) + "\n"

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 from pydamon.cli.render.screen import emit
-from pydamon.cli.report.common import count, empty, opened, target_line
+from pydamon.cli.report.choice import Choice
+from pydamon.cli.report.common import chosen, count, opened, target_line
 from pydamon.core.snapshot import Snapshot
 from pydamon.spec.units import format_duration_ns, format_size
 
 _REGION = '{"start":%d,"end":%d,"nr_accesses":%d,"age":%d}'
 
 
-def report(path: str, target: int | None, as_json: bool) -> None:
+def report(path: str, choice: Choice, as_json: bool) -> None:
     """Print every snapshot: one JSON object per line, or a heading and one line per region."""
     with opened(path) as reader:
         first_ns = None
-        for number, snapshot in enumerate(reader.snapshots(target)):
+        batches, _ = chosen(reader, choice)
+        for number, snapshot in enumerate(chain.from_iterable(batch.snapshots() for batch in batches)):
             first_ns = snapshot.start_ns if first_ns is None else first_ns
             if as_json:
                 emit(snapshot_json(snapshot, reader.info.target(snapshot.target).pid) + "\n")
             else:
                 emit(_text(snapshot, number, target_line(reader, snapshot.target), first_ns))
-        if first_ns is None:
-            raise empty(reader, target if reader.rows else None)
 
 
 def _text(snapshot: Snapshot, number: int, target: str, first_ns: int) -> str:

@@ -11,7 +11,8 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, curve, layout
-from pydamon.cli.report.common import check_drawable, count, empty, opened, source_line, target_line
+from pydamon.cli.report.choice import Choice
+from pydamon.cli.report.common import check_drawable, chosen, count, opened, source_line, target_line
 from pydamon.errors import RequestError
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
@@ -19,7 +20,7 @@ from pydamon.spec.units import format_duration_ns, format_size
 
 def report(
     path: str,
-    target: int | None,
+    choice: Choice,
     as_json: bool,
     percentiles: str,
     min_accesses: int,
@@ -32,9 +33,7 @@ def report(
     wanted = _parse_percentiles(percentiles)
     screen = current_screen()
     with opened(path) as reader:
-        found = working_sets(reader.batches(age=False, target=target), min_accesses)
-        if not found:
-            raise empty(reader, target if reader.rows else None)
+        found = working_sets(chosen(reader, choice, age=False)[0], min_accesses)
         if as_json:
             objects = [_object(reader, sizes, wanted, over_time) for sizes in found]
             emit(msgspec.json.encode({"targets": objects}).decode() + "\n")
