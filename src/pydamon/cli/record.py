@@ -22,6 +22,7 @@ else:  # it cannot be subscripted in older releases of click
     _ParamType = _FloatType = _SetType = click.ParamType
 
 _PROCESSES = ("vaddr", "fvaddr")
+_EDITS = ("cut", "merge", "aggregate")
 _LIVE = (*_PROCESSES, "paddr")
 
 # Which option a field of the spec comes from, for messages.
@@ -55,10 +56,23 @@ class _RecordCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["launch"] = None
+        if args and args[0] in _EDITS:
+            from pydamon.cli.edit import COMMANDS
+
+            # Not a recording: `invoke` runs it.
+            ctx.meta["edit"] = COMMANDS[args[0]].make_context(f"pydamon record {args[0]}", args[1:])
+            return []
         if "--" in args:
             at = args.index("--")
             args, ctx.meta["launch"] = args[:at], args[at + 1 :]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        edit = ctx.meta.get("edit")
+        if edit is None:
+            return super().invoke(ctx)
+        with edit:
+            return edit.command.invoke(edit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,8 @@ class Request:
     fit_intervals: bool
     max_cpu: float | None
     dry_run: bool = False
+    rotate: tuple[int | None, int | None] | None = None  # bytes, ns
+    keep: int | None = None
     source: str | None = None
     threads: frozenset[int] | None = None
     cpus: frozenset[int] | None = None
@@ -118,6 +134,8 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.command("record", cls=_RecordCommand)
 @click.argument("targets", nargs=-1, metavar="[PID … | -- COMMAND …]")
 @click.option("-o", "--output", default="pydamon.damon", show_default=True, help="File to write the record to.")
+@click.option("--rotate", metavar="SIZE|TIME", help="Begin a new file after, e.g., 100M or 1h: run.0001.damon, …")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="With --rotate: keep the last N files only.")
 @click.option("--include-children", is_flag=True, help="Monitor all that descend from the processes, too.")
 @click.option("--cgroup", metavar="PATH", help="Monitor the processes in this cgroup v2, as they come and go.")
 @click.option("--duration", type=_Quantity("time", units.parse_time_ns), help="End after this time, e.g. 30s.")
@@ -168,6 +186,8 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.pass_context
 def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **options: Any) -> None:
     """Monitor processes, a launched COMMAND (after --), a cgroup, or a simulated workload, and write a record.
+
+    Editing records: record cut, record merge, record aggregate (see their --help).
 
     A launched command runs as the invoking user, also under sudo; when the recording ends before it (--duration,
     Ctrl-C, SIGTERM), it is ended too. Press Ctrl-C to end a recording; the record is complete up to then.
@@ -232,12 +252,32 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         seed=options["seed"],
         fit_intervals=options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed",
         max_cpu=options["max_cpu"],
+        rotate=_rotation(options),
+        keep=options["keep"],
         source=options["source"],
         threads=options["threads"],
         cpus=options["cpus"],
         nodes=options["nodes"],
     )
     return request, make_spec(request, options)
+
+
+def _rotation(options: dict[str, Any]) -> tuple[int | None, int | None] | None:
+    """After how many bytes, or ns, a new file begins."""
+    text = options["rotate"]
+    if text is None:
+        if options["keep"] is not None:
+            raise RequestError("goes with --rotate", where="--keep")
+        return None
+    for place, parse in enumerate((units.parse_time_ns, units.parse_size)):
+        try:
+            value = parse(text)
+        except RequestError:
+            continue
+        if value < (1 << 16 if place else 1_000_000_000):
+            raise RequestError(f"{text!r} is too little; it must be at least 64K or 1s", where="--rotate")
+        return (None, value) if place == 0 else (value, None)
+    raise RequestError(f"{text!r} is neither a size nor a time; write it like 100M or 1h", where="--rotate")
 
 
 def _check_ops(ops: str, targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from pydamon.errors import MachineError
 from pydamon.ops.sources.base import Source
 from pydamon.primitives import resctrl
 from pydamon.primitives.footprint import read_footprint
+from pydamon.records.rotating import RotatingWriter
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter, check_output
 from pydamon.spec import Spec, to_builtins
@@ -77,7 +78,7 @@ def _record_simulated(request: Request, spec: Spec) -> None:
         primitive_reason=engine.choice.reason,
         clock="virtual",
     )
-    with RecordWriter(request.output, metadata=metadata) as writer, _Signals() as signals:
+    with _writer(request, metadata) as writer, _Signals() as signals:
         signals.on_stop = engine.kdamond.stop
         recorder = _Recorder(writer, engine)
         recorder.run()
@@ -106,7 +107,7 @@ def _record_reported(request: Request, spec: Spec) -> None:
             _say(f"reading {request.source}: {engine.choice.reason}")
             if request.duration_ns is not None:
                 engine.kdamond.end_ns = engine.clock.now_ns() + request.duration_ns
-            with RecordWriter(request.output, metadata=metadata) as writer:
+            with _writer(request, metadata) as writer:
                 recorder = _Recorder(writer, engine)
                 recorder.run()
     finally:
@@ -154,7 +155,7 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
             primitive_reason=engine.choice.reason,
             wall_offset_ns=time.time_ns() - time.monotonic_ns(),
         )
-        writer = RecordWriter(request.output, metadata=metadata)
+        writer = _writer(request, metadata)
     except BaseException:
         engine.ops.cleanup()
         raise
@@ -195,7 +196,7 @@ def _end_reason(engine: UserEngine | SimEngine | ReportedEngine, signals: _Signa
 class _Recorder:
     """Moves snapshots, mappings and costs from an engine into a record, and tells how it goes."""
 
-    def __init__(self, writer: RecordWriter, engine: UserEngine | SimEngine | ReportedEngine) -> None:
+    def __init__(self, writer: RecordWriter | RotatingWriter, engine: UserEngine | SimEngine | ReportedEngine) -> None:
         self._writer = writer
         self._engine = engine
         self._snapshots = 0
@@ -293,7 +294,7 @@ class _Recorder:
         count = "1 snapshot" if self._snapshots == 1 else f"{self._snapshots} snapshots"
         size = format_size(self._writer.bytes_written)
         elapsed = format_duration_ns(elapsed_ns)
-        _say(f"{reason} after {elapsed}: {count}, {size} in {request.output}")
+        _say(f"{reason} after {elapsed}: {count}, {size} in {self._writer.path}")
         intervals = self._engine.kdamond.intervals
         if not self._snapshots:
             aggr = format_duration_ns(intervals.aggr_us * 1000)
@@ -357,6 +358,13 @@ class _Signals:
         signal.set_wakeup_fd(self._old_wakeup)
         os.close(self.wake_fd)
         os.close(self._write_fd)
+
+
+def _writer(request: Request, metadata: dict[str, Any]) -> RecordWriter | RotatingWriter:
+    if request.rotate is None:
+        return RecordWriter(request.output, metadata=metadata)
+    max_bytes, max_ns = request.rotate
+    return RotatingWriter(request.output, metadata=metadata, max_bytes=max_bytes, max_ns=max_ns, keep=request.keep)
 
 
 def _with_pid(spec: Spec, pid: int) -> Spec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import cast
 
 from pydamon.analysis.names import MappingNames, Owners
 from pydamon.analysis.window import Window
@@ -13,6 +14,7 @@ from pydamon.cli.report.choice import Choice
 from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.process import Mapping
 from pydamon.records.batch import RegionBatch
+from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
 
 # So many targets fit one report, so many one picture; a record that has more needs --target.
@@ -22,8 +24,8 @@ MAX_DRAWN = 12
 
 @contextmanager
 def opened(path: str) -> Iterator[RecordReader]:
-    """The record; afterwards says on standard error what was left out of it."""
-    with RecordReader(path) as reader:
+    """The record (or, for a pattern, the parts of one); afterwards says on standard error what was left out of it."""
+    with cast(RecordReader, open_record(path)) as reader:  # parts that are joined read like one
         yield reader
         warn(reader.warnings())
 

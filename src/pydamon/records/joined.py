@@ -1,0 +1,165 @@
+"""Several record files as one: the parts that a rotated recording leaves (``run.0001.damon`` and so on)."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+
+import pyarrow as pa
+
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import RequestError
+from pydamon.primitives.process import Mapping
+from pydamon.records.batch import RegionBatch
+from pydamon.records.reader import RecordReader, TableEntry
+from pydamon.records.schema import RecordInfo, TargetInfo
+
+MAX_PARTS = 4096
+
+
+class JoinedRecords:
+    """Reads like a `RecordReader`; the parts in the order of their times.
+
+    Raises RequestError if a file is no record, or if the files are not of one recording: another clock, or another
+    process under the same target number.
+    """
+
+    def __init__(self, paths: Sequence[str], name: str) -> None:
+        if len(paths) > MAX_PARTS:
+            raise RequestError(f"{len(paths)} files are too many; the most is {MAX_PARTS}", where=name)
+        self.path = name
+        self.paths = list(paths)
+        self._readers: list[RecordReader] = []
+        try:
+            for path in paths:
+                self._readers.append(RecordReader(path))
+            spans = {id(reader): reader.time_range() for reader in self._readers}
+            filled = [reader for reader in self._readers if spans[id(reader)] is not None]
+            filled.sort(key=lambda reader: spans[id(reader)] or (0, 0))
+            self._filled = filled
+            self._info = self._join_infos()
+        except BaseException:
+            self.close()
+            raise
+
+    def _join_infos(self) -> RecordInfo:
+        targets: dict[int, TargetInfo] = {}
+        first = (self._filled or self._readers)[0].info
+        for reader in self._filled or self._readers:
+            info = reader.info
+            if (info.clock, info.wall_offset_ns is None) != (first.clock, first.wall_offset_ns is None):
+                raise RequestError("is of another recording than the files before it", where=reader.path)
+            for target in info.targets:
+                known = targets.setdefault(target.target, target)
+                if (known.pid, known.start_ticks) != (target.pid, target.start_ticks):
+                    hint = "join different recordings with: pydamon record merge"
+                    raise RequestError(f"its target {target.target} is another process; {hint}", where=reader.path)
+        return replace(first, targets=tuple(targets[number] for number in sorted(targets)))
+
+    @property
+    def info(self) -> RecordInfo:
+        """The description of the first part, with the targets of all."""
+        return self._info
+
+    @property
+    def rows(self) -> int:
+        """Region rows of all parts."""
+        return sum(reader.rows for reader in self._readers)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some part was not closed."""
+        return any(reader.truncated for reader in self._readers)
+
+    @property
+    def left_out_bytes(self) -> int:
+        """Bytes at the ends of the parts that could not be read."""
+        return sum(reader.left_out_bytes for reader in self._readers)
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of all files."""
+        return sum(os.stat(reader.path).st_size for reader in self._readers)
+
+    def batches(
+        self, *, age: bool = True, target: int | None = None, sample_rows: int | None = None
+    ) -> Iterator[RegionBatch]:
+        """As `RecordReader.batches`; each part is sampled in proportion to its rows."""
+        total = max(self.rows, 1)
+        for reader in self._filled:
+            some = None if sample_rows is None else max(sample_rows * reader.rows // total, 1)
+            yield from reader.batches(age=age, target=target, sample_rows=some)
+
+    def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:
+        """The snapshots one by one, in the order of time."""
+        for batch in self.batches(target=target):
+            yield from batch.snapshots()
+
+    def time_range(self) -> tuple[int, int] | None:
+        """(start of the first snapshot, end of the last one) in ns; None if there is none."""
+        spans = [span for reader in self._filled if (span := reader.time_range()) is not None]
+        return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
+
+    def last_snapshots(self) -> dict[int, Snapshot]:
+        """The last snapshot of each target, by number."""
+        found: dict[int, Snapshot] = {}
+        for reader in reversed(self._filled):
+            for target, snapshot in reader.last_snapshots().items():
+                found.setdefault(target, snapshot)
+            if {target.target for target in self._info.targets} <= found.keys():
+                break
+        return dict(sorted(found.items()))
+
+    def tables(self) -> list[TableEntry]:
+        """The pieces of side tables of all parts."""
+        return [entry for reader in self._filled for entry in reader.tables()]
+
+    def table(self, name: str) -> Iterator[pa.Table]:
+        """The pieces of one side table."""
+        for reader in self._filled:
+            yield from reader.table(name)
+
+    def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
+        """As `RecordReader.mappings_at`, from the newest part that has some by that time."""
+        begun = [reader for reader in self._filled if (reader.time_range() or (0, 0))[0] <= time_ns]
+        for reader in [*reversed(begun), *self._filled]:
+            if found := reader.mappings_at(target, time_ns):
+                return found
+        return []
+
+    def mapping_times(self, target: int) -> list[int]:
+        """When the target's mappings were recorded, in ns."""
+        return [time_ns for reader in self._filled for time_ns in reader.mapping_times(target)]
+
+    def warnings(self) -> list[str]:
+        """One line for each kind of thing that was left out of each part."""
+        return [line for reader in self._readers for line in reader.warnings()]
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._readers:
+            reader.close()
+
+    def __enter__(self) -> JoinedRecords:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+AnyReader = RecordReader | JoinedRecords
+
+
+def open_record(path: str) -> AnyReader:
+    """The record at ``path``, or all that a pattern such as ``run.*.damon`` matches as one. Raises RequestError."""
+    if os.path.lexists(path) or not glob.has_magic(path):
+        return RecordReader(path)
+    found = sorted(glob.glob(path))
+    if not found:
+        raise RequestError("matches no file", where=path)
+    return RecordReader(found[0]) if len(found) == 1 else JoinedRecords(found, path)
