@@ -5,9 +5,12 @@ Everything here is a pure function of regions; the formulas use integers through
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core.boundaries import NO_BOUNDARIES
 from pydamon.core.regions import U64, Regions
 
 
@@ -26,8 +29,10 @@ def update_age(regions: Regions, threshold: int) -> None:
     regions.age[:] = np.where(changed, 0, regions.age + 1)
 
 
-def merge(regions: Regions, threshold: int, sz_limit: int) -> Regions:
+def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
     """Merge each region into its left neighbour if they touch, count alike and stay within ``sz_limit`` (2.4).
+
+    Never across one of the sorted ``boundaries``.
 
     The merged count and age are size-weighted means, against which the next region is compared: that makes merging
     sequential from left to right. The loop below therefore runs in Python, but only over regions that do merge: a run
@@ -41,12 +46,19 @@ def merge(regions: Regions, threshold: int, sz_limit: int) -> Regions:
         & (np.abs(np.diff(nr)) <= threshold)
         & (end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1)))
     )
+    if len(boundaries):
+        at = np.searchsorted(boundaries, start)
+        bounded = boundaries[np.minimum(at, len(boundaries) - 1)] == start
+        starts_run &= ~bounded[1:]
     run_starts: list[int] = np.flatnonzero(starts_run).tolist()
     if not run_starts:
         return regions
 
     starts, ends = start.tolist(), end.tolist()
     counts, ages = nr.tolist(), regions.age.tolist()
+    if len(boundaries):
+        # A region at a boundary seems to lie apart from what is left of it.
+        starts = np.where(bounded, end, start).tolist()
     keep = np.ones(len(regions), np.bool_)
     new_end = end.copy()
     heads: list[int] = []
@@ -56,7 +68,7 @@ def merge(regions: Regions, threshold: int, sz_limit: int) -> Regions:
     for head in run_starts:
         if head < behind:
             continue
-        left, right = starts[head], ends[head]
+        left, right = int(start[head]), ends[head]
         count, age = counts[head], ages[head]
         i = head + 1
         while i < n and starts[i] == right and abs(counts[i] - count) <= threshold and ends[i] - left <= sz_limit:
@@ -79,19 +91,32 @@ def merge(regions: Regions, threshold: int, sz_limit: int) -> Regions:
 
 
 def merge_all(
-    targets: list[Regions], *, max_seen: int, sz_limit: int, max_nr_regions: int, window: int
+    targets: list[Regions],
+    *,
+    max_seen: int,
+    sz_limit: int,
+    max_nr_regions: int,
+    window: int,
+    boundaries: Sequence[U64] = (),
 ) -> list[Regions]:
     """Age and merge all targets; while more than ``max_nr_regions`` remain, again with twice the threshold (2.4).
 
     ``max_seen`` is the largest access count observed in this aggregation, ``window`` the largest possible one.
+    ``boundaries`` has an array for each target, across which is not merged unless that leaves too many regions.
     """
     threshold = max_seen // 10
     for regions in targets:
         update_age(regions, threshold)
     while True:
-        targets = [merge(regions, threshold, sz_limit) for regions in targets]
-        if sum(map(len, targets)) <= max_nr_regions or threshold >= window:
+        if boundaries:
+            pairs = zip(targets, boundaries, strict=True)
+            targets = [merge(regions, threshold, sz_limit, kept) for regions, kept in pairs]
+        else:
+            targets = [merge(regions, threshold, sz_limit) for regions in targets]
+        if sum(map(len, targets)) <= max_nr_regions or (threshold >= window and not boundaries):
             return targets
+        if threshold >= window:
+            boundaries = ()
         threshold = min(max(1, 2 * threshold), window)
 
 

@@ -27,6 +27,9 @@ from pydamon.spec.schemes import Goal
 
 # A time quota is looked after in steps of this share of the effective quota.
 _TIME_STEPS = 8
+# How often one pass may stop at what is left of the quota. Where failed bytes cost next to nothing, a small quota would
+# otherwise cut all of memory into pieces of its size.
+_MAX_STOPS = 64
 Index = NDArray[np.intp]
 
 
@@ -59,6 +62,9 @@ class Damos:
         for number, scheme in enumerate(schemes):
             where = f"{path}[{number}]"
             self.ops.check_scheme(scheme, where)
+            if 0 < scheme.quotas.sz_bytes < self.min_region:
+                text = f"is {scheme.quotas.sz_bytes} bytes; the smallest region has {self.min_region}"
+                raise RequestError(text, where=f"{where}.quotas.sz_bytes")
             for index, goal in enumerate(scheme.quotas.goals):
                 self._check_metric(goal, f"{where}.quotas.goals[{index}]")
             if scheme.watermarks.metric == "free_mem_rate":
@@ -75,20 +81,26 @@ class Damos:
             self._pending = schemes
 
     def set_goal(self, name: str, value: int) -> None:
-        """Give the value of a ``user_input`` goal by its name, or by ``scheme.goal`` numbers such as ``0.0``.
+        """Give the value of the ``user_input`` goals of that name, or of one by ``scheme.goal`` numbers like ``0.0``.
 
         Safe from any thread. Raises RequestError if there is no such goal.
         """
         if value < 0:
             raise RequestError(f"is {value}; it must not be below 0", where=f"goal {name}")
-        known = []
-        for s, state in enumerate(self.states):
-            for g, goal in enumerate(state.goals):
-                if goal.goal.metric == "user_input":
-                    known.append(goal.goal.name or f"{s}.{g}")
-                    if name in (goal.goal.name, f"{s}.{g}"):
-                        goal.current_value = value
-                        return
+        with self._lock:
+            goals = [
+                (f"{s}.{g}", goal)
+                for s, state in enumerate(self.states)
+                for g, goal in enumerate(state.goals)
+                if goal.goal.metric == "user_input"
+            ]
+            meant = [goal for _, goal in goals if goal.goal.name == name]
+            meant = meant or [goal for number, goal in goals if number == name]
+            for goal in meant:
+                goal.current_value = value
+        if meant:
+            return
+        known = dict.fromkeys(goal.goal.name or number for number, goal in goals)
         hint = f"there are: {', '.join(known)}" if known else "no scheme has a goal of the metric user_input"
         raise RequestError(f"there is no such goal; {hint}", where=f"goal {name}")
 
@@ -103,23 +115,21 @@ class Damos:
 
     def take_commit(self, passed: int, intervals: Intervals) -> None:
         """Apply a pending `commit`; ``passed`` sampling intervals have passed."""
-        with self._lock:
+        with self._lock:  # nobody gives a goal a value meanwhile
             pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        before = dict(enumerate(self.states))
-        states = []
-        for number, scheme in enumerate(pending):
-            state = _same(scheme, number, before)
-            if state is None:
-                state = SchemeState(scheme)
-                state.next_apply = passed + _apply_samples(scheme, intervals)
-            else:
-                state.change(scheme)
-                state.next_apply = min(state.next_apply, passed + _apply_samples(scheme, intervals))
-            self._begin_goals(state)
-            states.append(state)
-        self.states = states
+            if pending is None:
+                return
+            states = []
+            for scheme, state in zip(pending, _successors(pending, self.states), strict=True):
+                due = passed + _apply_samples(scheme, intervals)
+                if state is None:
+                    state = SchemeState(scheme, next_apply=due)
+                else:
+                    state.change(scheme)
+                    state.next_apply = min(state.next_apply, due)
+                self._begin_goals(state)
+                states.append(state)
+            self.states = states
 
     def reschedule(self, passed: int, intervals: Intervals) -> None:
         """The intervals have changed: none waits longer than its apply interval is now."""
@@ -171,7 +181,7 @@ class Damos:
     def _check_metric(self, goal: Goal, where: str) -> None:
         if goal.metric in ("user_input", "node_eligible_mem_bp"):
             return
-        GoalState(goal).measure(self._need_metrics(f"{where}.metric"), None)
+        GoalState(goal).measure(self._need_metrics(f"{where}.metric"))
 
     def _begin_goals(self, state: SchemeState) -> None:
         for goal in state.goals:
@@ -197,7 +207,7 @@ class Damos:
                 if goal.goal.metric == "node_eligible_mem_bp":
                     goal.current_value = eligible(goal.goal.nid or 0)
                 elif self.metrics is not None:
-                    goal.measure(self.metrics, None)
+                    goal.measure(self.metrics)
             except MachineError as error:
                 self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric} keeps its last value: {error}")
         return max((goal.score for goal in state.goals), default=None)
@@ -207,18 +217,24 @@ def _apply_samples(scheme: Scheme, intervals: Intervals) -> int:
     return max((scheme.apply_interval_us or intervals.aggr_us) // intervals.sample_us, 1)
 
 
-def _same(scheme: Scheme, number: int, before: dict[int, SchemeState]) -> SchemeState | None:
-    """The state that ``scheme`` goes on with, taken out of ``before``."""
-    if scheme.name is not None:
-        for place, state in before.items():
-            if state.scheme.name == scheme.name and state.scheme.action == scheme.action:
-                return before.pop(place)
-    state_here = before.get(number)
-    if state_here is None or state_here.scheme.action != scheme.action:
-        return None
-    if state_here.scheme.name is not None and scheme.name is not None:
-        return None  # they are called differently: not the same
-    return before.pop(number)
+def _successors(schemes: tuple[Scheme, ...], states: list[SchemeState]) -> list[SchemeState | None]:
+    """For each of ``schemes`` the state that it goes on with: first by the name, then by the place; both need the same
+    action. A scheme never goes on as one that is called differently."""
+    left: list[SchemeState | None] = list(states)
+    result: list[SchemeState | None] = [None] * len(schemes)
+    for number, scheme in enumerate(schemes):
+        for place, state in enumerate(left):
+            same = state is not None and scheme.name is not None and state.scheme.name == scheme.name
+            if same and state is not None and state.scheme.action == scheme.action:
+                result[number], left[place] = state, None
+                break
+    for number, scheme in enumerate(schemes[: len(left)]):
+        state = left[number]
+        if result[number] is not None or state is None or state.scheme.action != scheme.action:
+            continue
+        if state.scheme.name is None or scheme.name is None:
+            result[number], left[number] = state, None
+    return result
 
 
 class _Pass:
@@ -243,6 +259,8 @@ class _Pass:
         self._targets = targets
         self._regions = regions
         self._min_region = damos.min_region
+        self._stops = 0
+        self._matched: list[tuple[int, Regions, NDArray[np.bool_]]] = []
         aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
         self._rates = (
             pattern.nr_accesses.min.to_samples(self._window, aggr_us, upper=False),
@@ -259,7 +277,7 @@ class _Pass:
         eligible = [self._eligible(place) for place in range(len(self._targets))]
         now_ns = self._damos.clock.now_ns()
         if quota.window_due(self._quotas, now_ns):
-            score = self._damos.measure(state, lambda nid: self._on_node_bp(nid, eligible))
+            score = self._damos.measure(state, self._on_node_bp)
             quota.begin_window(self._quotas, now_ns, score, self._min_region)
             state.stats.qt_exceeds = quota.qt_exceeds
         state.tried = []
@@ -278,9 +296,12 @@ class _Pass:
         if not self._damos.ops.target_valid(self._targets[place]):
             return np.empty(0, np.intp), np.empty(0, np.bool_)
         if self._damos.hot is not None:
-            hot = self._damos.hot(self._targets[place])
-            self._regions[place] = filters.cut(self._regions[place], np.unique(hot))
+            # A smallest region that is partly hot is hot.
+            hot, unit = self._damos.hot(self._targets[place]), np.uint64(self._min_region)
+            bounds = np.concatenate([hot[:, 0] - hot[:, 0] % unit, hot[:, 1] + (unit - hot[:, 1] % unit) % unit])
+            self._regions[place] = filters.cut(self._regions[place], np.unique(bounds))
         matching = self._matching(place)
+        self._matched.append((self._targets[place], self._regions[place], matching))
         if not self._scheme.core_filters:
             index = np.flatnonzero(matching)
             return index, np.zeros(len(index), np.bool_)
@@ -302,7 +323,7 @@ class _Pass:
             if len(ranges):
                 at = np.searchsorted(ranges[:, 1], regions.start, "right")
                 known = np.flatnonzero(at < len(ranges))
-                known = known[ranges[at[known], 0] <= regions.start[known]]
+                known = known[ranges[at[known], 0] < regions.end[known]]
                 rate[known] = self._window
         return rate
 
@@ -318,6 +339,7 @@ class _Pass:
     def _prioritized(self, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> list[tuple[Index, NDArray[np.bool_]]]:
         """Those with the highest scores only, as many as the effective quota needs."""
         esz = self._state.quota.esz
+        self._state.quota.min_score = 0
         if esz is None or not self._quotas.limited:
             return eligible
         found = []
@@ -374,15 +396,17 @@ class _Pass:
             index = index + 1
         return index, allowed
 
-    def _on_node_bp(self, nid: int, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> int:
-        """Which share of the eligible bytes is on a NUMA node, in 1/10,000."""
+    def _on_node_bp(self, nid: int) -> int:
+        """Which share of the bytes that match the access pattern is on a NUMA node, in 1/10,000.
+
+        Filters do not count: a scheme whose address filter leaves it one node only is to see the others, too.
+        """
         total = there = 0
-        for place, (index, _) in enumerate(eligible):
-            regions = self._regions[place]
-            if len(index):
-                total += int(regions.size[index].sum(dtype=np.uint64))
-                start, end = regions.start[index], regions.end[index]
-                there += self._damos.ops.node_bytes(self._targets[place], start, end, nid)
+        for target, regions, matching in self._matched:
+            if matching.any():
+                total += int(regions.size[matching].sum(dtype=np.uint64))
+                start, end = regions.start[matching], regions.end[matching]
+                there += self._damos.ops.node_bytes(target, start, end, nid)
         return there * 10_000 // total if total else 0
 
     # -- acting -------------------------------------------------------------------------------------------------
@@ -402,6 +426,8 @@ class _Pass:
             if remaining is not None:
                 behind = np.cumsum(self._regions[place].size[index], dtype=np.uint64)
                 fitting = int(np.searchsorted(behind, np.uint64(remaining), "right"))
+            if fitting < len(index):
+                self._stops += 1
             if fitting == 0:
                 assert remaining is not None
                 first = int(index[0])
@@ -415,7 +441,7 @@ class _Pass:
             batch = index[:fitting]
             if not self._apply(place, batch, allowed[:fitting]):
                 return False
-            if quota.full(self._quotas, self._min_region):
+            if quota.full(self._quotas, self._min_region) or self._stops >= _MAX_STOPS:
                 quota.resume = (self._targets[place], int(self._regions[place].end[batch[-1]]))
                 return False
             index, allowed = index[fitting:], allowed[fitting:]
@@ -432,12 +458,12 @@ class _Pass:
         except MachineError as error:
             state.failed = str(error)
             name = self._scheme.name or f"{self._number} ({self._scheme.action})"
-            damos.say(f"failed {self._number}", f"scheme {name} is not applied any more: {error}")
+            damos.say(f"failed {self._number} {error}", f"scheme {name} is not applied any more: {error}")
             return False
         spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
         tried_bytes = int(size.sum(dtype=np.uint64))
         applied_bytes = int(done.applied.sum(dtype=np.uint64))
-        state.quota.charge(self._quotas, tried_bytes, applied_bytes, spent_ns)
+        state.quota.charge(self._quotas, size, done.applied, spent_ns)
         stats = state.stats
         stats.nr_tried += len(index)
         stats.sz_tried += tried_bytes

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pydamon.core.regions import U64, Regions
 from pydamon.spec.schemes import Filter, Scheme
+from pydamon.spec.units import U64_MAX
 
 Mask = NDArray[np.bool_]
 
@@ -31,26 +32,32 @@ def cut(regions: Regions, points: U64) -> Regions:
 
 
 def cut_at_filters(regions: Regions, eligible: Mask, scheme: Scheme, min_region: int) -> Regions:
-    """The regions, with the ``eligible`` ones split at the bounds of the scheme's address filters (rounded inwards)."""
+    """The regions, with the ``eligible`` ones split at the bounds of the scheme's address filters (`aligned`)."""
     points: list[int] = []
     for item in scheme.core_filters:
         if item.address_range is not None:
-            start, end = inner(item, min_region)
-            points += [start, end]
+            points += aligned(item, min_region)
     if not points or not eligible.any():
         return regions
-    bounds = np.unique(np.array(points, np.uint64))
+    bounds = np.unique(np.array([point for point in points if point <= U64_MAX], np.uint64))
     place = np.searchsorted(regions.end, bounds, "right")
     wanted = place < len(regions)
     wanted[wanted] = eligible[place[wanted]]
     return cut(regions, bounds[wanted])
 
 
-def inner(item: Filter, min_region: int) -> tuple[int, int]:
-    """The range of an address filter in whole smallest regions; (0, 0) if there is none inside."""
+def aligned(item: Filter, min_region: int) -> tuple[int, int]:
+    """The range of an address filter in whole smallest regions; (0, 0) if there is none. ``end`` may be 2**64.
+
+    A smallest region that is only partly in the range is not acted on: it belongs to a range that is rejected, and not
+    to one that is let in. (The kernel rounds both ends down.)
+    """
     assert item.address_range is not None
-    start = -(-item.address_range.start // min_region) * min_region
-    end = item.address_range.end // min_region * min_region
+    start, end = item.address_range.start, item.address_range.end
+    if item.matching == item.allow:  # what is in the range is what is let in
+        start, end = -(-start // min_region) * min_region, end // min_region * min_region
+    else:
+        start, end = start // min_region * min_region, -(-end // min_region) * min_region
     return (start, end) if start < end else (0, 0)
 
 
@@ -86,6 +93,6 @@ def opposite_of_last(filters: Sequence[Filter]) -> bool:
 def _matches(regions: Regions, target: int, item: Filter, min_region: int) -> Mask:
     if item.filter_type == "target":
         return np.full(len(regions), target == item.damon_target_idx)
-    start, end = inner(item, min_region)
-    result: Mask = (regions.start >= np.uint64(start)) & (regions.end <= np.uint64(end))
+    start, end = aligned(item, min_region)
+    result: Mask = (regions.start >= np.uint64(min(start, U64_MAX))) & (regions.end <= np.uint64(min(end, U64_MAX)))
     return result

@@ -51,8 +51,8 @@ class GoalState:
         if self.goal.metric == "some_mem_psi_us" and self._last_total is None:
             self._last_total = metrics.some_mem_psi_us()
 
-    def measure(self, metrics: Metrics, eligible_bp: int | None) -> None:
-        """Update ``current_value``; ``eligible_bp`` is the share of eligible memory that is on the goal's node."""
+    def measure(self, metrics: Metrics) -> None:
+        """Update ``current_value`` from the machine; raises MachineError. (What is eligible, `Damos.measure` knows.)"""
         goal = self.goal
         metric = goal.metric
         if metric == "some_mem_psi_us":
@@ -67,8 +67,6 @@ class GoalState:
             self.current_value = metrics.node_memcg_bp(goal.nid or 0, goal.memcg_path or "", used=used)
         elif metric in ("active_mem_bp", "inactive_mem_bp"):
             self.current_value = metrics.active_bp(active=metric == "active_mem_bp")
-        elif metric == "node_eligible_mem_bp" and eligible_bp is not None:
-            self.current_value = eligible_bp
 
     @property
     def score(self) -> int:

@@ -10,18 +10,21 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydamon.core import adjust, tuner
+from pydamon.core import adjust, boundaries, tuner
 from pydamon.core.clock import Clock
-from pydamon.core.damos import Damos
-from pydamon.core.regions import Regions
+from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.ops.base import PAGE_SIZE, OperationsSet
 from pydamon.primitives.base import ACCESSED, UNKNOWN
 from pydamon.spec import Intervals, NrRegions, Scheme, validate_attrs
+
+if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
+    from pydamon.core.damos import Damos
 
 Callback = Callable[["Kdamond"], object]
 
@@ -41,11 +44,14 @@ class Callbacks:
 
 @dataclass(slots=True)
 class Kdamond:
-    """Monitors the targets of an operations set, and has the schemes of ``damos`` applied to them.
+    """Monitors the targets of an operations set, and has schemes applied to them by ``damos``.
+
+    Without ``damos``, ``make_damos`` makes it once there are schemes; without either there can be none.
 
     ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
-    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``.
+    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless ``faithful``,
+    regions end where large mappings end (`core.boundaries`).
     """
 
     ops: OperationsSet
@@ -57,7 +63,9 @@ class Kdamond:
     min_region: int = PAGE_SIZE
     end_ns: int | None = None
     damos: Damos | None = None
+    make_damos: Callable[[], Damos] | None = None
     schemes: tuple[Scheme, ...] = ()
+    faithful: bool = True
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
@@ -69,14 +77,15 @@ class Kdamond:
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
+    _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Intervals, NrRegions] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
-        if self.schemes and self.damos is None:
-            raise RequestError("cannot be applied by this operations set", where="schemes")
+        if self.schemes:
+            self._need_damos()
 
     # -- what a user of the loop does ---------------------------------------------------------------------------
 
@@ -89,6 +98,14 @@ class Kdamond:
         """End the monitoring after the current iteration; safe from any thread and from signal handlers."""
         self._stop = True
 
+    def _need_damos(self) -> Damos:
+        """What applies schemes, made when there are some for the first time."""
+        if self.damos is None:
+            if self.make_damos is None:
+                raise RequestError("cannot be applied by this operations set", where="schemes")
+            self.damos = self.make_damos()
+        return self.damos
+
     def commit(self, intervals: Intervals, nr_regions: NrRegions, schemes: tuple[Scheme, ...] | None = None) -> None:
         """Change attributes and (unless None) schemes of a running kdamond without losing its regions.
 
@@ -96,9 +113,7 @@ class Kdamond:
         """
         validate_attrs(intervals, nr_regions)
         if schemes is not None and (schemes or self.damos is not None):
-            if self.damos is None:
-                raise RequestError("cannot be applied by this operations set", where="schemes")
-            self.damos.commit(schemes)
+            self._need_damos().commit(schemes)
         with self._lock:
             self._pending = (intervals, nr_regions)
 
@@ -106,6 +121,11 @@ class Kdamond:
     def stop_requested(self) -> bool:
         """Whether the loop ended, or will, because it was told to and not because its targets ended."""
         return self._stop
+
+    @property
+    def commit_pending(self) -> bool:
+        """Whether the last `commit` is still to be taken by the loop."""
+        return self._pending is not None
 
     @property
     def window(self) -> int:
@@ -199,6 +219,7 @@ class Kdamond:
         self.targets = list(range(len(ranges)))
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
         self._limit_sizes()
+        self._cut_at_mappings()
         self._aggregation_start_ns = self.clock.now_ns()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as
@@ -217,6 +238,24 @@ class Kdamond:
         limited = [adjust.split_larger_than(r, self._sz_limit, self.min_region) for r in self.regions]
         if sum(map(len, limited)) <= self.nr_regions.max:  # the maximum bounds the overhead: it goes first
             self.regions = limited
+
+    def _cut_at_mappings(self) -> None:
+        """Look where mappings end, and let regions end there."""
+        if self.faithful:
+            return
+        total = sum(regions.total_size() for regions in self.regions)
+        smallest = boundaries.large_spans(total, self.nr_regions.max, self.min_region)
+        known, self._boundaries = self._boundaries, {}
+        for target in self.targets:
+            mappings = self.ops.mappings(target)
+            of_target = known.get(target)
+            if of_target is None or of_target[0] is not mappings or of_target[1] != smallest:
+                of_target = (mappings, smallest, boundaries.of_mappings(mappings, smallest, self.min_region))
+            self._boundaries[target] = of_target
+        pairs = zip(self.targets, self.regions, strict=True)
+        cut = [boundaries.cut(regions, self._boundaries[target][2]) for target, regions in pairs]
+        if sum(map(len, cut)) <= self.nr_regions.max:
+            self.regions = cut
 
     def _prepare_access_checks(self) -> None:
         for target, regions in zip(self.targets, self.regions, strict=True):
@@ -245,6 +284,7 @@ class Kdamond:
             sz_limit=self._sz_limit,
             max_nr_regions=self.nr_regions.max,
             window=self.window,
+            boundaries=() if self.faithful else [self._boundaries[target][2] for target in self.targets],
         )
 
     def _take_snapshots(self) -> None:
@@ -315,6 +355,7 @@ class Kdamond:
                 # The samples of this aggregation before it joined were not answered, not answered by "no".
                 self.regions[place].unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
         self._limit_sizes()
+        self._cut_at_mappings()
         self._update_step = min(2 * self._update_step, self._samples_per_update())
         self._next_update = self.passed_samples + self._update_step
 

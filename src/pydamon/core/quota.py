@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pydamon.core.goals import GOAL_SCORE
+from pydamon.core.regions import U64
 from pydamon.core.tuner import feed_loop
 from pydamon.spec.schemes import Quotas
 from pydamon.spec.units import U64_MAX
@@ -19,11 +22,19 @@ _FIRST_THROUGHPUT = PAGE_SIZE * 1024
 
 
 def effective_bytes(
-    quotas: Quotas, *, esz_bp: int, score: int | None, charged_bytes: int, charged_ns: int
+    quotas: Quotas,
+    *,
+    esz_bp: int,
+    score: int | None,
+    charged_bytes: int,
+    charged_ns: int,
+    min_region: int = PAGE_SIZE,
 ) -> tuple[int | None, int]:
     """The quota of the next window in bytes (None: no limit) and the new state of the feedback loop.
 
-    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``charged_*`` are since the start.
+    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``charged_*`` are since the start. A
+    time quota allows a smallest region of ``min_region`` bytes at least: with less nothing would be tried, so that
+    nobody would notice when it gets faster.
     """
     if not quotas.limited:
         return None, esz_bp
@@ -36,7 +47,7 @@ def effective_bytes(
     if quotas.time_ms:
         throughput = charged_bytes * 1_000_000 // charged_ns if charged_ns else _FIRST_THROUGHPUT
         by_time = throughput * quotas.time_ms
-        esz = min(esz, by_time) if esz == 0 else max(PAGE_SIZE, min(esz, by_time))
+        esz = min(esz, by_time) if esz == 0 else max(min_region, min(esz, by_time))
     if quotas.sz_bytes:
         esz = min(esz, quotas.sz_bytes)
     return (None if esz >= U64_MAX else esz), esz_bp
@@ -60,31 +71,44 @@ class QuotaState:
     resume: tuple[int, int] | None = None
     _esz_bp: int = field(default=0, init=False)
     _window_ns: int | None = field(default=None, init=False)
+    _changed: bool = field(default=False, init=False)
 
     def window_due(self, quotas: Quotas, now_ns: int) -> bool:
-        """Whether a new window is to begin."""
-        if not quotas.limited:
-            return False
+        """Whether a new window is to begin, or the effective quota of the present one has to be found anew."""
+        return quotas.limited and (self._changed or self._over(quotas, now_ns))
+
+    def _over(self, quotas: Quotas, now_ns: int) -> bool:
         return self._window_ns is None or now_ns - self._window_ns >= quotas.reset_interval_ms * 1_000_000
 
     def begin_window(self, quotas: Quotas, now_ns: int, score: int | None, min_region: int) -> None:
-        """Begin a window at ``now_ns``; ``score`` as in `effective_bytes`."""
-        if self._window_ns is not None and self.full(quotas, min_region):
-            self.qt_exceeds += 1
-        self._window_ns = now_ns
-        self.charged_bytes = 0
-        self.charged_ns = 0
+        """Begin a window at ``now_ns``; ``score`` as in `effective_bytes`.
+
+        If the present window is not over (`change`), only its effective quota changes, and what was charged stays.
+        """
+        if self._over(quotas, now_ns):
+            if self._window_ns is not None and self.full(quotas, min_region):
+                self.qt_exceeds += 1
+            self._window_ns = now_ns
+            self.charged_bytes = 0
+            self.charged_ns = 0
+        elif score is not None and quotas.goal_tuner == "consist":
+            score = GOAL_SCORE  # the feedback loop makes one step per window
+        self._changed = False
         self.esz, self._esz_bp = effective_bytes(
             quotas,
             esz_bp=self._esz_bp,
             score=score,
             charged_bytes=self.total_charged_bytes,
             charged_ns=self.total_charged_ns,
+            min_region=min_region,
         )
 
     def change(self, quotas: Quotas) -> None:
-        """The user has set other quotas: a new window begins with the next application, unless nothing has changed."""
-        self._window_ns = None
+        """The user has set other quotas: they hold from the next application on.
+
+        The window goes on, lest who changes a quota often enough has none.
+        """
+        self._changed = True
         if not quotas.limited:
             self.esz = None
             self.resume = None
@@ -102,12 +126,19 @@ class QuotaState:
         remaining = self.remaining(quotas)
         return remaining is not None and remaining < min_region
 
-    def charge(self, quotas: Quotas, tried_bytes: int, applied_bytes: int, spent_ns: int) -> None:
-        """Count an application; bytes that were tried in vain cost less where the user says so."""
+    def charge(self, quotas: Quotas, tried: U64 | int, applied: U64 | int, spent_ns: int) -> None:
+        """Count an application to regions (or one) of which ``tried`` bytes were tried and ``applied`` worked out.
+
+        Those in vain cost less where the user says so; that is rounded down for each region.
+        """
+        charged: U64 = np.atleast_1d(np.asarray(tried, np.uint64))
         if quotas.fail_charge_denom:
-            failed = max(tried_bytes - applied_bytes, 0)
-            tried_bytes = tried_bytes - failed + failed * quotas.fail_charge_num // quotas.fail_charge_denom
-        self.charged_bytes += tried_bytes
-        self.total_charged_bytes += tried_bytes
+            num, denom = np.uint64(quotas.fail_charge_num), np.uint64(quotas.fail_charge_denom)
+            failed = charged - np.minimum(np.asarray(applied, np.uint64), charged)
+            # failed * num // denom without overflow: num <= denom < 2**32
+            charged = charged - failed + failed // denom * num + failed % denom * num // denom
+        charge = int(charged.sum(dtype=np.uint64))
+        self.charged_bytes += charge
+        self.total_charged_bytes += charge
         self.charged_ns += spent_ns
         self.total_charged_ns += spent_ns

@@ -56,7 +56,8 @@ def lowest_score(scores: I64, sizes: U64, effective_bytes: int) -> int:
 
     ``sizes`` (bytes) parallel to ``scores``.
     """
-    histogram = np.bincount(scores, weights=sizes.astype(np.float64), minlength=MAX_SCORE + 1)
+    histogram = np.zeros(MAX_SCORE + 1, np.uint64)
+    np.add.at(histogram, scores, sizes)  # bincount would add up floats, of 53 bits
     from_top = np.cumsum(histogram[::-1])
-    enough = np.flatnonzero(from_top >= effective_bytes)
+    enough = np.flatnonzero(from_top >= np.uint64(effective_bytes))
     return MAX_SCORE - int(enough[0]) if len(enough) else 0

@@ -18,7 +18,7 @@ from pydamon.spec import Intervals, NrRegions
 MAX_SAMPLE_US = 2_000_000
 _AIM = 0.92  # of the bound: room for what varies from sample to sample
 _HORIZON_NS = 30_000_000_000  # over which a debt is paid back
-_LEAST = 0.2  # of the aim that sampling keeps while a debt is paid back
+_LEAST = 0.1  # of the aim that sampling keeps while a debt is paid back
 _SMOOTHING = 0.5
 _STEP = 16  # the most by which the interval changes at once
 _UNCHANGED = 0.05  # smaller changes of the interval are not worth one
@@ -47,6 +47,10 @@ class CpuBudget:
         self._last = (cpu_ns, 0)  # CPU ns and samples at the last update: what came before is no sample's cost
         self._sample_us = wanted.sample_us
         self._per_sample_ns: float | None = None
+
+    def change(self, wanted: Intervals, nr_regions: NrRegions) -> None:
+        """The user asks for other attributes from now on; what was spent so far counts."""
+        self._wanted, self._bounds = wanted, nr_regions
 
     def update(self, now_ns: int, cpu_ns: int, samples: int, regions_max: int) -> Affordable:
         """What can be afforded from now on.

@@ -10,7 +10,7 @@ import numpy as np
 from pydamon.engines.access import Access
 from pydamon.engines.choose import Choice, choose
 from pydamon.errors import MachineError, RequestError
-from pydamon.ops.base import OperationsSet, Ranges
+from pydamon.ops.base import ActingOperationsSet, Ranges
 from pydamon.ops.membership import Children, Membership, Pids
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import PrimitiveCost
@@ -21,11 +21,13 @@ PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")
 
 
-class LiveOps(OperationsSet, Protocol):
+class LiveOps(ActingOperationsSet, Protocol):
     """What the operations sets of running processes and of physical memory tell beside their contract."""
 
     processes: list[Process]
     lost: dict[int, str]
+    dry_run: bool
+    remember_homes: bool
 
     def take_joined(self) -> list[dict[str, Any]]:
         """Who has become a target since the last call (rows of the table ``targets``)."""
@@ -56,7 +58,10 @@ def choose_for(context: Context) -> Choice:
         raise RequestError(
             "asks processes; physical memory is asked through idle", where=f"--primitive {context.primitive}"
         )
-    choice = choose("idle")
+    try:
+        choice = choose("idle")
+    except MachineError as error:
+        raise MachineError(error.message, where="--ops paddr") from None
     return Choice(choice.name, "the primitive for physical memory")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,12 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.engines.choose import Choice
 from pydamon.engines.user import only_context
 from pydamon.ops.sim import DEFAULT_ACCESSES_PER_S, SimOps
+from pydamon.ops.sim_machine import MachineSpec
 from pydamon.spec import Spec
 from pydamon.workload.model import Workload
+
+if TYPE_CHECKING:
+    from pydamon.core.damos import Damos
 
 
 class SimEngine:
@@ -28,11 +33,15 @@ class SimEngine:
         callbacks: Callbacks | None = None,
         seed: int = 0,
         accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
+        clock: VirtualClock | None = None,
+        machine: MachineSpec | None = None,
     ) -> None:
         context = only_context(spec, "sim")
-        self.clock = VirtualClock()
+        self.clock = clock if clock is not None else VirtualClock()
         self.choice = Choice("sim", "the pattern is known")
-        self.ops = SimOps([workload], self.clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s)
+        self.ops = SimOps(
+            [workload], self.clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine
+        )
         self.kdamond = Kdamond(
             ops=self.ops,
             intervals=context.intervals,
@@ -40,7 +49,16 @@ class SimEngine:
             clock=self.clock,
             callbacks=callbacks if callbacks is not None else Callbacks(),
             rng=np.random.default_rng(seed),
+            make_damos=self._damos,
+            schemes=context.schemes,
         )
+        if context.schemes and self.kdamond.damos is not None:
+            self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
+
+    def _damos(self) -> Damos:
+        from pydamon.core.damos import Damos
+
+        return Damos(self.ops, self.clock, self.ops)
 
     def monitor(self) -> Iterator[list[Snapshot]]:
         """Monitor; yields one snapshot per target after each aggregation, until stopped or the workload ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from pydamon.errors import RequestError
 from pydamon.ops.membership import Membership
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec, validate
+
+if TYPE_CHECKING:
+    from pydamon.core.damos import Damos
 
 
 def only_context(spec: Spec, *ops: str) -> Context:
@@ -41,6 +45,8 @@ class UserEngine:
     Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
     cannot be used. With ``fit_intervals`` the intervals follow the cost of a primitive that walks all memory
     (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
+    With ``dry_run`` schemes find out what they would do, and do nothing; with ``remember_homes`` it is remembered where
+    migrated pages came from, so that ``ops.actions.undo`` brings them back.
     With vaddr, ``group`` (taken over, and closed in the end) replaces the processes that the spec names.
     """
 
@@ -54,12 +60,16 @@ class UserEngine:
         fit_intervals: bool = False,
         max_cpu: float | None = None,
         group: Membership | None = None,
+        dry_run: bool = False,
+        remember_homes: bool = False,
     ) -> None:
         context = only_context(spec, *LIVE_OPS)
         self.clock = clock if clock is not None else MachineClock()
         self.choice: Choice = choose_for(context)
         rng = np.random.default_rng(seed)
         self.ops, watched = open_ops(context, self.choice, rng, group)
+        self.ops.dry_run = dry_run
+        self.ops.remember_homes = remember_homes
         try:
             self.clock.watch_ends(process.pidfd for process in watched)
         except BaseException:
@@ -81,7 +91,22 @@ class UserEngine:
             clock=self.clock,
             callbacks=callbacks if callbacks is not None else Callbacks(),
             rng=rng,
+            make_damos=self._damos,
+            schemes=context.schemes,
         )
+        if context.schemes and self.kdamond.damos is not None:
+            try:
+                self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
+            except BaseException:
+                self.ops.cleanup()
+                raise
+
+    def _damos(self) -> Damos:
+        # Only where there are schemes: starting up counts against the bound on the overhead.
+        from pydamon.core.damos import Damos
+        from pydamon.primitives.metrics import MachineMetrics
+
+        return Damos(self.ops, self.clock, MachineMetrics())
 
     def monitor(self) -> Iterator[list[Snapshot]]:
         """Monitor; yields one snapshot per target after each aggregation, until stopped or all targets ended."""

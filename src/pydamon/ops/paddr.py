@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges, sample_addresses
-from pydamon.ops.reverse_map import ReverseMap
+from pydamon.ops.base import PAGE_SIZE, Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
 from pydamon.ops.vaddr import troubles
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.idle import IdleFrames
 from pydamon.primitives.process import Mapping, Process
+from pydamon.spec import Scheme
+
+if TYPE_CHECKING:  # needed only where there are schemes
+    from pydamon.ops.actions import PhysicalActions
 from pydamon.spec.units import format_size
 
 IOMEM = "/proc/iomem"
@@ -116,10 +122,12 @@ class PaddrOps:
     """Monitors physical memory: target 0. Raises MachineError where that cannot be done.
 
     ``ranges`` limits it to the System RAM inside those. ``reverse_map`` is brought up to date at each update if given,
-    and closed with this. ``read`` and ``open_primitive`` are for tests.
+    and closed with this. ``read``, ``open_primitive`` and ``maps`` are for tests.
     """
 
     name = "paddr"
+    dry_run = False  # schemes find out what they would do, and do nothing
+    remember_homes = False  # of migrated pages, for `actions.undo`
 
     def __init__(
         self,
@@ -129,6 +137,7 @@ class PaddrOps:
         open_primitive: Callable[[], Primitive] = IdleFrames,
         read: Memory = _read,
         rng: np.random.Generator | None = None,
+        maps: Callable[[Owner], list[Mapping]] = mappings_now,
     ) -> None:
         self.nr_targets = 1
         self.processes: list[Process] = []
@@ -136,12 +145,14 @@ class PaddrOps:
         self.reverse_map = reverse_map
         self._wanted = ranges if ranges is not None and len(ranges) else None
         self._read = read
+        self._maps = maps
         self._rng = rng if rng is not None else np.random.default_rng()
         self._mappings: list[Mapping] = []
         self._ranges = self._look()  # before anything is opened: this says best what is missing
         self.primitives: list[Primitive] = [open_primitive()]
         self._joined: list[dict[str, Any]] = [{"target": 0, "command": "physical memory"}]
         self._notices: list[str] = []
+        self._lookup_failed = False
 
     def init(self) -> list[Ranges]:
         """All System RAM as one target's ranges."""
@@ -158,8 +169,11 @@ class PaddrOps:
         try:
             self._ranges = self._look()
         except MachineError as error:
-            self._notices.append(f"memory can no longer be looked up: {error}")
+            if not self._lookup_failed:
+                self._notices.append(f"memory can no longer be looked up: {error}")
+            self._lookup_failed = True
             return [None]
+        self._lookup_failed = False
         change = _bytes(self._ranges) - _bytes(before)
         if change:
             word = "added" if change > 0 else "removed"
@@ -237,10 +251,12 @@ class PaddrOps:
     def owner_rows(self, start: Addresses, end: Addresses, most: int = 3) -> list[dict[str, Any]]:
         """Who maps how much of each region [start, end): ``most`` processes each, the one with most first.
 
-        Rows with start, end, pid, start_ticks, command, mapped_bytes; none without a reverse map.
+        Rows with start, end, pid, start_ticks, command, mapped_bytes, and the ``mapping`` of the process that most of
+        it belongs to ("" for anonymous memory, None if that cannot be told); none without a reverse map.
         """
         if self.reverse_map is None:
             return []
+        names = MappingsOf(self._maps)
         return [
             {
                 "start": low,
@@ -248,18 +264,48 @@ class PaddrOps:
                 "pid": owner.pid,
                 "start_ticks": owner.start_ticks,
                 "command": owner.command,
-                "mapped_bytes": size,
+                "mapped_bytes": len(pages) * PAGE_SIZE,
+                "mapping": names.most(owner, pages),
             }
             for low, high in zip(start.tolist(), end.tolist(), strict=True)  # once per refresh
-            for owner, size in self.reverse_map.mapped_bytes(low, high)[:most]
+            for owner, pages in self.reverse_map.mapped_pages(low, high, most)
         ]
 
     def live_pids(self) -> dict[int, int]:
         """No process is a target."""
         return {}
 
+    # -- schemes (see `pydamon.ops.actions`) ------------------------------------------------------------------------
+
+    @cached_property
+    def actions(self) -> PhysicalActions:
+        """What applies schemes; ``dry_run`` and ``remember_homes`` are to be set before it is first used."""
+        from pydamon.ops.actions import PhysicalActions
+
+        return PhysicalActions(self, dry_run=self.dry_run, remember_homes=self.remember_homes)
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise RequestError or MachineError if the scheme cannot be applied here; changes nothing."""
+        self.actions.check_scheme(scheme, path)
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action to physical ranges, as `ActingOperationsSet` says."""
+        return self.actions.apply_scheme(target, scheme, start, end, allowed)
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Bytes of the ranges that are memory of the NUMA node ``nid``."""
+        return self.actions.node_bytes(target, start, end, nid)
+
+    def node_spans(self) -> list[tuple[int, int, int]]:
+        """(start, end, node) in bytes of all zones."""
+        return node_spans(self._read(ZONEINFO))
+
     def cleanup(self) -> None:
         """Close the primitive and the reverse map."""
+        if "actions" in self.__dict__:
+            self.actions.close()
         for primitive in self.primitives:
             primitive.close()
         if self.reverse_map is not None:

@@ -102,7 +102,11 @@ class AccessFilter:
 
 
 class AccessReports:
-    """Where accesses are reported to, for targets 0 to ``nr_targets`` - 1.
+    """Where accesses are reported to, for targets 0 to ``nr_targets`` - 1: ``pydamon.AccessReports`` for library users.
+
+    ``report_access`` and ``report_accesses`` say what was accessed, ``report_not_accessed`` what surely was not;
+    ``add_hot`` names ranges that schemes shall prefer, whatever was monitored (``hot_ranges`` gives them back,
+    ``clear_hot`` forgets them); ``end`` says that no more will come. Addresses and sizes are in bytes, times in ns.
 
     ``now_ns`` gives the time of a report that is made without one. All methods may be called from any thread;
     ``report_access`` never waits for a lock, so that it may be called from a signal handler, too. ``reported`` counts
@@ -217,9 +221,11 @@ class AccessReports:
             self._put_rows(columns, length)
 
     def add_hot(self, target: int, ranges: ArrayLike) -> None:
-        """Ranges (n, 2) of ``target``, in bytes, that schemes shall treat with the highest priority.
+        """Ranges (n, 2) of ``target``, in bytes (end exclusive), that schemes shall treat with the highest priority.
 
-        At most ``MAX_HOT_RANGES`` are kept, the newest; ``hot_dropped`` counts the others. Raises RequestError.
+        What a program knows better than any monitor: ``reports.add_hot(0, [(start, end)])``. They add up over calls
+        until `clear_hot`, are no accesses (nothing is counted for them), and are widened to whole pages. At most
+        ``MAX_HOT_RANGES`` are kept, the newest; ``hot_dropped`` counts the others. Raises RequestError.
         """
         pairs = np.asarray(ranges)
         if pairs.ndim != 2 or pairs.shape[1] != 2:

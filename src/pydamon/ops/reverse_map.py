@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError
-from pydamon.ops.base import PAGE_SIZE, Ranges
+from pydamon.errors import MachineError, RequestError
+from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
 from pydamon.primitives import pagemap as pagemap_file
 from pydamon.primitives.frames import Frames
 from pydamon.primitives.pagemap import Pagemap, frames_of, is_present
 from pydamon.primitives.pagemap_scan import resident_ranges
-from pydamon.primitives.process import parse_maps
+from pydamon.primitives.process import Mapping, Process, parse_maps
 
 _GIB = 1 << 30
 _PAGE = np.uint64(PAGE_SIZE)
@@ -167,6 +167,17 @@ class ReverseMap:
         order = np.argsort(-counts, kind="stable")
         return [(self.owners[at], int(counts[at]) * PAGE_SIZE) for at in order.tolist() if counts[at]]
 
+    def mapped_pages(self, start: int, end: int, most: int) -> list[tuple[Owner, Addresses]]:
+        """The ``most`` processes that map most of the physical range [start, end), and where: addresses of pages, (n,).
+
+        As `mapped_bytes`, with the places.
+        """
+        words = self._slice(start, end)
+        index = (words >> _PAGE_BITS).astype(np.intp)
+        counts = np.bincount(index, minlength=len(self.owners))
+        order = np.argsort(-counts, kind="stable")[:most]
+        return [(self.owners[at], (words[index == at] & _PAGE_MASK) * _PAGE) for at in order.tolist() if counts[at]]
+
     def virtual_ranges(self, start: int, end: int) -> list[tuple[Owner, Ranges]]:
         """Where the physical range [start, end) (bytes) is mapped: for each process ranges of its addresses, (n, 2)."""
         packed = np.sort(self._slice(start, end))
@@ -217,6 +228,45 @@ class ReverseMap:
         finally:
             os.close(directory)
         return Owner(pid, int(fields[22 - 3]), command), _batches(pagemap, _joined(resident))
+
+
+def mappings_now(owner: Owner) -> list[Mapping]:
+    """The mappings of the process; empty if it has ended or may not be looked at."""
+    try:
+        process = Process(owner.pid)
+    except RequestError:
+        return []
+    try:
+        return process.mappings() if process.start_ticks == owner.start_ticks else []
+    except (MachineError, RequestError, OSError):
+        return []
+    finally:
+        process.close()
+
+
+class MappingsOf:
+    """Names the places of processes' memory; ``look`` is asked once for each process."""
+
+    def __init__(self, look: Callable[[Owner], list[Mapping]]) -> None:
+        self._look = look
+        self._known: dict[Owner, tuple[list[Mapping], Addresses, Addresses]] = {}
+
+    def most(self, owner: Owner, addresses: Addresses) -> str | None:
+        """The name of the mapping in which most of the addresses lie; None if they lie in none that is known."""
+        if owner not in self._known:
+            mappings = sorted(self._look(owner), key=lambda mapping: mapping.start)
+            edges = np.array([(m.start, m.end) for m in mappings], np.uint64).reshape(-1, 2)
+            self._known[owner] = (mappings, edges[:, 0], edges[:, 1])
+        mappings, starts, ends = self._known[owner]
+        place = np.searchsorted(starts, addresses, "right").astype(np.intp) - 1
+        place = place[place >= 0] if not len(mappings) else place[(place >= 0) & (addresses < ends[place])]
+        if not len(place):
+            return None
+        sizes: dict[str, int] = {}
+        # A file has several mappings: they count as one.
+        for at, count in zip(*(part.tolist() for part in np.unique(place, return_counts=True)), strict=True):
+            sizes[mappings[at].name] = sizes.get(mappings[at].name, 0) + count
+        return max(sizes, key=lambda name: sizes[name])
 
 
 def _batches(pagemap: Pagemap, spans: Ranges) -> Iterator[tuple[Frames, NDArray[np.uint64]]]:

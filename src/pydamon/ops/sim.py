@@ -3,6 +3,9 @@
 Each target is a process that plays a workload. Nothing is touched or stored per page: whether a page was accessed
 between ``prepare`` and ``check`` is computed from the pattern for the asked pages only (``workload.closed_form``), so
 that the cost depends on the number of regions, not on the memory.
+
+Schemes act on a simulated machine (`sim_machine`): where memory is, what accesses bring back, what that costs. It
+changes nothing in what is accessed when.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
-from pydamon.ops.base import Addresses, Ranges, sample_addresses
+from pydamon.ops import sim_actions
+from pydamon.ops.base import Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.sim_machine import Machine, MachineSpec, Summary
 from pydamon.primitives.base import UNKNOWN, Answers
 from pydamon.primitives.process import Mapping
+from pydamon.spec import Scheme
 from pydamon.workload import layout as layouts
 from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.model import Workload
@@ -45,6 +51,9 @@ class SimOps:
 
     A target's range is the span from its first to its last mapping, as ``vaddr`` sees a real workload process: the
     small gaps between mappings belong to it and are never accessed. So there is one range, however many mappings.
+
+    ``machine`` is what all targets run on; from the beginning their memory is there as far as it fits. The metrics of
+    goals and watermarks are methods of this class, and say how the machine is now.
     """
 
     name = "sim"
@@ -59,6 +68,7 @@ class SimOps:
         accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
         repeat: int = 1,
         time_scale: float = 1.0,
+        machine: MachineSpec | None = None,
     ) -> None:
         if accesses_per_s <= 0:
             raise RequestError(f"{accesses_per_s} accesses per second; it must be positive", where="accesses_per_s")
@@ -80,21 +90,28 @@ class SimOps:
             for index, (workload, layout) in enumerate(zip(self.workloads, self._layouts, strict=True))
         ]
         self._rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        self._machine_spec = machine if machine is not None else MachineSpec()
+        self._machine = self._new_machine()
         nothing = np.empty(0, np.uint64)
         self._asked: list[tuple[int, Addresses]] = [(0, nothing)] * self.nr_targets
 
     def init(self) -> list[Ranges]:
         """Start the processes now, on the clock."""
-        now_ns = self._clock.now_ns()
+        self._machine = self._new_machine()
         self.truths = [
-            GroundTruth(
-                workload,
-                layout,
-                Schedule.nominal(workload, now_ns, repeat=self._repeat, time_scale=self._time_scale),
-            )
-            for workload, layout in zip(self.workloads, self._layouts, strict=True)
+            GroundTruth(workload, target.layout, target.schedule)
+            for workload, target in zip(self.workloads, self._machine.targets, strict=True)
         ]
         return [self._range(target) for target in range(self.nr_targets)]
+
+    def _new_machine(self) -> Machine:
+        """The machine with the processes that start now."""
+        now_ns = self._clock.now_ns()
+        schedules = [
+            Schedule.nominal(workload, now_ns, repeat=self._repeat, time_scale=self._time_scale)
+            for workload in self.workloads
+        ]
+        return Machine(self._machine_spec, list(zip(self._layouts, self._models, schedules, strict=True)), now_ns)
 
     def update(self) -> list[Ranges | None]:
         """The same ranges all the time; None for a process that has ended."""
@@ -120,7 +137,8 @@ class SimOps:
         return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)
 
     def reset_aggregated(self) -> None:
-        """Nothing is kept between aggregations."""
+        """The machine is brought up to date: memory comes back when it is accessed, not when somebody looks."""
+        self._machine.advance(self._clock.now_ns())
 
     def target_valid(self, target: int) -> bool:
         """Whether the workload still has a phase to play."""
@@ -137,3 +155,49 @@ class SimOps:
     def pid(self, target: int) -> int | None:
         """None: a simulated process has no id."""
         return None
+
+    # -- schemes --------------------------------------------------------------------------------------------------
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""
+        sim_actions.check_scheme(self._machine, scheme, path)
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action now; exact, see docs/simulator.md. Nothing for a process that has ended."""
+        return sim_actions.apply_scheme(self.machine, target, scheme, start, end, allowed)
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Resident bytes of the ranges that are on the NUMA node ``nid``."""
+        return sim_actions.node_bytes(self.machine, target, start, end, nid)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as it is now."""
+        self._machine.advance(self._clock.now_ns())
+        return self._machine
+
+    def summary(self, target: int | None = None) -> Summary:
+        """Where memory is now and what was waited for, of everything or of one target."""
+        return self.machine.summary(target)
+
+    def free_mem_permil(self) -> int:
+        """Free memory in 1/1000 of all."""
+        return self.machine.free_mem_permil()
+
+    def some_mem_psi_us(self) -> int:
+        """Time in us in which some workload waited for memory."""
+        return self.machine.some_mem_psi_us()
+
+    def node_mem_bp(self, nid: int, *, used: bool) -> int:
+        """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""
+        return self.machine.node_mem_bp(nid, used=used)
+
+    def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
+        """What a cgroup uses of a node, or the rest of the node, in 1/10,000 of it; MachineError without them."""
+        return self.machine.node_memcg_bp(nid, path, used=used)
+
+    def active_bp(self, *, active: bool) -> int:
+        """Active or inactive memory in 1/10,000 of both."""
+        return self.machine.active_bp(active=active)

@@ -27,8 +27,8 @@ NODE_SHIFT = 8
 
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
-# What is lost with the memory behind an address.
-LOST = np.uint32(~(ANON | ADVISED | REFUSED) & 0xFFFFFFFF)
+# What stays when the memory behind an address goes.
+KEPT = np.uint32(ANON | ADVISED | REFUSED)
 
 
 class Extents:
@@ -53,18 +53,20 @@ class Extents:
     @property
     def resident(self) -> Mask:
         """Which are in memory."""
-        return (self.state >> NODE_SHIFT) != 0
+        mask: Mask = (self.state >> NODE_SHIFT) != 0
+        return mask
 
     def has(self, bit: int) -> Mask:
         """Which have the bit."""
-        return (self.state & np.uint32(bit)) != 0
+        mask: Mask = (self.state & np.uint32(bit)) != 0
+        return mask
 
     def bytes_of(self, mask: Mask) -> int:
         """The size of those in ``mask``."""
         return int(self.size[mask].sum())
 
     def node_bytes(self, nr_nodes: int) -> NDArray[np.int64]:
-        """Bytes in memory on each node, of the extents of ``mask``."""
+        """Bytes in memory on each of the nodes."""
         node = (self.state >> NODE_SHIFT).astype(np.intp)
         result = np.zeros(nr_nodes + 1, np.int64)
         np.add.at(result, node, self.size)
@@ -82,7 +84,8 @@ class Extents:
 
     def cut(self, points: NDArray[np.int64]) -> Index:
         """Cut the extents at ``points`` (bytes, any order); for each extent, which one before it is (a part of)."""
-        points = np.unique(points)
+        points = np.sort(points)
+        points = points[np.append(True, points[1:] != points[:-1])] if len(points) else points
         index = np.searchsorted(self.end, points, "right")
         inside = index < len(self)
         points, index = points[inside], index[inside]
@@ -102,7 +105,7 @@ class Extents:
         total = int(counted[-1]) if len(counted) else 0
         offsets = offsets[(offsets > 0) & (offsets < total)]
         at = np.searchsorted(counted, offsets, "left")
-        return self.cut(self.end[at] - (counted[at] - offsets))
+        return self.cut((self.end[at] - (counted[at] - offsets)).astype(np.int64))
 
     def first_bytes(self, mask: Mask, limit: int) -> tuple[Index, Mask]:
         """The first ``limit`` bytes of ``mask``: how the extents were cut (as of `cut`), and the mask."""
@@ -130,7 +133,8 @@ class Extents:
         last = index[np.concatenate([breaks, [True]])]
         low = -(-self.start[first] // HUGE_SIZE) * HUGE_SIZE
         high = self.end[last] // HUGE_SIZE * HUGE_SIZE
-        return np.stack([low, high], axis=1)[low < high]
+        aligned: Spans = np.stack([low, high], axis=1)[low < high]
+        return aligned
 
     def make_huge(self, spans: Spans) -> None:
         """Make ``spans`` (multiples of 2 MiB, in memory on one node each) huge pages; any part's bits become all's."""

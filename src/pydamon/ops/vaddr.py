@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.ops.base import Addresses, Ranges, sample_addresses
-from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
+from pydamon.ops.base import Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.residency import Residency
+from pydamon.primitives.base import Answers, Primitive, PrimitiveCost, TellsAbsent
 from pydamon.primitives.process import Mapping, Process, ProcessGone
+from pydamon.spec import Scheme
+
+if TYPE_CHECKING:  # needed only where there are schemes
+    from pydamon.ops.actions import VirtualActions
 
 NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
 
@@ -56,6 +63,9 @@ class VaddrOps:
     """
 
     name = "vaddr"
+    dry_run = False  # schemes find out what they would do, and do nothing
+    remember_homes = False  # of migrated pages, for `actions.undo`
+    faithful = True  # or resident pages are preferred where the primitive tells which are
 
     def __init__(
         self,
@@ -75,6 +85,7 @@ class VaddrOps:
         self._initial = list(initial)
         self._mappings: list[list[Mapping]] = []
         self._rng = rng if rng is not None else np.random.default_rng()
+        self._residency: dict[int, Residency] = {}
         try:
             for process in processes:
                 self._add_target(open_primitive(process))
@@ -113,6 +124,8 @@ class VaddrOps:
             mappings = []
         if mappings:
             self._read_mappings(target, mappings)
+            if target in self._residency:
+                self._residency[target].refresh()
         self.primitives[target].update()
         return three_ranges(mappings) if mappings else None
 
@@ -129,6 +142,20 @@ class VaddrOps:
                 break
             index = np.flatnonzero(~usable)
             usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
+        if not self.faithful and isinstance(primitive, TellsAbsent):
+            self._prefer_resident(target, primitive, start, end)
+
+    def _prefer_resident(self, target: int, primitive: TellsAbsent, start: Addresses, end: Addresses) -> None:
+        """Watch a resident page instead of one that is absent, where the region has any."""
+        absent = np.flatnonzero(primitive.absent())
+        if not len(absent):
+            return
+        if target not in self._residency:
+            self._residency[target] = Residency(self.processes[target])
+            self._residency[target].refresh()
+        index, addresses = self._residency[target].sample(start[absent], end[absent], self._rng)
+        if len(index):
+            primitive.replace(absent[index], addresses)
 
     def check_accesses(self, target: int) -> Answers:
         """Answers for the pages of the last prepare."""
@@ -152,8 +179,33 @@ class VaddrOps:
         """What the process had mapped at the last init or update."""
         return self._mappings[target]
 
+    # -- schemes (see `pydamon.ops.actions`) ------------------------------------------------------------------------
+
+    @cached_property
+    def actions(self) -> VirtualActions:
+        """What applies schemes; ``dry_run`` and ``remember_homes`` are to be set before it is first used."""
+        from pydamon.ops.actions import VirtualActions
+
+        return VirtualActions(self, dry_run=self.dry_run, remember_homes=self.remember_homes)
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise RequestError or MachineError if the scheme cannot be applied here; changes nothing."""
+        self.actions.check_scheme(scheme, path)
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action to regions of a target, as `ActingOperationsSet` says."""
+        return self.actions.apply_scheme(target, scheme, start, end, allowed)
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Resident bytes of the ranges on the NUMA node ``nid``."""
+        return self.actions.node_bytes(target, start, end, nid)
+
     def cleanup(self) -> None:
         """Close primitives and processes."""
+        if "actions" in self.__dict__:
+            self.actions.close()
         for primitive in self.primitives:
             primitive.close()
         for process in self.processes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,4 +58,13 @@ class Primitive(Protocol):
 
     def close(self) -> None:
         """Give back file descriptors and kernel objects."""
+        ...
+
+
+@runtime_checkable
+class TellsAbsent(Primitive, Protocol):
+    """A primitive that knows which of the pages that it watches were in memory; asking costs nothing."""
+
+    def absent(self) -> NDArray[np.bool_]:
+        """Which pages of the last ``prepare`` (with what ``replace`` put in) were surely not in memory then."""
         ...

@@ -218,6 +218,11 @@ class BpfPrimitive:
         self._usable[index] = usable
         return usable
 
+    def absent(self) -> Flags:
+        """Which pages were not mapped to memory when their window was opened; shape (n,)."""
+        flags: Flags = self._at_start == LEVEL_ABSENT
+        return flags
+
     def check(self) -> Answers:
         """Whether each page was accessed since its window was opened: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
 
@@ -234,6 +239,15 @@ class BpfPrimitive:
             answers[:] = UNKNOWN
         self.cost.check_ns += time.perf_counter_ns() - began
         return answers
+
+    def young(self, addresses: Addresses, heads: Frames) -> Flags:
+        """Whether each page shows its accessed bit now, outside of any window; ``heads`` are not needed."""
+        entries, levels, _ = self._read(addresses)
+        return _is_young(entries, levels)
+
+    def make_old(self, addresses: Addresses, heads: Frames) -> None:
+        """Clear the accessed bits of these pages where that is possible; ends the window of observation."""
+        self._open(addresses)
 
     def update(self) -> None:
         """The process's mappings may have changed."""

@@ -146,6 +146,16 @@ class IdlePrimitive:
         self.cost.check_ns += time.perf_counter_ns() - began
         return answers
 
+    def young(self, addresses: Addresses, heads: Frames) -> Flags:
+        """Whether each page was accessed since it was last marked; ``heads`` are the first frames of their folios."""
+        if self._tables:
+            return self._places.look(addresses)[2]
+        return _not_idle(self._watch, heads)
+
+    def make_old(self, addresses: Addresses, heads: Frames) -> None:
+        """Mark the folios that begin at ``heads`` as idle; ends the window of observation."""
+        self._watch.bitmap.mark(heads)
+
     def update(self) -> None:
         """The process may have executed another program, memory may have been added."""
         self._places.update()
@@ -237,6 +247,14 @@ class IdleFrames:
         self.cost.check_ns += time.perf_counter_ns() - began
         return answers
 
+    def young(self, addresses: Addresses, heads: Frames) -> Flags:
+        """Whether each frame was accessed since it was last marked; ``heads`` are the first frames of their folios."""
+        return _not_idle(self._watch, heads)
+
+    def make_old(self, addresses: Addresses, heads: Frames) -> None:
+        """Mark the folios that begin at ``heads`` as idle; ends the window of observation."""
+        self._watch.bitmap.mark(heads)
+
     def update(self) -> None:
         """Nothing is kept about memory."""
 
@@ -253,6 +271,12 @@ class IdleFrames:
         self.cost.clear_ns += spent
         self.cost.disturb_ns += int(spent * _MARK_DISTURBS)
         return heads, states
+
+
+def _not_idle(watch: FrameWatch, heads: Frames) -> Flags:
+    idle, known = watch.bitmap.read(heads)
+    young: Flags = known & ~idle & (heads != 0)
+    return young
 
 
 class _Walked:

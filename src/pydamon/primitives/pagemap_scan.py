@@ -54,3 +54,23 @@ def resident_ranges(pagemap_fd: int) -> NDArray[np.uint64]:
             break
         start = walked
     return np.concatenate(found) if found else np.empty((0, 2), np.uint64)
+
+
+# Categories of a page in what `populated` returns (PAGE_IS_ in include/uapi/linux/fs.h).
+FILE, PRESENT, SWAPPED, ZERO_PAGE, HUGE = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
+
+
+def populated(pagemap_fd: int, start: int, end: int, most: int) -> tuple[NDArray[np.uint64], int]:
+    """Ranges in [start, end) (page-aligned bytes) of pages of one kind each that are in memory or in swap.
+
+    Result: (n, 3) uint64, start, end and categories (FILE, PRESENT, SWAPPED, ZERO_PAGE, HUGE), sorted; and where the
+    kernel stopped: ``end``, or before it when there are ``most`` pages or very many ranges. OSError as above.
+    """
+    regions = np.empty(_REGIONS * _REGION_WORDS, np.uint64)
+    wanted = PRESENT | SWAPPED
+    told = FILE | PRESENT | SWAPPED | ZERO_PAGE | HUGE
+    vector = regions.ctypes.data
+    argument = bytearray(_ARGUMENT.pack(_ARGUMENT.size, 0, start, end, 0, vector, _REGIONS, most, 0, 0, wanted, told))
+    count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
+    walked: int = _ARGUMENT.unpack(argument)[_WALK_END_AT]
+    return regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS).copy(), walked

@@ -7,6 +7,7 @@ group for one process, where that was asked for. Format: the kernel's ``Document
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -216,15 +217,28 @@ def _names(path: Path) -> list[str]:
         return []
 
 
+def _move_threads(fd: int, pid: int, proc: Path) -> None:
+    """Write the other threads into the open ``tasks`` file; those that they start from then on are in the group."""
+    moved = {str(pid)}
+    for _ in range(4):  # one that was not moved yet may have started another one meanwhile
+        new = set(_names(proc / str(pid) / "task")) - moved
+        if not new:
+            return
+        for thread in new:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.write(fd, f"{thread}\n".encode())
+        moved |= new
+
+
 class OwnGroup:
     """A monitoring group for one process and what it starts from then on; taken away by `close`.
 
-    To be made only where the user asked for it: it changes the machine. ``pid`` should be a process that has just been
-    started: threads and children that it has already stay where they are. Raises MachineError if there is no free
-    group or no permission, RequestError if the process has ended.
+    To be made only where the user asked for it: it changes the machine. The threads that the process has already come
+    along; children that it has already stay where they are. Raises MachineError if there is no free group or no
+    permission, RequestError if the process has ended.
     """
 
-    def __init__(self, pid: int, mount: Path | None = None) -> None:
+    def __init__(self, pid: int, mount: Path | None = None, proc: Path = Path("/proc")) -> None:
         mount = probe() if mount is None else mount
         # Within the control group that the process is in: its share of cache and bandwidth stays as it is.
         group = group_of(pid, mount) or mount
@@ -240,6 +254,7 @@ class OwnGroup:
             fd = os.open(self.path / "tasks", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(fd, b"%d\n" % pid)
+                _move_threads(fd, pid, proc)
             finally:
                 os.close(fd)
         except OSError as error:

@@ -23,10 +23,14 @@ from pydamon.primitives.process import Process
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-def parse_smaps(text: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-    """Start, end and referenced bytes of each mapping in the text of ``/proc/PID/smaps`` (proc_pid_smaps(5))."""
+_Bytes = NDArray[np.uint64]
+
+
+def parse_smaps(text: bytes) -> tuple[_Bytes, _Bytes, _Bytes, _Bytes]:
+    """Start, end, referenced and resident bytes of each mapping in ``/proc/PID/smaps`` (proc_pid_smaps(5))."""
     spans: list[tuple[int, int]] = []
     referenced: list[int] = []
+    resident: list[int] = []
     # Each mapping's block ends with its VmFlags line; a block begins with the rest of the flags before it.
     for block in (b"\n" + text).split(b"\nVmFlags:"):
         header = block[block.find(b"\n") + 1 : block.find(b" ", block.find(b"\n") + 1)]
@@ -36,8 +40,10 @@ def parse_smaps(text: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64], ND
         first, _, last = header.partition(b"-")
         spans.append((int(first, 16), int(last, 16)))
         referenced.append(int(block[at + 12 : block.index(b"kB", at)]) * 1024)
+        at = block.find(b"\nRss:")
+        resident.append(int(block[at + 5 : block.index(b"kB", at)]) * 1024 if at >= 0 else spans[-1][1] - spans[-1][0])
     bounds = np.array(spans, np.uint64).reshape(-1, 2)
-    return bounds[:, 0], bounds[:, 1], np.array(referenced, np.uint64)
+    return bounds[:, 0], bounds[:, 1], np.array(referenced, np.uint64), np.array(resident, np.uint64)
 
 
 class SmapsPrimitive:
@@ -50,6 +56,7 @@ class SmapsPrimitive:
         self._process = process
         self._addresses: Addresses = np.empty(0, np.uint64)
         self._phase = 0.0
+        self._resident_only = False
         self._smaps = -1
         self._clear_refs = -1
         try:
@@ -83,6 +90,10 @@ class SmapsPrimitive:
                 os.close(fd)
         self._smaps = self._clear_refs = -1
 
+    def sample_resident(self) -> None:
+        """Answer for the pages of a mapping that are in memory, from now on."""
+        self._resident_only = True
+
     def prepare(self, addresses: Addresses) -> NDArray[np.bool_]:
         """Clear all accessed bits of the process; every page can be watched."""
         self._addresses = addresses
@@ -108,11 +119,12 @@ class SmapsPrimitive:
         n × share to within about one, and neighbouring regions of a mapping do not differ by chance.
         """
         begin = time.perf_counter_ns()
-        start, end, referenced = self._read()
+        start, end, referenced, resident = self._read()
         answers = np.full(len(self._addresses), UNKNOWN if not len(start) else NOT_ACCESSED, np.uint8)
         if len(start):
             self._phase = (self._phase + _GOLDEN_RATIO) % 1.0
-            share = referenced / (end - start)
+            whole = np.maximum(resident, np.uint64(4096)) if self._resident_only else end - start
+            share = referenced / whole
             row = np.searchsorted(end, self._addresses, "right")
             inside = row < len(start)
             row[~inside] = 0
@@ -124,7 +136,7 @@ class SmapsPrimitive:
         self.cost.check_ns += time.perf_counter_ns() - begin
         return answers
 
-    def _read(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    def _read(self) -> tuple[_Bytes, _Bytes, _Bytes, _Bytes]:
         chunks = []
         offset = 0
         try:

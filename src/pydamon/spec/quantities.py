@@ -14,6 +14,7 @@ from pydamon.errors import RequestError
 from pydamon.spec import units
 
 U32_MAX = units.U32_MAX
+_LONGEST = 64  # characters
 
 
 class _Quantity:
@@ -103,12 +104,14 @@ class Age(_Quantity):
 
 def _parsed(text: str | int, what: str, example: str) -> tuple[Fraction | None, str]:
     if isinstance(text, bool) or not isinstance(text, str | int):
-        raise RequestError(f"{text!r} is not an {what}; write it like {example}")
+        raise RequestError(f"{repr(text)[:40]} is not an {what}; write it like {example}")
     if isinstance(text, int):
         if text < 0:
-            raise RequestError(f"{text} is below 0")
+            raise RequestError("must not be below 0")
         # What tools that know only numbers write for "no limit".
         return (None if text >= U32_MAX else Fraction(text)), ""
+    if len(text) > _LONGEST:
+        raise RequestError(f"{text[:40]!r}… is too long for an {what}")
     stripped = text.strip().lower()
     if stripped == "max":
         return None, ""
@@ -120,8 +123,6 @@ def _parsed(text: str | int, what: str, example: str) -> tuple[Fraction | None, 
         value = Fraction(number.replace(",", "").replace("_", ""))
     except (ValueError, ZeroDivisionError):
         raise RequestError(f"{text[:40]!r} is not an {what}; write it like {example}") from None
-    if len(text) > 64:
-        raise RequestError(f"{text[:40]!r}… is too long for an {what}")
     if not unit and value >= U32_MAX:
         return None, ""
     return value, unit
@@ -129,7 +130,7 @@ def _parsed(text: str | int, what: str, example: str) -> tuple[Fraction | None, 
 
 def _decimal(value: Fraction) -> str:
     """As many digits as the value has; it came from a decimal number, so they are finite."""
-    for digits in range(1, 10):
+    for digits in range(1, _LONGEST):
         scaled = value * 10**digits
         if scaled.denominator == 1:
             return f"{scaled.numerator // 10**digits}.{scaled.numerator % 10**digits:0{digits}d}"

@@ -262,7 +262,7 @@ def _validate_pattern(pattern: AccessPattern, path: str) -> None:
     ):
         if low.value is None and high.value is not None:
             raise RequestError(f"is above the maximum of {high}", where=f"{path}.{field}.min")
-        comparable = low.unit == high.unit and low.value is not None and high.value is not None
+        comparable = (low.unit == high.unit or high.value == 0) and low.value is not None and high.value is not None
         if comparable and low.value > high.value:  # type: ignore[operator]
             raise RequestError(f"{low} is above the maximum of {high}", where=f"{path}.{field}.min")
 

@@ -7,6 +7,8 @@ A machine makes ``accesses_per_s`` accesses per second, shared among a phase's p
   is a run of consecutive positions, around the end perhaps; a page is accessed if one of its positions is among them.
 - *random*: of k accesses to a region of n pages, a page gets at least one with probability 1 - (1 - 1/n)^k. A hash of
   page, window and seed decides, so that equal questions get equal answers.
+
+`AccessModel.touched` says the same of ranges, without looking at each page of them.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.workload import intervals
+from pydamon.workload.intervals import NOTHING, Spans
 from pydamon.workload.layout import PAGE_SIZE, Layout
 from pydamon.workload.model import Access, Phase, Workload
 from pydamon.workload.truth import Schedule, Segment, effective_stride, nr_positions, positions_of_page
 
 _NS_PER_S = 1_000_000_000
 _U64 = 2**64 - 1
+# How many pieces a pattern that leaves out pages, or a random one, is described by at most.
+MAX_PIECES = 1 << 14
 
 
 class AccessModel:
@@ -52,6 +58,25 @@ class AccessModel:
         result[mapped] = touched
         return result
 
+    def touched(
+        self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int, max_pieces: int = MAX_PIECES
+    ) -> Spans:
+        """Which parts of ``spans`` (int64, shape (n, 2), sorted, disjoint) are accessed in [start_ns, end_ns).
+
+        The same pages as ``accessed`` says, with two exceptions that keep the cost independent of the size. Of a random
+        pattern on more than ``max_pieces`` pages, that many equal pieces are looked at: in each, as many pages are
+        touched as are in the mean, the lowest ones. A stride above a page with more than ``max_pieces`` positions is
+        described by that many runs of pages, of as many pages as are touched there.
+        """
+        found = []
+        for number, segment in enumerate(schedule.segments(start_ns, end_ns)):
+            for index, group in enumerate(self._phases[segment.phase]):
+                key = _key(self._seed, start_ns, end_ns, number, index)
+                found += group.touched_spans(segment, self._accesses_per_s, key, spans, self._start, max_pieces)
+        if not found:
+            return NOTHING
+        return intervals.intersection(spans, intervals.union(np.concatenate(found)))
+
 
 class _Group:
     """Patterns of one phase, at most one per region, as parallel arrays in the order of their regions."""
@@ -72,11 +97,7 @@ class _Group:
         self, pattern: NDArray[np.int64], page: NDArray[np.int64], segment: Segment, accesses_per_s: int, key: np.uint64
     ) -> NDArray[np.bool_]:
         """For each page (its number in its region): does its pattern (index) touch it in the segment?"""
-        before = self._counts(accesses_per_s, segment.from_ns)
-        until = self._counts(accesses_per_s, segment.to_ns)
-        count = np.array([min(u - b, 1 << 62) for b, u in zip(before, until, strict=True)], dtype=np.int64)
-        at = np.array([b % p for b, p in zip(before, self._nr_positions, strict=True)], dtype=np.int64)
-
+        count, at = self._runs(segment, accesses_per_s)
         count, at, positions = count[pattern], at[pattern], self._positions[pattern]
         first, beyond = positions_of_page(page, self._stride_bytes[pattern], positions)
         # The run begins inside the page, or it reaches the page's first position, going around if need be.
@@ -89,10 +110,92 @@ class _Group:
             share = np.minimum(size_bytes - page * PAGE_SIZE, PAGE_SIZE) / size_bytes
             with np.errstate(divide="ignore", invalid="ignore"):  # a region of one page: log(0), and 0 times that
                 probability = -np.expm1(count * segment.times * np.log1p(-share))
-            # Pages of a region are fewer than 2**32, so that each page of the process has a number of its own.
-            number = (self.region[pattern] << 32 | page).astype(np.uint64)
-            touched = np.where(by_chance, (count > 0) & (_draw(number, key) < probability), touched)
+            drawn = _draw(_numbers(self.region[pattern], page), key)
+            touched = np.where(by_chance, (count > 0) & (drawn < probability), touched)
         return touched
+
+    def touched_spans(
+        self,
+        segment: Segment,
+        accesses_per_s: int,
+        key: np.uint64,
+        spans: Spans,
+        region_start: NDArray[np.uint64],
+        max_pieces: int,
+    ) -> list[Spans]:
+        """What the patterns touch in the segment, as `AccessModel.touched` describes it; in any order, may overlap."""
+        count, at = self._runs(segment, accesses_per_s)
+        start = region_start[self.region].astype(np.int64)
+        dense = ~self._random & (self._stride_bytes <= PAGE_SIZE)
+        result = [self._dense(dense & (count > 0), count, at, start)]
+        for pattern in np.flatnonzero(~dense & (count > 0)).tolist():
+            if self._random[pattern]:
+                times = int(count[pattern]) * segment.times
+                result.append(self._by_chance(pattern, times, key, spans, int(start[pattern]), max_pieces))
+            else:
+                result.append(self._sparse(pattern, int(count[pattern]), int(at[pattern]), max_pieces) + start[pattern])
+        return result
+
+    def _dense(
+        self, which: NDArray[np.bool_], count: NDArray[np.int64], at: NDArray[np.int64], start: NDArray[np.int64]
+    ) -> Spans:
+        """Strides up to a page: a run of positions is a run of pages, or two if it goes around the end."""
+        count, at, start = count[which], at[which], start[which]
+        positions, stride = self._positions[which], self._stride_bytes[which]
+        count = np.minimum(count, positions)
+        beyond = np.minimum(at + count, positions)
+        around = count - (beyond - at)
+        first = np.concatenate([at, np.zeros_like(at)])
+        last = np.concatenate([beyond, around])
+        stride, start = np.concatenate([stride, stride]), np.concatenate([start, start])
+        found = np.stack(
+            [
+                start + first * stride // PAGE_SIZE * PAGE_SIZE,
+                start + ((last - 1) * stride // PAGE_SIZE + 1) * PAGE_SIZE,
+            ],
+            axis=1,
+        )
+        return found[last > first]
+
+    def _sparse(self, pattern: int, count: int, at: int, max_pieces: int) -> Spans:
+        """A stride above a page: each position is in a page of its own. Relative to the region's start."""
+        positions, stride = self._nr_positions[pattern], int(self._stride_bytes[pattern])
+        beyond = min(at + count, positions)
+        runs = [(at, beyond)] if count < positions else [(0, positions)]
+        if count < positions and at + count > positions:
+            runs.append((0, at + count - positions))
+        unit = -(-positions // max_pieces)
+        parts = intervals.split(np.array(sorted(runs), np.int64), 0, unit)
+        group = parts[:, 0] // unit * unit
+        base = group * stride // PAGE_SIZE  # its page; the next group's is at least ``unit`` pages further
+        return (parts - group[:, None] + base[:, None]) * PAGE_SIZE
+
+    def _by_chance(
+        self, pattern: int, accesses: int, key: np.uint64, spans: Spans, start: int, max_pieces: int
+    ) -> Spans:
+        """A random pattern that makes so many accesses."""
+        size = int(self._size_bytes[pattern])
+        pages = -(-size // PAGE_SIZE)
+        inside = intervals.intersection(spans, np.array([[start, start + pages * PAGE_SIZE]], np.int64))
+        unit = intervals.power_of_two(-(-pages // max_pieces))
+        parts = intervals.split((inside - start) // PAGE_SIZE, 0, unit)
+        first, length = parts[:, 0], parts[:, 1] - parts[:, 0]
+        share = np.minimum(size - first * PAGE_SIZE, PAGE_SIZE) / size
+        with np.errstate(divide="ignore"):  # a region of one page
+            probability = -np.expm1(accesses * np.log1p(-share))
+        drawn = _draw(_numbers(np.full(len(first), self.region[pattern]), first), key)
+        # Rounded at random, so that the mean is right.
+        mean = np.floor(length * probability + (1.0 - drawn)).astype(np.int64)
+        touched = np.where(length == 1, drawn < probability, np.minimum(mean, length))
+        return start + np.stack([first, first + touched], axis=1) * PAGE_SIZE
+
+    def _runs(self, segment: Segment, accesses_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many accesses each pattern makes in the segment, and the position of the first."""
+        before = self._counts(accesses_per_s, segment.from_ns)
+        until = self._counts(accesses_per_s, segment.to_ns)
+        count = np.array([min(u - b, 1 << 62) for b, u in zip(before, until, strict=True)], dtype=np.int64)
+        at = np.array([b % p for b, p in zip(before, self._nr_positions, strict=True)], dtype=np.int64)
+        return count, at
 
     def _counts(self, accesses_per_s: int, since_phase_ns: int) -> list[int]:
         """How many accesses each pattern has made before that time; exact, so Python's integers."""
@@ -121,6 +224,11 @@ def _key(*numbers: int) -> np.uint64:
         key = ((key ^ (number & _U64)) * 6364136223846793005 + 1442695040888963407) & _U64
         key ^= key >> 32
     return np.uint64(key)
+
+
+def _numbers(region: NDArray[np.int64], page: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A number of its own for each page of the process: a region has fewer than 2**32 pages."""
+    return (region << 32 | page).astype(np.uint64)
 
 
 def _draw(number: NDArray[np.uint64], key: np.uint64) -> NDArray[np.float64]:

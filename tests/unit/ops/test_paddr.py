@@ -159,7 +159,14 @@ def test_hot_plug_is_seen_at_the_update() -> None:
     assert ops.mappings(0)[-2].end == 0x1C0000000
     memory.iomem = ""  # it cannot be told: what was known stays
     assert ops.update() == [None]
+    assert ops.update() == [None]
     assert ops.mappings(0)[-2].end == 0x1C0000000
+    assert ops.take_notices() == [
+        "1.0 GiB of memory was removed",
+        "2.0 GiB of memory was added",
+        "memory can no longer be looked up: /proc/iomem: cannot be read",
+    ]
+    assert ops.take_notices() == []
 
 
 def test_samples_lie_in_the_regions_and_others_are_tried() -> None:

@@ -31,28 +31,32 @@ THPeligible:           0
 VmFlags: rd wr mr mw me ac sd
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
 Size:                  4 kB
+Rss:                   0 kB
 Referenced:            0 kB
 VmFlags: ex
 """
 
 
 def test_referenced_bytes_of_each_mapping() -> None:
-    start, end, referenced = parse_smaps(SMAPS)
+    start, end, referenced, resident = parse_smaps(SMAPS)
     assert start.tolist() == [0x55D0C7A00000, 0x7F0000000000, 0xFFFFFFFFFF600000]
     assert end.tolist() == [0x55D0C7A02000, 0x7F0000100000, 0xFFFFFFFFFF601000]
     assert referenced.tolist() == [4096, 512 * 1024, 0]
+    # a mapping that does not say what is resident counts as all resident
+    assert resident.tolist() == [8192, 1 << 20, 0]
 
 
 def test_nothing_of_nothing() -> None:
-    assert [len(part) for part in parse_smaps(b"")] == [0, 0, 0]
+    assert [len(part) for part in parse_smaps(b"")] == [0, 0, 0, 0]
 
 
 def test_equals_what_a_plain_reading_of_this_process_says() -> None:
     with open("/proc/self/smaps", "rb") as file:
         text = file.read()
-    start, end, referenced = parse_smaps(text)
+    start, end, referenced, resident = parse_smaps(text)
     plain = [line.split() for line in text.decode(errors="replace").splitlines()]
     assert referenced.tolist() == [int(words[1]) * 1024 for words in plain if words[0] == "Referenced:"]
+    assert resident.tolist() == [int(words[1]) * 1024 for words in plain if words[0] == "Rss:"]
     assert (end - start).tolist() == [int(words[1]) * 1024 for words in plain if words[0] == "Size:"]
 
 

@@ -1,0 +1,71 @@
+"""Where mappings begin and end, for regions that shall not reach across: this is ours, the kernel's DAMON has it not.
+
+What is mapped together is used together: a heap, a stack, a file. A region that straddles two mappings says something
+about neither, and finding their boundary by random splits takes several aggregations. It is known, so regions are cut
+there and not merged across it. Only boundaries of mappings that are large beside the whole count, so that the number of
+regions remains what it was, about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pydamon.core.regions import U64, Regions
+
+NO_BOUNDARIES: U64 = np.empty(0, np.uint64)
+_SHARE = 8  # of the maximum number of regions: that many mappings may be large
+
+
+class Span(Protocol):
+    """What is mapped somewhere: ``start`` and exclusive ``end`` in bytes."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+
+def large_spans(total_bytes: int, max_nr_regions: int, min_region: int) -> int:
+    """From which size in bytes on a mapping's boundaries count, if ``total_bytes`` are monitored.
+
+    At most an eighth of the maximum number of regions is that large; each has two boundaries.
+    """
+    return max(total_bytes // max(max_nr_regions // _SHARE, 1), min_region)
+
+
+def of_mappings(mappings: Sequence[Span], smallest: int, min_region: int) -> U64:
+    """Both ends of each mapping, and of each gap between mappings, of at least ``smallest`` bytes.
+
+    Shape (n,), sorted, multiples of ``min_region``.
+    """
+    if not mappings:
+        return NO_BOUNDARIES
+    ends = np.array([(m.start, m.end) for m in mappings], np.uint64).ravel()
+    ends = np.unique(ends - ends % np.uint64(min_region))
+    large = np.diff(ends) >= np.uint64(smallest)
+    chosen = np.zeros(len(ends), np.bool_)
+    chosen[:-1] |= large
+    chosen[1:] |= large
+    result: U64 = ends[chosen]
+    return result
+
+
+def cut(regions: Regions, boundaries: U64) -> Regions:
+    """Regions that begin anew at each boundary inside of one; the pieces keep its counters."""
+    if not len(boundaries) or not len(regions):
+        return regions
+    row = np.searchsorted(regions.end, boundaries, "right")  # the region that ends behind the boundary
+    inside = row < len(regions)
+    row, boundaries = row[inside], boundaries[inside]
+    inside = regions.start[row] < boundaries
+    row, boundaries = row[inside], boundaries[inside]
+    if not len(row):
+        return regions
+    index = np.insert(np.arange(len(regions)), row + 1, row)
+    start = np.insert(regions.start, row + 1, boundaries)
+    end = np.insert(regions.end, row, boundaries)
+    return regions.select(index, start, end)

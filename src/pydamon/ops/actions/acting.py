@@ -1,0 +1,327 @@
+"""What the actions of schemes do to pages of one process, and what of it has come about: measured, never assumed.
+
+Every function returns the bytes of each region for which the action was brought about, uint64, shape (regions,).
+That a process ends or unmaps memory meanwhile is no error: what cannot be found afterwards was not applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import MachineError
+from pydamon.ops.actions.homes import Homes
+from pydamon.ops.actions.pages import (
+    HUGE_PAGE,
+    Layout,
+    Pages,
+    Segments,
+    present_now,
+    runs,
+    sizes,
+    survey,
+)
+from pydamon.ops.base import PAGE_SIZE, Addresses
+from pydamon.primitives import madvise, move_pages, pagemap_scan, remote_read
+from pydamon.primitives.frames import Flags
+from pydamon.primitives.move_pages import Nodes
+from pydamon.primitives.page_cache import MappedFile
+from pydamon.primitives.pagemap import Pagemap
+from pydamon.primitives.process import Process
+from pydamon.spec import Scheme
+from pydamon.spec.schemes import Dest
+
+U64 = NDArray[np.uint64]
+
+# What is advised about single pages. lru_deprio has no advice of its own: COLD deactivates, as that does.
+PAGE_ADVICE = {"pageout": madvise.MADV_PAGEOUT, "cold": madvise.MADV_COLD, "lru_deprio": madvise.MADV_COLD}
+# What is advised about addresses, whether there are pages or not.
+RANGE_ADVICE = {
+    "willneed": madvise.MADV_WILLNEED,
+    "hugepage": madvise.MADV_HUGEPAGE,
+    "nohugepage": madvise.MADV_NOHUGEPAGE,
+}
+_HUGE_MASK = np.uint64(HUGE_PAGE - 1)
+_HUGE_SHIFT = np.uint64(21)
+_READ_AHEAD = 128 << 10  # of a file the kernel reads no more than this ahead for one range (the usual read_ahead_kb)
+
+
+@dataclass(slots=True)
+class Subject:
+    """One process as an application of a scheme finds it."""
+
+    process: Process
+    table: Pagemap
+    layout: Layout
+    regions: int
+    homes: Homes
+
+
+def on_pages(subject: Subject, scheme: Scheme, pages: Pages, *, dry_run: bool) -> U64:
+    """Apply an action that is about pages to ``pages``, all those of a batch that may be acted on."""
+    action = scheme.action
+    if action == "collapse":
+        return _collapse(subject, pages, dry_run)
+    pages = pages.take(pages.resident)
+    if action in ("migrate_hot", "migrate_cold"):
+        return _migrate(subject, scheme, pages, dry_run)
+    if action == "lru_prio":
+        return _prioritize(subject, pages, dry_run)
+    return _advise_pages(subject, action, pages, dry_run)
+
+
+def _advise_pages(subject: Subject, action: str, pages: Pages, dry_run: bool) -> U64:
+    chosen = np.ones(len(pages), np.bool_)
+    if not dry_run and len(pages):
+        ranges, mapping, owner = runs(pages)
+        accepted = madvise.advise(subject.process, ranges, PAGE_ADVICE[action], mapping)
+        if action == "pageout":
+            present, known, _ = present_now(subject.table, pages.address)
+            chosen = known & ~present & _lives(subject)
+        else:
+            chosen = accepted[owner]
+    return sizes(pages, chosen, subject.regions)
+
+
+def _lives(subject: Subject) -> bool:
+    """Memory of a process that has ended was not paged out."""
+    return subject.process.alive()
+
+
+def _prioritize(subject: Subject, pages: Pages, dry_run: bool) -> U64:
+    first, owner = _units(pages)
+    read = np.ones(len(first), np.bool_)
+    if not dry_run:
+        read = remote_read.mark_accessed(subject.process, pages.address[first])
+    return sizes(pages, read[owner], subject.regions)
+
+
+def _units(pages: Pages) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first page of each huge page, and all other pages; and for each page the number of its unit."""
+    if not len(pages):
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    huge = pages.has(pagemap_scan.HUGE)
+    key = np.where(huge, pages.address & ~_HUGE_MASK, pages.address)
+    new = np.concatenate([np.ones(1, np.bool_), (key[1:] != key[:-1]) | ~huge[1:]])
+    return np.flatnonzero(new), np.cumsum(new) - 1
+
+
+# -- migration ----------------------------------------------------------------------------------------------------
+
+
+def destinations(layout: Layout, pages: Pages, dests: tuple[Dest, ...]) -> Nodes:
+    """The node that each page is to go to; shape (n,).
+
+    Weighted interleave, as the kernel does it: by the page's offset in the file of its mapping (or its address, for
+    anonymous memory), in huge pages if it is part of one, modulo the sum of the weights.
+    """
+    weights = np.array([dest.weight for dest in dests], np.uint64)
+    order = np.where(pages.has(pagemap_scan.HUGE), np.uint64(9), np.uint64(0))
+    at = pages.mapping
+    offset = (layout.first_page[at] >> order) + ((pages.address - layout.start[at]) >> (order + np.uint64(12)))
+    place = np.searchsorted(np.cumsum(weights), offset % weights.sum(), "right")
+    nodes: Nodes = np.array([dest.id for dest in dests], np.int32)[place]
+    return nodes
+
+
+def _migrate(subject: Subject, scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
+    if not len(pages):
+        return np.zeros(subject.regions, np.uint64)
+    wanted = destinations(subject.layout, pages, scheme.destinations)
+    before = _nodes(subject.process, pages)
+    away = np.flatnonzero((before >= 0) & (before != wanted))
+    pages, wanted, before = pages.take(away), wanted[away], before[away]
+    arrived = np.ones(len(pages), np.bool_)
+    if not dry_run and len(pages):
+        first, _ = _units(pages)
+        move_pages.move(subject.process, pages.address[first], wanted[first])
+        arrived = _nodes(subject.process, pages) == wanted
+        subject.homes.remember(scheme, subject.process, pages.address[arrived], before[arrived])
+    return sizes(pages, arrived, subject.regions)
+
+
+def _nodes(process: Process, pages: Pages) -> Nodes:
+    """The node of each page; of a huge page one is asked."""
+    first, owner = _units(pages)
+    return move_pages.nodes_of(process, pages.address[first])[owner]
+
+
+def node_bytes(process: Process, pages: Pages, nid: int) -> int:
+    """Bytes of the pages that are in memory of that node."""
+    resident = pages.take(pages.resident)
+    return int(np.count_nonzero(_nodes(process, resident) == nid)) * PAGE_SIZE
+
+
+# -- huge pages ---------------------------------------------------------------------------------------------------
+
+
+def whole_blocks(pages: Pages, rejected: Addresses, start: Addresses, end: Addresses, layout: Layout) -> Flags:
+    """Which pages are in 2 MiB that may be collapsed: all of it in one region and one mapping, none rejected."""
+    block = pages.address & ~_HUGE_MASK
+    inside = (block >= start[pages.region]) & (block + np.uint64(HUGE_PAGE) <= end[pages.region])
+    inside &= (block >= layout.start[pages.mapping]) & (block + np.uint64(HUGE_PAGE) <= layout.end[pages.mapping])
+    inside &= ~np.isin(block, rejected & ~_HUGE_MASK)
+    return inside
+
+
+def _collapse(subject: Subject, pages: Pages, dry_run: bool) -> U64:
+    """``pages`` are those of whole blocks; each that is mapped by a huge page and was not counts as 2 MiB."""
+    applied = np.zeros(subject.regions, np.uint64)
+    block = pages.address >> _HUGE_SHIFT
+    huge_before = np.unique(block[pages.has(pagemap_scan.HUGE)])
+    some = np.unique(block[pages.resident], return_index=True)
+    new = ~np.isin(some[0], huge_before)
+    blocks, region = some[0][new], pages.region[np.flatnonzero(pages.resident)[some[1][new]]]
+    if not len(blocks):
+        return applied
+    done = np.ones(len(blocks), np.bool_)
+    if not dry_run:
+        low = blocks << _HUGE_SHIFT
+        ranges = np.stack([low, low + np.uint64(HUGE_PAGE)], axis=1)
+        madvise.advise(subject.process, ranges, madvise.MADV_COLLAPSE)
+        nothing = np.zeros(len(blocks), np.intp)
+        huge = [
+            np.unique(found.address[found.has(pagemap_scan.HUGE)] >> _HUGE_SHIFT)
+            for found in survey(subject.table, Segments(ranges, nothing, nothing))
+        ]
+        done = np.isin(blocks, np.concatenate(huge)) if huge and _lives(subject) else ~done
+    np.add.at(applied, region[done], np.uint64(HUGE_PAGE))
+    return applied
+
+
+# -- advice on addresses ------------------------------------------------------------------------------------------
+
+
+def on_ranges(subject: Subject, scheme: Scheme, wanted: Segments, *, dry_run: bool) -> U64:
+    """Give an advice that is about addresses, on all of the segments."""
+    if scheme.action == "willneed":
+        return _read_in(subject, wanted, dry_run)
+    accepted = np.ones(len(wanted.ranges), np.bool_)
+    if not dry_run:
+        advice = RANGE_ADVICE[scheme.action]
+        accepted = madvise.advise(subject.process, wanted.ranges, advice, wanted.mapping)
+        subject.homes.advised(scheme, subject.process, wanted.ranges[accepted])
+    applied = np.zeros(subject.regions, np.uint64)
+    size = wanted.ranges[:, 1] - wanted.ranges[:, 0]
+    np.add.at(applied, wanted.region[accepted], size[accepted])
+    return applied
+
+
+def _read_in(subject: Subject, wanted: Segments, dry_run: bool) -> U64:
+    """Have pages read in, from swap and from files.
+
+    The kernel does not map them: it puts them into the swap cache and the page cache, and returns while it still reads.
+    Counted is by how much those have grown: of a file by cachestat of its range; of swap by the machine's SwapCached,
+    in which others have a part, so no more than the pages asked for that were in swap; and pages that got mapped.
+    """
+    applied = np.zeros(subject.regions, np.uint64)
+    swapped = np.zeros(subject.regions, np.uint64)
+    addresses: list[Addresses] = []
+    region: list[NDArray[np.intp]] = []
+    for pages in survey(subject.table, wanted):
+        away = pages.take(pages.has(pagemap_scan.SWAPPED))
+        swapped += sizes(away, np.ones(len(away), np.bool_), subject.regions)
+        addresses.append(away.address)
+        region.append(away.region)
+    files = {at: MappedFile(subject.process.pid, subject.layout.mappings[at]) for at in np.unique(wanted.mapping)}
+    try:
+        before = _cached(files, wanted)
+        size = wanted.ranges[:, 1] - wanted.ranges[:, 0]
+        if dry_run:
+            missing = np.where(before >= 0, size.astype(np.int64) - before, 0)
+            np.add.at(applied, wanted.region, missing.astype(np.uint64))
+            return applied + swapped
+        cache_before = _swap_cached()
+        in_file = np.array([bool(subject.layout.mappings[at].inode) for at in wanted.mapping.tolist()], np.bool_)
+        pieces, owner = _pieces(wanted, in_file)
+        madvise.advise(subject.process, pieces, madvise.MADV_WILLNEED, wanted.mapping[owner])
+        after = _cached(files, wanted)
+        grown = np.where((before >= 0) & (after > before), after - before, 0)
+        np.add.at(applied, wanted.region, grown.astype(np.uint64))
+        from_swap = max(_swap_cached() - cache_before, 0)
+    finally:
+        for file in files.values():
+            file.close()
+    if addresses:
+        present, _, _ = present_now(subject.table, np.concatenate(addresses))
+        mapped = np.bincount(np.concatenate(region)[present], minlength=subject.regions).astype(np.uint64)
+        applied += mapped * np.uint64(PAGE_SIZE)
+        swapped -= mapped * np.uint64(PAGE_SIZE)
+    # In the order in which the kernel went over the regions.
+    reached = np.minimum(np.cumsum(swapped), np.uint64(from_swap))
+    return applied + np.diff(reached, prepend=np.uint64(0))
+
+
+def _pieces(wanted: Segments, in_file: Flags) -> tuple[U64, NDArray[np.intp]]:
+    """Ranges that the kernel reads in as a whole: of a file it takes only the beginning of a large one."""
+    size = wanted.ranges[:, 1] - wanted.ranges[:, 0]
+    step = np.where(in_file, np.uint64(_READ_AHEAD), np.maximum(size, np.uint64(1)))
+    count = (-(-size.astype(np.int64) // step.astype(np.int64))).astype(np.intp)
+    owner = np.repeat(np.arange(len(size)), count)
+    offset = (np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)).astype(np.uint64)
+    low = wanted.ranges[owner, 0] + offset * step[owner]
+    return np.stack([low, np.minimum(low + step[owner], wanted.ranges[owner, 1])], axis=1), owner
+
+
+def _cached(files: dict[int, MappedFile], wanted: Segments) -> NDArray[np.int64]:
+    """Bytes of each segment that the page cache holds; -1 where it is not told."""
+    told = [
+        files[at].cached(low, high)
+        for at, (low, high) in zip(wanted.mapping.tolist(), wanted.ranges.tolist(), strict=True)
+    ]
+    return np.array([-1 if amount is None else amount for amount in told], np.int64)
+
+
+def _swap_cached() -> int:
+    """Bytes in the machine's swap cache."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("SwapCached:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+# -- what is needed -----------------------------------------------------------------------------------------------
+
+
+def require(action: str, process: Process) -> None:
+    """Raise MachineError if this user cannot do ``action`` to that process on this kernel; changes nothing."""
+    if action in ("migrate_hot", "migrate_cold"):
+        move_pages.require(process)
+    elif action == "lru_prio":
+        remote_read.require(process)
+    elif action in ("hugepage", "nohugepage"):
+        try:
+            madvise.require(process, RANGE_ADVICE[action])
+        except MachineError:
+            hint = "; use collapse, which makes huge pages of what is in memory" if action == "hugepage" else ""
+            madvise.require(process, madvise.MADV_COLD)  # if not even that: it is the permission
+            raise MachineError(
+                f"{action} cannot be given to another process on this kernel (process_madvise refuses it); only the "
+                f"process itself can{hint}"
+            ) from None
+    elif action == "collapse":
+        _require_huge_pages()
+        madvise.require(process, madvise.MADV_COLLAPSE)
+    elif action != "stat":
+        madvise.require(process, {**PAGE_ADVICE, **RANGE_ADVICE}[action])
+
+
+def _require_huge_pages() -> None:
+    if not Path("/sys/kernel/mm/transparent_hugepage").exists():
+        raise MachineError("this kernel has no transparent huge pages; it needs CONFIG_TRANSPARENT_HUGEPAGE")
+
+
+def require_nodes(dests: tuple[Dest, ...], where: str) -> None:
+    """Raise MachineError if a destination is no NUMA node with memory."""
+    nodes = move_pages.memory_nodes()
+    for dest in dests:
+        if dest.id not in nodes:
+            there = ", ".join(map(str, nodes))
+            reason = f"NUMA node {dest.id} has no memory on this machine; nodes with memory: {there}"
+            raise MachineError(reason, where=where)

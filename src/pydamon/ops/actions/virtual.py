@@ -1,0 +1,229 @@
+"""Actions of schemes on the virtual address spaces of processes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import MachineError
+from pydamon.ops.actions import acting
+from pydamon.ops.actions.acting import RANGE_ADVICE, Subject
+from pydamon.ops.actions.filters import PageFilters
+from pydamon.ops.actions.homes import Homes, Undone
+from pydamon.ops.actions.pages import Layout, Pages, Segments, segments, sizes, survey
+from pydamon.ops.actions.plan import MAX_PLANS, Plan
+from pydamon.ops.base import Addresses, Applied
+from pydamon.ops.membership import command_of
+from pydamon.primitives import move_pages
+from pydamon.primitives.pagemap import Pagemap
+from pydamon.primitives.process import Mapping, Process, ProcessGone
+from pydamon.spec import Scheme
+from pydamon.spec.schemes import MIGRATIONS
+
+Mask = NDArray[np.bool_]
+
+
+class Targets(Protocol):
+    """What is needed of the operations set: processes and what they are asked through, by target."""
+
+    processes: list[Process]
+
+    @property
+    def primitives(self) -> Sequence[object]:
+        """One per process."""
+        ...
+
+    def target_valid(self, target: int) -> bool:
+        """Whether the process lives and may be looked at."""
+        ...
+
+
+class VirtualActions:
+    """Applies schemes to processes.
+
+    With ``dry_run`` everything is found out and nothing is touched: applied is what would be, and `take_plans` tells
+    the ranges. With ``remember_homes`` it is remembered where migrated pages came from, for `undo`.
+    """
+
+    def __init__(self, targets: Targets, *, dry_run: bool = False, remember_homes: bool = False) -> None:
+        self.dry_run = dry_run
+        self._targets = targets
+        self._filters = PageFilters(dry_run=dry_run)
+        self._homes = Homes(remember=remember_homes)
+        self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise MachineError, naming the field, if the action or a filter cannot be done here; changes nothing."""
+        if scheme.action in MIGRATIONS:
+            acting.require_nodes(scheme.destinations, f"{path}.{'dests' if scheme.dests else 'target_nid'}")
+        live = [at for at in range(len(self._targets.processes)) if self._targets.target_valid(at)]
+        for target in live:
+            try:
+                acting.require(scheme.action, self._targets.processes[target])
+            except MachineError as error:
+                raise MachineError(str(error), where=f"{path}.action") from None
+        self._filters.check(scheme, path, [self._targets.primitives[target] for target in live], virtual=True)
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action to the regions [start, end) of a target, less what its page filters reject.
+
+        What ``passed`` is: all of a region that no page filter is for; else the pages in memory (for willneed those in
+        swap, too) that the filters let pass. Raises MachineError if a permission was lost.
+        """
+        order = np.argsort(start, kind="stable")
+        start, end, allowed = start[order], end[order], allowed[order]
+        filtered = ~allowed if scheme.ops_filters else np.zeros(len(start), np.bool_)
+        applied, passed = np.zeros(len(start), np.uint64), np.where(filtered, np.uint64(0), end - start)
+        with self._open(target, len(start)) as subject:
+            if subject is not None:
+                applied += self._apply(target, subject, scheme, start, end, filtered, passed)
+        back = np.argsort(order, kind="stable")
+        return Applied(np.minimum(applied, passed)[back], passed[back])
+
+    @contextmanager
+    def _open(self, target: int, regions: int) -> Iterator[Subject | None]:
+        """The process as it is now; None if it has ended, or (for this once) may not be looked at."""
+        process = self._targets.processes[target]
+        if not self._targets.target_valid(target):
+            yield None
+            return
+        try:
+            layout = Layout(process.mappings())
+            table = Pagemap(process.pid)
+        except (ProcessGone, MachineError):
+            yield None
+            return
+        try:
+            # The file is this process's only if that still lives.
+            alive = process.alive() and bool(layout.mappings)
+            yield Subject(process, table, layout, regions, self._homes) if alive else None
+        finally:
+            table.close()
+
+    def _apply(
+        self,
+        target: int,
+        subject: Subject,
+        scheme: Scheme,
+        start: Addresses,
+        end: Addresses,
+        filtered: Mask,
+        passed: NDArray[np.uint64],
+    ) -> NDArray[np.uint64]:
+        """Apply; adds what filters let pass to ``passed``."""
+        wanted = segments(start, end, subject.layout)
+        plan = Plan(scheme, target, []) if self.dry_run else None
+        owners = _owners(subject) if plan is not None else []
+        applied = np.zeros(len(start), np.uint64)
+        if scheme.action in RANGE_ADVICE:
+            # Of filtered regions the pages that pass are advised on, of the others all.
+            through = self._filter_ranges(target, subject, scheme, wanted, filtered, passed)
+            if plan is not None:
+                plan.add_segments(through, owners)
+            applied += acting.on_ranges(subject, scheme, through, dry_run=self.dry_run)
+        elif scheme.action != "stat" or filtered.any():
+            for pages in survey(subject.table, wanted):
+                through_mask = self._pass(target, subject, scheme, pages, filtered)
+                passed += sizes(pages, through_mask & filtered[pages.region], len(start))
+                if scheme.action == "stat":
+                    continue
+                chosen = pages.take(through_mask & pages.resident)
+                if scheme.action == "collapse":
+                    rejected = pages.address[~through_mask & pages.resident]
+                    chosen = chosen.take(acting.whole_blocks(chosen, rejected, start, end, subject.layout))
+                if plan is not None:
+                    plan.add_pages(chosen, owners)
+                applied += acting.on_pages(subject, scheme, chosen, dry_run=self.dry_run)
+        if plan is not None and plan.ranges:
+            self._plans.append(plan)
+        return applied
+
+    def _pass(self, target: int, subject: Subject, scheme: Scheme, pages: Pages, filtered: Mask) -> Mask:
+        """Which pages may be acted on: in memory (or in swap, which only some actions are for) and not rejected."""
+        through = pages.resident | (scheme.action == "willneed")
+        index = np.flatnonzero(through & filtered[pages.region])
+        if len(index):
+            some = pages.take(index)
+            ages = self._targets.primitives[target]
+            through[index] = self._filters.decide(some, scheme.ops_filters, ages, table=subject.table)
+        return through
+
+    def _filter_ranges(
+        self,
+        target: int,
+        subject: Subject,
+        scheme: Scheme,
+        wanted: Segments,
+        filtered: Mask,
+        passed: NDArray[np.uint64],
+    ) -> Segments:
+        mine = filtered[wanted.region]
+        if not mine.any():
+            return wanted
+        parts = [wanted.take(~mine)]
+        for pages in survey(subject.table, wanted.take(mine)):
+            chosen = pages.take(self._pass(target, subject, scheme, pages, filtered))
+            passed += sizes(chosen, np.ones(len(chosen), np.bool_), len(passed))
+            # A run of pages that reaches into the next region is cut there.
+            edges = np.concatenate([np.zeros(1, np.intp), np.flatnonzero(_breaks(chosen)) + 1])
+            ends = np.append(edges[1:], len(chosen))
+            if len(chosen):
+                ranges = np.stack([chosen.address[edges], chosen.address[ends - 1] + np.uint64(4096)], axis=1)
+                parts.append(Segments(ranges, chosen.region[edges], chosen.mapping[edges]))
+        ranges = np.concatenate([part.ranges for part in parts])
+        order = np.argsort(ranges[:, 0], kind="stable")
+        region = np.concatenate([part.region for part in parts])
+        mapping = np.concatenate([part.mapping for part in parts])
+        return Segments(ranges[order], region[order], mapping[order])
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Bytes of the ranges (sorted) that are in memory of the NUMA node ``nid``."""
+        with self._open(target, len(start)) as subject:
+            if subject is None:
+                return 0
+            only = move_pages.memory_nodes() == [nid]
+            total = 0
+            for pages in survey(subject.table, segments(start, end, subject.layout)):
+                if only:
+                    total += int(np.count_nonzero(pages.resident)) * 4096
+                else:
+                    total += acting.node_bytes(subject.process, pages, nid)
+            return total
+
+    def undo(self, scheme: Scheme) -> Undone:
+        """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""
+        return self._homes.undo(scheme)
+
+    def take_plans(self) -> list[Plan]:
+        """What a dry run would have done since the last call; of very many applications the latest."""
+        plans = list(self._plans)
+        self._plans.clear()
+        return plans
+
+    def close(self) -> None:
+        """Release files; nothing is undone."""
+        self._filters.close()
+
+
+def _breaks(pages: Pages) -> Mask:
+    breaks: Mask = (np.diff(pages.address) != np.uint64(4096)) | (np.diff(pages.region) != 0)
+    breaks |= np.diff(pages.mapping) != 0
+    return breaks
+
+
+def _owners(subject: Subject) -> list[str]:
+    """Whose memory each mapping is: the command, and what is mapped."""
+    command = f"{command_of(subject.process)} (pid {subject.process.pid})"
+    return [f"{command} {_name(mapping)}" for mapping in subject.layout.mappings]
+
+
+def _name(mapping: Mapping) -> str:
+    text = "".join(c if c.isprintable() else "?" for c in mapping.name) or "anon"
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,198 @@
+"""An operations set that acts on nothing, for the tests of the core's schemes: it says what it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pydamon.core.clock import VirtualClock
+from pydamon.core.damos import Damos
+from pydamon.core.regions import Regions
+from pydamon.errors import MachineError, RequestError
+from pydamon.ops.base import Applied, sample_addresses
+from pydamon.spec import Intervals, Scheme
+
+PAGE = 4096
+MIB = 1 << 20
+BASE = 0x7F00_0000_0000
+
+
+@dataclass
+class Call:
+    """One application, as the operations set saw it."""
+
+    action: str
+    target: int
+    spans: list[tuple[int, int]]
+    allowed: list[bool]
+    now_ns: int
+
+
+class FakeActing:
+    """Notes what is applied.
+
+    ``share(start, end)`` says how many bytes of a region work out, ``passes`` how many the page filters let pass (all
+    by default). An application takes ``ns_per_byte`` of the clock; ``fails``: after how many an action fails for good.
+    """
+
+    name = "fake"
+
+    def __init__(self, nr_targets: int = 1, clock: VirtualClock | None = None) -> None:
+        self.nr_targets = nr_targets
+        self.clock = clock or VirtualClock()
+        self.calls: list[Call] = []
+        self.ended: set[int] = set()
+        self.share: Callable[[int, int], int] = lambda start, end: end - start
+        self.passes: Callable[[int, int], int] = lambda start, end: end - start
+        self.ns_per_byte = 0.0
+        self.fails: dict[str, int] = {}
+        self.node: Callable[[int, int, int], int] = lambda start, end, nid: 0
+        self.refused: set[str] = set()
+        self.ranges = [np.array([[BASE, BASE + 16 * MIB]], np.uint64)] * nr_targets
+        self.hot: Callable[[Any], Any] = lambda addresses: np.zeros(len(addresses), np.uint8)
+        self._sampled: dict[int, Any] = {}
+        self._rng = np.random.default_rng(1)
+        self.checks = 0
+
+    # -- monitoring ---------------------------------------------------------------------------------------------
+
+    def init(self) -> list[Any]:
+        return list(self.ranges)
+
+    def update(self) -> list[Any]:
+        return list(self.ranges)
+
+    def prepare_access_checks(self, target: int, start: Any, end: Any) -> None:
+        self._sampled[target] = sample_addresses(start, end, self._rng)
+
+    def check_accesses(self, target: int) -> Any:
+        self.checks += 1
+        return self.hot(self._sampled[target])
+
+    def reset_aggregated(self) -> None: ...
+
+    def target_valid(self, target: int) -> bool:
+        return target not in self.ended
+
+    def mappings(self, target: int) -> list[Any]:
+        return []
+
+    def cleanup(self) -> None: ...
+
+    # -- acting -------------------------------------------------------------------------------------------------
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        if scheme.action in self.refused:
+            raise RequestError("cannot be done here", where=f"{path}.action")
+
+    def apply_scheme(self, target: int, scheme: Scheme, start: Any, end: Any, allowed: Any) -> Applied:
+        if scheme.action in self.fails and len(self.calls) >= self.fails[scheme.action]:
+            raise MachineError("the permission was lost")
+        spans = list(zip(start.tolist(), end.tolist(), strict=True))
+        self.calls.append(Call(scheme.action, target, spans, allowed.tolist(), self.clock.now_ns()))
+        self.clock.sleep_ns(int(self.ns_per_byte * sum(e - s for s, e in spans)))
+        return Applied(
+            applied=np.array([self.share(s, e) for s, e in spans], np.uint64),
+            passed=np.array([self.passes(s, e) for s, e in spans], np.uint64),
+        )
+
+    def node_bytes(self, target: int, start: Any, end: Any, nid: int) -> int:
+        return sum(self.node(s, e, nid) for s, e in zip(start.tolist(), end.tolist(), strict=True))
+
+    # -- what was done ------------------------------------------------------------------------------------------
+
+    def spans(self) -> list[tuple[int, int, int]]:
+        """All regions that were acted on: target, start, end."""
+        return [(call.target, start, end) for call in self.calls for start, end in call.spans]
+
+    def tried_bytes(self) -> int:
+        return sum(end - start for _, start, end in self.spans())
+
+
+class FakeMetrics:
+    """A machine whose values the test sets; None: the machine does not tell."""
+
+    def __init__(self) -> None:
+        self.free: int | None = 500
+        self.psi: int | None = 0
+        self.nodes: dict[tuple[int, bool], int] = {}
+        self.memcgs: dict[tuple[int, str, bool], int] = {}
+        self.active = 5000
+        self.looks = 0
+
+    def free_mem_permil(self) -> int:
+        self.looks += 1
+        if self.free is None:
+            raise MachineError("no /proc/meminfo")
+        return self.free
+
+    def some_mem_psi_us(self) -> int:
+        if self.psi is None:
+            raise MachineError("no pressure stall information")
+        return self.psi
+
+    def node_mem_bp(self, nid: int, *, used: bool) -> int:
+        return self.nodes[nid, used]
+
+    def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
+        return self.memcgs[nid, path, used]
+
+    def active_bp(self, *, active: bool) -> int:
+        return self.active if active else 10_000 - self.active
+
+
+INTERVALS = Intervals(sample_us=5_000, aggr_us=100_000)
+
+
+def make_regions(spans: list[tuple[int, int]], nr: Any = 0, age: Any = 0) -> Regions:
+    """Regions with these counts per aggregation (also as the moving sum) and ages."""
+    regions = Regions(np.array([s for s, _ in spans], np.uint64), np.array([e for _, e in spans], np.uint64))
+    regions.nr_accesses[:] = nr
+    regions.nr_accesses_bp[:] = regions.nr_accesses * 10_000
+    regions.age[:] = age
+    return regions
+
+
+def spans_of(regions: Regions) -> list[tuple[int, int]]:
+    return list(zip(regions.start.tolist(), regions.end.tolist(), strict=True))
+
+
+class Bench:
+    """Schemes over given regions, applied by hand: ``step`` is one aggregation interval and one look at the schemes."""
+
+    def __init__(
+        self,
+        *schemes: Scheme,
+        regions: list[Regions],
+        ops: FakeActing | None = None,
+        metrics: FakeMetrics | None = None,
+        min_region: int = PAGE,
+        hot: Any = None,
+    ) -> None:
+        self.ops = ops or FakeActing(len(regions))
+        self.clock = self.ops.clock
+        self.damos = Damos(ops=self.ops, clock=self.clock, metrics=metrics, min_region=min_region, hot=hot)
+        self.regions = regions
+        self.targets = list(range(len(regions)))
+        self.passed = 0
+        self.intervals = INTERVALS
+        self.damos.check(schemes)
+        self.damos.start(schemes, self.intervals)
+        self.damos.wait_ns()
+
+    def step(self, samples: int = 20) -> list[tuple[int, int, int]]:
+        """Let so many sampling intervals pass, look once; what was acted on: target, start, end."""
+        before = len(self.ops.spans())
+        self.clock.sleep_ns(samples * self.intervals.sample_us * 1000)
+        self.passed += samples
+        self.damos.take_commit(self.passed, self.intervals)
+        self.damos.wait_ns()
+        self.damos.apply(self.passed, self.intervals, self.targets, self.regions)
+        return self.ops.spans()[before:]
+
+    @property
+    def state(self) -> Any:
+        return self.damos.states[0]
