@@ -1,21 +1,27 @@
-"""Run the benchmarks that are named, or all of them."""
+"""Run the benchmarks that are named, or all of them; one that is named alone may be followed by its own options."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("truth", "cost", "flatness", "reported")
+NAMES = ("truth", "cost", "flatness", "damos", "reported", "overhead", "kernel", "disturb")
 
 
 def main() -> int:
     """Run and print; 2 for a name that is none."""
-    names = sys.argv[1:] or list(NAMES)
+    arguments = sys.argv[1:]
+    own = next((at for at, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    names, options = arguments[:own] or list(NAMES), arguments[own:]
     for name in names:
         if name not in NAMES:
             print(f"benchmarks: there is no {name!r}; there are: {', '.join(NAMES)}", file=sys.stderr)
             return 2
+    if options and len(names) > 1:
+        print(f"benchmarks: {options[0]} is for one benchmark; name it alone", file=sys.stderr)
+        return 2
     for name in names:
+        sys.argv[1:] = options
         importlib.import_module(f"benchmarks.{name}").main()
     return 0
 

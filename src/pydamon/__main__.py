@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 
 def main() -> None:
     """Run the command line and exit with its status."""
     from pydamon.cli import main as run
+    from pydamon.cli.lean import leave
 
-    sys.exit(run())
+    leave(run())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,11 @@ _VERBS = {
     "doctor": ("pydamon.cli.doctor", "Show what this machine offers this user, and why not more."),
     "record": ("pydamon.cli.record", "Monitor a process, a command or a simulated workload; write a record."),
     "report": ("pydamon.cli.report", "Show a record: access, heatmap, wss, regions."),
+    "schemes": ("pydamon.cli.schemes", "Check, explain and convert schemes (DAMOS)."),
+    "start": ("pydamon.cli.start", "Monitor in the background."),
+    "status": ("pydamon.cli.status", "Show what runs in the background."),
+    "stop": ("pydamon.cli.stop", "End what runs in the background."),
+    "tune": ("pydamon.cli.tune", "Change what runs in the background."),
     "workload": ("pydamon.cli.workload", "Run a known access pattern."),
 }
 
@@ -57,7 +62,8 @@ def main(args: Sequence[str] | None = None) -> int:
         # Not click's own main(): that would turn a closed pipe into exit status 1.
         with pydamon.make_context("pydamon", arguments) as context:
             pydamon.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed
+            sys.stdout.flush()
         return 0
     except click.exceptions.Exit as end:
         return end.exit_code

@@ -5,29 +5,36 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 _DAMON = Path("/sys/kernel/mm/damon/admin/kdamonds")
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_HEADINGS = {
+    "ops": "operations sets (--ops)",
+    "primitives": "primitives (--primitive)",
+    "sources": "sources (--source)",
+}
 
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
-    """Show which engines and primitives can be used here, and why not the others.
+    """Show what can be used here (engines, operations sets, primitives, sources), and what would enable the rest.
 
-    Nothing is changed on the machine: files are looked at, and a program that walks this process's own page tables may
-    be loaded and removed again.
+    Nothing is changed on the machine: files are looked at, a program that walks this process's own page tables may be
+    loaded and removed again, and perf, where it is installed, samples the command "true".
     """
     found = examine()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
-    for kind in ("engines", "primitives", "sources"):
-        click.echo(f"{kind}:")
+    for kind in ("engines", "ops", "primitives", "sources", "facilities"):
+        click.echo(f"{_HEADINGS.get(kind, kind)}:")
         for item in found[kind]:
             mark = "yes" if item["usable"] else "no "
             click.echo(f"  {mark}  {item['name']:<11} {item['what']}")
@@ -40,7 +47,6 @@ def examine() -> dict[str, Any]:
     """The findings as plain data; the shape of ``doctor --json``."""
     from pydamon.engines.choose import choose, offers
     from pydamon.errors import MachineError
-    from pydamon.ops.sources import valgrind
 
     primitives = [
         {"name": o.name, "usable": o.obstacle is None, "what": o.what, "reason": o.obstacle} for o in offers()
@@ -66,29 +72,94 @@ def examine() -> dict[str, Any]:
         },
         {"name": "sim", "usable": True, "what": "simulated workloads in virtual time", "reason": None},
     ]
-    sources = [
-        {
-            "name": "valgrind",
-            "usable": False,
-            "what": "every access of a launched command, exactly, in instruction time",
-        },
-        {"name": "perf-script", "usable": True, "what": "address samples as perf script prints them", "reason": None},
-    ]
-    try:
-        valgrind.probe()
-        sources[0] |= {"usable": True, "reason": None}
-    except MachineError as error:
-        sources[0]["reason"] = error.message
     return {
         "kernel": platform.release(),
         "machine": platform.machine(),
         "uid": os.geteuid(),
         "user": _user_name(),
         "engines": engines,
+        "ops": _ops(None if usable else auto["reason"]),
         "primitives": primitives,
-        "sources": sources,
+        "sources": _sources(),
+        "facilities": _facilities(),
         "auto": auto,
     }
+
+
+def _item(name: str, what: str, probe: Callable[[], object] | None = None) -> dict[str, Any]:
+    """One finding; ``probe`` raises MachineError with the reason why not, and what would help."""
+    from pydamon.errors import MachineError
+
+    reason = None
+    try:
+        if probe is not None:
+            probe()
+    except MachineError as error:
+        # A file is worth naming; a name that stands beside it already is not.
+        bare = error.where is None or error.where.split()[0].split("-")[0] in name
+        reason = error.message if bare else str(error)
+    return {"name": name, "usable": reason is None, "what": what, "reason": reason}
+
+
+def _ops(no_primitive: str | None) -> list[dict[str, Any]]:
+    """The operations sets; ``no_primitive`` says why no process can be asked, if that is so."""
+    from pydamon.errors import MachineError
+    from pydamon.ops import paddr
+
+    def primitive() -> None:
+        if no_primitive is not None:
+            raise MachineError(no_primitive)
+
+    return [
+        _item("vaddr", "processes, a command, their children, a cgroup", primitive),
+        _item("fvaddr", "fixed ranges of processes", primitive),
+        _item("paddr", "physical memory", paddr.probe),
+        _item("reported", "accesses that a source (below) or a program reports"),
+        _item("sim", "simulated workloads in virtual time"),
+    ]
+
+
+def _sources() -> list[dict[str, Any]]:
+    from pydamon.ops.sources import perf_mem, valgrind
+
+    return [
+        _item("valgrind", "every access of a launched command, exactly, in instruction time", valgrind.probe),
+        _item("perf-mem", "address samples of a command or of processes, live", perf_mem.probe),
+        _item("lackey", "a trace that valgrind wrote to a file"),
+        _item("perf-script", "address samples as perf script prints them"),
+    ]
+
+
+def _facilities() -> list[dict[str, Any]]:
+    """What makes records richer, or can be named as a target."""
+    from pydamon.ops import reverse_map
+    from pydamon.primitives import resctrl
+
+    return [
+        _item("reverse map", "paddr: whose memory a physical range is", reverse_map.probe),
+        _item("cgroup v2", "--cgroup: the processes of a cgroup as targets", _probe_cgroup),
+        _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
+        _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
+    ]
+
+
+def _probe_cgroup() -> None:
+    from pydamon.errors import MachineError
+    from pydamon.primitives.mounts import mounts
+
+    if not mounts("cgroup2"):
+        raise MachineError("is not mounted; as root: mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def _probe_huge_pages() -> None:
+    from pydamon.errors import MachineError
+
+    try:
+        text = _HUGE_PAGES.read_text()
+    except OSError:
+        raise MachineError("the kernel has no transparent huge pages (CONFIG_TRANSPARENT_HUGEPAGE)") from None
+    if "[never]" in text:
+        raise MachineError(f"are off; as root: echo madvise > {_HUGE_PAGES}")
 
 
 def kernel_damon(root: Path = _DAMON) -> str:

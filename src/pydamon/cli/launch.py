@@ -23,9 +23,11 @@ def invoking_user() -> pwd.struct_passwd | None:
         raise PydamonError(f"there is no user with the id {uid}", where="SUDO_UID") from None
 
 
-def launch(command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+def launch(
+    command: Sequence[str], *, pass_fds: Sequence[int] = (), stdout: int | None = None, stderr: int | None = None
+) -> subprocess.Popen[bytes]:
     """Start ``command``; it has been executed when this returns. Raises RequestError if it cannot be."""
-    options: dict[str, Any] = {"pass_fds": pass_fds}
+    options: dict[str, Any] = {"pass_fds": pass_fds, "stdout": stdout, "stderr": stderr}
     user = invoking_user()
     if user is not None:
         options |= {

@@ -99,6 +99,7 @@ class Request:
     threads: frozenset[int] | None = None
     cpus: frozenset[int] | None = None
     nodes: frozenset[int] | None = None
+    resctrl: bool = False
 
 
 class _Share(_FloatType):
@@ -175,9 +176,14 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option(
     "--access", type=click.Choice(["any", "write"]), default="any", show_default=True, help="write: only writes."
 )
+@click.option(
+    "--resctrl", is_flag=True, help="Put the processes into resctrl monitoring groups of their own meanwhile."
+)
 @click.option("--workload", metavar="NAME|FILE", help="With --ops sim: the access pattern to simulate.")
 @click.option("--mapping", type=click.Choice(["separate", "one"]), help="With --ops sim: how its regions are mapped.")
-@click.option("--source", metavar="SOURCE", help="With --ops reported: valgrind, lackey:FILE or perf-script:FILE.")
+@click.option(
+    "--source", metavar="SOURCE", help="With --ops reported: valgrind, perf-mem, lackey:FILE or perf-script:FILE."
+)
 @click.option("--threads", type=_Numbers(), metavar="N,N,…", help="With --source: accesses of these threads only.")
 @click.option("--cpus", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these CPUs only.")
 @click.option("--nodes", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these NUMA nodes only.")
@@ -236,6 +242,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         raise RequestError("sees writes only; say so with --access write", where="--primitive soft-dirty")
     if options["duration"] == 0:
         raise RequestError("is 0; it must be longer", where="--duration")
+    if options["resctrl"] and (ops not in _PROCESSES or options["cgroup"] is not None):
+        raise RequestError("goes with processes that are named, or a command: --ops vaddr or fvaddr", where="--resctrl")
     if ops not in _LIVE and options["max_cpu"] is not None:
         raise RequestError("is for monitoring running processes or physical memory", where="--max-cpu")
     request = Request(
@@ -258,6 +266,7 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         threads=options["threads"],
         cpus=options["cpus"],
         nodes=options["nodes"],
+        resctrl=options["resctrl"],
     )
     return request, make_spec(request, options)
 
@@ -299,8 +308,10 @@ def _check_ops(ops: str, targets: tuple[str, ...], launch: list[str] | None, opt
 def _understand_source(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[int, ...]:
     """Check what goes with --source; the pids whose accesses count."""
     kind, _, path = (options["source"] or "").partition(":")
-    if (kind, bool(path)) not in (("valgrind", False), ("lackey", True), ("perf-script", True)):
-        raise RequestError("must be valgrind, lackey:FILE or perf-script:FILE (- is standard input)", where="--source")
+    if (kind, bool(path)) not in (("valgrind", False), ("perf-mem", False), ("lackey", True), ("perf-script", True)):
+        raise RequestError(
+            "must be valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)", where="--source"
+        )
     for name in ("workload", "mapping", "cgroup"):
         if options[name] is not None:
             raise RequestError("does not go with --ops reported", where=f"--{name}")
@@ -309,16 +320,18 @@ def _understand_source(targets: tuple[str, ...], launch: list[str] | None, optio
         raise RequestError("does not go with --ops reported", where=name)
     if kind == "valgrind" and not launch:
         raise RequestError("needs a command to run, after --", where="--source valgrind")
-    if kind != "valgrind" and launch is not None:
+    if kind in ("lackey", "perf-script") and launch is not None:
         raise RequestError("is read, no command is run", where=f"--source {kind}")
-    if kind != "perf-script":
+    if kind == "perf-mem" and not (targets or launch):
+        raise RequestError("needs pids, or a command to run after --", where="--source perf-mem")
+    if kind not in ("perf-script", "perf-mem"):
         for name in ("cpus", "nodes"):
             if options[name] is not None:
                 raise RequestError("cannot be used: this trace does not say on which CPU it was", where=f"--{name}")
         if targets:
             raise RequestError(f"{targets[0]!r}: the trace is of one process", where="pid")
         return ()
-    return _pids(targets, None, options) if targets else ()
+    return _pids(targets, launch, options) if targets else ()
 
 
 def _pids(targets: tuple[str, ...], launch: list[str] | None, options: dict[str, Any]) -> tuple[int, ...]:
@@ -387,7 +400,7 @@ def _intervals(options: dict[str, Any]) -> tuple[int, int, int]:
     if options["source"] is not None:
         # A trace makes about a million accesses in a second of ours, and an instruction counts as a nanosecond;
         # address samples are sparse.
-        default_us, shortest_us = (50_000, 1) if options["source"].startswith("perf-script") else (50, 1)
+        default_us, shortest_us = (50_000, 1) if options["source"].startswith("perf-") else (50, 1)
         update_us = update_us or max(10 * (aggr_us or 20 * (sample_us or default_us)), 1)
     if sample_us is None:
         sample_us = default_us if aggr_us is None else max(aggr_us // 20, 1)
@@ -408,7 +421,7 @@ def _ranges(texts: tuple[str, ...]) -> list[dict[str, int]]:
             ranges.append({"start": units.parse_address(start), "end": units.parse_address(end)})
         except RequestError as error:
             raise RequestError(error.message, where="--region") from None
-    return ranges
+    return sorted(ranges, key=lambda given: given["start"])  # in whatever order they were given
 
 
 def _explain(request: Request, spec: Spec) -> None:
@@ -429,6 +442,7 @@ def _explain(request: Request, spec: Spec) -> None:
         lines.append(f"Pages are asked through the primitive {choice.name} ({choice.reason}).")
         if choice.name == "smaps" and request.fit_intervals:
             lines.append("Its check walks all resident memory: the intervals grow until it takes a tenth of the time.")
-    end = f"after {format_duration_ns(request.duration_ns)}, " if request.duration_ns is not None else ""
-    lines.append(f"End {end}when the target ends, or on Ctrl-C; write {request.output}.")
+    ends = [f"after {format_duration_ns(request.duration_ns)}"] if request.duration_ns is not None else []
+    ends += ["when the target ends"] if request.ops != "paddr" else []
+    lines.append(f"End {', '.join([*ends, 'or on Ctrl-C' if ends else 'on Ctrl-C'])}; write {request.output}.")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
@@ -17,11 +18,14 @@ from pydamon.cli.launch import describe_exit, end, launch
 from pydamon.cli.record import Request
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.clock import MachineClock
+from pydamon.engines.open_ops import choose_for
 from pydamon.engines.user import UserEngine
 from pydamon.errors import MachineError
+from pydamon.ops.membership import read_stat
 from pydamon.ops.sources.base import Source
 from pydamon.primitives import resctrl
 from pydamon.primitives.footprint import read_footprint
+from pydamon.primitives.process import Process
 from pydamon.records.rotating import RotatingWriter
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter, check_output
@@ -49,6 +53,10 @@ def record(request: Request, spec: Spec) -> None:
     with _Signals() as signals:
         child: subprocess.Popen[bytes] | None = None
         if request.launch is not None:
+            # What the machine cannot do is said before anything is started.
+            choose_for(spec.kdamonds[0].contexts[0])
+            if request.resctrl:
+                resctrl.probe()
             child = launch(request.launch)
             spec = _with_pid(spec, child.pid)
         try:
@@ -115,6 +123,9 @@ def _record_reported(request: Request, spec: Spec) -> None:
     recorder.summarize(request, _end_reason(engine, signals))
     for remark in engine.remarks():
         _say(remark)
+    process = getattr(source, "process", None)
+    if process is not None and request.launch is not None and engine.clock.ended and process.poll():
+        _say(f"the command {describe_exit(process.returncode)}")
 
 
 def _open_source(request: Request) -> Source:
@@ -123,11 +134,27 @@ def _open_source(request: Request) -> Source:
         from pydamon.ops.sources import perf_script
 
         return perf_script.open_script(path, pids=request.pids)
+    if kind == "perf-mem":
+        return _open_perf_mem(request)
     from pydamon.ops.sources import valgrind
 
     if kind == "lackey":
         return valgrind.open_trace(path)
     return valgrind.launch(request.launch or [], start=lambda command, fds: launch(command, pass_fds=fds))
+
+
+def _open_perf_mem(request: Request) -> Source:
+    from pydamon.ops.sources import perf_mem
+
+    if request.launch is None:
+        for pid in request.pids:
+            Process(pid).close()  # raises RequestError if there is none
+        return perf_mem.launch(None, pids=request.pids)
+
+    def start(command: Sequence[str], stdout: int | None, stderr: int | None) -> subprocess.Popen[bytes]:
+        return launch(command, stdout=stdout, stderr=stderr)
+
+    return perf_mem.launch(request.launch, start=start)
 
 
 def _reported_targets(request: Request) -> list[dict[str, Any]]:
@@ -145,8 +172,11 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
         fit_intervals=request.fit_intervals,
         max_cpu=request.max_cpu,
     )
+    groups = contextlib.ExitStack()  # of resctrl, that were made for this
     try:
         targets = engine.ops.take_joined()
+        for target in targets if request.resctrl else ():
+            groups.callback(_remove, resctrl.OwnGroup(target["pid"]))
         metadata = build_metadata(
             targets=targets,
             spec=to_builtins(spec),
@@ -157,6 +187,7 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
         )
         writer = _writer(request, metadata)
     except BaseException:
+        groups.close()
         engine.ops.cleanup()
         raise
     _say(f"monitoring {_who(request, targets)} through {engine.choice.name}: {engine.choice.reason}")
@@ -165,12 +196,19 @@ def _record_processes(request: Request, spec: Spec, signals: _Signals) -> None:
     signals.on_stop = engine.kdamond.stop
     if signals.stopped:  # before there was something to stop
         engine.kdamond.stop()
-    recorder = _Recorder(writer, engine)
-    with writer:
+    with groups, writer:
+        recorder = _Recorder(writer, engine)
         recorder.run()
     for remark in engine.ops.remarks():
         _say(remark)
     recorder.summarize(request, _end_reason(engine, signals))
+
+
+def _remove(group: resctrl.OwnGroup) -> None:
+    try:
+        group.close()
+    except MachineError as error:  # what was recorded is no worse for it
+        _say(str(error))
 
 
 def _who(request: Request, targets: list[dict[str, Any]]) -> str:
@@ -299,16 +337,26 @@ class _Recorder:
         if not self._snapshots:
             aggr = format_duration_ns(intervals.aggr_us * 1000)
             _say(f"no snapshot was completed: one takes an aggregation interval ({aggr}) of a target with memory")
-        elif isinstance(self._engine, UserEngine):
-            cost = self._engine.cost()
-            cpu = time.process_time_ns() / elapsed_ns
-            disturbed = cost.disturb_ns / elapsed_ns
-            rate = cost.checks * 1e9 / elapsed_ns
-            _say(
-                f"cost: {cpu:.1%} of a CPU (start-up included) for {rate:,.0f} checks a second every "
-                f"{format_duration_ns(intervals.sample_us * 1000)}; "
-                f"the target was disturbed for about {disturbed:.1%} of the time"
-            )
+        if not isinstance(self._engine, UserEngine):
+            _say(f"cost: {format_duration_ns(time.process_time_ns())} of CPU time, start-up included")
+            return
+        cost = self._engine.cost()
+        cpu = time.process_time_ns() / _lifetime_ns()
+        disturbed = cost.disturb_ns / elapsed_ns
+        checks, clears = (count * 1e9 / elapsed_ns for count in (cost.checks, cost.clears))
+        who = "what uses the memory" if _is_paddr(self._engine.ops) else "the target"
+        _say(
+            f"cost: {cpu:.1%} of a CPU (start-up included) for {checks:,.0f} checks and {clears:,.0f} clears a second, "
+            f"every {format_duration_ns(intervals.sample_us * 1000)}; "
+            f"{who} was disturbed for about {disturbed:.1%} of the time"
+        )
+
+
+def _lifetime_ns() -> int:
+    """How long this process has lived, its start-up included."""
+    own = read_stat(os.getpid())
+    began_ns = own.start_ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") if own is not None else 0
+    return max(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - began_ns, 1)
 
 
 def _open_resctrl(engine: UserEngine | SimEngine | ReportedEngine) -> resctrl.Resctrl | None:

@@ -223,4 +223,5 @@ class TestPictures:
 
 def test_an_unknown_kind_of_picture_is_refused_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = report(capsys, "heatmap", "-i", tmp_path / "missing", "-o", tmp_path / "x.gif")
-    assert (status, err) == (2, f"pydamon: -o: {tmp_path}/x.gif: pictures are .png, .svg or .html; choose such a name\n")
+    message = f"pydamon: -o: {tmp_path}/x.gif: pictures are .png, .svg or .html; choose such a name\n"
+    assert (status, err) == (2, message)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 
-from pydamon.analysis.names import MappingNames, Owners
+from pydamon.analysis.names import MappingNames, Owners, mapping_name
 from pydamon.analysis.window import Window
 from pydamon.cli.render.screen import fit, printable, warn
 from pydamon.cli.report.choice import Choice
@@ -89,16 +89,24 @@ def owners_at(reader: RecordReader, time_ns: int) -> Owners:
     """Whose memory physical ranges were when that was last looked up before ``time_ns``; empty if never."""
     rows: list[tuple[int, int, str, int]] = []
     latest = None
+    needed = {"time_ns", "start", "end", "pid", "command", "mapped_bytes"}
     for piece in reader.table("owners"):
-        if not {"time_ns", "start", "end", "pid", "command", "mapped_bytes"} <= set(piece.column_names):
+        if not needed <= set(piece.column_names):
             continue
         found = piece.to_pylist()
-        if not found or None in found[0].values() or found[0]["time_ns"] > time_ns:
+        if not found or any(found[0][name] is None for name in needed) or found[0]["time_ns"] > time_ns:
             continue
         if latest is None or found[0]["time_ns"] >= latest:
             latest = found[0]["time_ns"]
-            rows = [(r["start"], r["end"], f"{r['command']} ({r['pid']})", r["mapped_bytes"]) for r in found]
+            rows = [(r["start"], r["end"], _owner(r), r["mapped_bytes"]) for r in found]
     return Owners(rows)
+
+
+def _owner(row: dict[str, Any]) -> str:
+    """``postgres (123) [heap]``; without the mapping where that is not known."""
+    who = f"{row['command']} ({row['pid']})"
+    name = row.get("mapping")
+    return who if not isinstance(name, str) else f"{who} {mapping_name(Mapping(0, 1, '', 0, 0, name))}"
 
 
 def chosen(reader: RecordReader, choice: Choice, *, age: bool = True) -> tuple[Iterator[RegionBatch], tuple[int, int]]:

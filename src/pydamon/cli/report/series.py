@@ -153,11 +153,13 @@ def cost(path: str, choice: Choice, as_json: bool) -> None:
     columns = ("cpu_ns", "checks", "check_ns", "clears", "clear_ns", "disturb_ns")
     with opened(path) as reader:
         span = reader.time_range()
-        rows = rows_of(reader, "cost", columns, window_of(choice, span or (0, 0)))
+        window = window_of(choice, span or (0, 0))
+        rows = rows_of(reader, "cost", columns, window)
         if len(rows) < 1:
             raise PydamonError("does not say what it cost (simulated, imported, or shorter than a second)", where=path)
+        looked_up = rows_of(reader, "reverse_map", ("refreshes", "total_ns", "pages"), window)
         if as_json:
-            emit(msgspec.json.encode({"samples": rows}).decode() + "\n")
+            emit(msgspec.json.encode({"samples": rows, "reverse_map": looked_up}).decode() + "\n")
             return
         began = min(span[0] if span else rows[0]["time_ns"], rows[0]["time_ns"])
         zero = {"time_ns": began, **dict.fromkeys(columns, 0)}
@@ -169,6 +171,12 @@ def cost(path: str, choice: Choice, as_json: bool) -> None:
         total = _cost_cells(zero, rows[-1], began)
         cells.append(["all", *total[1:]])
         lines += table(["up to", "CPU", "checks/s", "checking", "clears/s", "clearing", "disturbed"], cells, screen)
+        if looked_up:
+            last = looked_up[-1]
+            lines.append(
+                f"of the CPU time {format_duration_ns(last['total_ns'])} went to the reverse map (whose memory it is): "
+                f"{last['refreshes']} times, {last['pages']:,} mapped pages the last time"
+            )
         emit("\n".join(lines) + "\n")
 
 

@@ -1,0 +1,113 @@
+"""A process that sweeps a hot set without pause and tells how far it is: what monitoring takes from it can be seen.
+
+``python -m benchmarks.spinner FILE HOT_MIB COLD_MIB read|write`` keeps two integers in FILE: sweeps done, and its own
+CPU time in ns.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIB = 1 << 20
+PAGE = 4096
+
+
+def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
+    """Sweep for ever; one access per page. Prints the address of the hot set first."""
+    with open(path, "r+b") as file:
+        counters = np.frombuffer(mmap.mmap(file.fileno(), PAGE), np.int64, 2)
+    area = mmap.mmap(-1, (hot_mib + cold_mib + 2) * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area.madvise(mmap.MADV_NOHUGEPAGE)
+    memory = np.frombuffer(area, np.uint8)
+    memory[::PAGE] = 1
+    hot = memory[: hot_mib * MIB : PAGE]
+    print(hot.ctypes.data, flush=True)
+    # Several sweeps of a small set between two looks at the clock.
+    turns = range(max(64 // hot_mib, 1))
+    while True:
+        for _ in turns:
+            if mode == "write":
+                hot.fill(1)
+            else:
+                np.bitwise_or.reduce(hot)
+        counters[0] += len(turns)
+        counters[1] = time.process_time_ns()
+
+
+class Spinner:
+    """Such a process, on one CPU; as a context manager."""
+
+    def __init__(self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0) -> None:
+        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115
+        self._file.truncate(PAGE)
+        self._mapped = mmap.mmap(self._file.fileno(), PAGE)
+        self._counters = np.frombuffer(self._mapped, np.int64, 2)
+        command = [sys.executable, "-m", "benchmarks.spinner", self._file.name, str(hot_mib), str(cold_mib), mode]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
+        self.pages = hot_mib * MIB // PAGE
+        os.sched_setaffinity(self.pid, {cpu})
+        assert self._process.stdout
+        self.hot_at = int(self._process.stdout.readline())
+
+    def __enter__(self) -> Spinner:
+        return self
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+        self._process.wait()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        assert self._process.stdout
+        self._process.stdout.close()
+        self._file.close()
+
+    def addresses(self, count: int, rng: np.random.Generator) -> NDArray[np.uint64]:
+        """Random pages of the hot set."""
+        return np.uint64(self.hot_at) + rng.integers(0, self.pages, count).astype(np.uint64) * np.uint64(PAGE)
+
+    def rate(self, work: Callable[[], object], seconds: float) -> float:
+        """Sweeps per second of its own CPU time while ``work`` is done again and again for that long."""
+        before = self._counters.copy()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            work()
+        done, cpu_ns = (self._counters - before).tolist()
+        return done / max(cpu_ns, 1) * 1e9
+
+    def lost(
+        self, disturb: Callable[[], object], leave_alone: Callable[[], object], *, seconds: float = 0.5, pairs: int = 12
+    ) -> tuple[float, float]:
+        """Share of its speed that it loses to ``disturb``: the median over pairs of windows, and their spread.
+
+        Each window with is compared with the windows without before and after it, so that a drift of the machine's
+        speed cancels out. Spread: half the distance between the quartiles.
+        """
+        without = self.rate(leave_alone, seconds)
+        lost = []
+        for _ in range(pairs):
+            disturbed = self.rate(disturb, seconds)
+            after = self.rate(leave_alone, seconds)
+            lost.append(1 - disturbed / ((without + after) / 2))
+            without = after
+        low, median, high = statistics.quantiles(lost, n=4)
+        return median, (high - low) / 2
+
+
+if __name__ == "__main__":
+    spin(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,43 @@
+"""``pydamon stop``: end what runs in the background."""
+
+from __future__ import annotations
+
+import click
+
+from pydamon.errors import PydamonError, RequestError
+
+
+@click.command("stop")
+@click.argument("name", required=False)
+@click.option("--all", "all_of_them", is_flag=True, help="Stop all of them.")
+@click.option("--undo", is_flag=True, help="Undo what its schemes did, as far as that can be undone.")
+@click.option("--json", "as_json", is_flag=True, help="What they did, as JSON.")
+def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> None:
+    """End the kdamond NAME (default: the only one), wait until it has ended, and say what it did."""
+    from pydamon.cli.render import service
+    from pydamon.service.client import Client, running
+
+    if name is not None and all_of_them:
+        raise RequestError("goes with no name", where="--all")
+    reports, problems = [], []
+    for each in running() if all_of_them else [name]:
+        try:
+            reports.append(Client(each).stop(undo=undo))
+        except PydamonError as error:
+            if not all_of_them:
+                raise
+            if each in running():  # else it has ended by itself meanwhile
+                problems.append(error)
+            continue
+        if not as_json:
+            click.echo("\n".join(service.ended(reports[-1])))
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode({"kdamonds": reports}), indent=2))
+    elif not reports and not problems:
+        click.echo("nothing runs in the background")
+    for problem in problems[:-1]:
+        click.echo(f"pydamon: {problem}", err=True)
+    if problems:
+        raise problems[-1]

@@ -1,0 +1,93 @@
+"""``pydamon tune``: change what runs in the background, without losing what it knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pydamon.cli import record
+from pydamon.errors import RequestError
+from pydamon.spec import units
+
+_COUNT = record._Quantity("number", units.parse_count)
+
+
+@click.command("tune")
+@click.argument("name", required=False)
+@click.option("--sample", type=record._TIME, help="Sampling interval.")
+@click.option("--aggr", type=record._TIME, help="Aggregation interval; of the two, one left out keeps their ratio.")
+@click.option("--update", type=record._TIME, help="Update interval.")
+@click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
+@click.option("--min-regions", type=_COUNT)
+@click.option("--max-regions", type=_COUNT)
+@click.option("--schemes", metavar="FILE", help="Replace all schemes by those in this file (JSON).")
+@click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
+@click.option("--spec", metavar="FILE", help="Take the parameters and the schemes of this spec (JSON).")
+@click.option(
+    "--goal-value", "goals", multiple=True, metavar="NAME=VALUE", help="Give the value of a goal; repeatable."
+)
+def command(
+    name: str | None,
+    sample: int | None,
+    aggr: int | None,
+    update: int | None,
+    intervals: Any,
+    min_regions: int | None,
+    max_regions: int | None,
+    schemes: str | None,
+    texts: tuple[str, ...],
+    spec: str | None,
+    goals: tuple[str, ...],
+) -> None:
+    """Change parameters of the kdamond NAME (default: the only one), all or nothing.
+
+    Regions, and what is known of schemes that stay, are kept. Targets and ops cannot be changed. A scheme that keeps
+    its place and action, or its name, goes on with its statistics; an empty list removes all.
+    """
+    from pydamon.cli.spec_options import load_schemes, load_spec, parse_scheme
+
+    wanted: dict[str, Any] = {
+        "sample_us": sample,
+        "aggr_us": aggr,
+        "update_us": update,
+        "intervals": intervals,
+        "min_regions": min_regions,
+        "max_regions": max_regions,
+        "schemes": None,
+        "spec": None if spec is None else load_spec(spec),
+    }
+    if schemes is not None or texts:
+        wanted["schemes"] = [] if schemes is None else load_schemes(schemes)
+        wanted["schemes"] += [parse_scheme(text) for text in texts]
+    values = dict(map(_goal_value, goals))
+    if not values and all(value is None for value in wanted.values()):
+        raise RequestError("nothing to change; give e.g. --sample 10ms", where="tune")
+
+    from pydamon.service.client import Client
+    from pydamon.spec.units import format_duration_ns
+
+    client = Client(name)
+    try:
+        result = client.tune(**wanted, goal_values=values)
+    except RequestError as error:
+        where = error.where or ""
+        raise RequestError(error.message, where=where if spec else record._OPTIONS.get(where, where)) from None
+    times = (result["intervals"][key] * 1000 for key in ("sample_us", "aggr_us", "ops_update_us"))
+    sample_text, aggr_text, update_text = map(format_duration_ns, times)
+    bounds = result["nr_regions"]
+    click.echo(
+        f"kdamond {client.name}: samples every {sample_text}, aggregates every {aggr_text}, updates every "
+        f"{update_text}, {bounds['min']} to {bounds['max']} regions, "
+        + ("1 scheme" if result["nr_schemes"] == 1 else f"{result['nr_schemes']} schemes")
+    )
+
+
+def _goal_value(text: str) -> tuple[str, int]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise RequestError(f"{text[:80]!r} is not NAME=VALUE", where="--goal-value")
+    try:
+        return name, units.parse_metric(value)
+    except RequestError as error:
+        raise RequestError(error.message, where="--goal-value") from None

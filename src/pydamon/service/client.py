@@ -1,0 +1,182 @@
+"""The library's way to a kdamond in the background.
+
+from pydamon.service.client import Client
+
+client = Client("web")
+client.tune(sample_us=10_000, aggr_us=200_000)
+print(client.status()["regions"])
+report = client.stop()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from pydamon.errors import PydamonError, RequestError
+from pydamon.primitives.process import Process
+from pydamon.service import protocol
+from pydamon.service.runtime import RuntimeDirectory, the_only
+from pydamon.spec import Scheme, Spec, quantities
+
+TIMEOUT_S = 10.0
+_STOP_S = 60.0
+
+
+def running() -> list[str]:
+    """The names of this user's kdamonds in the background. Raises MachineError."""
+    with RuntimeDirectory() as directory:
+        return directory.running()
+
+
+class Client:
+    """Talks to the kdamond ``name``; without a name, to the only one that runs.
+
+    Each call is one request with a connection of its own. Raises RequestError if there is no such kdamond or it
+    refuses what it is asked for, PydamonError if it does not answer within ``timeout_s``.
+    """
+
+    def __init__(self, name: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        with RuntimeDirectory() as directory:
+            names = directory.running()
+            self.name = the_only(names) if name is None else name
+            if self.name not in names:
+                raise _nobody(directory, self.name, names)
+
+    def status(self) -> dict[str, Any]:
+        """Everything about it: docs/service.md lists the keys. Integers, with units in the names."""
+        return self._ask(protocol.Status())
+
+    def tune(
+        self,
+        *,
+        sample_us: int | None = None,
+        aggr_us: int | None = None,
+        update_us: int | None = None,
+        intervals: Literal["fixed", "auto"] | None = None,
+        min_regions: int | None = None,
+        max_regions: int | None = None,
+        schemes: Sequence[Scheme | Mapping[str, Any]] | None = None,
+        spec: Spec | Mapping[str, Any] | None = None,
+        goal_values: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """Change what is given, all or nothing, without losing regions; returns the new parameters."""
+        request = protocol.Tune(
+            sample_us=sample_us,
+            aggr_us=aggr_us,
+            update_us=update_us,
+            intervals=intervals,
+            min_regions=min_regions,
+            max_regions=max_regions,
+            schemes=None if schemes is None else [_plain(scheme) for scheme in schemes],
+            spec=None if spec is None else _plain(spec),
+            goal_values=dict(goal_values or {}),
+        )
+        return self._ask(request)
+
+    def set_goal(self, name: str, value: int) -> dict[str, Any]:
+        """Report the measured value of a goal of the metric ``user_input``, by its name or ``scheme.goal`` numbers."""
+        return self._ask(protocol.SetGoal(name=name, value=value))
+
+    def stop(self, *, undo: bool = False, timeout_s: float = _STOP_S) -> dict[str, Any]:
+        """End it and wait until it has ended; returns what it did, as `status` does.
+
+        With ``undo`` its operations set undoes what can be undone, for as long as that takes. Where it does not answer,
+        it gets SIGTERM; the result has only ``name``, ``pid`` and ``reason`` then.
+        """
+        with RuntimeDirectory() as directory:
+            process = directory.process(self.name)
+            if process is None:
+                raise _nobody(directory, self.name, directory.running())
+            try:
+                try:
+                    result = self._ask(protocol.Stop(undo=undo), timeout_s=None if undo else timeout_s)
+                except RequestError:
+                    raise
+                except PydamonError:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(process.pidfd, signal.SIGTERM)
+                    result = {"name": self.name, "pid": process.pid, "reason": "ended by SIGTERM"}
+                self._await_end(process, timeout_s)
+            finally:
+                process.close()
+            return result
+
+    def _await_end(self, process: Process, timeout_s: float) -> None:
+        ended, _, _ = select.select([process.pidfd], [], [], timeout_s)
+        if not ended:
+            raise PydamonError(f"does not end; its process is {process.pid}", where=self.name)
+
+    def _ask(self, request: protocol.AnyRequest, timeout_s: float | None = -1) -> dict[str, Any]:
+        """The result of a request; ``timeout_s`` None waits for ever."""
+        line = protocol.encode_line(request)
+        if len(line) > protocol.MAX_REQUEST:
+            raise RequestError(f"is too large: {len(line)} bytes; the most is {protocol.MAX_REQUEST}", where="request")
+        deadline = None if timeout_s is None else time.monotonic() + (self._timeout_s if timeout_s < 0 else timeout_s)
+        with RuntimeDirectory() as directory:
+            try:
+                connection = directory.connect(self.name, self._timeout_s)
+            except OSError as error:
+                names = directory.running()
+                if self.name not in names:
+                    raise _nobody(directory, self.name, names) from None
+                raise PydamonError(f"cannot be reached: {error.strerror or error}", where=self.name) from None
+        with connection:
+            try:
+                connection.sendall(line)
+                reply = _receive(connection, deadline)
+            except TimeoutError:
+                raise PydamonError("does not answer", where=self.name) from None
+            except OSError as error:
+                raise PydamonError(f"broke off: {error.strerror or error}", where=self.name) from None
+        return self._understand(reply)
+
+    def _understand(self, reply: bytes) -> dict[str, Any]:
+        try:
+            message = msgspec.json.decode(reply, type=_Reply)
+        except msgspec.DecodeError:
+            raise PydamonError(
+                "ended without an answer" if not reply else "answers nonsense", where=self.name
+            ) from None
+        if message.error is not None:
+            raise protocol.error_of(message.error)
+        return message.result
+
+
+class _Reply(msgspec.Struct):
+    result: dict[str, Any] = {}
+    error: protocol.Problem | None = None
+
+
+def _receive(connection: socket.socket, deadline: float | None) -> bytes:
+    """One line, or what there is until the end. Raises TimeoutError and OSError."""
+    received = bytearray()
+    while not received.endswith(b"\n") and len(received) <= protocol.MAX_REPLY:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        data = connection.recv(1 << 16)
+        if not data:
+            break
+        received += data
+    return bytes(received)
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, enc_hook=quantities.encode)
+
+
+def _nobody(directory: RuntimeDirectory, name: str, names: list[str]) -> RequestError:
+    hint = f"there are: {', '.join(names)}" if names else "nothing runs in the background"
+    if directory.has_log(name):
+        hint += f"; what it said last is in {directory.log_path(name)}"
+    return RequestError(f"there is no kdamond of that name; {hint}", where=name)

@@ -1,0 +1,91 @@
+"""What is said over a control socket: one JSON object per line, one reply for each request.
+
+A request is ``{"do": "status"}``, ``tune``, ``set_goal`` or ``stop`` with their fields; a reply is ``{"result": …}`` or
+``{"error": {"message": …, "where": …, "exit_status": …}}``. Whatever else is sent is answered by an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from pydamon.errors import MachineError, PydamonError, RequestError
+
+MAX_REQUEST = 1 << 20  # bytes of a line
+MAX_REPLY = 16 << 20
+_MAX_U64 = 2**64 - 1
+
+
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="status"):
+    """How is it?"""
+
+
+class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="tune"):
+    """Change what is not None; ``schemes`` and ``spec`` in the layout of the spec, goals by their names."""
+
+    sample_us: int | None = None
+    aggr_us: int | None = None
+    update_us: int | None = None
+    intervals: Literal["fixed", "auto"] | None = None
+    min_regions: int | None = None
+    max_regions: int | None = None
+    schemes: list[Any] | None = None
+    spec: dict[str, Any] | None = None
+    goal_values: dict[str, int] = {}
+
+
+class SetGoal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="set_goal"):
+    """The user's measurement for a goal of the metric ``user_input``."""
+
+    name: str
+    value: int
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="stop"):
+    """End; the reply comes when it has ended."""
+
+    undo: bool = False
+
+
+AnyRequest = Status | Tune | SetGoal | Stop
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error on its way to whom it concerns."""
+
+    message: str
+    where: str | None = None
+    exit_status: int = 1
+
+
+_DECODER = msgspec.json.Decoder(AnyRequest)
+
+
+def decode_request(line: bytes | bytearray) -> AnyRequest:
+    """The request in a line. Raises RequestError."""
+    try:
+        request: AnyRequest = _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(str(error), where="request") from None
+    return request
+
+
+def encode_line(message: object) -> bytes:
+    """A line of JSON."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What to tell of an error."""
+    if isinstance(error, PydamonError):
+        return Problem(error.message, error.where, error.exit_status)
+    if isinstance(error, OSError):
+        return Problem(error.strerror or str(error), str(error.filename) if error.filename else None)
+    return Problem(f"internal error: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def error_of(problem: Problem) -> PydamonError:
+    """The error that a problem was made of."""
+    kind = {2: RequestError, 3: MachineError}.get(problem.exit_status, PydamonError)
+    return kind(problem.message, where=problem.where)

@@ -1,0 +1,333 @@
+"""A kdamond that runs in the background: monitors in the main thread, answers the control socket's requests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from pydamon.cli import recording
+from pydamon.cli.launch import describe_exit, end
+from pydamon.cli.record import Request
+from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.engines.user import UserEngine
+from pydamon.errors import PydamonError, RequestError
+from pydamon.ops.paddr import PaddrOps
+from pydamon.ops.vaddr import VaddrOps
+from pydamon.records.rotating import RotatingWriter
+from pydamon.records.schema import build_metadata
+from pydamon.records.writer import RecordWriter, check_output
+from pydamon.service import account, protocol
+from pydamon.service.log import Log
+from pydamon.service.opening import Opened, open_engine
+from pydamon.service.server import ControlServer
+from pydamon.service.tuning import Parameters, tuned
+from pydamon.spec import Scheme, Spec, to_builtins
+from pydamon.spec.units import format_duration_ns, format_size
+
+_MAX_REMEMBERED = 10_000  # schemes that may be undone
+
+
+class _Signals(recording._Signals):
+    """Another thread can wake the loop, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = True
+        self._lock = threading.Lock()
+
+    def __exit__(self, *args: object) -> None:
+        with self._lock:
+            self._open = False
+        super().__exit__(*args)
+
+    def stop(self) -> None:
+        """As a signal would."""
+        self._handle(0, None)
+        self.wake()
+
+    def wake(self) -> None:
+        """The loop looks up from its sleep."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self._open:
+                os.write(self._write_fd, b"\0")
+
+
+class Session:
+    """One kdamond with its engine, its record and its control socket.
+
+    `run` opens the engine (raising PydamonError as ``pydamon record`` would), calls ``ready`` as soon as it monitors,
+    and returns in the end what there is to tell about it. ``began_ns`` (CLOCK_MONOTONIC) is when the process began.
+    """
+
+    def __init__(self, request: Request, spec: Spec, *, name: str, log: Log, began_ns: int) -> None:
+        self.name = name
+        self._request = request
+        self._spec = spec
+        self._log = log
+        self._output = request.output or None
+        self._opened: Opened
+        self._signals = _Signals()
+        self._began_ns = began_ns
+        self._began_wall_ns = time.time_ns() - (time.monotonic_ns() - began_ns)
+        self._snapshots = 0
+        self._committed: Parameters | None = None
+        self._commands: dict[int, str] = {}
+        self._stop_asked = self._undo_asked = False
+        self._undone: list[str] | None = None
+        self._schemes: dict[Scheme, None] = {}  # all there were, in order
+        self._child: Any = None
+        self._child_fate: str | None = None
+
+    # -- the main thread ------------------------------------------------------------------------------------------
+
+    def run(self, server: ControlServer, ready: Any) -> dict[str, Any]:
+        """Monitor until the end. ``ready`` is called with what is monitored; raises PydamonError or OSError."""
+        if self._output is not None:
+            check_output(self._output)
+        with self._signals as signals:
+            try:
+                self._opened = opened = open_engine(
+                    self._request,
+                    self._spec,
+                    callbacks=Callbacks(
+                        before_start=lambda _: self._begin(server, ready),
+                        after_aggregation=self._note,
+                        before_terminate=self._before_end,
+                    ),
+                    wake_fd=signals.wake_fd,
+                    launched=self._note_child,
+                )
+                self._spec = opened.spec
+                self._schemes |= dict.fromkeys(opened.spec.kdamonds[0].contexts[0].schemes)
+                self._monitor(opened)
+            finally:
+                self._end_child()
+            return self._report(self._end_reason())
+
+    def _note_child(self, child: Any) -> None:
+        self._child = child
+
+    def _monitor(self, opened: Opened) -> None:
+        engine = opened.engine
+        try:
+            writer = self._open_record(opened)
+        except BaseException:
+            opened.close()
+            raise
+        engine.kdamond.end_ns = opened.end_ns
+        self._signals.on_stop = engine.kdamond.stop
+        if self._signals.stopped:
+            engine.kdamond.stop()
+        self._say(opened.about)
+        if writer is not None:
+            recorder = recording._Recorder(writer, engine)
+            with writer:
+                recorder.run()
+        else:
+            for _ in engine.monitor():
+                if isinstance(engine, UserEngine):
+                    engine.ops.take_joined()
+        remarks = engine.ops.remarks() if isinstance(engine, UserEngine) else getattr(engine, "remarks", list)()
+        for remark in remarks:
+            self._say(remark)
+
+    def _open_record(self, opened: Opened) -> RecordWriter | RotatingWriter | None:
+        if self._output is None:
+            return None
+        return recording._writer(self._request, build_metadata(**opened.metadata))
+
+    def _begin(self, server: ControlServer, ready: Any) -> None:
+        if self._opened.engine.kdamond.stop_requested:
+            return
+        server.start()
+        try:
+            ready(self._opened.about)
+        except BrokenPipeError:  # who started us is gone, and does not know that we run
+            self._say("the start was interrupted")
+            self._opened.engine.kdamond.stop()
+
+    def _note(self, kdamond: Kdamond) -> None:
+        self._snapshots += any(len(snapshot.start) for snapshot in kdamond.snapshots)
+        ops = self._opened.engine.ops
+        notices = ops.take_notices() if isinstance(self._opened.engine, UserEngine) else []  # type: ignore[union-attr]
+        for notice in notices:
+            self._say(notice)
+        while kdamond.damos is not None and kdamond.damos.notices:
+            self._say(kdamond.damos.notices.pop(0))
+
+    def _before_end(self, kdamond: Kdamond) -> None:
+        """Undo while the operations set still has what it needs for that."""
+        if not self._undo_asked:
+            return
+        if kdamond.damos is None or account.dry_run(self._opened.engine):
+            self._undone = ["nothing: no scheme was applied"]
+        elif not isinstance(kdamond.ops, VaddrOps | PaddrOps):
+            self._undone = [f"nothing: that is not possible with ops {self._request.ops}"]
+        else:
+            self._undone = _undo(kdamond.ops, self._schemes)
+
+    def _end_child(self) -> None:
+        if self._child is None:
+            return
+        still_runs = self._child.poll() is None
+        status = end(self._child)
+        self._child_fate = "ended, as it was still running" if still_runs else describe_exit(status)
+        self._say(f"the command: {self._child_fate}")
+
+    def _end_reason(self) -> str:
+        if self._stop_asked:
+            return "stopped"
+        return recording._end_reason(self._opened.engine, self._signals)
+
+    def _report(self, reason: str) -> dict[str, Any]:
+        report = self._describe() | {
+            "state": "ended",
+            "reason": reason,
+            "command_fate": self._child_fate,
+            "undone": self._undone,
+        }
+        elapsed = format_duration_ns(report["uptime_ns"])
+        self._say(f"{reason} after {elapsed}: {self._snapshots} snapshots")
+        return report
+
+    def _say(self, line: str) -> None:
+        print(f"pydamon: {line}", file=sys.stderr, flush=True)
+
+    # -- the control socket's thread ------------------------------------------------------------------------------
+
+    def handle(self, request: protocol.AnyRequest) -> dict[str, Any] | None:
+        """Answer a request; None if the answer comes in the end. Raises PydamonError, and changes nothing then."""
+        if isinstance(request, protocol.Status):
+            return self.status()
+        if isinstance(request, protocol.Tune):
+            return self.tune(request)
+        if isinstance(request, protocol.SetGoal):
+            self._set_goals({request.name: request.value})
+            return {"goal": request.name, "current_value": request.value}
+        self._undo_asked |= request.undo
+        self._stop_asked = True
+        self._signals.stop()
+        return None
+
+    def status(self) -> dict[str, Any]:
+        """All there is to know, in integers and with units in the names."""
+        state = "stopping" if self._opened.engine.kdamond.stop_requested else "running"
+        targets = account.live_targets(self._opened.engine, self._opened.targets, self._commands)
+        return self._describe() | {"state": state, "targets": targets, "notices": self._log.last()}
+
+    def _describe(self) -> dict[str, Any]:
+        opened, kdamond = self._opened, self._opened.engine.kdamond
+        uptime_ns = time.monotonic_ns() - self._began_ns
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "started_unix_ns": self._began_wall_ns,
+            "uptime_ns": uptime_ns,
+            "engine": opened.kind,
+            "ops": self._request.ops,
+            "primitive": opened.engine.choice.name,
+            "primitive_reason": opened.engine.choice.reason,
+            "about": opened.about,
+            "record": self._output,
+            "command_pid": None if self._child is None else self._child.pid,
+            **account.parameters(kdamond),
+            "commit_pending": kdamond.commit_pending,
+            "regions": sum(map(len, list(kdamond.regions))),
+            "snapshots": self._snapshots,
+            "dry_run": account.dry_run(opened.engine),
+            "schemes": account.schemes(kdamond),
+            "cost": account.cost(opened.engine, uptime_ns),
+            "spec": to_builtins(self._spec),
+        }
+
+    def tune(self, wanted: protocol.Tune) -> dict[str, Any]:
+        """Change parameters, all or nothing; raises RequestError or MachineError."""
+        engine = self._opened.engine
+        kdamond = engine.kdamond
+        present = Parameters(kdamond.intervals, kdamond.nr_regions)
+        if self._committed is not None and kdamond.commit_pending:
+            present = self._committed
+        context = self._spec.kdamonds[0].contexts[0]
+        new = tuned(wanted, present, context, primitive=engine.choice.name, nr_targets=engine.ops.nr_targets)
+        if new.schemes is None and wanted.goal_values:
+            self._check_goals(wanted.goal_values)
+        if wanted != protocol.Tune(goal_values=wanted.goal_values):
+            commit = engine.commit if isinstance(engine, UserEngine) else kdamond.commit
+            commit(new.intervals, new.nr_regions, new.schemes)
+            self._committed = new
+            self._remember(new, asked_intervals=new.intervals != present.intervals)
+            self._say(f"tuned: {_in_words(new)}")
+        with contextlib.suppress(RequestError):  # of schemes that are to come: the values stand in them
+            self._set_goals(wanted.goal_values)
+        self._signals.wake()
+        return {
+            "intervals": msgspec.to_builtins(new.intervals),
+            "nr_regions": msgspec.to_builtins(new.nr_regions),
+            "nr_schemes": len(self._spec.kdamonds[0].contexts[0].schemes),
+        }
+
+    def _remember(self, new: Parameters, *, asked_intervals: bool) -> None:
+        """What the user has asked for by now."""
+        self._schemes |= dict.fromkeys(new.schemes or ())
+        while len(self._schemes) > _MAX_REMEMBERED:
+            del self._schemes[next(iter(self._schemes))]
+        context = self._spec.kdamonds[0].contexts[0]
+        context = msgspec.structs.replace(
+            context,
+            intervals=new.intervals if asked_intervals else context.intervals,
+            nr_regions=new.nr_regions,
+            schemes=context.schemes if new.schemes is None else new.schemes,
+        )
+        kdamond = msgspec.structs.replace(self._spec.kdamonds[0], contexts=(context,))
+        self._spec = msgspec.structs.replace(self._spec, kdamonds=(kdamond,))
+
+    def _check_goals(self, values: dict[str, int]) -> None:
+        damos = self._opened.engine.kdamond.damos
+        known = set()
+        for s, state in enumerate(damos.states if damos is not None else []):
+            for g, goal in enumerate(state.goals):
+                if goal.goal.metric == "user_input":
+                    known |= {goal.goal.name, f"{s}.{g}"}
+        for name, value in values.items():
+            if name not in known:
+                self._set_goals({name: value})  # says what there is
+
+    def _set_goals(self, values: dict[str, int]) -> None:
+        damos = self._opened.engine.kdamond.damos
+        for name, value in values.items():
+            if damos is None:
+                raise RequestError("there is no such goal; there are no schemes", where=f"goal {name}")
+            damos.set_goal(name, value)
+
+
+def _undo(ops: VaddrOps | PaddrOps, schemes: Iterable[Scheme]) -> list[str]:
+    """Undo what schemes did, as far as that is possible; what was done, and what could not be."""
+    migrated = advised = 0
+    remarks: dict[str, None] = {}  # each once, in order
+    for scheme in schemes:
+        try:
+            done = ops.actions.undo(scheme)
+        except PydamonError as error:
+            remarks[str(error)] = None
+            continue
+        migrated += done.migrated_back
+        advised += done.advice_reversed
+        remarks |= dict.fromkeys(done.remarks)
+    lines = [f"{format_size(migrated)} migrated back"] if migrated else []
+    lines += [f"huge-page advice on {format_size(advised)} reversed"] if advised else []
+    return [*lines, *remarks] or ["nothing: nothing was changed that could be"]
+
+
+def _in_words(parameters: Parameters) -> str:
+    intervals, nr_regions = parameters.intervals, parameters.nr_regions
+    times = (intervals.sample_us, intervals.aggr_us, intervals.ops_update_us)
+    sample, aggr, update = (format_duration_ns(value * 1000) for value in times)
+    text = f"sample {sample}, aggregate {aggr}, update {update}, {nr_regions.min} to {nr_regions.max} regions"
+    return text if parameters.schemes is None else f"{text}, {len(parameters.schemes)} schemes"

@@ -1,0 +1,114 @@
+"""What a `Tune` makes of the parameters of a running kdamond; pure, and all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from pydamon.core.snapshot import max_nr_accesses
+from pydamon.errors import RequestError
+from pydamon.service.protocol import Tune
+from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Scheme, Spec, read, validate, validate_attrs
+from pydamon.spec.schemes import validate_schemes
+from pydamon.spec.units import U64_MAX
+
+_HERE = "kdamonds[0].contexts[0]"
+_RESTART = "cannot be changed while it runs; stop it and start anew"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parameters:
+    """What can be changed while a kdamond runs; ``schemes`` None: they stay as they are."""
+
+    intervals: Intervals
+    nr_regions: NrRegions
+    schemes: tuple[Scheme, ...] | None = None
+
+
+def tuned(wanted: Tune, present: Parameters, asked: Context, *, primitive: str, nr_targets: int) -> Parameters:
+    """The parameters after ``wanted``. Raises RequestError naming the field.
+
+    ``present`` are those in force, as tuned by now; ``asked`` is what the user has asked for so far. Of sampling and
+    aggregation interval, the one that is not given keeps their ratio.
+    """
+    if wanted.spec is not None:
+        given = [name for name in Tune.__struct_fields__ if name not in ("spec", "goal_values")]
+        if any(getattr(wanted, name) is not None for name in given):
+            raise RequestError("says everything; give no other parameters beside it", where="--spec")
+        result = _from_spec(wanted.spec, asked, primitive)
+    else:
+        result = Parameters(
+            _intervals(wanted, present.intervals, asked.intervals),
+            NrRegions(
+                min=asked.nr_regions.min if wanted.min_regions is None else wanted.min_regions,
+                max=asked.nr_regions.max if wanted.max_regions is None else wanted.max_regions,
+            ),
+            None if wanted.schemes is None else read(wanted.schemes, tuple[Scheme, ...], "schemes"),
+        )
+    validate_attrs(result.intervals, result.nr_regions)
+    if result.schemes is not None:
+        try:
+            validate_schemes(result.schemes, "", ops=asked.ops, nr_targets=nr_targets)
+        except RequestError as error:
+            raise RequestError(error.message, where=(error.where or "schemes").removeprefix(".")) from None
+    for name, value in wanted.goal_values.items():
+        if not 0 <= value <= U64_MAX:
+            raise RequestError(f"is {value}; it must be 0 to {U64_MAX}", where=f"goal {name}")
+    if result.schemes is None or not wanted.goal_values:
+        return result
+    return dataclasses.replace(result, schemes=with_goal_values(result.schemes, wanted.goal_values))
+
+
+def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
+    goal = asked.intervals_goal
+    if wanted.intervals is not None:
+        goal = None if wanted.intervals == "fixed" else goal or IntervalsGoal()
+    elif wanted.sample_us is None and wanted.aggr_us is None:
+        goal = present.intervals_goal  # the bound on the CPU share may have narrowed it
+    window = max_nr_accesses(present.sample_us, present.aggr_us)
+    sample_us, aggr_us = wanted.sample_us, wanted.aggr_us
+    if sample_us is None:
+        sample_us = present.sample_us if aggr_us is None else max(aggr_us // window, 1)
+    if aggr_us is None:
+        aggr_us = present.aggr_us if wanted.sample_us is None else sample_us * window
+    update_us = present.ops_update_us if wanted.update_us is None else wanted.update_us
+    return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=update_us, intervals_goal=goal)
+
+
+def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Parameters:
+    spec = read(data, Spec)
+    validate(spec)
+    if len(spec.kdamonds) != 1:
+        raise RequestError(f"has {len(spec.kdamonds)} entries; this is one kdamond", where="kdamonds")
+    context = spec.kdamonds[0].contexts[0]
+    if context.ops != asked.ops:
+        raise RequestError(f"is {context.ops}, not {asked.ops} as it runs; {_RESTART}", where=f"{_HERE}.ops")
+    if context.primitive not in ("auto", asked.primitive, primitive):
+        raise RequestError(
+            f"is {context.primitive}, not {primitive} as it runs; {_RESTART}", where=f"{_HERE}.primitive"
+        )
+    if context.targets and context.targets != asked.targets:
+        raise RequestError(f"are not those that are monitored; {_RESTART}", where=f"{_HERE}.targets")
+    return Parameters(context.intervals, context.nr_regions, context.schemes)
+
+
+def with_goal_values(schemes: tuple[Scheme, ...], values: dict[str, int]) -> tuple[Scheme, ...]:
+    """The schemes with the user's measurements in their goals, found by name or by ``scheme.goal`` numbers."""
+    changed, found, known = [], set(), []
+    for s, scheme in enumerate(schemes):
+        goals = []
+        for g, goal in enumerate(scheme.quotas.goals):
+            if goal.metric == "user_input":
+                known.append(goal.name or f"{s}.{g}")
+                for name in values.keys() & {goal.name, f"{s}.{g}"}:
+                    found.add(name)
+                    goal = msgspec.structs.replace(goal, current_value=values[name])
+            goals.append(goal)
+        quotas = msgspec.structs.replace(scheme.quotas, goals=tuple(goals))
+        changed.append(msgspec.structs.replace(scheme, quotas=quotas))
+    for name in values.keys() - found:
+        hint = f"there are: {', '.join(known)}" if known else "no scheme has a goal of the metric user_input"
+        raise RequestError(f"there is no such goal; {hint}", where=f"goal {name}")
+    return tuple(changed)

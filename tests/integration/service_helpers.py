@@ -1,0 +1,94 @@
+"""What the tests of the background service share: daemons in a runtime directory of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydamon.errors import RequestError
+from pydamon.service.client import Client, running
+
+PYDAMON = [sys.executable, "-m", "pydamon"]
+SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]
+SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+SIM = ["--ops", "sim", "--workload", "stairs"]
+
+
+def pydamon(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PYDAMON, *args], capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def only_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line on standard error; there must be no other, and no traceback."""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("pydamon")
+    return line
+
+
+def wait_until(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([pidfd], [], [], 60)[0], "did not end in time"
+    finally:
+        os.close(pidfd)
+
+
+@pytest.fixture(name="runtime", autouse=True)
+def runtime_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of the test's own; what still runs in the end is ended."""
+    base = tmp_path / "run"
+    base.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    yield base / "pydamon"
+    (base / "pydamon").mkdir(exist_ok=True)
+    (base / "pydamon").chmod(0o700)
+    for name in running():
+        with contextlib.suppress(RequestError):  # its target was ended a moment ago, and so did it
+            Client(name).stop()
+
+
+@pytest.fixture(name="sleeper")
+def sleeper_fixture() -> Iterator[int]:
+    with subprocess.Popen(SLEEPER, stdout=-1) as child:
+        assert child.stdout
+        child.stdout.readline()
+        yield child.pid
+        child.kill()
+
+
+def start(*args: str, **options: Any) -> int:
+    """The pid of a kdamond that was started."""
+    done = pydamon("start", *args, **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = re.match(r"kdamond [\w.-]+ \(pid (\d+)\): ", done.stdout)
+    assert found
+    return int(found[1])

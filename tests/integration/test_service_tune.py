@@ -1,0 +1,195 @@
+"""``pydamon tune`` and the library call, with real daemons that run anywhere: through smaps, or over a simulation."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from service_helpers import (  # noqa: F401 - fixtures
+    SIM,
+    SMAPS,
+    only_line,
+    pydamon,
+    runtime_fixture,
+    sleeper_fixture,
+    start,
+    wait_until,
+)
+
+from pydamon.errors import PydamonError, RequestError
+from pydamon.service.client import Client, running
+
+
+class TestTune:
+    def test_parameters_change_and_regions_stay(self) -> None:
+        start(*SIM, "--min-regions", "100")
+        wait_until(lambda: Client().status()["snapshots"] > 3)
+        before = Client().status()
+        done = pydamon("tune", "--sample", "10ms", "--max-regions", "500", "--min-regions", "20")
+        assert done.returncode == 0, done.stderr
+        assert "samples every 10 ms, aggregates every 200 ms" in done.stdout
+        wait_until(lambda: not Client().status()["commit_pending"])
+        after = Client().status()
+        assert after["intervals"]["aggr_us"] == 200_000
+        assert after["nr_regions"] == {"min": 20, "max": 500}
+        assert after["regions"] > 50 < before["regions"]
+        assert after["snapshots"] >= before["snapshots"]
+
+    def test_a_long_interval_is_not_waited_for(self, sleeper: int) -> None:
+        start("--primitive", "smaps", "--sample", "60s", "--aggr", "60s", str(sleeper))
+        Client().tune(sample_us=10_000, aggr_us=50_000)
+        wait_until(lambda: Client().status()["snapshots"] > 0)
+
+    def test_changes_that_follow_each_other_add_up(self, sleeper: int) -> None:
+        start("--primitive", "smaps", "--sample", "60s", "--aggr", "60s", str(sleeper))
+        Client().tune(update_us=7_000_000)
+        Client().tune(max_regions=444)
+        Client().tune(sample_us=20_000, aggr_us=100_000)
+        wait_until(lambda: not Client().status()["commit_pending"])
+        status = Client().status()
+        assert status["intervals"]["ops_update_us"] == 7_000_000
+        assert status["intervals"]["sample_us"] == 20_000
+        assert status["nr_regions"]["max"] == 444
+
+    def test_under_a_bound_on_the_cost_the_users_change_holds(self, sleeper: int) -> None:
+        start("--primitive", "smaps", "--max-cpu", "90%", *SMAPS[2:], str(sleeper))
+        Client().tune(sample_us=40_000, max_regions=300)
+        wait_until(lambda: not Client().status()["commit_pending"])
+        seen = Client().status()["snapshots"]
+        wait_until(lambda: Client().status()["snapshots"] > seen + 2)
+        status = Client().status()
+        assert status["intervals"]["sample_us"] >= 40_000
+        assert status["nr_regions"]["max"] <= 300
+
+    @pytest.mark.parametrize(
+        ("args", "where"),
+        [
+            ([], "tune: nothing to change"),
+            (["--sample", "0"], "--sample"),
+            (["--max-regions", "3", "--sample", "1ms"], "--max-regions"),
+            (["--aggr", "1us", "--sample", "1ms"], "--sample"),
+            (["--scheme", "{"], "--scheme"),
+            (["--scheme", '{"action": "explode"}'], "schemes[0].action"),
+            (["--goal-value", "x"], "--goal-value"),
+            (["--goal-value", "x=1", "--sample", "1ms"], "goal x"),
+        ],
+    )
+    def test_what_is_wrong_is_named_and_nothing_changes(self, args: list[str], where: str) -> None:
+        start(*SIM)
+        before = Client().status()
+        done = pydamon("tune", *args)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert where in only_line(done)
+        after = Client().status()
+        for key in ("intervals", "nr_regions", "schemes", "spec", "commit_pending"):
+            assert after[key] == before[key]
+
+    def test_ops_and_targets_cannot_be_changed(self, tmp_path: Path) -> None:
+        start(*SIM)
+        spec = tmp_path / "spec.json"
+        spec.write_text('{"kdamonds": [{"contexts": [{"ops": "vaddr", "targets": [{"pid": 1}]}]}]}')
+        done = pydamon("tune", "--spec", str(spec))
+        assert done.returncode == 2
+        assert "kdamonds[0].contexts[0].ops: is vaddr, not sim as it runs; cannot be changed" in only_line(done)
+
+    def test_a_spec_changes_all_parameters(self, tmp_path: Path) -> None:
+        start(*SIM)
+        spec = tmp_path / "spec.json"
+        context = {"ops": "sim", "intervals": {"sample_us": "2ms", "aggr_us": "20ms"}, "nr_regions": {"max": 99}}
+        spec.write_text(json.dumps({"kdamonds": [{"contexts": [context]}]}))
+        assert pydamon("tune", "--spec", str(spec)).returncode == 0
+        wait_until(lambda: Client().status()["intervals"]["sample_us"] == 2_000)
+        assert Client().status()["nr_regions"]["max"] == 99
+
+
+class TestSchemes:
+    GOAL = '{"metric": "user_input", "target_value": 100, "current_value": 10, "name": "rps"}'
+    SCHEME = '{"action": "stat", "name": "all", "quotas": {"sz_bytes": "4 MiB", "goals": [' + GOAL + "]}}"
+
+    def test_schemes_come_and_go_and_keep_their_statistics(self, tmp_path: Path) -> None:
+        start(*SIM)
+        assert pydamon("tune", "--scheme", '{"action": "stat"}', "--scheme", self.SCHEME).returncode == 0
+        wait_until(lambda: Client().status()["schemes"] and Client().status()["schemes"][0]["stats"]["nr_tried"] > 0)
+        before = Client().status()["schemes"]
+        assert [scheme["name"] for scheme in before] == [None, "all"]
+        assert before[1]["quota"]["limited"]
+        Client().tune(schemes=[scheme["scheme"] for scheme in before])  # as they were told
+        Client().tune(schemes=[before[0]["scheme"] | {"name": "everything"}])
+        wait_until(lambda: len(Client().status()["schemes"]) == 1)
+        assert Client().status()["schemes"][0]["stats"]["nr_tried"] >= before[0]["stats"]["nr_tried"]
+        shown = pydamon("status")
+        assert re.search(r"^0 +everything +stat +[1-9]", shown.stdout, re.MULTILINE)
+        empty = tmp_path / "none.json"
+        empty.write_text("[]")
+        assert "0 schemes" in pydamon("tune", "--schemes", str(empty)).stdout
+        wait_until(lambda: not Client().status()["schemes"])
+
+    def test_a_scheme_that_the_machine_cannot_apply_is_refused_and_nothing_changes(self) -> None:
+        start(*SIM)
+        scheme = '{"action": "migrate_hot", "target_nid": 77}'
+        done = pydamon("tune", "--sample", "20ms", "--scheme", scheme)
+        assert done.returncode == 3
+        assert "schemes[0].target_nid" in only_line(done)
+        time.sleep(0.2)
+        status = Client().status()
+        assert (status["intervals"]["sample_us"], status["schemes"]) == (5_000, [])
+
+    def test_what_cannot_be_undone_is_said(self, sleeper: int) -> None:
+        start(*SMAPS, str(sleeper))
+        tuned = pydamon("tune", "--scheme", '{"action": "cold"}')
+        if tuned.returncode == 3:
+            pytest.skip(only_line(tuned))
+        wait_until(lambda: Client().status()["schemes"] and Client().status()["schemes"][0]["stats"]["nr_tried"] > 0)
+        done = pydamon("stop", "--undo")
+        assert done.returncode == 0, done.stderr
+        assert "undone: pages stay deactivated until they are used again\n" in done.stdout
+
+    def test_goals_get_values_from_outside(self, tmp_path: Path) -> None:
+        spec = tmp_path / "spec.json"
+        context = {"ops": "sim", "targets": [{}], "schemes": [json.loads(self.SCHEME)]}
+        spec.write_text(json.dumps({"kdamonds": [{"contexts": [context]}]}))
+        start("--spec", str(spec), "--workload", "stairs")
+
+        def current() -> int:
+            value = Client().status()["schemes"][0]["goals"][0]["current_value"]
+            assert isinstance(value, int)
+            return value
+
+        assert current() == 10
+        Client().set_goal("rps", 40)
+        assert current() == 40
+        assert pydamon("tune", "--goal-value", "0.0=70").returncode == 0
+        assert current() == 70
+        # with a new spec the value that is given beside it counts, also if it is what the spec had at first
+        done = pydamon("tune", "--spec", str(spec), "--goal-value", "rps=10")
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: current() == 10)
+        refused = pydamon("tune", "--goal-value", "rsp=1")
+        assert refused.returncode == 2
+        assert "there are: rps" in only_line(refused)
+
+
+class TestLibrary:
+    def test_the_example_in_the_documentation_runs(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+        (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        start(*SIM, "--name", "web")
+        wait_until(lambda: Client("web").status()["snapshots"] > 0)
+        done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"\d+ regions, [\d.]+ % of a CPU\nstopped after \d+ snapshots\n", done.stdout)
+        assert running() == []
+
+    def test_without_a_name_there_must_be_one(self) -> None:
+        with pytest.raises(PydamonError, match="nothing runs in the background"):
+            Client()
+
+    def test_a_goal_without_schemes_is_refused(self) -> None:
+        start(*SIM)
+        with pytest.raises(RequestError, match="there is no such goal"):
+            Client().set_goal("rps", 7)
