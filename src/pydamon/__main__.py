@@ -6,7 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line and exit with its status."""
     from pydamon.cli import main as run
-    from pydamon.cli.lean import leave
+    from pydamon.lean import leave
 
     leave(run())
 

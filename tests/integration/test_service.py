@@ -189,7 +189,7 @@ class TestRefused:
             (["-o", "/does/not/exist/x", *SIM], 2, "/does/not/exist"),
             (["--log", "/does/not/exist/x", *SIM], 3, "/does/not/exist"),
             (["--spec", "/does/not/exist"], 2, "--spec /does/not/exist"),
-            (["--spec", "/dev/null"], 2, "is not JSON"),
+            (["--spec", "/dev/null"], 2, "--spec /dev/null: is empty"),
             (["--spec", "/dev/null", "--sample", "5ms"], 2, "--sample"),
         ],
     )

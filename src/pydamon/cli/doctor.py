@@ -17,6 +17,9 @@ _HEADINGS = {
     "ops": "operations sets (--ops)",
     "primitives": "primitives (--primitive)",
     "sources": "sources (--source)",
+    "actions": "actions of schemes, on other processes",
+    "filters": "filters of pages in schemes",
+    "metrics": "metrics of schemes' goals and watermarks",
 }
 
 
@@ -33,13 +36,13 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
-    for kind in ("engines", "ops", "primitives", "sources", "facilities"):
+    for kind in ("engines", "ops", "primitives", "sources", "facilities", "actions", "filters", "metrics"):
         click.echo(f"{_HEADINGS.get(kind, kind)}:")
         for item in found[kind]:
             mark = "yes" if item["usable"] else "no "
-            click.echo(f"  {mark}  {item['name']:<11} {item['what']}")
-            if item["reason"]:
-                click.echo(f"{'':19}{item['reason']}")
+            click.echo(f"  {mark}  {item['name']:<13} {item['what']}")
+            if item["reason"] or item.get("remark"):
+                click.echo(f"{'':21}{item['reason'] or item['remark']}")
     click.echo(f"--primitive auto picks: {found['auto']['primitive'] or 'none'} ({found['auto']['reason']})")
 
 
@@ -82,6 +85,7 @@ def examine() -> dict[str, Any]:
         "primitives": primitives,
         "sources": _sources(),
         "facilities": _facilities(),
+        **_schemes(),
         "auto": auto,
     }
 
@@ -141,6 +145,20 @@ def _facilities() -> list[dict[str, Any]]:
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
         _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
     ]
+
+
+def _schemes() -> dict[str, list[dict[str, Any]]]:
+    """What schemes may do here."""
+    from pydamon.ops.actions import probe
+
+    found = {"actions": probe.actions(), "filters": probe.filters(), "metrics": probe.metrics()}
+    return {
+        kind: [
+            {"name": i.name, "usable": i.obstacle is None, "what": i.what, "reason": i.obstacle, "remark": i.remark}
+            for i in items
+        ]
+        for kind, items in found.items()
+    }
 
 
 def _probe_cgroup() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pydamon.errors import RequestError
+from pydamon.service.request import Request
 from pydamon.spec import units
 
 if TYPE_CHECKING:
+    from pydamon.cli.spec_options import Schemes
     from pydamon.spec import Spec
 
     _ParamType = click.ParamType[int]
@@ -73,33 +74,6 @@ class _RecordCommand(click.Command):
             return super().invoke(ctx)
         with edit:
             return edit.command.invoke(edit)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for, beside the spec."""
-
-    output: str
-    duration_ns: int | None
-    launch: list[str] | None
-    pids: tuple[int, ...]
-    include_children: bool
-    cgroup: str | None
-    ops: str
-    primitive: str
-    workload: str | None
-    mapping: str
-    seed: int | None
-    fit_intervals: bool
-    max_cpu: float | None
-    dry_run: bool = False
-    rotate: tuple[int | None, int | None] | None = None  # bytes, ns
-    keep: int | None = None
-    source: str | None = None
-    threads: frozenset[int] | None = None
-    cpus: frozenset[int] | None = None
-    nodes: frozenset[int] | None = None
-    resctrl: bool = False
 
 
 class _Share(_FloatType):
@@ -187,6 +161,10 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--threads", type=_Numbers(), metavar="N,N,…", help="With --source: accesses of these threads only.")
 @click.option("--cpus", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these CPUs only.")
 @click.option("--nodes", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these NUMA nodes only.")
+@click.option("--schemes", metavar="FILE", help="Apply the schemes in this file (see `pydamon schemes`; -: stdin).")
+@click.option("--scheme", multiple=True, metavar="TEXT", help="Apply this scheme, e.g. 'stat size>=4K'; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Print what the schemes would act on, and whose it is; touch nothing.")
+@click.option("--undo", is_flag=True, help="Take back in the end what the schemes did, as far as that is possible.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the random sampling.  [default with sim: 0]")
 @click.option("--explain", is_flag=True, help="Print the plan in words and stop.")
 @click.pass_context
@@ -202,7 +180,7 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
     if explain:
         _explain(request, spec)
         return
-    from pydamon.cli import lean
+    from pydamon import lean
 
     with lean.imports():
         from pydamon.cli.recording import record
@@ -246,6 +224,16 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         raise RequestError("goes with processes that are named, or a command: --ops vaddr or fvaddr", where="--resctrl")
     if ops not in _LIVE and options["max_cpu"] is not None:
         raise RequestError("is for monitoring running processes or physical memory", where="--max-cpu")
+    if options["schemes"] is None and not options["scheme"] and not options.get("spec_schemes"):
+        for name in ("dry_run", "undo"):
+            if options[name]:
+                raise RequestError("is about schemes; give --scheme or --schemes", where=f"--{name.replace('_', '-')}")
+    if ops not in _LIVE and (options["dry_run"] or options["undo"]):
+        raise RequestError(
+            f"is for real memory; ops {ops} has none", where="--dry-run" if options["dry_run"] else "--undo"
+        )
+    if options["dry_run"] and options["undo"]:
+        raise RequestError("does not go with --dry-run, which does nothing", where="--undo")
     request = Request(
         output=options["output"],
         duration_ns=options["duration"],
@@ -260,6 +248,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         seed=options["seed"],
         fit_intervals=options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed",
         max_cpu=options["max_cpu"],
+        dry_run=options["dry_run"],
+        undo=options["undo"],
         rotate=_rotation(options),
         keep=options["keep"],
         source=options["source"],
@@ -383,12 +373,20 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
         "intervals": {"sample_us": sample_us, "aggr_us": aggr_us, "ops_update_us": update_us},
         "nr_regions": {"min": options["min_regions"], "max": options["max_regions"]},
     }
+    schemes: Schemes | None = None
+    if options["schemes"] is not None or options["scheme"]:
+        from pydamon.cli.spec_options import Schemes
+
+        schemes = Schemes(options["schemes"], options["scheme"], request.ops)
+        context["schemes"] = schemes.builtins()
     if options["intervals"] == "auto":
         context["intervals"]["intervals_goal"] = {}  # the defaults are the recommended goal
     try:
         return from_builtins({"kdamonds": [{"contexts": [context]}]})
     except RequestError as error:
         where = (error.where or "").removeprefix("kdamonds[0].contexts[0].")
+        if schemes is not None and where.startswith("schemes["):
+            where = schemes.where(where)
         where = "--region" if ".regions[" in where else "pid" if where.endswith(".pid") else _OPTIONS.get(where, where)
         raise RequestError(error.message, where=where) from None
 

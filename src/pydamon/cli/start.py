@@ -12,7 +12,7 @@ from pydamon.cli import record
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
-    from pydamon.cli.record import Request
+    from pydamon.service.request import Request
     from pydamon.spec import Spec
 
 # What a spec says itself: these options do not go with --spec.
@@ -24,7 +24,7 @@ _NOT_HERE = ("output", "explain", "resctrl")
 _OWN = [
     click.Option(["-o", "--output"], help="Write a record, too."),
     click.Option(["--name"], metavar="NAME", help="What to call it.  [default: the lowest free number]"),
-    click.Option(["--spec", "spec_file"], metavar="FILE", help="Run this spec (JSON; - is standard input)."),
+    click.Option(["--spec", "spec_file"], metavar="FILE", help="Run this spec (JSON or YAML; - is standard input)."),
     click.Option(["--log"], metavar="FILE", help="Append what it (and the command) says to this file."),
 ]
 
@@ -93,6 +93,7 @@ def _understand_spec(
         "include_children": context.targets[0].include_children,
         "cgroup": context.targets[0].cgroup,
         "regions": ("0x1000-0x2000",) if context.ops == "fvaddr" else (),
+        "spec_schemes": bool(context.schemes),
     }
     # Whether the other options fit together and to this; the parameters are the spec's.
     named = () if launch is not None else tuple(map(str, pids))

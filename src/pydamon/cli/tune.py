@@ -21,9 +21,9 @@ _COUNT = record._Quantity("number", units.parse_count)
 @click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
 @click.option("--min-regions", type=_COUNT)
 @click.option("--max-regions", type=_COUNT)
-@click.option("--schemes", metavar="FILE", help="Replace all schemes by those in this file (JSON).")
+@click.option("--schemes", metavar="FILE", help="Replace all schemes by those in this file.")
 @click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
-@click.option("--spec", metavar="FILE", help="Take the parameters and the schemes of this spec (JSON).")
+@click.option("--spec", metavar="FILE", help="Take the parameters and the schemes of this spec.")
 @click.option(
     "--goal-value", "goals", multiple=True, metavar="NAME=VALUE", help="Give the value of a goal; repeatable."
 )
@@ -45,7 +45,9 @@ def command(
     Regions, and what is known of schemes that stay, are kept. Targets and ops cannot be changed. A scheme that keeps
     its place and action, or its name, goes on with its statistics; an empty list removes all.
     """
-    from pydamon.cli.spec_options import load_schemes, load_spec, parse_scheme
+    from pydamon.cli.spec_options import Schemes, load_spec
+    from pydamon.service.client import Client
+    from pydamon.spec.units import format_duration_ns
 
     wanted: dict[str, Any] = {
         "sample_us": sample,
@@ -57,21 +59,20 @@ def command(
         "schemes": None,
         "spec": None if spec is None else load_spec(spec),
     }
-    if schemes is not None or texts:
-        wanted["schemes"] = [] if schemes is None else load_schemes(schemes)
-        wanted["schemes"] += [parse_scheme(text) for text in texts]
     values = dict(map(_goal_value, goals))
-    if not values and all(value is None for value in wanted.values()):
+    replaced = schemes is not None or bool(texts)
+    if not values and not replaced and all(value is None for value in wanted.values()):
         raise RequestError("nothing to change; give e.g. --sample 10ms", where="tune")
-
-    from pydamon.service.client import Client
-    from pydamon.spec.units import format_duration_ns
-
     client = Client(name)
+    given = None
+    if replaced:
+        given = Schemes(schemes, texts, client.status()["ops"])
+        wanted["schemes"] = given.builtins()
     try:
         result = client.tune(**wanted, goal_values=values)
     except RequestError as error:
         where = error.where or ""
+        where = where if given is None else given.where(where)
         raise RequestError(error.message, where=where if spec else record._OPTIONS.get(where, where)) from None
     times = (result["intervals"][key] * 1000 for key in ("sample_us", "aggr_us", "ops_update_us"))
     sample_text, aggr_text, update_text = map(format_duration_ns, times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from pydamon.ops.reported import ReportedOps, Scope, Silence
 from pydamon.ops.reports import AccessFilter, AccessReports
 from pydamon.ops.sources.base import Block, Source
 from pydamon.spec import Spec, Target
+
+if TYPE_CHECKING:
+    from pydamon.core.damos import Damos
 
 
 class TraceClock:
@@ -151,9 +155,22 @@ class ReportedEngine:
             clock=self.clock,
             callbacks=callbacks if callbacks is not None else Callbacks(),
             rng=rng,
+            make_damos=self._damos,
+            schemes=context.schemes,
         )
+        if context.schemes and self.kdamond.damos is not None:
+            try:
+                self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
+            except BaseException:
+                source.close()
+                raise
         self.clock.stopping = lambda: self.kdamond.stop_requested
         self._primed = False
+
+    def _damos(self) -> Damos:
+        from pydamon.core.damos import Damos
+
+        return Damos(self.ops, self.clock, hot=self.reports.hot_ranges)
 
     def prime(self) -> None:
         """Wait for the first accesses; ``monitor`` does it, too. Raises RequestError if the source is a wrong one."""

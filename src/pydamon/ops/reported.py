@@ -38,7 +38,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges, sample_addresses
+from pydamon.errors import MachineError, RequestError
+from pydamon.ops.base import PAGE_SIZE, Addresses, Applied, Ranges, sample_addresses
 from pydamon.ops.reports import (
     NOT_ACCESSED_RANGE,
     AccessFilter,
@@ -51,6 +52,7 @@ from pydamon.ops.touched import TouchedPages, page_of
 from pydamon.ops.vaddr import three_ranges
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers
 from pydamon.primitives.process import Mapping
+from pydamon.spec import Scheme
 
 Scope = Literal["page", "region", "density"]
 Silence = Literal["not-accessed", "statistic", "unknown"]
@@ -237,6 +239,31 @@ class ReportedOps:
             mappings = mappings if found == mappings else found
             self._mappings[target] = (touched, mappings)
         return mappings
+
+    # There is no memory to act on: schemes only count (``stat``).
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise RequestError unless the scheme only counts what no filter of pages is needed for."""
+        if scheme.action != "stat":
+            raise RequestError(
+                f"{scheme.action!r} cannot be done: reported accesses are of no running process; use stat",
+                where=f"{path}.action",
+            )
+        if scheme.ops_filters:
+            raise RequestError(
+                f"has {scheme.ops_filters[0].filter_type!r}, which is about pages; reported accesses tell of none",
+                where=f"{path}.filters",
+            )
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Count: nothing is changed."""
+        return Applied(applied=np.zeros(len(start), np.uint64), passed=end - start)
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Raise MachineError: nothing is known of nodes."""
+        raise MachineError("reported accesses do not tell which NUMA node holds the memory")
 
     def cleanup(self) -> None:
         """Nothing to give back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -14,11 +14,13 @@ from pydamon.engines.user import UserEngine
 from pydamon.errors import RequestError
 from pydamon.ops.membership import command_of
 from pydamon.primitives.process import Process
-from pydamon.service.opening import Engine
 from pydamon.spec import quantities
 
 _Value = TypeVar("_Value")
 _BP = 10_000
+
+if TYPE_CHECKING:
+    from pydamon.service.opening import Engine
 
 
 def parameters(kdamond: Kdamond) -> dict[str, Any]:

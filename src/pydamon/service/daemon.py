@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from pydamon.cli import lean
-from pydamon.cli.record import Request
+from pydamon import lean
 from pydamon.errors import MachineError, PydamonError
 from pydamon.service import protocol
+from pydamon.service.request import Request
 from pydamon.service.runtime import Claim, RuntimeDirectory
 from pydamon.spec import Spec
 

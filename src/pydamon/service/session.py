@@ -5,58 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from pydamon.cli import recording
-from pydamon.cli.launch import describe_exit, end
-from pydamon.cli.record import Request
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.engines.user import UserEngine
-from pydamon.errors import PydamonError, RequestError
-from pydamon.ops.paddr import PaddrOps
-from pydamon.ops.vaddr import VaddrOps
-from pydamon.records.rotating import RotatingWriter
+from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
-from pydamon.records.writer import RecordWriter, check_output
+from pydamon.records.writer import check_output
 from pydamon.service import account, protocol
+from pydamon.service.ending import end_reason
+from pydamon.service.launch import describe_exit, end
 from pydamon.service.log import Log
 from pydamon.service.opening import Opened, open_engine
+from pydamon.service.recorder import Recorder, Writer, open_writer
+from pydamon.service.request import Request
 from pydamon.service.server import ControlServer
+from pydamon.service.signals import Signals
 from pydamon.service.tuning import Parameters, tuned
+from pydamon.service.undo import undo
 from pydamon.spec import Scheme, Spec, to_builtins
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import format_duration_ns
 
 _MAX_REMEMBERED = 10_000  # schemes that may be undone
-
-
-class _Signals(recording._Signals):
-    """Another thread can wake the loop, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._open = True
-        self._lock = threading.Lock()
-
-    def __exit__(self, *args: object) -> None:
-        with self._lock:
-            self._open = False
-        super().__exit__(*args)
-
-    def stop(self) -> None:
-        """As a signal would."""
-        self._handle(0, None)
-        self.wake()
-
-    def wake(self) -> None:
-        """The loop looks up from its sleep."""
-        with self._lock, contextlib.suppress(BlockingIOError):
-            if self._open:
-                os.write(self._write_fd, b"\0")
+_PLANNED_RANGES = 5  # of one application of a dry run, in the log
 
 
 class Session:
@@ -73,7 +47,7 @@ class Session:
         self._log = log
         self._output = request.output or None
         self._opened: Opened
-        self._signals = _Signals()
+        self._signals = Signals()
         self._began_ns = began_ns
         self._began_wall_ns = time.time_ns() - (time.monotonic_ns() - began_ns)
         self._snapshots = 0
@@ -101,8 +75,11 @@ class Session:
                         after_aggregation=self._note,
                         before_terminate=self._before_end,
                     ),
-                    wake_fd=signals.wake_fd,
+                    signals=signals,
                     launched=self._note_child,
+                    say=self._say,
+                    real_time=True,
+                    remember_homes=True,  # `stop --undo` may be asked for
                 )
                 self._spec = opened.spec
                 self._schemes |= dict.fromkeys(opened.spec.kdamonds[0].contexts[0].schemes)
@@ -126,22 +103,23 @@ class Session:
         if self._signals.stopped:
             engine.kdamond.stop()
         self._say(opened.about)
-        if writer is not None:
-            recorder = recording._Recorder(writer, engine)
-            with writer:
-                recorder.run()
-        else:
-            for _ in engine.monitor():
-                if isinstance(engine, UserEngine):
-                    engine.ops.take_joined()
+        recorder = Recorder(
+            writer,
+            engine,
+            say=self._say,
+            plan=self._say if self._request.dry_run else None,
+            planned_ranges=_PLANNED_RANGES,
+        )
+        with opened.groups, writer or contextlib.nullcontext():
+            recorder.run()
         remarks = engine.ops.remarks() if isinstance(engine, UserEngine) else getattr(engine, "remarks", list)()
         for remark in remarks:
             self._say(remark)
 
-    def _open_record(self, opened: Opened) -> RecordWriter | RotatingWriter | None:
+    def _open_record(self, opened: Opened) -> Writer | None:
         if self._output is None:
             return None
-        return recording._writer(self._request, build_metadata(**opened.metadata))
+        return open_writer(self._request, build_metadata(**opened.metadata))
 
     def _begin(self, server: ControlServer, ready: Any) -> None:
         if self._opened.engine.kdamond.stop_requested:
@@ -155,23 +133,11 @@ class Session:
 
     def _note(self, kdamond: Kdamond) -> None:
         self._snapshots += any(len(snapshot.start) for snapshot in kdamond.snapshots)
-        ops = self._opened.engine.ops
-        notices = ops.take_notices() if isinstance(self._opened.engine, UserEngine) else []  # type: ignore[union-attr]
-        for notice in notices:
-            self._say(notice)
-        while kdamond.damos is not None and kdamond.damos.notices:
-            self._say(kdamond.damos.notices.pop(0))
 
     def _before_end(self, kdamond: Kdamond) -> None:
         """Undo while the operations set still has what it needs for that."""
-        if not self._undo_asked:
-            return
-        if kdamond.damos is None or account.dry_run(self._opened.engine):
-            self._undone = ["nothing: no scheme was applied"]
-        elif not isinstance(kdamond.ops, VaddrOps | PaddrOps):
-            self._undone = [f"nothing: that is not possible with ops {self._request.ops}"]
-        else:
-            self._undone = _undo(kdamond.ops, self._schemes)
+        if self._undo_asked or self._request.undo:
+            self._undone = undo(kdamond, self._schemes)
 
     def _end_child(self) -> None:
         if self._child is None:
@@ -184,7 +150,7 @@ class Session:
     def _end_reason(self) -> str:
         if self._stop_asked:
             return "stopped"
-        return recording._end_reason(self._opened.engine, self._signals)
+        return end_reason(self._opened.engine, self._signals)
 
     def _report(self, reason: str) -> dict[str, Any]:
         report = self._describe() | {
@@ -305,24 +271,6 @@ class Session:
             if damos is None:
                 raise RequestError("there is no such goal; there are no schemes", where=f"goal {name}")
             damos.set_goal(name, value)
-
-
-def _undo(ops: VaddrOps | PaddrOps, schemes: Iterable[Scheme]) -> list[str]:
-    """Undo what schemes did, as far as that is possible; what was done, and what could not be."""
-    migrated = advised = 0
-    remarks: dict[str, None] = {}  # each once, in order
-    for scheme in schemes:
-        try:
-            done = ops.actions.undo(scheme)
-        except PydamonError as error:
-            remarks[str(error)] = None
-            continue
-        migrated += done.migrated_back
-        advised += done.advice_reversed
-        remarks |= dict.fromkeys(done.remarks)
-    lines = [f"{format_size(migrated)} migrated back"] if migrated else []
-    lines += [f"huge-page advice on {format_size(advised)} reversed"] if advised else []
-    return [*lines, *remarks] or ["nothing: nothing was changed that could be"]
 
 
 def _in_words(parameters: Parameters) -> str:

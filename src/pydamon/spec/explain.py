@@ -56,6 +56,10 @@ def _explain_context(context: Context) -> list[str]:
         f"per sampling interval, at most {nr_regions.max * 1_000_000 // intervals.sample_us:,} a second, "
         "however large the target is.",
     ]
+    if context.schemes:
+        from pydamon.spec.explain_schemes import explain_schemes  # most specs have none
+
+        lines += explain_schemes(context.schemes, intervals.aggr_us)
     return lines
 
 

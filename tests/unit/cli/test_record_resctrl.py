@@ -17,6 +17,7 @@ from pydamon.cli import main, recording
 from pydamon.errors import MachineError
 from pydamon.primitives import resctrl
 from pydamon.records.reader import RecordReader
+from pydamon.service import recorder
 
 OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--duration", "600ms"]
 
@@ -36,7 +37,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: int) -> Tree:
     made.process(sleeper, "res:/\nmon:a\n")
     made.group("mon_groups/a", {0: (4096, 10_000, 7_000), 1: ("Unavailable", 64, 64)}, [sleeper])
     monkeypatch.setattr(resctrl, "probe", lambda *_: made.mount)
-    monkeypatch.setattr(recording, "_SECOND_NS", 50_000_000)
+    monkeypatch.setattr(recorder, "_SECOND_NS", 50_000_000)
     make = resctrl.Resctrl
     monkeypatch.setattr(resctrl, "Resctrl", lambda: make(made.mount, made.proc))
     return made
@@ -81,7 +82,7 @@ class TestOwnGroup:
     ) -> None:
         seen: list[list[str]] = []
 
-        class Recorder(recording._Recorder):
+        class Recorder(recording.Recorder):
             def run(self) -> None:
                 groups = [path for path in (tree.mount / "mon_groups").iterdir() if path.name.startswith("pydamon-")]
                 seen.append([(path / "tasks").read_text() for path in groups])
@@ -101,7 +102,7 @@ class TestOwnGroup:
 
         monkeypatch.setattr(Path, "mkdir", make)
         monkeypatch.setattr(os, "rmdir", remove)
-        monkeypatch.setattr(recording, "_Recorder", Recorder)
+        monkeypatch.setattr(recording, "Recorder", Recorder)
         assert main(["record", "-o", str(tmp_path / "x"), *OPTIONS, "--resctrl", str(sleeper)]) == 0
         assert seen == [[f"{sleeper}\n"]]
         assert [path.name for path in (tree.mount / "mon_groups").iterdir()] == ["a"]

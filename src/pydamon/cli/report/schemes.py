@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import current_screen, emit, printable
 from pydamon.cli.render.table import table
@@ -23,7 +24,10 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
     """Print the statistics of each scheme over time, or the regions that were tried last."""
     screen = current_screen()
     with opened(path) as reader:
-        span = reader.time_range() or (0, 0)
+        span = reader.time_range()
+        if span is None:  # there may be statistics though no snapshot was completed
+            times = [row["time_ns"] for row in rows_of(reader, "schemes", _COLUMNS, Window())]
+            span = (min(times), max(times)) if times else (0, 0)
         window = window_of(choice, span)
         rows = rows_of(reader, "schemes", _COLUMNS, window)
         if not rows:
