@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("truth", "cost", "flatness", "damos", "reported", "overhead", "kernel", "disturb")
+NAMES = (
+    "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel", "kernel-schemes",
+    "disturb",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -22,7 +25,7 @@ def main() -> int:
         return 2
     for name in names:
         sys.argv[1:] = options
-        importlib.import_module(f"benchmarks.{name}").main()
+        importlib.import_module(f"benchmarks.{name.replace('-', '_')}").main()
     return 0
 
 

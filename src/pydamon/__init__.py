@@ -1,16 +1,78 @@
-"""pydamon: DAMON, the Linux data access monitor, as practical user-space software."""
+"""pydamon: DAMON, the Linux data access monitor, as practical user-space software.
+
+What is listed here is the library's stable face (docs/library.md has examples of all of it).
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pydamon.errors import MachineError, PydamonError, RequestError
+
+if TYPE_CHECKING:
+    from pydamon.core.kdamond import Callbacks
+    from pydamon.core.snapshot import Snapshot
+    from pydamon.library.build import make_scheme, make_spec
+    from pydamon.library.monitor import Monitor
+    from pydamon.library.tables import to_arrow, to_numpy, to_pandas, to_polars
+    from pydamon.ops.reports import AccessFilter, AccessReports
+    from pydamon.records.joined import open_record
+    from pydamon.service.client import Client
+    from pydamon.spec.model import Intervals, NrRegions, Spec
+    from pydamon.spec.schemes import Scheme
+
 __version__ = "0.1.0"
 
-__all__ = ["AccessFilter", "AccessReports", "__version__"]
+# Where each is; looked up when used: the command's start-up must not pay for NumPy.
+_PLACES = {
+    "AccessFilter": "ops.reports",
+    "AccessReports": "ops.reports",
+    "Callbacks": "core.kdamond",
+    "Client": "service.client",
+    "Intervals": "spec.model",
+    "Monitor": "library.monitor",
+    "NrRegions": "spec.model",
+    "Scheme": "spec.schemes",
+    "Snapshot": "core.snapshot",
+    "Spec": "spec.model",
+    "make_scheme": "library.build",
+    "make_spec": "library.build",
+    "open_record": "records.joined",
+    "to_arrow": "library.tables",
+    "to_numpy": "library.tables",
+    "to_pandas": "library.tables",
+    "to_polars": "library.tables",
+}
+
+__all__ = [
+    "AccessFilter",
+    "AccessReports",
+    "Callbacks",
+    "Client",
+    "Intervals",
+    "MachineError",
+    "Monitor",
+    "NrRegions",
+    "PydamonError",
+    "RequestError",
+    "Scheme",
+    "Snapshot",
+    "Spec",
+    "__version__",
+    "make_scheme",
+    "make_spec",
+    "open_record",
+    "to_arrow",
+    "to_numpy",
+    "to_pandas",
+    "to_polars",
+]
 
 
 def __getattr__(name: str) -> object:
-    # Looked up when used: the command's start-up must not pay for NumPy.
-    if name in ("AccessFilter", "AccessReports"):
-        from pydamon.ops import reports
+    if name not in _PLACES:
+        raise AttributeError(f"module 'pydamon' has no attribute {name!r}")
+    import importlib
 
-        return getattr(reports, name)
-    raise AttributeError(f"module 'pydamon' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"pydamon.{_PLACES[name]}"), name)
+    return found

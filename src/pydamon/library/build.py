@@ -1,0 +1,73 @@
+"""Build a spec without its nesting: quantities as text with units, schemes in their short form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydamon.errors import RequestError
+from pydamon.spec import IntervalsGoal, Scheme, Spec, from_builtins, scheme_files
+from pydamon.spec.scheme_short import parse_short
+
+_CONTEXT = "kdamonds[0].contexts[0]."
+
+
+def make_scheme(text: str) -> Scheme:
+    """A scheme from its short form, e.g. ``pageout rate=0% age>=60s quota=128MiB/1s``. Raises RequestError."""
+    return parse_short(text)
+
+
+def make_spec(
+    *targets: int | Mapping[str, Any],
+    ops: str = "vaddr",
+    primitive: str = "auto",
+    sample: str | int = "5ms",
+    aggr: str | int = "100ms",
+    update: str | int = "1s",
+    auto: bool = False,
+    regions: tuple[int, int] = (10, 1000),
+    schemes: Iterable[Scheme | str | Mapping[str, Any]] = (),
+    **more: Any,
+) -> Spec:
+    """A validated spec of one kdamond with one context.
+
+    ``targets`` are pids, or mappings like ``{"pid": 1, "include_children": True}``, ``{"cgroup": "/x"}``; with
+    ``ops`` ``paddr`` and ``sim`` none is needed. Times are text with a unit, or integers in microseconds. ``auto``
+    tunes the intervals by what is observed. ``regions`` are the bounds of their number. ``schemes`` are `Scheme`s,
+    short forms, or the objects of a spec. ``more`` are other fields of a context. Raises RequestError that names the
+    field.
+    """
+    listed: list[dict[str, Any]] = [{"pid": t} if isinstance(t, int) else dict(t) for t in targets]
+    intervals: dict[str, Any] = {"sample_us": sample, "aggr_us": aggr, "ops_update_us": update}
+    if auto:
+        goal = IntervalsGoal()
+        intervals["intervals_goal"] = {
+            "access_bp": goal.access_bp,
+            "aggrs": goal.aggrs,
+            "min_sample_us": goal.min_sample_us,
+            "max_sample_us": goal.max_sample_us,
+        }
+    context = {
+        "ops": ops,
+        "primitive": primitive,
+        "targets": listed or ([{}] if ops in ("paddr", "sim", "reported") else []),
+        "intervals": intervals,
+        "nr_regions": {"min": regions[0], "max": regions[1]},
+        "schemes": [_plain(scheme, number) for number, scheme in enumerate(schemes)],
+        **more,
+    }
+    if not context["targets"]:
+        raise RequestError("must be at least one: a pid, or an object with pid or cgroup", where="targets")
+    try:
+        return from_builtins({"kdamonds": [{"contexts": [context]}]})
+    except RequestError as error:
+        raise RequestError(error.message, where=(error.where or "").removeprefix(_CONTEXT) or None) from None
+
+
+def _plain(scheme: Scheme | str | Mapping[str, Any], number: int) -> dict[str, Any]:
+    if isinstance(scheme, str):
+        try:
+            scheme = parse_short(scheme)
+        except RequestError as error:
+            raise RequestError(error.message, where=f"schemes[{number}]") from None
+    return scheme_files.to_builtins(scheme) if isinstance(scheme, Scheme) else dict(scheme)

@@ -1,0 +1,289 @@
+"""Run a spec on an engine and iterate its snapshots, in this thread or asynchronously."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydamon.core.kdamond import Callbacks
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.choose import Choice
+from pydamon.errors import PydamonError, RequestError
+from pydamon.primitives.base import PrimitiveCost
+from pydamon.spec import Intervals, NrRegions, Scheme, Spec, to_builtins
+from pydamon.spec.units import parse_time_ns
+
+if TYPE_CHECKING:
+    from pydamon.core.scheme_state import SchemeState
+    from pydamon.ops.reports import AccessReports
+    from pydamon.ops.sources.base import Source
+    from pydamon.workload.model import Workload
+
+EngineName = Literal["auto", "user", "kernel", "sim", "reported"]
+_QUEUED = 16  # aggregations that wait for an asynchronous reader
+
+
+class Monitor:
+    """A spec on an engine. Iterate it for snapshots; each iteration begins when the one before has ended.
+
+    ``engine``: ``auto`` is what the spec's ops say (``user`` for running processes and physical memory). A simulation
+    needs a ``workload`` (a name, a file, or a `Workload`), reported accesses a ``source``. ``duration`` (text with a
+    unit, or ns) ends it. ``callbacks`` are called by the loop with its `Kdamond`. ``dry_run``: schemes find out what
+    they would do, and do nothing. ``max_cpu``: a share of one CPU that this process stays below.
+
+    A context manager: what it has opened is closed in the end, also if it was never iterated. Raises RequestError or
+    MachineError as the command does.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        engine: EngineName = "auto",
+        *,
+        workload: Workload | str | None = None,
+        source: Source | None = None,
+        callbacks: Callbacks | None = None,
+        seed: int | None = None,
+        duration: str | int | None = None,
+        max_cpu: float | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self.spec = spec
+        self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._began = self._closed = False
+        callbacks = callbacks if callbacks is not None else Callbacks()
+        try:
+            self.engine = self._open(spec, engine, workload, source, callbacks, seed, max_cpu, dry_run)
+        except BaseException:
+            self._close_pipe()
+            raise
+        if duration is not None:
+            length_ns = parse_time_ns(duration) if isinstance(duration, str) else duration
+            self.engine.kdamond.end_ns = self.engine.clock.now_ns() + length_ns
+
+    def _open(
+        self,
+        spec: Spec,
+        engine: str,
+        workload: Workload | str | None,
+        source: Source | None,
+        callbacks: Callbacks,
+        seed: int | None,
+        max_cpu: float | None,
+        dry_run: bool,
+    ) -> Any:
+        ops = spec.kdamonds[0].contexts[0].ops
+        natural = {"sim": "sim", "reported": "reported"}.get(ops, "user")
+        engine = natural if engine == "auto" else engine
+        if engine not in ("user", "kernel", "sim", "reported"):
+            raise RequestError(f"{engine!r} is none; there are auto, user, kernel, sim, reported", where="engine")
+        if engine != natural and not (engine == "kernel" and natural == "user"):
+            raise RequestError(f"{engine} does not run ops {ops}; {natural} does", where="engine")
+        if engine == "sim":
+            from pydamon.engines.sim import SimEngine
+            from pydamon.workload.builtin import load
+
+            if workload is None:
+                raise RequestError("is needed with ops sim, e.g. 'stairs'", where="workload")
+            played = load(workload) if isinstance(workload, str) else workload
+            return SimEngine(spec, played, callbacks=callbacks, seed=seed or 0)
+        if engine == "reported":
+            from pydamon.engines.reported import ReportedEngine
+
+            if source is None:
+                raise RequestError("is needed with ops reported", where="source")
+            return ReportedEngine(spec, source, callbacks=callbacks, seed=seed)
+        from pydamon.engines.clock import MachineClock
+
+        clock = MachineClock(wake_fd=self._wake_r)
+        if engine == "kernel":
+            from pydamon.service.kernel import open_kernel_engine
+
+            return open_kernel_engine(spec, callbacks=callbacks, clock=clock, dry_run=dry_run, max_cpu=max_cpu)
+        from pydamon.engines.user import UserEngine
+
+        return UserEngine(spec, callbacks=callbacks, clock=clock, seed=seed, max_cpu=max_cpu, dry_run=dry_run)
+
+    # -- snapshots ----------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        """The snapshots, one per target and aggregation, until it ends; leaving the loop early ends it, too."""
+        for snapshots in self.aggregations():
+            yield from snapshots
+
+    def aggregations(self) -> Iterator[list[Snapshot]]:
+        """The snapshots of all targets, once per aggregation interval."""
+        self._begin()
+        yield from self.engine.monitor()
+
+    async def __aiter__(self) -> AsyncIterator[Snapshot]:
+        """The same for asynchronous programs: it monitors in a thread of its own, at most some snapshots ahead."""
+        self._begin()
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[list[Snapshot] | BaseException | None] = asyncio.Queue()
+        room = threading.Semaphore(_QUEUED)
+
+        def put(item: list[Snapshot] | BaseException | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the program's loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        def work() -> None:
+            end: BaseException | None = None
+            try:
+                for snapshots in self.engine.monitor():
+                    put(snapshots)
+                    room.acquire()
+            except BaseException as error:
+                end = error
+            put(end)
+
+        worker = threading.Thread(target=work, name="pydamon", daemon=True)
+        worker.start()
+        try:
+            while True:
+                item = await queue.get()
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                for snapshot in item:
+                    yield snapshot
+                room.release()
+        finally:
+            self.stop()
+            room.release(1 << 20)  # it does not wait any more
+            await asyncio.to_thread(worker.join)
+
+    def _begin(self) -> None:
+        if self._closed:
+            raise PydamonError("is closed", where="Monitor")
+        if self._began:
+            raise PydamonError("can be iterated once; make another one", where="Monitor")
+        self._began = True
+
+    def stop(self) -> None:
+        """End the monitoring; safe from any thread and from signal handlers."""
+        self.engine.kdamond.stop()
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it wakes up anyway
+            os.write(self._wake_w, b"\0")
+
+    # -- what can be asked and changed meanwhile ------------------------------------------------------------------
+
+    @property
+    def choice(self) -> Choice:
+        """Through which primitive, and why."""
+        choice: Choice = self.engine.choice
+        return choice
+
+    @property
+    def intervals(self) -> Intervals:
+        """Those in force, as tuned by now."""
+        intervals: Intervals = self.engine.kdamond.intervals
+        return intervals
+
+    @property
+    def schemes(self) -> list[SchemeState]:
+        """The running schemes: statistics, effective quota, goals, and the regions that were tried last."""
+        damos = self.engine.kdamond.damos
+        return [] if damos is None else list(damos.states)
+
+    @property
+    def reports(self) -> AccessReports | None:
+        """Where accesses can be reported to, with ops ``reported``."""
+        reports: AccessReports | None = getattr(self.engine, "reports", None)
+        return reports
+
+    def commit(
+        self,
+        *,
+        intervals: Intervals | None = None,
+        nr_regions: NrRegions | None = None,
+        schemes: tuple[Scheme, ...] | None = None,
+    ) -> None:
+        """Change what is given without losing regions; raises RequestError, and changes nothing then."""
+        kdamond = self.engine.kdamond
+        commit = getattr(self.engine, "commit", kdamond.commit)
+        commit(
+            kdamond.intervals if intervals is None else intervals,
+            kdamond.nr_regions if nr_regions is None else nr_regions,
+            schemes,
+        )
+        self._wake()
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Tell the measured value of a goal of the metric ``user_input``, by its name or ``scheme.goal`` numbers."""
+        damos = self.engine.kdamond.damos
+        if damos is None:
+            raise RequestError("there is no such goal; there are no schemes", where=f"goal {name}")
+        damos.set_goal(name, value)
+
+    def cost(self) -> PrimitiveCost | None:
+        """What monitoring has cost so far; None in a simulation."""
+        cost = getattr(self.engine, "cost", None)
+        return cost() if cost is not None else None
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    def record(self, path: str) -> int:
+        """Monitor until the end and write a record; returns the number of snapshots. Notices go to `notices`."""
+        from pydamon.records.schema import build_metadata
+        from pydamon.records.writer import RecordWriter, check_output
+        from pydamon.service.recorder import Recorder
+
+        self._begin()
+        check_output(path)
+        context = self.spec.kdamonds[0].contexts[0]
+        joined = getattr(self.engine.ops, "take_joined", None)
+        targets = joined() if joined is not None else [{"target": number} for number in range(len(context.targets))]
+        virtual = context.ops in ("sim", "reported")
+        metadata = build_metadata(
+            targets=targets,
+            spec=to_builtins(self.spec),
+            ops=context.ops,
+            primitive=self.choice.name,
+            primitive_reason=self.choice.reason,
+            **({"clock": "virtual"} if virtual else {"wall_offset_ns": time.time_ns() - time.monotonic_ns()}),
+        )
+        self.notices: list[str] = []
+        with RecordWriter(path, metadata=metadata) as writer:
+            recorder = Recorder(writer, self.engine, say=self.notices.append)
+            recorder.run()
+        return recorder.snapshots
+
+    # -- its end ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give everything back. A monitoring that runs in another thread is told to end."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._began:
+            self.stop()
+        elif getattr(self.engine, "source", None) is not None:
+            self.engine.source.close()
+        elif hasattr(self.engine, "close"):
+            self.engine.close()
+        else:
+            self.engine.ops.cleanup()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        os.close(self._wake_r)
+        os.close(self._wake_w)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,215 @@
+"""`pydamon.Monitor` and `make_spec`: engines, endings, errors, results as tables."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pydamon
+
+
+def sim(**more: object) -> pydamon.Monitor:
+    return pydamon.Monitor(pydamon.make_spec(ops="sim"), workload="stairs", **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
+    assert process.stdout
+    process.stdout.readline()
+    yield process.pid
+    process.kill()
+    process.communicate()
+
+
+def test_everything_that_is_promised_is_there() -> None:
+    for name in pydamon.__all__:
+        assert getattr(pydamon, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = pydamon.nonsense  # type: ignore[attr-defined]
+
+
+def test_importing_it_is_cheap() -> None:
+    code = "import sys, pydamon; print('numpy' in sys.modules or 'pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_same_as_the_command_gives(tmp_path: Path) -> None:
+    from pydamon.cli import main
+
+    out = tmp_path / "cli.damon"
+    assert main(["record", "--ops", "sim", "--workload", "stairs", "--duration", "3s", "-o", str(out)]) == 0
+    with sim(duration="3s") as monitor, pydamon.open_record(str(out)) as record:
+        ours, theirs = pydamon.to_numpy(monitor), pydamon.to_numpy(record)
+    assert ours.keys() == theirs.keys()
+    for name, column in ours.items():
+        assert np.array_equal(column, theirs[name]), name
+
+
+def test_a_record_of_the_library_is_one_of_the_command(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.damon")
+    with sim(duration="2s") as monitor:
+        assert monitor.record(path) == 20
+        assert monitor.notices == []
+    with pydamon.open_record(path) as record:
+        table = pydamon.to_arrow(record)
+        assert record.info.ops == "sim"
+    assert table.column_names == [
+        "target", "start_ns", "end_ns", "sample_us", "aggr_us", "start", "end", "nr_accesses", "age"
+    ]  # fmt: skip
+    assert len(set(table["end_ns"].to_pylist())) == 20
+
+
+def test_leaving_the_loop_ends_it() -> None:
+    with sim() as monitor:
+        for _ in monitor:
+            break
+        with pytest.raises(pydamon.PydamonError, match="can be iterated once"):
+            list(monitor)
+    with pytest.raises(pydamon.PydamonError, match="is closed"):
+        list(monitor)
+
+
+def test_it_can_be_closed_without_having_begun(sleeper: int) -> None:
+    spec = pydamon.make_spec(sleeper, primitive="smaps")
+    pydamon.Monitor(spec).close()
+    with sim() as monitor:
+        monitor.stop()
+
+
+def test_a_process_and_a_stop_from_another_thread(sleeper: int) -> None:
+    spec = pydamon.make_spec(sleeper, primitive="smaps", sample="1s", aggr="60s")
+    with pydamon.Monitor(spec) as monitor:
+        threading.Timer(0.2, monitor.stop).start()
+        began = time.monotonic()
+        assert list(monitor) == []  # no aggregation was completed
+        assert time.monotonic() - began < 30  # the sleep of 1 s was cut short, not the one of a minute
+        cost = monitor.cost()
+        assert cost is not None
+        assert monitor.choice.name == "smaps"
+
+
+def test_parameters_change_while_it_runs() -> None:
+    with sim(duration="4s") as monitor:
+        counts = []
+        for number, snapshot in enumerate(monitor):
+            if number == 10:
+                monitor.commit(
+                    nr_regions=pydamon.NrRegions(min=3, max=12), schemes=(pydamon.make_scheme("stat name=x"),)
+                )
+            counts.append(len(snapshot.start))
+        assert max(counts[:10]) > 12 >= max(counts[20:])
+        assert [state.scheme.name for state in monitor.schemes] == ["x"]
+        assert monitor.cost() is None
+
+
+class TestAsync:
+    def test_all_snapshots_come(self) -> None:
+        async def count() -> int:
+            with sim(duration="3s") as monitor:
+                return len([snapshot async for snapshot in monitor])
+
+        assert asyncio.run(count()) == 30
+
+    def test_other_tasks_go_on_and_a_slow_reader_loses_nothing(self) -> None:
+        async def count() -> tuple[int, int]:
+            turns = 0
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(other())
+            seen = 0
+            with sim(duration="4s") as monitor:
+                async for _ in monitor:
+                    seen += 1
+                    await asyncio.sleep(0.002)
+            task.cancel()
+            return seen, turns
+
+        seen, turns = asyncio.run(count())
+        assert seen == 40
+        assert turns > 40
+
+    def test_leaving_early_ends_the_monitoring(self) -> None:
+        async def first() -> int:
+            with sim() as monitor:
+                async for snapshot in monitor:
+                    return len(snapshot.start)
+            return 0
+
+        before = threading.active_count()
+        assert asyncio.run(first()) > 0
+        deadline = time.monotonic() + 30
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(thread.name == "pydamon" for thread in threading.enumerate())
+
+    def test_an_error_reaches_who_iterates(self) -> None:
+        def fail(_: object) -> None:
+            raise ValueError("mine")
+
+        async def run() -> None:
+            with sim(callbacks=pydamon.Callbacks(after_aggregation=fail)) as monitor:
+                async for _ in monitor:
+                    pass
+
+        with pytest.raises(ValueError, match="mine"):
+            asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda: pydamon.make_spec(), "targets"),
+        (lambda: pydamon.make_spec(1, sample="5"), "intervals.sample_us"),
+        (lambda: pydamon.make_spec(1, regions=(10, 2)), "nr_regions"),
+        (lambda: pydamon.make_spec(1, schemes=["pagout"]), r"schemes\[0\]"),
+        (lambda: pydamon.make_spec(1, schemes=["stat", {"action": "x"}]), r"schemes\[1\].action"),
+        (lambda: pydamon.make_spec(1, colour="red"), "colour"),
+        (lambda: pydamon.make_scheme("stat size>=1Q"), "size"),
+        (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim")), "workload"),
+        (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim"), "user", workload="stairs"), "engine"),
+        (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim"), "x", workload="stairs"), "engine"),  # type: ignore[arg-type]
+        (lambda: pydamon.Monitor(pydamon.make_spec(ops="reported")), "source"),
+        (lambda: pydamon.Monitor(pydamon.make_spec(1 << 22 | 1)), "4194305"),
+        (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim"), workload="stairs", duration="3"), "3"),
+    ],
+)
+def test_what_is_wrong_is_named(make: object, where: str) -> None:
+    with pytest.raises(pydamon.RequestError, match=where):
+        make()  # type: ignore[operator]
+
+
+def test_a_frame_library_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sim(duration="1s") as monitor:
+        snapshots = list(monitor)
+    monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for convert in (pydamon.to_pandas, pydamon.to_polars):
+        with pytest.raises(pydamon.MachineError, match="is not installed; pip install"):
+            convert(snapshots)
+
+
+def test_frames(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    with sim(duration="1s") as monitor:
+        snapshots = list(monitor)
+    frame = pydamon.to_pandas(snapshots[-1])
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == len(snapshots[-1].start)
+
+
+def test_nothing_makes_an_empty_table() -> None:
+    assert pydamon.to_arrow([]).num_rows == 0
