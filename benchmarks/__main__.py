@@ -7,7 +7,7 @@ import sys
 
 NAMES = (
     "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel", "kernel-schemes",
-    "disturb",
+    "disturb", "reports", "formats", "damonfs",
 )  # fmt: skip
 
 

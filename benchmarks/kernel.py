@@ -195,9 +195,10 @@ def score(found: list[Snapshot], truth: GroundTruth, aggr_us: int) -> tuple[tupl
     """Scores of the phases but the warm-up, and by how much aggregations took longer than asked for."""
     places = truth.layout.regions
     window = min(p.start for p in places), max(p.end for p in places)
-    scores = score_phases(found, truth.hot_ranges, window=window)
+    warm_ns = truth.schedule.cycle[0].end_ns
+    scores = score_phases([s for s in found if s.start_ns >= warm_ns], truth.hot_ranges, window=window)
     took = statistics.median(s.end_ns - s.start_ns for s in found) / 1000 if found else float("nan")
-    return tuple(scores[1:]), took / aggr_us - 1
+    return tuple(scores), took / aggr_us - 1
 
 
 def line(title: str, result: Result) -> str:

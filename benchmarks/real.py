@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydamon.core.kdamond import Callbacks
@@ -38,12 +39,34 @@ def make_spec(pid: int, primitive: str, **context: object) -> Spec:
     return from_builtins({"kdamonds": [{"contexts": [fields]}]})
 
 
+# `pydamon workload` has all pages in memory before it begins; this has those that it has used.
+UNPOPULATED = """\
+import sys
+from pydamon.workload import memory
+memory._populate = lambda start, end: None
+from pydamon.cli import main
+sys.exit(main())
+"""
+
+
 def monitor_workload(
-    workload: str, primitive: str, *, mapping: str = "separate", time_scale: float = 1.0, **context: object
+    workload: str,
+    primitive: str,
+    *,
+    mapping: str = "separate",
+    time_scale: float = 1.0,
+    seed: int = 1,
+    populate: bool = True,
+    adjust: Callable[[UserEngine], None] | None = None,
+    **context: object,
 ) -> Run:
-    """Start the workload, monitor it until it ends. Without ``intervals`` smaps takes those it can afford."""
+    """Start the workload, monitor it until it ends. Without ``intervals`` smaps takes those it can afford.
+
+    ``adjust`` may change the engine before it begins; without ``populate`` only pages that are used are in memory.
+    """
     with tempfile.TemporaryFile("w+") as events:
-        command = [sys.executable, "-m", "pydamon", "workload", workload, "--json", "--mapping", mapping]
+        program = ["-m", "pydamon"] if populate else ["-c", UNPOPULATED]
+        command = [sys.executable, *program, "workload", workload, "--json", "--mapping", mapping]
         process = subprocess.Popen([*command, "--time-scale", str(time_scale)], stdout=events)
         try:
             while process.poll() is None and not events.tell():
@@ -53,9 +76,11 @@ def monitor_workload(
             engine = UserEngine(
                 make_spec(process.pid, primitive, **context),
                 callbacks=Callbacks(),
-                seed=1,
+                seed=seed,
                 fit_intervals="intervals" not in context,
             )
+            if adjust is not None:
+                adjust(engine)
             snapshots = [snapshots[0] for snapshots in engine.monitor()]
             elapsed, cpu = time.monotonic() - began, time.process_time() - cpu_began
         finally:

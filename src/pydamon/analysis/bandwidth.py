@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import RegionBatch, distinct
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +45,6 @@ def bandwidths(batches: Iterable[RegionBatch]) -> list[Bandwidth]:
     rates = np.concatenate([part[3] for part in parts])
     return [
         Bandwidth(number, start_ns[mine], end_ns[mine], rates[mine])
-        for number in np.unique(target).tolist()
+        for number in distinct(target).tolist()
         for mine in (target == number,)
     ]

@@ -5,17 +5,18 @@ Both are brought onto one grid of ranges whose bounds are those of either; where
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import RegionBatch, distinct
 
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 MAX_RANGES = 1 << 12
+LEAST = 0.05  # access rates that differ by less are the same
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +57,7 @@ def _commonest(points: U64, counts: NDArray[np.int64], most: int) -> tuple[U64, 
     if len(points) <= most:
         return points, counts
     keep = np.argsort(-counts, kind="stable")[: most - 2]
-    keep = np.unique(np.concatenate([keep, np.array([0, len(points) - 1])]))
+    keep = distinct(np.concatenate([keep, np.array([0, len(points) - 1])]))
     return points[keep], counts[keep]
 
 
@@ -97,6 +98,61 @@ def _spread(start: U64, end: U64, values: F64, bounds: U64) -> F64:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedHeat:
+    """All memory of one name: monitored bytes (mean over time), and its mean access rate (0..1)."""
+
+    bytes: float
+    rate: float
+
+
+def by_name(heat: MeanHeat, names: Sequence[str | None]) -> dict[str, NamedHeat]:
+    """The heat of each name; ``names`` are those of the ranges between the bounds, None for none.
+
+    What was not monitored all the time counts in proportion.
+    """
+    sizes = np.diff(heat.bounds).astype(np.float64) * heat.monitored
+    accessed = sizes * np.nan_to_num(heat.rate)
+    found: dict[str, list[float]] = {}
+    for name, size, part in zip(names, sizes.tolist(), accessed.tolist(), strict=True):
+        if name is not None and size > 0:
+            sums = found.setdefault(name, [0.0, 0.0])
+            sums[0] += size
+            sums[1] += part
+    return {name: NamedHeat(size, part / size) for name, (size, part) in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class NameChange:
+    """All memory of one name in both records; None where one has none."""
+
+    name: str
+    before: NamedHeat | None
+    after: NamedHeat | None
+
+    @property
+    def kind(self) -> str:
+        """``new``, ``gone``, ``hotter``, ``colder`` (5 % of samples), ``bigger``, ``smaller`` (a tenth) or ``same``."""
+        if self.before is None or self.after is None:
+            return "new" if self.before is None else "gone"
+        if abs(self.after.rate - self.before.rate) >= LEAST:
+            return "hotter" if self.after.rate > self.before.rate else "colder"
+        ratio = self.after.bytes / self.before.bytes
+        return "bigger" if ratio >= 1.1 else "smaller" if ratio <= 1 / 1.1 else "same"
+
+    @property
+    def weight(self) -> float:
+        """How much it matters: by how many bytes the accessed memory differs."""
+        before, after = (0.0 if one is None else one.bytes * one.rate for one in (self.before, self.after))
+        return abs(after - before)
+
+
+def name_changes(before: dict[str, NamedHeat], after: dict[str, NamedHeat]) -> list[NameChange]:
+    """Every name, the one that matters most first."""
+    found = [NameChange(name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys())]
+    return sorted(found, key=lambda change: -change.weight)
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One range in both records: mean access rates (0..1), None where it was not monitored."""
 
@@ -120,9 +176,9 @@ class Change:
         return (self.end - self.start) * abs((self.after or 0.0) - (self.before or 0.0))
 
 
-def changes(before: MeanHeat, after: MeanHeat, least: float = 0.05) -> list[Change]:
+def changes(before: MeanHeat, after: MeanHeat, least: float = LEAST) -> list[Change]:
     """The ranges whose mean rate differs by ``least`` or more, or that only one has; neighbours alike are joined."""
-    bounds = np.unique(np.concatenate([before.bounds, after.bounds]))
+    bounds = distinct(np.concatenate([before.bounds, after.bounds]))
     if len(bounds) < 2:
         return []
     a, b = before.on(bounds).rate, after.on(bounds).rate

@@ -2,9 +2,10 @@
 
 - *idle time* (recency): for how long a region has not been accessed: its age where its count is 0, else 0.
 - *access rate*: samples that found an access, in 1 of the aggregation's samples.
-- *temperature*: the two in one number, as the field's tool defines it with its default weights of 0 for the size and
-  100 each for rate and age: 100 × rate in percent + 100 × age in seconds, negative if there was no access at all. A
-  blend: two regions of one temperature can be very different, so reports keep the three apart.
+- *temperature*: the two in one number, a weighted sum, negative if there was no access at all: by default 100 × rate in
+  percent + 100 × age in seconds. The field's tool has the same sum with the age in microseconds, in which all of the
+  rate weighs as much as 0.1 ms of age; with weights of (100, 1e8) the numbers are its own. A blend: two regions of one
+  temperature can be very different, so reports keep the three apart.
 
 A histogram over several snapshots weighs each by the time that it covers, so that its bytes are a mean over time.
 """
@@ -33,9 +34,15 @@ def idle_s(batch: RegionBatch) -> F64:
     return age
 
 
+def unaccessed_s(batch: RegionBatch) -> F64:
+    """As `idle_s`, but -1 for a region that was accessed: one that has just become idle is told from it."""
+    return np.where(batch.nr_accesses > 0, -1.0, age_s(batch))
+
+
 def age_s(batch: RegionBatch) -> F64:
     """The age of each region in seconds."""
-    result: F64 = batch.age.astype(np.float64) * np.repeat(batch.aggr_us * 1e-6, batch.counts)
+    # Divided last: whole seconds stay whole.
+    result: F64 = batch.age.astype(np.float64) * np.repeat(batch.aggr_us, batch.counts) / 1e6
     return result
 
 
@@ -45,9 +52,9 @@ def rate_percent(batch: RegionBatch) -> F64:
     return result
 
 
-def temperature(batch: RegionBatch) -> F64:
-    """See above; larger is hotter."""
-    heat = 100.0 * rate_percent(batch) + 100.0 * age_s(batch)
+def temperature(batch: RegionBatch, weights: tuple[float, float] = (100.0, 100.0)) -> F64:
+    """See above; larger is hotter. ``weights``: of one percent of access rate, and of one second of age."""
+    heat = weights[0] * rate_percent(batch) + weights[1] * age_s(batch)
     return np.where(batch.nr_accesses > 0, heat, -heat)
 
 
@@ -78,7 +85,7 @@ def distributions(batches: Iterable[RegionBatch], measure: Measure, edges: F64) 
         row_weight = np.repeat(weight, batch.counts) * (batch.end - batch.start)
         place = np.clip(np.searchsorted(edges, measure(batch), "right") - 1, 0, len(edges) - 2)
         row_target = np.repeat(batch.target, batch.counts)
-        for target in np.unique(batch.target).tolist():
+        for target in batch.targets:
             mine = row_target == target
             found = np.bincount(place[mine], weights=row_weight[mine], minlength=len(edges) - 1)
             sums[target] = sums.get(target, np.zeros(len(edges) - 1)) + found
@@ -93,7 +100,7 @@ def ranges(batches: Iterable[RegionBatch], measure: Measure) -> dict[int, tuple[
         values = measure(batch)
         low = np.minimum.reduceat(values, batch.offsets[:-1])
         high = np.maximum.reduceat(values, batch.offsets[:-1])
-        for target in np.unique(batch.target).tolist():
+        for target in batch.targets:
             mine = batch.target == target
             before = found.get(target, (np.inf, -np.inf))
             found[target] = (min(before[0], float(low[mine].min())), max(before[1], float(high[mine].max())))

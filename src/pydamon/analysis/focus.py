@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.heatmap import HeatAccumulator
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import RegionBatch, distinct
 
 PAGE = 4096
 _LAST = 2**64 - 1
@@ -71,7 +71,7 @@ def survey(batches: Sequence[RegionBatch]) -> Focus | None:
     first_ns = min(int(batch.start_ns.min()) for batch in batches)
     last_ns = max(int(batch.end_ns.max()) for batch in batches)
     edges = _pieces(batches)
-    slices = np.unique(np.linspace(first_ns, max(last_ns, first_ns + 1), _SLICES + 1).astype(np.int64))
+    slices = distinct(np.linspace(first_ns, max(last_ns, first_ns + 1), _SLICES + 1).astype(np.int64))
     accumulator = HeatAccumulator(slices, edges)
     for batch in batches:
         accumulator.add(batch)
@@ -109,7 +109,7 @@ def _pieces(batches: Sequence[RegionBatch]) -> NDArray[np.uint64]:
         gaps = np.flatnonzero(~covered)
         gaps = gaps[np.argsort(sizes[gaps])[-_GAPS:]]
         found += [places[gaps], places[gaps + 1], places[[0, -1]]]
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))
 
 
 def _unmonitored_bounds(batches: Sequence[RegionBatch]) -> NDArray[np.uint64]:

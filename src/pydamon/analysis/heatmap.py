@@ -47,6 +47,19 @@ class Heatmap:
         steps = np.flatnonzero(np.diff(np.concatenate([[False], self.shown, [False]]).astype(np.int8)))
         return [slice(int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: time to the right, addresses upwards, what is not shown left out."""
+        from pydamon.markup import heat_colours, html_picture
+        from pydamon.spec.units import format_duration_ns
+
+        cells = self.heat[:, self.shown].T[::-1]
+        top = float(np.nanmax(cells, initial=0)) or 1.0
+        edges = [int(self.address[at]) for part in self.segments() for at in (part.start, part.stop)]
+        ranges = ", ".join(f"{low:#x}-{high:#x}" for low, high in zip(edges[::2], edges[1::2], strict=True))
+        lasting = format_duration_ns(int(self.time_ns[-1] - self.time_ns[0]))
+        caption = f"target {self.target}: {ranges} over {lasting}; 0 to {100 * top:.3g} % of samples found access"
+        return html_picture(caption, heat_colours(cells, top), 320)
+
 
 class HeatAccumulator:
     """Collects batches of one target into the cells between given edges; its size is that of the picture.

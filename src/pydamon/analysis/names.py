@@ -38,6 +38,10 @@ class MappingNames:
         """Whether any mapping is known."""
         return bool(self._mappings)
 
+    def bounds(self) -> list[int]:
+        """Where mappings begin and end, sorted, each address once."""
+        return sorted({address for start, end, _ in self._mappings for address in (start, end)})
+
     def of(self, start: int, end: int) -> list[str]:
         """The names of what lies in the range, without repetition, the one with the most bytes first."""
         first = bisect_right(self._reach, start)

@@ -69,8 +69,3 @@ def clip(batch: RegionBatch, low: int, high: int) -> RegionBatch:
         batch.nr_accesses[inside],
         batch.age[inside],
     )
-
-
-def clip_snapshots(window: Window, batch: RegionBatch) -> RegionBatch | None:
-    """The batch in the window, or None."""
-    return next(iter(window.of([batch])), None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import RegionBatch, distinct
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,7 @@ class WorkingSet:
     def over_time(self, columns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(edges in ns, mean bytes between them, weighted by time; NaN where there is no snapshot)."""
         first, last = int(self.start_ns[0]), int(self.end_ns.max())
-        edges = np.unique(np.linspace(first, max(last, first + 1), columns + 1).astype(np.int64))
+        edges = distinct(np.linspace(first, max(last, first + 1), columns + 1).astype(np.int64))
         # The integrals of size and of time up to each edge; snapshots follow one another.
         lasting = np.maximum(self.end_ns - self.start_ns, 0).astype(np.float64)
         known = np.column_stack([self.start_ns, self.end_ns]).ravel()
@@ -70,7 +70,7 @@ def working_sets(batches: Iterable[RegionBatch], min_accesses: int = 1) -> list[
     target, start_ns, end_ns = (np.concatenate([part[column] for part in parts]) for column in range(3))
     totals = np.concatenate([part[3] for part in parts])
     found = []
-    for number in np.unique(target).tolist():
+    for number in distinct(target).tolist():
         of_target = target == number
         found.append(WorkingSet(number, start_ns[of_target], end_ns[of_target], totals[of_target]))
     return found

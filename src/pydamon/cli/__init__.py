@@ -16,12 +16,16 @@ from pydamon.errors import PydamonError
 # verb → (module that has `command`, help line); the help line stands here so that --help imports no verb.
 _VERBS = {
     "doctor": ("pydamon.cli.doctor", "Show what this machine offers this user, and why not more."),
+    "export": ("pydamon.cli.export", "Write a record in another tool's format."),
+    "import": ("pydamon.cli.convert", "Make a record of another tool's file."),
+    "mount": ("pydamon.cli.mount", "Serve DAMON's sysfs tree by the user engine, for programs written for it."),
     "record": ("pydamon.cli.record", "Monitor a process, a command or a simulated workload; write a record."),
-    "report": ("pydamon.cli.report", "Show a record: access, heatmap, wss, regions."),
+    "report": ("pydamon.cli.report", "Show a record: access, heatmap, wss, idle, diff and more."),
     "schemes": ("pydamon.cli.schemes", "Check, explain and convert schemes (DAMOS)."),
     "start": ("pydamon.cli.start", "Monitor in the background."),
     "status": ("pydamon.cli.status", "Show what runs in the background."),
     "stop": ("pydamon.cli.stop", "End what runs in the background."),
+    "trace": ("pydamon.cli.trace", "Print DAMON's trace events, live or of a record."),
     "tune": ("pydamon.cli.tune", "Change what runs in the background."),
     "workload": ("pydamon.cli.workload", "Run a known access pattern."),
 }

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon import lean
 from pydamon.cli.report.choice import Choice, choice, windowed
 from pydamon.errors import RequestError
 
-_INPUT = click.option("-i", "--input", "path", metavar="FILE", default="pydamon.damon", show_default=True)
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pydamon.core.snapshot import Snapshot
+    from pydamon.records.batch import RegionBatch
+    from pydamon.records.joined import AnyReader
+    from pydamon.records.schema import RecordInfo
+    from pydamon.records.writer import RecordWriter
+
+_INPUT = click.option(
+    "-i", "--input", "path", metavar="FILE", default="pydamon.damon", show_default=True, help="The record."
+)
 _OUTPUT = click.option("-o", "--output", metavar="FILE", required=True, help="The record to write.")
 _MAX_MERGED = 256
+# Side tables are written in pieces of about so many rows.
+_TABLE_ROWS = 1 << 14
+_HELD = 64  # snapshots that are combined at a time
 
 
 @click.command("cut")
@@ -26,6 +41,9 @@ _MAX_MERGED = 256
 @windowed
 def cut(path: str, output: str, target: int | None, **window: Any) -> None:
     """Write a record that holds only a part of another: some of the time, some addresses, one target."""
+    with lean.imports():
+        import pydamon.cli.report.common  # noqa: F401
+
     _cut(path, output, choice(target, **window))
 
 
@@ -33,7 +51,10 @@ def cut(path: str, output: str, target: int | None, **window: Any) -> None:
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE…")
 @_OUTPUT
 def merge(inputs: tuple[str, ...], output: str) -> None:
-    """Write one record that holds all the snapshots of several, one file after the other, by their start."""
+    """Write one record that holds all the snapshots of several, in the order of their times."""
+    with lean.imports():
+        import pydamon.cli.report.common  # noqa: F401
+
     _merge(inputs, output)
 
 
@@ -43,23 +64,61 @@ def merge(inputs: tuple[str, ...], output: str) -> None:
 @click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="So many snapshots become one.")
 def aggregate(path: str, output: str, factor: int) -> None:
     """Write a coarser record: every N consecutive snapshots of a target become one."""
+    with lean.imports():
+        import pydamon.cli.report.common  # noqa: F401
+
     _aggregate(path, output, factor)
 
 
 COMMANDS = {"cut": cut, "merge": merge, "aggregate": aggregate}
 
 
-def _writer(reader: Any, output: str, inputs: Iterable[str], **changes: Any) -> Any:
-    """A writer with the description of ``reader``. Refuses to write onto what is being read."""
-    from pydamon.records.writer import RecordWriter
+@contextmanager
+def _writing(info: RecordInfo, output: str, inputs: Iterable[str], **changes: Any) -> Iterator[RecordWriter]:
+    """A writer with that description. The file appears (or is replaced) only once it is complete.
 
-    for path in inputs:
-        if os.path.exists(output) and os.path.samefile(path, output):
-            raise RequestError(f"{output} is being read; choose another name", where="-o")
-    return RecordWriter(output, metadata=_metadata(reader.info, **changes))
+    Raises RequestError for a file that is being read, or recorded to, or that is no record.
+    """
+    from pydamon.records.writer import RecordWriter, check_output
+
+    check_output(output)
+    if os.path.exists(output) and any(os.path.samefile(path, output) for path in inputs):
+        raise RequestError(f"{output} is being read; choose another name", where="-o")
+    metadata = _metadata(info, **changes)
+    if os.path.exists(output) and not os.path.isfile(output):  # /dev/null, say
+        with RecordWriter(output, metadata=metadata) as writer:
+            yield writer
+        return
+    with ExitStack() as stack:
+        if os.path.exists(output):
+            _keep_for_us(output, stack)
+        folder, name = os.path.split(os.path.realpath(output))
+        temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}")
+        try:
+            with RecordWriter(temporary, metadata=metadata) as writer:
+                yield writer
+            os.replace(temporary, os.path.realpath(output))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
 
 
-def _metadata(info: Any, **changes: Any) -> dict[str, Any]:
+def _keep_for_us(path: str, stack: ExitStack) -> None:
+    """Refuse a file that is being recorded to; while the stack lives nobody else records to it."""
+    import fcntl
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RequestError(f"another pydamon is recording to {path}", where="-o") from None
+    except OSError:
+        pass  # a file system without locks
+
+
+def _metadata(info: RecordInfo, **changes: Any) -> dict[str, Any]:
     found = {
         "version": info.version,
         "pydamon": info.pydamon,
@@ -82,61 +141,137 @@ def _cut(path: str, output: str, wanted: Choice) -> None:
         batches, span = chosen(reader, wanted)
         window = window_of(wanted, span)
         keep = [asdict(t) for t in reader.info.targets if wanted.target in (None, t.target)]
-        with _writer(reader, output, _files(reader), targets=keep) as writer:
-            _copy_tables(
-                reader, writer, lambda time_ns: window.end_ns is None or time_ns <= window.end_ns, wanted.target
-            )
+        with _writing(reader.info, output, _files(reader), targets=keep) as writer:
+            # What is older than the window stays: mappings hold until they change, sums count from the start.
+            _note_start(reader, writer, span[0])
+            _copy_tables(reader, writer, until_ns=window.end_ns, target=wanted.target)
             for batch in batches:
                 for snapshot in batch.snapshots():
                     writer.add_snapshot(snapshot)
     _say(output)
 
 
-def _merge(inputs: tuple[str, ...], output: str) -> None:
+def _note_start(reader: AnyReader, writer: RecordWriter, start_ns: int) -> None:
+    """Say that the costs, which are sums, were 0 at the start of the recording: the part does not begin there."""
+    earliest: tuple[int, pa.Schema] | None = None
+    for entry, piece in reader.pieces("cost"):
+        if entry.time_ns is not None and (earliest is None or entry.time_ns < earliest[0]):
+            earliest = (entry.time_ns, piece.schema)
+    if earliest is not None and earliest[0] > start_ns:
+        nothing = dict.fromkeys(earliest[1].names, 0) | {"time_ns": start_ns}
+        writer.add_rows("cost", [nothing], time_ns=start_ns)
+
+
+def _merge(inputs: Sequence[str], output: str) -> None:
+    from pydamon.cli.render.screen import warn
+    from pydamon.errors import PydamonError
     from pydamon.records.joined import open_record
 
     if len(inputs) > _MAX_MERGED:
         raise RequestError(f"{len(inputs)} files are too many; the most is {_MAX_MERGED}", where="FILE")
     with ExitStack() as stack:
-        readers: list[Any] = [stack.enter_context(open_record(path)) for path in inputs]
-        starts = {id(reader): (reader.time_range() or (0, 0))[0] for reader in readers}
-        readers.sort(key=lambda reader: starts[id(reader)])
-        clocks = {reader.info.clock for reader in readers}
-        if len(clocks) > 1:
+        readers: list[AnyReader] = []
+        for path in inputs:
+            readers.append(open_record(path))
+            stack.callback(readers[-1].close)
+        if len({reader.info.clock for reader in readers}) > 1:
             raise RequestError("virtual and real time cannot be in one record", where="FILE")
-        known: dict[tuple[Any, ...], int] = {}
-        targets: list[dict[str, Any]] = []
-        numbers: list[dict[int, int]] = []
-        for place, reader in enumerate(readers):
-            mine = {}
-            for target in reader.info.targets:
-                # One process stays one target; what has no identity is a target of its own.
-                process = target.pid is not None and target.start_ticks is not None
-                key = (target.pid, target.start_ticks) if process else (place, target.target)
-                if key not in known:
-                    known[key] = len(known)
-                    targets.append(asdict(target) | {"target": known[key]})
-                mine[target.target] = known[key]
-            numbers.append(mine)
-        files = [file for reader in readers for file in _files(reader)]
-        with _writer(readers[0], output, files, targets=targets) as writer:
-            for reader, mine in zip(readers, numbers, strict=True):
-                # Without wall time in one of them the records' clocks are taken as one.
-                shift = _shift(readers[0].info, reader.info)
-                _copy_tables(reader, writer, lambda _: True, None, mine, shift)
-                for snapshot in reader.snapshots():
-                    if snapshot.target not in mine:
-                        mine[snapshot.target] = len(known)
-                        known[("?", id(reader), snapshot.target)] = len(known)
-                    times = {"start_ns": snapshot.start_ns + shift, "end_ns": snapshot.end_ns + shift}
-                    writer.add_snapshot(replace(snapshot, target=mine[snapshot.target], **times))
+        first = min(readers, key=_began)
+        parts = sorted((_Part(reader, _shift(first.info, reader.info)) for reader in readers), key=lambda p: p.start_ns)
+        if not any(part.filled for part in parts):
+            raise PydamonError("hold no snapshot: nothing was recorded", where=", ".join(inputs[:3]))
+        targets = _number(parts)
+        with _writing(first.info, output, [file for r in readers for file in _files(r)], targets=targets) as writer:
+            for part in parts:
+                _copy_tables(part.reader, writer, numbers=part.numbers, shift_ns=part.shift_ns)
+            for snapshot in _in_order_of_time(parts):
+                writer.add_snapshot(snapshot)
         for reader in readers:
-            _warn(reader)
+            warn(reader.warnings())
     _say(output)
 
 
-def _shift(first: Any, other: Any) -> int:
-    """What brings times of ``other`` onto the clock of ``first``: another boot has another monotonic clock."""
+def _began(reader: AnyReader) -> int:
+    """When a record begins, as nanoseconds since the epoch where it says so; one without snapshots never does."""
+    span = reader.time_range()
+    return (1 << 64) if span is None else span[0] + (reader.info.wall_offset_ns or 0)
+
+
+class _Part:
+    """One of the records that are merged: on which clock it is, and what its targets are called in the result."""
+
+    def __init__(self, reader: AnyReader, shift_ns: int) -> None:
+        span = reader.time_range()
+        self.reader = reader
+        self.shift_ns = shift_ns
+        self.filled = span is not None
+        self.start_ns, self.end_ns = (time_ns + shift_ns for time_ns in span or (0, 0))
+        self.numbers: dict[int, int] = {}
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Its snapshots as they are in the result."""
+        for snapshot in self.reader.snapshots():
+            if snapshot.target not in self.numbers:  # of a damaged record: a target that nothing describes
+                continue
+            yield replace(
+                snapshot,
+                target=self.numbers[snapshot.target],
+                start_ns=snapshot.start_ns + self.shift_ns,
+                end_ns=snapshot.end_ns + self.shift_ns,
+            )
+
+
+def _number(parts: Sequence[_Part]) -> list[dict[str, Any]]:
+    """Give each target its number in the result, and describe them.
+
+    A process stays one target if the records of it follow one another. Recorded twice at a time, or without an
+    identity (a simulated one), it becomes two.
+    """
+    targets: list[dict[str, Any]] = []
+    known: dict[tuple[int, int], tuple[int, int]] = {}  # process: its number, and until when it is recorded
+    for part in parts:
+        for target in part.reader.info.targets:
+            number = len(targets)
+            if target.pid is not None and target.start_ticks is not None:
+                before, until_ns = known.get((target.pid, target.start_ticks), (number, part.start_ns))
+                number = before if until_ns <= part.start_ns else number
+                known[target.pid, target.start_ticks] = (number, max(part.end_ns, until_ns))
+            if number == len(targets):
+                targets.append(asdict(target) | {"target": number})
+            part.numbers[target.target] = number
+    return targets
+
+
+def _in_order_of_time(parts: Sequence[_Part]) -> Iterator[Snapshot]:
+    """The snapshots of all parts (sorted by their start); a part is read only from when its time has come."""
+    import heapq
+
+    waiting = [part for part in reversed(parts) if part.filled]
+    heads: list[tuple[int, int, Snapshot, Iterator[Snapshot]]] = []
+    order = 0
+    while waiting or heads:
+        while waiting and (not heads or waiting[-1].start_ns <= heads[0][0]):
+            snapshots = waiting.pop().snapshots()
+            order += 1
+            for snapshot in snapshots:
+                heapq.heappush(heads, (snapshot.start_ns, order, snapshot, snapshots))
+                break
+        if not heads:
+            continue
+        _, place, snapshot, snapshots = heads[0]
+        yield snapshot
+        following = next(snapshots, None)
+        if following is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (following.start_ns, place, following, snapshots))
+
+
+def _shift(first: RecordInfo, other: RecordInfo) -> int:
+    """What brings times of ``other`` onto the clock of ``first``: another boot has another monotonic clock.
+
+    Without wall time in one of them the records' clocks are taken as one.
+    """
     if first.wall_offset_ns is None or other.wall_offset_ns is None:
         return 0
     drift = int(other.wall_offset_ns) - int(first.wall_offset_ns)
@@ -144,75 +279,124 @@ def _shift(first: Any, other: Any) -> int:
 
 
 def _aggregate(path: str, output: str, factor: int) -> None:
-    from pydamon.analysis.aggregate import combine
     from pydamon.cli.report.common import chosen, opened
 
     with opened(path) as reader:
         batches, _ = chosen(reader, Choice())
-        with _writer(reader, output, _files(reader)) as writer:
-            _copy_tables(reader, writer, lambda _: True, None)
-            for group in _groups(batches, factor):
-                writer.add_snapshot(combine(group))
+        with _writing(reader.info, output, _files(reader)) as writer:
+            _copy_tables(reader, writer)
+            for snapshot in _coarser(batches, factor):
+                writer.add_snapshot(snapshot)
     _say(output)
 
 
-def _groups(batches: Iterable[Any], factor: int) -> Iterator[list[Any]]:
-    """Up to ``factor`` consecutive snapshots of one target with the same intervals."""
-    held: dict[int, list[Any]] = {}
+class _Group:
+    """Consecutive snapshots of one target with the same intervals, combined many at a time."""
+
+    def __init__(self, first: Snapshot) -> None:
+        self.last = first
+        self.count = 1
+        self._held = [first]
+
+    def like(self, snapshot: Snapshot) -> bool:
+        """Whether that snapshot may join."""
+        return (self.last.sample_us, self.last.aggr_us) == (snapshot.sample_us, snapshot.aggr_us)
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Take one more."""
+        from pydamon.analysis.aggregate import combine
+
+        if len(self._held) >= _HELD:  # memory does not grow with the factor
+            self._held = [combine(self._held)]
+        self._held.append(snapshot)
+        self.last = snapshot
+        self.count += 1
+
+    def combined(self) -> Snapshot:
+        """All of them as one."""
+        from pydamon.analysis.aggregate import combine
+
+        return combine(self._held, ages_of=self.last)
+
+
+def _coarser(batches: Iterable[RegionBatch], factor: int) -> Iterator[Snapshot]:
+    """Every ``factor`` consecutive snapshots of a target as one; fewer where its intervals change or it ends."""
+    groups: dict[int, _Group] = {}
     for batch in batches:
         for snapshot in batch.snapshots():
-            group = held.setdefault(snapshot.target, [])
-            same = group and (group[0].sample_us, group[0].aggr_us) == (snapshot.sample_us, snapshot.aggr_us)
-            if group and (not same or len(group) == factor):
-                yield group
-                group = held[snapshot.target] = []
-            group.append(snapshot)
-    yield from (group for group in held.values() if group)
+            group = groups.get(snapshot.target)
+            if group is not None and group.count < factor and group.like(snapshot):
+                group.add(snapshot)
+                continue
+            if group is not None:
+                yield group.combined()
+            groups[snapshot.target] = _Group(snapshot)
+    for group in sorted(groups.values(), key=lambda group: group.last.end_ns):
+        yield group.combined()
 
 
 def _copy_tables(
-    reader: Any,
-    writer: Any,
-    wanted: Any,
-    target: int | None,
+    reader: AnyReader,
+    writer: RecordWriter,
+    *,
+    until_ns: int | None = None,
+    target: int | None = None,
     numbers: dict[int, int] | None = None,
-    shift: int = 0,
+    shift_ns: int = 0,
 ) -> None:
-    """The side tables, piece by piece; ``numbers`` gives the new number of each target, ``shift`` is added to times."""
-    import pyarrow as pa
-
+    """The side tables, piece by piece: rows up to a time, of one target, with new numbers, on another clock."""
+    rows = 0
     for name in dict.fromkeys(entry.name for entry in reader.tables()):
         if name == "targets":
             continue  # they are in the description already
-        about = iter([entry for entry in reader.tables() if entry.name == name])
-        for piece, entry in zip(reader.table(name), about, strict=False):
-            if (entry.time_ns is not None and not wanted(entry.time_ns)) or (
-                target is not None and entry.target not in (None, target)
-            ):
+        for entry, piece in reader.pieces(name):
+            if until_ns is not None and (entry.time_ns or 0) > until_ns:
                 continue
+            if target is not None and entry.target not in (None, target):
+                continue
+            piece = _wanted_rows(piece, until_ns, target)
             new = entry.target
             if numbers is not None:
                 new = None if new is None else numbers.get(new, new)
-                if "target" in piece.column_names:
-                    column = [numbers.get(value, value) for value in piece.column("target").to_pylist()]
-                    at = piece.column_names.index("target")
-                    piece = piece.set_column(at, "target", pa.array(column, piece.schema.field("target").type))
-            if shift and "time_ns" in piece.column_names:
-                times = [None if value is None else value + shift for value in piece.column("time_ns").to_pylist()]
-                at = piece.column_names.index("time_ns")
-                piece = piece.set_column(at, "time_ns", pa.array(times, pa.int64()))
-            time_ns = None if entry.time_ns is None else entry.time_ns + shift
+                piece = _changed(piece, "target", lambda value: numbers.get(value, value))
+            if shift_ns:
+                piece = _changed(piece, "time_ns", lambda value: value + shift_ns)
+            time_ns = None if entry.time_ns is None else entry.time_ns + shift_ns
             writer.add_table(name, piece, time_ns=time_ns, target=new)
+            rows += piece.num_rows
+            if rows > _TABLE_ROWS:  # what is not flushed is in memory
+                writer.flush()
+                rows = 0
+    writer.flush()
 
 
-def _files(reader: Any) -> list[str]:
+def _wanted_rows(piece: pa.Table, until_ns: int | None, target: int | None) -> pa.Table:
+    """The rows of a side table up to that time, and of that target where it says of which they are."""
+    wanted = [True] * piece.num_rows
+    if until_ns is not None and "time_ns" in piece.column_names:
+        wanted = [value is None or value <= until_ns for value in piece.column("time_ns").to_pylist()]
+    if target is not None and "target" in piece.column_names:
+        of_whom = piece.column("target").to_pylist()
+        wanted = [before and value in (None, target) for before, value in zip(wanted, of_whom, strict=True)]
+    return piece if all(wanted) else piece.filter(wanted)
+
+
+def _changed(piece: pa.Table, name: str, change: Callable[[Any], Any]) -> pa.Table:
+    """The table with each value of a column changed; as it is if the column is not there or of another kind."""
+    import pyarrow as pa
+
+    if name not in piece.column_names:
+        return piece
+    at = piece.column_names.index(name)
+    kind = piece.schema.field(at).type
+    if not pa.types.is_integer(kind):
+        return piece
+    column = [None if value is None else change(value) for value in piece.column(name).to_pylist()]
+    return piece.set_column(at, piece.schema.field(at), pa.array(column, kind))
+
+
+def _files(reader: AnyReader) -> list[str]:
     return reader.paths if hasattr(reader, "paths") else [reader.path]
-
-
-def _warn(reader: Any) -> None:
-    from pydamon.cli.render.screen import warn
-
-    warn(reader.warnings())
 
 
 def _say(output: str) -> None:

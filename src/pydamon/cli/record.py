@@ -125,6 +125,7 @@ _TIME = _Quantity("time", units.parse_time_us)
     help="auto: tune them so that 4% of the possible access events are seen, sampling every 5ms to 10s.",
 )
 @click.option("--max-cpu", type=_Share(), metavar="SHARE", help="Keep below this share of one CPU, e.g. 1%.")
+@click.option("--faithful", is_flag=True, help="Sample as the kernel's DAMON does: any page, across mappings.")
 @click.option("--min-regions", type=_Quantity("number", units.parse_count), default="10", show_default=True)
 @click.option("--max-regions", type=_Quantity("number", units.parse_count), default="1000", show_default=True)
 @click.option(
@@ -140,6 +141,13 @@ _TIME = _Quantity("time", units.parse_time_us)
     default="vaddr",
     show_default=True,
     help="Processes, fixed ranges of processes, physical memory, a simulation, reported accesses.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["user", "kernel", "auto"]),
+    default="user",
+    show_default=True,
+    help="Who monitors: pydamon, the kernel's DAMON, or that if it is free and fits.",
 )
 @click.option(
     "--primitive",
@@ -222,6 +230,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         raise RequestError("is 0; it must be longer", where="--duration")
     if options["resctrl"] and (ops not in _PROCESSES or options["cgroup"] is not None):
         raise RequestError("goes with processes that are named, or a command: --ops vaddr or fvaddr", where="--resctrl")
+    if options["faithful"] and ops not in (*_PROCESSES, "sim"):
+        raise RequestError("is for --ops vaddr, fvaddr or sim: others always are", where="--faithful")
     if ops not in _LIVE and options["max_cpu"] is not None:
         raise RequestError("is for monitoring running processes or physical memory", where="--max-cpu")
     if options["schemes"] is None and not options["scheme"] and not options.get("spec_schemes"):
@@ -232,6 +242,8 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         raise RequestError(
             f"is for real memory; ops {ops} has none", where="--dry-run" if options["dry_run"] else "--undo"
         )
+    if ops not in _LIVE and options["engine"] == "kernel":
+        raise RequestError(f"monitors running processes or physical memory; ops {ops} is neither", where="--engine")
     if options["dry_run"] and options["undo"]:
         raise RequestError("does not go with --dry-run, which does nothing", where="--undo")
     request = Request(
@@ -257,6 +269,7 @@ def _understand(targets: tuple[str, ...], launch: list[str] | None, options: dic
         cpus=options["cpus"],
         nodes=options["nodes"],
         resctrl=options["resctrl"],
+        engine=options["engine"],
     )
     return request, make_spec(request, options)
 
@@ -372,6 +385,7 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
         "targets": targets,
         "intervals": {"sample_us": sample_us, "aggr_us": aggr_us, "ops_update_us": update_us},
         "nr_regions": {"min": options["min_regions"], "max": options["max_regions"]},
+        "faithful": options["faithful"],
     }
     schemes: Schemes | None = None
     if options["schemes"] is not None or options["scheme"]:

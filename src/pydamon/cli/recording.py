@@ -9,13 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.engines.user import UserEngine
 from pydamon.errors import PydamonError
 from pydamon.ops.membership import read_stat
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import check_output
 from pydamon.service.ending import end_reason
 from pydamon.service.launch import describe_exit, end
+from pydamon.service.live import is_kernel, is_live
 from pydamon.service.opening import open_engine
 from pydamon.service.recorder import Recorder, Writer, is_paddr, open_writer
 from pydamon.service.request import Request
@@ -93,7 +93,7 @@ def _record(request: Request, spec: Spec, signals: Signals, children: list[subpr
         progress.recorder = recorder
         recorder.run()
     progress.clear()
-    for line in engine.ops.remarks() if isinstance(engine, UserEngine) else ():
+    for line in engine.ops.remarks() if is_live(engine) else ():
         _say(line)
     _summarize(recorder, writer, engine, end_reason(engine, signals))
     for line in undone:
@@ -145,7 +145,15 @@ def _summarize(recorder: Recorder, writer: Writer, engine: Engine, reason: str) 
         aggr = format_duration_ns(intervals.aggr_us * 1000)
         _say(f"no snapshot was completed: one takes an aggregation interval ({aggr}) of a target with memory")
     _summarize_schemes(engine.kdamond)
-    if not isinstance(engine, UserEngine):
+    if is_kernel(engine):
+        kernel_ns = engine.cost().check_ns
+        _say(
+            f"cost: {time.process_time_ns() / _lifetime_ns():.1%} of a CPU (start-up included), and "
+            f"{kernel_ns / elapsed_ns:.1%} in the kernel's kdamond, sampling every "
+            f"{format_duration_ns(intervals.sample_us * 1000)}"
+        )
+        return
+    if not is_live(engine):
         _say(f"cost: {format_duration_ns(time.process_time_ns())} of CPU time, start-up included")
         return
     cost = engine.cost()

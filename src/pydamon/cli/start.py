@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What a spec says itself: these options do not go with --spec.
 _IN_SPEC = (
     "targets", "include_children", "cgroup", "sample", "aggr", "update", "intervals", "min_regions", "max_regions",
-    "regions", "ops", "primitive", "access", "schemes", "scheme",
+    "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful",
 )  # fmt: skip
 _NOT_HERE = ("output", "explain", "resctrl")
 _OWN = [
@@ -94,6 +94,7 @@ def _understand_spec(
         "cgroup": context.targets[0].cgroup,
         "regions": ("0x1000-0x2000",) if context.ops == "fvaddr" else (),
         "spec_schemes": bool(context.schemes),
+        "faithful": context.faithful,
     }
     # Whether the other options fit together and to this; the parameters are the spec's.
     named = () if launch is not None else tuple(map(str, pids))

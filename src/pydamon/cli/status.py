@@ -7,8 +7,9 @@ import click
 
 @click.command("status")
 @click.argument("name", required=False)
+@click.option("--kernel", "with_kernel", is_flag=True, help="Show who uses the kernel's own DAMON, too.")
 @click.option("--json", "as_json", is_flag=True, help="All there is to know, as JSON.")
-def command(name: str | None, as_json: bool) -> None:
+def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
     """Show the kdamonds in the background, or everything about the one called NAME."""
     from pydamon.cli.render import service
     from pydamon.errors import PydamonError
@@ -23,13 +24,22 @@ def command(name: str | None, as_json: bool) -> None:
             if name is not None:
                 raise
             click.echo(f"pydamon: {error}", err=True)  # the others are still worth showing
+    kernel = []
+    if with_kernel or (as_json and name is None):
+        from pydamon.service.kernel import kernel_status, status_lines
+
+        kernel = kernel_status()
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode({"kdamonds": found}), indent=2))
+        told = {"kdamonds": found, "kernel": kernel} if with_kernel or name is None else {"kdamonds": found}
+        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
     elif not found:
         click.echo("nothing runs in the background")
     elif name is not None:
         click.echo("\n".join(service.details(found[0])))
     else:
         click.echo("\n".join(service.overview(found)))
+    if with_kernel and not as_json:
+        lines = status_lines(kernel) or ["not in use, or not to be seen"]
+        click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in lines)]))

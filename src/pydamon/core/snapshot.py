@@ -32,6 +32,29 @@ class Snapshot:
         """Samples per aggregation: the largest value that ``nr_accesses`` can have."""
         return max_nr_accesses(self.sample_us, self.aggr_us)
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: a table of its first regions."""
+        from pydamon.markup import html_table
+        from pydamon.spec.units import format_duration_ns, format_size
+
+        most = 50
+        rows = [
+            [
+                f"{start:#x}-{end:#x}",
+                format_size(end - start),
+                f"{nr_accesses}/{self.max_nr_accesses}",
+                format_duration_ns(age * self.aggr_us * 1000),
+            ]
+            for start, end, nr_accesses, age in zip(
+                *(column[:most].tolist() for column in (self.start, self.end, self.nr_accesses, self.age)), strict=True
+            )
+        ]
+        if len(self.start) > most:
+            rows.append([f"and {len(self.start) - most} more", "", "", ""])
+        lasting = format_duration_ns(self.end_ns - self.start_ns)
+        title = f"Snapshot of target {self.target}: {lasting}, {len(self.start)} regions"
+        return html_table(title, ["range", "size", "accesses", "age"], rows)
+
 
 def max_nr_accesses(sample_us: int, aggr_us: int) -> int:
     """Samples per aggregation interval, at least 1; a sampling interval of 0 counts as 1 us (DAMON 2.1)."""

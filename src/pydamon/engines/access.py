@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pydamon.engines.choose import Choice
@@ -19,9 +20,13 @@ class _Closable(Protocol):
 
 
 class Access:
-    """Opens the chosen primitive for processes. Raises MachineError where it cannot be used; close it in the end."""
+    """Opens the chosen primitive for processes. Raises MachineError where it cannot be used; close it in the end.
 
-    def __init__(self, choice: Choice) -> None:
+    With ``resident_only`` what smaps says is about resident pages (the others ask single pages; `ops.residency`).
+    """
+
+    def __init__(self, choice: Choice, *, resident_only: bool = False) -> None:
+        self._resident_only = resident_only
         self._shared: list[_Closable] = []
         try:
             self._open = self._opener(choice.name)
@@ -66,7 +71,7 @@ class Access:
             return lambda process: SoftDirtyPrimitive(process, walk_or_none)
         from pydamon.primitives.smaps import SmapsPrimitive
 
-        return SmapsPrimitive
+        return partial(SmapsPrimitive, resident_only=self._resident_only)
 
     def _walk(self) -> PageTableWalk:
         from pydamon.primitives.bpf import PageTableWalk

@@ -46,29 +46,36 @@ class CpuBudget:
         self._began_ns = began_ns
         self._last = (cpu_ns, 0)  # CPU ns and samples at the last update: what came before is no sample's cost
         self._sample_us = wanted.sample_us
+        self._last_ns = began_ns
         self._per_sample_ns: float | None = None
+        self._late_ns = 0.0  # what a sample takes beside its interval: its own work, and waiting for a CPU
 
     def change(self, wanted: Intervals, nr_regions: NrRegions) -> None:
         """The user asks for other attributes from now on; what was spent so far counts."""
         self._wanted, self._bounds = wanted, nr_regions
 
-    def update(self, now_ns: int, cpu_ns: int, samples: int, regions_max: int) -> Affordable:
+    def update(self, now_ns: int, cpu_ns: int, samples: int, regions_max: int, sample_us: int) -> Affordable:
         """What can be afforded from now on.
 
         ``cpu_ns`` is the CPU time spent so far, ``samples`` the number of samples so far, ``regions_max`` the present
-        maximum number of regions.
+        maximum number of regions, ``sample_us`` the sampling interval since the last update.
         """
         if samples > self._last[1]:
-            cost = (cpu_ns - self._last[0]) / (samples - self._last[1])
+            more = samples - self._last[1]
+            cost = (cpu_ns - self._last[0]) / more
+            late_ns = max((now_ns - self._last_ns) / more - sample_us * 1000, 0.0)
             old = self._per_sample_ns
             self._per_sample_ns = cost if old is None else old + _SMOOTHING * (cost - old)
-            self._last = (cpu_ns, samples)
+            self._late_ns += late_ns if old is None else _SMOOTHING * (late_ns - self._late_ns)
+            self._last, self._last_ns = (cpu_ns, samples), now_ns
         per_sample_ns = self._per_sample_ns or 500_000.0
         aim = self.share * _AIM
         debt_ns = cpu_ns - aim * (now_ns - self._began_ns)
         rate = min(max(aim - debt_ns / _HORIZON_NS, _LEAST * aim), self.share)
-        # The sampling interval is what the loop sleeps; its own work comes on top.
-        sample_us = int((per_sample_ns / rate - per_sample_ns) / 1000)
+        # The sampling interval is what the loop sleeps; its own work and waiting for a CPU come on top. A pause
+        # (watermarks, SIGSTOP) is no such thing, so this takes half of the time at most.
+        whole_ns = per_sample_ns / rate
+        sample_us = int((whole_ns - min(self._late_ns, whole_ns / 2)) / 1000)
         # An aggregation interval may last long: do not leap to where one measurement points.
         sample_us = min(max(sample_us, self._sample_us // _STEP), self._sample_us * _STEP)
         max_regions = self._bounds.max
@@ -97,10 +104,12 @@ def fit_sample(intervals: Intervals, floor_us: int, wanted: Intervals) -> Interv
         sample_us = max(wanted.sample_us, floor_us)
         if _alike(sample_us, intervals.sample_us):
             return intervals
+    window = max_nr_accesses(wanted.sample_us, wanted.aggr_us)
     return Intervals(
         sample_us=sample_us,
-        aggr_us=sample_us * max_nr_accesses(wanted.sample_us, wanted.aggr_us),
-        ops_update_us=max(wanted.ops_update_us, sample_us),
+        aggr_us=sample_us * window,
+        # Looking for mappings costs more than a sample: four times per aggregation is enough where those are long.
+        ops_update_us=max(wanted.ops_update_us, sample_us * max(window // 4, 1)),
         intervals_goal=goal,
     )
 

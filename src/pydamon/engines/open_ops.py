@@ -28,6 +28,7 @@ class LiveOps(ActingOperationsSet, Protocol):
     lost: dict[int, str]
     dry_run: bool
     remember_homes: bool
+    faithful: bool
 
     def take_joined(self) -> list[dict[str, Any]]:
         """Who has become a target since the last call (rows of the table ``targets``)."""
@@ -75,7 +76,7 @@ def open_ops(
     """
     if context.ops == "paddr":
         return _physical(context, rng), []
-    access = Access(choice)
+    access = Access(choice, resident_only=not context.faithful)
     try:
         if context.ops == "fvaddr":
             return _fixed(context, access, rng)

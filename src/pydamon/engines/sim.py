@@ -51,6 +51,7 @@ class SimEngine:
             rng=np.random.default_rng(seed),
             make_damos=self._damos,
             schemes=context.schemes,
+            faithful=context.faithful,
         )
         if context.schemes and self.kdamond.damos is not None:
             self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")

@@ -47,6 +47,8 @@ class UserEngine:
     (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
     With ``dry_run`` schemes find out what they would do, and do nothing; with ``remember_homes`` it is remembered where
     migrated pages came from, so that ``ops.actions.undo`` brings them back.
+    Unless the spec is ``faithful``, processes are sampled by what the machine tells for free: regions end where large
+    mappings end (`core.boundaries`), and resident pages are preferred to absent ones (`ops.residency`).
     With vaddr, ``group`` (taken over, and closed in the end) replaces the processes that the spec names.
     """
 
@@ -70,29 +72,34 @@ class UserEngine:
         self.ops, watched = open_ops(context, self.choice, rng, group)
         self.ops.dry_run = dry_run
         self.ops.remember_homes = remember_homes
+        self.ops.faithful = faithful = context.faithful or context.ops == "paddr"
         try:
             self.clock.watch_ends(process.pidfd for process in watched)
         except BaseException:
             self.ops.cleanup()
             raise
-        self._wanted = context.intervals
+        self._wanted = intervals = context.intervals
         self._budget: CpuBudget | None = None
         self._meter: CostMeter | None = None
         self._commit_lock = threading.Lock()
         if max_cpu is not None:
             now_ns, cpu_ns = self.clock.now_ns(), time.process_time_ns()
-            self._budget = CpuBudget(max_cpu, context.intervals, context.nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
+            self._budget = CpuBudget(max_cpu, intervals, context.nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
+            # What starting up has cost is a debt: the first aggregation pays, too.
+            first = self._budget.update(now_ns, cpu_ns, 0, context.nr_regions.max, intervals.sample_us)
+            intervals = fit_sample(intervals, first.sample_us, intervals)
         elif fit_intervals and self.choice.name in ("smaps", "soft-dirty"):
             self._meter = CostMeter()
         self.kdamond = Kdamond(
             ops=self.ops,
-            intervals=context.intervals,
+            intervals=intervals,
             nr_regions=context.nr_regions,
             clock=self.clock,
             callbacks=callbacks if callbacks is not None else Callbacks(),
             rng=rng,
             make_damos=self._damos,
             schemes=context.schemes,
+            faithful=faithful,
         )
         if context.schemes and self.kdamond.damos is not None:
             try:
@@ -142,7 +149,13 @@ class UserEngine:
     def _stay_below(self, budget: CpuBudget) -> None:
         kdamond = self.kdamond
         spent_ns = time.process_time_ns()
-        allowed = budget.update(self.clock.now_ns(), spent_ns, kdamond.passed_samples, kdamond.nr_regions.max)
+        allowed = budget.update(
+            self.clock.now_ns(),
+            spent_ns,
+            kdamond.passed_samples,
+            kdamond.nr_regions.max,
+            kdamond.intervals.sample_us,
+        )
         intervals = fit_sample(kdamond.intervals, allowed.sample_us, self._wanted)
         nr_regions = NrRegions(min=kdamond.nr_regions.min, max=allowed.max_regions)
         if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):

@@ -128,6 +128,7 @@ class PaddrOps:
     name = "paddr"
     dry_run = False  # schemes find out what they would do, and do nothing
     remember_homes = False  # of migrated pages, for `actions.undo`
+    faithful = True  # all of physical memory is resident
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from pydamon.primitives.process import Process
 
 _SHARE = 500  # a scan is made again after that many times what it took
 _MAX_RUNS = 1 << 18  # of pages: 6 MiB; a list that is longer is not kept
+_MAX_RESIDENT = 16 << 30  # bytes: monitoring waits for the scan, and 60 ms are enough
 
 
 class Residency:
@@ -36,21 +37,29 @@ class Residency:
         began_ns = time.perf_counter_ns()
         if began_ns < self._due_ns:
             return
-        try:
-            fd = os.open(f"/proc/{self._process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                runs = resident_ranges(fd)
-            finally:
-                os.close(fd)
-        except OSError:  # before Linux 6.7, no permission, or it has ended
-            runs = np.empty((0, 2), np.uint64)
-        if len(runs) > _MAX_RUNS:
-            runs = runs[:0]
+        runs = self._scan()
         self._start = runs[:, 0].copy()
         pages = (runs[:, 1] - runs[:, 0]) // np.uint64(PAGE_SIZE)
         self._before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(pages, dtype=np.uint64)])
         now_ns = time.perf_counter_ns()
         self._due_ns = now_ns + _SHARE * (now_ns - began_ns)
+
+    def _scan(self) -> Addresses:
+        """Runs of resident pages: shape (n, 2), bytes. None if there are too many, or it is not to be had."""
+        none = np.empty((0, 2), np.uint64)
+        try:
+            with open(f"/proc/{self._process.pid}/statm", "rb") as file:
+                if int(file.read().split()[1]) * PAGE_SIZE > _MAX_RESIDENT:
+                    return none
+            fd = os.open(f"/proc/{self._process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                runs = resident_ranges(fd)
+            finally:
+                os.close(fd)
+        except (OSError, IndexError):  # before Linux 6.7, no permission, or it has ended
+            return none
+        # Between the looks another process may have got this pid.
+        return runs if len(runs) <= _MAX_RUNS and self._process.alive() else none
 
     def sample(self, start: Addresses, end: Addresses, rng: np.random.Generator) -> tuple[NDArray[np.intp], Addresses]:
         """A resident page of each range [start, end) that has one: which ranges these are, and the addresses."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,11 @@ class PrimitiveCost:
 
 
 class Primitive(Protocol):
-    """Watches one process. ``prepare`` opens a window of observation on pages, ``check`` closes it."""
+    """Watches one process. ``prepare`` opens a window of observation on pages, ``check`` closes it.
+
+    One that knows for free which of the pages were surely not in memory when their window was opened has a method
+    ``absent()``, which returns a flag per page of the last ``prepare`` (with what ``replace`` put in).
+    """
 
     name: str
     cost: PrimitiveCost
@@ -58,13 +62,4 @@ class Primitive(Protocol):
 
     def close(self) -> None:
         """Give back file descriptors and kernel objects."""
-        ...
-
-
-@runtime_checkable
-class TellsAbsent(Primitive, Protocol):
-    """A primitive that knows which of the pages that it watches were in memory; asking costs nothing."""
-
-    def absent(self) -> NDArray[np.bool_]:
-        """Which pages of the last ``prepare`` (with what ``replace`` put in) were surely not in memory then."""
         ...

@@ -118,6 +118,11 @@ class IdlePrimitive:
         self._usable[index] = usable
         return usable
 
+    def absent(self) -> Flags:
+        """Which pages were not mapped to memory when their window was opened; shape (n,)."""
+        flags: Flags = self._levels == LEVEL_ABSENT
+        return flags
+
     def check(self) -> Answers:
         """Whether each page was accessed since its window was opened: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
 

@@ -47,16 +47,20 @@ def parse_smaps(text: bytes) -> tuple[_Bytes, _Bytes, _Bytes, _Bytes]:
 
 
 class SmapsPrimitive:
-    """Watches one process through its ``smaps`` and ``clear_refs`` files. Raises MachineError if it may not."""
+    """Watches one process through its ``smaps`` and ``clear_refs`` files. Raises MachineError if it may not.
+
+    With ``resident_only`` the answers are those of pages in memory: not the share of the mapping that was referenced,
+    but that of its resident part. smaps tells that as well.
+    """
 
     name = "smaps"
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, *, resident_only: bool = False) -> None:
         self.cost = PrimitiveCost()
         self._process = process
         self._addresses: Addresses = np.empty(0, np.uint64)
         self._phase = 0.0
-        self._resident_only = False
+        self._resident_only = resident_only
         self._smaps = -1
         self._clear_refs = -1
         try:
@@ -89,10 +93,6 @@ class SmapsPrimitive:
             if fd >= 0:
                 os.close(fd)
         self._smaps = self._clear_refs = -1
-
-    def sample_resident(self) -> None:
-        """Answer for the pages of a mapping that are in memory, from now on."""
-        self._resident_only = True
 
     def prepare(self, addresses: Addresses) -> NDArray[np.bool_]:
         """Clear all accessed bits of the process; every page can be watched."""

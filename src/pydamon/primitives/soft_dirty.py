@@ -81,6 +81,11 @@ class SoftDirtyPrimitive:
         flags: Flags = self._states[index] != _UNKNOWN
         return flags
 
+    def absent(self) -> Flags:
+        """Which pages were neither in memory nor (seen through pagemap) in swap when their window began; shape (n,)."""
+        flags: Flags = self._states == _ABSENT
+        return flags
+
     def check(self) -> Answers:
         """Whether each page was written since: NOT_ACCESSED, ACCESSED (written) or UNKNOWN; shape (n,)."""
         began = time.perf_counter_ns()

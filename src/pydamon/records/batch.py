@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.snapshot import Snapshot
+
+_Number = TypeVar("_Number", bound=np.integer)
+
+
+def distinct(values: NDArray[_Number]) -> NDArray[_Number]:
+    """The values, sorted, each once: np.unique without the masked arrays that it imports (9 ms)."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +56,13 @@ class RegionBatch:
     def counts(self) -> NDArray[np.int64]:
         """Number of regions of each snapshot."""
         return np.diff(self.offsets)
+
+    @property
+    def targets(self) -> list[int]:
+        """The targets that the snapshots are of, in order, each once."""
+        if len(self) and (self.target == self.target[0]).all():
+            return [int(self.target[0])]
+        return [int(number) for number in distinct(self.target)]
 
     def select(self, wanted: NDArray[np.bool_]) -> RegionBatch:
         """The batch with only those snapshots; itself, uncopied, where all are wanted."""

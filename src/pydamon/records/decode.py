@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import ipc
 
 from pydamon.errors import RequestError
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import RegionBatch, distinct
 from pydamon.records.framing import BadMessage, Frame, check_batch, custom_metadata
 from pydamon.records.index import AGGR_US, END_NS, ROWS, SAMPLE_US, START_NS, TARGET, read_index
 from pydamon.records.schema import COLUMNS, END_OF_STREAM, MAX_BATCH_ROWS
@@ -91,6 +91,12 @@ class Damage:
         return found
 
 
+def _continues(rows: Rows, more: Rows) -> bool:
+    """Whether ``more`` begins with regions of the snapshot that ``rows`` end with."""
+    columns = slice(TARGET, END_NS + 1)
+    return len(more.index) > 0 and bool((rows.index[-1, columns] == more.index[0, columns]).all())
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
@@ -146,7 +152,7 @@ class Decoder:
         if found is not None:
             return set(found[:, TARGET].tolist())
         for _, batch in self._batches([(frame, message)], ("target",), damage):
-            return set(np.unique(batch.column("target").to_numpy()).tolist())
+            return set(distinct(batch.column("target").to_numpy()).tolist())
         return set()
 
     def _batches(
@@ -229,16 +235,25 @@ class Grouper:
         self._newest_ns: dict[int, int] = {}
 
     def add(self, rows: Rows | None, *, last: bool) -> list[RegionBatch]:
-        """The snapshots that are complete by now, as one batch or none; all of them if these are the last rows."""
-        if self._held is not None:
-            rows = join([self._held, rows]) if rows is not None else self._held
-            self._held = None
+        """The snapshots that are complete by now, in few batches or none; all of them if these are the last rows."""
+        held, self._held = self._held, None
+        whole: list[Rows] = []
+        if held is not None:
+            if rows is None:
+                rows = held
+            elif _continues(held, rows):
+                rows = join([held, rows])
+            else:
+                whole.append(held)  # by itself: joining would copy everything
         if rows is not None and not last:
             rows, self._held = rows.split(len(rows.index) - 1)
             if len(self._held.start) > _MAX_SNAPSHOT_ROWS:
                 raise RequestError(f"has a snapshot of more than {_MAX_SNAPSHOT_ROWS} regions", where=self._path)
-        if rows is None or not len(rows.index):
-            return []
+        if rows is not None and len(rows.index):
+            whole.append(rows)
+        return [batch for part in whole if len(batch := self._batch(part))]
+
+    def _batch(self, rows: Rows) -> RegionBatch:
         described = rows.index
         batch = RegionBatch(
             described[:, TARGET],
@@ -252,8 +267,7 @@ class Grouper:
             rows.nr_accesses,
             rows.age,
         )
-        checked = self._checked(batch)
-        return [checked] if len(checked) else []
+        return self._checked(batch)
 
     def _checked(self, batch: RegionBatch) -> RegionBatch:
         plausible = (
@@ -301,7 +315,7 @@ def _valid_rows(batch: RegionBatch) -> NDArray[np.bool_] | None:
     if not overlaps.any():
         return None if valid.all() else valid
     # Rare: within the snapshots concerned keep, in order, each region that does not reach back into a kept one.
-    for index in np.unique(np.searchsorted(batch.offsets, np.flatnonzero(overlaps) + 1, "right") - 1).tolist():
+    for index in distinct(np.searchsorted(batch.offsets, np.flatnonzero(overlaps) + 1, "right") - 1).tolist():
         reach = 0
         for row in range(int(batch.offsets[index]), int(batch.offsets[index + 1])):
             if valid[row] and start[row] >= reach:

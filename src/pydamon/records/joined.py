@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -17,7 +19,11 @@ from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader, TableEntry
 from pydamon.records.schema import RecordInfo, TargetInfo
 
+if TYPE_CHECKING:
+    from pydamon.records.formats.base import Hints
+
 MAX_PARTS = 4096
+_MARK = b"\xff\xff\xff\xff"  # what every message of an Arrow stream begins with, and no text
 
 
 class JoinedRecords:
@@ -81,8 +87,8 @@ class JoinedRecords:
 
     @property
     def file_bytes(self) -> int:
-        """The size of all files."""
-        return sum(os.stat(reader.path).st_size for reader in self._readers)
+        """The size of all files when they were opened."""
+        return sum(reader.file_bytes for reader in self._readers)
 
     def batches(
         self, *, age: bool = True, target: int | None = None, sample_rows: int | None = None
@@ -117,10 +123,15 @@ class JoinedRecords:
         """The pieces of side tables of all parts."""
         return [entry for reader in self._filled for entry in reader.tables()]
 
+    def pieces(self, name: str) -> Iterator[tuple[TableEntry, pa.Table]]:
+        """The pieces of one side table, each with what it is about."""
+        for reader in self._filled:
+            yield from reader.pieces(name)
+
     def table(self, name: str) -> Iterator[pa.Table]:
         """The pieces of one side table."""
-        for reader in self._filled:
-            yield from reader.table(name)
+        for _, piece in self.pieces(name):
+            yield piece
 
     def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
         """As `RecordReader.mappings_at`, from the newest part that has some by that time."""
@@ -137,6 +148,12 @@ class JoinedRecords:
     def warnings(self) -> list[str]:
         """One line for each kind of thing that was left out of each part."""
         return [line for reader in self._readers for line in reader.warnings()]
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: what it is about and what it holds."""
+        from pydamon.records.describe import describe
+
+        return describe(self)
 
     def close(self) -> None:
         """Close all files."""
@@ -155,11 +172,41 @@ class JoinedRecords:
 AnyReader = RecordReader | JoinedRecords
 
 
-def open_record(path: str) -> AnyReader:
-    """The record at ``path``, or all that a pattern such as ``run.*.damon`` matches as one. Raises RequestError."""
-    if os.path.lexists(path) or not glob.has_magic(path):
-        return RecordReader(path)
+def open_record(path: str, *, hints: Hints | None = None) -> AnyReader:
+    """The record at ``path``, or all that a pattern such as ``run.*.damon`` matches as one.
+
+    A file of another format (`records.formats`; ``-`` is standard input) is converted on the way, with ``hints`` about
+    what it does not say. Raises RequestError, and PydamonError where a foreign file holds no snapshot.
+    """
+    if path == "-" or os.path.lexists(path) or not glob.has_magic(path):
+        return _open_one(path, hints)
     found = sorted(glob.glob(path))
     if not found:
         raise RequestError("matches no file", where=path)
-    return RecordReader(found[0]) if len(found) == 1 else JoinedRecords(found, path)
+    return _open_one(found[0], hints) if len(found) == 1 else JoinedRecords(found, path)
+
+
+def _open_one(path: str, hints: Hints | None) -> RecordReader:
+    if path != "-" and not os.path.isfile(path) and not _is_pipe(path):
+        return RecordReader(path)  # which says what is wrong with it
+    if path != "-" and os.path.isfile(path):
+        try:
+            with open(path, "rb") as file:
+                first = file.read(len(_MARK))
+        except OSError as error:
+            raise RequestError(f"cannot be read: {error.strerror}", where=path) from None
+        if not first or first == _MARK:
+            return RecordReader(path)
+    from pydamon.records.formats.convert import ImportedRecord
+    from pydamon.records.formats.detect import open_foreign
+    from pydamon.records.formats.source import Source
+
+    with Source(path) as source:
+        return ImportedRecord(open_foreign(source, hints))
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False

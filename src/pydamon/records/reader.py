@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -193,15 +195,26 @@ class RecordReader:
                     self._damage = replace(self._damage, tables=self._damage.tables + 1)
         return self._entries
 
-    def table(self, name: str) -> Iterator[pa.Table]:
-        """The pieces of one side table, in the order of the file."""
+    @property
+    def file_bytes(self) -> int:
+        """The size of the file when it was opened."""
+        return self._size
+
+    def pieces(self, name: str) -> Iterator[tuple[TableEntry, pa.Table]]:
+        """The pieces of one side table, in the order of the file, each with what it is about."""
         for entry in self.tables():
             if entry.name == name and (piece := self._decode_table(entry)) is not None:
-                yield piece
+                yield entry, piece
+
+    def table(self, name: str) -> Iterator[pa.Table]:
+        """The pieces of one side table, in the order of the file."""
+        for _, piece in self.pieces(name):
+            yield piece
 
     def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
         """The target's mappings as last seen by that time (else as first seen after it), in address order."""
         entries = [e for e in self.tables() if e.name == MAPS and e.target == target and e.time_ns is not None]
+        entries.sort(key=lambda entry: entry.time_ns or 0)
         before = [e for e in entries if (e.time_ns or 0) <= time_ns]
         after = entries[len(before) :]
         for entry in before[::-1] + after:
@@ -229,6 +242,12 @@ class RecordReader:
         elif self.truncated:
             found.append("was not closed (interrupted, or still being written); this is all up to its last flush")
         return [f"{self.path}: {text}" for text in found + self._damage.lines()]
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: what it is about and what it holds."""
+        from pydamon.records.describe import describe
+
+        return describe(self)
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""
@@ -258,15 +277,15 @@ class RecordReader:
             for chunk in chunks:
                 yield chunk, self._decoder.decode(self._read, chunk, age, damage)
             return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._decoder.decode, self._read, chunks[0], age, damage)
+        coming = _Ahead(self._decoder.decode, self._read, chunks[0], age, damage)
+        try:
             for chunk, after in zip(chunks, [*chunks[1:], None], strict=True):
                 rows = coming.result()
                 if after is not None:
-                    coming = pool.submit(self._decoder.decode, self._read, after, age, damage)
+                    coming = _Ahead(self._decoder.decode, self._read, after, age, damage)
                 yield chunk, rows
+        finally:
+            coming.join()  # it reads from our descriptor
 
     def _first_frame(self) -> Frame:
         if self._size == 0:
@@ -318,14 +337,41 @@ class RecordReader:
             return None
 
 
+class _Ahead(threading.Thread):
+    """One call on another thread. (concurrent.futures would do, but importing it takes longer than a chunk.)"""
+
+    def __init__(self, call: Callable[..., Rows | None], *arguments: Any) -> None:
+        super().__init__(daemon=True)
+        self._call, self._arguments = call, arguments
+        self._result: Rows | None = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """On the other thread."""
+        try:
+            self._result = self._call(*self._arguments)
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Rows | None:
+        """What the call returned or raised, as soon as it has."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
 def _targets_of(table: pa.Table) -> list[TargetInfo]:
     """The rows of a piece of the side table of targets; BadMessage if it is not one."""
     if table.num_rows > _MAX_TARGET_ROWS or not {"target", "pid", "command", "start_ticks"} <= {*table.column_names}:
         raise BadMessage("a table of targets with other columns, or of absurd size")
     found = []
     for row in table.select(["target", "pid", "command", "start_ticks"]).to_pylist():
-        numbers = (row["target"], row["pid"], row["start_ticks"])
-        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in numbers) and isinstance(row["command"], str)):
+        known = [row["target"], row["pid"], row["start_ticks"]]
+        if known[1:] == [None, None]:  # of another tool's recording, which does not tell the process
+            del known[1:]
+        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in known) and isinstance(row["command"], str)):
             raise BadMessage("a table of targets with other values")
         found.append(TargetInfo(**row))
     return found

@@ -24,6 +24,7 @@ from pyarrow import ipc
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.process import Mapping
+from pydamon.records.batch import RegionBatch
 from pydamon.records.framing import SCHEMA, BadMessage, frame_at
 from pydamon.records.index import ROWS, write_index
 from pydamon.records.schema import (
@@ -67,12 +68,15 @@ class RecordWriter:
     file at least once per second of the clock whose time is given.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, metadata: AnyMapping[str, Any]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, metadata: AnyMapping[str, Any], compression_level: int = 3
+    ) -> None:
         self.path = os.fspath(path)
         self._schema = region_schema(encode_metadata(metadata))
         header = self._schema.serialize().to_pybytes()
         self._header_bytes = len(header)
-        self._options = ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=3), use_threads=False)
+        codec = pa.Codec("zstd", compression_level=compression_level)
+        self._options = ipc.IpcWriteOptions(compression=codec, use_threads=False)
         self._snapshots: list[tuple[int, int, int, int, int, int]] = []
         self._rows = 0
         self._regions = _RegionBuffer(1024)
@@ -108,6 +112,16 @@ class RecordWriter:
             self.flush()
         self.tick(snapshot.end_ns)
 
+    def add_batch(self, batch: RegionBatch) -> None:
+        """Record many snapshots at once, in messages of their own; what was added before is flushed first."""
+        self.flush()
+        if self._fd < 0 or not len(batch.start):
+            return
+        described = (batch.counts, batch.target, batch.start_ns, batch.end_ns, batch.sample_us, batch.aggr_us)
+        index = np.column_stack(described)
+        columns: list[NDArray[Any]] = [batch.start, batch.end, batch.nr_accesses, batch.age]
+        self._write(self._messages(index[index[:, ROWS] > 0], columns))
+
     def add_mappings(self, time_ns: int, target: int, mappings: Sequence[Mapping]) -> None:
         """Record the mappings of a target from that time on; does nothing if they are as before, or none."""
         if mappings and self._last_mappings.get(target) != mappings:
@@ -141,7 +155,7 @@ class RecordWriter:
         """Hand everything added so far to the kernel; PydamonError if it does not take it."""
         if self._fd < 0 or not (self._snapshots or self._side_tables):
             return
-        self._write(self._messages())
+        self._write(self._messages(np.array(self._snapshots, dtype=np.int64), self._regions.columns(self._rows)))
         self._snapshots.clear()
         self._side_tables.clear()
         self._rows = 0
@@ -178,8 +192,8 @@ class RecordWriter:
         with contextlib.suppress(PydamonError):
             self.close()
 
-    def _messages(self) -> memoryview:
-        """The bytes of all buffered tables and rows: messages without the schema and the end mark."""
+    def _messages(self, index: NDArray[np.int64], regions: list[NDArray[Any]]) -> memoryview:
+        """The bytes of the buffered tables and of these rows: messages without the schema and the end mark."""
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self._schema, options=self._options) as writer:
             nothing = pa.RecordBatch.from_arrays(
@@ -187,28 +201,30 @@ class RecordWriter:
             )
             for tags in self._side_tables:
                 writer.write_batch(nothing, custom_metadata=tags)
-            for batch, index in self._batches():
-                writer.write_batch(batch, custom_metadata=write_index(index))
+            for batch, described in self._batches(index, regions):
+                writer.write_batch(batch, custom_metadata=write_index(described))
         data = memoryview(sink.getvalue())
         return data[self._header_bytes : -len(END_OF_STREAM)]
 
-    def _batches(self) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
-        """The buffered rows as one batch and its index; a snapshot beyond what a batch may hold is divided."""
-        if not self._rows:
+    def _batches(
+        self, index: NDArray[np.int64], regions: list[NDArray[Any]]
+    ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """These rows as one batch and its index; a snapshot beyond what a batch may hold is divided."""
+        rows = len(regions[0])
+        if not rows:
             return
-        index = np.array(self._snapshots, dtype=np.int64)
         types = (np.uint32, np.int64, np.int64, np.uint64, np.uint64)
         columns: list[NDArray[Any]] = [
             np.repeat(index[:, place + 1].astype(kind), index[:, ROWS]) for place, kind in enumerate(types)
         ]
-        columns += self._regions.columns(self._rows)
+        columns += regions
         batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=self._schema)
-        if self._rows <= MAX_BATCH_ROWS:
+        if rows <= MAX_BATCH_ROWS:
             yield batch, index
             return
         ends = np.cumsum(index[:, ROWS])
-        for first in range(0, self._rows, MAX_BATCH_ROWS):
-            last = min(first + MAX_BATCH_ROWS, self._rows)
+        for first in range(0, rows, MAX_BATCH_ROWS):
+            last = min(first + MAX_BATCH_ROWS, rows)
             counts = np.minimum(ends, last) - np.maximum(ends - index[:, ROWS], first)
             part = np.column_stack([counts, index[:, ROWS + 1 :]])[counts > 0]
             yield batch.slice(first, last - first), part

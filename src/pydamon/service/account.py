@@ -10,10 +10,10 @@ import msgspec
 
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.scheme_state import SchemeState
-from pydamon.engines.user import UserEngine
 from pydamon.errors import RequestError
 from pydamon.ops.membership import command_of
 from pydamon.primitives.process import Process
+from pydamon.service.live import is_kernel, is_live
 from pydamon.spec import quantities
 
 _Value = TypeVar("_Value")
@@ -36,7 +36,7 @@ def live_targets(engine: Engine, known: list[dict[str, Any]], commands: dict[int
 
     ``known`` are those of the start; ``commands`` keeps what was looked up, by the target's number.
     """
-    pids = steady(engine.ops.live_pids) if isinstance(engine, UserEngine) else {}
+    pids = steady(engine.ops.live_pids) if is_live(engine) else {}
     if not pids:
         return [
             {key: row[key] for key in ("target", "pid", "command") if key in row}
@@ -118,7 +118,10 @@ def cost(engine: Engine, elapsed_ns: int) -> dict[str, Any]:
     cpu_ns = time.process_time_ns()
     elapsed_ns = max(elapsed_ns, 1)
     result = {"cpu_ns": cpu_ns, "cpu_bp": cpu_ns * _BP // elapsed_ns}
-    if isinstance(engine, UserEngine):
+    if is_kernel(engine):
+        spent_ns = engine.cost().check_ns
+        result |= {"kdamond_cpu_ns": spent_ns, "kdamond_cpu_bp": spent_ns * _BP // elapsed_ns}
+    elif is_live(engine):
         spent = steady(engine.cost)
         result |= {name: getattr(spent, name) for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns")}
         result["disturb_bp"] = spent.disturb_ns * _BP // elapsed_ns

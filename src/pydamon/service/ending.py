@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydamon.engines.user import UserEngine
+from pydamon.service.live import is_live
 from pydamon.service.signals import Signals
 
 if TYPE_CHECKING:
@@ -17,6 +17,6 @@ def end_reason(engine: Engine, signals: Signals) -> str:
         return "interrupted"
     if engine.kdamond.stop_requested:
         return "the time is over"
-    if isinstance(engine, UserEngine) and engine.ops.lost and engine.ops.nr_targets == 1:
+    if is_live(engine) and engine.ops.lost and engine.ops.nr_targets == 1:
         return next(iter(engine.ops.lost.values()))
     return "the target ended" if engine.ops.nr_targets < 2 else "all targets ended"

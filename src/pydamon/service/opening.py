@@ -25,11 +25,12 @@ from pydamon.service.signals import Signals
 from pydamon.spec import Spec, to_builtins
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against --max-cpu
+    from pydamon.engines.kernel import KernelEngine
     from pydamon.engines.reported import ReportedEngine
     from pydamon.engines.sim import SimEngine
     from pydamon.ops.sources.base import Source
 
-    Engine = UserEngine | SimEngine | ReportedEngine
+    Engine = UserEngine | SimEngine | ReportedEngine | KernelEngine
 
 
 @dataclasses.dataclass(slots=True)
@@ -125,6 +126,15 @@ def _open_live(
     remember_homes: bool,
 ) -> Opened:
     child = None
+    reason = ""
+    if request.engine != "user":
+        from pydamon.service.kernel import choose_engine
+
+        # What the machine cannot do, or somebody else does, is said before anything is started.
+        chosen = choose_engine(request.engine, spec)
+        reason = chosen.reason
+        if chosen.name == "kernel":
+            return _open_kernel(request, spec, callbacks, wake_fd, launched, reason)
     if request.launch is not None:
         # What the machine cannot do is said before anything is started.
         choose_for(spec.kdamonds[0].contexts[0])
@@ -153,6 +163,34 @@ def _open_live(
         opened.close()
         raise
     opened.about = f"monitoring {_who(request, opened.targets)} through {engine.choice.name}: {engine.choice.reason}"
+    opened.about += f" ({reason})" if reason else ""
+    opened.metadata["wall_offset_ns"] = time.time_ns() - time.monotonic_ns()
+    if request.duration_ns is not None:
+        opened.end_ns = clock.now_ns() + request.duration_ns
+    return opened
+
+
+def _open_kernel(
+    request: Request,
+    spec: Spec,
+    callbacks: Callbacks,
+    wake_fd: int,
+    launched: Callable[[subprocess.Popen[bytes]], object],
+    reason: str,
+) -> Opened:
+    from pydamon.service.kernel import open_kernel_engine, refuse
+
+    refuse(dry_run=request.dry_run, undo=request.undo, max_cpu=request.max_cpu, resctrl=request.resctrl)
+    child = None
+    if request.launch is not None:
+        child = launch(request.launch)
+        launched(child)
+        spec = _with_pid(spec, child.pid)
+    clock = MachineClock(wake_fd=wake_fd)
+    engine = open_kernel_engine(spec, callbacks=callbacks, clock=clock)
+    opened = Opened("kernel", engine, spec, engine.ops.take_joined(), "", child=child)
+    opened.about = f"monitoring {_who(request, opened.targets)} through {engine.choice.name}: {engine.choice.reason}"
+    opened.about += f" ({reason})" if reason else ""
     opened.metadata["wall_offset_ns"] = time.time_ns() - time.monotonic_ns()
     if request.duration_ns is not None:
         opened.end_ns = clock.now_ns() + request.duration_ns

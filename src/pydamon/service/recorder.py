@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.user import UserEngine
 from pydamon.errors import MachineError
 from pydamon.primitives import resctrl
 from pydamon.primitives.footprint import read_footprint
 from pydamon.records.rotating import RotatingWriter
 from pydamon.records.writer import RecordWriter
+from pydamon.service.live import is_live
 from pydamon.service.plans import take_plans
 from pydamon.service.request import Request
 
@@ -107,7 +107,7 @@ class Recorder:
     def _note_changes(self, now_ns: int) -> None:
         """Who has joined since the last look goes into the record, what the user should know to the user."""
         kdamond = self._engine.kdamond
-        if isinstance(self._engine, UserEngine):
+        if is_live(self._engine):
             joined = self._engine.ops.take_joined()
             if self._writer is not None:
                 self._writer.add_rows("targets", [{"time_ns": now_ns, **row} for row in joined], time_ns=now_ns)
@@ -136,7 +136,7 @@ class Recorder:
 
     def _note_footprints(self, writer: Writer, now_ns: int) -> None:
         """How large the processes are; of many only the first: it is a file each."""
-        if not isinstance(self._engine, UserEngine):
+        if not is_live(self._engine):
             return
         rows = []
         for target, pid in list(self._engine.ops.live_pids().items())[:_MOST_FOOTPRINTS]:
@@ -146,7 +146,7 @@ class Recorder:
         writer.add_rows("footprint", rows, time_ns=now_ns)
 
     def _note_resctrl(self, writer: Writer, now_ns: int) -> None:
-        if self._resctrl is None or not isinstance(self._engine, UserEngine):
+        if self._resctrl is None or not is_live(self._engine):
             return
         rows = self._resctrl.rows(now_ns, self._engine.ops.live_pids())
         if rows:
@@ -156,7 +156,7 @@ class Recorder:
         self._resctrl.notices.clear()
 
     def _note_cost(self, writer: Writer, now_ns: int) -> None:
-        if isinstance(self._engine, UserEngine):
+        if is_live(self._engine):
             row = {"time_ns": now_ns, "cpu_ns": time.process_time_ns()}
             cost = self._engine.cost()
             row |= {name: getattr(cost, name) for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns")}
@@ -229,7 +229,7 @@ def tried_table(now_ns: int, scheme: int, tried: Tried) -> pa.Table:
 
 def _open_resctrl(engine: Engine) -> resctrl.Resctrl | None:
     """The reader of cache occupancy and bandwidth, where the machine has them and processes are monitored."""
-    if not isinstance(engine, UserEngine) or is_paddr(engine.ops):
+    if not is_live(engine) or is_paddr(engine.ops):
         return None
     try:
         return resctrl.Resctrl()

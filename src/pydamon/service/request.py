@@ -10,7 +10,8 @@ class Request:
     """How a spec is to be run and where what is found goes. Times in ns, ``max_cpu`` as a share of one CPU.
 
     ``launch`` is a command to start and to monitor. ``rotate`` is after how many bytes, or ns, a new file begins.
-    ``dry_run``: schemes only find out what they would do; ``undo``: what they did is taken back in the end.
+    ``engine``: ``user``, ``kernel`` or ``auto``. ``dry_run``: schemes only find out what they would do; ``undo``: what
+    they did is taken back in the end.
     """
 
     output: str
@@ -35,3 +36,4 @@ class Request:
     cpus: frozenset[int] | None = None
     nodes: frozenset[int] | None = None
     resctrl: bool = False
+    engine: str = "user"

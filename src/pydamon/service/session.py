@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.engines.user import UserEngine
 from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import check_output
 from pydamon.service import account, protocol
 from pydamon.service.ending import end_reason
 from pydamon.service.launch import describe_exit, end
+from pydamon.service.live import is_live
 from pydamon.service.log import Log
 from pydamon.service.opening import Opened, open_engine
 from pydamon.service.recorder import Recorder, Writer, open_writer
@@ -112,7 +112,7 @@ class Session:
         )
         with opened.groups, writer or contextlib.nullcontext():
             recorder.run()
-        remarks = engine.ops.remarks() if isinstance(engine, UserEngine) else getattr(engine, "remarks", list)()
+        remarks = engine.ops.remarks() if is_live(engine) else getattr(engine, "remarks", list)()
         for remark in remarks:
             self._say(remark)
 
@@ -225,7 +225,7 @@ class Session:
         if new.schemes is None and wanted.goal_values:
             self._check_goals(wanted.goal_values)
         if wanted != protocol.Tune(goal_values=wanted.goal_values):
-            commit = engine.commit if isinstance(engine, UserEngine) else kdamond.commit
+            commit = engine.commit if is_live(engine) else kdamond.commit
             commit(new.intervals, new.nr_regions, new.schemes)
             self._committed = new
             self._remember(new, asked_intervals=new.intervals != present.intervals)

@@ -89,6 +89,8 @@ def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Paramete
         raise RequestError(
             f"is {context.primitive}, not {primitive} as it runs; {_RESTART}", where=f"{_HERE}.primitive"
         )
+    if context.faithful != asked.faithful:
+        raise RequestError(f"is {str(context.faithful).lower()}; it {_RESTART}", where=f"{_HERE}.faithful")
     if context.targets and context.targets != asked.targets:
         raise RequestError(f"are not those that are monitored; {_RESTART}", where=f"{_HERE}.targets")
     return Parameters(context.intervals, context.nr_regions, context.schemes)

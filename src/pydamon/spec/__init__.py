@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from pydamon.spec.explain import explain
-from pydamon.spec.model import (
-    Context,
-    Intervals,
-    IntervalsGoal,
-    Kdamond,
-    NrRegions,
-    Region,
-    Spec,
-    Target,
-    from_builtins,
-    from_json,
-    read,
-    to_builtins,
-    validate,
-    validate_attrs,
-)
-from pydamon.spec.quantities import Age, Rate
-from pydamon.spec.schemes import Scheme
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydamon.spec.explain import explain
+    from pydamon.spec.model import (
+        Context,
+        Intervals,
+        IntervalsGoal,
+        Kdamond,
+        NrRegions,
+        Region,
+        Spec,
+        Target,
+        from_builtins,
+        from_json,
+        read,
+        to_builtins,
+        validate,
+        validate_attrs,
+    )
+    from pydamon.spec.quantities import Age, Rate
+    from pydamon.spec.schemes import Scheme
 
 __all__ = [
     "Age",
@@ -42,3 +45,17 @@ __all__ = [
     "validate",
     "validate_attrs",
 ]
+
+_ELSEWHERE = {"explain": "explain", "Age": "quantities", "Rate": "quantities", "Scheme": "schemes"}
+
+
+def __getattr__(name: str) -> object:
+    # Looked up when used: who needs only the units does not pay for the model (30 ms).
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"{__name__}.{_ELSEWHERE.get(name, 'model')}")
+    # Importing has put the module ``explain`` where the function belongs: import the function from here only.
+    found = globals()[name] = getattr(module, name)
+    return found

@@ -84,6 +84,8 @@ def _context(context: Context, path: str, warn: Callable[[str], None]) -> Fields
         raise RequestError(f"{context.ops} is none that damo has; it has {', '.join(_DAMO_OPS)}", where=f"{path}.ops")
     if context.primitive != "auto":
         warn(f"{path}.primitive: damo has no such field")
+    if context.faithful:
+        warn(f"{path}.faithful: damo has no such field; the kernel's DAMON always is")
     targets = []
     for number, target in enumerate(context.targets):
         where = f"{path}.targets[{number}]"

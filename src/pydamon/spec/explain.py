@@ -56,6 +56,13 @@ def _explain_context(context: Context) -> list[str]:
         f"per sampling interval, at most {nr_regions.max * 1_000_000 // intervals.sample_us:,} a second, "
         "however large the target is.",
     ]
+    if context.ops in ("vaddr", "fvaddr", "sim"):
+        lines.append(
+            "Sample as the kernel's DAMON does: any page, regions across mappings (faithful)."
+            if context.faithful
+            else "Regions end where large mappings end, and resident pages are preferred where the machine tells which "
+            "are; the kernel's DAMON does neither (faithful would not, either)."
+        )
     if context.schemes:
         from pydamon.spec.explain_schemes import explain_schemes  # most specs have none
 

@@ -1,8 +1,8 @@
 """The typed request: kdamonds → contexts → (ops, targets, intervals, nr_regions).
 
-The layout and the names are those that the ``damo`` tool reads and writes; ``primitive`` is ours. All quantities are
-exact integers whose unit is in the name; what people write (``5 ms``, ``2 MiB``, ``max``) is turned into them by
-:func:`from_builtins`.
+The layout and the names are those that the ``damo`` tool reads and writes; ``primitive`` and ``faithful`` are ours. All
+quantities are exact integers whose unit is in the name; what people write (``5 ms``, ``2 MiB``, ``max``) is turned into
+them by :func:`from_builtins`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One monitoring request."""
+    """One monitoring request.
+
+    Unless ``faithful``, sampling of vaddr, fvaddr and sim uses what the machine tells for free (docs/record.md); with
+    it, it is the kernel's.
+    """
 
     ops: OpsName = "vaddr"
     primitive: PrimitiveName = "auto"
@@ -81,6 +85,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     intervals: Intervals = Intervals()
     nr_regions: NrRegions = NrRegions()
     schemes: tuple[Scheme, ...] = ()
+    faithful: bool = False
 
 
 class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

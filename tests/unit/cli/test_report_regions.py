@@ -79,7 +79,7 @@ def test_what_is_no_record_is_one_line(capsys: pytest.CaptureFixture[str], verb:
     Path("text").write_text("no record\n")
     for name, message in (
         ("missing", "there is no such file; name a record with -i FILE"),
-        ("text", "is not a pydamon record"),
+        ("text", "is not a pydamon record, and of no format that pydamon import knows"),
         (".", "is a directory, not a pydamon record"),
         ("x\0y", "cannot be opened: embedded null byte"),
     ):

@@ -14,19 +14,26 @@ START_UP_NS = 300_000_000
 
 
 def run(
-    share: float, cost_ns: Callable[[int, int], int], seconds: float, wanted: Intervals | None = None
+    share: float,
+    cost_ns: Callable[[int, int], int],
+    seconds: float,
+    wanted: Intervals | None = None,
+    late: float = 0.0,
 ) -> tuple[float, Intervals, int]:
-    """Monitor for that long, a sample costing ``cost_ns(time_ns, regions)``; the share spent, and the last settings."""
+    """Monitor for that long, a sample costing ``cost_ns(time_ns, regions)``; the share spent, and the last settings.
+
+    ``late`` is by what part of the sampling interval each sample comes too late.
+    """
     wanted = wanted or Intervals()
     budget = CpuBudget(share, wanted, NrRegions(), began_ns=0, cpu_ns=START_UP_NS)
     now, cpu, samples, regions, intervals = 0, START_UP_NS, 0, 1000, wanted
     while now < seconds * SECOND:
         for _ in range(intervals.aggr_us // intervals.sample_us):
             cost = cost_ns(now, regions)
-            now += intervals.sample_us * 1000 + cost
+            now += int(intervals.sample_us * 1000 * (1 + late)) + cost
             cpu += cost
             samples += 1
-        allowed = budget.update(now, cpu, samples, regions)
+        allowed = budget.update(now, cpu, samples, regions, intervals.sample_us)
         intervals, regions = fit_sample(intervals, allowed.sample_us, wanted), allowed.max_regions
     return cpu / now, intervals, regions
 
@@ -40,6 +47,12 @@ def test_two_minutes_end_at_the_bound_or_up_to_a_fifth_below(share: float, cost_
     assert spent <= share
     assert spent >= 0.8 * min(share, cheapest)
     assert intervals.aggr_us == 20 * intervals.sample_us
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_where_others_take_the_cpu_it_is_used_up_all_the_same(share: float) -> None:
+    spent, _, _ = run(share, lambda *_: 500_000, 120, late=0.4)
+    assert 0.8 * share <= spent <= share
 
 
 def test_intervals_are_never_shorter_than_wanted() -> None:
@@ -69,3 +82,17 @@ def test_under_a_goal_the_tuner_decides_above_the_floor() -> None:
     raised = fit_sample(wanted, 40_000, wanted)
     assert (raised.sample_us, raised.aggr_us) == (40_000, 800_000)
     assert raised.intervals_goal == IntervalsGoal(min_sample_us=40_000)
+
+
+def test_where_aggregations_are_long_mappings_are_looked_for_four_times_in_each() -> None:
+    wanted = Intervals()  # 5 ms, 100 ms, 1 s
+    assert fit_sample(wanted, 50_000, wanted).ops_update_us == 1_000_000
+    assert fit_sample(wanted, 2_000_000, wanted).ops_update_us == 10_000_000
+
+
+def test_what_starting_up_has_cost_makes_the_first_interval_longer() -> None:
+    for share, least_us in ((0.005, 80_000), (0.05, 10_000)):
+        budget = CpuBudget(share, Intervals(), NrRegions(), began_ns=0, cpu_ns=START_UP_NS)
+        allowed = budget.update(0, START_UP_NS, 0, 1000, 5_000)
+        assert least_us <= allowed.sample_us <= 80_000  # no leap of more than 16 times
+        assert allowed.max_regions == 1000

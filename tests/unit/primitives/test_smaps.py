@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import subprocess
@@ -114,6 +115,32 @@ def test_the_answer_is_the_referenced_share_of_the_mapping(toucher: subprocess.P
     assert primitive.cost.clear_ns > 0
     primitive.close()
     process.close()
+
+
+def test_of_resident_pages_it_is_the_referenced_share_of_what_is_resident() -> None:
+    with mmap.mmap(-1, 64 * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        madvise = getattr(mmap, "MADV_NOHUGEPAGE", None)
+        if madvise is not None:
+            area.madvise(madvise)
+        view = ctypes.c_char.from_buffer(area)
+        page = np.array([ctypes.addressof(view)], np.uint64)
+        del view
+        area[0] = 1
+        process = Process(os.getpid())
+        primitives = [SmapsPrimitive(process), SmapsPrimitive(process, resident_only=True)]
+        counts = [0, 0]
+        for _ in range(20):
+            for which, primitive in enumerate(primitives):
+                primitive.prepare(page)
+                area[0] = 2
+                counts[which] += int(primitive.check()[0] == ACCESSED)
+        # One page of at least 64, and all of what is resident. (Neighbours may have been merged into this mapping.)
+        assert counts[0] < counts[1]
+        if not tracks_soft_dirty():
+            assert counts[1] > 0
+        for primitive in primitives:
+            primitive.close()
+        process.close()
 
 
 def test_an_ended_process_gives_no_answers(toucher: subprocess.Popen[str]) -> None:

@@ -32,11 +32,12 @@ def time_unit(span_ns: int) -> tuple[str, int]:
     return "ns", 1
 
 
-def time_ticks(span_ns: int, most: int) -> tuple[list[tuple[int, str]], str]:
-    """(ticks as (ns, number), unit): at most ``most + 1`` round times from 0 over the span."""
+def time_ticks(span_ns: int, most: int, first_ns: int = 0) -> tuple[list[tuple[int, str]], str]:
+    """(ticks as (ns, number), unit): at most ``most + 1`` round times from ``first_ns`` on over the span."""
     step = time_step(span_ns, most)
     name, unit = time_unit(span_ns)
-    return [(at, f"{at / unit:.6g}") for at in range(0, span_ns + 1, step)], name
+    begin = -(-first_ns // step) * step
+    return [(at, f"{at / unit:.9g}") for at in range(begin, first_ns + span_ns + 1, step)], name
 
 
 def size_step(span: int, most: int) -> int:

@@ -174,8 +174,7 @@ def _gap_marks(panels: Sequence[Axes]) -> None:
 def _time_axis(panel: Axes, edges_ns: NDArray[np.int64], origin_ns: int) -> None:
     first = int(edges_ns[0]) - origin_ns
     span = int(edges_ns[-1] - edges_ns[0])
-    ticks, unit = time_ticks(first + span, 10)
-    ticks = [(at, text) for at, text in ticks if at >= first]
+    ticks, unit = time_ticks(span, 10, first)
     panel.set_xticks([(at - first) / 1e9 for at, _ in ticks], [text for _, text in ticks])
     panel.tick_params(
         axis="x", bottom=True, labelbottom=True, labelsize=9, length=4, width=0.6, color=_FAINT, labelcolor=_INK

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-import struct
-import zlib
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pydamon.analysis.heatmap import Heatmap
 from pydamon.cli.render.output import write_whole
-from pydamon.cli.render.palette import RAMP
+from pydamon.markup import RAMP, png
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ def write_page(path: str, title: str, panels: list[Panel]) -> None:
     """Write the page; nothing is left of it if that fails. Raises PydamonError naming the file."""
     data = json.dumps([_data(panel) for panel in panels], separators=(",", ":"))
     # "</" must not end the script early, whatever a command line contains.
-    text = _PAGE.replace("@TITLE@", _escaped(title)).replace("@DATA@", data.replace("</", "<\\/"))
+    text = _PAGE.replace("@TITLE@", escape(title)).replace("@DATA@", data.replace("</", "<\\/"))
     text = text.replace("@RAMP@", json.dumps([list(colour) for colour in RAMP]))
     page = text.encode("utf-8")
     write_whole(path, lambda file: file.write(page))
@@ -58,26 +56,8 @@ def _data(panel: Panel) -> dict[str, object]:
         "address": [hex(value) for value in heatmap.address.tolist()],
         "top": top,
         "segments": segments,
-        "image": base64.b64encode(grey_png(grey.T[::-1])).decode("ascii"),
+        "image": base64.b64encode(png(grey.T[::-1])).decode("ascii"),
     }
-
-
-def grey_png(rows: NDArray[np.uint8]) -> bytes:
-    """A picture of one byte a pixel (height, width) in PNG (RFC 2083)."""
-    height, width = rows.shape
-    lines = np.zeros((height, width + 1), np.uint8)  # each line begins with its filter: none
-    lines[:, 1:] = rows
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    data = zlib.compress(lines.tobytes(), 6)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
 _PAGE = """<!doctype html>

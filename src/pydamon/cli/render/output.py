@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -20,6 +19,8 @@ def write_whole(path: str, write: Callable[[BinaryIO], object]) -> None:
     """
     if os.path.isdir(path):
         raise RequestError(f"{path} is a directory", where=OPTION)
+    import tempfile
+
     suffix = os.path.splitext(path)[1]
     try:
         fd, temporary = tempfile.mkstemp(prefix=".pydamon-", suffix=suffix, dir=os.path.dirname(path) or ".")

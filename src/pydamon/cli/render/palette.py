@@ -5,13 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from pydamon.cli.render.screen import Screen
-
-# Seventeen colours from cold to hot; the coldest is not black, so that cold memory differs from a black background.
-RAMP = (
-    (22, 16, 62), (33, 14, 74), (48, 12, 92), (68, 10, 104), (92, 18, 110), (116, 26, 110), (140, 35, 105),
-    (163, 44, 97), (188, 55, 84), (208, 69, 69), (226, 87, 52), (239, 110, 33), (248, 135, 14), (252, 163, 9),
-    (250, 192, 38), (244, 221, 79), (243, 246, 138),
-)  # fmt: skip
+from pydamon.markup import RAMP
 
 # The like among the 256 colours of older terminals, chosen by hand so that each is brighter than the one before.
 _STOPS_256 = (17, 53, 54, 90, 126, 161, 166, 202, 208, 214, 220, 227, 229)

@@ -146,6 +146,8 @@ def _target(row: dict[str, Any]) -> str:
 
 def _cost(cost: dict[str, Any]) -> str:
     text = f"{_share(cost['cpu_bp'])} of a CPU"
+    if "kdamond_cpu_bp" in cost:
+        text += f", and {_share(cost['kdamond_cpu_bp'])} in the kernel's kdamond"
     if "checks" in cost:
         text += f", {cost['checks']:,} checks, target disturbed {_share(cost['disturb_bp'])} of the time"
     return text

@@ -143,7 +143,7 @@ def _time_axis(edges_ns: NDArray[np.int64], place: Layout, screen: Screen, origi
     span = int(edges_ns[-1] - edges_ns[0])
     first = int(edges_ns[0]) - origin_ns
     columns = len(edges_ns) - 1
-    ticks, unit = time_ticks(span + first, max(columns // 9, 2))
+    ticks, unit = time_ticks(span, max(columns // 9, 2), first)
     line = [screen.pick("─", "-")] * columns
     labels = [" "] * (columns + place.gutter)
     free_from = 0
@@ -151,7 +151,7 @@ def _time_axis(edges_ns: NDArray[np.int64], place: Layout, screen: Screen, origi
         column = (at_ns - first) * columns // max(span, 1)
         if not 0 <= column <= columns:
             continue
-        text = number if at_ns else f"{number} {unit}"
+        text = f"{number} {unit}" if at_ns == ticks[0][0] else number
         left = min(max(place.gutter + column - len(text) // 2, 0), len(labels) - len(text))
         if column < columns:
             line[column] = screen.pick("┬", "+")
@@ -196,6 +196,14 @@ def heat_strip(heat: Sequence[float], sizes: Sequence[int], screen: Screen, widt
     block = screen.pick("█", "#")
     runs = groupby(_levels(cells, top).tolist())
     return "".join(colour(level, screen.colours) + block * len(list(run)) for level, run in runs) + RESET
+
+
+def box(heat: float, width: int, screen: Screen) -> str:
+    """``width`` columns that are filled with one heat (0..1)."""
+    if not screen.colours:
+        sign = _RAMP[0] if heat <= 0 else _RAMP[min(1 + int(heat * (len(_RAMP) - 1)), len(_RAMP) - 1)]
+        return sign * width
+    return colour(round(heat * (LEVELS - 1)), screen.colours) + screen.pick("█", "#") * width + RESET
 
 
 def bar(share: float, width: int, screen: Screen) -> str:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from pydamon.cli.report.choice import choice, windowed
+from pydamon import lean
+from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, windowed
 
 # As records.schema.DEFAULT_NAME, which would import pyarrow.
 _DEFAULT_INPUT = "pydamon.damon"
@@ -35,11 +36,48 @@ def command() -> None:
 
 @command.command()
 @_common
-def access(path: str, target: int | None, as_json: bool) -> None:
-    """The last snapshot: each range, its size, access rate, age, and what is mapped there."""
-    from pydamon.cli.report.access import report
+@click.option(
+    "--at", "at_ns", type=WHEN, metavar="TIME", help="The snapshot of this time after the start (-5s: before the end)."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["address", "hottest", "coldest", "recency", "temperature"]),
+    default="address",
+    show_default=True,
+    help="The order of the regions.",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N in that order.")
+@click.option("--size", type=SIZES, metavar="MIN-MAX", help="Only regions of this size, e.g. 1M- or 4K-64K.")
+@click.option("--rate", type=RATES, metavar="MIN-MAX", help="… of this access rate, in percent of the samples.")
+@click.option("--age", type=AGES, metavar="MIN-MAX", help="… of this age, e.g. 10s-.")
+@click.option("--mapping", metavar="NAME", help="… of mappings with this in their names, or like this with * and ?.")
+@click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses.")
+@click.option(
+    "--view",
+    "style",
+    type=click.Choice(["table", "boxes", "strip"]),
+    default="table",
+    show_default=True,
+    help="boxes: wider is larger, higher is older; strip: one line of heat.",
+)
+def access(
+    path: str,
+    target: int | None,
+    as_json: bool,
+    size: tuple[float, float] | None,
+    rate: tuple[float, float] | None,
+    age: tuple[float, float] | None,
+    addresses: tuple[int, int] | None,
+    **options: Any,
+) -> None:
+    """One snapshot, by default the last: each range, its size, access rate, age, and what is mapped there."""
+    with lean.imports():
+        from pydamon.analysis.choose import ANY, Wanted
+        from pydamon.cli.report.access import View, report
 
-    report(path, target, as_json)
+    if addresses is not None:
+        options |= {"low": addresses[0], "high": addresses[1]}
+    report(path, target, as_json, View(wanted=Wanted(size or ANY, rate or ANY, age or ANY), **options))
 
 
 @command.command()
@@ -56,7 +94,8 @@ def access(path: str, target: int | None, as_json: bool) -> None:
 @click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png, .svg or .html.")
 def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str | None, **window: Any) -> None:
     """Which addresses were accessed how much, when: a picture of time and addresses."""
-    from pydamon.cli.report.heatmap import report
+    with lean.imports():
+        from pydamon.cli.report.heatmap import report
 
     report(path, choice(target, **window), as_json, view, output)
 
@@ -92,7 +131,8 @@ def wss(
     **window: Any,
 ) -> None:
     """How much memory was in use: the distribution of the working set size."""
-    from pydamon.cli.report.wss import report
+    with lean.imports():
+        from pydamon.cli.report.wss import report
 
     report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output)
 
@@ -102,7 +142,8 @@ def wss(
 @windowed
 def regions(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """Every region of every snapshot, raw, in the order of time."""
-    from pydamon.cli.report.regions import report
+    with lean.imports():
+        from pydamon.cli.report.regions import report
 
     report(path, choice(target, **window), as_json)
 
@@ -110,10 +151,12 @@ def regions(path: str, target: int | None, as_json: bool, **window: Any) -> None
 @command.command("raw")
 @_common
 @windowed
-@click.pass_context
-def raw(ctx: click.Context, /, **options: Any) -> None:
+def raw(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """The same as regions, by the name that it has in the field's tool."""
-    ctx.invoke(regions, **options)
+    with lean.imports():
+        from pydamon.cli.report.regions import report
+
+    report(path, choice(target, **window), as_json)
 
 
 _WHOLE = click.option("--whole", is_flag=True, help="Over all snapshots, as a mean over time. Default: the last one.")
@@ -126,7 +169,8 @@ _WHOLE = click.option("--whole", is_flag=True, help="Over all snapshots, as a me
 @click.option("--rate", is_flag=True, help="Distribution of the access rate instead of the idle time.")
 def recency(path: str, target: int | None, as_json: bool, whole: bool, rate: bool, **window: Any) -> None:
     """How many bytes were accessed how long ago (or, with --rate, how often)."""
-    from pydamon.cli.report.distribution import report
+    with lean.imports():
+        from pydamon.cli.report.distribution import report
 
     report(path, "rate" if rate else "recency", choice(target, **window), whole, as_json)
 
@@ -135,11 +179,19 @@ def recency(path: str, target: int | None, as_json: bool, whole: bool, rate: boo
 @_common
 @windowed
 @_WHOLE
-def temperature(path: str, target: int | None, as_json: bool, whole: bool, **window: Any) -> None:
+@click.option(
+    "--weights",
+    metavar="RATE,AGE",
+    default="100,100",
+    show_default=True,
+    help="Of one percent of the samples, and of one second of age (damo's are 100,1e8).",
+)
+def temperature(path: str, target: int | None, as_json: bool, whole: bool, weights: str, **window: Any) -> None:
     """How many bytes have which temperature: access rate and age in one number."""
-    from pydamon.cli.report.distribution import report
+    with lean.imports():
+        from pydamon.cli.report.distribution import parse_weights, report
 
-    report(path, "temperature", choice(target, **window), whole, as_json)
+    report(path, "temperature", choice(target, **window), whole, as_json, parse_weights(weights))
 
 
 @command.command()
@@ -148,7 +200,8 @@ def temperature(path: str, target: int | None, as_json: bool, whole: bool, **win
 @_WHOLE
 def idle(path: str, target: int | None, as_json: bool, whole: bool, **window: Any) -> None:
     """How much memory has been idle for how long: what could be reclaimed."""
-    from pydamon.cli.report.distribution import idle as report
+    with lean.imports():
+        from pydamon.cli.report.distribution import idle as report
 
     report(path, choice(target, **window), whole, as_json)
 
@@ -158,7 +211,8 @@ def idle(path: str, target: int | None, as_json: bool, whole: bool, **window: An
 @windowed
 def footprint(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """The working set beside the resident, virtual and swapped size."""
-    from pydamon.cli.report.series import footprint as report
+    with lean.imports():
+        from pydamon.cli.report.series import footprint as report
 
     report(path, choice(target, **window), as_json)
 
@@ -168,7 +222,8 @@ def footprint(path: str, target: int | None, as_json: bool, **window: Any) -> No
 @windowed
 def bandwidth(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """An estimate of the bytes accessed per second, and what resctrl measured where the record has it."""
-    from pydamon.cli.report.series import bandwidth as report
+    with lean.imports():
+        from pydamon.cli.report.series import bandwidth as report
 
     report(path, choice(target, **window), as_json)
 
@@ -178,7 +233,8 @@ def bandwidth(path: str, target: int | None, as_json: bool, **window: Any) -> No
 @windowed
 def cost(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """What monitoring itself cost: CPU, checks, clears, and how long the target was disturbed."""
-    from pydamon.cli.report.series import cost as report
+    with lean.imports():
+        from pydamon.cli.report.series import cost as report
 
     report(path, choice(target, **window), as_json)
 
@@ -189,9 +245,34 @@ def cost(path: str, target: int | None, as_json: bool, **window: Any) -> None:
 @click.option("--tried", is_flag=True, help="The regions that were tried last, instead of the statistics.")
 def schemes(path: str, target: int | None, as_json: bool, tried: bool, **window: Any) -> None:
     """What the schemes of a recording did, over time."""
-    from pydamon.cli.report.schemes import report
+    with lean.imports():
+        from pydamon.cli.report.schemes import report
 
     report(path, choice(target, **window), tried, as_json)
+
+
+@command.command()
+@_common
+@windowed
+@click.option("--perf", metavar="FILE", required=True, help="CPU samples of the same time, as perf script prints them.")
+@click.option(
+    "--hot",
+    "hot_percent",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    default=50,
+    show_default=True,
+    help="Hot is when bytes x access rate (of --address) is at least this share of its maximum.",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="So many symbols.")
+def profile(
+    path: str, target: int | None, as_json: bool, perf: str, hot_percent: float, top: int, **window: Any
+) -> None:
+    """What the target executed while its memory was hot, beside the rest of the time."""
+    with lean.imports():
+        from pydamon.cli.report.profile import report
+
+    report(path, perf, choice(target, **window), hot_percent, top, as_json)
 
 
 @command.command()
@@ -199,18 +280,27 @@ def schemes(path: str, target: int | None, as_json: bool, tried: bool, **window:
 @click.argument("after", metavar="AFTER")
 @click.option("--target", type=int, metavar="N", default=0, show_default=True, help="The target to compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--by",
+    type=click.Choice(["address", "mapping"]),
+    default="address",
+    show_default=True,
+    help="Compare addresses, or (between processes whose addresses differ) all memory of each mapping's name.",
+)
 @windowed
-def diff(before: str, after: str, target: int, as_json: bool, **window: Any) -> None:
+def diff(before: str, after: str, target: int, as_json: bool, by: str, **window: Any) -> None:
     """What became hotter, colder, bigger or smaller between two records."""
-    from pydamon.cli.report.diff import report
+    with lean.imports():
+        from pydamon.cli.report.diff import report
 
-    report(before, after, choice(target, **window), as_json)
+    report(before, after, choice(target, **window), by, as_json)
 
 
 @command.command()
 @_common
 def info(path: str, target: int | None, as_json: bool) -> None:
     """What is in the record: what it is about, how it was made, and what it holds."""
-    from pydamon.cli.report.info import report
+    with lean.imports():
+        from pydamon.cli.report.info import report
 
     report(path, as_json)

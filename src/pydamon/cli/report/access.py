@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
+import numpy as np
+
+from pydamon.analysis.choose import Wanted, order, pick
 from pydamon.analysis.names import MappingNames, Owners, short_list
+from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
-from pydamon.cli.render.terminal import bar, heat_strip
+from pydamon.cli.render.terminal import bar, box, heat_strip
 from pydamon.cli.report.common import count, empty, opened, owners_at, source_line, target_line
 from pydamon.cli.report.regions import snapshot_json
 from pydamon.core.snapshot import Snapshot
+from pydamon.errors import RequestError
+from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
 _BAR = 8
+_BOX_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which snapshot, which of its regions, in which order, and how they are shown."""
+
+    at_ns: int | None = None  # since the start; negative: before the end
+    low: int = 0
+    high: int = 2**64 - 1
+    wanted: Wanted = field(default_factory=Wanted)
+    mapping: str | None = None
+    by: str = "address"
+    top: int | None = None
+    style: str = "table"
+
+    @property
+    def everything(self) -> bool:
+        """Whether all regions are shown."""
+        return self == View(at_ns=self.at_ns, by=self.by, style=self.style)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +57,60 @@ class _Row:
     names: list[str]
 
 
-def report(path: str, target: int | None, as_json: bool) -> None:
-    """Print the last snapshot of every target, or of the one asked for."""
+def report(path: str, target: int | None, as_json: bool, view: View) -> None:
+    """Print one snapshot of every target, or of the one asked for."""
     screen = current_screen()
     with opened(path) as reader:
-        snapshots = reader.last_snapshots()
+        span = reader.time_range()
+        if span is None:
+            raise empty(reader, None)
+        snapshots = reader.last_snapshots() if view.at_ns is None else _at(reader, span, view.at_ns, target)
         if target is not None:
             snapshots = {target: snapshots[target]} if target in snapshots else {}
-        span = reader.time_range()
-        if not snapshots or span is None:
-            raise empty(reader, target if reader.rows else None)
+        if not snapshots:
+            raise empty(reader, target)
         for number, snapshot in snapshots.items():
             names: MappingNames | Owners = MappingNames(reader.mappings_at(number, snapshot.end_ns))
             if reader.info.ops == "paddr":
                 names = owners_at(reader, snapshot.end_ns) or names
+            chosen = _choose(snapshot, names, view)
             if as_json:
-                emit(_json(snapshot, names, reader.info.target(number).pid) + "\n")
+                emit(_json(chosen, names, reader.info.target(number).pid) + "\n")
             else:
-                emit(_text(reader, snapshot, names, snapshot.end_ns - span[0], screen))
+                emit(_text(reader, snapshot, chosen, names, view, snapshot.end_ns - span[0], screen))
+
+
+def _at(reader: RecordReader, span: tuple[int, int], at_ns: int, target: int | None) -> dict[int, Snapshot]:
+    """The snapshot of each target that covers a time, or else the last one before."""
+    when = at_ns + (span[1] if at_ns < 0 else span[0])
+    found: dict[int, Snapshot] = {}
+    for batch in Window(end_ns=when + 1).of(reader.batches(target=target)):
+        for number in batch.targets:
+            found[number] = batch.snapshot(int(np.flatnonzero(batch.target == number)[-1]))
+    if not found:
+        raise RequestError(f"{reader.path} has no snapshot by then", where="--at")
+    return dict(sorted(found.items()))
+
+
+def _choose(snapshot: Snapshot, names: MappingNames | Owners, view: View) -> Snapshot:
+    """The wanted regions in the wanted order; regions that reach out of the addresses are cut."""
+    if view.low or view.high < 2**64 - 1:
+        inside = Window(low=view.low, high=view.high).of([RegionBatch.of([snapshot])])
+        cut = next((batch.snapshot(0) for batch in inside), None)
+        snapshot = cut if cut is not None else pick(snapshot, np.zeros(len(snapshot.start), np.bool_))
+    snapshot = pick(snapshot, view.wanted.of(snapshot))
+    if view.mapping is not None:
+        ranges = zip(snapshot.start.tolist(), snapshot.end.tolist(), strict=True)
+        called = [any(_matches(name, view.mapping) for name in names.of(start, end)) for start, end in ranges]
+        snapshot = pick(snapshot, np.array(called, np.bool_))
+    return pick(snapshot, order(snapshot, view.by)[: view.top])
+
+
+def _matches(name: str, wanted: str) -> bool:
+    """Whether a mapping is called like that: a part of its name, or a pattern with ``*`` and ``?`` for all of it."""
+    if "*" in wanted or "?" in wanted:
+        return fnmatchcase(name, wanted.replace("[", "[[]"))
+    return wanted in name
 
 
 def _json(snapshot: Snapshot, names: MappingNames | Owners, pid: int | None) -> str:
@@ -61,7 +124,15 @@ def _json(snapshot: Snapshot, names: MappingNames | Owners, pid: int | None) -> 
     return msgspec.json.encode(found).decode()
 
 
-def _text(reader: RecordReader, snapshot: Snapshot, names: MappingNames | Owners, at_ns: int, screen: Screen) -> str:
+def _text(
+    reader: RecordReader,
+    whole: Snapshot,
+    snapshot: Snapshot,
+    names: MappingNames | Owners,
+    view: View,
+    at_ns: int,
+    screen: Screen,
+) -> str:
     rows = [
         _Row(start, end, nr_accesses, snapshot.max_nr_accesses, age * snapshot.aggr_us * 1000, names.of(start, end))
         for start, end, nr_accesses, age in zip(
@@ -74,9 +145,10 @@ def _text(reader: RecordReader, snapshot: Snapshot, names: MappingNames | Owners
     ]
     total = sum(row.end - row.start for row in rows)
     accessed = sum(row.end - row.start for row in rows if row.nr_accesses)
+    regions = count(len(rows), "region") if view.everything else f"{len(rows)} of {count(len(whole.start), 'region')}"
     details = [
         f"the {format_duration_ns(snapshot.end_ns - snapshot.start_ns)} up to {format_duration_ns(at_ns)}",
-        count(len(rows), "region"),
+        regions,
         f"{format_size(accessed)} of {format_size(total)} accessed",
         source_line(reader),
     ]
@@ -84,15 +156,45 @@ def _text(reader: RecordReader, snapshot: Snapshot, names: MappingNames | Owners
     lines = [
         styled(target_line(reader, snapshot.target, screen.limit, screen.ellipsis), BOLD, screen),
         styled(screen.fit(text), DIM, screen),
-        heat_strip(
-            [row.nr_accesses / row.maximum for row in rows],
-            [row.end - row.start for row in rows],
-            screen,
-            min(screen.width, 100),
-        ),
-        *_table(rows, bool(names), screen),
     ]
+    if rows:
+        heat = [row.nr_accesses / row.maximum for row in rows]
+        lines.append(heat_strip(heat, [row.end - row.start for row in rows], screen, min(screen.width, 100)))
+    if view.style == "table" and rows:
+        lines += _table(rows, bool(names), screen)
+    if view.style == "boxes":
+        lines += _boxes(rows, screen)
     return "\n".join(lines) + "\n"
+
+
+def _boxes(rows: list[_Row], screen: Screen) -> Iterator[str]:
+    """Each region as a box: the wider the larger, the higher the older (both on a scale of powers)."""
+    if not rows:
+        return
+    labels = [
+        ", ".join(
+            part
+            for part in (
+                format_size(row.end - row.start),
+                f"{100 * row.nr_accesses / row.maximum:.0f} %",
+                format_duration_ns(row.age_ns),
+                printable(short_list(row.names)),
+            )
+            if part
+        )
+        for row in rows
+    ]
+    room = max(min(screen.width - 34, 64), screen.width // 3)
+    sizes = np.log2([max(row.end - row.start, 2) for row in rows])
+    ages = np.log2([1 + row.age_ns / 1e8 for row in rows])
+    widths = np.rint(2 + (room - 2) * (sizes - sizes.min() + 1) / (sizes.max() - sizes.min() + 1)).astype(int)
+    heights = np.rint(1 + (_BOX_LINES - 1) * ages / max(float(ages.max()), 1e-9)).astype(int)
+    for row, label, width, height in zip(rows, labels, widths.tolist(), heights.tolist(), strict=True):
+        filling = box(row.nr_accesses / row.maximum, width, screen)
+        beside = label if screen.limit is None else label[: max(screen.width - width - 2, 0)]
+        yield f"{filling}  {beside}".rstrip() if beside else filling
+        for _ in range(height - 1):
+            yield filling
 
 
 def _table(rows: list[_Row], named: bool, screen: Screen) -> list[str]:

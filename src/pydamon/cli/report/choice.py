@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +16,9 @@ _U64_MAX = 2**64 - 1  # as spec.units, which costs an import that --help need no
 if TYPE_CHECKING:
     _TimeType = click.ParamType[int]
     _RangeType = click.ParamType[tuple[int, int]]
+    _BoundsType = click.ParamType[tuple[float, float]]
 else:  # it cannot be subscripted in older releases of click
-    _TimeType = _RangeType = click.ParamType
+    _TimeType = _RangeType = _BoundsType = click.ParamType
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -67,13 +69,50 @@ class _Addresses(_RangeType):
         return low, high
 
 
+def _percent(text: str) -> float:
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise RequestError(f"{text[:40]!r} is no percentage of the samples (0 to 100)")
+    return value
+
+
+class _Between(_BoundsType):
+    """``MIN-MAX``, ``MIN-``, ``-MAX`` or one value, inclusive."""
+
+    name = "range"
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        from pydamon.spec import units
+
+        parse = {"size": units.parse_size, "time": units.parse_time_ns, "percent": _percent}[self._kind]
+        low_text, dash, high_text = (part.strip() for part in str(value).partition("-"))
+        try:
+            low = float(parse(low_text)) if low_text or not dash else 0.0
+            high = float(parse(high_text)) if high_text else low if not dash else math.inf
+        except RequestError as error:
+            self.fail(f"{error.message}; write MIN-MAX, MIN- or -MAX", param, ctx)
+        if low > high:
+            self.fail(f"{str(value)[:40]!r}: the first must not be more than the second", param, ctx)
+        return low, high
+
+
 WHEN = _When()
+SIZES, RATES, AGES = _Between("size"), _Between("percent"), _Between("time")
+ADDRESSES = _Addresses()
 
 
 def windowed(verb: _Verb) -> _Verb:
     """The options --from, --to and --address."""
     for option in (
-        click.option("--address", "addresses", type=_Addresses(), metavar="START-END", help="Only these addresses."),
+        click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses."),
         click.option("--to", "to_ns", type=WHEN, metavar="TIME", help="Only up to this time after the start (or -5s)."),
         click.option(
             "--from",

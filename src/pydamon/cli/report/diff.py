@@ -2,40 +2,112 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from pydamon.analysis.diff import Change, bounds_of, changes, mean_heat
-from pydamon.analysis.names import short_list
+from pydamon.analysis.diff import (
+    Change,
+    NameChange,
+    NamedHeat,
+    bounds_of,
+    by_name,
+    changes,
+    mean_heat,
+    name_changes,
+)
+from pydamon.analysis.names import MappingNames, short_list
 from pydamon.analysis.wss import working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, mapping_names, opened
+from pydamon.cli.report.common import chosen, mapping_names, opened, window_of
+from pydamon.errors import RequestError
+from pydamon.records.batch import distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_size
 
 _MOST = 20
 
 
-def report(before: str, after: str, choice: Choice, as_json: bool) -> None:
+def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> None:
     """Print what became hotter, colder, bigger or smaller from the record ``before`` to ``after``."""
     screen = current_screen()
     with opened(before) as one, opened(after) as other:
         target = choice.target or 0
-        wanted = Choice(target, choice.from_ns, choice.to_ns, choice.low, choice.high)
-        heats, sizes = [], []
+        wanted = replace(choice, target=target)
+        sizes = [working_sets(chosen(reader, wanted, age=False)[0])[0].mean_bytes for reader in (one, other)]
+        if by == "mapping":
+            named = [_named(reader, wanted) for reader in (one, other)]
+            found = name_changes(named[0], named[1])
+            if as_json:
+                emit(msgspec.json.encode(_named_object(target, found, sizes)).decode() + "\n")
+            else:
+                emit("\n".join([*_heading(one, other, target, sizes, screen), *_named_table(found, screen)]) + "\n")
+            return
+        heats = []
         for reader in (one, other):
             bounds = bounds_of(chosen(reader, wanted, age=False)[0])
             heats.append(mean_heat(chosen(reader, wanted, age=False)[0], bounds))
-            sizes.append(working_sets(chosen(reader, wanted, age=False)[0])[0].mean_bytes)
-        found = changes(heats[0], heats[1])
+        ranges = changes(heats[0], heats[1])
         if as_json:
-            emit(msgspec.json.encode(_object(target, found, sizes)).decode() + "\n")
+            emit(msgspec.json.encode(_object(target, ranges, sizes)).decode() + "\n")
         else:
-            emit(_text(one, other, target, found, sizes, screen))
+            emit(_text(one, other, target, ranges, sizes, screen))
+
+
+def _named(reader: RecordReader, wanted: Choice) -> dict[str, NamedHeat]:
+    """The heat of each mapping's name. What an address was called last counts."""
+    batches, span = chosen(reader, wanted, age=False)
+    target = wanted.target or 0
+    end_ns = window_of(wanted, span).end_ns
+    last = MappingNames(reader.mappings_at(target, span[1] if end_ns is None else end_ns))
+    ever = mapping_names(reader, target)
+    bounds = distinct(np.array([*last.bounds(), *ever.bounds()], np.uint64))
+    if len(bounds) < 2:
+        raise RequestError("does not say what was mapped: compare by address", where=reader.path)
+    names: list[str | None] = []
+    for start, end in pairwise(bounds.tolist()):
+        called = last.of(start, end) or ever.of(start, end)
+        names.append(called[0] if called else None)
+    return by_name(mean_heat(batches, bounds), names)
+
+
+def _heading(one: RecordReader, other: RecordReader, target: int, sizes: list[int], screen: Screen) -> list[str]:
+    return [
+        styled(screen.fit(f"{printable(one.path)} -> {printable(other.path)}, target {target}"), BOLD, screen),
+        screen.fit(
+            f"mean working set {format_size(sizes[0])} -> {format_size(sizes[1])} ({_signed(sizes[1] - sizes[0])})"
+        ),
+    ]
+
+
+def _named_object(target: int, found: list[NameChange], sizes: list[int]) -> dict[str, Any]:
+    def part(heat: NamedHeat | None) -> dict[str, Any] | None:
+        return None if heat is None else {"bytes": round(heat.bytes), "rate": round(heat.rate, 9)}
+
+    return {
+        "target": target,
+        "mean_working_set_bytes": {"before": sizes[0], "after": sizes[1]},
+        "mappings": [{"name": c.name, "kind": c.kind, "before": part(c.before), "after": part(c.after)} for c in found],
+    }
+
+
+def _named_table(found: list[NameChange], screen: Screen) -> list[str]:
+    cells = []
+    for change in found[:_MOST]:
+        row = [printable(change.name), change.kind]
+        for heat in (change.before, change.after):
+            row += ["-", "-"] if heat is None else [format_size(round(heat.bytes)), f"{100 * heat.rate:.1f} %"]
+        cells.append([row[0], row[1], row[2], row[4], row[3], row[5]])
+    lines = table(["mapping", "change", "size", "now", "rate", "now"], cells, screen)
+    if len(found) > _MOST:
+        lines.append(screen.fit(f"and {len(found) - _MOST} more (--json has all)"))
+    return lines
 
 
 def _object(target: int, found: list[Change], sizes: list[int]) -> dict[str, Any]:
@@ -52,15 +124,15 @@ def _object(target: int, found: list[Change], sizes: list[int]) -> dict[str, Any
 def _text(
     one: RecordReader, other: RecordReader, target: int, found: list[Change], sizes: list[int], screen: Screen
 ) -> str:
-    lines = [
-        styled(f"{printable(one.path)} -> {printable(other.path)}, target {target}", BOLD, screen),
-        f"mean working set {format_size(sizes[0])} -> {format_size(sizes[1])} ({_signed(sizes[1] - sizes[0])})",
-    ]
+    lines = _heading(one, other, target, sizes, screen)
+    processes = [(info.pid, info.start_ticks) for info in (r.info.target(target) for r in (one, other))]
+    if processes[0] != processes[1]:
+        lines.append(screen.fit("two processes: what lies at other addresses in each is compared by --by mapping"))
     by_kind: dict[str, int] = {}
     for change in found:
         by_kind[change.kind] = by_kind.get(change.kind, 0) + change.end - change.start
     words = ", ".join(f"{kind} {format_size(size)}" for kind, size in sorted(by_kind.items()))
-    lines.append(styled(words or "no range differs by 5 % of the samples or more", DIM, screen))
+    lines.append(styled(screen.fit(words or "no range differs by 5 % of the samples or more"), DIM, screen))
     names = mapping_names(other, target)
     old_names = mapping_names(one, target)
     most = sorted(found, key=lambda change: -change.weight)[:_MOST]
@@ -78,9 +150,9 @@ def _text(
             ]
         )
     if cells:
-        lines += table(["range", "size", "change", "before", "after", "mapping"], cells, screen)
+        lines += table(["range", "size", "change", "before", "after", "mapping"], cells, screen, words=True)
     if len(found) > _MOST:
-        lines.append(f"and {len(found) - _MOST} smaller changes (--json has all)")
+        lines.append(screen.fit(f"and {len(found) - _MOST} smaller changes (--json has all)"))
     return "\n".join(lines) + "\n"
 
 

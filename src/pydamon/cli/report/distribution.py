@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from pydamon.analysis import distribution as dist
+from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
@@ -17,23 +18,48 @@ from pydamon.cli.render.terminal import bar
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import chosen, opened, source_line, target_line
 from pydamon.core.snapshot import Snapshot
+from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
-_MEASURES = {"recency": dist.idle_s, "rate": dist.rate_percent, "temperature": dist.temperature}
+_MEASURES: dict[str, dist.Measure] = {
+    "recency": dist.idle_s,
+    "rate": dist.rate_percent,
+    "temperature": dist.temperature,
+}
 _FORMULAS = {
     "recency": "idle time: the age of regions without access, 0 for accessed ones",
     "rate": "access rate: samples that found an access, in percent",
-    "temperature": "temperature: 100 x rate in percent + 100 x age in seconds, negative without access",
+    "temperature": "temperature: {:g} x rate in percent + {:g} x age in seconds, negative without access",
 }
 _BINS = 10
 
 
-def report(path: str, kind: str, choice: Choice, whole: bool, as_json: bool) -> None:
+def parse_weights(text: str) -> tuple[float, float]:
+    """``RATE,AGE`` of ``--weights``; RequestError if it is not that."""
+    try:
+        rate, age = (float(part) for part in text.split(","))
+    except ValueError:
+        rate = age = math.nan
+    if not (0 <= rate <= 1e15 and 0 <= age <= 1e15):
+        raise RequestError(f"{text[:40]!r} is not two numbers of at least 0; write e.g. 100,100", where="--weights")
+    return rate, age
+
+
+def report(
+    path: str, kind: str, choice: Choice, whole: bool, as_json: bool, weights: tuple[float, float] = (100.0, 100.0)
+) -> None:
     """Print a histogram of bytes: of the last snapshot in the window, or with ``whole`` of all, as a mean over time."""
     screen = current_screen()
+    formula = _FORMULAS[kind]
     measure = _MEASURES[kind]
+    if kind == "temperature":
+        formula = formula.format(*weights)
+
+        def measure(batch: RegionBatch) -> dist.F64:
+            return dist.temperature(batch, weights)
+
     with opened(path) as reader:
         first, second = _twice(reader, choice, whole)
         edges = _edges(kind, dist.ranges(first, measure))
@@ -41,18 +67,18 @@ def report(path: str, kind: str, choice: Choice, whole: bool, as_json: bool) -> 
             if as_json:
                 emit(msgspec.json.encode(_object(reader, one, kind, whole)).decode() + "\n")
             else:
-                emit(_text(reader, one, kind, whole, screen))
+                emit(_text(reader, one, kind, formula, whole, screen))
 
 
 def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
     """Print how much memory has been idle for how long at least: what could be reclaimed."""
     screen = current_screen()
-    edges = np.array([-math.inf, 1e-9, *dist.IDLE_BOUNDS_S, math.inf])
+    edges = np.array([-math.inf, 0, *dist.IDLE_BOUNDS_S, math.inf])
     with opened(path) as reader:
         batches, span = chosen(reader, choice)
-        looked_at = batches if whole else _last(batches).values()
+        looked_at = batches if whole else _latest(reader, choice)
         longest_s = (span[1] - span[0]) / 1e9
-        for one in dist.distributions(looked_at, dist.idle_s, edges):
+        for one in dist.distributions(looked_at, dist.unaccessed_s, edges):
             rows = [(0, one.at_least(1))]
             for at, bound in enumerate(dist.IDLE_BOUNDS_S, start=2):
                 rows.append((bound, one.at_least(at)))
@@ -68,17 +94,22 @@ def _twice(reader: RecordReader, choice: Choice, whole: bool) -> list[Iterable[R
     """The batches to look at, for two passes: read twice where they are many."""
     if whole:
         return [chosen(reader, choice)[0], chosen(reader, choice)[0]]
-    held = list(_last(chosen(reader, choice)[0]).values())
+    held = _latest(reader, choice)
     return [held, held]
 
 
-def _last(batches: Iterable[RegionBatch]) -> dict[int, RegionBatch]:
-    """The last snapshot of each target, as a batch of its own."""
+def _latest(reader: RecordReader, choice: Choice) -> list[RegionBatch]:
+    """The last snapshot of each target in the window, as a batch of its own."""
+    if choice.from_ns is None and choice.to_ns is None:  # without reading all the others
+        snapshots = [one for number, one in reader.last_snapshots().items() if choice.target in (None, number)]
+        window = Window(low=choice.low, high=choice.high)
+        if held := list(window.of(RegionBatch.of([one]) for one in snapshots)):
+            return held
     found: dict[int, Snapshot] = {}
-    for batch in batches:
-        for target in np.unique(batch.target).tolist():
+    for batch in chosen(reader, choice)[0]:
+        for target in batch.targets:
             found[target] = batch.snapshot(int(np.flatnonzero(batch.target == target)[-1]))
-    return {target: RegionBatch.of([snapshot]) for target, snapshot in sorted(found.items())}
+    return [RegionBatch.of([snapshot]) for _, snapshot in sorted(found.items())]
 
 
 def _edges(kind: str, limits: dict[int, tuple[float, float]]) -> Any:
@@ -88,7 +119,9 @@ def _edges(kind: str, limits: dict[int, tuple[float, float]]) -> Any:
         low, high = 0.0, 100.0
     if not high > low:
         high = low + 1.0
-    return np.linspace(low, math.nextafter(high, math.inf), _BINS + 1)
+    edges = np.linspace(low, high, _BINS + 1)
+    edges[-1] = math.nextafter(high, math.inf)  # the largest value is in the last bin
+    return edges
 
 
 def _value(kind: str, value: float) -> str:
@@ -100,7 +133,7 @@ def _value(kind: str, value: float) -> str:
 def _object(reader: RecordReader, one: dist.Distribution, kind: str, whole: bool) -> dict[str, Any]:
     unit = {"recency": "idle_s", "rate": "rate_percent", "temperature": "temperature"}[kind]
     rows = [
-        {f"{unit}_min": low, f"{unit}_max": high, "bytes": round(size)}
+        {f"{unit}_min": round(low, 6), f"{unit}_max": round(high, 6), "bytes": round(size)}
         for low, high, size in zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), one.bytes.tolist(), strict=True)
     ]
     pid = reader.info.target(one.target).pid
@@ -117,8 +150,8 @@ def _heading(reader: RecordReader, target: int, text: str, whole: bool, screen: 
     ]
 
 
-def _text(reader: RecordReader, one: dist.Distribution, kind: str, whole: bool, screen: Screen) -> str:
-    lines = _heading(reader, one.target, _FORMULAS[kind], whole, screen)
+def _text(reader: RecordReader, one: dist.Distribution, kind: str, formula: str, whole: bool, screen: Screen) -> str:
+    lines = _heading(reader, one.target, formula, whole, screen)
     highest = max(float(one.bytes.max()), 1.0)
     rows = []
     for low, high, size in zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), one.bytes.tolist(), strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -13,7 +13,6 @@ from pydamon.analysis.heatmap import HeatAccumulator, Heatmap
 from pydamon.analysis.names import short_list
 from pydamon.analysis.window import Window
 from pydamon.cli.render.axes import percent
-from pydamon.cli.render.html import Panel
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable, warn
@@ -31,9 +30,12 @@ from pydamon.cli.report.common import (
     window_of,
 )
 from pydamon.errors import RequestError
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import RegionBatch, distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, parse_address
+
+if TYPE_CHECKING:
+    from pydamon.cli.render.html import Panel
 
 # Where to look is decided on so many rows.
 _SURVEY_ROWS = 1 << 16
@@ -137,7 +139,7 @@ def _views(
     least: int,
 ) -> list[View]:
     sample = _sample(reader, target, window)
-    time_ns = np.unique(np.linspace(span[0], max(span[1], span[0] + 1), shape[0] + 1).round().astype(np.int64))
+    time_ns = distinct(np.linspace(span[0], max(span[1], span[0] + 1), shape[0] + 1).round().astype(np.int64))
     accumulators: dict[int, HeatAccumulator] = {}
     shown = {}
     for number, batches in sorted(sample.items()):
@@ -148,7 +150,7 @@ def _views(
     snapshots = dict.fromkeys(accumulators, 0)
     unseen: set[int] = set()
     for batch in window.of(reader.batches(age=False, target=target)):
-        unseen.update(set(np.unique(batch.target).tolist()) - accumulators.keys())
+        unseen.update(set(batch.targets) - accumulators.keys())
         for number, accumulator in accumulators.items():
             part = batch.of_target(number)
             if len(part):
@@ -170,7 +172,7 @@ def _sample(reader: RecordReader, target: int | None, window: Window) -> dict[in
     # A target that was there for a moment may escape the sample; if it is asked for, look at everything.
     for rows in (_SURVEY_ROWS, None) if target is not None or not window.everything else (_SURVEY_ROWS,):
         for batch in window.of(reader.batches(age=False, target=target, sample_rows=rows)):
-            for number in np.unique(batch.target).tolist():
+            for number in batch.targets:
                 sample.setdefault(number, []).append(batch.of_target(number))
             if len(sample) > MAX_TARGETS:
                 raise RequestError(f"{reader.path} has more than {MAX_TARGETS} targets; choose one", where="--target")
@@ -187,8 +189,9 @@ def _segments(wanted: str | Segment, batches: list[RegionBatch]) -> list[Segment
     focus = survey(batches)
     assert focus is not None  # there is no snapshot without regions
     choose = {"auto": automatic, "hottest": hottest, "all": everything}[wanted]
-    # Without any access there is nothing to focus on: show all.
-    return choose(focus) or everything(focus)
+    # Without any access there is nothing to focus on: show all. Of time of which next to nothing was monitored, too.
+    ends = Segment(int(focus.edges[0]), int(focus.edges[-1]))
+    return choose(focus) or everything(focus) or [ends]
 
 
 def _names(reader: RecordReader, heatmap: Heatmap) -> list[str]:
@@ -220,11 +223,15 @@ def _json(heatmap: Heatmap) -> str:
 
 
 def _panel(reader: RecordReader, view: View, span: tuple[int, int], origin_ns: int) -> Panel:
+    from pydamon.cli.render.html import Panel
+
     title = target_line(reader, view.heatmap.target, 100)
     return Panel(view.heatmap, title, view.details(span[1] - span[0], source_line(reader)), view.names, origin_ns)
 
 
 def _text(reader: RecordReader, view: View, screen: Screen, span: tuple[int, int], origin_ns: int) -> str:
+    import textwrap
+
     details = f"{printable(reader.path)}: {view.details(span[1] - span[0], source_line(reader))}"
     lines = [
         styled(target_line(reader, view.heatmap.target, screen.limit, screen.ellipsis), BOLD, screen),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,7 +51,7 @@ def examine(reader: RecordReader) -> dict[str, Any]:
         tables[entry.name] = tables.get(entry.name, 0) + 1
     return {
         "path": reader.path,
-        "file_bytes": os.stat(reader.path).st_size,
+        "file_bytes": reader.file_bytes,
         "region_rows": reader.rows,
         "complete": not reader.truncated,
         "start_ns": None if span is None else span[0],

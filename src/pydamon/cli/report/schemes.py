@@ -11,9 +11,10 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import opened, window_of
-from pydamon.cli.report.series import rows_of
+from pydamon.cli.report.common import count, opened, window_of
+from pydamon.cli.report.series import each_row, rows_of
 from pydamon.errors import PydamonError
+from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
 _COLUMNS = ("scheme", "nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds")
@@ -32,16 +33,16 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
         rows = rows_of(reader, "schemes", _COLUMNS, window)
         if not rows:
             raise PydamonError("has no schemes' statistics: none was running", where=path)
-        regions = rows_of(reader, "tried_regions", _TRIED, window)
+        regions = _last_tried(reader, window, choice)
         if as_json:
             emit(msgspec.json.encode({"statistics": rows, "tried_regions": regions}).decode() + "\n")
             return
         for number in sorted({row["scheme"] for row in rows}):
             mine = [row for row in rows if row["scheme"] == number]
             name = printable(str(mine[-1].get("name") or mine[-1].get("action") or "?"))
-            lines = [styled(f"scheme {number}: {name}", BOLD, screen)]
+            lines = [styled(screen.fit(f"scheme {number}: {name}"), BOLD, screen)]
             if tried:
-                lines += _tried([row for row in regions if row["scheme"] == number], choice, span, screen)
+                lines += _tried([row for row in regions if row["scheme"] == number], span, screen)
             else:
                 lines += _statistics(mine, span, screen)
             emit("\n".join(lines) + "\n")
@@ -70,20 +71,24 @@ def _statistics(rows: list[dict[str, Any]], span: tuple[int, int], screen: Any) 
     return table(headings, cells, screen)
 
 
-def _tried(rows: list[dict[str, Any]], choice: Choice, span: tuple[int, int], screen: Any) -> list[str]:
-    """The regions of the newest pass in the record."""
-    newest = max((row["time_ns"] for row in rows), default=None)
-    mine = [
-        row
-        for row in rows
-        if row["time_ns"] == newest
-        and row["end"] > choice.low
-        and row["start"] < choice.high
-        and choice.target in (None, row["target"])
-    ]
-    if not mine or newest is None:
+def _last_tried(reader: RecordReader, window: Window, choice: Choice) -> list[dict[str, Any]]:
+    """The regions that each scheme's last pass in the window tried: those of all passes need not fit the memory."""
+    newest: dict[int, int] = {}
+    held: dict[int, list[dict[str, Any]]] = {}
+    for row in each_row(reader, "tried_regions", _TRIED, window):
+        number = row["scheme"]
+        if row["time_ns"] > newest.get(number, -1):
+            newest[number], held[number] = row["time_ns"], []
+        inside = row["end"] > choice.low and row["start"] < choice.high and choice.target in (None, row["target"])
+        if inside and row["time_ns"] == newest[number]:
+            held[number].append(row)
+    return [row for number in sorted(held) for row in held[number]]
+
+
+def _tried(mine: list[dict[str, Any]], span: tuple[int, int], screen: Any) -> list[str]:
+    if not mine:
         return ["no region was tried"]
-    when = format_duration_ns(max(newest - span[0], 0))
+    when = format_duration_ns(max(mine[0]["time_ns"] - span[0], 0))
     cells = [
         [
             f"{row['start']:#x}-{row['end']:#x}",
@@ -95,5 +100,5 @@ def _tried(rows: list[dict[str, Any]], choice: Choice, span: tuple[int, int], sc
         ]
         for row in mine
     ]
-    heading = styled(f"tried at {when}: {len(mine)} regions", DIM, screen)
+    heading = styled(screen.fit(f"tried at {when}: {count(len(mine), 'region')}"), DIM, screen)
     return [heading, *table(["range", "size", "accesses", "age", "passed", "applied"], cells, screen)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -26,8 +26,12 @@ _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
 
 def rows_of(reader: RecordReader, name: str, columns: Iterable[str], window: Window) -> list[dict[str, Any]]:
     """The rows of a side table in the window's time that have all of ``columns``, whole numbers in each."""
+    return list(each_row(reader, name, columns, window))
+
+
+def each_row(reader: RecordReader, name: str, columns: Iterable[str], window: Window) -> Iterator[dict[str, Any]]:
+    """As `rows_of`, one by one."""
     wanted = list(columns)
-    found = []
     for piece in reader.table(name):
         if not set(wanted) <= set(piece.column_names):
             continue
@@ -38,8 +42,7 @@ def rows_of(reader: RecordReader, name: str, columns: Iterable[str], window: Win
             if (window.start_ns is None or time_ns >= window.start_ns) and (
                 window.end_ns is None or time_ns <= window.end_ns
             ):
-                found.append(row)
-    return found
+                yield row
 
 
 def _heading(reader: RecordReader, target: int | None, text: str, screen: Screen) -> list[str]:
@@ -97,10 +100,10 @@ def _footprint_text(reader: RecordReader, sizes: WorkingSet, rows: list[dict[str
             cells.append([name, "-", "-", "-", "-"])
     lines += table(["", "least", "mean", "most", "last"], cells, screen)
     if not rows:
-        lines.append("resident, virtual and swap sizes are not in this record")
+        lines.append(screen.fit("resident, virtual and swap sizes are not in this record"))
     elif values["resident"][-1]:
         share = 100 * sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
-        lines.append(f"the working set is {share:.0f} % of what is resident (means)")
+        lines.append(screen.fit(f"the working set is {share:.0f} % of what is resident (means)"))
     return "\n".join(lines) + "\n"
 
 
@@ -123,11 +126,13 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
                 emit(msgspec.json.encode({**head, "snapshots": snapshots, "resctrl": mine}).decode() + "\n")
                 continue
             lines = _heading(reader, one.target, "accessed regions' bytes per second: an estimate, no traffic", screen)
-            sizes = WorkingSet(one.target, one.start_ns, one.end_ns, one.bytes_per_s.astype(np.uint64))
+            rates = one.bytes_per_s.clip(0, 2**63)  # more than that is drawn as that
+            sizes = WorkingSet(one.target, one.start_ns, one.end_ns, rates.astype(np.uint64))
             edges, values = sizes.over_time(layout(screen).columns)
             lines += curve(edges, values, screen, span[0])
-            lines.append(f"mean {format_size(round(one.mean))}/s, most {format_size(int(one.bytes_per_s.max()))}/s")
-            lines += _resctrl_lines(mine)
+            most = format_size(int(one.bytes_per_s.max()))
+            lines.append(screen.fit(f"mean {format_size(round(one.mean))}/s, most {most}/s"))
+            lines += [screen.fit(line) for line in _resctrl_lines(mine)]
             emit("\n".join(lines) + "\n")
 
 
@@ -154,29 +159,34 @@ def cost(path: str, choice: Choice, as_json: bool) -> None:
     with opened(path) as reader:
         span = reader.time_range()
         window = window_of(choice, span or (0, 0))
-        rows = rows_of(reader, "cost", columns, window)
-        if len(rows) < 1:
+        known = rows_of(reader, "cost", columns, Window(end_ns=window.end_ns))
+        began = window.start_ns if window.start_ns is not None else span[0] if span else 0
+        rows = [row for row in known if row["time_ns"] >= began]
+        if not rows:
             raise PydamonError("does not say what it cost (simulated, imported, or shorter than a second)", where=path)
         looked_up = rows_of(reader, "reverse_map", ("refreshes", "total_ns", "pages"), window)
         if as_json:
             emit(msgspec.json.encode({"samples": rows, "reverse_map": looked_up}).decode() + "\n")
             return
-        began = min(span[0] if span else rows[0]["time_ns"], rows[0]["time_ns"])
-        zero = {"time_ns": began, **dict.fromkeys(columns, 0)}
+        # The counters run since the start of the recording, of which this may be a part.
+        before = [row for row in known if row["time_ns"] < began]
+        start_ns = span[0] if span else rows[0]["time_ns"]
+        zero = before[-1] if before else {"time_ns": start_ns, **dict.fromkeys(columns, 0)}
         lines = _heading(reader, None, "what monitoring cost", screen)
         steps = [*rows[:: max(len(rows) // 20, 1)]]
         if steps[-1] is not rows[-1]:
             steps.append(rows[-1])
-        cells = [_cost_cells(before, row, began) for before, row in zip([zero, *steps], steps, strict=False)]
-        total = _cost_cells(zero, rows[-1], began)
+        cells = [_cost_cells(earlier, row, start_ns) for earlier, row in zip([zero, *steps], steps, strict=False)]
+        total = _cost_cells(zero, rows[-1], start_ns)
         cells.append(["all", *total[1:]])
         lines += table(["up to", "CPU", "checks/s", "checking", "clears/s", "clearing", "disturbed"], cells, screen)
         if looked_up:
             last = looked_up[-1]
-            lines.append(
+            looking = (
                 f"of the CPU time {format_duration_ns(last['total_ns'])} went to the reverse map (whose memory it is): "
                 f"{last['refreshes']} times, {last['pages']:,} mapped pages the last time"
             )
+            lines.append(screen.fit(looking))
         emit("\n".join(lines) + "\n")
 
 

@@ -33,13 +33,14 @@ def report(
     wanted = _parse_percentiles(percentiles)
     screen = current_screen()
     with opened(path) as reader:
-        found = working_sets(chosen(reader, choice, age=False)[0], min_accesses)
+        batches, span = chosen(reader, choice, age=False)
+        found = working_sets(batches, min_accesses)
         if as_json:
             objects = [_object(reader, sizes, wanted, over_time) for sizes in found]
             emit(msgspec.json.encode({"targets": objects}).decode() + "\n")
         elif output is None:
             for sizes in found:
-                emit(_text(reader, sizes, wanted, min_accesses, over_time, screen))
+                emit(_text(reader, sizes, wanted, min_accesses, span[0] if over_time else None, screen))
         if output is not None:
             _draw(reader, found, wanted, min_accesses, over_time, output)
             if not as_json:
@@ -94,15 +95,15 @@ def _text(
     sizes: WorkingSet,
     wanted: dict[str, float],
     min_accesses: int,
-    over_time: bool,
+    origin_ns: int | None,
     screen: Screen,
 ) -> str:
     lines = [styled(target_line(reader, sizes.target, screen.limit, screen.ellipsis), BOLD, screen)]
     for text in (_details(reader, sizes), f"working set: {_definition(min_accesses)}"):
         lines.append(styled(screen.fit(text), DIM, screen))
-    if over_time:
+    if origin_ns is not None:
         edges, values = sizes.over_time(layout(screen).columns)
-        lines += curve(edges, values, screen, int(sizes.start_ns[0]))
+        lines += curve(edges, values, screen, origin_ns)
         lines.append(f"mean {format_size(sizes.mean_bytes)}")
         return "\n".join(lines) + "\n"
     rows = [(f"{name} %", size) for name, size in zip(wanted, sizes.percentiles(list(wanted.values())), strict=True)]

@@ -1,0 +1,134 @@
+"""``pydamon import``: a record from another tool's file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pydamon import lean
+from pydamon.errors import RequestError
+
+if TYPE_CHECKING:
+    from pydamon.records.formats.source import Source
+    from pydamon.records.writer import RecordWriter
+
+    _ParamType = click.ParamType[int]
+else:  # it cannot be subscripted in older releases of click
+    _ParamType = click.ParamType
+
+
+class _Interval(_ParamType):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from pydamon.spec.units import parse_time_us
+
+        if isinstance(value, int):
+            return value
+        try:
+            found = parse_time_us(value)
+        except RequestError as error:
+            self.fail(error.message, param, ctx)
+        if not 0 < found < 1 << 40:
+            self.fail("must be between 1us and 12 days", param, ctx)
+        return found
+
+
+@click.command("import")
+@click.argument("path", metavar="FILE")
+@click.option("-o", "--output", metavar="RECORD", required=True, help="The record to write.")
+@click.option("--sample", "sample_us", type=_Interval(), metavar="TIME", help="Sampling interval, if not in the file.")
+@click.option("--aggr", "aggr_us", type=_Interval(), metavar="TIME", help="Aggregation interval, if not in the file.")
+def command(path: str, output: str, sample_us: int | None, aggr_us: int | None) -> None:
+    """Make a record of another tool's FILE (- is standard input); what it is, is found by its content.
+
+    Text of perf script and trace-cmd report (damon_aggregated events, also packed by gzip or xz), perf.data, records
+    of damo, address samples of perf mem, and the Parquet, CSV and JSON lines that pydamon export writes.
+    """
+    with lean.imports():
+        from pydamon.records.formats.base import Hints
+        from pydamon.records.formats.detect import ADDRESS_SAMPLES, detect
+        from pydamon.records.formats.source import Source
+
+    if sample_us is not None and aggr_us is not None and sample_us > aggr_us:
+        raise RequestError("must not be longer than --aggr", where="--sample")
+    if path != "-" and os.path.isfile(path) and _is_record(path):
+        raise RequestError("is a pydamon record already", where=path)
+    with Source(path) as source:
+        if detect(source) == ADDRESS_SAMPLES:
+            _monitor(source, output, sample_us, aggr_us)
+        else:
+            _import(source, output, Hints(sample_us, aggr_us))
+
+
+def _is_record(path: str) -> bool:
+    from pydamon.records.writer import is_record
+
+    with open(path, "rb") as file:
+        return is_record(file.fileno())
+
+
+def _import(source: Source, output: str, hints: Any) -> None:
+    from pydamon.cli.render.screen import warn
+    from pydamon.records.formats.convert import convert
+    from pydamon.records.formats.detect import open_foreign
+    from pydamon.records.writer import check_output
+
+    check_output(output)
+    if os.path.exists(output) and os.path.exists(source.path) and os.path.samefile(source.path, output):
+        raise RequestError(f"{output} is being read; choose another name", where="-o")
+    done = convert(open_foreign(source, hints), lambda metadata: _writing(output, metadata))
+    warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
+    size = os.stat(output).st_size
+    print(
+        f"pydamon: {done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; wrote {output}, {size:,} bytes",
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _writing(output: str, metadata: Mapping[str, Any]) -> Iterator[RecordWriter]:
+    """A writer; the file appears (or is replaced) only once it is complete."""
+    from pydamon.records.writer import RecordWriter, check_output
+
+    check_output(output)
+    if os.path.exists(output) and not os.path.isfile(output):  # /dev/null, say
+        with RecordWriter(output, metadata=metadata) as writer:
+            yield writer
+        return
+    folder, name = os.path.split(os.path.realpath(output))
+    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}")
+    try:
+        with RecordWriter(temporary, metadata=metadata) as writer:
+            yield writer
+        os.replace(temporary, os.path.realpath(output))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _monitor(source: Source, output: str, sample_us: int | None, aggr_us: int | None) -> None:
+    """Address samples become regions by monitoring: as ``record --ops reported --source perf-script:FILE``."""
+    from pydamon.cli.record import command as record
+
+    if not source.plain:
+        raise RequestError(
+            "holds address samples in packed or binary form; print them first: perf script -F "
+            "comm,pid,tid,cpu,time,event,addr,data_src,weight > text",
+            where=source.path,
+        )
+    # Opened once more by name: what came through a pipe has been copied.
+    name = f"/proc/self/fd/{source.fd}"
+    arguments = ["--ops", "reported", "--source", f"perf-script:{name}", "-o", output]
+    if sample_us is not None:
+        arguments += ["--sample", f"{sample_us}us"]
+    if aggr_us is not None:
+        arguments += ["--aggr", f"{aggr_us}us"]
+    with record.make_context("import", arguments, parent=click.get_current_context().parent) as context:
+        record.invoke(context)

@@ -1,0 +1,124 @@
+"""``pydamon mount``: DAMON's sysfs tree, served by the user engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from pydamon.errors import RequestError
+
+_LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
+_PRIMITIVES = ["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
+
+
+class _MountCommand(click.Command):
+    """Tells the command behind ``--`` from a directory before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta["launch"] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+@click.command("mount", cls=_MountCommand)
+@click.argument("directory", required=False)
+@click.option("--level", default="mm", show_default=True, metavar="KERNEL", help=f"Look like this kernel: {_LEVELS}.")
+@click.option("--debugfs", metavar="DIR", help="Serve the legacy debugfs tree, too (or only), on this directory.")
+@click.option("--primitive", type=click.Choice(_PRIMITIVES), default="auto", help="How processes are asked.")
+@click.option("--faithful", is_flag=True, help="Sample as the kernel does, without what this machine tells for free.")
+@click.option("--log", metavar="FILE", help="Append what it says (e.g. why a write was refused) to this file.")
+@click.option("-f", "--foreground", is_flag=True, help="Do not return until it is unmounted.")
+@click.pass_context
+def command(
+    ctx: click.Context, /, directory: str | None, debugfs: str | None, foreground: bool, **options: Any
+) -> None:
+    """Serve DAMON's sysfs tree on DIRECTORY; `umount DIRECTORY` ends it, and stops all its kdamonds.
+
+    With COMMAND (after --): run it where /sys/kernel/mm/damon is this tree, and end with it. Nobody else on the machine
+    sees that; the kernel's own DAMON is left alone. DIRECTORY is not needed then.
+    """
+    from pydamon.damonfs import server
+
+    launch: list[str] | None = ctx.meta.get("launch")
+    log = options.pop("log")
+    log = None if log is None else os.path.abspath(log)
+    if launch == []:
+        raise RequestError("is followed by no command", where="--")
+    if launch is None and directory is None and debugfs is None:
+        raise RequestError("is missing; or give a command after --", where="DIRECTORY")
+    if launch is not None and foreground:
+        raise RequestError("does not go with a command", where="--foreground")
+    with contextlib.ExitStack() as stack:
+        wanted: list[tuple[str, server.Options]] = []
+        if directory is None and debugfs is None:
+            directory = stack.enter_context(_private_directory())
+        for path, where, legacy in ((directory, "DIRECTORY", False), (debugfs, "--debugfs", True)):
+            if path is not None:
+                checked = server.check_directory(path, where)
+                wanted.append((checked, server.Options(legacy=legacy, **options)))
+        served = []
+        for path, each in wanted:
+            try:
+                served.append(server.start(path, each, log=log, session=not foreground and launch is None))
+            except BaseException:
+                for other in served:
+                    other.close()
+                raise
+        if launch is not None:
+            stack.callback(_close, served)
+            ctx.exit(_run(launch, directory and wanted[0][0], debugfs and wanted[-1][0]))
+        for one in served:
+            click.echo(f"damonfs on {one.directory} (pid {one.pid}); umount {one.directory} ends it")
+        if foreground:
+            sys.stdout.flush()
+            _wait(served)
+
+
+@contextlib.contextmanager
+def _private_directory() -> Iterator[str]:
+    path = tempfile.mkdtemp(prefix="damonfs-")
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def _close(served: list[Any]) -> None:
+    for one in served:
+        one.close()
+
+
+def _wait(served: list[Any]) -> None:
+    """Until all have been unmounted; ended by a signal, they are."""
+    try:
+        for one in served:
+            os.waitpid(one.pid, 0)
+    except BaseException:
+        for one in served:
+            with contextlib.suppress(OSError):
+                one.close()
+        raise
+
+
+def _run(launch: list[str], sysfs: str | None, debugfs: str | None) -> int:
+    """Run the command with its own view of the machine's mounts; returns its exit status."""
+    code = "import sys; from pydamon.damonfs.enter import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", code, sysfs or "", debugfs or "", *launch]
+    with subprocess.Popen(arguments) as child:
+        while True:
+            try:
+                status = child.wait()
+                break
+            except KeyboardInterrupt:
+                continue  # the command has got it, too: it decides
+    return status if status >= 0 else 128 - status

@@ -1,0 +1,105 @@
+"""``pydamon trace``: DAMON's trace events as text, live or of a record, as ``perf script`` prints the kernel's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pydamon.cli import record
+from pydamon.errors import RequestError
+
+if TYPE_CHECKING:
+    from pydamon.service.request import Request
+    from pydamon.spec import Spec
+
+EVENTS = (
+    "damon_aggregated", "damos_before_apply", "damon_monitor_intervals_tune", "damos_esz",
+    "damos_stat_after_apply_interval",
+)  # fmt: skip
+_NOT_HERE = ("output", "rotate", "keep", "explain", "dry_run", "undo", "resctrl")
+_OWN = [
+    click.Option(["-i", "--input", "path"], metavar="FILE", help="Print the events of this record."),
+    click.Option(
+        ["-e", "--event", "events"],
+        multiple=True,
+        type=click.Choice([*EVENTS, "all"]),
+        help="Print these events; repeatable.  [default: damon_aggregated]",
+    ),
+    click.Option(["--quiet"], is_flag=True, help="With --user-events: print nothing."),
+    click.Option(["--user-events"], is_flag=True, help="Offer them to perf and trace-cmd, too, as user_events:…"),
+]
+
+
+def _params() -> list[click.Parameter]:
+    """The options of ``record`` that say what is monitored, and our own."""
+    others = [param for param in record.command.params if param.name not in _NOT_HERE]
+    return [*others[:1], *_OWN, *others[1:]]
+
+
+@click.pass_context
+def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
+    path, events, quiet, user_events = (options.pop(key) for key in ("path", "events", "quiet", "user_events"))
+    events = EVENTS if "all" in events else events or EVENTS[:1]
+    if quiet and not user_events:
+        raise RequestError("goes with --user-events: else nobody would see anything", where="--quiet")
+    if path is not None:
+        _check_alone(ctx, targets)
+        if user_events:
+            raise RequestError("are for what happens now, not for a record", where="--user-events")
+        _print_record(path, events)
+        return
+    # They are about a record, or about what it costs nothing to leave out.
+    options |= {param.name: None for param in record.command.params if param.name in _NOT_HERE}
+    options["output"] = ""
+    try:
+        request, spec = record._understand(targets, ctx.meta["launch"], options)
+    except RequestError as error:
+        if error.where == "record":
+            raise RequestError(error.message, where="trace") from None
+        raise
+    _live(request, spec, events, user_events=user_events, quiet=quiet)
+
+
+def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
+    if targets or ctx.meta["launch"] is not None:
+        raise RequestError("goes with no target; the record says whose events they are", where="--input")
+    for param in record.command.params:
+        given = ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
+        if given and param.name not in _NOT_HERE and ctx.params.get(param.name or ""):
+            where = param.opts[-1] if isinstance(param, click.Option) else "pid"
+            raise RequestError("is about monitoring; a record is only printed", where=where)
+
+
+def _print_record(path: str, events: tuple[str, ...]) -> None:
+    import sys
+
+    from pydamon.records.joined import open_record
+    from pydamon.records.trace_text import of_record
+
+    with open_record(path) as reader:
+        for text in of_record(reader, events):
+            sys.stdout.write(text)
+        for line in reader.warnings():
+            click.echo(f"pydamon: {path}: {line}", err=True)
+
+
+def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
+    from pydamon import lean
+
+    with lean.imports():
+        from pydamon.service.tracing import trace
+
+    trace(request, spec, events, user_events=user_events, quiet=quiet)
+
+
+command = record._RecordCommand(
+    "trace",
+    params=_params(),
+    callback=_trace,
+    help="""Print DAMON's trace events, live or (-i) of a record, as perf script prints those of the kernel.
+
+    Live takes the same targets and options as record, and writes no file. Each line is one region; `-e` chooses other
+    events.
+    """,
+)

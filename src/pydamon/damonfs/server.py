@@ -1,0 +1,170 @@
+"""A damonfs in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydamon.damonfs.nodes import Tree
+from pydamon.errors import MachineError, PydamonError, RequestError
+
+_READY = b"ready"
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a damonfs is to be: the kernel's ``level`` (a name), the ``primitive``, sampling as the kernel's only
+    (``faithful``), and whether it is the ``legacy`` tree of debugfs."""
+
+    level: str
+    primitive: str = "auto"
+    faithful: bool = False
+    legacy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A damonfs that is mounted on ``directory``, served by the process ``pid``."""
+
+    directory: str
+    pid: int
+
+    def close(self) -> None:
+        """Unmount it, and wait until the process has ended; only for the process that started it."""
+        os.kill(self.pid, signal.SIGTERM)
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until:
+            if os.waitpid(self.pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.01)
+        os.kill(self.pid, signal.SIGKILL)  # ours, and it does not end
+        os.waitpid(self.pid, 0)
+
+
+def make_tree(options: Options, say: Callable[[str], object]) -> tuple[Tree, Callable[[], None]]:
+    """The tree for ``options``, and how to stop what runs in it. Raises RequestError for an unknown level."""
+    from pydamon.damonfs.legacy import LegacyTree
+    from pydamon.damonfs.levels import level
+    from pydamon.damonfs.runner import starter
+    from pydamon.damonfs.tree import DamonTree, usable_operations
+
+    make_start = functools.partial(starter, options.primitive, faithful=options.faithful)
+    if options.legacy:
+        legacy = LegacyTree(level(options.level), make_start=make_start, say=say)
+        return legacy, legacy.close
+    tree = DamonTree(
+        level(options.level), start=make_start(), avail_operations=functools.cache(usable_operations), say=say
+    )
+    return tree, tree.close
+
+
+def check_directory(directory: str, option: str) -> str:
+    """The absolute path of a directory to mount on; raises RequestError.
+
+    The kernel's own trees are refused: nobody else on the machine would see their DAMON any more.
+    """
+    path = os.path.abspath(directory)
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise RequestError(f"{directory}: {error.strerror}", where=option) from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise RequestError(f"{directory} is not a directory", where=option)
+    for place in ("/sys", "/sys/kernel/debug"):
+        if os.path.ismount(place) and os.stat(place).st_dev == status.st_dev:
+            raise RequestError(
+                f"{directory} is the kernel's, for everybody on this machine; mount elsewhere, or run a program that "
+                "sees damonfs there: pydamon mount -- COMMAND",
+                where=option,
+            )
+    return path
+
+
+def start(directory: str, options: Options, *, log: str | None, session: bool) -> Served:
+    """Serve a damonfs on ``directory`` in a new process; returns when it is mounted.
+
+    What it says goes to the file ``log``, without one to standard error (in a ``session`` of its own: nowhere). Raises
+    PydamonError, and nothing is left then.
+    """
+    from pydamon.damonfs.fuse import binding
+
+    binding()  # what is missing is said before anything is started
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _be_server(directory, options, write_end, log, session)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        answer = pipe.read()
+    if answer == _READY:
+        return Served(directory, pid)
+    os.waitpid(pid, 0)
+    status, _, message = answer.decode(errors="replace").partition(" ")
+    kind = RequestError if status == "2" else MachineError
+    raise kind(message or "the server of the file system ended unexpectedly", where="mount")
+
+
+def _be_server(directory: str, options: Options, ready_fd: int, log: str | None, session: bool) -> None:
+    """Never returns."""
+    status = 0
+    try:
+        if session:
+            os.setsid()
+        os.chdir("/")
+        _redirect(log, session)
+        tree, close = make_tree(options, _say)
+        try:
+            _serve(tree, directory, lambda: _tell(ready_fd, _READY))
+        finally:
+            close()
+    except PydamonError as error:
+        status = error.exit_status
+        _tell(ready_fd, f"{status} {error}".encode())
+    except BaseException as error:
+        status = 1
+        _tell(ready_fd, f"1 {type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(status)
+
+
+def _serve(tree: Tree, directory: str, mounted: Callable[[], object]) -> None:
+    from pydamon.damonfs.fuse import serve
+
+    serve(tree, directory, mounted)
+
+
+_told = threading.Lock()
+
+
+def _tell(fd: int, text: bytes) -> None:
+    """Once: the pipe is closed then."""
+    if _told.acquire(blocking=False):
+        os.write(fd, text)
+        os.close(fd)
+
+
+def _say(line: str) -> None:
+    print(f"pydamon: damonfs: {line}", file=sys.stderr, flush=True)
+
+
+def _redirect(log: str | None, session: bool) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    if log is not None:
+        fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+    elif session:
+        os.dup2(null, 1)
+        os.dup2(null, 2)

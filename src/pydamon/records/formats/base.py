@@ -1,0 +1,178 @@
+"""What every foreign format is read as, and what was assumed while reading it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pydamon import __version__
+from pydamon.errors import RequestError
+from pydamon.records.decode import Rows
+from pydamon.records.formats.source import Source
+from pydamon.records.schema import FORMAT_VERSION, RecordInfo, TargetInfo
+from pydamon.spec.units import format_duration_ns
+
+DEFAULT_AGGR_US = 100_000
+DEFAULT_SAMPLES = 20
+# More accesses than this in an interval are no sampling result, but damage.
+_MOST_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What the user says about a text that does not say it itself; None where it shall be inferred."""
+
+    sample_us: int | None = None
+    aggr_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SideTable:
+    """A piece of a side table for the record."""
+
+    name: str
+    table: pa.Table
+    time_ns: int | None = None
+    target: int | None = None
+
+
+class ReadAgain(Exception):
+    """What was learned while reading makes it necessary to begin again; the reader remembers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Sampling and aggregation interval in microseconds, and where each comes from (``told`` if in the file)."""
+
+    sample_us: int
+    aggr_us: int
+    sample_from: str = "told"
+    aggr_from: str = "told"
+
+    def line(self) -> str:
+        """What to tell the user; empty if nothing was assumed."""
+        parts = [
+            f"{what} interval {format_duration_ns(value * 1000)} ({source})"
+            for what, value, source in (
+                ("aggregation", self.aggr_us, self.aggr_from),
+                ("sampling", self.sample_us, self.sample_from),
+            )
+            if source != "told"
+        ]
+        return ", ".join(parts)
+
+
+def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> Intervals:
+    """Intervals for a text that does not tell them.
+
+    ``aggr_us`` is what the times show, None if they do not; ``most_accesses`` the largest number of accesses seen. As
+    long as that allows it there are 20 samples in an aggregation, as with DAMON's defaults. Raises RequestError if the
+    user's sampling interval is longer than the aggregation interval.
+    """
+    if hints.aggr_us is not None:
+        aggr, aggr_from = hints.aggr_us, "as told by --aggr"
+    elif aggr_us is not None:
+        aggr, aggr_from = aggr_us, "from the time between snapshots"
+    elif hints.sample_us is not None:
+        aggr, aggr_from = hints.sample_us * max(DEFAULT_SAMPLES, most_accesses), "assumed: one snapshot tells none"
+    else:
+        aggr, aggr_from = DEFAULT_AGGR_US, "assumed: one snapshot tells none"
+    if hints.sample_us is not None:
+        if hints.sample_us > aggr:
+            raise RequestError(
+                f"is longer than the aggregation interval, {format_duration_ns(aggr * 1000)} ({aggr_from})",
+                where="--sample",
+            )
+        return Intervals(hints.sample_us, aggr, "as told by --sample", aggr_from)
+    samples = max(DEFAULT_SAMPLES, most_accesses)
+    source = "assumed: 20 in an aggregation" if samples == DEFAULT_SAMPLES else f"from {samples} accesses in a snapshot"
+    return Intervals(max(aggr // samples, 1), aggr, source, aggr_from)
+
+
+def most_accesses(nr_accesses: NDArray[np.uint32]) -> int:
+    """The largest number of accesses in an aggregation that is one."""
+    if not len(nr_accesses):
+        return 0
+    most = int(nr_accesses.max())
+    if most > _MOST_SAMPLES:
+        likely = nr_accesses[nr_accesses <= _MOST_SAMPLES]
+        most = int(likely.max(initial=0))
+    return most
+
+
+class Foreign(ABC):
+    """A file of another format. ``format`` names it, ``targets`` grows while it is read.
+
+    Use: `rows` once from start to end, or again after it raised `ReadAgain`; `tables` after each of its pieces;
+    `left_out` and `intervals` at the end.
+    """
+
+    format = ""
+
+    def __init__(self, source: Source, hints: Hints) -> None:
+        self.source = source
+        self.hints = hints
+        self.targets: list[TargetInfo] = []
+        self.intervals: Intervals | None = None
+
+    @abstractmethod
+    def rows(self) -> Iterator[Rows]:
+        """The regions, in pieces of whole snapshots. Raises RequestError if the file is not what it seems to be."""
+
+    def tables(self) -> list[SideTable]:
+        """Pieces of side tables that were found since the last call."""
+        return []
+
+    def left_out(self) -> list[str]:
+        """What was passed over, a line for each kind."""
+        return []
+
+    def clock(self) -> tuple[str, int | None]:
+        """Which clock the times are of, and its offset to the wall clock, as in a record's description."""
+        return "monotonic", None
+
+    def info(self) -> RecordInfo:
+        """The description for the record, as far as it is known before `rows`."""
+        name = "standard input" if self.source.path == "-" else self.source.path.rpartition("/")[2]
+        imported: dict[str, Any] = {"format": self.format, "file": name}
+        if self.source.packing is not None and self.format != "damo":
+            imported["packing"] = self.source.packing
+        reason = f"imported from {name} ({self.format})"
+        if self.intervals is not None and (line := self.intervals.line()):
+            imported["intervals"] = line
+            reason += f"; {line}"
+        clock, wall_offset_ns = self.clock()
+        return RecordInfo(
+            FORMAT_VERSION, __version__, clock, wall_offset_ns, None, None, reason, (), {"imported": imported}, {}
+        )
+
+
+def target_named(number: int, target_id: object, *more: str) -> TargetInfo:
+    """The description of a target of which only an id is known."""
+    return TargetInfo(number, command=" ".join([f"target_id={target_id}", *more]))
+
+
+def described(info: RecordInfo, **changes: Any) -> Mapping[str, Any]:
+    """The description as `RecordWriter` takes it."""
+    info = replace(info, **changes)
+    targets = [
+        {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in info.targets
+    ]
+    return {
+        "version": info.version,
+        "pydamon": info.pydamon,
+        "clock": info.clock,
+        "wall_offset_ns": info.wall_offset_ns,
+        "ops": info.ops,
+        "primitive": info.primitive,
+        "primitive_reason": info.primitive_reason,
+        "targets": targets,
+        "spec": dict(info.spec),
+        "machine": dict(info.machine),
+    }

@@ -1,0 +1,168 @@
+"""From a foreign file to a record: written to a file of the user's, or to an unnamed one that the reports read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from pydamon.errors import PydamonError
+from pydamon.records.decode import Damage, Grouper, Rows, join
+from pydamon.records.formats.base import Foreign, ReadAgain, described
+from pydamon.records.reader import RecordReader
+from pydamon.records.schema import BATCH_ROWS
+from pydamon.records.writer import RecordWriter
+
+# Makes the file to write, given the description.
+MakeWriter = Callable[[Mapping[str, Any]], AbstractContextManager[RecordWriter]]
+
+# Each reason to begin again is met at most once.
+_MOST_PASSES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What became of a foreign file: ``notes`` are assumptions, ``left_out`` what was not taken over; lines of text."""
+
+    format: str
+    snapshots: int
+    rows: int
+    notes: list[str]
+    left_out: list[str]
+
+
+def convert(foreign: Foreign, make_writer: MakeWriter) -> Converted:
+    """Write the file's snapshots as a record, in memory that does not grow with it.
+
+    ``make_writer`` is called with the record's description, once more for each time that reading has to begin again.
+    Raises PydamonError if there is no snapshot in it, RequestError if it is not what it seems to be.
+    """
+    # See `RecordReader.batches`: without this, freed blocks go back to the kernel and have to be cleared again.
+    np.empty((1 << 25) - (1 << 16), dtype=np.uint8)
+    for _ in range(_MOST_PASSES):
+        try:
+            with make_writer(described(foreign.info())) as writer:
+                return _write(foreign, writer)
+        except ReadAgain:
+            continue
+    raise PydamonError("changes while it is being read", where=foreign.source.path)
+
+
+def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
+    damage = Damage()
+    grouper = Grouper(foreign.source.path, damage)
+    named = snapshots = written = 0
+    with closing(_ahead(_gathered(foreign.rows()))) as pieces:
+        for rows in pieces:
+            # The reader is one piece ahead; a target is named no later than its first snapshot.
+            new, named = foreign.targets[named:], len(foreign.targets)
+            if new:
+                first_ns = 0 if rows is None else int(rows.index[0, 2])
+                about = [
+                    {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in new
+                ]
+                writer.add_table("targets", _target_table(about), time_ns=first_ns)
+            for side in foreign.tables():
+                writer.add_table(side.name, side.table, time_ns=side.time_ns, target=side.target)
+            for batch in grouper.add(rows, last=rows is None):
+                writer.add_batch(batch)
+                snapshots += len(batch)
+                written += len(batch.start)
+    left_out = damage.lines() + foreign.left_out()
+    if not snapshots:
+        problem = "; ".join(left_out)
+        raise PydamonError("holds no snapshot" + (f": {problem}" if problem else ""), where=foreign.source.path)
+    line = "" if foreign.intervals is None else foreign.intervals.line()
+    return Converted(foreign.format, snapshots, written, [line] if line else [], left_out)
+
+
+def _target_table(rows: list[dict[str, Any]]) -> Any:
+    import pyarrow as pa
+
+    kinds = {"target": pa.uint32(), "pid": pa.int64(), "command": pa.string(), "start_ticks": pa.int64()}
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
+
+
+def _gathered(pieces: Iterator[Rows]) -> Generator[Rows, None, None]:
+    """The same rows in pieces that make good messages."""
+    held: list[Rows] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece.start)
+        if count >= BATCH_ROWS:
+            yield join(held) if len(held) > 1 else piece
+            held, count = [], 0
+    if held:
+        yield join(held)
+
+
+def _ahead(pieces: Iterator[Rows]) -> Generator[Rows | None, None, None]:
+    """The pieces, and None at their end; while the caller works on one, the next is made on another CPU."""
+    first, second = next(pieces, None), next(pieces, None)
+    if first is not None:
+        yield first
+    if second is None:  # not worth a thread
+        yield None
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        try:
+            yield second
+            while (piece := coming.result()) is not None:
+                coming = pool.submit(next, pieces, None)
+                yield piece
+            yield None
+        finally:
+            coming.cancel()
+            pool.submit(_close, pieces).result()
+
+
+def _close(pieces: Iterator[Rows]) -> None:
+    if isinstance(pieces, Generator):
+        pieces.close()
+
+
+class ImportedRecord(RecordReader):
+    """A foreign file read as a record: it was converted into an unnamed file, which goes when this is closed."""
+
+    def __init__(self, foreign: Foreign) -> None:
+        path = foreign.source.path
+        try:
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="pydamon-")  # noqa: SIM115 - lives as long as this
+        except OSError as error:
+            raise PydamonError(f"cannot make a file in {tempfile.gettempdir()}: {error.strerror}", where=path) from None
+        name = f"/proc/self/fd/{self._file.fileno()}"
+        try:
+            self.converted = convert(foreign, lambda about: RecordWriter(name, metadata=about, compression_level=1))
+            super().__init__(name)
+        except PydamonError as error:
+            self._file.close()
+            if error.where == name:
+                raise PydamonError(f"{error.message} (converting to {tempfile.gettempdir()})", where=path) from None
+            raise
+        except BaseException:
+            self._file.close()
+            raise
+        self.path = path
+        self._foreign_bytes = foreign.source.size
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the foreign file."""
+        return self._foreign_bytes
+
+    def warnings(self) -> list[str]:
+        """What was assumed and what was left out; each line names the file."""
+        lines = [f"read as {self.converted.format}: {note}" for note in self.converted.notes]
+        return [f"{self.path}: {text}" for text in lines + self.converted.left_out] + super().warnings()
+
+    def close(self) -> None:
+        """Close the file, which removes the converted one. Closing again does nothing."""
+        super().close()
+        self._file.close()

@@ -1,0 +1,320 @@
+"""Records of damo: JSON, mostly packed by zlib; a list of objects that each hold the snapshots of one target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import RequestError
+from pydamon.records.batch import RegionBatch
+from pydamon.records.decode import Rows, join
+from pydamon.records.formats.base import (
+    Foreign,
+    Hints,
+    Intervals,
+    ReadAgain,
+    SideTable,
+    choose_intervals,
+    described,
+    most_accesses,
+    target_named,
+)
+from pydamon.records.formats.damo_values import SnapshotObject, accesses, ages, has_samples, numbers, time_ns, time_us
+from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
+from pydamon.records.formats.source import Source
+from pydamon.records.formats.trace_snapshots import infer_aggr_us
+from pydamon.records.reader import RecordReader
+from pydamon.records.writer import RecordWriter
+
+# Objects with snapshots; each is a target, and has a file of its own while they are put in order.
+MAX_ENTRIES = 256
+_PROBE_SNAPSHOTS = 100
+_PIECE_ROWS = 1 << 14
+_U32_MAX = (1 << 32) - 1
+_OURS = ("kdamond_idx", "context_idx", "scheme_idx", "target_id", "intervals")
+_DECODER = msgspec.json.Decoder(SnapshotObject)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What an object says about its snapshots."""
+
+    number: int
+    intervals: Intervals | None
+
+
+class DamoRecord(Foreign):
+    """The snapshots of a record in the order of time, also where it holds one target after the other.
+
+    Sizes that passed filters go to the side table ``filter_passed``.
+    """
+
+    format = "damo"
+
+    def __init__(self, source: Source, hints: Hints) -> None:
+        super().__init__(source, hints)
+        self._late: list[dict[str, Any]] | None = None  # what the objects say behind their snapshots, too
+        self._several = False
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._tables: list[SideTable] = []
+        self._aggr_us: int | None = None
+        self._most = 0
+        self._guessed: Intervals | None = None
+        self._clear()
+        self._probe()
+
+    def _clear(self) -> None:
+        self.targets = []
+        self._numbers.clear()
+        self._tables.clear()
+        self._damaged = self._strange = 0
+        self._complete = True
+        self._more: list[str] = []
+
+    def _probe(self) -> None:
+        """Find out whether the intervals are told, and what they are if not."""
+        ends: dict[int, list[int]] = {}
+        seen = found = 0
+        for piece in pieces(self.source.chunks(), self.source.path):
+            if isinstance(piece, Head):
+                told = _intervals(_current(_decoded(piece.text)))
+                self.intervals = self.intervals or told
+            if isinstance(piece, Item):
+                found += 1
+                if self.intervals is not None or found > _PROBE_SNAPSHOTS:
+                    break
+                if (one := self._decode(piece.text)) is not None:
+                    seen += 1
+                    ends.setdefault(0, []).extend(t for t in (time_ns(one.end_time),) if t is not None)
+                    if seen == 1:
+                        ends[0][:0] = [t for t in (time_ns(one.start_time),) if t is not None]
+        self._aggr_us = infer_aggr_us(ends)
+        if self.intervals is None:
+            self.intervals = self._guessed = choose_intervals(self.hints, self._aggr_us, self._most)
+
+    def rows(self) -> Iterator[Rows]:
+        """The snapshots. `ReadAgain` where something that comes later in the file changes how it is to be read."""
+        self._clear()
+        parts = self._merged() if self._several else (rows for _, rows in self._entries())
+        held: list[Rows] = []
+        yielded = False
+        for rows in parts:
+            held.append(rows)
+            if sum(len(one.start) for one in held) >= _PIECE_ROWS:
+                yield join(held)
+                held, yielded = [], True
+        if held:
+            yield join(held)
+        elif not yielded:
+            why = f": {_count(self._damaged, 'snapshot')} cannot be understood" if self._damaged else ""
+            raise RequestError(f"is JSON, but not a record of damo with snapshots{why}", where=self.source.path)
+
+    def _entries(self) -> Iterator[tuple[_Entry, Rows]]:
+        """Each snapshot with the object that it is in, in the order of the file."""
+        entry: _Entry | None = None
+        with_snapshots: set[int] = set()
+        place = -1
+        for piece in pieces(self.source.chunks(), self.source.path):
+            if isinstance(piece, Item):
+                assert entry is not None
+                rows = self._rows(piece.text, entry)
+                if rows is None:
+                    continue
+                with_snapshots.add(place)
+                if len(with_snapshots) > 1 and not self._several:
+                    self._several = True
+                    raise ReadAgain
+                yield entry, rows
+                continue
+            content = _decoded(piece.text)
+            if place >= 0 and self._late is None and {*_OURS} & {*_rest(content)}:
+                self._late = self._told()
+                raise ReadAgain
+            if isinstance(piece, Tail):
+                self._complete = piece.complete and not self.source.cut_short
+                break
+            place += 1
+            about = _current(content)
+            if self._late is not None and place < len(self._late):
+                about = about | self._late[place]
+            entry = self._entry(about)
+        guessed = self._guessed
+        if guessed is not None and self.hints.sample_us is None and self._most > guessed.aggr_us // guessed.sample_us:
+            self.intervals = self._guessed = choose_intervals(self.hints, self._aggr_us, self._most)
+            if self._guessed != guessed:
+                raise ReadAgain
+
+    def _told(self) -> list[dict[str, Any]]:
+        """What each object says, before and behind its snapshots."""
+        found: list[dict[str, Any]] = []
+        for piece in pieces(self.source.chunks(), self.source.path):
+            if isinstance(piece, Item):
+                continue
+            content = _decoded(piece.text)
+            if found:
+                found[-1] |= {key: value for key, value in _rest(content).items() if key in _OURS}
+            if isinstance(piece, Head):
+                found.append({key: value for key, value in _current(content).items() if key in _OURS})
+            if len(found) > 1 << 16:
+                raise RequestError("has too many targets", where=self.source.path)
+        return found
+
+    def _entry(self, about: dict[str, Any]) -> _Entry:
+        key = tuple(str(about.get(name))[:40] for name in _OURS[:4])
+        if key not in self._numbers:
+            if len(self._numbers) >= MAX_ENTRIES:
+                raise RequestError(f"has more than {MAX_ENTRIES} targets", where=self.source.path)
+            self._numbers[key] = len(self._numbers)
+            kdamond, context, scheme, target_id = key
+            words = (("kdamond", kdamond), ("context", context), ("scheme", scheme))
+            more = [f"{word}={value}" for word, value in words if value not in ("None", "0")]
+            self.targets.append(target_named(len(self.targets), target_id, *more))
+        return _Entry(self._numbers[key], _intervals(about))
+
+    def _decode(self, text: bytes) -> SnapshotObject | None:
+        try:
+            found = _DECODER.decode(text)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            self._damaged += 1
+            return None
+        if has_samples(found.regions):
+            counts, _ = numbers([region.nr_accesses.samples for region in found.regions])  # type: ignore[union-attr]
+            self._most = max(self._most, most_accesses(counts.clip(max=_U32_MAX).astype(np.uint32)))
+        return found
+
+    def _rows(self, text: bytes, entry: _Entry) -> Rows | None:
+        """One snapshot; None if it is none, or has no region."""
+        found = self._decode(text)
+        if found is None:
+            return None
+        start_ns, end_ns = time_ns(found.start_time), time_ns(found.end_time)
+        intervals = entry.intervals or self._guessed or self.intervals
+        if start_ns is None or end_ns is None or intervals is None:
+            self._damaged += 1
+            return None
+        sample_us = time_us(found.sample_interval_us) or intervals.sample_us
+        aggr_us = intervals.aggr_us
+        regions = found.regions
+        start, good = numbers([region.start for region in regions])
+        end, also = numbers([region.end for region in regions])
+        good &= also
+        nr_accesses, also = accesses(regions, sample_us, aggr_us)
+        good &= also & (nr_accesses <= _U32_MAX)
+        age = ages(regions, aggr_us).clip(max=_U32_MAX)
+        self._strange += len(regions) - int(good.sum())
+        self._note_passed([region.sz_filter_passed for region in regions], good, entry, start_ns, start, end)
+        count = int(good.sum())
+        if not count:
+            return None
+        index = np.array([[count, entry.number, start_ns, end_ns, sample_us, aggr_us]], np.int64)
+        return Rows(index, start[good], end[good], nr_accesses[good].astype(np.uint32), age[good].astype(np.uint32))
+
+    def _note_passed(self, passed: list[Any], good: Any, entry: _Entry, time_ns: int, start: Any, end: Any) -> None:
+        if not any(value not in (None, 0, "0", "0 B") for value in passed):
+            return
+        sizes, known = numbers([0 if value is None else value for value in passed])
+        good = good & known
+        table = pa.table(
+            {
+                "time_ns": pa.array(np.full(int(good.sum()), time_ns), pa.int64()),
+                "target": pa.array(np.full(int(good.sum()), entry.number), pa.uint32()),
+                "start": pa.array(start[good]),
+                "end": pa.array(end[good]),
+                "passed_bytes": pa.array(sizes[good]),
+            }
+        )
+        self._tables.append(SideTable("filter_passed", table, time_ns, entry.number))
+
+    def tables(self) -> list[SideTable]:
+        """Pieces of ``filter_passed``: time_ns, target, start, end, passed_bytes."""
+        found, self._tables = self._tables, []
+        return found
+
+    def _merged(self) -> Iterator[Rows]:
+        """All snapshots in the order of time: each object's are put into a file of its own first."""
+        with ExitStack() as stack:
+            files: dict[int, Any] = {}
+            writers: dict[int, RecordWriter] = {}
+            for entry, rows in self._entries():
+                if entry.number not in writers:
+                    file = stack.enter_context(tempfile.TemporaryFile(prefix="pydamon-"))
+                    name = f"/proc/self/fd/{file.fileno()}"
+                    writer = RecordWriter(name, metadata=described(self.info()), compression_level=1)
+                    files[entry.number], writers[entry.number] = name, stack.enter_context(writer)
+                writers[entry.number].add_snapshot(_snapshot(rows))
+            for writer in writers.values():
+                writer.close()
+            readers = [stack.enter_context(RecordReader(name)) for name in files.values()]
+            for one in merge(*(reader.snapshots() for reader in readers), key=lambda s: s.end_ns):
+                batch = RegionBatch.of([one])
+                index = [len(one.start), one.target, one.start_ns, one.end_ns, one.sample_us, one.aggr_us]
+                yield Rows(np.array([index], np.int64), batch.start, batch.end, batch.nr_accesses, batch.age)
+            lines = [line.partition(": ")[2] for reader in readers for line in reader.warnings()]
+            self._more = list(dict.fromkeys(lines))
+
+    def left_out(self) -> list[str]:
+        """Damaged snapshots and regions, and a file that ends early."""
+        found = list(self._more)
+        if self._damaged:
+            found.append(f"{_count(self._damaged, 'snapshot')} that cannot be understood left out")
+        if self._strange:
+            found.append(f"{_count(self._strange, 'region')} without usable numbers left out")
+        if not self._complete:
+            found.append("ends early; this is what came before")
+        return found
+
+
+def _snapshot(rows: Rows) -> Snapshot:
+    _, target, start_ns, end_ns, sample_us, aggr_us = rows.index[0].tolist()
+    return Snapshot(target, start_ns, end_ns, sample_us, aggr_us, rows.start, rows.end, rows.nr_accesses, rows.age)
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _current(content: Any) -> dict[str, Any]:
+    """The object whose list of snapshots has just begun: the last one in all that is open."""
+    while True:
+        if isinstance(content, list) and content:
+            content = content[-1]
+        elif isinstance(content, dict) and "snapshots" not in content and content:
+            content = list(content.values())[-1]
+        else:
+            return content if isinstance(content, dict) else {}
+
+
+def _rest(content: Any) -> dict[str, Any]:
+    """What the object whose list has ended says behind it: the first one in all that was open."""
+    while True:
+        if isinstance(content, list) and content:
+            content = content[0]
+        elif isinstance(content, dict) and isinstance(content.get(""), (list, dict)):
+            content = content[""]
+        else:
+            return content if isinstance(content, dict) else {}
+
+
+def _intervals(about: dict[str, Any]) -> Intervals | None:
+    told = about.get("intervals")
+    if not isinstance(told, dict):
+        return None
+    values = [told.get(name) for name in ("sample_us", "aggr_us")]
+    sample_us, aggr_us = (time_us(v) if isinstance(v, (int, float, str)) else None for v in values)
+    return Intervals(sample_us, aggr_us) if sample_us and aggr_us else None
+
+
+def _count(amount: int, what: str) -> str:
+    return f"{amount} {what}" + ("" if amount == 1 else "s")

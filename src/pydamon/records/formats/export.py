@@ -1,0 +1,239 @@
+"""Writing records as other tools want them, in one pass (for damo: one per target) and bounded memory."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import PydamonError, RequestError
+from pydamon.records.batch import RegionBatch
+from pydamon.records.joined import AnyReader
+from pydamon.records.schema import COLUMNS, METADATA_KEY, REGION_FIELDS, encode_metadata
+
+_TARGET_ID = re.compile(r"target_id=(\d{1,20})\b")
+_HALF = 2  # hot: accessed in at least every second sample
+_UPDATE_US = 1_000_000  # what damo wants to know besides, where the record does not say it
+
+Write = Callable[[AnyReader, BinaryIO], None]
+
+
+def export(reader: AnyReader, file: BinaryIO, kind: str) -> None:
+    """Write the whole record to ``file`` as one of `FORMATS`. Raises PydamonError if it holds no snapshot."""
+    if kind not in FORMATS:
+        raise RequestError(f"{kind!r} is none of {', '.join(FORMATS)}", where="--format")
+    if reader.time_range() is None:
+        raise PydamonError("holds no snapshot: nothing was recorded", where=reader.path)
+    FORMATS[kind](reader, file)
+
+
+def _table(batch: RegionBatch) -> pa.RecordBatch:
+    counts = batch.counts
+    described = (batch.target, batch.start_ns, batch.end_ns, batch.sample_us, batch.aggr_us)
+    columns: list[Any] = [
+        pa.array(np.repeat(values, counts).astype(kind.to_pandas_dtype()))
+        for values, (_, kind) in zip(described, REGION_FIELDS, strict=False)
+    ]
+    columns += [pa.array(column) for column in (batch.start, batch.end, batch.nr_accesses, batch.age)]
+    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+
+
+_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in REGION_FIELDS])
+
+
+def _parquet(reader: AnyReader, file: BinaryIO) -> None:
+    import pyarrow.parquet as pq
+
+    from pydamon.records.formats.base import described
+
+    schema = _SCHEMA.with_metadata({METADATA_KEY: encode_metadata(described(reader.info))})
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in reader.batches():
+            writer.write_batch(_table(batch))
+
+
+def _csv(reader: AnyReader, file: BinaryIO) -> None:
+    from pyarrow import csv
+
+    file.write((",".join(COLUMNS) + "\n").encode())  # Arrow would quote the names
+    with csv.CSVWriter(file, _SCHEMA, write_options=csv.WriteOptions(include_header=False)) as writer:
+        for batch in reader.batches():
+            writer.write_batch(_table(batch))
+
+
+def _json_lines(reader: AnyReader, file: BinaryIO) -> None:
+    for snapshot in reader.snapshots():
+        head = (
+            f'{{"target":{snapshot.target},"start_ns":{snapshot.start_ns},"end_ns":{snapshot.end_ns},'
+            f'"sample_us":{snapshot.sample_us},"aggr_us":{snapshot.aggr_us},"start":'
+        )
+        lines = [
+            f'{head}{start},"end":{end},"nr_accesses":{nr},"age":{age}}}\n'
+            for start, end, nr, age in _regions(snapshot)
+        ]
+        file.write("".join(lines).encode())
+
+
+def _regions(snapshot: Snapshot) -> Iterator[tuple[int, int, int, int]]:
+    columns = (snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _ids(reader: AnyReader) -> dict[int, int]:
+    """What each target is called elsewhere: the id that it was imported with, else its number."""
+    found = {}
+    for target in reader.info.targets:
+        match = _TARGET_ID.match(target.command or "") if target.pid is None else None
+        found[target.target] = int(match[1]) if match else target.target
+    return found
+
+
+def _perf_script(reader: AnyReader, file: BinaryIO) -> None:
+    """Lines of damon:damon_aggregated. When the first snapshot began cannot be said in it, unless it is the only one:
+    then damo's mark follows, a region 0-0."""
+    ids = _ids(reader)
+    seen: dict[int, list[Snapshot]] = {}
+    for snapshot in reader.snapshots():
+        head = _trace_head(snapshot.end_ns, ids.get(snapshot.target, snapshot.target), len(snapshot.start))
+        lines = [f"{head}{start}-{end}: {nr} {age}\n" for start, end, nr, age in _regions(snapshot)]
+        file.write("".join(lines).encode())
+        seen.setdefault(snapshot.target, [])
+        if len(seen[snapshot.target]) < 2:
+            seen[snapshot.target].append(snapshot)
+    for target, snapshots in seen.items():
+        if len(snapshots) == 1:
+            end_ns = 2 * snapshots[0].end_ns - snapshots[0].start_ns
+            file.write(f"{_trace_head(end_ns, ids.get(target, target), 1)}0-0: -1 -1\n".encode())
+
+
+def _trace_head(time_ns: int, target_id: int, regions: int) -> str:
+    second, rest = divmod(time_ns, 10**9)
+    # Nanoseconds, as perf script --ns prints them, only where microseconds do not do.
+    fraction = f"{rest:09d}" if rest % 1000 else f"{rest // 1000:06d}"
+    return (
+        f"kdamond.0     0 [000] {second:5d}.{fraction}: damon:damon_aggregated: "
+        f"target_id={target_id} nr_regions={regions} "
+    )
+
+
+def _damo(reader: AnyReader, file: BinaryIO) -> None:
+    """The layout of damo 3: a list of one object per target, packed by zlib."""
+    packer = zlib.compressobj(6)
+
+    def put(text: str) -> None:
+        file.write(packer.compress(text.encode()))
+
+    ids = _ids(reader)
+    between = "["
+    for target in _targets(reader):
+        first: Snapshot | None = None
+        for batch in reader.batches(target=target):
+            for snapshot in batch.snapshots():
+                if first is None:
+                    first = snapshot
+                    put(between + _damo_head(snapshot, ids.get(target, target)))
+                else:
+                    put(",\n")
+                put(_damo_snapshot(snapshot, first))
+        if first is not None:
+            put('\n], "data_source": "pydamon"}')
+            between = ",\n"
+    put("]\n")
+    file.write(packer.flush())
+
+
+def _targets(reader: AnyReader) -> list[int]:
+    named = {target.target for target in reader.info.targets}
+    return sorted(named or {snapshot.target for snapshot in reader.snapshots()})
+
+
+def _damo_head(snapshot: Snapshot, target_id: int) -> str:
+    about = {
+        "kdamond_idx": 0,
+        "context_idx": 0,
+        "intervals": {
+            "sample_us": str(snapshot.sample_us),
+            "aggr_us": str(snapshot.aggr_us),
+            "ops_update_us": str(_UPDATE_US),
+        },
+        "scheme_idx": None,
+        "target_id": target_id,
+        "scheme_filters": [],
+    }
+    return msgspec.json.encode(about).decode()[:-1] + ', "snapshots": [\n'
+
+
+def _damo_snapshot(snapshot: Snapshot, first: Snapshot) -> str:
+    regions = ",\n".join(
+        [
+            f'{{"start": "{start}", "end": "{end}", "nr_accesses": {{"samples": {nr}, "percent": null}}, '
+            f'"age": {{"usec": null, "aggr_intervals": {age}}}, "sz_filter_passed": "0"}}'
+            for start, end, nr, age in _regions(snapshot)
+        ]
+    )
+    total = int((snapshot.end - snapshot.start).sum(dtype=np.uint64))
+    # One object has one pair of intervals; where they were tuned, each snapshot says its own.
+    tuned = "null" if snapshot.sample_us == first.sample_us else f'"{snapshot.sample_us}"'
+    return (
+        f'{{"start_time": "{snapshot.start_ns}", "end_time": "{snapshot.end_ns}", "regions": [\n{regions}\n], '
+        f'"total_bytes": "{total}", "damos_stats": null, "sample_interval_us": {tuned}}}'
+    )
+
+
+def _trace_events(reader: AnyReader, file: BinaryIO) -> None:
+    """Counters for Perfetto and chrome://tracing: of each target the working set and what is hot, and its footprint."""
+    encode = msgspec.json.encode
+    file.write(b'{"displayTimeUnit":"ms","traceEvents":[\n')
+    between = b""
+    process = {t.target: t.pid if t.pid is not None else t.target for t in reader.info.targets}
+    for target in reader.info.targets:
+        name = target.command or f"target {target.target}"
+        about = {"name": "process_name", "ph": "M", "pid": process[target.target], "args": {"name": name[:200]}}
+        file.write(between + encode(about))
+        between = b",\n"
+    for event in _counters(reader, process):
+        file.write(between + encode(event))
+        between = b",\n"
+    file.write(b"\n]}\n")
+
+
+def _counters(reader: AnyReader, process: dict[int, int]) -> Iterator[dict[str, Any]]:
+    for batch in reader.batches(age=False):
+        sizes = (batch.end - batch.start).astype(np.float64)  # counters are numbers of JavaScript
+        limits = np.repeat(batch.max_nr_accesses, batch.counts)
+        accessed = np.where(batch.nr_accesses > 0, sizes, 0.0)
+        hot = np.where(batch.nr_accesses.astype(np.int64) * _HALF >= limits, sizes, 0.0)
+        firsts = batch.offsets[:-1]
+        both = (np.add.reduceat(accessed, firsts).tolist(), np.add.reduceat(hot, firsts).tolist())
+        for target, end_ns, working, hottest in zip(batch.target.tolist(), batch.end_ns.tolist(), *both, strict=True):
+            pid = process.get(target, target)
+            # A counter holds from its time on; a snapshot tells what was until its end.
+            yield _counter("working set", pid, end_ns, {"bytes": int(working)})
+            yield _counter("hot", pid, end_ns, {"bytes": int(hottest)})
+    for piece in reader.table("footprint"):
+        if not {"time_ns", "target", "resident_bytes"} <= set(piece.column_names):
+            continue
+        for row in piece.to_pylist():
+            sizes_now = {n: row[f"{n}_bytes"] for n in ("resident", "swap") if isinstance(row.get(f"{n}_bytes"), int)}
+            if isinstance(row["time_ns"], int) and sizes_now:
+                yield _counter("memory", process.get(row["target"], row["target"]), row["time_ns"], sizes_now)
+
+
+def _counter(name: str, pid: int, time_ns: int, values: dict[str, int]) -> dict[str, Any]:
+    return {"name": name, "ph": "C", "pid": pid, "ts": time_ns / 1000, "args": values}
+
+
+FORMATS: dict[str, Write] = {
+    "damo": _damo,
+    "perf-script": _perf_script,
+    "parquet": _parquet,
+    "csv": _csv,
+    "jsonl": _json_lines,
+    "trace-events": _trace_events,
+}

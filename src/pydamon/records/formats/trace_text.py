@@ -1,0 +1,145 @@
+"""The text of ``perf script`` and ``trace-cmd report`` with ``damon_aggregated`` events, as a foreign format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydamon.errors import RequestError
+from pydamon.records.decode import Rows
+from pydamon.records.formats.base import (
+    Foreign,
+    Hints,
+    ReadAgain,
+    choose_intervals,
+    most_accesses,
+    target_named,
+)
+from pydamon.records.formats.source import Source
+from pydamon.records.formats.trace_lines import NO_LINES, NO_REGION, LineParser, Lines
+from pydamon.records.formats.trace_snapshots import SnapshotBuilder, infer_aggr_us
+
+# What is looked at before the first pass, to learn the intervals.
+_PROBE_BYTES = 1 << 22
+_MOST_PROBE_BYTES = 1 << 26
+_WINDOWS = 8
+_WINDOW_BYTES = 1 << 18
+
+
+class TraceText(Foreign):
+    """Region lines of a trace. The intervals are not in the text: see `choose_intervals`."""
+
+    format = "trace text"
+
+    def __init__(self, source: Source, hints: Hints) -> None:
+        super().__init__(source, hints)
+        if source.tool is not None:
+            self.format = {"perf": "perf.data", "trace-cmd": "trace.dat"}[source.tool[0]]
+        self._lines = LineParser()
+        self._builder: SnapshotBuilder | None = None
+        self._aggr_us: int | None = None
+        self._most = 0
+        self._probe()
+
+    def _probe(self) -> None:
+        """Infer the intervals from the beginning, and from a few more places if the file can be read anywhere."""
+        parser = LineParser()
+        builder = SnapshotBuilder(1, 1, self.source.path)
+        ends: dict[int, list[int]] = {}
+        seen = 0
+        blocks = self.source.blocks()
+        for block in blocks:
+            seen += len(block)
+            lines = parser.parse(block)
+            self._note_most(lines)
+            rows = builder.add(lines, last=False)
+            if rows is not None:
+                for target, end_ns in rows.index[:, [1, 3]].tolist():
+                    ends.setdefault(target, []).append(end_ns)
+            enough = any(len(of_target) > 2 for of_target in ends.values())
+            if seen >= _MOST_PROBE_BYTES or (seen >= _PROBE_BYTES and (enough or self.hints.aggr_us is not None)):
+                break
+        else:
+            if (rows := builder.add(NO_LINES, last=True)) is not None:
+                for target, end_ns in rows.index[:, [1, 3]].tolist():
+                    ends.setdefault(target, []).append(end_ns)
+            for number, end_ns in builder.end_marks.items():
+                ends.setdefault(number, []).append(end_ns)
+        blocks.close()
+        self._aggr_us = infer_aggr_us(ends)
+        if self.source.plain and self.source.size > 2 * max(_PROBE_BYTES, _WINDOW_BYTES):
+            step = (self.source.size - _WINDOW_BYTES) // _WINDOWS
+            for number in range(1, _WINDOWS + 1):
+                data = self.source.read_at(number * step, _WINDOW_BYTES)
+                begin, end = data.find(b"\n") + 1, data.rfind(b"\n") + 1
+                if begin < end:
+                    self._note_most(parser.parse(data[begin:end]))
+        self.intervals = choose_intervals(self.hints, self._aggr_us, self._most)
+
+    def _note_most(self, lines: Lines) -> None:
+        counts = lines.nr_accesses
+        self._most = max(self._most, most_accesses(counts[counts < NO_REGION]))
+
+    def rows(self) -> Iterator[Rows]:
+        """The snapshots; `ReadAgain` at the end if there are more accesses than the intervals allow."""
+        intervals = self.intervals
+        assert intervals is not None
+        self._lines = LineParser()
+        self._builder = builder = SnapshotBuilder(intervals.sample_us, intervals.aggr_us, self.source.path)
+        self.targets = []
+        limit = intervals.aggr_us // intervals.sample_us
+        guessed = self.hints.sample_us is None
+        yielded = False
+        for block in self.source.blocks():
+            lines = self._lines.parse(block)
+            if guessed:
+                self._note_most(lines)
+            # Once it is known that this was for nothing, only the largest count is of interest.
+            if self._most > limit and guessed:
+                continue
+            rows = builder.add(lines, last=False)
+            self._name_targets(builder)
+            if rows is not None:
+                yielded = True
+                yield rows
+        if self._most > limit and guessed:
+            self.intervals = choose_intervals(self.hints, self._aggr_us, self._most)
+            if self.intervals != intervals:
+                raise ReadAgain
+        rows = builder.add(NO_LINES, last=True)
+        self._name_targets(builder)
+        if rows is not None:
+            yield rows
+        elif not yielded:
+            raise RequestError(self._nothing(), where=self.source.path)
+
+    def _name_targets(self, builder: SnapshotBuilder) -> None:
+        for number in range(len(self.targets), len(builder.targets)):
+            self.targets.append(target_named(number, builder.targets[number]))
+
+    def _nothing(self) -> str:
+        counts = self._lines.counts
+        if counts.regions:
+            return f"holds no whole snapshot, only {counts.regions} region lines of incomplete ones"
+        if counts.damaged:
+            return f"its damon_aggregated lines cannot be understood: {counts.example!r}"
+        return "holds no damon_aggregated event; record with perf record -e damon:damon_aggregated"
+
+    def left_out(self) -> list[str]:
+        """Damaged lines, incomplete snapshots, lines of other events."""
+        counts, found = self._lines.counts, []
+        if counts.damaged:
+            found.append(f"{_several(counts.damaged, 'damaged line')} left out, the first: {counts.example!r}")
+        if self._builder is not None and self._builder.incomplete:
+            what = _several(self._builder.incomplete, "incomplete snapshot")
+            found.append(f"{what} ({_several(self._builder.incomplete_lines, 'line')}) left out")
+        if self._builder is not None and self._builder.leaps:
+            found.append(f"{_several(self._builder.leaps, 'snapshot')} of a time far from its neighbours left out")
+        if counts.others:
+            found.append(f"{_several(counts.others, 'line')} of other events passed over")
+        if self.source.cut_short:
+            found.append("ends early; this is what came before")
+        return found
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,145 @@
+"""The engine ``kernel`` for the command: what of a request it cannot do, whose kdamond it is, what ``status`` shows."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydamon.engines.choose import Choice
+from pydamon.errors import MachineError, RequestError
+from pydamon.primitives import damon_sysfs
+from pydamon.primitives.damon_sysfs import Occupant, Roots
+from pydamon.service.runtime import RuntimeDirectory
+
+if TYPE_CHECKING:
+    from pydamon.core.kdamond import Callbacks
+    from pydamon.engines.clock import MachineClock
+    from pydamon.engines.kernel import KernelEngine, Results
+    from pydamon.spec import Spec
+
+
+def open_kernel_engine(
+    spec: Spec,
+    *,
+    callbacks: Callbacks | None = None,
+    clock: MachineClock | None = None,
+    results: Results = "auto",
+    dry_run: bool = False,
+    undo: bool = False,
+    max_cpu: float | None = None,
+    resctrl: bool = False,
+    roots: Roots | None = None,
+) -> KernelEngine:
+    """The kernel's DAMON, set up for ``spec`` and not yet running.
+
+    Raises MachineError (exit status 3) if somebody else uses it, with who that is; RequestError for what it cannot do.
+    ``dry_run``, ``undo``, ``max_cpu`` and ``resctrl`` are what the user asked for, to be refused by name.
+    """
+    refuse(dry_run=dry_run, undo=undo, max_cpu=max_cpu, resctrl=resctrl)
+    from pydamon.engines.kernel import KernelEngine
+
+    with RuntimeDirectory() as directory:
+        return KernelEngine(
+            spec, directory_fd=directory.fileno(), callbacks=callbacks, clock=clock, results=results, roots=roots
+        )
+
+
+def refuse(*, dry_run: bool = False, undo: bool = False, max_cpu: float | None = None, resctrl: bool = False) -> None:
+    """Raise RequestError for what was asked for and only the user engine can do."""
+    refused = {
+        "--dry-run": (dry_run, "the kernel's DAMON cannot only say what it would do; nearest: --engine user"),
+        "--undo": (undo, "nobody notes what the kernel's DAMON did; nearest: --engine user"),
+        "--max-cpu": (
+            max_cpu is not None,
+            "bounds pydamon's own monitoring; nearest: --max-regions and --intervals auto, or --engine user",
+        ),
+        "--resctrl": (resctrl, "goes with --engine user"),
+    }
+    for option, (given, why) in refused.items():
+        if given:
+            raise RequestError(why, where=option)
+
+
+def choose_engine(wanted: str, spec: Spec, roots: Roots | None = None) -> Choice:
+    """Which engine ``user``, ``kernel`` or ``auto`` stands for, and why in a few words; looks and changes nothing.
+
+    ``auto`` takes the kernel's DAMON where it is free and can be used for this spec, because it costs least and
+    disturbs least; else the user engine. Raises MachineError for ``kernel`` if somebody else uses it.
+    """
+    if wanted == "kernel":
+        _check_free(roots if roots is not None else Roots())
+    if wanted != "auto":
+        return Choice(wanted, "")
+    obstacle = obstacle_to_kernel(spec, roots)
+    if obstacle is None:
+        return Choice("kernel", "the kernel's DAMON is here, free, and costs least")
+    return Choice("user", f"not the kernel's DAMON: {obstacle}")
+
+
+def obstacle_to_kernel(spec: Spec, roots: Roots | None = None) -> str | None:
+    """Why the kernel's DAMON is not for this spec here and now; None if it may be. Reads only."""
+    from pydamon.engines.kernel_layout import check_context
+
+    context = spec.kdamonds[0].contexts[0]
+    try:
+        check_context(context)
+    except RequestError as error:
+        return str(error)
+    roots = roots if roots is not None else Roots()
+    try:
+        _check_free(roots)
+    except MachineError as error:
+        return error.message
+    if not os.access(f"{roots.damon}/{damon_sysfs.NR_KDAMONDS}", os.W_OK):
+        return "needs root"
+    return None
+
+
+def _check_free(roots: Roots) -> None:
+    from pydamon.engines import kernel_owner
+
+    damon_sysfs.find_occupants(roots)  # is there a DAMON, and may this user look?
+    with RuntimeDirectory() as directory:
+        kernel_owner.check(directory.fileno(), roots)
+
+
+def kernel_status(roots: Roots | None = None) -> list[dict[str, Any]]:
+    """Who uses the kernel's DAMON, and its modules, as plain values; empty where nothing can be seen."""
+    roots = roots if roots is not None else Roots()
+    try:
+        found = damon_sysfs.find_occupants(roots)
+    except MachineError:
+        found = []
+    named = {occupant.what for occupant in found}
+    found += [module for module in damon_sysfs.modules(roots) if module.what not in named]
+    return [_plain(occupant) for occupant in found]
+
+
+def _plain(occupant: Occupant) -> dict[str, Any]:
+    return {
+        "what": occupant.what,
+        "state": occupant.state,
+        "pid": None if occupant.thread is None else occupant.thread.pid,
+        "ops": occupant.ops,
+        "targets": list(occupant.targets),
+        "schemes": list(occupant.schemes),
+        "parameters": dict(occupant.detail),
+    }
+
+
+def status_lines(status: list[dict[str, Any]]) -> list[str]:
+    """`kernel_status` for people: one line for each user of the kernel's DAMON, and one for each module that is off."""
+    lines = []
+    for each in status:
+        parts = [each["state"]]
+        if each["pid"] is not None:
+            parts.append(f"pid {each['pid']}")
+        if each["ops"]:
+            parts.append(f"ops {each['ops']}")
+        parts += [f"target {target}" for target in each["targets"][:3]]
+        parts += [f"scheme {scheme}" for scheme in each["schemes"][:3]]
+        parameters = each["parameters"]
+        if "sample_us" in parameters:
+            parts.append(f"sample {parameters['sample_us']} us, aggregate {parameters['aggr_us']} us")
+        lines.append("".join(c if c.isprintable() else "?" for c in f"{each['what']}: {', '.join(parts)}"))
+    return lines

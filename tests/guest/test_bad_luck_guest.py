@@ -1,0 +1,188 @@
+"""Bad luck on a real kernel: a bitmap that refuses, memory that goes offline, a storm of forks, a cgroup that goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pydamon.primitives.idle_bitmap import BITMAP
+from pydamon.primitives.mounts import mounts
+from pydamon.records.reader import RecordReader
+
+pytestmark = pytest.mark.guest
+
+BLOCKS = Path("/sys/devices/system/memory")
+SLOW = ("--sample", "50ms", "--aggr", "500ms", "--update", "500ms")
+
+
+def pydamon(*args: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pydamon", *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    print(done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def refusing_bitmap() -> Iterator[None]:
+    """/dev/full in its place: it can be opened and read, and refuses to be written."""
+    subprocess.run(["mount", "--bind", "/dev/full", BITMAP], check=True)
+    yield
+    subprocess.run(["umount", BITMAP], check=True)
+
+
+@pytest.mark.usefixtures("refusing_bitmap")
+def test_a_bitmap_that_refuses_is_one_line_and_no_record(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    out = tmp_path / "run.damon"
+    for args in (["--primitive", "idle", str(sleeper.pid)], ["--ops", "paddr"]):
+        done = pydamon("record", "-o", str(out), "--duration", "2s", *args)
+        assert done.returncode == 3
+        (line,) = done.stderr.splitlines()
+        assert BITMAP in line or "idle" in line
+        assert "No space left" in line  # what /dev/full answers
+        assert not out.exists()
+
+
+@pytest.mark.usefixtures("refusing_bitmap")
+def test_where_the_bitmap_refuses_another_primitive_is_taken(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    done = pydamon("record", "-o", str(tmp_path / "run.damon"), *SLOW, "--duration", "3s", str(sleeper.pid))
+    assert done.returncode == 0, done.stderr
+    assert "through bpf" in done.stderr.splitlines()[0]
+    assert "through bpf+idle" not in done.stderr
+
+
+def movable_block() -> Path:
+    """A memory block of node 1 that is online, the last one."""
+    blocks = sorted(Path("/sys/devices/system/node/node1").glob("memory[0-9]*"), key=lambda at: int(at.name[6:]))
+    online = [at for at in blocks if (at / "state").read_text().strip() == "online"]
+    if not online:
+        pytest.skip("node 1 has no memory block")
+    return BLOCKS / online[-1].name
+
+
+def test_memory_that_goes_offline_is_not_accessed_and_monitoring_goes_on(tmp_path: Path) -> None:
+    block = movable_block()
+    size = int((BLOCKS / "block_size_bytes").read_text(), 16)
+    start = int((block / "phys_index").read_text(), 16) * size
+    out = tmp_path / "phys.damon"
+    with out.with_suffix(".log").open("w+") as log:
+        command = [sys.executable, "-m", "pydamon", "record", "-o", str(out), "--ops", "paddr", *SLOW]
+        command += ["--region", f"{start:#x}-{start + size:#x}", "--min-regions", "50"]
+        record = subprocess.Popen(command, stderr=log)
+        try:
+            while not out.exists() or out.stat().st_size < 10_000:
+                assert record.poll() is None
+                time.sleep(0.1)
+            try:
+                (block / "state").write_text("offline")
+            except OSError as error:
+                pytest.skip(f"{block.name} stays: {error.strerror}")
+            gone_ns = time.monotonic_ns()
+            time.sleep(5)
+            (block / "state").write_text("online")
+            back_ns = time.monotonic_ns()
+            time.sleep(3)
+            assert record.poll() is None
+        finally:
+            with contextlib.suppress(OSError):
+                (block / "state").write_text("online")
+            record.send_signal(signal.SIGINT)
+            record.wait(120)
+        log.seek(0)
+        said = log.read()
+    print(said)
+    assert record.returncode == 0
+    assert "Traceback" not in said
+    with RecordReader(out) as reader:
+        snapshots = list(reader.snapshots())
+    offline = [s for s in snapshots if s.start_ns > gone_ns and s.end_ns < back_ns]
+    assert offline
+    assert snapshots[-1].end_ns > back_ns
+    # An offline frame has no idle bit, and nobody accesses it; a region that says nothing keeps what it had at most.
+    last = offline[-1]
+    accessed = int((last.end - last.start)[last.nr_accesses > 0].sum())
+    assert accessed < size // 2
+
+
+def test_thousands_of_short_children(tmp_path: Path) -> None:
+    """A shell forks subshells that end at once, and one process that stays."""
+    out = tmp_path / "run.damon"
+    storm = "sleep 600 & i=0; while [ $i -lt 3000 ]; do (:) ; i=$((i+1)); done; echo done; wait"
+    with subprocess.Popen(["sh", "-c", storm], start_new_session=True, stdout=subprocess.PIPE) as root:
+        record = subprocess.Popen(
+            [sys.executable, "-m", "pydamon", "record", "-o", str(out), *SLOW, "--include-children", str(root.pid)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert root.stdout
+            assert root.stdout.readline() == b"done\n"
+            while not out.exists() or out.stat().st_size < 10_000:
+                assert record.poll() is None
+                time.sleep(0.1)
+            status = Path(f"/proc/{record.pid}/status").read_text()
+            files = len(os.listdir(f"/proc/{record.pid}/fd"))
+        finally:
+            os.killpg(root.pid, signal.SIGKILL)
+            _, said = record.communicate(timeout=120)
+    print(said)
+    assert record.returncode == 0
+    assert "Traceback" not in said
+    assert len(said.splitlines()) <= 5
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert peak
+    assert int(peak[1]) < 200 << 10
+    assert files < 64  # of those that ended nothing is open
+    with RecordReader(out) as reader:
+        commands = [target.command for target in reader.info.targets]
+    assert "sleep 600" in commands
+    assert len(commands) < 100  # whoever lives for a millisecond is not monitored
+
+
+def test_record_ends_when_its_cgroup_is_removed(tmp_path: Path) -> None:
+    cgroup = mounts("cgroup2")[0] / f"pydamon-gone-{os.getpid()}"
+    cgroup.mkdir()
+    out = tmp_path / "run.damon"
+    member = subprocess.Popen(["sleep", "600"])
+    (cgroup / "cgroup.procs").write_text(str(member.pid))
+    record = subprocess.Popen(
+        [sys.executable, "-m", "pydamon", "record", "-o", str(out), *SLOW, "--cgroup", cgroup.name],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not out.exists() or out.stat().st_size < 5_000:
+            assert record.poll() is None
+            time.sleep(0.1)
+        member.kill()
+        member.wait()
+        cgroup.rmdir()
+        _, said = record.communicate(timeout=120)
+    finally:
+        member.kill()
+        record.kill()
+        if cgroup.exists():
+            cgroup.rmdir()
+    print(said)
+    assert record.returncode == 0
+    assert said.count(f"the cgroup {cgroup} was removed") == 1
+    with RecordReader(out) as reader:
+        assert [target.pid for target in reader.info.targets] == [member.pid]
+        assert list(reader.snapshots())

@@ -1,0 +1,375 @@
+"""The engine ``kernel`` against the real DAMON of the lab's kernel: records, schemes, tuning, whose kdamond it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pydamon.engines import kernel_modules
+from pydamon.engines.kernel import KernelEngine
+from pydamon.errors import MachineError, RequestError
+from pydamon.primitives.damon_sysfs import Roots, Tree, find_occupants
+from pydamon.service.kernel import kernel_status, open_kernel_engine, status_lines
+from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
+
+pytestmark = pytest.mark.guest
+
+MIB = 1 << 20
+# Sweeps more memory than the emulated TLB keeps, without pause (lab/README.md: an access can leave no trace).
+SWEEPER = """
+import ctypes, mmap, sys
+area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)
+while True:
+    for at in range(0, len(area), 4096):
+        area[at] = 1
+"""
+
+
+@pytest.fixture
+def sweeper() -> Iterator[tuple[int, int]]:
+    """(pid, address) of a process that writes to 32 MiB all the time."""
+    child = subprocess.Popen([sys.executable, "-c", SWEEPER, str(32 * MIB)], stdout=subprocess.PIPE)
+    assert child.stdout
+    yield child.pid, int(child.stdout.readline())
+    child.kill()
+    child.communicate()
+
+
+@pytest.fixture(autouse=True)
+def _left_as_found() -> Iterator[None]:
+    assert find_occupants(Roots()) == []
+    yield
+    assert find_occupants(Roots()) == []
+    assert os.listdir("/sys/kernel/tracing/instances") == []
+
+
+def spec_of(pids: list[int], ops: str = "vaddr", **context: Any) -> Spec:
+    targets = [{"pid": pid} for pid in pids] or [{}]
+    return from_builtins({"kdamonds": [{"contexts": [{"ops": ops, "targets": targets, **context}]}]})
+
+
+def run(engine: KernelEngine, snapshots: int, seconds: float = 60) -> list[Any]:
+    """The first so many snapshots of target 0, at most for so long."""
+    engine.kdamond.end_ns = engine.clock.now_ns() + int(seconds * 1e9)
+    found = []
+    for group in engine.monitor():
+        found.append(group[0])
+        if len(found) >= snapshots:
+            engine.kdamond.stop()
+    return found
+
+
+def hot_bytes(snapshot: Any, address: int) -> int:
+    """Bytes of the sweeper's memory in regions that were found accessed."""
+    low, high = address, address + 32 * MIB
+    return sum(
+        max(0, min(end, high) - max(start, low))
+        for start, end, nr in zip(snapshot.start.tolist(), snapshot.end.tolist(), snapshot.nr_accesses, strict=True)
+        if nr
+    )
+
+
+@pytest.mark.parametrize("results", ["trace", "tried"])
+def test_the_memory_that_a_process_sweeps_is_found(sweeper: tuple[int, int], results: Any) -> None:
+    pid, address = sweeper
+    engine = open_kernel_engine(spec_of([pid]), results=results)
+    found = run(engine, 30)
+    assert engine.choice.name == {"trace": "damon_aggregated", "tried": "tried_regions"}[results]
+    assert len(found) >= 30
+    assert max(hot_bytes(snapshot, address) for snapshot in found[10:]) > 16 * MIB
+    last = found[-1]
+    assert last.max_nr_accesses == 20
+    assert (last.nr_accesses <= 20).all()
+    assert 10 <= len(last.start) <= 1000
+    assert (last.start[1:] >= last.end[:-1]).all()
+    assert all(a.end_ns <= b.end_ns for a, b in pairwise(found))
+    assert all(a.start_ns < a.end_ns for a in found)
+    if results == "trace":  # every aggregation: one begins where the last ended
+        assert all(a.end_ns == b.start_ns for a, b in pairwise(found))
+        assert engine.ops.remarks() == []
+    assert engine.cost().check_ns > 0
+
+
+def test_two_processes_are_told_apart_by_the_tried_regions(sweeper: tuple[int, int]) -> None:
+    pid, address = sweeper
+    engine = open_kernel_engine(spec_of([os.getpid(), pid]), results="tried")
+    engine.kdamond.end_ns = engine.clock.now_ns() + 8_000_000_000
+    groups = list(engine.monitor())
+    assert {tuple(s.target for s in group) for group in groups} == {(0, 1)}
+    assert any(hot_bytes(group[1], address) for group in groups)
+    own = {m.start for m in engine.ops.mappings(0)} or {0}
+    assert len(own) > 0
+
+
+def test_physical_memory_is_recorded_with_a_scheme_and_its_statistics(sweeper: tuple[int, int]) -> None:
+    scheme = {"action": "stat", "access_pattern": {"nr_accesses": {"min": "1 samples", "max": "max"}}, "name": "hot"}
+    spec = spec_of([], "paddr", intervals={"sample_us": "20ms", "aggr_us": "400ms"}, schemes=[scheme])
+    engine = open_kernel_engine(spec, results="trace")
+    found = run(engine, 1000, seconds=12)
+    total = int((found[-1].end - found[-1].start).sum())
+    assert total > 1 << 30  # the guest has 3 GiB
+    damos = engine.kdamond.damos
+    assert damos is not None
+    (state,) = damos.states
+    assert state.stats.nr_tried > 0
+    assert state.stats.sz_tried > MIB
+    assert state.stats.sz_applied == 0  # stat applies nothing
+    assert state.stats.nr_snapshots > 0  # how often we have looked: 6.12 does not count
+    assert sum(len(tried.start) for tried in state.tried) > 0
+    assert all((tried.nr_accesses >= 1).all() for tried in state.tried)
+
+
+def test_a_pageout_scheme_pages_out_under_its_quota(sweeper: tuple[int, int]) -> None:
+    cold = subprocess.Popen(
+        [sys.executable, "-c", "b = bytearray(64 << 20)\nprint(flush=True)\nimport time\ntime.sleep(1000)"],
+        stdout=subprocess.PIPE,
+    )
+    assert cold.stdout
+    cold.stdout.readline()
+    scheme = {
+        "action": "pageout",
+        "access_pattern": {"nr_accesses": {"min": 0, "max": 0}, "age": {"min": "500ms", "max": "max"}},
+        "quotas": {"sz_bytes": "8M", "reset_interval_ms": "1s"},
+    }
+    engine = open_kernel_engine(spec_of([cold.pid], schemes=[scheme]))
+    run(engine, 10_000, seconds=8)
+    assert engine.kdamond.damos is not None
+    (state,) = engine.kdamond.damos.states
+    swapped = next(
+        int(line.split()[1]) * 1024
+        for line in Path(f"/proc/{cold.pid}/status").read_text().splitlines()
+        if line.startswith("VmSwap")
+    )
+    cold.kill()
+    cold.communicate()
+    assert swapped > 4 * MIB
+    assert state.stats.qt_exceeds > 0
+    assert state.quota.esz == 8 * MIB
+    assert state.stats.sz_applied <= 12 * 8 * MIB
+
+
+def test_tuning_a_running_kdamond_keeps_it_running(sweeper: tuple[int, int]) -> None:
+    engine = open_kernel_engine(spec_of([sweeper[0]]))
+    engine.kdamond.end_ns = engine.clock.now_ns() + 60_000_000_000
+    found = []
+    for snapshots in engine.monitor():
+        found.append(snapshots[0])
+        if len(found) == 10:
+            pid = Tree(Roots().damon).read("kdamonds/0/pid")
+            scheme = from_builtins(
+                {"kdamonds": [{"contexts": [{"targets": [{"pid": 1}], "schemes": [{"action": "stat"}]}]}]}
+            )
+            engine.commit(
+                Intervals(sample_us=10_000, aggr_us=100_000), NrRegions(min=20, max=200),
+                scheme.kdamonds[0].contexts[0].schemes,
+            )  # fmt: skip
+            with pytest.raises(MachineError, match=r"schemes\[0\]\.quotas\.goal_tuner.*7\.1"):
+                engine.commit(Intervals(), NrRegions(), _with_temporal_goals())
+            assert Tree(Roots().damon).read("kdamonds/0/pid") == pid
+        if len(found) == 40:
+            engine.kdamond.stop()
+    assert (found[0].sample_us, found[0].aggr_us) == (5_000, 100_000)
+    assert (found[-1].sample_us, found[-1].aggr_us) == (10_000, 100_000)
+    assert 20 <= len(found[-1].start) <= 200
+    assert found[-1].nr_accesses.max() <= 10
+    assert engine.kdamond.damos is not None
+    assert engine.kdamond.damos.states[0].stats.nr_tried > 0
+
+
+def _with_temporal_goals() -> Any:
+    goal = {"metric": "user_input", "target_value": 100}
+    scheme = {"action": "cold", "quotas": {"goals": [goal], "goal_tuner": "temporal"}}
+    return spec_of([1], schemes=[scheme]).kdamonds[0].contexts[0].schemes
+
+
+def test_a_goal_gets_its_value_while_it_runs(sweeper: tuple[int, int]) -> None:
+    goal = {"metric": "user_input", "target_value": 1000, "name": "slowness"}
+    scheme = {"action": "stat", "quotas": {"sz_bytes": "16M", "goals": [goal]}}
+    engine = open_kernel_engine(spec_of([sweeper[0]], schemes=[scheme]))
+    engine.kdamond.end_ns = engine.clock.now_ns() + 6_000_000_000
+    for number, _ in enumerate(engine.monitor()):
+        if number == 3:
+            assert engine.kdamond.damos is not None
+            engine.kdamond.damos.set_goal("slowness", 900)
+            current = "kdamonds/0/contexts/0/schemes/0/quotas/goals/0/current_value"
+            assert Tree(Roots().damon).read(current) == "900"
+
+
+def test_what_this_kernel_lacks_is_named_with_the_nearest(sweeper: tuple[int, int]) -> None:
+    pid, _ = sweeper
+    with pytest.raises(MachineError, match=r"intervals\.intervals_goal: .*6\.15.*nearest: fixed intervals"):
+        open_kernel_engine(spec_of([pid], intervals={"intervals_goal": {}}))
+    filters = [{"filter_type": "anon", "matching": True, "allow": True}]
+    with pytest.raises(MachineError, match=r"schemes\[0\]\.filters\[0\]\.allow: .*6\.14"):
+        open_kernel_engine(spec_of([], "paddr", schemes=[{"action": "pageout", "filters": filters}]))
+    with pytest.raises(MachineError, match=r"schemes\[0\]\.action: .*knows no 'collapse'.*hugepage"):
+        open_kernel_engine(spec_of([pid], schemes=[{"action": "collapse"}]))
+    with pytest.raises(RequestError, match=r"schemes\[0\]\.action: is lru_prio; with vaddr"):
+        open_kernel_engine(spec_of([pid], schemes=[{"action": "lru_prio"}]))
+
+
+def test_the_end_of_the_process_ends_the_monitoring(sweeper: tuple[int, int]) -> None:
+    engine = open_kernel_engine(spec_of([sweeper[0]]))
+    threading.Timer(4, os.kill, (sweeper[0], signal.SIGKILL)).start()
+    began = time.monotonic()
+    assert list(engine.monitor())
+    assert time.monotonic() - began < 60
+    assert not engine.kdamond.stop_requested
+
+
+def test_somebody_elses_kdamond_is_shown_and_left_alone(sweeper: tuple[int, int]) -> None:
+    pid, _ = sweeper
+    tree = Tree(Roots().damon)
+    tree.write("kdamonds/nr_kdamonds", 1)
+    try:
+        tree.write("kdamonds/0/contexts/nr_contexts", 1)
+        tree.write("kdamonds/0/contexts/0/operations", "vaddr")
+        tree.write("kdamonds/0/contexts/0/targets/nr_targets", 1)
+        tree.write("kdamonds/0/contexts/0/targets/0/pid_target", pid)
+        tree.write("kdamonds/0/state", "on")
+        before = dict(tree.settings())
+        with pytest.raises(MachineError, match=rf"left alone: kdamond 0 \(pid \d+; vaddr; target pid {pid}\)"):
+            open_kernel_engine(spec_of([pid]))
+        assert dict(tree.settings()) == before
+        assert tree.read("kdamonds/0/state") == "on"
+        assert f"ops vaddr, target pid {pid}" in status_lines(kernel_status())[0]
+    finally:
+        tree.write("kdamonds/0/state", "off")
+        tree.write("kdamonds/nr_kdamonds", 0)
+
+
+def test_a_module_that_runs_is_somebody_elses() -> None:
+    enabled = Path("/sys/module/damon_reclaim/parameters/enabled")
+    enabled.write_text("Y")
+    try:
+        with pytest.raises(MachineError, match=r"left alone: module damon_reclaim \(pid \d+\)"):
+            open_kernel_engine(spec_of([], "paddr"))
+    finally:
+        enabled.write_text("N")
+
+
+KILLED = """
+import json, os, sys
+from pydamon.service.kernel import open_kernel_engine
+from pydamon.spec import from_builtins
+engine = open_kernel_engine(from_builtins(json.loads(sys.argv[1])))
+for number, _ in enumerate(engine.monitor()):
+    if number == 3:
+        os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_pydamon_left_is_ended_by_the_next(sweeper: tuple[int, int]) -> None:
+    pid, _ = sweeper
+    request = {"kdamonds": [{"contexts": [{"ops": "vaddr", "targets": [{"pid": pid}]}]}]}
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(request)], check=False, timeout=120)
+    assert killed.returncode == -9
+    (left,) = find_occupants(Roots())
+    assert left.state == "on"  # it goes on without anybody
+    assert len(os.listdir("/sys/kernel/tracing/instances")) == 1
+    engine = open_kernel_engine(spec_of([pid]))
+    assert run(engine, 3)
+
+
+def test_a_kdamond_that_only_looks_like_a_killed_ones_is_left_alone(sweeper: tuple[int, int]) -> None:
+    pid, _ = sweeper
+    request = {"kdamonds": [{"contexts": [{"ops": "vaddr", "targets": [{"pid": pid}]}]}]}
+    subprocess.run([sys.executable, "-c", KILLED, json.dumps(request)], check=False, timeout=120)
+    tree = Tree(Roots().damon)
+    tree.write("kdamonds/0/state", "off")
+    tree.write("kdamonds/0/contexts/0/monitoring_attrs/nr_regions/max", 77)
+    tree.write("kdamonds/0/state", "on")
+    try:
+        with pytest.raises(MachineError, match="somebody else, and left alone"):
+            open_kernel_engine(spec_of([pid]))
+        assert tree.read("kdamonds/0/state") == "on"
+    finally:
+        tree.write("kdamonds/0/state", "off")
+        tree.write("kdamonds/nr_kdamonds", 0)
+        for instance in Path("/sys/kernel/tracing/instances").iterdir():
+            instance.rmdir()
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def pydamon(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pydamon", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_record_with_the_kernel_and_trace_it_as_text(sweeper: tuple[int, int], tmp_path: Path) -> None:
+    pid, _ = sweeper
+    out = str(tmp_path / "kernel.damon")
+    scheme = ["--scheme", "stat size>=4K rate>=5%"]
+    done = pydamon("record", "--engine", "kernel", "-o", out, "--duration", "8s", *scheme, str(pid))
+    print(done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert "through damon_aggregated: the kernel's DAMON, every aggregation traced" in done.stderr
+    assert "in the kernel's kdamond" in done.stderr
+    shown = pydamon("report", "access", "-i", out, "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout.splitlines()[0])["regions"]
+    text = pydamon("trace", "-i", out, "-e", "all").stdout.splitlines()
+    events = {line.split()[4] for line in text}
+    assert events >= {
+        "damon:damon_aggregated:",
+        "damon:damos_before_apply:",
+        "damon:damos_stat_after_apply_interval:",
+    }
+
+
+def test_start_tune_status_and_stop_with_the_kernel(sweeper: tuple[int, int]) -> None:
+    pid, _ = sweeper
+    started = pydamon("start", "--engine", "kernel", "--name", "k", "--scheme", "stat size>=4K", str(pid))
+    assert started.returncode == 0, started.stderr
+    try:
+        (occupant,) = find_occupants(Roots())
+        assert occupant.targets == (f"pid {pid}",)
+        refused = pydamon("record", "--engine", "kernel", "-o", "/tmp/refused.damon", str(pid))
+        assert refused.returncode == 3
+        assert "is in use by pydamon (pid " in refused.stderr
+        tuned = pydamon("tune", "k", "--sample", "10ms", "--aggr", "200ms", "--max-regions", "99")
+        assert tuned.returncode == 0, tuned.stderr
+        assert Tree(Roots().damon).read("kdamonds/0/contexts/0/monitoring_attrs/nr_regions/max") == "99"
+        time.sleep(3)
+        status = json.loads(pydamon("status", "k", "--json").stdout)["kdamonds"][0]
+        assert (status["engine"], status["primitive"]) == ("kernel", "damon_aggregated")
+        assert status["snapshots"] > 0
+        assert status["intervals"]["aggr_us"] == 200_000
+        assert status["schemes"][0]["stats"]["nr_tried"] > 0
+        assert status["cost"]["kdamond_cpu_ns"] > 0
+    finally:
+        stopped = pydamon("stop", "k")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "in the kernel's kdamond" in stopped.stdout
+
+
+def test_reclaim_is_set_started_and_stopped(tmp_path: Path) -> None:
+    own = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        values = {"min_age": 30_000_000, "quota_sz": 1 << 20}
+        thread = kernel_modules.start("damon_reclaim", values, directory_fd=own)
+        (occupant,) = find_occupants(Roots())
+        assert (occupant.what, occupant.thread) == ("module damon_reclaim", thread)
+        assert dict(occupant.detail)["min_age"] == "30000000"
+        kernel_modules.tune("damon_reclaim", {"quota_sz": 2 << 20}, directory_fd=own)
+        assert Tree(f"{Roots().modules}/damon_reclaim/parameters").read_int("quota_sz") == 2 << 20
+        with pytest.raises(RequestError, match=r"damon_reclaim\.min_age: '-1' is refused"):
+            kernel_modules.tune("damon_reclaim", {"min_age": -1}, directory_fd=own)
+        kernel_modules.stop("damon_reclaim", directory_fd=own)
+        assert find_occupants(Roots()) == []
+    finally:
+        os.close(own)

@@ -1,0 +1,287 @@
+"""damonfs as programs meet it: mounted, over the kernel's place in a view of its own, with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pydamon.damonfs import namespace
+from pydamon.damonfs.levels import level
+from pydamon.damonfs.runner import starter
+from pydamon.damonfs.tree import DamonTree, usable_operations
+from pydamon.errors import MachineError
+
+MOUNT = [sys.executable, "-m", "pydamon", "mount"]
+# Keeps 64 MiB, and uses all of it again and again.
+BUSY = """
+import sys
+block = bytearray(64 << 20)
+print(flush=True)
+while True:
+    for at in range(0, len(block), 4096):
+        block[at] = 1
+"""
+
+
+def why_not_mounted() -> str | None:
+    from pydamon.damonfs.fuse import binding
+
+    try:
+        binding()
+    except MachineError as error:
+        return str(error)
+    if os.getuid() != 0:
+        return "needs root"
+    return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse"
+
+
+needs_fuse = pytest.mark.skipif(why_not_mounted() is not None, reason=f"no FUSE here: {why_not_mounted()}")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture(name="busy")
+def busy_fixture() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child
+        child.kill()
+
+
+class Kdamond:
+    """The first kdamond of a tree that runs the user engine."""
+
+    def __init__(self, tree: DamonTree, pid: int) -> None:
+        self.tree = tree
+        tree.write("/admin/kdamonds/nr_kdamonds", 1)
+        self.write("contexts/nr_contexts", 1)
+        self.context("targets/nr_targets", 1)
+        self.context("targets/0/pid_target", pid)
+        self.context("monitoring_attrs/intervals/aggr_us", 50_000)
+        self.context("monitoring_attrs/intervals/update_us", 100_000)
+        self.context("schemes/nr_schemes", 1)
+        self.match_all(0)
+
+    def match_all(self, number: int) -> None:
+        for name in ("sz", "nr_accesses", "age"):
+            self.context(f"schemes/{number}/access_pattern/{name}/max", 2**64 - 1)
+
+    def write(self, name: str, value: object) -> None:
+        self.tree.write(f"/admin/kdamonds/0/{name}", str(value))
+
+    def context(self, name: str, value: object) -> None:
+        self.write(f"contexts/0/{name}", value)
+
+    def read(self, name: str) -> str:
+        return self.tree.read(f"/admin/kdamonds/0/{name}").strip()
+
+    def scheme(self, name: str, number: int = 0) -> int:
+        return int(self.read(f"contexts/0/schemes/{number}/{name}"))
+
+    def tried(self) -> list[str]:
+        self.write("state", "update_schemes_tried_regions")
+        return self.tree.names("/admin/kdamonds/0/contexts/0/schemes/0/tried_regions")[1:]
+
+    def state(self, word: str) -> None:
+        self.write("state", word)
+
+
+@pytest.fixture(name="kdamond")
+def kdamond_fixture(busy: subprocess.Popen[bytes]) -> Iterator[Kdamond]:
+    said: list[str] = []
+    tree = DamonTree(level("mm"), start=starter(), avail_operations=usable_operations, say=said.append)
+    yield Kdamond(tree, busy.pid)
+    tree.close()
+
+
+class TestEngine:
+    """The tree with the user engine behind it, without a mount."""
+
+    def test_it_runs_as_a_task_of_that_name_and_stops(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        pid = int(kdamond.read("pid"))
+        assert Path(f"/proc/{pid}/comm").read_text() == "kdamond.0\n"
+        kdamond.state("off")
+        assert kdamond.read("state") == "off"
+        assert not Path(f"/proc/self/task/{pid}").exists()
+        kdamond.state("on")
+        assert kdamond.read("state") == "on"
+
+    def test_each_walk_tells_of_a_pass_that_came_after_it(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        before = 0
+        for _ in range(3):
+            assert kdamond.tried()
+            kdamond.state("update_schemes_stats")
+            assert kdamond.scheme("stats/nr_snapshots") > before
+            before = kdamond.scheme("stats/nr_snapshots")
+        assert kdamond.scheme("tried_regions/total_bytes") >= 64 << 20
+
+    def test_a_commit_keeps_schemes_and_changes_the_number_of_regions(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        kdamond.tried()
+        kdamond.context("monitoring_attrs/nr_regions/min", 3)
+        kdamond.context("monitoring_attrs/nr_regions/max", 5)
+        kdamond.state("update_schemes_stats")
+        passes = kdamond.scheme("stats/nr_snapshots")
+        kdamond.state("commit")
+        wait_until(lambda: len(kdamond.tried()) <= 5)
+        kdamond.state("update_schemes_stats")
+        assert kdamond.scheme("stats/nr_snapshots") > passes
+
+    def test_a_commit_of_another_target_goes_on_with_both(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        kdamond.tried()
+        kdamond.state("update_schemes_stats")
+        bytes_before, passes = kdamond.scheme("tried_regions/total_bytes"), kdamond.scheme("stats/nr_snapshots")
+        first = int(kdamond.read("contexts/0/targets/0/pid_target"))
+        with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            kdamond.context("targets/nr_targets", 2)
+            kdamond.context("targets/0/pid_target", first)
+            kdamond.context("targets/1/pid_target", other.pid)
+            kdamond.state("commit")
+            kdamond.tried()
+            kdamond.state("update_schemes_stats")
+            assert kdamond.scheme("tried_regions/total_bytes") > bytes_before + (60 << 20)
+            assert kdamond.scheme("stats/nr_snapshots") > passes  # the same scheme, not a new one
+            other.kill()
+        assert kdamond.read("state") == "on"
+
+    def test_a_wrong_commit_leaves_it_as_it_was(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        kdamond.context("targets/0/pid_target", 2**31 - 1)
+        with pytest.raises(OSError) as caught:
+            kdamond.state("commit")
+        assert caught.value.errno == errno.EINVAL
+        assert kdamond.tried()
+
+    def test_a_paused_kdamond_waits_and_goes_on(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        kdamond.tried()
+        kdamond.context("pause", "Y")
+        kdamond.state("commit")
+        kdamond.state("update_schemes_stats")
+        paused = kdamond.scheme("stats/nr_snapshots")
+        time.sleep(0.2)
+        kdamond.state("update_schemes_stats")
+        assert kdamond.scheme("stats/nr_snapshots") <= paused + 1  # what was under way when it was told
+        kdamond.context("pause", "N")
+        kdamond.state("commit")
+        assert kdamond.tried()
+
+    def test_it_ends_with_its_target_when_that_was_waited_for(
+        self, kdamond: Kdamond, busy: subprocess.Popen[bytes]
+    ) -> None:
+        kdamond.state("on")
+        kdamond.tried()
+        busy.kill()
+        wait_until(lambda: Path(f"/proc/{busy.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        kdamond.state("update_schemes_stats")  # a zombie is still there for the kernel
+        assert kdamond.read("state") == "on"
+        busy.wait()
+        wait_until(lambda: kdamond.read("state") == "off")
+        with pytest.raises(OSError) as caught:
+            kdamond.state("off")
+        assert caught.value.errno == errno.EPERM
+
+    def test_a_scheme_that_never_applies_is_not_waited_for(self, kdamond: Kdamond) -> None:
+        kdamond.context("schemes/0/stats/max_nr_snapshots", 1)
+        kdamond.state("on")
+        kdamond.tried()
+        assert kdamond.tried() == []
+
+
+@contextlib.contextmanager
+def mounted(directory: Path, *options: str) -> Iterator[Path]:
+    done = subprocess.run([*MOUNT, str(directory), *options], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield directory / "admin" / "kdamonds"
+    finally:
+        subprocess.run(["umount", directory], check=True, timeout=60)
+
+
+@needs_fuse
+class TestMounted:
+    def test_files_behave_as_in_sysfs(self, tmp_path: Path) -> None:
+        with mounted(tmp_path, "--level", "6.18") as kdamonds:
+            assert namespace.mount_type(str(tmp_path)) == "fuse.damonfs"
+            (kdamonds / "nr_kdamonds").write_text("1\n")
+            first = kdamonds / "0"
+            assert sorted(os.listdir(first)) == ["contexts", "pid", "refresh_ms", "state"]
+            assert oct((first / "pid").stat().st_mode) == "0o100400"
+            assert (first / "state").stat().st_size == 4096
+            assert (first / "state").read_text() == "off\n"
+            refused: list[tuple[int, Callable[[], object]]] = [
+                (errno.EACCES, lambda: (first / "pid").open("w")),
+                (errno.EACCES, lambda: (first / "new").open("w")),
+                (errno.EPERM, lambda: (first / "new").mkdir()),
+                (errno.EPERM, lambda: (first / "state").unlink()),
+                (errno.EPERM, lambda: (first / "state").rename(first / "new")),
+                (errno.EINVAL, lambda: (first / "state").write_text("onn")),
+                (errno.ERANGE, lambda: (first / "refresh_ms").write_text("4294967296")),
+                (errno.ENOENT, lambda: (kdamonds / "1" / "state").read_text()),
+            ]
+            for number, action in refused:
+                with pytest.raises(OSError) as caught:
+                    action()
+                assert caught.value.errno == number
+            with (first / "state").open() as opened:
+                (kdamonds / "nr_kdamonds").write_text("0")
+                with pytest.raises(OSError) as caught:
+                    opened.read()
+                assert caught.value.errno == errno.ENODEV
+            assert os.listdir(kdamonds) == ["nr_kdamonds"]
+
+    def test_unmounting_ends_the_kdamonds_and_the_process(self, tmp_path: Path, busy: subprocess.Popen[bytes]) -> None:
+        with mounted(tmp_path) as kdamonds:
+            (kdamonds / "nr_kdamonds").write_text("1")
+            (kdamonds / "0/contexts/nr_contexts").write_text("1")
+            (kdamonds / "0/contexts/0/targets/nr_targets").write_text("1")
+            (kdamonds / "0/contexts/0/targets/0/pid_target").write_text(str(busy.pid))
+            (kdamonds / "0/state").write_text("on")
+            task = int((kdamonds / "0/pid").read_text())
+            assert Path(f"/proc/{task}/comm").read_text() == "kdamond.0\n"
+        wait_until(lambda: not Path(f"/proc/{task}").exists())
+
+    def test_what_is_refused_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        for arguments, status, text in (
+            ([], 2, "DIRECTORY: is missing; or give a command after --"),
+            ([str(tmp_path / "file")], 2, "is not a directory"),
+            ([str(tmp_path / "none")], 2, "No such file or directory"),
+            ([str(tmp_path), "--level", "5.15"], 2, "--level: '5.15' is not known"),
+            (["/sys/kernel/mm"], 2, "is the kernel's, for everybody on this machine"),
+            (["--", "/does/not/exist"], 2, "No such file or directory"),
+        ):
+            done = subprocess.run([*MOUNT, *arguments], capture_output=True, text=True, timeout=60, check=False)
+            (line,) = done.stderr.splitlines()
+            assert done.returncode == status, done.stderr
+            assert line.startswith("pydamon")
+            assert text in line
+        assert namespace.mount_type(str(tmp_path)) is None
+
+    def test_a_command_sees_it_in_the_kernels_place_and_nobody_else_does(self) -> None:
+        before = namespace.mount_type(namespace.SYSFS)
+        script = f"cat {namespace.SYSFS}/admin/kdamonds/nr_kdamonds; grep -c {namespace.SYSFS} /proc/mounts; exit 7"
+        done = subprocess.run(
+            [*MOUNT, "--", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout) == (7, "0\n1\n"), done.stderr
+        assert namespace.mount_type(namespace.SYSFS) == before is None

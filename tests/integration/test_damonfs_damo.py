@@ -1,0 +1,64 @@
+"""The ``damo`` tool, unmodified, on damonfs: it finds the kernel's features, starts, tunes, reads and stops."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_damonfs import BUSY, MOUNT, why_not_mounted
+
+DAMO = shutil.which("damo", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+pytestmark = [
+    pytest.mark.skipif(why_not_mounted() is not None, reason=f"no FUSE here: {why_not_mounted()}"),
+    pytest.mark.skipif(DAMO is None, reason="damo is not installed (pip install damo)"),
+    pytest.mark.skipif(not os.path.isdir("/sys/kernel/tracing"), reason="damo needs tracefs; this kernel has none"),
+]
+
+SCRIPT = """
+set -e
+grep -q ' /sys/kernel/mm/damon fuse.damonfs ' /proc/mounts
+step() { echo "== $1"; shift; "$DAMO" "$@"; }
+step sysinfo report sysinfo
+step start start --target_pid $TARGET --damos_action stat
+step running report damon
+step access report access --raw_form
+step tune tune --target_pid $TARGET -s 10000 -a 200000 --damos_action stat
+step tuned report damon
+step stop stop
+step scheme start --target_pid $TARGET --damos_action cold --damos_access_rate 0% 0% --damos_quota_space 4M \
+    --damos_quota_interval 1s
+step stats report damon --damos_stats
+step end stop
+"""
+
+
+def test_damo_does_its_work(tmp_path: Path) -> None:
+    script = tmp_path / "damo.sh"
+    script.write_text(SCRIPT)
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as busy:
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        environment = os.environ | {"DAMO": DAMO or "", "TARGET": str(busy.pid), "HOME": str(tmp_path)}
+        done = subprocess.run(
+            [*MOUNT, "--", "bash", str(script)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=environment,
+            cwd=tmp_path,
+        )
+        busy.kill()
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = dict(step.split("\n", 1) for step in done.stdout.split("== ")[1:])
+    assert "DAMON version: 7." in steps["sysinfo"]
+    assert f"pid: {busy.pid}" in steps["running"]
+    assert "state: on" in steps["running"]
+    assert "intervals: sample 5 ms, aggr 100 ms" in steps["running"]
+    assert "intervals: sample 10 ms, aggr 200 ms" in steps["tuned"]
+    assert steps["access"].strip()
+    assert "nr_tried" in steps["stats"]

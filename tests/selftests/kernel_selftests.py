@@ -1,0 +1,164 @@
+"""The kernel's own DAMON selftests, unmodified, against damonfs (or, in the guest lab, against the kernel's DAMON).
+
+They are taken from Debian's package linux-source-6.12 when they are needed, and never kept with this project (they are
+GPL). By hand: ``python tests/selftests/kernel_selftests.py [--kernel] [NAME …]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path("/usr/src/linux-source-6.12.tar.xz")
+TESTS = (
+    "sysfs.sh",
+    "damon_nr_regions.py",
+    "damos_quota.py",
+    "damos_quota_goal.py",
+    "damos_apply_interval.py",
+    "damos_tried_regions.py",
+    "sysfs_update_schemes_tried_regions_wss_estimation.py",
+    "sysfs_update_schemes_tried_regions_hang.py",
+    "sysfs_update_removed_scheme_dir.sh",
+)
+DEBUGFS_TESTS = (
+    "debugfs_attrs.sh",
+    "debugfs_schemes.sh",
+    "debugfs_target_ids.sh",
+    "debugfs_empty_targets.sh",
+    "debugfs_huge_count_read_write.sh",
+    "debugfs_duplicate_context_creation.sh",
+    "debugfs_rm_non_contexts.sh",
+    "debugfs_target_ids_read_before_terminate_race.sh",
+    "debugfs_target_ids_pid_leak.sh",
+)
+SKIPPED = 4  # the kernel's selftests' exit status for it
+_MEMBERS = "tools/testing/selftests/damon/"
+_LIMIT_S = 600
+# No test is started where this does not say that damonfs is there: nothing reaches the machine's own DAMON.
+_ONLY_ON_DAMONFS = """
+grep -q ' /sys/kernel/mm/damon fuse.damonfs ' /proc/self/mounts || { echo "damonfs is not there"; exit 99; }
+exec "$@"
+"""
+
+
+class Missing(Exception):
+    """What the tests need is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a test ended: its exit status, what it printed, how long it took, and at which try."""
+
+    status: int
+    output: str
+    seconds: float
+    tries: int
+
+
+def prepare() -> Path:
+    """The directory with the tests, their C programs compiled; made once per version of the package."""
+    if not SOURCE.is_file():
+        raise Missing(f"{SOURCE} is missing (apt-get install linux-source-6.12)")
+    if shutil.which("cc") is None:
+        raise Missing("there is no C compiler (apt-get install gcc)")
+    status = SOURCE.stat()
+    key = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pydamon" / "selftests"
+    ready = cache / key
+    if ready.is_dir():
+        return ready
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        made = Path(folder) / "damon"
+        made.mkdir()
+        strip = f"--strip-components={1 + _MEMBERS.count('/')}"
+        subprocess.run(
+            ["tar", "-xJf", SOURCE, "-C", made, strip, "--wildcards", f"*/{_MEMBERS}*"], check=True, timeout=300
+        )
+        for source in made.glob("*.c"):
+            subprocess.run(["cc", "-O2", "-w", "-o", source.with_suffix(""), source], check=True, timeout=60)
+        if not ready.is_dir():  # somebody else may have been faster
+            made.rename(ready)
+    return ready
+
+
+def run(name: str, *, kernel: bool = False, tries: int = 1) -> Result:
+    """Run the test ``name`` until it passes, at most ``tries`` times: they measure time, also on a busy machine.
+
+    ``kernel``: against the kernel's own DAMON; only ever in the guest lab.
+    """
+    for number in range(1, tries + 1):
+        began = time.monotonic()
+        status, output = _run(name, kernel)
+        result = Result(status, output, time.monotonic() - began, number)
+        if status in (0, SKIPPED):
+            break
+    return result
+
+
+def _run(name: str, kernel: bool) -> tuple[int, str]:
+    folder = prepare()
+    command = ["bash" if name.endswith(".sh") else sys.executable, name]
+    if kernel:
+        if "pydamon.lab=1" not in Path("/proc/cmdline").read_text().split():
+            raise Missing("the kernel's own DAMON is tested in the guest lab only")
+    else:
+        legacy = tempfile.mkdtemp(prefix="damonfs-debug-") if name in DEBUGFS_TESTS else None
+        place = tempfile.mkdtemp(prefix="damonfs-test-")
+        mount = [sys.executable, "-m", "pydamon", "mount", place, "--level", "6.12"]
+        mount += ["--debugfs", legacy] if legacy else []
+        command = [*mount, "--", "sh", "-c", _ONLY_ON_DAMONFS, "sh", *command]
+        # Some clear the kernel's log, which is the machine's.
+        command = ["setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog", *command]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as child:
+        try:
+            output, _ = child.communicate(timeout=_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            output = f"did not end in {_LIMIT_S} s"
+            os.killpg(child.pid, signal.SIGINT)
+        finally:
+            try:  # what it left running is ours: it has our session
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    if not kernel:
+        for path in (place, legacy):
+            if path is not None:
+                if os.path.ismount(path):  # it was killed
+                    subprocess.run(["umount", "-l", path], check=False)
+                os.rmdir(path)
+    return child.returncode, output
+
+
+def main() -> int:
+    """Run the tests that are named, or all; prints a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--kernel", action="store_true", help="against the kernel's own DAMON (guest lab only)")
+    parser.add_argument("--tries", type=int, default=1)
+    options = parser.parse_args()
+    failed = 0
+    for name in options.names or (*TESTS, *DEBUGFS_TESTS):
+        result = run(name, kernel=options.kernel, tries=options.tries)
+        word = {0: "pass", SKIPPED: "skip"}.get(result.status, f"FAIL {result.status}")
+        print(f"{name:<55} {word:<7} {result.seconds:6.1f} s  try {result.tries}", flush=True)
+        if word.startswith("FAIL"):
+            failed += 1
+            print("    " + "\n    ".join(result.output.splitlines()[-6:]), flush=True)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The kernel's own DAMON selftests pass on damonfs, which is bound over the DAMON directory for them alone."""
+
+from __future__ import annotations
+
+import os
+
+import kernel_selftests as selftests
+import pytest
+
+from pydamon.errors import MachineError
+
+# They say how much was accessed when: the machine may be too busy for the workload to access anything.
+TIMED = {
+    "damon_nr_regions.py",
+    "damos_quota.py",
+    "damos_quota_goal.py",
+    "damos_apply_interval.py",
+    "damos_tried_regions.py",
+    "sysfs_update_schemes_tried_regions_wss_estimation.py",
+}
+
+
+def why_not() -> str | None:
+    from pydamon.damonfs.fuse import binding
+
+    try:
+        binding()
+        selftests.prepare()
+    except (MachineError, selftests.Missing) as error:
+        return str(error)
+    if os.getuid() != 0:
+        return "needs root"
+    return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _possible() -> None:
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(f"the kernel's selftests cannot run: {reason}")
+
+
+@pytest.mark.parametrize("name", [*sorted({*selftests.TESTS} - TIMED), *selftests.DEBUGFS_TESTS])
+def test_it_passes(name: str) -> None:
+    result = selftests.run(name)
+    if result.status == selftests.SKIPPED:
+        pytest.skip(f"it skips itself: {result.output.strip()}")
+    assert result.status == 0, result.output
+
+
+@pytest.mark.truth
+@pytest.mark.parametrize("name", sorted(TIMED))
+def test_it_passes_when_the_machine_has_time(name: str) -> None:
+    result = selftests.run(name, tries=4)
+    assert result.status == 0, result.output
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("name", ["sysfs_update_schemes_tried_regions_hang.py", "damos_tried_regions.py"])
+def test_it_passes_through_the_idle_bitmap_too(name: str) -> None:
+    """In the guest there is no BPF clearing: pages are asked through idle page tracking."""
+    result = selftests.run(name, tries=2)
+    assert result.status == 0, result.output

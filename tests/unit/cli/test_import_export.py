@@ -1,0 +1,132 @@
+"""``pydamon import`` and ``pydamon export``, and other tools' files given to reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.records.format_samples import expected, put, read, some, trace_text
+from tests.unit.records.record_samples import snapshot, write
+
+from pydamon.cli import main
+
+MADE = some(4)
+TEXT = trace_text(MADE)
+SAID = (
+    "aggregation interval 100 ms (from the time between snapshots), "
+    "sampling interval 5 ms (assumed: 20 in an aggregation)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    status = main(args)
+    done = capsys.readouterr()
+    return status, done.out, done.err
+
+
+def test_import_says_what_it_did_and_what_it_assumed(capsys: pytest.CaptureFixture[str]) -> None:
+    put(Path("t"), TEXT)
+    status, out, err = run(capsys, "import", "t", "-o", "r")
+    size = Path("r").stat().st_size
+    assert (status, out) == (0, "")
+    assert err == (f"pydamon: t: {SAID}\npydamon: trace text: 4 snapshots, 12 regions; wrote r, {size:,} bytes\n")
+    assert read(Path("r")) == expected(MADE)
+    assert not list(Path().glob(".r.*"))
+
+
+def test_intervals_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    put(Path("t"), TEXT)
+    assert run(capsys, "import", "t", "-o", "r", "--sample", "1ms", "--aggr", "100 ms")[0] == 0
+    assert run(capsys, "export", "r", "--format", "jsonl", "-o", "x")[0] == 0
+    assert json.loads(Path("x").read_text().splitlines()[0])["sample_us"] == 1000
+
+
+def test_reports_take_the_text_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    put(Path("t"), TEXT)
+    assert run(capsys, "import", "t", "-o", "r")[0] == 0
+    for report in ("wss", "access", "heatmap", "regions"):
+        direct = run(capsys, "report", report, "-i", "t", "--json")
+        assert direct[0] == 0
+        assert direct[1].replace('"t"', '"r"') == run(capsys, "report", report, "-i", "r", "--json")[1]
+        assert direct[2] == f"pydamon: t: read as trace text: {SAID}\n"
+
+
+def test_export_of_a_foreign_file_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    put(Path("t"), TEXT)
+    assert main(["export", "t", "--format", "csv", "-o", "-"]) == 0
+    assert capfdbinary.readouterr().out.count(b"\n") == 13
+
+
+def test_address_samples_are_monitored(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        f"redis 712/714 [003] {5 + n / 1000:.6f}: cpu/mem-loads,ldlat=30/P: {0x7F8A01766000 + n % 50 * 4096:x} "
+        "68100142 |OP LOAD|LVL L1 hit|SNP None|TLB L1 or L2 hit|LCK No|BLK  N/A 7\n"
+        for n in range(2000)
+    ]
+    put(Path("t"), "".join(lines))
+    assert run(capsys, "import", "t", "-o", "r", "--aggr", "200ms")[0] == 0
+    assert len(read(Path("r"))) >= 5
+    status, _, err = run(capsys, "report", "wss", "-i", "t")
+    assert (status, err) == (
+        2,
+        "pydamon: t: holds address samples, which have to be monitored; "
+        "convert it with pydamon import FILE -o RECORD\n",
+    )
+
+
+def test_help_names_every_format() -> None:
+    from pydamon.cli import export
+    from pydamon.records.formats.export import FORMATS
+
+    assert tuple(FORMATS) == export._FORMATS
+
+
+def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "pydamon", "report", "regions", "--json", "-i", "-"]
+    done = subprocess.run(command, input=TEXT.encode(), capture_output=True, check=True)
+    assert done.stdout.count(b'"nr_accesses"') == 12
+    assert done.stderr.startswith(b"pydamon: -: read as trace text: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (("import", "t"), 2, "Missing option '-o'"),
+        (("import", "none", "-o", "r"), 2, "none: cannot be read: No such file or directory"),
+        (("import", ".", "-o", "r"), 2, ".: is a directory"),
+        (("import", "empty", "-o", "r"), 2, "empty: is empty"),
+        (("import", "own", "-o", "r"), 2, "own: is a pydamon record already"),
+        (("import", "t", "-o", "t"), 2, "-o: t exists and is not a pydamon record"),
+        (("import", "t", "-o", "none/r"), 2, "-o: cannot write none/r"),
+        (("import", "t", "-o", "r", "--aggr", "5"), 2, "'5' has no unit"),
+        (("import", "t", "-o", "r", "--sample", "0"), 2, "must be between 1us and 12 days"),
+        (("import", "t", "-o", "r", "--sample", "1s", "--aggr", "5ms"), 2, "--sample: must not be longer than --aggr"),
+        (("import", "t", "-o", "r", "--sample", "1s"), 2, "--sample: is longer than the aggregation interval, 100 ms"),
+        (("import", "events", "-o", "r"), 2, "events: holds no damon_aggregated event"),
+        (("export", "t", "--format", "x", "-o", "r"), 2, "'x' is not one of"),
+        (("export", "t", "--format", "csv", "-o", "t"), 2, "-o: t is being read"),
+        (("export", "empty", "--format", "csv", "-o", "r"), 2, "empty: is empty"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(
+    capsys: pytest.CaptureFixture[str], args: tuple[str, ...], status: int, said: str
+) -> None:
+    put(Path("t"), TEXT)
+    put(Path("empty"), "")
+    put(Path("events"), "x 1 [000] 5.1: sched:sched_switch: prev_comm=x\n" * 9)
+    write(Path("own"), [snapshot(0, [(4096, 8192, 1, 1)])])
+    before = sorted(Path().iterdir())
+    found, out, err = run(capsys, *args)
+    assert (found, out) == (status, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(Path().iterdir()) == before

@@ -1,0 +1,73 @@
+"""``pydamon report info``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.unit.cli.report_helpers import report
+from tests.unit.cli.rich_record import rich
+from tests.unit.records.record_samples import START_NS, metadata, snapshot, write
+
+from pydamon.records.writer import RecordWriter
+
+
+@pytest.fixture(autouse=True)
+def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rich(Path("pydamon.damon"))
+
+
+def test_what_is_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = report(capsys, "info")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "pydamon.damon"
+    assert lines[1].endswith(f"KiB, 90 region rows, {os.stat('pydamon.damon').st_size / 90:.1f} bytes a row")
+    assert lines[2] == "covers 3 s"
+    assert lines[4:7] == ["  program0 --flag (pid 1234)", "table maps: 1 piece", "table footprint: 3 pieces"]
+
+
+def test_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(report(capsys, "info", "--json")[1])
+    assert (found["start_ns"], found["end_ns"], found["region_rows"]) == (START_NS, START_NS + 3 * 10**9, 90)
+    assert found["complete"] is True
+    assert found["targets"] == [{"target": 0, "pid": 1234, "command": "program0 --flag", "start_ticks": 777}]
+    assert found["tables"]["tried_regions"] == 3
+    assert found["file_bytes"] == os.stat("pydamon.damon").st_size
+
+
+def test_parts_are_one_record(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        write(Path(f"run.{number}.damon"), [snapshot(number, [(0, 4096, 1, 0)])])
+    status, out, err = report(capsys, "info", "-i", "run.*.damon", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["region_rows"] == 3
+    assert found["file_bytes"] == sum(path.stat().st_size for path in Path().glob("run.*"))
+
+
+def test_wall_time_where_the_record_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """5 s after an offset of 10^18 ns: 2001-09-09 01:46:45 UTC (10^9 s are 01:46:40)."""
+    with RecordWriter("r", metadata=metadata(1, wall_offset_ns=10**18)) as writer:
+        writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
+    assert report(capsys, "info", "-i", "r")[1].splitlines()[2] == "covers 100 ms, from 2001-09-09 01:46:45 UTC"
+
+
+@pytest.mark.parametrize("offset", [2**63, -(2**63), 10**30])
+def test_absurd_wall_times_are_left_out(capsys: pytest.CaptureFixture[str], offset: int) -> None:
+    with RecordWriter("r", metadata=metadata(1, wall_offset_ns=max(min(offset, 2**63 - 1), -(2**63)))) as writer:
+        writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
+    assert report(capsys, "info", "-i", "r")[0] == 0
+
+
+def test_an_empty_record_and_one_that_was_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Path("empty"), [])
+    status, out, _ = report(capsys, "info", "-i", "empty")
+    assert (status, "0 region rows" in out, "covers" in out) == (0, True, False)
+    os.truncate("pydamon.damon", os.stat("pydamon.damon").st_size - 8)
+    status, out, err = report(capsys, "info")
+    assert "; not closed (interrupted, or still being written)" in out.splitlines()[1]
+    assert (status, err.count("\n")) == (0, 1)

@@ -1,0 +1,103 @@
+"""DAMON's modules over a directory: what is set, whose they are, and that a refused request changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kernel_fake import make_roots, start_thread
+
+from pydamon.engines import kernel_modules
+from pydamon.errors import MachineError, RequestError
+from pydamon.primitives.damon_sysfs import Roots, Thread, Tree
+from pydamon.service.kernel import kernel_status, status_lines
+
+PID = 515
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
+    """A kernel with damon_reclaim: ``enabled`` starts and ends its thread."""
+    roots = make_roots(tmp_path / "kernel")
+    parameters = Path(roots.modules, "damon_reclaim/parameters")
+    parameters.mkdir(parents=True)
+    for name, text in (("enabled", "N"), ("commit_inputs", "N"), ("min_age", "120000000"), ("skip_anon", "N"),
+                       ("quota_sz", "134217728"), ("kdamond_pid", "-1"), ("nr_quota_exceeds", "0")):  # fmt: skip
+        (parameters / name).write_text(f"{text}\n")
+    for name in ("kdamond_pid", "nr_quota_exceeds"):
+        (parameters / name).chmod(0o400)
+    real = Tree._write
+
+    def write(tree: Tree, name: str, value: str) -> None:
+        if name == "min_age" and not value.isdigit():
+            raise OSError(22, "Invalid argument")
+        real(tree, name, value)
+        os.truncate(tree.path(name), len(value) + 1)
+        if name == "enabled":
+            shutil.rmtree(Path(roots.proc, str(PID)), ignore_errors=True)
+            if value == "Y":
+                start_thread(roots, PID)
+            (parameters / "kdamond_pid").chmod(0o600)
+            (parameters / "kdamond_pid").write_text(f"{PID if value == 'Y' else -1}\n")
+
+    monkeypatch.setattr(Tree, "_write", write)
+    return roots
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[int]:
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def parameter(roots: Roots, name: str) -> str:
+    return Path(roots.modules, "damon_reclaim/parameters", name).read_text().strip()
+
+
+def test_a_module_is_set_started_changed_and_stopped(roots: Roots, own: int) -> None:
+    values = {"min_age": 30_000_000, "skip_anon": True}
+    thread = kernel_modules.start("damon_reclaim", values, directory_fd=own, roots=roots)
+    assert thread == Thread(PID, 777)
+    assert [parameter(roots, name) for name in ("enabled", "min_age", "skip_anon", "quota_sz")] == [
+        "Y", "30000000", "Y", "134217728",
+    ]  # fmt: skip
+    (line,) = status_lines(kernel_status(roots))
+    assert line == f"module damon_reclaim: on, pid {PID}"
+    kernel_modules.tune("damon_reclaim", {"quota_sz": 1 << 20}, directory_fd=own, roots=roots)
+    assert (parameter(roots, "quota_sz"), parameter(roots, "commit_inputs")) == ("1048576", "Y")
+    with pytest.raises(MachineError, match=r"module damon_reclaim \(pid 515\)"):
+        kernel_modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
+    kernel_modules.stop("damon_reclaim", directory_fd=own, roots=roots)
+    assert parameter(roots, "enabled") == "N"
+    assert os.listdir(own) == []
+
+
+def test_somebody_elses_module_is_neither_changed_nor_stopped(roots: Roots, own: int) -> None:
+    kernel_modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
+    start_thread(roots, PID, start_ticks=778)  # somebody has disabled and enabled it meanwhile
+    for act in (
+        lambda: kernel_modules.tune("damon_reclaim", {"quota_sz": 1}, directory_fd=own, roots=roots),
+        lambda: kernel_modules.stop("damon_reclaim", directory_fd=own, roots=roots),
+    ):
+        with pytest.raises(MachineError, match="somebody else, and is left alone"):
+            act()
+    assert (parameter(roots, "enabled"), parameter(roots, "quota_sz")) == ("Y", "134217728")
+
+
+def test_what_the_kernel_does_not_have_is_named_and_nothing_is_changed(roots: Roots, own: int) -> None:
+    with pytest.raises(RequestError, match="no module of DAMON"):
+        kernel_modules.start("damon_x/../../y", {}, directory_fd=own, roots=roots)
+    with pytest.raises(MachineError, match="CONFIG_DAMON_LRU_SORT"):
+        kernel_modules.start("damon_lru_sort", {}, directory_fd=own, roots=roots)
+    for name in ("autotune_monitoring_intervals", "../enabled", "enabled", "kdamond_pid"):
+        with pytest.raises(MachineError, match="has no such parameter; it has min_age, quota_sz, skip_anon"):
+            kernel_modules.start("damon_reclaim", {"min_age": 1, name: True}, directory_fd=own, roots=roots)
+    with pytest.raises(RequestError, match=r"modules\.damon_reclaim\.min_age: '-1' is refused"):
+        kernel_modules.start("damon_reclaim", {"quota_sz": 5, "min_age": -1}, directory_fd=own, roots=roots)
+    assert [parameter(roots, name) for name in ("enabled", "min_age", "quota_sz")] == ["N", "120000000", "134217728"]

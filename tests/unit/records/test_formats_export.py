@@ -1,0 +1,122 @@
+"""Exports that other tools read: damo's record, text of perf script, counters for Perfetto."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+from tests.unit.records.format_samples import damo_object, damo_record, put, read, some, trace_text
+from tests.unit.records.record_samples import START_NS, snapshot, write
+
+from pydamon.errors import PydamonError, RequestError
+from pydamon.records.formats.export import FORMATS, export
+from pydamon.records.joined import open_record
+
+REGIONS = [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2), (0x9000, 0xA000, 9, 1)]
+
+
+def written(path: Path, kind: str) -> bytes:
+    sink = io.BytesIO()
+    with open_record(str(path)) as reader:
+        export(reader, sink, kind)
+    return sink.getvalue()
+
+
+def test_damo_gets_the_layout_that_it_writes(tmp_path: Path) -> None:
+    write(tmp_path / "r", [snapshot(0, REGIONS[:1]), snapshot(1, REGIONS)])
+    (found,) = json.loads(zlib.decompress(written(tmp_path / "r", "damo")))
+    made = [(0, START_NS + (n + 1) * 10**8, rows) for n, rows in enumerate([REGIONS[:1], REGIONS])]
+    for one in found["snapshots"]:
+        assert one.pop("sample_interval_us") is None
+    assert found == damo_object(made) | {"data_source": "pydamon"}
+
+
+def test_damo_gets_one_object_per_target(tmp_path: Path) -> None:
+    write(tmp_path / "r", [snapshot(0, REGIONS), snapshot(0, REGIONS, target=1), snapshot(1, REGIONS)], pids=(7, 8))
+    found = json.loads(zlib.decompress(written(tmp_path / "r", "damo")))
+    assert [(one["target_id"], len(one["snapshots"])) for one in found] == [(0, 2), (1, 1)]
+
+
+def test_damo_is_told_intervals_that_were_tuned(tmp_path: Path) -> None:
+    write(tmp_path / "r", [snapshot(0, REGIONS), snapshot(1, REGIONS, aggr_ns=200_000_000)])
+    (found,) = json.loads(zlib.decompress(written(tmp_path / "r", "damo")))
+    assert [one["sample_interval_us"] for one in found["snapshots"]] == [None, "10000"]
+
+
+def test_text_is_what_perf_script_prints(tmp_path: Path) -> None:
+    write(tmp_path / "r", [snapshot(0, REGIONS[:1]), snapshot(1, REGIONS[:2])])
+    head = "kdamond.0     0 [000]     5"
+    event = "damon:damon_aggregated: target_id=0"
+    assert written(tmp_path / "r", "perf-script").decode() == (
+        f"{head}.100000: {event} nr_regions=1 4096-12288: 20 7\n"
+        f"{head}.200000: {event} nr_regions=2 4096-12288: 20 7\n"
+        f"{head}.200000: {event} nr_regions=2 12288-36864: 0 2\n"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_text_is_read_again_as_it_was(tmp_path: Path, count: int) -> None:
+    write(tmp_path / "r", [snapshot(number, REGIONS) for number in range(count)])
+    assert read(put(tmp_path / "t", written(tmp_path / "r", "perf-script"))) == read(tmp_path / "r")
+
+
+def test_times_between_microseconds_survive(tmp_path: Path) -> None:
+    made = [(0, end_ns + 7, rows) for _, end_ns, rows in some(3)]
+    path = put(tmp_path / "t", trace_text(made))
+    assert written(path, "perf-script").count(b"100000007: damon:") == 3
+    assert read(put(tmp_path / "u", written(path, "perf-script"))) == read(path)
+
+
+@pytest.mark.parametrize("kind", ["damo", "perf-script"])
+def test_ids_of_imported_targets_are_kept(tmp_path: Path, kind: str) -> None:
+    path = put(tmp_path / "t", trace_text(some(3, target=18446623435582458880)))
+    data = written(path, kind)
+    assert b"18446623435582458880" in (zlib.decompress(data) if kind == "damo" else data)
+
+
+def test_damo_is_read_again_as_it_was(tmp_path: Path) -> None:
+    path = put(tmp_path / "t", damo_record(damo_object(some(5)), damo_object(some(4, target=3, seed=2))))
+    assert sorted(read(put(tmp_path / "u", written(path, "damo")))) == sorted(read(path))
+
+
+def test_counters_for_perfetto(tmp_path: Path) -> None:
+    write(tmp_path / "r", [snapshot(0, REGIONS), snapshot(1, REGIONS[1:])])
+    found = json.loads(written(tmp_path / "r", "trace-events"))
+    assert found["displayTimeUnit"] == "ms"
+    assert found["traceEvents"] == [
+        {"name": "process_name", "ph": "M", "pid": 1234, "args": {"name": "program0 --flag"}},
+        # 8 KiB with 20 of 20 and 4 KiB with 9 of 20: both accessed, the first in at least half of the samples.
+        {"name": "working set", "ph": "C", "pid": 1234, "ts": 5_100_000.0, "args": {"bytes": 12288}},
+        {"name": "hot", "ph": "C", "pid": 1234, "ts": 5_100_000.0, "args": {"bytes": 8192}},
+        {"name": "working set", "ph": "C", "pid": 1234, "ts": 5_200_000.0, "args": {"bytes": 4096}},
+        {"name": "hot", "ph": "C", "pid": 1234, "ts": 5_200_000.0, "args": {"bytes": 0}},
+    ]
+
+
+def test_counters_of_the_footprint(tmp_path: Path) -> None:
+    from tests.unit.records.record_samples import metadata
+
+    from pydamon.records.writer import RecordWriter
+
+    with RecordWriter(tmp_path / "r", metadata=metadata(1234)) as writer:
+        writer.add_snapshot(snapshot(0, REGIONS))
+        row = {"time_ns": START_NS, "target": 0, "virtual_bytes": 9, "resident_bytes": 5, "swap_bytes": 2}
+        writer.add_rows("footprint", [row])
+    last = json.loads(written(tmp_path / "r", "trace-events"))["traceEvents"][-1]
+    assert last == {"name": "memory", "ph": "C", "pid": 1234, "ts": 5_000_000.0, "args": {"resident": 5, "swap": 2}}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_record_without_snapshots_is_an_error(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "r", [])
+    with pytest.raises(PydamonError, match="holds no snapshot"):
+        written(tmp_path / "r", kind)
+
+
+def test_a_format_that_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "r", [snapshot(0, REGIONS)])
+    with pytest.raises(RequestError, match="--format: 'doc' is none of damo, perf-script, parquet"):
+        written(tmp_path / "r", "doc")

@@ -1,0 +1,174 @@
+"""Recordings in parts, and reading the parts as one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.records.record_samples import AGGR_NS, START_NS, as_tuple, mapping, metadata, snapshot, write
+
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import RequestError
+from pydamon.records.joined import JoinedRecords, open_record
+from pydamon.records.reader import RecordReader
+from pydamon.records.rotating import RotatingWriter, part_name
+
+REGIONS = [(0x1000 * i, 0x1000 * (i + 1), i % 20, i) for i in range(1, 200)]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _rotated(count: int, **limits: int) -> list[Snapshot]:
+    """So many snapshots written in parts ``run.*.damon``, with mappings and costs."""
+    snapshots = [snapshot(number, REGIONS) for number in range(count)]
+    with RotatingWriter("run.damon", metadata=metadata(7), **limits) as writer:
+        writer.add_mappings(START_NS, 0, [mapping(0x1000, 0x9000, "[heap]")])
+        for one in snapshots:
+            writer.add_snapshot(one)
+            writer.add_rows("cost", [{"time_ns": one.end_ns, "cpu_ns": 5}], time_ns=one.end_ns)
+            writer.tick(one.end_ns)
+    return snapshots
+
+
+def test_names_of_parts() -> None:
+    assert [part_name("run.damon", number) for number in (1, 12345)] == ["run.0001.damon", "run.12345.damon"]
+    assert part_name("/a.b/run", 1) == "/a.b/run.0001"
+
+
+def test_a_new_part_after_so_much_time() -> None:
+    """25 snapshots of 100 ms in parts of a second: 10, 10 and 5."""
+    snapshots = _rotated(25, max_ns=10**9)
+    parts = sorted(os.listdir())
+    assert parts == ["run.0001.damon", "run.0002.damon", "run.0003.damon"]
+    held = []
+    for part in parts:
+        with RecordReader(part) as reader:
+            assert not reader.truncated
+            held.append([as_tuple(one) for one in reader.snapshots()])
+    assert [len(part) for part in held] == [10, 10, 5]
+    assert [one for part in held for one in part] == [as_tuple(one) for one in snapshots]
+
+
+def test_a_new_part_after_so_many_bytes() -> None:
+    """What is not yet flushed (a second at most) does not count."""
+    _rotated(100, max_bytes=8_000)
+    sizes = [Path(part).stat().st_size for part in sorted(os.listdir())]
+    assert len(sizes) > 2
+    assert all(size >= 8_000 for size in sizes[:-1])
+    with open_record("run.*.damon") as reader:
+        assert sum(1 for _ in reader.snapshots()) == 100
+
+
+def test_only_the_last_parts_are_kept() -> None:
+    _rotated(45, max_ns=10**9, keep=2)
+    assert sorted(os.listdir()) == ["run.0004.damon", "run.0005.damon"]
+    with open_record("run.*.damon") as reader:
+        assert reader.time_range() == (START_NS + 30 * AGGR_NS, START_NS + 45 * AGGR_NS)
+
+
+def test_a_part_that_somebody_took_away_does_no_harm() -> None:
+    with RotatingWriter("run.damon", metadata=metadata(7), max_ns=AGGR_NS, keep=1) as writer:
+        writer.add_snapshot(snapshot(0, REGIONS))
+        os.unlink("run.0001.damon")
+        writer.add_snapshot(snapshot(1, REGIONS))
+    assert os.listdir() == ["run.0002.damon"]
+
+
+def test_every_part_has_the_mappings_and_the_targets_that_joined() -> None:
+    joined = {"target": 1, "pid": 8, "command": "child", "start_ticks": 9}
+    with RotatingWriter("run.damon", metadata=metadata(7), max_ns=AGGR_NS) as writer:
+        writer.add_mappings(START_NS, 0, [mapping(0x1000, 0x9000, "[heap]")])
+        writer.add_snapshot(snapshot(0, REGIONS))
+        writer.add_rows("targets", [{"time_ns": START_NS, **joined}], time_ns=START_NS)
+        writer.add_mappings(START_NS, 1, [mapping(0x1000, 0x9000, "[stack]")])
+        writer.add_snapshot(snapshot(1, REGIONS))
+        writer.forget_mappings_except([0])
+        writer.add_snapshot(snapshot(2, REGIONS))
+        assert writer.path == "run.0003.damon"
+        total = writer.bytes_written
+    assert total < sum(Path(part).stat().st_size for part in os.listdir())  # the end mark, the last flush
+    for number, names in ((2, ["[stack]"]), (3, [])):
+        with RecordReader(part_name("run.damon", number)) as reader:
+            assert [(t.target, t.pid) for t in reader.info.targets] == [(0, 7), (1, 8)]
+            assert [one.name for one in reader.mappings_at(0, START_NS)] == ["[heap]"]
+            assert [one.name for one in reader.mappings_at(1, START_NS)] == names
+
+
+def test_joined_parts_read_like_one_record() -> None:
+    snapshots = _rotated(25, max_ns=10**9)
+    write(Path("whole"), snapshots, pids=(7,), maps=[mapping(0x1000, 0x9000, "[heap]")])
+    with open_record("run.*.damon") as joined, RecordReader("whole") as whole:
+        assert isinstance(joined, JoinedRecords)
+        assert [as_tuple(one) for one in joined.snapshots()] == [as_tuple(one) for one in whole.snapshots()]
+        assert joined.rows == whole.rows
+        assert joined.time_range() == whole.time_range()
+        last, expected = joined.last_snapshots(), whole.last_snapshots()
+        assert {k: as_tuple(v) for k, v in last.items()} == {k: as_tuple(v) for k, v in expected.items()}
+        assert joined.mappings_at(0, START_NS + 10**9) == whole.mappings_at(0, START_NS)
+        assert len(joined.mapping_times(0)) == 3
+        assert [piece.num_rows for piece in joined.table("cost")] == [1] * 25
+        assert (joined.truncated, joined.left_out_bytes, joined.warnings()) == (False, 0, [])
+        sampled = sum(len(batch.start) for batch in joined.batches(sample_rows=600))
+        assert 600 <= sampled <= 5 * 600
+
+
+def test_parts_are_in_the_order_of_time_whatever_their_names() -> None:
+    for name, number in (("x.a", 1), ("x.b", 0), ("x.c", 2)):
+        write(Path(name), [snapshot(number, [(0, 4096, number, 0)])])
+    write(Path("x.empty"), [])
+    with open_record("x.*") as joined:
+        assert [int(one.nr_accesses[0]) for one in joined.snapshots()] == [0, 1, 2]
+        assert joined.last_snapshots()[0].nr_accesses[0] == 2
+
+
+def test_a_pattern_that_matches_one_file_is_that_file() -> None:
+    write(Path("x.a"), [snapshot(0, [(0, 4096, 1, 0)])])
+    with open_record("x.*") as reader:
+        assert isinstance(reader, RecordReader)
+    with pytest.raises(RequestError, match=r"^y\.\*: matches no file$"):
+        open_record("y.*")
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file() -> None:
+    write(Path("run[1].damon"), [snapshot(0, [(0, 4096, 1, 0)])])
+    write(Path("run1.damon"), [snapshot(0, [(0, 4096, 2, 0)])])
+    with open_record("run[1].damon") as reader:
+        assert next(reader.snapshots()).nr_accesses[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"pids": (8,)}, "x.b: its target 0 is another process; join different recordings with: pydamon record merge"),
+        ({"clock": "virtual"}, "x.b: is of another recording than the files before it"),
+        ({"wall_offset_ns": 5}, "x.b: is of another recording than the files before it"),
+    ],
+)
+def test_different_recordings_are_not_joined(other: dict[str, Any], message: str) -> None:
+    from pydamon.records.writer import RecordWriter
+
+    write(Path("x.a"), [snapshot(0, [(0, 4096, 1, 0)])], pids=(7,))
+    about = metadata(*other.pop("pids", (7,)), **other)
+    with RecordWriter("x.b", metadata=about) as writer:
+        writer.add_snapshot(snapshot(1, [(0, 4096, 1, 0)]))
+    with pytest.raises(RequestError) as error:
+        open_record("x.*")
+    assert str(error.value) == message
+
+
+def test_damaged_parts_are_read_as_far_as_possible() -> None:
+    _rotated(25, max_ns=10**9)
+    os.truncate("run.0002.damon", Path("run.0002.damon").stat().st_size - 20)
+    with open_record("run.*.damon") as joined:
+        assert sum(1 for _ in joined.snapshots()) >= 15
+        assert joined.truncated
+        (line,) = joined.warnings()
+        assert line.startswith("run.0002.damon: was not closed")
+    Path("run.0002.damon").write_bytes(b"nothing of ours")
+    with pytest.raises(RequestError, match=r"run\.0002\.damon"):
+        open_record("run.*.damon")
