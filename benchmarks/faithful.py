@@ -134,6 +134,6 @@ def main() -> None:
             continue
         for pattern in PATTERNS:
             for way in WAYS:
-                if primitive == "smaps" and way == "resident":
-                    continue  # there both come together
+                if primitive == "smaps" and way in ("mappings", "resident"):
+                    continue  # that it answers for what is resident is decided when it is opened: both or none
                 print(real(pattern, primitive, way, options.seeds), flush=True)

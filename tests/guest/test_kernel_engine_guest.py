@@ -331,6 +331,16 @@ def test_record_with_the_kernel_and_trace_it_as_text(sweeper: tuple[int, int], t
     }
 
 
+def test_record_physical_memory_with_the_kernel(tmp_path: Path) -> None:
+    out = str(tmp_path / "kernel.damon")
+    done = pydamon("record", "--engine", "auto", "--ops", "paddr", "-o", out, "--duration", "4s", "--min-regions", "50")
+    assert done.returncode == 0, done.stderr
+    assert "monitoring physical memory through damon_aggregated" in done.stderr
+    assert "free, and costs least" in done.stderr
+    text = pydamon("trace", "-i", out).stdout
+    assert text.count("damon:damon_aggregated: target_id=0") >= 50
+
+
 def test_start_tune_status_and_stop_with_the_kernel(sweeper: tuple[int, int]) -> None:
     pid, _ = sweeper
     started = pydamon("start", "--engine", "kernel", "--name", "k", "--scheme", "stat size>=4K", str(pid))

@@ -47,9 +47,10 @@ def test_who_listens_sees_each_region_and_afterwards_the_event_is_gone() -> None
         _, errors = traced.communicate(timeout=60)
     assert traced.returncode == 0, errors
     line = next(line for line in text.splitlines() if "damon_aggregated:" in line)
-    found = re.search(r"target_id=(\d+) nr_regions=(\d+) start=(\d+) end=(\d+) nr_accesses=(\d+) age=(\d+)", line)
-    assert found is not None, line
-    target, regions, start, end, accesses, _ = map(int, found.groups())
+    # ftrace's own text of a user event: target_id=0x0 (0) nr_regions=0x16 (22) …
+    found = dict(re.findall(r"(\w+)=0x[0-9a-f]+ \((\d+)\)", line))
+    names = ("target_id", "nr_regions", "start", "end", "nr_accesses", "age")
+    target, regions, start, end, accesses, _ = (int(found[name]) for name in names)
     assert target == 0
     assert regions >= 3
     assert start < end

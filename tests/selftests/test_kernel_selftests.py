@@ -53,11 +53,3 @@ def test_it_passes(name: str) -> None:
 def test_it_passes_when_the_machine_has_time(name: str) -> None:
     result = selftests.run(name, tries=4)
     assert result.status == 0, result.output
-
-
-@pytest.mark.guest
-@pytest.mark.parametrize("name", ["sysfs_update_schemes_tried_regions_hang.py", "damos_tried_regions.py"])
-def test_it_passes_through_the_idle_bitmap_too(name: str) -> None:
-    """In the guest there is no BPF clearing: pages are asked through idle page tracking."""
-    result = selftests.run(name, tries=2)
-    assert result.status == 0, result.output

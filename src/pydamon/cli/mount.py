@@ -79,7 +79,8 @@ def command(
         for one in served:
             click.echo(f"damonfs on {one.directory} (pid {one.pid}); umount {one.directory} ends it")
         if foreground:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             _wait(served)
 
 

@@ -42,13 +42,14 @@ class _Handle:
 class Server:
     """The operations that libfuse calls, from several threads; an OSError becomes the error number.
 
-    ``mounted`` is called when the file system can be used.
+    ``user`` tells the id of the user who is being served, ``mounted`` is called when the file system can be used.
     """
 
     use_ns = True
 
-    def __init__(self, tree: Tree, mounted: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, tree: Tree, user: Callable[[], int], mounted: Callable[[], object] = lambda: None) -> None:
         self._tree = tree
+        self._user = user
         self._mounted = mounted
         self._began_ns = time.time_ns()
         self._owner = (os.getuid(), os.getgid())
@@ -80,6 +81,7 @@ class Server:
 
     def open(self, path: str, info: Any) -> int:
         """open(2); as with sysfs the file's mode holds for root, too."""
+        self._check_user(path)
         file = self._tree.file(path)
         access = info.flags & os.O_ACCMODE
         if access in (os.O_WRONLY, os.O_RDWR) and not file.mode & 0o222:
@@ -114,6 +116,7 @@ class Server:
 
     def chmod(self, path: str, mode: int) -> int:
         """chmod(2): kept until the node goes."""
+        self._check_user(path)
         self._tree.find(path).mode = stat.S_IMODE(mode)
         return 0
 
@@ -129,6 +132,11 @@ class Server:
         """Nobody makes files in sysfs."""
         fail(errno.EACCES)
 
+    def _check_user(self, path: str) -> None:
+        """EACCES for whoever is neither the owner nor root: no file is anybody else's."""
+        if self._user() not in (0, self._owner[0]):
+            fail(errno.EACCES)
+
     def _refuse(self, *_: object) -> int:
         fail(errno.EPERM)
 
@@ -141,13 +149,11 @@ def serve(tree: Tree, directory: str, mounted: Callable[[], object] = lambda: No
     Raises MachineError if it cannot be mounted. Ends also on SIGINT, SIGTERM and SIGHUP.
     """
     fuse = binding()
-    server: Any = type("DamonFs", (Server, fuse.Operations), {})(tree, mounted)
-    options: dict[str, Any] = {
-        "default_permissions": True,
-        "attr_timeout": 0,
-        "entry_timeout": 0,
-        "negative_timeout": 0,
-    }
+    server: Any = type("DamonFs", (Server, fuse.Operations), {})(tree, lambda: fuse.fuse_get_context()[0], mounted)
+    # The kernel may keep names, for whatever is done to one asks the tree again: one that has gone is ENOENT then. That
+    # is far fewer requests than a walk of the whole path each time. So that none is needed to check permissions on the
+    # way either, that is not left to the kernel (default_permissions), but done when a file is opened.
+    options: dict[str, Any] = {"attr_timeout": 0, "entry_timeout": 3600, "negative_timeout": 0}
     if os.getuid() == 0:
         options["allow_other"] = True  # like sysfs; the modes keep all but root from the files
     try:

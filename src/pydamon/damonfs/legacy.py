@@ -6,6 +6,7 @@ Behind every context lies a `DamonTree` with one kdamond that nobody sees: a lin
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -116,9 +117,10 @@ class _Context:
         """Whether it is monitored; the targets go when that ends."""
         running = self._controller.running
         if self._had_targets and not running:
-            self._had_targets = False
-            if self._ops != "paddr":
-                self._hidden.write(f"{_CONTEXT}/targets/nr_targets", 0)
+            with contextlib.suppress(OSError):  # somebody else is about to do so
+                if self._ops != "paddr":
+                    self._hidden.write(f"{_CONTEXT}/targets/nr_targets", 0)
+                self._had_targets = False
         return running
 
     @property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import importlib
 import os
 import signal
 import stat
@@ -12,11 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydamon.damonfs.namespace import unmount
 from pydamon.damonfs.nodes import Tree
 from pydamon.errors import MachineError, PydamonError, RequestError
 
 _READY = b"ready"
-_PATIENCE_S = 20.0
+_PR_SET_PDEATHSIG = 1
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,11 @@ class Served:
             if os.waitpid(self.pid, os.WNOHANG)[0]:
                 return
             time.sleep(0.01)
-        os.kill(self.pid, signal.SIGKILL)  # ours, and it does not end
+        # Ours, and it does not end: somebody still waits for a command (e.g. for a scheme that applies once an hour).
+        os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        with contextlib.suppress(PydamonError):
+            unmount(self.directory)
 
 
 def make_tree(options: Options, say: Callable[[str], object]) -> tuple[Tree, Callable[[], None]]:
@@ -57,12 +65,14 @@ def make_tree(options: Options, say: Callable[[str], object]) -> tuple[Tree, Cal
     from pydamon.damonfs.tree import DamonTree, usable_operations
 
     make_start = functools.partial(starter, options.primitive, faithful=options.faithful)
+    # Whatever is loaded and tried now is not when a program turns on a kdamond, and waits.
+    usable = usable_operations()
+    for module in ("pydamon.core.damos", "pydamon.primitives.metrics", "pydamon.ops.actions.acting"):
+        importlib.import_module(module)
     if options.legacy:
         legacy = LegacyTree(level(options.level), make_start=make_start, say=say)
         return legacy, legacy.close
-    tree = DamonTree(
-        level(options.level), start=make_start(), avail_operations=functools.cache(usable_operations), say=say
-    )
+    tree = DamonTree(level(options.level), start=make_start(), avail_operations=lambda: usable, say=say)
     return tree, tree.close
 
 
@@ -98,8 +108,9 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
 
     binding()  # what is missing is said before anything is started
     read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it was closed
+            stream.flush()
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
@@ -121,6 +132,10 @@ def _be_server(directory: str, options: Options, ready_fd: int, log: str | None,
     try:
         if session:
             os.setsid()
+        else:
+            # Ctrl-C is for the command that uses it; who started it ends it, or dies and takes it along.
+            os.setpgid(0, 0)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os.chdir("/")
         _redirect(log, session)
         tree, close = make_tree(options, _say)

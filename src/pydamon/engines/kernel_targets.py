@@ -28,6 +28,7 @@ class KernelTargets:
     dry_run = False
     remember_homes = False
     faithful = True
+    reverse_map = None  # whose physical memory it is, is not looked up
 
     def __init__(self, context: Context) -> None:
         self.name = context.ops

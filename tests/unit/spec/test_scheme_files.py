@@ -67,6 +67,13 @@ def test_every_scheme_survives_json_and_yaml(scheme: Scheme) -> None:
     assert meaning(from_json) == meaning(scheme)
 
 
+@pytest.mark.parametrize("path", ["a\x85b", "\x85", "a\u2028b", " a ", "a\nb"])
+def test_line_breaks_in_a_name_survive_yaml(path: str) -> None:
+    data = {"schemes": [{"action": "stat", "filters": [{"filter_type": "memcg", "memcg_path": path}]}]}
+    (scheme,) = load(encode_yaml(data), ops="vaddr").schemes
+    assert scheme.filters[0].memcg_path == path
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schemes())
 def test_what_damo_can_say_survives_its_layout(scheme: Scheme) -> None:
