@@ -24,6 +24,8 @@ from pydamon.spec import from_builtins, scheme_files
 from pydamon.spec.scheme_short import parse_short
 
 pytestmark = pytest.mark.guest
+# Convergence takes minutes of an emulated machine: `lab/run -- env PYDAMON_LONG=1 pytest tests/guest/...`.
+long = pytest.mark.skipif(not os.environ.get("PYDAMON_LONG"), reason="takes minutes; set PYDAMON_LONG=1")
 
 MIB = 1 << 20
 Note = Callable[[str, object], None]
@@ -195,7 +197,8 @@ def test_a_quota_of_bytes_is_never_exceeded(record_property: Note) -> None:
             tried.append((time.monotonic_ns(), damos.states[number].stats.sz_tried))
 
         damos.on_pass = note
-        run_for(engine, 6)
+        # However slow the guest is: a good number of windows.
+        run_for(engine, 60, lambda kdamond: len(tried) >= 25 and kdamond.stop())
     state = damos.states[0]
     steps = [(b[0], b[1] - a[1]) for a, b in pairwise(tried)]
     assert max(size for _, size in steps) <= MIB
@@ -205,7 +208,7 @@ def test_a_quota_of_bytes_is_never_exceeded(record_property: Note) -> None:
             windows = (tried[last][0] - tried[first][0]) / 1e8 + 1
             assert tried[last][1] - tried[first][1] <= windows * MIB
     record_property("1 MiB/100 ms", f"{state.stats.sz_tried / MIB:.0f} MiB in {len(tried)} passes")
-    assert state.stats.qt_exceeds > 10
+    assert state.stats.qt_exceeds >= len(steps) // 2
 
 
 def test_a_ten_times_shorter_apply_interval_is_tried_nine_times_as_often() -> None:
@@ -254,6 +257,7 @@ def test_the_quota_follows_a_users_goal_in_four_steps() -> None:
     assert before <= after <= 3 * before
 
 
+@long
 def test_a_node_goal_is_reached_and_held(record_property: Note) -> None:
     """Cold memory of node 1 is paged out until a given share of the node is free, and then no more.
 
@@ -290,6 +294,7 @@ def test_a_node_goal_is_reached_and_held(record_property: Note) -> None:
     assert damos.states[0].quota.esz == 0
 
 
+@long
 def test_a_pressure_goal_bounds_the_pressure(record_property: Note) -> None:
     """Memory in use is paged out only so fast that tasks wait for memory no longer than the goal says."""
     wanted_us = 5_000  # of each 200 ms
@@ -308,7 +313,7 @@ def test_a_pressure_goal_bounds_the_pressure(record_property: Note) -> None:
         print(quota, len(waited), "aggregations")
         return (last[1] - middle[1]) / (last[0] - middle[0]) / 5, applied
 
-    unbounded, _ = waiting("", 30)
+    unbounded, _ = waiting("", 15)
     bounded, applied = waiting(f"quota=256MiB/200ms goal=some_mem_psi_us:{wanted_us}us", 40)
     record_property("waiting for memory in 200 ms", f"{unbounded:.0f} us, with a goal of {wanted_us}: {bounded:.0f}")
     print(unbounded, bounded, applied)

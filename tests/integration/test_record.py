@@ -132,8 +132,9 @@ class TestEnds:
             child.kill()
         assert done.returncode == 0, done.stderr
         samples = [s.sample_us for s in RecordReader(str(out)).snapshots()]
-        assert samples[0] == 5000
-        assert samples[-1] > 5000 or len(samples) == 1  # start-up alone has used the budget: it slowed down
+        # Starting up alone has used more than the budget of 4 s: the first aggregation is slowed down already.
+        assert samples
+        assert min(samples) > 5000
 
     def test_auto_intervals_are_told_by_the_plan_and_kept_in_the_record(self, tmp_path: Path) -> None:
         out = tmp_path / "run.damon"

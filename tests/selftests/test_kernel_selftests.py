@@ -42,7 +42,8 @@ def _possible() -> None:
 
 @pytest.mark.parametrize("name", [*sorted({*selftests.TESTS} - TIMED), *selftests.DEBUGFS_TESTS])
 def test_it_passes(name: str) -> None:
-    result = selftests.run(name)
+    # The one that looks for leaks counts the process ids of the whole machine.
+    result = selftests.run(name, tries=4 if name.endswith("pid_leak.sh") else 1)
     if result.status == selftests.SKIPPED:
         pytest.skip(f"it skips itself: {result.output.strip()}")
     assert result.status == 0, result.output
