@@ -74,8 +74,6 @@ class Process:
             # EINVAL: a thread id that is not a process's; ENOSYS: before Linux 5.3.
             raise RequestError(f"cannot open process {pid}: {error.strerror}", where="pid") from None
         self.pid = pid
-        self._poll = select.poll()
-        self._poll.register(self.pidfd, select.POLLIN)
         try:
             fields = _stat_fields(pid)
         except OSError as error:
@@ -87,8 +85,12 @@ class Process:
         self.start_ticks = int(fields[22 - 3])
 
     def alive(self) -> bool:
-        """Whether the process still runs; a zombie does not. Costs about a microsecond."""
-        return not self._poll.poll(0)
+        """Whether the process still runs; a zombie does not. Costs about a microsecond; safe from any thread."""
+        if self.pidfd < 0:
+            return False
+        poll = select.poll()  # one of its own: two threads cannot use one at the same time
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     def mappings(self) -> list[Mapping]:
         """The process's mappings in address order.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,3 +68,16 @@ def test_a_process_name_with_parentheses_does_not_confuse_the_start_time(tmp_pat
         child.kill()
     assert abs(ticks - start_ticks(os.getpid())) < 100 * 3600 * 24
     assert ticks > start_ticks(1)
+
+
+def test_several_threads_may_ask_at_once() -> None:
+    process = Process(os.getpid())
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(lambda _: all(process.alive() for _ in range(3000)), range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+        process.close()
+    assert not process.alive()
