@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +13,6 @@ from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
     from pydamon.records.formats.source import Source
-    from pydamon.records.writer import RecordWriter
 
     _ParamType = click.ParamType[int]
 else:  # it cannot be subscripted in older releases of click
@@ -77,40 +74,19 @@ def _import(source: Source, output: str, hints: Any) -> None:
     from pydamon.cli.render.screen import warn
     from pydamon.records.formats.convert import convert
     from pydamon.records.formats.detect import open_foreign
+    from pydamon.records.whole import whole_record
     from pydamon.records.writer import check_output
 
     check_output(output)
     if os.path.exists(output) and os.path.exists(source.path) and os.path.samefile(source.path, output):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
-    done = convert(open_foreign(source, hints), lambda metadata: _writing(output, metadata))
+    done = convert(open_foreign(source, hints), lambda metadata: whole_record(output, metadata))
     warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
     size = os.stat(output).st_size
     print(
         f"pydamon: {done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; wrote {output}, {size:,} bytes",
         file=sys.stderr,
     )
-
-
-@contextmanager
-def _writing(output: str, metadata: Mapping[str, Any]) -> Iterator[RecordWriter]:
-    """A writer; the file appears (or is replaced) only once it is complete."""
-    from pydamon.records.writer import RecordWriter, check_output
-
-    check_output(output)
-    if os.path.exists(output) and not os.path.isfile(output):  # /dev/null, say
-        with RecordWriter(output, metadata=metadata) as writer:
-            yield writer
-        return
-    folder, name = os.path.split(os.path.realpath(output))
-    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}")
-    try:
-        with RecordWriter(temporary, metadata=metadata) as writer:
-            yield writer
-        os.replace(temporary, os.path.realpath(output))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _monitor(source: Source, output: str, sample_us: int | None, aggr_us: int | None) -> None:

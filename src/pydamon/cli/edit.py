@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,29 +79,18 @@ def _writing(info: RecordInfo, output: str, inputs: Iterable[str], **changes: An
 
     Raises RequestError for a file that is being read, or recorded to, or that is no record.
     """
-    from pydamon.records.writer import RecordWriter, check_output
+    from pydamon.records.schema import describe
+    from pydamon.records.whole import whole_record
+    from pydamon.records.writer import check_output
 
     check_output(output)
     if os.path.exists(output) and any(os.path.samefile(path, output) for path in inputs):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
-    metadata = _metadata(info, **changes)
-    if os.path.exists(output) and not os.path.isfile(output):  # /dev/null, say
-        with RecordWriter(output, metadata=metadata) as writer:
-            yield writer
-        return
+    metadata = describe(info) | changes
     with ExitStack() as stack:
-        if os.path.exists(output):
+        if os.path.isfile(output):
             _keep_for_us(output, stack)
-        folder, name = os.path.split(os.path.realpath(output))
-        temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}")
-        try:
-            with RecordWriter(temporary, metadata=metadata) as writer:
-                yield writer
-            os.replace(temporary, os.path.realpath(output))
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        yield stack.enter_context(whole_record(output, metadata))
 
 
 def _keep_for_us(path: str, stack: ExitStack) -> None:
@@ -116,22 +105,6 @@ def _keep_for_us(path: str, stack: ExitStack) -> None:
         raise RequestError(f"another pydamon is recording to {path}", where="-o") from None
     except OSError:
         pass  # a file system without locks
-
-
-def _metadata(info: RecordInfo, **changes: Any) -> dict[str, Any]:
-    found = {
-        "version": info.version,
-        "pydamon": info.pydamon,
-        "clock": info.clock,
-        "wall_offset_ns": info.wall_offset_ns,
-        "ops": info.ops,
-        "primitive": info.primitive,
-        "primitive_reason": info.primitive_reason,
-        "targets": [asdict(target) for target in info.targets],
-        "spec": dict(info.spec),
-        "machine": dict(info.machine),
-    }
-    return found | changes
 
 
 def _cut(path: str, output: str, wanted: Choice) -> None:

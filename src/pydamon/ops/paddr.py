@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.ops.base import PAGE_SIZE, Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.applying import Applying
+from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges, sample_addresses
 from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
 from pydamon.ops.vaddr import troubles
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.idle import IdleFrames
 from pydamon.primitives.process import Mapping, Process
-from pydamon.spec import Scheme
 
 if TYPE_CHECKING:  # needed only where there are schemes
     from pydamon.ops.actions import PhysicalActions
@@ -118,7 +116,7 @@ def _read(path: str) -> str:
         raise MachineError(f"cannot be read ({error.strerror}); it needs /proc and root", where=path) from None
 
 
-class PaddrOps:
+class PaddrOps(Applying["PhysicalActions"]):
     """Monitors physical memory: target 0. Raises MachineError where that cannot be done.
 
     ``ranges`` limits it to the System RAM inside those. ``reverse_map`` is brought up to date at each update if given,
@@ -126,8 +124,6 @@ class PaddrOps:
     """
 
     name = "paddr"
-    dry_run = False  # schemes find out what they would do, and do nothing
-    remember_homes = False  # of migrated pages, for `actions.undo`
     faithful = True  # all of physical memory is resident
 
     def __init__(
@@ -278,26 +274,10 @@ class PaddrOps:
 
     # -- schemes (see `pydamon.ops.actions`) ------------------------------------------------------------------------
 
-    @cached_property
-    def actions(self) -> PhysicalActions:
-        """What applies schemes; ``dry_run`` and ``remember_homes`` are to be set before it is first used."""
+    def _make_actions(self) -> PhysicalActions:
         from pydamon.ops.actions import PhysicalActions
 
         return PhysicalActions(self, dry_run=self.dry_run, remember_homes=self.remember_homes)
-
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
-        """Raise RequestError or MachineError if the scheme cannot be applied here; changes nothing."""
-        self.actions.check_scheme(scheme, path)
-
-    def apply_scheme(
-        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
-    ) -> Applied:
-        """Apply the scheme's action to physical ranges, as `ActingOperationsSet` says."""
-        return self.actions.apply_scheme(target, scheme, start, end, allowed)
-
-    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
-        """Bytes of the ranges that are memory of the NUMA node ``nid``."""
-        return self.actions.node_bytes(target, start, end, nid)
 
     def node_spans(self) -> list[tuple[int, int, int]]:
         """(start, end, node) in bytes of all zones."""
@@ -305,8 +285,7 @@ class PaddrOps:
 
     def cleanup(self) -> None:
         """Close the primitive and the reverse map."""
-        if "actions" in self.__dict__:
-            self.actions.close()
+        self.close_actions()
         for primitive in self.primitives:
             primitive.close()
         if self.reverse_map is not None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.ops.base import Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.applying import Applying
+from pydamon.ops.base import Addresses, Ranges, sample_addresses
 from pydamon.ops.residency import Residency
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.process import Mapping, Process, ProcessGone
-from pydamon.spec import Scheme
 
 if TYPE_CHECKING:  # needed only where there are schemes
     from pydamon.ops.actions import VirtualActions
@@ -55,7 +54,7 @@ class Closable(Protocol):
         ...
 
 
-class VaddrOps:
+class VaddrOps(Applying["VirtualActions"]):
     """Monitors processes through one primitive each (``open_primitive(process)``).
 
     ``initial`` gives, per target, ranges to begin with; as in the kernel, the first update replaces them by what is
@@ -63,8 +62,6 @@ class VaddrOps:
     """
 
     name = "vaddr"
-    dry_run = False  # schemes find out what they would do, and do nothing
-    remember_homes = False  # of migrated pages, for `actions.undo`
     faithful = True  # or resident pages are preferred where the primitive tells which are
 
     def __init__(
@@ -182,31 +179,14 @@ class VaddrOps:
 
     # -- schemes (see `pydamon.ops.actions`) ------------------------------------------------------------------------
 
-    @cached_property
-    def actions(self) -> VirtualActions:
-        """What applies schemes; ``dry_run`` and ``remember_homes`` are to be set before it is first used."""
+    def _make_actions(self) -> VirtualActions:
         from pydamon.ops.actions import VirtualActions
 
         return VirtualActions(self, dry_run=self.dry_run, remember_homes=self.remember_homes)
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
-        """Raise RequestError or MachineError if the scheme cannot be applied here; changes nothing."""
-        self.actions.check_scheme(scheme, path)
-
-    def apply_scheme(
-        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
-    ) -> Applied:
-        """Apply the scheme's action to regions of a target, as `ActingOperationsSet` says."""
-        return self.actions.apply_scheme(target, scheme, start, end, allowed)
-
-    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
-        """Resident bytes of the ranges on the NUMA node ``nid``."""
-        return self.actions.node_bytes(target, start, end, nid)
-
     def cleanup(self) -> None:
         """Close primitives and processes."""
-        if "actions" in self.__dict__:
-            self.actions.close()
+        self.close_actions()
         for primitive in self.primitives:
             primitive.close()
         for process in self.processes:

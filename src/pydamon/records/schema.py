@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -83,6 +83,22 @@ class RecordInfo:
     def __post_init__(self) -> None:
         # The first of a number counts; a record of many short processes has thousands of targets.
         self._by_number.update({target.target: target for target in reversed(self.targets)})
+
+
+def describe(info: RecordInfo) -> dict[str, Any]:
+    """The description as `encode_metadata` and `RecordWriter` take it."""
+    return {
+        "version": info.version,
+        "pydamon": info.pydamon,
+        "clock": info.clock,
+        "wall_offset_ns": info.wall_offset_ns,
+        "ops": info.ops,
+        "primitive": info.primitive,
+        "primitive_reason": info.primitive_reason,
+        "targets": [asdict(target) for target in info.targets],
+        "spec": dict(info.spec),
+        "machine": dict(info.machine),
+    }
 
 
 def machine_info() -> dict[str, Any]:

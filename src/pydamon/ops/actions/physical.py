@@ -10,7 +10,6 @@ out of reach.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError, RequestError
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import Subject
-from pydamon.ops.actions.filters import YOUNG, PageFilters
-from pydamon.ops.actions.homes import Homes, Undone
+from pydamon.ops.actions.base import Actions
+from pydamon.ops.actions.filters import YOUNG
 from pydamon.ops.actions.pages import BATCH, Layout, Pages, Segments, expand, sizes, survey
-from pydamon.ops.actions.plan import MAX_PLANS, Plan
+from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
 from pydamon.primitives import page_flags, pagemap, pagemap_scan
@@ -57,20 +56,17 @@ class Frames(Protocol):
         ...
 
 
-class PhysicalActions:
-    """Applies schemes to page frames; see `VirtualActions` for ``dry_run`` and ``remember_homes``.
+class PhysicalActions(Actions):
+    """Applies schemes to page frames; see `Actions` for ``dry_run`` and ``remember_homes``.
 
     ``nobodys`` counts bytes that filters let pass but that no process maps. Without a reverse map of the operations
     set's own, one is built, and kept fresh for 5 % of the time.
     """
 
     def __init__(self, frames: Frames, *, dry_run: bool = False, remember_homes: bool = False) -> None:
-        self.dry_run = dry_run
+        super().__init__(dry_run=dry_run, remember_homes=remember_homes)
         self.nobodys = 0
         self._frames = frames
-        self._filters = PageFilters(dry_run=dry_run)
-        self._homes = Homes(remember=remember_homes)
-        self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
         self._own_map: ReverseMap | None = None
         self._processes: dict[tuple[int, int], Process] = {}
 
@@ -221,19 +217,9 @@ class PhysicalActions:
                 total += int((last - first)[last > first].sum(dtype=np.uint64))
         return total
 
-    def undo(self, scheme: Scheme) -> Undone:
-        """Bring back what can be: migrated pages (with ``remember_homes``)."""
-        return self._homes.undo(scheme)
-
-    def take_plans(self) -> list[Plan]:
-        """What a dry run would have done since the last call; of very many applications the latest."""
-        plans = list(self._plans)
-        self._plans.clear()
-        return plans
-
     def close(self) -> None:
         """Release files and processes; nothing is undone."""
-        self._filters.close()
+        super().close()
         for process in self._processes.values():
             process.close()
         self._processes.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import RANGE_ADVICE, Subject
-from pydamon.ops.actions.filters import PageFilters
-from pydamon.ops.actions.homes import Homes, Undone
+from pydamon.ops.actions.base import Actions
 from pydamon.ops.actions.pages import Layout, Pages, Segments, segments, sizes, survey
-from pydamon.ops.actions.plan import MAX_PLANS, Plan
+from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import Addresses, Applied
 from pydamon.ops.membership import command_of
 from pydamon.primitives import move_pages
@@ -43,19 +41,12 @@ class Targets(Protocol):
         ...
 
 
-class VirtualActions:
-    """Applies schemes to processes.
-
-    With ``dry_run`` everything is found out and nothing is touched: applied is what would be, and `take_plans` tells
-    the ranges. With ``remember_homes`` it is remembered where migrated pages came from, for `undo`.
-    """
+class VirtualActions(Actions):
+    """Applies schemes to processes; see `Actions` for ``dry_run`` and ``remember_homes``."""
 
     def __init__(self, targets: Targets, *, dry_run: bool = False, remember_homes: bool = False) -> None:
-        self.dry_run = dry_run
+        super().__init__(dry_run=dry_run, remember_homes=remember_homes)
         self._targets = targets
-        self._filters = PageFilters(dry_run=dry_run)
-        self._homes = Homes(remember=remember_homes)
-        self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
 
     def check_scheme(self, scheme: Scheme, path: str) -> None:
         """Raise MachineError, naming the field, if the action or a filter cannot be done here; changes nothing."""
@@ -196,20 +187,6 @@ class VirtualActions:
                 else:
                     total += acting.node_bytes(subject.process, pages, nid)
             return total
-
-    def undo(self, scheme: Scheme) -> Undone:
-        """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""
-        return self._homes.undo(scheme)
-
-    def take_plans(self) -> list[Plan]:
-        """What a dry run would have done since the last call; of very many applications the latest."""
-        plans = list(self._plans)
-        self._plans.clear()
-        return plans
-
-    def close(self) -> None:
-        """Release files; nothing is undone."""
-        self._filters.close()
 
 
 def _breaks(pages: Pages) -> Mask:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -156,23 +156,3 @@ class Foreign(ABC):
 def target_named(number: int, target_id: object, *more: str) -> TargetInfo:
     """The description of a target of which only an id is known."""
     return TargetInfo(number, command=" ".join([f"target_id={target_id}", *more]))
-
-
-def described(info: RecordInfo, **changes: Any) -> Mapping[str, Any]:
-    """The description as `RecordWriter` takes it."""
-    info = replace(info, **changes)
-    targets = [
-        {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in info.targets
-    ]
-    return {
-        "version": info.version,
-        "pydamon": info.pydamon,
-        "clock": info.clock,
-        "wall_offset_ns": info.wall_offset_ns,
-        "ops": info.ops,
-        "primitive": info.primitive,
-        "primitive_reason": info.primitive_reason,
-        "targets": targets,
-        "spec": dict(info.spec),
-        "machine": dict(info.machine),
-    }

@@ -13,9 +13,9 @@ import numpy as np
 
 from pydamon.errors import PydamonError
 from pydamon.records.decode import Damage, Grouper, Rows, join
-from pydamon.records.formats.base import Foreign, ReadAgain, described
+from pydamon.records.formats.base import Foreign, ReadAgain
 from pydamon.records.reader import RecordReader
-from pydamon.records.schema import BATCH_ROWS
+from pydamon.records.schema import BATCH_ROWS, describe
 from pydamon.records.writer import RecordWriter
 
 # Makes the file to write, given the description.
@@ -46,7 +46,7 @@ def convert(foreign: Foreign, make_writer: MakeWriter) -> Converted:
     np.empty((1 << 25) - (1 << 16), dtype=np.uint8)
     for _ in range(_MOST_PASSES):
         try:
-            with make_writer(described(foreign.info())) as writer:
+            with make_writer(describe(foreign.info())) as writer:
                 return _write(foreign, writer)
         except ReadAgain:
             continue

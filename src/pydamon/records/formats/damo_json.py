@@ -24,7 +24,6 @@ from pydamon.records.formats.base import (
     ReadAgain,
     SideTable,
     choose_intervals,
-    described,
     most_accesses,
     target_named,
 )
@@ -33,6 +32,7 @@ from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
 from pydamon.records.formats.source import Source
 from pydamon.records.formats.trace_snapshots import infer_aggr_us
 from pydamon.records.reader import RecordReader
+from pydamon.records.schema import describe
 from pydamon.records.writer import RecordWriter
 
 # Objects with snapshots; each is a target, and has a file of its own while they are put in order.
@@ -248,7 +248,7 @@ class DamoRecord(Foreign):
                 if entry.number not in writers:
                     file = stack.enter_context(tempfile.TemporaryFile(prefix="pydamon-"))
                     name = f"/proc/self/fd/{file.fileno()}"
-                    writer = RecordWriter(name, metadata=described(self.info()), compression_level=1)
+                    writer = RecordWriter(name, metadata=describe(self.info()), compression_level=1)
                     files[entry.number], writers[entry.number] = name, stack.enter_context(writer)
                 writers[entry.number].add_snapshot(_snapshot(rows))
             for writer in writers.values():

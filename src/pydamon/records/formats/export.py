@@ -15,7 +15,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader
-from pydamon.records.schema import COLUMNS, METADATA_KEY, REGION_FIELDS, encode_metadata
+from pydamon.records.schema import COLUMNS, METADATA_KEY, REGION_FIELDS, describe, encode_metadata
 
 _TARGET_ID = re.compile(r"target_id=(\d{1,20})\b")
 _HALF = 2  # hot: accessed in at least every second sample
@@ -50,9 +50,7 @@ _SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in REGI
 def _parquet(reader: AnyReader, file: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
-    from pydamon.records.formats.base import described
-
-    schema = _SCHEMA.with_metadata({METADATA_KEY: encode_metadata(described(reader.info))})
+    schema = _SCHEMA.with_metadata({METADATA_KEY: encode_metadata(describe(reader.info))})
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in reader.batches():
             writer.write_batch(_table(batch))

@@ -1,0 +1,38 @@
+"""What the actions on virtual and on physical memory have in common."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pydamon.ops.actions.filters import PageFilters
+from pydamon.ops.actions.homes import Homes, Undone
+from pydamon.ops.actions.plan import MAX_PLANS, Plan
+from pydamon.spec import Scheme
+
+
+class Actions:
+    """Page filters, what a dry run would have done, and where migrated pages came from.
+
+    With ``dry_run`` everything is found out and nothing is touched: applied is what would be, and `take_plans` tells
+    the ranges. With ``remember_homes`` it is remembered where migrated pages came from, for `undo`.
+    """
+
+    def __init__(self, *, dry_run: bool, remember_homes: bool) -> None:
+        self.dry_run = dry_run
+        self._filters = PageFilters(dry_run=dry_run)
+        self._homes = Homes(remember=remember_homes)
+        self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
+
+    def undo(self, scheme: Scheme) -> Undone:
+        """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""
+        return self._homes.undo(scheme)
+
+    def take_plans(self) -> list[Plan]:
+        """What a dry run would have done since the last call; of very many applications the latest."""
+        plans = list(self._plans)
+        self._plans.clear()
+        return plans
+
+    def close(self) -> None:
+        """Release files; nothing is undone."""
+        self._filters.close()
