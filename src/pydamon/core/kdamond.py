@@ -77,6 +77,7 @@ class Kdamond:
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
+    _due_ns: int = field(default=0, init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Intervals, NrRegions] | None = field(default=None, init=False)
@@ -187,10 +188,17 @@ class Kdamond:
         return may_grow is not None and bool(may_grow())
 
     def _sleep(self) -> bool:
-        """Sleep for a sampling interval; False if it was cut short."""
-        duration_ns = self.intervals.sample_us * 1000
+        """Sleep until a sampling interval after the last sample was due; False if it was cut short.
+
+        The kernel sleeps for a whole interval: what it does in between takes next to nothing. Here that takes a part of
+        it, and if it came on top, an aggregation interval (and with it every age) would be longer than was asked for.
+        Half of the interval is slept at least, so that there is time for an access to be seen in.
+        """
+        sample_ns, now_ns = self.intervals.sample_us * 1000, self.clock.now_ns()
+        self._due_ns = min(max(self._due_ns + sample_ns, now_ns + sample_ns // 2), now_ns + sample_ns)
+        duration_ns = self._due_ns - now_ns
         if self.end_ns is not None:
-            left_ns = self.end_ns - self.clock.now_ns()
+            left_ns = self.end_ns - now_ns
             if left_ns < duration_ns:
                 self.clock.sleep_ns(max(left_ns, 0))
                 return False
@@ -205,7 +213,8 @@ class Kdamond:
             wait_ns = min(wait_ns, max(self.end_ns - self.clock.now_ns(), 0))
         began_ns = self.clock.now_ns()
         self.clock.sleep_ns(wait_ns)
-        self._aggregation_start_ns += self.clock.now_ns() - began_ns  # the pause belongs to no snapshot
+        self._due_ns = self.clock.now_ns()
+        self._aggregation_start_ns += self._due_ns - began_ns  # the pause belongs to no snapshot
         return False
 
     def _apply_schemes(self) -> None:
@@ -220,7 +229,7 @@ class Kdamond:
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
         self._limit_sizes()
         self._cut_at_mappings()
-        self._aggregation_start_ns = self.clock.now_ns()
+        self._aggregation_start_ns = self._due_ns = self.clock.now_ns()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as
         # long each time, until that is the update interval. (The kernel waits a full update interval at once.)

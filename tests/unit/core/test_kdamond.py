@@ -311,6 +311,54 @@ def test_a_sample_whose_sleep_was_interrupted_is_not_counted() -> None:
     assert ops.calls.count("check") == 2
 
 
+class SlowOps(ScriptedOps):
+    """Checking takes ``work_ns`` of the clock's time; notes for how long accesses were watched."""
+
+    def __init__(self, clock: VirtualClock, work_ns: int) -> None:
+        super().__init__([(BASE, BASE + MIB)])
+        self.clock, self.work_ns = clock, work_ns
+        self.prepared_ns = 0
+        self.watched_ns: list[int] = []
+
+    def prepare_access_checks(self, target: int, start: Any, end: Any) -> None:
+        super().prepare_access_checks(target, start, end)
+        self.clock.sleep_ns(self.work_ns)
+        self.prepared_ns = self.clock.now_ns()
+
+    def check_accesses(self, target: int) -> Any:
+        self.watched_ns.append(self.clock.now_ns() - self.prepared_ns)
+        return super().check_accesses(target)
+
+
+@pytest.mark.parametrize(
+    ("work_ms", "aggregation_ms", "watched_ms"),
+    [(0, 100, 5), (1, 100, 4), (2.5, 100, 2.5), (10, 250, 2.5)],  # beyond half of the interval it cannot be kept
+)
+def test_what_a_check_takes_does_not_make_the_aggregation_interval_longer(
+    work_ms: float, aggregation_ms: float, watched_ms: float
+) -> None:
+    k = kdamond(None, sample_us=5000, aggr_us=100_000)
+    assert isinstance(k.clock, VirtualClock)
+    k.ops = ops = SlowOps(k.clock, int(work_ms * 1e6))
+    k.end_ns = 2 * 10**9
+    times = [(snapshot.end_ns - snapshot.start_ns) / 1e6 for (snapshot,) in k.monitor()]
+    assert times
+    assert set(times) == {aggregation_ms}
+    assert set(ops.watched_ns) == {int(watched_ms * 1e6)}
+
+
+def test_a_long_pause_is_not_caught_up_by_haste() -> None:
+    k = kdamond(None, sample_us=5000, aggr_us=100_000)
+    assert isinstance(k.clock, VirtualClock)
+    k.ops = ops = SlowOps(k.clock, 0)
+    k.end_ns = 10**9
+    for count, _ in enumerate(k.monitor()):
+        if count == 2:
+            k.clock.sleep_ns(300_000_000)  # whoever is called takes its time
+    assert sorted(set(ops.watched_ns)) == [2_500_000, 5_000_000]
+    assert ops.watched_ns.count(2_500_000) == 1
+
+
 class GrowingOps(ScriptedOps):
     """Each update, from a script: how many targets there are, and which of them live."""
 
