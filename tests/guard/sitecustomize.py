@@ -4,6 +4,7 @@ import os
 import sys
 
 _TREE = "/sys/kernel/mm/damon"
+_TREES = (_TREE, "/sys/module/damon_")
 
 
 def _guard(event, args):
@@ -12,11 +13,11 @@ def _guard(event, args):
     path, mode, flags = args
     if isinstance(path, bytes):
         path = os.fsdecode(path)
-    if not isinstance(path, str) or not os.path.realpath(path).startswith(_TREE):
+    if not isinstance(path, str) or not os.path.realpath(path).startswith(_TREES):
         return
     writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     if (writes or (isinstance(mode, str) and set(mode) & set("wax+"))) and not _is_ours():
-        raise PermissionError(f"a test must not write below {_TREE}: {path}")
+        raise PermissionError(f"a test must not write below {_TREE} or {_TREES[1]}*: {path}")
 
 
 def _is_ours():

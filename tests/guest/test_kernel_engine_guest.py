@@ -383,3 +383,24 @@ def test_reclaim_is_set_started_and_stopped(tmp_path: Path) -> None:
         assert find_occupants(Roots()) == []
     finally:
         os.close(own)
+
+
+def test_a_spec_for_reclaim_on_the_command_line(tmp_path: Path) -> None:
+    spec = tmp_path / "reclaim.yaml"
+    spec.write_text("modules:\n  damon_reclaim:\n    min_age: 30s\n    quota_sz: 1 MiB\n")
+    assert pydamon("start", "--spec", str(spec)).returncode == 2
+    started = pydamon("start", "--engine", "auto", "--spec", str(spec))
+    assert started.returncode == 0, started.stderr
+    parameters = Tree(f"{Roots().modules}/damon_reclaim/parameters")
+    try:
+        assert (parameters.read_int("min_age"), parameters.read_int("quota_sz")) == (30_000_000, 1 << 20)
+        assert "module damon_reclaim: on, started by pydamon" in pydamon("status").stdout
+        refused = pydamon("record", "--engine", "kernel", "--ops", "paddr", "-o", str(tmp_path / "x.damon"))
+        assert (refused.returncode, "left alone: module damon_reclaim" in refused.stderr) == (3, True)
+        spec.write_text("modules:\n  damon_reclaim:\n    quota_sz: 2 MiB\n")
+        assert pydamon("tune", "damon_reclaim", "--spec", str(spec)).returncode == 0
+        assert parameters.read_int("quota_sz") == 2 << 20
+    finally:
+        stopped = pydamon("stop", "damon_reclaim")
+    assert stopped.returncode == 0, stopped.stderr
+    assert find_occupants(Roots()) == []

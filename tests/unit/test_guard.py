@@ -22,3 +22,8 @@ def test_this_process_cannot_open_it_for_writing() -> None:
 def test_a_child_cannot_either() -> None:
     child = subprocess.run([sys.executable, "-c", f"open({STATE!r}, 'w')"], capture_output=True, text=True)
     assert "must not write" in child.stderr
+
+
+def test_nor_parameters_of_its_modules() -> None:
+    with pytest.raises(PermissionError, match="must not write"):
+        Path("/sys/module/damon_reclaim/parameters/enabled").write_text("Y")

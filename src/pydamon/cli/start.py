@@ -49,7 +49,11 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
         if spec_file is None:
             request, spec = record._understand(targets, launch, options)
         else:
-            request, spec = _understand_spec(ctx, spec_file, launch, options)
+            data = _load_spec(ctx, spec_file)
+            if data.get("modules"):
+                _start_module(ctx, data)
+                return
+            request, spec = _understand_spec(data, launch, options)
     except RequestError as error:
         if error.where == "record":
             raise RequestError(error.message, where="start") from None
@@ -64,21 +68,48 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     click.echo(f"kdamond {started.name} (pid {started.pid}): {started.about}")
 
 
-def _understand_spec(
-    ctx: click.Context, path: str, launch: list[str] | None, options: dict[str, Any]
-) -> tuple[Request, Spec]:
-    """The request around a spec that is given as a file. Raises RequestError naming the option or the field."""
+def _given(ctx: click.Context) -> dict[str, str]:
+    """The parameters that were given on the command line, and what the user calls them."""
+    return {
+        param.name or "": param.opts[-1] if isinstance(param, click.Option) else "pid"
+        for param in ctx.command.params
+        if ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
+        and ctx.params.get(param.name or "")
+    }
+
+
+def _load_spec(ctx: click.Context, path: str) -> dict[str, Any]:
+    """The spec as plain values. Raises RequestError, also for options that say what it says."""
     from pydamon.cli.spec_options import load_spec
+
+    for name, option in _given(ctx).items():
+        if name in _IN_SPEC:
+            raise RequestError("does not go with --spec, which says it itself", where=option)
+    return load_spec(path)
+
+
+def _start_module(ctx: click.Context, data: dict[str, Any]) -> None:
+    """Let a module of the kernel run. Raises RequestError naming the option, and as `service.modules.start`."""
+    from pydamon.service.modules import start
     from pydamon.spec import from_builtins
 
-    for param in ctx.command.params:
-        given = ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
-        if param.name in _IN_SPEC and given and ctx.params.get(param.name):
-            where = param.opts[-1] if isinstance(param, click.Option) else "pid"
-            raise RequestError("does not go with --spec, which says it itself", where=where)
-    data = load_spec(path)
+    if ctx.params["engine"] == "user":
+        raise RequestError("the spec is for a module of the kernel; give --engine kernel", where="--engine")
+    for name, option in _given(ctx).items():
+        if name not in ("spec_file", "engine"):
+            raise RequestError("does not go with a module of the kernel", where=option)
+    if ctx.meta["launch"] is not None:
+        raise RequestError("does not go with a module of the kernel, which has no target", where="COMMAND")
+    name, thread = start(from_builtins(data))
+    click.echo(f"module {name} (pid {thread.pid}): runs until it is stopped: pydamon stop {name}")
+
+
+def _understand_spec(data: dict[str, Any], launch: list[str] | None, options: dict[str, Any]) -> tuple[Request, Spec]:
+    """The request around a spec that is given as a file. Raises RequestError naming the option or the field."""
     if launch is not None:
         _insert_target(data)
+    from pydamon.spec import from_builtins
+
     spec = from_builtins(data)
     if len(spec.kdamonds) != 1:
         raise RequestError(f"has {len(spec.kdamonds)} entries; start one at a time", where="kdamonds")

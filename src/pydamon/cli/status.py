@@ -7,10 +7,13 @@ import click
 
 @click.command("status")
 @click.argument("name", required=False)
-@click.option("--kernel", "with_kernel", is_flag=True, help="Show who uses the kernel's own DAMON, too.")
+@click.option("--kernel", "with_kernel", is_flag=True, help="Show the kernel's own DAMON in any case.")
 @click.option("--json", "as_json", is_flag=True, help="All there is to know, as JSON.")
 def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
-    """Show the kdamonds in the background, or everything about the one called NAME."""
+    """Show the kdamonds in the background, or everything about the one called NAME.
+
+    Also who uses the kernel's own DAMON, and its modules, if there is any and one may look.
+    """
     from pydamon.cli.render import service
     from pydamon.errors import PydamonError
     from pydamon.service.client import Client, running
@@ -25,7 +28,7 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
                 raise
             click.echo(f"pydamon: {error}", err=True)  # the others are still worth showing
     kernel = []
-    if with_kernel or (as_json and name is None):
+    if with_kernel or name is None:
         from pydamon.service.kernel import kernel_status, status_lines
 
         kernel = kernel_status()
@@ -40,6 +43,6 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
         click.echo("\n".join(service.details(found[0])))
     else:
         click.echo("\n".join(service.overview(found)))
-    if with_kernel and not as_json:
+    if (with_kernel or kernel) and not as_json:
         lines = status_lines(kernel) or ["not in use, or not to be seen"]
         click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in lines)]))

@@ -5,6 +5,22 @@ from __future__ import annotations
 import click
 
 from pydamon.errors import PydamonError, RequestError
+from pydamon.spec.modules import MODULES
+
+
+def _stop_modules(name: str | None, undo: bool) -> list[str]:
+    """Stop the kernel's module ``name``, without a name whichever this user has started; which were."""
+    from pydamon.service import modules
+    from pydamon.service.client import running
+
+    if name is not None and name in running():  # a kdamond that is called so
+        return []
+    found = modules.ours() if name is None else [name]
+    if found and undo:
+        raise RequestError("is not for modules of the kernel: nobody notes what they do", where="--undo")
+    for module in found:
+        modules.stop(module)
+    return found
 
 
 @click.command("stop")
@@ -13,14 +29,19 @@ from pydamon.errors import PydamonError, RequestError
 @click.option("--undo", is_flag=True, help="Undo what its schemes did, as far as that can be undone.")
 @click.option("--json", "as_json", is_flag=True, help="What they did, as JSON.")
 def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> None:
-    """End the kdamond NAME (default: the only one), wait until it has ended, and say what it did."""
+    """End the kdamond NAME (default: the only one), wait until it has ended, and say what it did.
+
+    NAME may also be a module of the kernel that `start` has started, e.g. damon_reclaim.
+    """
     from pydamon.cli.render import service
     from pydamon.service.client import Client, running
 
     if name is not None and all_of_them:
         raise RequestError("goes with no name", where="--all")
     reports, problems = [], []
-    for each in running() if all_of_them else [name]:
+    modules = _stop_modules(name, undo) if all_of_them or name in MODULES else []
+    names: list[str | None] = [*running()] if all_of_them else [name] if name not in modules else []
+    for each in names:
         try:
             reports.append(Client(each).stop(undo=undo))
         except PydamonError as error:
@@ -34,7 +55,9 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode({"kdamonds": reports}), indent=2))
+        click.echo(msgspec.json.format(msgspec.json.encode({"kdamonds": reports, "modules": modules}), indent=2))
+    elif modules:
+        click.echo("\n".join(f"module {module}: stopped" for module in modules))
     elif not reports and not problems:
         click.echo("nothing runs in the background")
     for problem in problems[:-1]:

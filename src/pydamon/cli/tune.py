@@ -49,6 +49,10 @@ def command(
     from pydamon.service.client import Client
     from pydamon.spec.units import format_duration_ns
 
+    loaded = None if spec is None else load_spec(spec)
+    if loaded is not None and loaded.get("modules"):
+        _tune_module(loaded, name)
+        return
     wanted: dict[str, Any] = {
         "sample_us": sample,
         "aggr_us": aggr,
@@ -57,7 +61,7 @@ def command(
         "min_regions": min_regions,
         "max_regions": max_regions,
         "schemes": None,
-        "spec": None if spec is None else load_spec(spec),
+        "spec": loaded,
     }
     values = dict(map(_goal_value, goals))
     replaced = schemes is not None or bool(texts)
@@ -82,6 +86,22 @@ def command(
         f"{update_text}, {bounds['min']} to {bounds['max']} regions, "
         + ("1 scheme" if result["nr_schemes"] == 1 else f"{result['nr_schemes']} schemes")
     )
+
+
+def _tune_module(loaded: dict[str, Any], name: str | None) -> None:
+    """Give a module of the kernel other parameters. Raises RequestError naming the option."""
+    from pydamon.service import modules
+    from pydamon.spec import from_builtins
+
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
+        if given and param.name not in ("name", "spec"):
+            raise RequestError("does not go with a module of the kernel", where=param.opts[-1])
+    spec = from_builtins(loaded)
+    if name not in (None, modules.only(spec)[0]):
+        raise RequestError(f"is {name}; the spec is for {modules.only(spec)[0]}", where="NAME")
+    click.echo(f"module {modules.tune(spec)}: has taken the parameters")
 
 
 def _goal_value(text: str) -> tuple[str, int]:

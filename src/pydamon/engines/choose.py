@@ -10,7 +10,7 @@ from pydamon.errors import MachineError
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A primitive's name and, in a few words, why it was picked."""
+    """The name of a primitive, or of an engine, and in a few words why it was picked."""
 
     name: str
     reason: str

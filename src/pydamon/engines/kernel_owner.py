@@ -229,6 +229,22 @@ def check_nobody(roots: Roots) -> None:
         raise _in_use(occupants)
 
 
+def is_ours(occupant: Occupant, *, directory_fd: int, roots: Roots) -> bool:
+    """Whether it is the very kdamond that a pydamon of this user has started; reads only."""
+    try:
+        fd = os.open(FILE, os.O_RDONLY | _FLAGS, dir_fd=directory_fd)
+    except OSError:
+        return False
+    try:
+        entry = _read(fd)
+    finally:
+        os.close(fd)
+    thread = occupant.thread
+    if entry is None or thread is None or entry.boot_id != boot_id(roots):
+        return False
+    return entry.kdamond == (thread.pid, thread.start_ticks)
+
+
 def boot_id(roots: Roots) -> str:
     """What tells this boot of the machine from others."""
     try:

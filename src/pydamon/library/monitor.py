@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydamon.core.kdamond import Callbacks
 from pydamon.core.snapshot import Snapshot
@@ -32,10 +32,11 @@ _QUEUED = 16  # aggregations that wait for an asynchronous reader
 class Monitor:
     """A spec on an engine. Iterate it for snapshots; each iteration begins when the one before has ended.
 
-    ``engine``: ``auto`` is what the spec's ops say (``user`` for running processes and physical memory). A simulation
-    needs a ``workload`` (a name, a file, or a `Workload`), reported accesses a ``source``. ``duration`` (text with a
-    unit, or ns) ends it. ``callbacks`` are called by the loop with its `Kdamond`. ``dry_run``: schemes find out what
-    they would do, and do nothing. ``max_cpu``: a share of one CPU that this process stays below.
+    ``engine``, for running processes and physical memory: ``user`` (default), the ``kernel``'s DAMON, or ``auto``: that
+    if it is free and can do it, else ``user``; `chosen` says which and why. A simulation needs a ``workload`` (a name,
+    a file, or a `Workload`), reported accesses a ``source``. ``duration`` (text with a unit, or ns) ends it.
+    ``callbacks`` are called by the loop with its `Kdamond`. ``dry_run``: schemes find out what they would do, and do
+    nothing. ``max_cpu``: a share of one CPU that this process stays below.
 
     A context manager: what it has opened is closed in the end, also if it was never iterated. Raises RequestError or
     MachineError as the command does.
@@ -44,7 +45,7 @@ class Monitor:
     def __init__(
         self,
         spec: Spec,
-        engine: EngineName = "auto",
+        engine: EngineName | None = None,
         *,
         workload: Workload | str | None = None,
         source: Source | None = None,
@@ -70,7 +71,7 @@ class Monitor:
     def _open(
         self,
         spec: Spec,
-        engine: str,
+        engine: str | None,
         workload: Workload | str | None,
         source: Source | None,
         callbacks: Callbacks,
@@ -78,13 +79,23 @@ class Monitor:
         max_cpu: float | None,
         dry_run: bool,
     ) -> Any:
+        if not spec.kdamonds:
+            raise RequestError("has none: a module of the kernel runs without anybody who watches", where="kdamonds")
         ops = spec.kdamonds[0].contexts[0].ops
-        natural = {"sim": "sim", "reported": "reported"}.get(ops, "user")
-        engine = natural if engine == "auto" else engine
-        if engine not in ("user", "kernel", "sim", "reported"):
-            raise RequestError(f"{engine!r} is none; there are auto, user, kernel, sim, reported", where="engine")
-        if engine != natural and not (engine == "kernel" and natural == "user"):
+        natural = ops if ops in ("sim", "reported") else "user"
+        engine = natural if engine is None else engine
+        if engine not in get_args(EngineName):
+            raise RequestError(f"{engine!r} is none; there are {', '.join(get_args(EngineName))}", where="engine")
+        if engine == "auto" and natural != "user":
+            engine = natural
+        if engine != natural and not (engine in ("kernel", "auto") and natural == "user"):
             raise RequestError(f"{engine} does not run ops {ops}; {natural} does", where="engine")
+        self.chosen = Choice(engine, "")
+        if engine == "auto":
+            from pydamon.service.kernel import choose_engine
+
+            self.chosen = choose_engine(engine, spec, dry_run=dry_run, max_cpu=max_cpu)
+            engine = self.chosen.name
         if engine == "sim":
             from pydamon.engines.sim import SimEngine
             from pydamon.workload.builtin import load

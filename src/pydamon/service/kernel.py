@@ -46,6 +46,12 @@ def open_kernel_engine(
 
 def refuse(*, dry_run: bool = False, undo: bool = False, max_cpu: float | None = None, resctrl: bool = False) -> None:
     """Raise RequestError for what was asked for and only the user engine can do."""
+    for option, why in _only_user(dry_run, undo, max_cpu, resctrl).items():
+        raise RequestError(why, where=option)
+
+
+def _only_user(dry_run: bool, undo: bool, max_cpu: float | None, resctrl: bool) -> dict[str, str]:
+    """The options that were given and only the user engine can do, with why."""
     refused = {
         "--dry-run": (dry_run, "the kernel's DAMON cannot only say what it would do; nearest: --engine user"),
         "--undo": (undo, "nobody notes what the kernel's DAMON did; nearest: --engine user"),
@@ -55,22 +61,31 @@ def refuse(*, dry_run: bool = False, undo: bool = False, max_cpu: float | None =
         ),
         "--resctrl": (resctrl, "goes with --engine user"),
     }
-    for option, (given, why) in refused.items():
-        if given:
-            raise RequestError(why, where=option)
+    return {option: why for option, (given, why) in refused.items() if given}
 
 
-def choose_engine(wanted: str, spec: Spec, roots: Roots | None = None) -> Choice:
+def choose_engine(
+    wanted: str,
+    spec: Spec,
+    *,
+    dry_run: bool = False,
+    undo: bool = False,
+    max_cpu: float | None = None,
+    resctrl: bool = False,
+    roots: Roots | None = None,
+) -> Choice:
     """Which engine ``user``, ``kernel`` or ``auto`` stands for, and why in a few words; looks and changes nothing.
 
     ``auto`` takes the kernel's DAMON where it is free and can be used for this spec, because it costs least and
-    disturbs least; else the user engine. Raises MachineError for ``kernel`` if somebody else uses it.
+    disturbs least; else the user engine. The others are what was asked for besides (see `refuse`). Raises MachineError
+    for ``kernel`` if somebody else uses it.
     """
     if wanted == "kernel":
         _check_free(roots if roots is not None else Roots())
     if wanted != "auto":
         return Choice(wanted, "")
-    obstacle = obstacle_to_kernel(spec, roots)
+    given = _only_user(dry_run, undo, max_cpu, resctrl)
+    obstacle = f"{next(iter(given))} is only with the user engine" if given else obstacle_to_kernel(spec, roots)
     if obstacle is None:
         return Choice("kernel", "the kernel's DAMON is here, free, and costs least")
     return Choice("user", f"not the kernel's DAMON: {obstacle}")
@@ -104,7 +119,12 @@ def _check_free(roots: Roots) -> None:
 
 
 def kernel_status(roots: Roots | None = None) -> list[dict[str, Any]]:
-    """Who uses the kernel's DAMON, and its modules, as plain values; empty where nothing can be seen."""
+    """Who uses the kernel's DAMON, and its modules, as plain values; empty where nothing can be seen.
+
+    ``ours``: a pydamon of this user has started it.
+    """
+    from pydamon.engines import kernel_modules, kernel_owner
+
     roots = roots if roots is not None else Roots()
     try:
         found = damon_sysfs.find_occupants(roots)
@@ -112,13 +132,21 @@ def kernel_status(roots: Roots | None = None) -> list[dict[str, Any]]:
         found = []
     named = {occupant.what for occupant in found}
     found += [module for module in damon_sysfs.modules(roots) if module.what not in named]
-    return [_plain(occupant) for occupant in found]
+    with RuntimeDirectory() as directory:
+        fd = directory.fileno()
+        ours = [
+            kernel_owner.is_ours(occupant, directory_fd=fd, roots=roots)
+            or kernel_modules.is_ours(occupant, directory_fd=fd, roots=roots)
+            for occupant in found
+        ]
+    return [_plain(occupant, own) for occupant, own in zip(found, ours, strict=True)]
 
 
-def _plain(occupant: Occupant) -> dict[str, Any]:
+def _plain(occupant: Occupant, ours: bool) -> dict[str, Any]:
     return {
         "what": occupant.what,
         "state": occupant.state,
+        "ours": ours,
         "pid": None if occupant.thread is None else occupant.thread.pid,
         "ops": occupant.ops,
         "targets": list(occupant.targets),
@@ -131,7 +159,7 @@ def status_lines(status: list[dict[str, Any]]) -> list[str]:
     """`kernel_status` for people: one line for each user of the kernel's DAMON, and one for each module that is off."""
     lines = []
     for each in status:
-        parts = [each["state"]]
+        parts = [each["state"], *(["started by pydamon"] if each["ours"] else [])]
         if each["pid"] is not None:
             parts.append(f"pid {each['pid']}")
         if each["ops"]:

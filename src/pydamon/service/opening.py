@@ -131,7 +131,14 @@ def _open_live(
         from pydamon.service.kernel import choose_engine
 
         # What the machine cannot do, or somebody else does, is said before anything is started.
-        chosen = choose_engine(request.engine, spec)
+        chosen = choose_engine(
+            request.engine,
+            spec,
+            dry_run=request.dry_run,
+            undo=request.undo,
+            max_cpu=request.max_cpu,
+            resctrl=request.resctrl,
+        )
         reason = chosen.reason
         if chosen.name == "kernel":
             return _open_kernel(request, spec, callbacks, wake_fd, launched, reason)
@@ -162,11 +169,7 @@ def _open_live(
     except BaseException:
         opened.close()
         raise
-    opened.about = f"monitoring {_who(request, opened.targets)} through {engine.choice.name}: {engine.choice.reason}"
-    opened.about += f" ({reason})" if reason else ""
-    opened.metadata["wall_offset_ns"] = time.time_ns() - time.monotonic_ns()
-    if request.duration_ns is not None:
-        opened.end_ns = clock.now_ns() + request.duration_ns
+    _tell(opened, request, clock, reason)
     return opened
 
 
@@ -189,12 +192,18 @@ def _open_kernel(
     clock = MachineClock(wake_fd=wake_fd)
     engine = open_kernel_engine(spec, callbacks=callbacks, clock=clock)
     opened = Opened("kernel", engine, spec, engine.ops.take_joined(), "", child=child)
-    opened.about = f"monitoring {_who(request, opened.targets)} through {engine.choice.name}: {engine.choice.reason}"
+    _tell(opened, request, clock, reason)
+    return opened
+
+
+def _tell(opened: Opened, request: Request, clock: MachineClock, reason: str) -> None:
+    """What is known of an engine that monitors this machine; ``reason`` is why it is this engine."""
+    choice = opened.engine.choice
+    opened.about = f"monitoring {_who(request, opened.targets)} through {choice.name}: {choice.reason}"
     opened.about += f" ({reason})" if reason else ""
     opened.metadata["wall_offset_ns"] = time.time_ns() - time.monotonic_ns()
     if request.duration_ns is not None:
         opened.end_ns = clock.now_ns() + request.duration_ns
-    return opened
 
 
 def _remove(group: resctrl.OwnGroup, say: Callable[[str], object]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydamon.spec.explain import explain
     from pydamon.spec.model import (
         Context,
         Intervals,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         validate,
         validate_attrs,
     )
+    from pydamon.spec.plain_words import explain
     from pydamon.spec.quantities import Age, Rate
     from pydamon.spec.schemes import Scheme
 
@@ -46,7 +46,7 @@ __all__ = [
     "validate_attrs",
 ]
 
-_ELSEWHERE = {"explain": "explain", "Age": "quantities", "Rate": "quantities", "Scheme": "schemes"}
+_ELSEWHERE = {"explain": "plain_words", "Age": "quantities", "Rate": "quantities", "Scheme": "schemes"}
 
 
 def __getattr__(name: str) -> object:
@@ -56,6 +56,5 @@ def __getattr__(name: str) -> object:
     import importlib
 
     module = importlib.import_module(f"{__name__}.{_ELSEWHERE.get(name, 'model')}")
-    # Importing has put the module ``explain`` where the function belongs: import the function from here only.
     found = globals()[name] = getattr(module, name)
     return found

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError
-from pydamon.spec import quantities, units
+from pydamon.spec import modules, quantities, units
 from pydamon.spec.schemes import PARSERS as SCHEME_PARSERS
 from pydamon.spec.schemes import QUANTITIES, Scheme, validate_schemes
 
@@ -94,10 +94,11 @@ class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     contexts: tuple[Context, ...]
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole request."""
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole request: kdamonds, or parameters of one of the kernel's modules (see `pydamon.spec.modules`)."""
 
-    kdamonds: tuple[Kdamond, ...]
+    kdamonds: tuple[Kdamond, ...] = ()
+    modules: dict[str, dict[str, int | bool]] = {}
 
 
 # How a quantity that is written as text is read, by its key.
@@ -165,6 +166,8 @@ def from_builtins(data: object) -> Spec:
 
     Raises RequestError whose ``where`` is the field's path, e.g. ``kdamonds[0].contexts[0].intervals.sample_us``.
     """
+    if isinstance(data, dict) and "modules" in data:
+        data = data | {"modules": modules.exact(data["modules"])}
     spec = read(data, Spec)
     validate(spec)
     return spec
@@ -187,8 +190,7 @@ def to_builtins(spec: Spec) -> dict[str, Any]:
 
 def validate(spec: Spec) -> None:
     """Check everything that types alone do not say; raises RequestError naming the field."""
-    if not spec.kdamonds:
-        raise RequestError("must have at least one kdamond", where="kdamonds")
+    validate_parts(spec)
     for k, kdamond in enumerate(spec.kdamonds):
         if len(kdamond.contexts) != 1:
             raise RequestError(
@@ -196,6 +198,14 @@ def validate(spec: Spec) -> None:
                 where=f"kdamonds[{k}].contexts",
             )
         _validate_context(kdamond.contexts[0], f"kdamonds[{k}].contexts[0]")
+
+
+def validate_parts(spec: Spec) -> None:
+    """Check that the spec is for kdamonds or for a module; raises RequestError."""
+    if spec.kdamonds and spec.modules:
+        raise RequestError("does not go with kdamonds: the kernel runs one or the other", where="modules")
+    if not spec.kdamonds and not spec.modules:
+        raise RequestError("must have at least one kdamond", where="kdamonds")
 
 
 def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") -> None:

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import msgspec
 
 from pydamon.errors import RequestError
-from pydamon.spec import quantities, scheme_text
+from pydamon.spec import modules, quantities, scheme_text
 from pydamon.spec.damo_layout import Layout
-from pydamon.spec.model import Spec, read, validate_attrs
+from pydamon.spec.model import Spec, read, validate_attrs, validate_parts
 from pydamon.spec.scheme_short import parse_short, shown
 from pydamon.spec.schemes import MAX_SCHEMES, Scheme, validate_scheme, validate_schemes
 
@@ -96,7 +96,7 @@ def _load(text: str, warn: Callable[[str], None], ops: str) -> Loaded:
 def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str) -> Loaded:
     data = _plain(data)
     layout = Layout(warn)
-    if isinstance(data, dict) and "kdamonds" in data:
+    if isinstance(data, dict) and ("kdamonds" in data or "modules" in data):
         return _spec(layout, data, form)
     path = "schemes"
     if isinstance(data, dict) and "schemes" in data:
@@ -118,11 +118,9 @@ def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str
 
 def _spec(layout: Layout, data: dict[str, Any], form: Form) -> Loaded:
     for name in data:
-        if name != "kdamonds":
+        if name not in ("kdamonds", "modules"):
             raise RequestError("does not go with kdamonds", where=shown(name))
     values = layout.spec(data)
-    if not values["kdamonds"]:
-        raise RequestError("must have at least one kdamond", where="kdamonds")
     schemes: list[Scheme] = []
     paths: list[str] = []
     for k, kdamond in enumerate(values["kdamonds"]):
@@ -131,7 +129,8 @@ def _spec(layout: Layout, data: dict[str, Any], form: Form) -> Loaded:
             for s, item in enumerate(context.get("schemes", [])):
                 if isinstance(item, str):
                     context["schemes"][s] = to_builtins(_short(item, f"{where}[{s}]"))
-    spec = read(values, Spec)
+    spec = read(values | {"modules": modules.exact(data.get("modules"))}, Spec)
+    validate_parts(spec)
     for k, kdamond_read in enumerate(spec.kdamonds):
         if len(kdamond_read.contexts) != 1:
             text = f"has {len(kdamond_read.contexts)} contexts; a kdamond runs exactly one"

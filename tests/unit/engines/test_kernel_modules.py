@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kernel_fake import make_roots, start_thread
 
+from pydamon import service
+from pydamon.cli import main
 from pydamon.engines import kernel_modules
 from pydamon.errors import MachineError, RequestError
 from pydamon.primitives.damon_sysfs import Roots, Thread, Tree
+from pydamon.service import kernel, modules  # noqa: F401 (patched below, as attributes of service)
 from pydamon.service.kernel import kernel_status, status_lines
 
 PID = 515
@@ -101,3 +107,73 @@ def test_what_the_kernel_does_not_have_is_named_and_nothing_is_changed(roots: Ro
     with pytest.raises(RequestError, match=r"modules\.damon_reclaim\.min_age: '-1' is refused"):
         kernel_modules.start("damon_reclaim", {"quota_sz": 5, "min_age": -1}, directory_fd=own, roots=roots)
     assert [parameter(roots, name) for name in ("enabled", "min_age", "quota_sz")] == ["N", "120000000", "134217728"]
+
+
+class TestCommands:
+    """``start``, ``tune``, ``status`` and ``stop`` with a spec that is for a module."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (kernel_modules, service.kernel, service.modules):
+            monkeypatch.setattr(module, "Roots", lambda: roots)
+        runtime = tmp_path / "runtime"
+        runtime.mkdir(mode=0o700)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+
+    def run(self, *args: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            out, err = io.StringIO(), io.StringIO()
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            status = main([*args])
+        return status, out.getvalue(), err.getvalue()
+
+    def spec(self, tmp_path: Path, **parameters: object) -> str:
+        path = tmp_path / "reclaim.json"
+        path.write_text(json.dumps({"modules": {"damon_reclaim": parameters}}))
+        return str(path)
+
+    def test_it_is_started_shown_changed_and_stopped(self, roots: Roots, tmp_path: Path) -> None:
+        spec = self.spec(tmp_path, min_age="30s", quota_sz="1 MiB", skip_anon=True)
+        status, said, _ = self.run("start", "--engine", "kernel", "--spec", spec)
+        assert (status, said) == (
+            0, f"module damon_reclaim (pid {PID}): runs until it is stopped: pydamon stop damon_reclaim\n",
+        )  # fmt: skip
+        shown = [parameter(roots, name) for name in ("enabled", "min_age", "quota_sz", "skip_anon")]
+        assert shown == ["Y", "30000000", "1048576", "Y"]
+        assert f"module damon_reclaim: on, started by pydamon, pid {PID}" in self.run("status")[1]
+        spec = self.spec(tmp_path, quota_sz="2 MiB")
+        assert self.run("tune", "--spec", spec)[:2] == (0, "module damon_reclaim: has taken the parameters\n")
+        assert parameter(roots, "quota_sz") == "2097152"
+        assert self.run("stop", "damon_reclaim")[:2] == (0, "module damon_reclaim: stopped\n")
+        assert parameter(roots, "enabled") == "N"
+        assert self.run("stop", "damon_reclaim")[0] == 3
+
+    def test_all_that_run_are_stopped(self, roots: Roots, tmp_path: Path) -> None:
+        self.run("start", "--engine", "kernel", "--spec", self.spec(tmp_path))
+        assert self.run("stop", "--all")[:2] == (0, "module damon_reclaim: stopped\n")
+        assert self.run("stop", "--all")[:2] == (0, "nothing runs in the background\n")
+
+    def test_somebody_elses_is_not_stopped(self, roots: Roots, tmp_path: Path) -> None:
+        self.run("start", "--engine", "kernel", "--spec", self.spec(tmp_path))
+        start_thread(roots, PID, start_ticks=778)
+        assert self.run("stop", "--all")[:2] == (0, "nothing runs in the background\n")
+        assert self.run("stop", "damon_reclaim")[0] == 3
+        assert self.run("tune", "--spec", self.spec(tmp_path))[0] == 3
+        assert parameter(roots, "enabled") == "Y"
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["start"], "--engine: the spec is for a module of the kernel; give --engine kernel"),
+            (["start", "--engine", "kernel", "--name", "x"], "--name: does not go with a module"),
+            (["start", "--engine", "kernel", "--seed", "1"], "--seed: does not go with a module"),
+            (["tune", "other"], "NAME: is other; the spec is for damon_reclaim"),
+            (["tune", "--sample", "1ms"], "--sample: does not go with a module"),
+        ],
+    )
+    def test_what_does_not_go_with_it_is_named(self, roots: Roots, tmp_path: Path, args: list[str], said: str) -> None:
+        status, _, err = self.run(*args, "--spec", self.spec(tmp_path))
+        assert (status, err.count("\n")) == (2, 1)
+        assert said in err
+        assert parameter(roots, "enabled") == "N"

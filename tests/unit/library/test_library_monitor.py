@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -182,6 +183,7 @@ class TestAsync:
         (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim")), "workload"),
         (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim"), "user", workload="stairs"), "engine"),
         (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim"), "x", workload="stairs"), "engine"),  # type: ignore[arg-type]
+        (lambda: pydamon.Monitor(pydamon.Spec(modules={"damon_stat": {}})), "kdamonds"),
         (lambda: pydamon.Monitor(pydamon.make_spec(ops="reported")), "source"),
         (lambda: pydamon.Monitor(pydamon.make_spec(1 << 22 | 1)), "4194305"),
         (lambda: pydamon.Monitor(pydamon.make_spec(ops="sim"), workload="stairs", duration="3"), "3"),
@@ -190,6 +192,18 @@ class TestAsync:
 def test_what_is_wrong_is_named(make: object, where: str) -> None:
     with pytest.raises(pydamon.RequestError, match=where):
         make()  # type: ignore[operator]
+
+
+def test_auto_takes_the_kernels_damon_only_where_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = "is in use by somebody else"
+    monkeypatch.setattr("pydamon.service.kernel.obstacle_to_kernel", lambda spec, roots: busy)
+    with pydamon.Monitor(pydamon.make_spec(os.getpid(), primitive="smaps"), "auto", duration="1s") as monitor:
+        assert (monitor.chosen.name, monitor.choice.name) == ("user", "smaps")
+        assert busy in monitor.chosen.reason
+    monkeypatch.setattr("pydamon.service.kernel.obstacle_to_kernel", lambda spec, roots: None)
+    spec = pydamon.make_spec(os.getpid(), primitive="smaps")
+    with pydamon.Monitor(spec, "auto", dry_run=True) as monitor:
+        assert monitor.chosen.reason == "not the kernel's DAMON: --dry-run is only with the user engine"
 
 
 def test_a_frame_library_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +223,15 @@ def test_frames(tmp_path: Path) -> None:
     frame = pydamon.to_pandas(snapshots[-1])
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == len(snapshots[-1].start)
+
+
+def test_polars_frames() -> None:
+    polars = pytest.importorskip("polars")
+    with sim(duration="1s") as monitor:
+        snapshots = list(monitor)
+    frame = pydamon.to_polars(snapshots)
+    assert isinstance(frame, polars.DataFrame)
+    assert frame["end"].to_list() == [end for snapshot in snapshots for end in snapshot.end.tolist()]
 
 
 def test_nothing_makes_an_empty_table() -> None:

@@ -67,7 +67,7 @@ def test_tuning_of_the_intervals_is_switched_on_and_off() -> None:
          "schemes[0].access_pattern.sz_bytes.min"),
         ({"schemes": [SCHEME], "goal_values": {"x": 1}}, "goal x"),
         ({"goal_values": {"rps": -1}}, "goal rps"),
-        ({"spec": {}}, "spec"),
+        ({"spec": {}}, "kdamonds"),
         ({"spec": {"kdamonds": []}}, "kdamonds"),
         ({"spec": {"kdamonds": [{"contexts": [{}]}]}, "sample_us": 10_000}, "--spec"),
         ({"spec": {"kdamonds": [{"contexts": [{"ops": "sim"}]}]}}, "kdamonds[0].contexts[0].ops"),

@@ -19,7 +19,14 @@ def explain(spec: Spec) -> list[str]:
     lines: list[str] = []
     for kdamond in spec.kdamonds:
         lines += _explain_context(kdamond.contexts[0])
+    for module, parameters in spec.modules.items():
+        lines.append(f"Let the kernel's module {module} run, with these parameters; the others are as it has them.")
+        lines += [f"  {name}: {_plain(value)}" for name, value in parameters.items()]
     return lines
+
+
+def _plain(value: int | bool) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _explain_context(context: Context) -> list[str]:
