@@ -17,6 +17,7 @@ import pytest
 from pydamon.damonfs import namespace
 from pydamon.damonfs.legacy import LegacyTree
 from pydamon.damonfs.levels import level
+from pydamon.damonfs.remote import Spawner
 from pydamon.damonfs.runner import starter
 from pydamon.damonfs.tree import DamonTree, usable_operations
 from pydamon.errors import MachineError
@@ -103,12 +104,16 @@ class Kdamond:
         self.write("state", word)
 
 
-@pytest.fixture(name="kdamond")
-def kdamond_fixture(busy: subprocess.Popen[bytes]) -> Iterator[Kdamond]:
+@pytest.fixture(name="kdamond", params=["thread", "process"])
+def kdamond_fixture(busy: subprocess.Popen[bytes], request: pytest.FixtureRequest) -> Iterator[Kdamond]:
+    spawner = Spawner() if request.param == "process" else None
+    start = starter() if spawner is None else starter(run=spawner.run)
     said: list[str] = []
-    tree = DamonTree(level("mm"), start=starter(), avail_operations=usable_operations, say=said.append)
+    tree = DamonTree(level("mm"), start=start, avail_operations=usable_operations, say=said.append)
     yield Kdamond(tree, busy.pid)
     tree.close()
+    if spawner is not None:
+        spawner.close()
 
 
 class TestEngine:
@@ -120,7 +125,7 @@ class TestEngine:
         assert Path(f"/proc/{pid}/comm").read_text() == "kdamond.0\n"
         kdamond.state("off")
         assert kdamond.read("state") == "off"
-        wait_until(lambda: not Path(f"/proc/self/task/{pid}").exists())  # it may still be on its way out
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())  # it may still be on its way out
         kdamond.state("on")
         assert kdamond.read("state") == "on"
 

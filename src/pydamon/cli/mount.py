@@ -65,23 +65,29 @@ def command(
             if path is not None:
                 checked = server.check_directory(path, where)
                 wanted.append((checked, server.Options(legacy=legacy, **options)))
-        served = []
-        for path, each in wanted:
-            try:
+        served: list[server.Served] = []
+        try:
+            for path, each in wanted:
                 served.append(server.start(path, each, log=log, session=not foreground and launch is None))
-            except BaseException:
-                for other in served:
-                    other.close()
-                raise
+            if foreground:
+                _say(served)
+                for one in served:
+                    os.waitpid(one.pid, 0)  # until it is unmounted
+        except BaseException:
+            _close(served)
+            raise
         if launch is not None:
             stack.callback(_close, served)
             ctx.exit(_run(launch, directory and wanted[0][0], debugfs and wanted[-1][0]))
-        for one in served:
-            click.echo(f"damonfs on {one.directory} (pid {one.pid}); umount {one.directory} ends it")
-        if foreground:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-            _wait(served)
+        if not foreground:
+            _say(served)
+
+
+def _say(served: list[Any]) -> None:
+    for one in served:
+        click.echo(f"damonfs on {one.directory} (pid {one.pid}); umount {one.directory} ends it")
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 @contextlib.contextmanager
@@ -95,20 +101,10 @@ def _private_directory() -> Iterator[str]:
 
 
 def _close(served: list[Any]) -> None:
+    """Unmount all that have not been unmounted by now."""
     for one in served:
-        one.close()
-
-
-def _wait(served: list[Any]) -> None:
-    """Until all have been unmounted; ended by a signal, they are."""
-    try:
-        for one in served:
-            os.waitpid(one.pid, 0)
-    except BaseException:
-        for one in served:
-            with contextlib.suppress(OSError):
-                one.close()
-        raise
+        with contextlib.suppress(OSError):
+            one.close()
 
 
 def _run(launch: list[str], sysfs: str | None, debugfs: str | None) -> int:

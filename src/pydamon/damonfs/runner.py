@@ -212,8 +212,9 @@ class Runner:
     def _linger(self) -> None:
         """As in the kernel a target is there until its parent has asked how it ended: run on, with nothing to do."""
         self._lingers = True
+        clock = MachineClock(wake_fd=self._wake_read)  # the engine's still watches processes that are closed by now
         while not self._engine.kdamond.stop_requested and any(map(_is_zombie, self._engine.ops.processes)):
-            self._engine.clock.sleep_ns(_LINGER_NS)
+            clock.sleep_ns(_LINGER_NS)
         self._lingers = False
 
     def _close_pipe(self) -> None:
@@ -376,18 +377,37 @@ def _identity(ops: VaddrGroupOps, target: int) -> tuple[int, int]:
     return process.pid, process.start_ticks
 
 
+class Run(Protocol):
+    """Makes what runs a kdamond: `Runner`, or `remote.Spawner.run`."""
+
+    def __call__(
+        self,
+        number: int,
+        context: Context,
+        *,
+        paused: bool,
+        every_sample: Callable[[], object],
+        say: Say,
+        record: str | None,
+    ) -> Running: ...
+
+
 def starter(
-    primitive: str = "auto", *, faithful: bool = False, record: Callable[[], str | None] = lambda: None
+    primitive: str = "auto",
+    *,
+    faithful: bool = False,
+    record: Callable[[], str | None] = lambda: None,
+    run: Run = Runner,
 ) -> Start:
     """A `Start` that runs kdamonds of the user engine with the ``primitive`` (physical memory has its own).
 
     ``faithful``: sampling as in the kernel, without what the machine tells for free (`UserEngine`). ``record`` says
-    which file, if any, gets a record of the kdamond that is started.
+    which file, if any, gets a record of the kdamond that is started; ``run`` opens and starts it.
     """
 
     def start(number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: Say) -> Running:
         if context.ops != "paddr":
             context = msgspec.structs.replace(context, primitive=primitive, faithful=faithful)
-        return Runner(number, context, paused=paused, every_sample=every_sample, say=say, record=record())
+        return run(number, context, paused=paused, every_sample=every_sample, say=say, record=record())
 
     return start

@@ -57,23 +57,35 @@ class Served:
             unmount(self.directory)
 
 
-def make_tree(options: Options, say: Callable[[str], object]) -> tuple[Tree, Callable[[], None]]:
-    """The tree for ``options``, and how to stop what runs in it. Raises RequestError for an unknown level."""
+def make_tree(options: Options, say: Callable[[str], object], *not_theirs: int) -> tuple[Tree, Callable[[], None]]:
+    """The tree for ``options``, and how to stop what runs in it. Raises RequestError for an unknown level.
+
+    Kdamonds run in processes of their own, which do not hold the file descriptors ``not_theirs`` open.
+    """
     from pydamon.damonfs.legacy import LegacyTree
     from pydamon.damonfs.levels import level
+    from pydamon.damonfs.remote import Spawner
     from pydamon.damonfs.runner import starter
     from pydamon.damonfs.tree import DamonTree, usable_operations
 
-    make_start = functools.partial(starter, options.primitive, faithful=options.faithful)
+    chosen = level(options.level)
     # Whatever is loaded and tried now is not when a program turns on a kdamond, and waits.
     usable = usable_operations()
     for module in ("pydamon.core.damos", "pydamon.primitives.metrics", "pydamon.ops.actions.acting"):
         importlib.import_module(module)
+    spawner = Spawner(*not_theirs)
+    make_start = functools.partial(starter, options.primitive, faithful=options.faithful, run=spawner.run)
+    tree: LegacyTree | DamonTree
     if options.legacy:
-        legacy = LegacyTree(level(options.level), make_start=make_start, say=say)
-        return legacy, legacy.close
-    tree = DamonTree(level(options.level), start=make_start(), avail_operations=lambda: usable, say=say)
-    return tree, tree.close
+        tree = LegacyTree(chosen, make_start=make_start, say=say)
+    else:
+        tree = DamonTree(chosen, start=make_start(), avail_operations=lambda: usable, say=say)
+
+    def close() -> None:
+        tree.close()
+        spawner.close()
+
+    return tree, close
 
 
 def check_directory(directory: str, option: str) -> str:
@@ -138,7 +150,7 @@ def _be_server(directory: str, options: Options, ready_fd: int, log: str | None,
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os.chdir("/")
         _redirect(log, session)
-        tree, close = make_tree(options, _say)
+        tree, close = make_tree(options, _say, ready_fd)
         try:
             _serve(tree, directory, lambda: _tell(ready_fd, _READY))
         finally:
