@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,33 +29,67 @@ def wait_for(path: Path, there: bool = True) -> None:
         time.sleep(0.1)
 
 
-def test_who_listens_sees_each_region_and_afterwards_the_event_is_gone() -> None:
+@pytest.fixture(name="event")
+def event_fixture() -> Iterator[Path]:
+    """The event, while this process is traced; it is gone afterwards."""
     command = [sys.executable, "-m", "pydamon", "trace", "--user-events", "--quiet", str(os.getpid())]
     traced = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     event = GROUP / "damon_aggregated"
     try:
         wait_for(event)
-        assert re.findall(r"field:(.+?);", (event / "format").read_text())[-6:] == [
-            "u64 target_id", "u32 nr_regions", "u64 start", "u64 end", "u32 nr_accesses", "u32 age",
-        ]  # fmt: skip
-        (event / "enable").write_text("1")
-        deadline = time.monotonic() + 60
-        while "damon_aggregated:" not in (text := (TRACING / "trace").read_text()):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        (event / "enable").write_text("0")
+        yield event
     finally:
         traced.send_signal(signal.SIGINT)
         _, errors = traced.communicate(timeout=60)
     assert traced.returncode == 0, errors
+    wait_for(event, there=False)
+
+
+def check_region(found: dict[str, int]) -> None:
+    assert found["target_id"] == 0
+    assert found["nr_regions"] >= 3
+    assert found["start"] < found["end"]
+    assert found["start"] % 4096 == found["end"] % 4096 == 0
+    assert found["nr_accesses"] <= 20
+
+
+def test_who_listens_sees_each_region(event: Path) -> None:
+    assert re.findall(r"field:(.+?);", (event / "format").read_text())[-6:] == [
+        "u64 target_id", "u32 nr_regions", "u64 start", "u64 end", "u32 nr_accesses", "u32 age",
+    ]  # fmt: skip
+    (event / "enable").write_text("1")
+    deadline = time.monotonic() + 60
+    while "damon_aggregated:" not in (text := (TRACING / "trace").read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (event / "enable").write_text("0")
     line = next(line for line in text.splitlines() if "damon_aggregated:" in line)
     # ftrace's own text of a user event: target_id=0x0 (0) nr_regions=0x16 (22) …
-    found = dict(re.findall(r"(\w+)=0x[0-9a-f]+ \((\d+)\)", line))
-    names = ("target_id", "nr_regions", "start", "end", "nr_accesses", "age")
-    target, regions, start, end, accesses, _ = (int(found[name]) for name in names)
-    assert target == 0
-    assert regions >= 3
-    assert start < end
-    assert start % 4096 == end % 4096 == 0
-    assert accesses <= 20
-    wait_for(event, there=False)
+    check_region({name: int(value) for name, value in re.findall(r"(\w+)=0x[0-9a-f]+ \((\d+)\)", line)})
+
+
+def run(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_perf_records_it(event: Path, tmp_path: Path) -> None:
+    data = str(tmp_path / "perf.data")
+    run("perf", "record", "-q", "-a", "-e", "user_events:damon_aggregated", "-o", data, "--", "sleep", "5")
+    lines = [line for line in run("perf", "script", "-i", data).splitlines() if "user_events:damon_aggregated:" in line]
+    assert len(lines) >= 3
+    # perf prints fields whose type it does not know the size of as it likes: in decimal or in hexadecimal.
+    found = dict(re.findall(r"(\w+)=(0x[0-9a-f]+|\d+)", lines[0].partition("damon_aggregated:")[2]))
+    check_region({name: int(value, 0) for name, value in found.items()})
+
+
+def test_trace_cmd_records_it(event: Path, tmp_path: Path) -> None:
+    data = str(tmp_path / "trace.dat")
+    run("trace-cmd", "record", "-q", "-e", "user_events:damon_aggregated", "-o", data, "sleep", "5")
+    lines = [line for line in run("trace-cmd", "report", "-i", data).splitlines() if "damon_aggregated:" in line]
+    assert len(lines) >= 3
+    found = dict(re.findall(r"(\w+)=(0x[0-9a-f]+|\d+)", lines[0].partition("damon_aggregated:")[2]))
+    check_region({name: int(value, 0) for name, value in found.items()})
