@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Results = Literal["auto", "trace", "tried"]
 
 _BYTES_PER_EVENT = 64
+_PATIENCE_S = 10.0  # for commands of others that are under way
 _SHORTEST_POLL_NS, _LONGEST_POLL_NS = 20_000_000, 1_000_000_000
 
 
@@ -204,6 +205,7 @@ class KernelKdamond(Kdamond):
         """
         validate_attrs(intervals, nr_regions)
         with self._commit_lock:
+            self._check_ours()
             before = self._context
             after = msgspec.structs.replace(
                 before,
@@ -224,6 +226,7 @@ class KernelKdamond(Kdamond):
     def set_goal_value(self, scheme: int, goal: int, value: int) -> None:
         """Give a ``user_input`` goal of the running kdamond its value. Raises MachineError."""
         with self._commit_lock:
+            self._check_ours()
             self._files.set_current_value(scheme, goal, value)
 
     def cost(self) -> PrimitiveCost:
@@ -263,7 +266,10 @@ class KernelKdamond(Kdamond):
         self._files.command("on")
         began_ns = self.clock.now_ns()
         self._log = IntervalsLog(began_ns, self.intervals)
-        thread = damon_sysfs.kdamond_thread(self._files.tree, 0, self._roots)
+        thread = None
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self._files.tree.read(f"{KDAMOND}/pid", patience_s=_PATIENCE_S))
+            thread = damon_sysfs.thread_of(pid, self._roots) if pid > 0 else None
         if thread is None:
             raise PydamonError(
                 "has ended as soon as it was started: its targets may have", where="the kernel's kdamond"
@@ -318,28 +324,49 @@ class KernelKdamond(Kdamond):
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
+    def _lives(self) -> bool:
+        """Whether the kdamond that we have started runs: nobody can put another one in its place as long as it does.
+
+        The tree is not asked: its files are busy as long as any command is under way.
+        """
+        return self._thread is not None and damon_sysfs.thread_of(self._thread.pid, self._roots) == self._thread
+
+    def _check_ours(self) -> None:
+        if self._closed or (self._thread is not None and not self._lives()):
+            raise PydamonError("has ended", where="the kernel's kdamond")
+
     def _off(self) -> None:
-        if self._thread is not None and self._files.runs(self._thread):
+        if self._lives():
+            # What the watcher has asked for may be under way until the next pass of a scheme.
+            longest_us = max([scheme.apply_interval_us for scheme in self._context.schemes] + [self.intervals.aggr_us])
             with contextlib.suppress(MachineError):  # it has just ended by itself
-                self._files.command("off")
+                self._files.command("off", _PATIENCE_S + 2 * longest_us / 1e6)
 
     def close(self) -> None:
         """End the kdamond if it is still ours, and remove all that is ours from the kernel. Once."""
-        if self._closed:
-            return
-        self.cost()
-        self._closed = True
+        with self._commit_lock:  # whoever changes it has done so, or will be told that it has ended
+            if self._closed:
+                return
+            self.cost()
+            self._closed = True
+        cleared = False
         try:
             self._off()
+            if self._lives():
+                raise PydamonError("does not end; the next --engine kernel will try", where="the kernel's kdamond")
             if self._is_ours():
                 self._files.clear()
             else:
                 self._kernel_ops.closing.append("the kernel's DAMON is used by somebody else by now; left alone")
+            cleared = True
         finally:
             if self._instance is not None:
                 self._instance.close()
             self._kernel_ops.close()
-            self._claim.release()
+            if cleared:
+                self._claim.release()
+            else:
+                self._claim.leave()
 
     def _is_ours(self) -> bool:
         """Whether what does not run (any more) in the tree is what we have put there."""

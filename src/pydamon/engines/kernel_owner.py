@@ -63,6 +63,8 @@ class Claim:
         self._write()
 
     def _write(self) -> None:
+        if self._fd < 0:
+            return
         text = msgspec.json.encode(self.entry)
         os.pwrite(self._fd, text, 0)
         os.ftruncate(self._fd, len(text))
@@ -70,12 +72,19 @@ class Claim:
     def release(self) -> None:
         """It is nobody's any more; to be called when nothing of ours is left in the kernel."""
         try:
-            os.unlink(FILE, dir_fd=self._directory_fd)
+            if self._fd >= 0:
+                os.unlink(FILE, dir_fd=self._directory_fd)
         except FileNotFoundError:
             pass
         finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Something of ours is still in the kernel: the file stays, so that the next pydamon can remove it."""
+        if self._fd >= 0:
             os.close(self._fd)
             os.close(self._directory_fd)
+            self._fd = self._directory_fd = -1
 
 
 def take(directory_fd: int, roots: Roots, tree: Tree | None = None) -> Claim:
@@ -125,7 +134,7 @@ def _create(directory_fd: int, roots: Roots) -> Claim:
     except OSError as error:
         raise MachineError(f"cannot be opened: {error.strerror}", where=FILE) from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd, directory_fd)
         left = _read(fd)
         if left is not None and left.boot_id == boot_id(roots):
             _remove_instance(left, roots)  # it was killed before there was a kdamond, or that has ended and gone
@@ -149,12 +158,23 @@ def _open_left(directory_fd: int, occupants: list[Occupant]) -> int:
     except OSError:
         raise _in_use(occupants) from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd, directory_fd)
     except BlockingIOError:
         entry = _read(fd)
         os.close(fd)
         raise _in_use(occupants, f"pydamon (pid {entry.pid})" if entry is not None else "another pydamon") from None
     return fd
+
+
+def _lock(fd: int, directory_fd: int) -> None:
+    """Lock the file; raises BlockingIOError if somebody else has it, or has put another one in its place."""
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        there = os.stat(FILE, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        raise BlockingIOError from None  # its owner has just removed it
+    if not os.path.samestat(os.fstat(fd), there):
+        raise BlockingIOError
 
 
 def _read(fd: int) -> Entry | None:

@@ -12,7 +12,7 @@ from pydamon.engines.kernel_layout import Scenery, Setting
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.ops.base import Ranges
 from pydamon.primitives import memcg
-from pydamon.primitives.damon_sysfs import NR_KDAMONDS, Thread, Tree
+from pydamon.primitives.damon_sysfs import NR_KDAMONDS, Tree
 from pydamon.primitives.mounts import mounts
 from pydamon.spec import Context, Scheme
 
@@ -74,10 +74,10 @@ class KernelTree:
         self._write(f"{SCHEMES}/{scheme}/quotas/goals/{goal}/current_value", value)
         self.command("commit_schemes_quota_goals")
 
-    def command(self, text: str) -> None:
+    def command(self, text: str, patience_s: float | None = None) -> None:
         """Write to the state file; waits until the kdamond has done it. Raises MachineError."""
         try:
-            self.tree.write(STATE, text)
+            self.tree.write(STATE, text, patience_s)
         except OSError as error:
             hint = ""
             if error.errno == errno.EINVAL:
@@ -89,10 +89,6 @@ class KernelTree:
     def clear(self) -> None:
         """Take everything out; to be called when the kdamond does not run. Raises MachineError."""
         self._write(NR_KDAMONDS, 0)
-
-    def runs(self, thread: Thread) -> bool:
-        """Whether the kdamond of the tree is still this one."""
-        return self.tree.read_int(f"{KDAMOND}/pid", -1) == thread.pid
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

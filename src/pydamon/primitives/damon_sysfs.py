@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydamon.errors import MachineError
 
@@ -18,8 +19,10 @@ KDAMONDS = "kdamonds"
 NR_KDAMONDS = "kdamonds/nr_kdamonds"
 MODULES = ("damon_reclaim", "damon_lru_sort", "damon_stat")
 _BUSY_S = 10.0  # another command is under way: it takes at most an aggregation interval, as a rule
+_BUSY_READ_S = 1.0
 _MAX_FILE = 1 << 16
 _MAX_LISTED = 1024
+_T = TypeVar("_T")
 _PF_KTHREAD = 0x00200000  # among the flags in field 9 of /proc/PID/stat
 
 
@@ -62,8 +65,11 @@ class Tree:
         except OSError:
             return []
 
-    def read(self, name: str) -> str:
-        """The text of a file without the newline at its end. Raises OSError."""
+    def read(self, name: str, patience_s: float = _BUSY_READ_S) -> str:
+        """The text of a file without the newline at its end. Raises OSError; EBUSY only after so long a wait."""
+        return _patiently(lambda: self._read(name), patience_s)
+
+    def _read(self, name: str) -> str:
         fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return os.read(fd, _MAX_FILE).decode("utf-8", "replace").rstrip("\n")
@@ -77,18 +83,9 @@ class Tree:
         except (OSError, ValueError):
             return default
 
-    def write(self, name: str, value: str | int, patience_s: float = _BUSY_S) -> None:
+    def write(self, name: str, value: str | int, patience_s: float | None = None) -> None:
         """Write a value. Raises OSError; EBUSY (another command is under way) only after so long a wait."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                self._write(name, str(value))
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-                continue
-            return
+        _patiently(lambda: self._write(name, str(value)), _BUSY_S if patience_s is None else patience_s)
 
     def _write(self, name: str, value: str) -> None:
         # Not O_TRUNC or O_CREAT: a missing file must be an error, not a new file.
@@ -109,6 +106,18 @@ class Tree:
                         yield path, self.read(path)
                 except OSError:
                     continue  # removed meanwhile
+
+
+def _patiently(act: Callable[[], _T], patience_s: float) -> _T:
+    """What ``act`` gives; as long as a file is busy (another command is under way), again and again."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return act()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,12 @@ class FakeTree(Tree):
         self.refuse: dict[str, int] = {}  # command → error number
         self.regions: dict[int, list[tuple[int, int, int, int]]] = {0: [(4096, 8192, 3, 5), (8192, 65536, 0, 9)]}
         self.start_ticks = 777
+        self.busy: set[str] = set()  # these files say EBUSY to readers
+
+    def _read(self, name: str) -> str:
+        if name in self.busy:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return super()._read(name)
 
     def _put(self, name: str, text: str, mode: int = 0o600) -> None:
         path = Path(self.path(name))
@@ -175,7 +181,7 @@ class FakeTree(Tree):
             start_thread(self.roots, PID, start_ticks=self.start_ticks)
             self._put(f"{here}/pid", str(PID), 0o400)
             self._put(f"{here}/state", "on")
-        elif self.read(f"{here}/state") != "on":
+        elif super()._read(f"{here}/state") != "on":
             raise OSError(errno.EINVAL, "Invalid argument")
         elif command == "off":
             self.stop(here)
