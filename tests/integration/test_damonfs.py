@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -330,6 +331,27 @@ class TestMounted:
             assert child.wait(60) == 130
         assert namespace.mount_type(str(tmp_path)) is None
 
+    def test_interrupted_while_it_is_mounted_leaves_nothing(self, tmp_path: Path) -> None:
+        for delay in (0.2, 0.5, 0.8):
+            with subprocess.Popen([*MOUNT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+                time.sleep(delay)
+                child.send_signal(signal.SIGINT)
+                status = child.wait(60)
+            if status == 0:  # it was done before
+                subprocess.run(["umount", str(tmp_path)], check=True)
+            assert namespace.mount_type(str(tmp_path)) is None
+
+    def test_in_the_foreground_it_says_if_its_server_was_killed(self, tmp_path: Path) -> None:
+        with subprocess.Popen([*MOUNT, "-f", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            server = int(re.findall(rb"\(pid (\d+)\)", child.stdout.readline())[0])
+            os.kill(server, signal.SIGKILL)
+            _, said = child.communicate(timeout=60)
+        subprocess.run(["umount", "-l", str(tmp_path)], check=False)
+        assert child.returncode == 1
+        assert said.count(b"\n") == 1
+        assert b"ended unexpectedly" in said
+
     def test_it_goes_when_who_started_it_is_killed(self, tmp_path: Path) -> None:
         with subprocess.Popen(
             [*MOUNT, str(tmp_path), "--", "sh", "-c", "echo ready; exec sleep 3600"], stdout=subprocess.PIPE, text=True
@@ -349,6 +371,7 @@ class TestMounted:
             ([], 2, "DIRECTORY: is missing; or give a command after --"),
             ([str(tmp_path / "file")], 2, "is not a directory"),
             ([str(tmp_path / "none")], 2, "No such file or directory"),
+            ([str(tmp_path), "--log", str(tmp_path / "none" / "log")], 2, "--log: "),
             ([str(tmp_path), "--level", "5.15"], 2, "--level: '5.15' is not known"),
             (["/sys/kernel/mm"], 2, "is the kernel's, for everybody on this machine"),
             (["--", "/does/not/exist"], 2, "No such file or directory"),

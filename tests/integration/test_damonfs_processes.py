@@ -139,3 +139,45 @@ def test_they_end_with_the_program_that_has_started_them() -> None:
     os.kill(program, signal.SIGKILL)
     os.waitpid(program, 0)
     wait_until(lambda: all(map(gone, pids)))
+
+
+def test_a_fork_that_fails_refuses_that_one_only(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    real, calls = os.fork, []
+
+    def fork() -> int:
+        calls.append(1)
+        if len(calls) == 2:  # the first is the spawner's own; this one happens in it
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real()
+
+    monkeypatch.setattr(os, "fork", fork)
+    spawner = Spawner()
+    tree = DamonTree(level("mm"), start=starter("smaps", run=spawner.run), avail_operations=list, say=said.append)
+    tree.write(f"{K}/nr_kdamonds", 1)
+    with pytest.raises(OSError, match="Invalid argument"):
+        turn_on(tree)
+    assert "could not be started" in said[-1]
+    assert turn_on(tree) > 0
+    tree.close()
+    spawner.close()
+
+
+@pytest.mark.parametrize("process", [False, True])
+def test_one_that_fails_before_it_runs_is_not_on(spawner: Spawner, said: list[str], process: bool) -> None:
+    run = {"run": spawner.run} if process else {}
+    start = starter("smaps", record=lambda: "/nonexistent/x.damon", **run)  # type: ignore[arg-type]
+    tree = DamonTree(level("mm"), start=start, avail_operations=list, say=said.append)
+    tree.write(f"{K}/nr_kdamonds", 1)
+    with pytest.raises(OSError, match="Invalid argument"):
+        turn_on(tree)
+    assert "/nonexistent" in said[-1]
+    assert tree.read(f"{K}/0/state") == "off\n"
+
+
+def test_one_that_does_not_answer_is_ended_all_the_same(tree: DamonTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydamon.damonfs.remote._PATIENCE_S", 0.3)
+    process = process_of(turn_on(tree))
+    os.kill(process, signal.SIGSTOP)
+    tree.write(f"{K}/0/state", "off")
+    assert tree.read(f"{K}/0/state") == "off\n"
+    wait_until(lambda: gone(process))

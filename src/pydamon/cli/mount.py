@@ -72,7 +72,7 @@ def command(
             if foreground:
                 _say(served)
                 for one in served:
-                    os.waitpid(one.pid, 0)  # until it is unmounted
+                    one.wait()  # until it is unmounted
         except BaseException:
             _close(served)
             raise

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from pydamon.errors import PydamonError, RequestError
 from pydamon.spec.modules import MODULES
 
 
-def _stop_modules(name: str | None, undo: bool) -> list[str]:
+def _stop_modules(name: str | None, problems: list[PydamonError]) -> list[str]:
     """Stop the kernel's module ``name``, without a name whichever this user has started; which were."""
     from pydamon.service import modules
-    from pydamon.service.client import running
 
-    if name is not None and name in running():  # a kdamond that is called so
-        return []
-    found = modules.ours() if name is None else [name]
-    if found and undo:
-        raise RequestError("is not for modules of the kernel: nobody notes what they do", where="--undo")
-    for module in found:
-        modules.stop(module)
+    found = []
+    for module in modules.ours() if name is None else [name]:
+        try:
+            modules.stop(module)
+        except PydamonError as error:
+            problems.append(error)
+        else:
+            found.append(module)
     return found
 
 
@@ -38,9 +40,12 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
 
     if name is not None and all_of_them:
         raise RequestError("goes with no name", where="--all")
-    reports, problems = [], []
-    modules = _stop_modules(name, undo) if all_of_them or name in MODULES else []
-    names: list[str | None] = [*running()] if all_of_them else [name] if name not in modules else []
+    reports: list[dict[str, Any]] = []
+    problems: list[PydamonError] = []
+    is_module = name in MODULES and name not in running()
+    if is_module and undo:
+        raise RequestError("is not for modules of the kernel: nobody notes what they do", where="--undo")
+    names: list[str | None] = [*running()] if all_of_them else [] if is_module else [name]
     for each in names:
         try:
             reports.append(Client(each).stop(undo=undo))
@@ -52,6 +57,7 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
             continue
         if not as_json:
             click.echo("\n".join(service.ended(reports[-1])))
+    modules = _stop_modules(name, problems) if is_module or all_of_them else []
     if as_json:
         import msgspec
 

@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -38,10 +39,13 @@ class Spawner:
         self._socket, far = socket.socketpair()
         self._pid = os.fork()
         if self._pid == 0:
-            self._socket.close()
-            for fd in not_theirs:
-                os.close(fd)
-            _spawn(far)
+            try:
+                self._socket.close()
+                for fd in not_theirs:
+                    os.close(fd)
+                _spawn(far)
+            finally:
+                os._exit(1)
         far.close()
 
     def run(self, number: int, context: Context, **how: Any) -> RemoteRunner:
@@ -87,25 +91,26 @@ class RemoteRunner:
         self._intervals = context.intervals
         try:
             connection.send((number, context, paused, record))
-            self.pid: int = self._first()
+            self.pid, self._process = self._first()
         except (OSError, EOFError) as error:
             connection.close()
-            raise PydamonError(f"ended unexpectedly: {error}", where=self._where) from None
+            why = str(error) or "there is no process for it"
+            raise PydamonError(f"could not be started: {why}", where=self._where) from None
         except BaseException:
             connection.close()
             raise
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._refresh, args=(every_sample,), daemon=True).start()
 
-    def _first(self) -> int:
-        """What it says until it runs."""
+    def _first(self) -> tuple[int, int]:
+        """The ids of its task and of its process, when it runs; what it says until then is handed on."""
         while True:
             kind, _, value = self._connection.recv()
             if kind == "say":
                 self._say(value)
             else:
-                pid: int = _result(kind, value)
-                return pid
+                ids: tuple[int, int] = _result(kind, value)
+                return ids
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError, EOFError):
@@ -129,7 +134,7 @@ class RemoteRunner:
         while not self.ended.wait(_REFRESH_S):
             every_sample()
 
-    def _ask(self, name: str, *args: Any, **more: Any) -> Any:
+    def _ask(self, name: str, *args: Any, patience_s: float | None = None, **more: Any) -> Any:
         answer: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         with self._lock:
             if self._connection.closed:
@@ -138,12 +143,16 @@ class RemoteRunner:
             self._asked[number] = answer
             with contextlib.suppress(OSError):  # it has just ended: that is answered to everybody who has asked
                 self._connection.send((number, name, args, more))
-        return _result(*answer.get())
+        return _result(*answer.get(timeout=patience_s))
 
     def stop(self) -> None:
-        """End it, and wait until it has ended."""
-        with contextlib.suppress(PydamonError):
-            self._ask("stop")
+        """End it, and wait until it has ended; one that does not answer is killed."""
+        try:
+            self._ask("stop", patience_s=_PATIENCE_S)
+        except PydamonError:
+            pass  # it has just ended
+        except queue.Empty:
+            os.kill(self._process, signal.SIGKILL)
         self.ended.wait(_PATIENCE_S)
 
     def commit(self, context: Context, *, paused: bool) -> None:
@@ -189,13 +198,24 @@ def _result(kind: str, value: Any) -> Any:
 
 
 def _spawn(asked: socket.socket) -> NoReturn:
-    """Fork a process for each socket that arrives, until the other end is closed."""
+    """Fork a process for each socket that arrives, until the other end is closed.
+
+    Where there is no room for one, its socket is closed: whoever has asked sees that, and may ask again.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever has ended is gone at once
     while True:
         data, fds, _, _ = socket.recv_fds(asked, 1, 1)
         if not data:
             os._exit(0)
-        if os.fork() == 0:
+        if not fds:
+            continue
+        try:
+            pid = os.fork()
+        except OSError as error:
+            print(f"pydamon: damonfs: no process for a kdamond: {error.strerror}", file=sys.stderr, flush=True)
+            os.close(fds[0])
+            continue
+        if pid == 0:
             asked.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
@@ -232,10 +252,10 @@ class _Kdamond:
         number, context, paused, record = self._connection.recv()
         runner: list[Runner] = []
 
-        def open_it() -> int:
+        def open_it() -> tuple[int, int]:
             runner.append(Runner(number, context, paused=paused, say=lambda line: self._send("say", 0, line),
                                  record=record))  # fmt: skip
-            return runner[0].pid
+            return runner[0].pid, os.getpid()
 
         self._answer(0, open_it)
         if not runner:

@@ -123,6 +123,7 @@ class Runner:
         self._lock = threading.Lock()
         self._next: UserEngine | None = None
         self._lingers = False
+        self._failure: Exception | None = None  # before the engine that it was given last ran
         self._taken = threading.Event()  # the loop runs the engine that it was given last
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -132,7 +133,7 @@ class Runner:
             raise
         self._thread = threading.Thread(target=self._run, name=f"kdamond.{number}", daemon=True)
         self._thread.start()
-        self._taken.wait()
+        self._wait_until_taken()
 
     # -- the thread ---------------------------------------------------------------------------------------------
 
@@ -161,6 +162,15 @@ class Runner:
             engine.kdamond.damos.on_pass = self._passed
         return engine
 
+    def _wait_until_taken(self) -> None:
+        """Until the loop runs the engine that it was given last; raises what it has failed with before."""
+        self._taken.wait()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if isinstance(failure, PydamonError):
+                raise failure
+            raise PydamonError(f"{type(failure).__name__}: {failure}", where=f"kdamond {self._number}")
+
     def _name_thread(self) -> None:
         """As in the kernel: a task of its own, called kdamond.N."""
         self.pid = threading.get_native_id()
@@ -179,7 +189,10 @@ class Runner:
                     break
                 self._engine = following
         except Exception as error:  # one kdamond's end must not be the end of the others
-            self._say(f"kdamond {self._number} ended: {type(error).__name__}: {error}")
+            if self._taken.is_set():
+                self._say(f"kdamond {self._number} ended: {type(error).__name__}: {error}")
+            else:
+                self._failure = error
         finally:
             with self._lock:
                 self.ended.set()
@@ -218,10 +231,11 @@ class Runner:
         self._lingers = False
 
     def _close_pipe(self) -> None:
-        for fd in (self._wake_read, self._wake_write):
+        fds = self._wake_read, self._wake_write
+        self._wake_write = -1  # first: other threads write to it
+        for fd in fds:
             with contextlib.suppress(OSError):
                 os.close(fd)
-        self._wake_write = -1
 
     def _tell(self, engine: UserEngine) -> None:
         damos = engine.kdamond.damos
@@ -303,7 +317,7 @@ class Runner:
             _set_paused(clock, False)
             old.kdamond.stop()
             self._wake()
-            self._taken.wait()
+            self._wait_until_taken()
         self._context = context
 
     def walk(self) -> dict[int, list[Tried]]:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydamon.damonfs.namespace import unmount
 from pydamon.damonfs.nodes import Tree
@@ -41,9 +41,19 @@ class Served:
 
     directory: str
     pid: int
+    _reaped: list[int] = field(default_factory=list, repr=False)
+
+    def wait(self) -> None:
+        """Until it was unmounted; raises PydamonError if its process ended otherwise."""
+        _, status = os.waitpid(self.pid, 0)
+        self._reaped.append(status)
+        if status:
+            raise PydamonError("the server of the file system ended unexpectedly", where=self.directory)
 
     def close(self) -> None:
         """Unmount it, and wait until the process has ended; only for the process that started it."""
+        if self._reaped:  # its id may be somebody else's by now
+            return
         os.kill(self.pid, signal.SIGTERM)
         until = time.monotonic() + _PATIENCE_S
         while time.monotonic() < until:
@@ -119,6 +129,8 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
     from pydamon.damonfs.fuse import binding
 
     binding()  # what is missing is said before anything is started
+    if log is not None:
+        _check_log(log)
     read_end, write_end = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it was closed
@@ -128,14 +140,25 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
         os.close(read_end)
         _be_server(directory, options, write_end, log, session)
     os.close(write_end)
-    with open(read_end, "rb") as pipe:
-        answer = pipe.read()
+    try:
+        with open(read_end, "rb") as pipe:
+            answer = pipe.read()
+    except BaseException:  # Ctrl-C: nobody else would ever end it
+        Served(directory, pid).close()
+        raise
     if answer == _READY:
         return Served(directory, pid)
     os.waitpid(pid, 0)
     status, _, message = answer.decode(errors="replace").partition(" ")
-    kind = RequestError if status == "2" else MachineError
+    kind = {"1": PydamonError, "2": RequestError}.get(status, MachineError)
     raise kind(message or "the server of the file system ended unexpectedly", where="mount")
+
+
+def _check_log(log: str) -> None:
+    try:
+        os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise RequestError(f"{log} cannot be written: {error.strerror}", where="--log") from None
 
 
 def _be_server(directory: str, options: Options, ready_fd: int, log: str | None, session: bool) -> None:

@@ -30,14 +30,29 @@ class MachineClock:
         return time.monotonic_ns()
 
     def sleep_ns(self, duration_ns: int) -> bool:
-        """Sleep; False if woken. select(2) is used because poll(2) has only milliseconds."""
+        """Sleep; False if woken."""
         if not self._watched:
             time.sleep(duration_ns / 1e9)
             return True
-        ready, _, _ = select.select(self._watched, (), (), duration_ns / 1e9)
+        ready = self._ready(duration_ns)
         for fd in ready:
             if fd == self._wake_fd:
                 os.read(fd, 4096)
             else:
                 self._watched.remove(fd)  # it stays readable for ever: once is enough
         return not ready
+
+    def _ready(self, duration_ns: int) -> list[int]:
+        """The watched descriptors that can be read, after ``duration_ns`` at the latest."""
+        if self._wake_fd is not None and self._wake_fd >= _FD_SETSIZE:
+            # A program with very many open files: whole milliseconds, and the rest of the time without being woken.
+            poll = select.poll()
+            for fd in self._watched:
+                poll.register(fd, select.POLLIN)
+            milliseconds, rest_ns = divmod(duration_ns, 1_000_000)
+            ready = [fd for fd, _ in poll.poll(milliseconds)]
+            if not ready:
+                time.sleep(rest_ns / 1e9)
+            return ready
+        # select(2) is used because poll(2) has only milliseconds.
+        return select.select(self._watched, (), (), duration_ns / 1e9)[0]

@@ -242,7 +242,14 @@ class KernelKdamond(Kdamond):
         try:
             thread = self._start()
             results = self._open_results(thread)
-            watcher = Watcher(self._files, self._log, len(self.targets), snapshots=results is None, damos=self._schemes)
+            watcher = Watcher(
+                self._files,
+                self._log,
+                len(self.targets),
+                snapshots=results is None,
+                damos=self._schemes,
+                changing=self._commit_lock,
+            )
             try:
                 watcher.start()
                 self._call(self.callbacks.before_start)

@@ -105,12 +105,14 @@ class Watcher:
         *,
         snapshots: bool,
         damos: Callable[[], KernelDamos | None],
+        changing: threading.Lock,
     ) -> None:
         self._files = files
         self._log = log
         self._nr_targets = nr_targets
         self._snapshots = snapshots
         self._damos = damos
+        self._changing = changing  # held while the files of schemes are written anew
         self._found: deque[list[Snapshot]] = deque()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pydamon-kernel-watch", daemon=True)
@@ -182,7 +184,8 @@ class Watcher:
         if self._snapshots:
             self._take_snapshots(len(schemes), now_ns)
         for number, scheme in enumerate(schemes):
-            self._note_scheme(damos, number, scheme)
+            with self._changing:
+                self._note_scheme(damos, number, scheme)
         self._reading_s = time.monotonic() - began
 
     def _note_tuned(self) -> None:
@@ -209,11 +212,12 @@ class Watcher:
             self._found.append(found)
 
     def _note_scheme(self, damos: KernelDamos | None, number: int, scheme: Scheme) -> None:
+        if damos is None or number >= len(damos.states) or damos.states[number].scheme is not scheme:
+            return  # changed since it was asked for
         tree, here = self._files.tree, f"{SCHEMES}/{number}"
         esz = tree.read_int(f"{here}/quotas/effective_bytes") if scheme.quotas.limited else None
         tried = tried_by_target(read_tried(tree, here), self._nr_targets)
-        if damos is not None and number < len(damos.states) and damos.states[number].scheme is scheme:
-            damos.note(number, self._stats(number), esz, tried)
+        damos.note(number, self._stats(number), esz, tried)
 
     def _stats(self, number: int) -> SchemeStats:
         here = f"{SCHEMES}/{number}/stats"

@@ -7,14 +7,14 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydamon.core.kdamond import Callbacks
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.choose import Choice
-from pydamon.errors import PydamonError, RequestError
+from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import Intervals, NrRegions, Scheme, Spec, to_builtins
 from pydamon.spec.units import parse_time_ns
@@ -57,7 +57,10 @@ class Monitor:
     ) -> None:
         self.spec = spec
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._began = self._closed = False
+        # Iterated or recorded; the engine's loop was entered, and gives back itself what it has opened; it has ended.
+        self._began = self._entered = self._done = self._closed = False
+        self._lock = threading.RLock()  # a signal handler may come in between
+        self._loop: Generator[list[Snapshot], None, None] | None = None
         callbacks = callbacks if callbacks is not None else Callbacks()
         try:
             self.engine = self._open(spec, engine, workload, source, callbacks, seed, max_cpu, dry_run)
@@ -91,7 +94,8 @@ class Monitor:
         if engine != natural and not (engine in ("kernel", "auto") and natural == "user"):
             raise RequestError(f"{engine} does not run ops {ops}; {natural} does", where="engine")
         self.chosen = Choice(engine, "")
-        if engine == "auto":
+        automatic = engine == "auto"
+        if automatic:
             from pydamon.service.kernel import choose_engine
 
             self.chosen = choose_engine(engine, spec, dry_run=dry_run, max_cpu=max_cpu)
@@ -116,7 +120,12 @@ class Monitor:
         if engine == "kernel":
             from pydamon.service.kernel import open_kernel_engine
 
-            return open_kernel_engine(spec, callbacks=callbacks, clock=clock, dry_run=dry_run, max_cpu=max_cpu)
+            try:
+                return open_kernel_engine(spec, callbacks=callbacks, clock=clock, dry_run=dry_run, max_cpu=max_cpu)
+            except (MachineError, RequestError) as error:
+                if not automatic:
+                    raise
+                self.chosen = Choice("user", f"not the kernel's DAMON: {error}")
         from pydamon.engines.user import UserEngine
 
         return UserEngine(spec, callbacks=callbacks, clock=clock, seed=seed, max_cpu=max_cpu, dry_run=dry_run)
@@ -131,7 +140,21 @@ class Monitor:
     def aggregations(self) -> Iterator[list[Snapshot]]:
         """The snapshots of all targets, once per aggregation interval."""
         self._begin()
-        yield from self.engine.monitor()
+        self._loop = self._run()
+        yield from self._loop
+
+    def _run(self) -> Generator[list[Snapshot], None, None]:
+        self._entered = True
+        try:
+            yield from self.engine.monitor()
+        finally:
+            self._finished()
+
+    def _finished(self) -> None:
+        with self._lock:
+            self._done = True
+            if self._closed:
+                self._close_pipe()
 
     async def __aiter__(self) -> AsyncIterator[Snapshot]:
         """The same for asynchronous programs: it monitors in a thread of its own, at most some snapshots ahead."""
@@ -147,7 +170,7 @@ class Monitor:
         def work() -> None:
             end: BaseException | None = None
             try:
-                for snapshots in self.engine.monitor():
+                for snapshots in self._run():
                     put(snapshots)
                     room.acquire()
             except BaseException as error:
@@ -184,8 +207,9 @@ class Monitor:
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it wakes up anyway
-            os.write(self._wake_w, b"\0")
+        with self._lock, contextlib.suppress(OSError):  # full: it wakes up anyway
+            if self._wake_w >= 0:
+                os.write(self._wake_w, b"\0")
 
     # -- what can be asked and changed meanwhile ------------------------------------------------------------------
 
@@ -267,29 +291,42 @@ class Monitor:
         self.notices: list[str] = []
         with RecordWriter(path, metadata=metadata) as writer:
             recorder = Recorder(writer, self.engine, say=self.notices.append)
-            recorder.run()
+            self._entered = True
+            try:
+                recorder.run()
+            finally:
+                self._finished()
         return recorder.snapshots
 
     # -- its end ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give everything back. A monitoring that runs in another thread is told to end."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._began:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._entered:
             self.stop()
+            if self._loop is not None:
+                with contextlib.suppress(ValueError):  # another thread is in it: it has been told
+                    self._loop.close()
         elif getattr(self.engine, "source", None) is not None:
             self.engine.source.close()
         elif hasattr(self.engine, "close"):
             self.engine.close()
         else:
             self.engine.ops.cleanup()
-        self._close_pipe()
+        if self._done or not self._entered:
+            self._close_pipe()
 
     def _close_pipe(self) -> None:
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        with self._lock:
+            read_end, write_end = self._wake_r, self._wake_w
+            self._wake_r = self._wake_w = -1
+            for fd in (read_end, write_end):
+                if fd >= 0:
+                    os.close(fd)
 
     def __enter__(self) -> Monitor:
         return self

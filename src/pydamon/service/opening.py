@@ -125,7 +125,7 @@ def _open_live(
     say: Callable[[str], object],
     remember_homes: bool,
 ) -> Opened:
-    child = None
+    child: subprocess.Popen[bytes] | None = None
     reason = ""
     if request.engine != "user":
         from pydamon.service.kernel import choose_engine
@@ -141,8 +141,21 @@ def _open_live(
         )
         reason = chosen.reason
         if chosen.name == "kernel":
-            return _open_kernel(request, spec, callbacks, wake_fd, launched, reason)
-    if request.launch is not None:
+
+            def launched_first(process: subprocess.Popen[bytes]) -> None:
+                nonlocal child
+                child = process
+                launched(process)
+
+            try:
+                return _open_kernel(request, spec, callbacks, wake_fd, launched_first, reason)
+            except (MachineError, RequestError) as error:
+                if request.engine != "auto":
+                    raise
+                reason = f"not the kernel's DAMON: {error}"  # it has all that is needed here, but not for this spec
+    if child is not None:
+        spec = _with_pid(spec, child.pid)
+    elif request.launch is not None:
         # What the machine cannot do is said before anything is started.
         choose_for(spec.kdamonds[0].contexts[0])
         if request.resctrl:

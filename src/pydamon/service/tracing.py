@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot
-from pydamon.errors import PydamonError
+from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.user_events import UserEvent
 from pydamon.records import trace_text
 from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, STAT, TUNED
@@ -25,6 +25,9 @@ from pydamon.service.request import Request
 from pydamon.service.signals import Signals
 from pydamon.spec import Spec
 
+# With the engine kernel; what schemes do is not told to pydamon as it happens.
+_TOLD_BY_THE_KERNEL = frozenset({AGGREGATED, TUNED})
+_FROM_THE_KERNEL = "perf record -e 'damon:*' has the kernel's own, where it has them"
 _ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 # What perf and trace-cmd see of each event: the kernel's own fields, without its padding.
 _FIELDS = {
@@ -123,7 +126,7 @@ class Tracer:
     """Turns what a kdamond does into events, as far as they are ``wanted``."""
 
     def __init__(self, wanted: tuple[str, ...], sinks: list[Sink]) -> None:
-        self._wanted = set(wanted)
+        self.wanted = frozenset(wanted)
         self._sinks = sinks
         self._sample_us: int | None = None
         self._esz: dict[int, int | None] = {}
@@ -139,7 +142,7 @@ class Tracer:
             return
 
         def before_apply(scheme: int, target: int, regions: Regions, index: NDArray[np.intp]) -> None:
-            if BEFORE_APPLY in self._wanted and len(index):
+            if BEFORE_APPLY in self.wanted and len(index):
                 self._emit(
                     BEFORE_APPLY, kdamond.clock.now_ns(), scheme=scheme, target=target, nr_regions=len(regions),
                     start=regions.start[index], end=regions.end[index],
@@ -148,24 +151,24 @@ class Tracer:
 
         def after_pass(scheme: int) -> None:
             now_ns, state = kdamond.clock.now_ns(), damos.states[scheme]
-            if ESZ in self._wanted and state.scheme.quotas.limited and self._esz.get(scheme, -1) != state.quota.esz:
+            if ESZ in self.wanted and state.scheme.quotas.limited and self._esz.get(scheme, -1) != state.quota.esz:
                 self._esz[scheme] = state.quota.esz
                 self._emit(ESZ, now_ns, scheme=scheme, esz=state.quota.esz)
-            if STAT in self._wanted:
+            if STAT in self.wanted:
                 self._emit(STAT, now_ns, scheme=scheme, stats=state.stats)
 
         damos.on_apply, damos.on_pass = before_apply, after_pass
 
     def _aggregated(self, kdamond: Kdamond) -> None:
         self._sampled(kdamond)
-        if AGGREGATED in self._wanted:
+        if AGGREGATED in self.wanted:
             for snapshot in kdamond.snapshots:
                 if len(snapshot.start):
                     self._emit(AGGREGATED, snapshot.end_ns, snapshot=snapshot)
 
     def _sampled(self, kdamond: Kdamond) -> None:
         sample_us = kdamond.intervals.sample_us
-        if self._sample_us not in (None, sample_us) and TUNED in self._wanted:
+        if self._sample_us not in (None, sample_us) and TUNED in self.wanted:
             self._emit(TUNED, kdamond.clock.now_ns(), sample_us=sample_us)
         self._sample_us = sample_us
 
@@ -176,6 +179,8 @@ class Tracer:
 
 def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
     """Monitor as ``request`` says and print the events; diagnostics go to standard error. Raises PydamonError."""
+    if request.engine == "kernel" and not _TOLD_BY_THE_KERNEL & {*events}:
+        raise RequestError(f"{events[0]} is with the user engine; {_FROM_THE_KERNEL}", where="--event")
     children: list[subprocess.Popen[bytes]] = []
     with Signals() as signals:
         offered = UserEvents(events) if user_events else None
@@ -208,6 +213,8 @@ def _trace(
     kdamond = opened.engine.kdamond
     if opened.kind != "sim":
         _say(opened.about)
+    if opened.kind == "kernel" and tracer.wanted - _TOLD_BY_THE_KERNEL:
+        _say(f"events of schemes are not printed; {_FROM_THE_KERNEL}")
     kdamond.end_ns = opened.end_ns
     signals.on_stop = kdamond.stop
     if signals.stopped:  # before there was something to stop

@@ -142,3 +142,10 @@ def test_tuned_intervals_are_traced_when_they_change() -> None:
         kdamond: Any = SimpleNamespace(intervals=intervals, clock=clock)
         sampled(kdamond)
     assert seen == [("damon_monitor_intervals_tune", 8000)]
+
+
+def test_events_that_the_kernel_does_not_tell_are_refused_with_its_engine(capsys: Capture) -> None:
+    assert main(["trace", "--engine", "kernel", "-e", "damos_before_apply", str(os.getpid())]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("pydamon: --event: damos_before_apply is with the user engine; perf record -e 'damon:*'")
+    assert said.count("\n") == 1

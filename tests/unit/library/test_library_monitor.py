@@ -206,6 +206,76 @@ def test_auto_takes_the_kernels_damon_only_where_it_is_free(monkeypatch: pytest.
         assert monitor.chosen.reason == "not the kernel's DAMON: --dry-run is only with the user engine"
 
 
+@pytest.mark.parametrize("error", [pydamon.MachineError, pydamon.RequestError])
+def test_auto_takes_the_user_engine_where_the_kernel_lacks_something(
+    monkeypatch: pytest.MonkeyPatch, error: type[pydamon.PydamonError]
+) -> None:
+    def lacks(*args: object, **options: object) -> None:
+        raise error("has no file for it", where="intervals.intervals_goal")
+
+    monkeypatch.setattr("pydamon.service.kernel.obstacle_to_kernel", lambda spec, roots: None)
+    monkeypatch.setattr("pydamon.service.kernel.open_kernel_engine", lacks)
+    spec = pydamon.make_spec(os.getpid(), primitive="smaps")
+    with pydamon.Monitor(spec, "auto") as monitor:
+        assert monitor.chosen.name == "user"
+        assert monitor.chosen.reason == "not the kernel's DAMON: intervals.intervals_goal: has no file for it"
+    monkeypatch.setattr("pydamon.service.kernel.choose_engine", lambda *args, **options: None)
+    with pytest.raises(error):
+        pydamon.Monitor(spec, "kernel")
+
+
+def descriptors() -> set[str]:
+    return {f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}" for fd in os.listdir("/proc/self/fd") if _is_open(fd)}
+
+
+def _is_open(fd: str) -> bool:
+    try:
+        os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return False
+    return True
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing_open(tmp_path: Path) -> None:
+    before = descriptors()
+    with (
+        pydamon.Monitor(pydamon.make_spec(os.getpid(), primitive="smaps")) as monitor,
+        pytest.raises(pydamon.PydamonError),
+    ):
+        monitor.record(str(tmp_path / "none" / "x.damon"))
+    assert descriptors() == before
+
+
+def test_an_iterator_that_is_kept_is_closed_with_the_monitor() -> None:
+    before = descriptors()
+    with pydamon.Monitor(pydamon.make_spec(os.getpid(), primitive="smaps"), duration="20s") as monitor:
+        snapshots = iter(monitor)
+        next(snapshots)
+    assert descriptors() == before
+    assert list(snapshots) == []
+
+
+def test_a_late_stop_writes_to_nobodys_file(tmp_path: Path) -> None:
+    with sim(duration="1s") as monitor:
+        list(monitor)
+    with open(tmp_path / "file", "wb") as first, open(tmp_path / "other", "wb") as second:
+        monitor.stop()
+        assert first.tell() == second.tell() == 0
+    assert [(tmp_path / name).read_bytes() for name in ("file", "other")] == [b"", b""]
+
+
+def test_leaving_an_asynchronous_loop_early_closes_the_pipe_when_it_has_ended(tmp_path: Path) -> None:
+    before = descriptors()
+
+    async def first() -> None:
+        with pydamon.Monitor(pydamon.make_spec(os.getpid(), primitive="smaps"), duration="20s") as monitor:
+            async for _ in monitor:
+                break
+
+    asyncio.run(first())
+    assert descriptors() == before
+
+
 def test_a_frame_library_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with sim(duration="1s") as monitor:
         snapshots = list(monitor)

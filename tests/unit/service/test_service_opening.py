@@ -1,0 +1,41 @@
+"""From a request to an engine: which one, and that a command is launched once."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from pydamon.cli import main
+from pydamon.errors import MachineError
+
+
+@pytest.mark.parametrize(("engine", "status"), [("auto", 0), ("kernel", 3)])
+def test_auto_goes_on_with_the_command_that_was_launched_for_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str], engine: str, status: int
+) -> None:
+    from pydamon.service import kernel, opening
+
+    launched: list[subprocess.Popen[bytes]] = []
+    real = opening.launch
+
+    def launch(command: Any) -> subprocess.Popen[bytes]:
+        launched.append(real(command))
+        return launched[-1]
+
+    def lacks(*args: object, **options: object) -> None:
+        raise MachineError("this kernel's DAMON has no file for it", where="schemes[0].dests")
+
+    monkeypatch.setattr(opening, "launch", launch)
+    monkeypatch.setattr(kernel, "obstacle_to_kernel", lambda spec, roots: None)
+    monkeypatch.setattr(kernel, "_check_free", lambda roots: None)
+    monkeypatch.setattr(kernel, "open_kernel_engine", lacks)
+    out = str(tmp_path / "x.damon")
+    args = ["record", "--engine", engine, "--primitive", "smaps", "--duration", "1s", "-o", out, "--", "sleep", "60"]
+    assert main(args) == status
+    assert len(launched) == 1
+    assert launched[0].wait(10) != 0  # it was ended
+    said = capsys.readouterr().err
+    assert "this kernel's DAMON has no file for it" in said
+    assert ("not the kernel's DAMON: " in said) == (engine == "auto")
