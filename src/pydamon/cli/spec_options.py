@@ -15,6 +15,15 @@ from pydamon.spec.scheme_short import parse_short
 _NUMBERED = re.compile(r"schemes\[(\d+)\]")
 
 
+def given(ctx: click.Context) -> dict[str, str]:
+    """The parameters that were given on the command line, by name, and what the user calls them."""
+    return {
+        param.name or "": param.opts[-1] if isinstance(param, click.Option) else "pid"
+        for param in ctx.command.params
+        if ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
+    }
+
+
 def read_text(path: str, option: str) -> bytes:
     """What is in a file (``-``: standard input). Raises RequestError naming the option."""
     where = f"{option} {path}"

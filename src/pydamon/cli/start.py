@@ -68,35 +68,26 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     click.echo(f"kdamond {started.name} (pid {started.pid}): {started.about}")
 
 
-def _given(ctx: click.Context) -> dict[str, str]:
-    """The parameters that were given on the command line, and what the user calls them."""
-    return {
-        param.name or "": param.opts[-1] if isinstance(param, click.Option) else "pid"
-        for param in ctx.command.params
-        if ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
-        and ctx.params.get(param.name or "")
-    }
-
-
 def _load_spec(ctx: click.Context, path: str) -> dict[str, Any]:
     """The spec as plain values. Raises RequestError, also for options that say what it says."""
-    from pydamon.cli.spec_options import load_spec
+    from pydamon.cli.spec_options import given, load_spec
 
-    for name, option in _given(ctx).items():
-        if name in _IN_SPEC:
+    for name, option in given(ctx).items():
+        if name in _IN_SPEC and ctx.params[name]:
             raise RequestError("does not go with --spec, which says it itself", where=option)
     return load_spec(path)
 
 
 def _start_module(ctx: click.Context, data: dict[str, Any]) -> None:
     """Let a module of the kernel run. Raises RequestError naming the option, and as `service.modules.start`."""
+    from pydamon.cli.spec_options import given
     from pydamon.service.modules import start
     from pydamon.spec import from_builtins
 
     if ctx.params["engine"] == "user":
         raise RequestError("the spec is for a module of the kernel; give --engine kernel", where="--engine")
-    for name, option in _given(ctx).items():
-        if name not in ("spec_file", "engine"):
+    for name, option in given(ctx).items():
+        if name not in ("spec_file", "engine") and ctx.params[name]:
             raise RequestError("does not go with a module of the kernel", where=option)
     if ctx.meta["launch"] is not None:
         raise RequestError("does not go with a module of the kernel, which has no target", where="COMMAND")

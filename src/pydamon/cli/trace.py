@@ -64,11 +64,12 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
     if targets or ctx.meta["launch"] is not None:
         raise RequestError("goes with no target; the record says whose events they are", where="--input")
-    for param in record.command.params:
-        given = ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
-        if given and param.name not in _NOT_HERE and ctx.params.get(param.name or ""):
-            where = param.opts[-1] if isinstance(param, click.Option) else "pid"
-            raise RequestError("is about monitoring; a record is only printed", where=where)
+    from pydamon.cli.spec_options import given
+
+    monitoring = {param.name for param in record.command.params}
+    for name, option in given(ctx).items():
+        if name in monitoring and ctx.params.get(name):
+            raise RequestError("is about monitoring; a record is only printed", where=option)
 
 
 def _print_record(path: str, events: tuple[str, ...]) -> None:

@@ -90,14 +90,13 @@ def command(
 
 def _tune_module(loaded: dict[str, Any], name: str | None) -> None:
     """Give a module of the kernel other parameters. Raises RequestError naming the option."""
+    from pydamon.cli.spec_options import given
     from pydamon.service import modules
     from pydamon.spec import from_builtins
 
-    ctx = click.get_current_context()
-    for param in ctx.command.params:
-        given = ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
-        if given and param.name not in ("name", "spec"):
-            raise RequestError("does not go with a module of the kernel", where=param.opts[-1])
+    for parameter, option in given(click.get_current_context()).items():
+        if parameter not in ("name", "spec"):
+            raise RequestError("does not go with a module of the kernel", where=option)
     spec = from_builtins(loaded)
     if name not in (None, modules.only(spec)[0]):
         raise RequestError(f"is {name}; the spec is for {modules.only(spec)[0]}", where="NAME")

@@ -273,10 +273,7 @@ class KernelKdamond(Kdamond):
         self._files.command("on")
         began_ns = self.clock.now_ns()
         self._log = IntervalsLog(began_ns, self.intervals)
-        thread = None
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._files.tree.read(f"{KDAMOND}/pid", patience_s=_PATIENCE_S))
-            thread = damon_sysfs.thread_of(pid, self._roots) if pid > 0 else None
+        thread = damon_sysfs.kdamond_thread(self._files.tree, 0, self._roots, _PATIENCE_S)
         if thread is None:
             raise PydamonError(
                 "has ended as soon as it was started: its targets may have", where="the kernel's kdamond"

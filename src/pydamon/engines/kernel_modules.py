@@ -16,9 +16,9 @@ import msgspec
 
 from pydamon.engines import kernel_owner
 from pydamon.errors import MachineError, RequestError
-from pydamon.primitives.damon_sysfs import MODULES, Occupant, Roots, Thread, Tree, modules, thread_of
+from pydamon.primitives.damon_sysfs import Occupant, Roots, Thread, Tree, modules, thread_of
+from pydamon.spec.modules import MODULES, Value
 
-Value = int | bool
 FILE = "kernel-module.json"
 # Set by these functions themselves, or told by the kernel.
 _NOT_PARAMETERS = frozenset({"enabled", "commit_inputs", "kdamond_pid"})

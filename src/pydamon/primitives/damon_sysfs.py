@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydamon.errors import MachineError
+from pydamon.spec.modules import MODULES
 
 KDAMONDS = "kdamonds"
 NR_KDAMONDS = "kdamonds/nr_kdamonds"
-MODULES = ("damon_reclaim", "damon_lru_sort", "damon_stat")
 _BUSY_S = 10.0  # another command is under way: it takes at most an aggregation interval, as a rule
 _BUSY_READ_S = 1.0
 _MAX_FILE = 1 << 16
@@ -76,10 +76,10 @@ class Tree:
         finally:
             os.close(fd)
 
-    def read_int(self, name: str, default: int = 0) -> int:
-        """A file that holds one number; ``default`` where there is none."""
+    def read_int(self, name: str, default: int = 0, patience_s: float = _BUSY_READ_S) -> int:
+        """A file that holds one number; ``default`` where there is none. ``patience_s`` as for `read`."""
         try:
-            return int(self.read(name))
+            return int(self.read(name, patience_s))
         except (OSError, ValueError):
             return default
 
@@ -172,9 +172,9 @@ def modules(roots: Roots) -> list[Occupant]:
     return [module for name in MODULES if (module := _module(name, roots)) is not None]
 
 
-def kdamond_thread(tree: Tree, number: int, roots: Roots) -> Thread | None:
-    """The thread of a kdamond of the tree; None if it does not run."""
-    pid = tree.read_int(f"{KDAMONDS}/{number}/pid", -1)
+def kdamond_thread(tree: Tree, number: int, roots: Roots, patience_s: float = _BUSY_READ_S) -> Thread | None:
+    """The thread of a kdamond of the tree; None if it does not run, or is busy for longer than ``patience_s``."""
+    pid = tree.read_int(f"{KDAMONDS}/{number}/pid", -1, patience_s)
     return thread_of(pid, roots) if pid > 0 else None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pydamon.engines import kernel_modules
-from pydamon.engines.kernel_modules import Value
 from pydamon.primitives import damon_sysfs
 from pydamon.primitives.damon_sysfs import Roots, Thread
 from pydamon.service.runtime import RuntimeDirectory
 from pydamon.spec import Spec
+from pydamon.spec.modules import Value
 
 
 def start(spec: Spec, roots: Roots | None = None) -> tuple[str, Thread]:

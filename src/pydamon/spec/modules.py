@@ -14,7 +14,6 @@ from pydamon.spec import units
 
 Value = int | bool
 MODULES = ("damon_reclaim", "damon_lru_sort", "damon_stat")
-_U64_MAX = (1 << 64) - 1
 
 # How a value that is written as text is read: what is counted in microseconds, milliseconds, bytes, 1/1000 or 1/10,000.
 _PARSERS: dict[str, Callable[[str], int]] = {
@@ -57,6 +56,6 @@ def _exact(key: str, value: Any, where: str) -> Value:
             raise RequestError(error.message, where=where) from None
     if not isinstance(value, int):
         raise RequestError(f"is {str(value)[:40]!r}; it must be a whole number, true or false", where=where)
-    if not isinstance(value, bool) and not 0 <= value <= _U64_MAX:
+    if not isinstance(value, bool) and not 0 <= value <= units.U64_MAX:
         raise RequestError(f"is {value}; it must be 0 to 2^64 - 1", where=where)
     return value

@@ -6,11 +6,9 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from kernel_fake import PID, FakeTree, make_roots
+from kernel_fake import PID, FakeTree
 
 from pydamon.engines import kernel, kernel_owner
 from pydamon.engines.kernel import KernelEngine
@@ -21,20 +19,6 @@ from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
 from pydamon.spec.schemes import Scheme
 
 PID_FILE, STATE = "kdamonds/0/pid", "kdamonds/0/state"
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Roots:
-    return make_roots(tmp_path / "kernel")
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[int]:
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
 
 
 def spec() -> Spec:

@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_fake import PID, FakeTree, make_roots
+from kernel_fake import PID, FakeTree
 
 from pydamon.core.kdamond import Callbacks
 from pydamon.engines.kernel import KernelEngine
@@ -23,20 +22,6 @@ from pydamon.spec.schemes import Scheme
 
 CONTEXT = "kdamonds/0/contexts/0"
 SCHEME = f"{CONTEXT}/schemes/0"
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Roots:
-    return make_roots(tmp_path / "kernel")
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[int]:
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
 
 
 @pytest.fixture

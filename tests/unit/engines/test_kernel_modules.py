@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,15 +50,6 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
 
     monkeypatch.setattr(Tree, "_write", write)
     return roots
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[int]:
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
 
 
 def parameter(roots: Roots, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from kernel_fake import BOOT, PID, FakeTree, make_roots, start_thread
+from kernel_fake import BOOT, PID, FakeTree, start_thread
 
 from pydamon.engines import kernel_owner
 from pydamon.engines.kernel import KernelEngine
@@ -48,21 +48,6 @@ def writes(tmp_path: Path) -> Iterator[list[str]]:
     _WATCHED.append((str(tmp_path), seen))
     yield seen
     _WATCHED.pop()
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Roots:
-    return make_roots(tmp_path / "kernel")
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[int]:
-    """The user's directory, open."""
-    path = tmp_path / "run"
-    path.mkdir(mode=0o700)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
 
 
 def make_busy(roots: Roots, pid: int = 77) -> FakeTree:
