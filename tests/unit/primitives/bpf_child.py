@@ -129,6 +129,11 @@ class Child:
         assert answer, f"the child died of {words}"
         return int(answer) if answer.isdigit() else 0
 
+    def rest(self) -> None:
+        """Return once the child sleeps in its wait for a command: after its answer it still runs its way there."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        assert eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S"), "the child does not sleep"
+
     def tell(self, *words: object) -> None:
         assert self._popen.stdin is not None
         self._popen.stdin.write(" ".join(map(str, words)) + "\n")

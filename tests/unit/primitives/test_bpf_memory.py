@@ -175,12 +175,13 @@ def test_memory_that_several_processes_map_needs_clear_refs(child: Child, walk: 
 
 def test_shared_libraries_do_not_look_hot_for_ever(child: Child, walk: PageTableWalk) -> None:
     child.do("add", "a", PAGE)  # it answers: it has started
+    child.rest()
     mappings = [m for m in child.process.mappings() if ".so" in m.name and m.perms.startswith("r")]
     watched = np.concatenate([pages(m.start, (m.end - m.start) // PAGE) for m in mappings])
     with watching(child, walk) as primitive:
         primitive.prepare(watched)
         usable = primitive.prepare(watched)
-        answers = primitive.check()  # the child has been waiting for a command all the time
+        answers = primitive.check()  # the child has been asleep all the time
         assert (answers[~usable] == UNKNOWN).all()
         assert np.count_nonzero(answers == ACCESSED) <= 0.02 * len(watched)
 
