@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pydamon.primitives.mounts import mounts
 from pydamon.records.reader import RecordReader
 
 pytestmark = pytest.mark.guest
@@ -83,6 +86,40 @@ def test_physical_memory_is_recorded_with_its_owners(sweeper: tuple[int, int], t
     cost = pydamon("report", "cost", "-i", str(out))
     assert cost.returncode == 0, cost.stderr
     assert "reverse map" in cost.stdout
+
+
+def test_how_much_of_physical_memory_is_of_a_cgroup(tmp_path: Path) -> None:
+    cgroup = mounts("cgroup2")[0] / f"pydamon-probes-{os.getpid()}"
+    (cgroup.parent / "cgroup.subtree_control").write_text("+memory")
+    cgroup.mkdir()
+    try:
+        # Born into the cgroup: all its memory is the cgroup's.
+        join = f'echo 0 > {cgroup}/cgroup.procs; exec "$@"'
+        command = ["sh", "-c", join, "sh", sys.executable, "-c", SWEEPER, str(64 * MIB)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert child.stdout
+        child.stdout.readline()
+        out = tmp_path / "phys.damon"
+        options = ["--sample", "50ms", "--aggr", "500ms", "--duration", "15s", "--min-regions", "200"]
+        done = pydamon(
+            "record", "-o", str(out), "--ops", "paddr", *options, "--probe", f"memcg=/{cgroup.name}", "--probe", "anon"
+        )
+        charged = int((cgroup / "memory.current").read_text())
+        child.kill()
+        child.communicate()
+        assert done.returncode == 0, done.stderr
+        mine, anon = report("probes", out)[0]["probes"]  # type: ignore[misc]
+        print(mine, anon, charged)
+        # The cgroup's memory as the kernel counts it; samples tell it about so well.
+        assert mine["accessed_bytes"] + mine["idle_bytes"] == pytest.approx(charged, rel=0.4)
+        assert anon["accessed_bytes"] >= 0.8 * mine["accessed_bytes"] > 0
+    finally:
+        for _ in range(100):
+            try:
+                cgroup.rmdir()
+                break
+            except OSError:
+                time.sleep(0.1)
 
 
 def test_regions_limit_what_is_monitored_of_physical_memory(tmp_path: Path) -> None:

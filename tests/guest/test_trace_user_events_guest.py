@@ -68,6 +68,31 @@ def test_who_listens_sees_each_region(event: Path) -> None:
     check_region({name: int(value) for name, value in re.findall(r"(\w+)=0x[0-9a-f]+ \((\d+)\)", line)})
 
 
+def test_hits_of_probes_are_seen() -> None:
+    command = [sys.executable, "-m", "pydamon", "trace", "--user-events", "--quiet", "--probe", "anon"]
+    command += ["-e", "damon_region_aggregated", str(os.getpid())]
+    traced = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    event = GROUP / "damon_region_aggregated"
+    try:
+        wait_for(event)
+        (TRACING / "trace").write_text("")
+        (event / "enable").write_text("1")
+        deadline = time.monotonic() + 60
+        while not (lines := re.findall("damon_region_aggregated: (.+)", (TRACING / "trace").read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        (event / "enable").write_text("0")
+    finally:
+        traced.send_signal(signal.SIGINT)
+        _, errors = traced.communicate(timeout=60)
+    assert traced.returncode == 0, errors
+    # A byte is printed as a character, too: probe_hits_0=\x0e(14)
+    found = {name: int(value) for name, value in re.findall(r"(\w+)=[^(]*\((\d+)\)", lines[0])}
+    check_region(found)
+    assert found["probe_hits_0"] <= 20
+    assert [found[f"probe_hits_{number}"] for number in (1, 2, 3)] == [0, 0, 0]
+
+
 def run(*command: str) -> str:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")

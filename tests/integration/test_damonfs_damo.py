@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,10 @@ step scheme start --target_pid $TARGET --damos_action cold --damos_access_rate 0
     --damos_quota_interval 1s
 step stats report damon --damos_stats
 step end stop
+step counting start --target_pid $TARGET --probe --probe_filter allow anon --probe --probe_filter reject anon \
+    --damos_action stat
+step hits report access --format_region 'REGION <access rate> <probe hits>'
+step done stop
 """
 
 
@@ -62,3 +67,6 @@ def test_damo_does_its_work(tmp_path: Path) -> None:
     assert "intervals: sample 10 ms, aggr 200 ms" in steps["tuned"]
     assert steps["access"].strip()
     assert "nr_tried" in steps["stats"]
+    found = re.findall(r"^REGION (\S+) % +(\d+) (\d+)$", steps["hits"], re.MULTILINE)
+    # What it writes to all the time is anonymous memory.
+    assert any(int(anon) and not int(other) for rate, anon, other in found if float(rate)), steps["hits"]

@@ -171,6 +171,9 @@ _TIME = _Quantity("time", units.parse_time_us)
 @click.option("--nodes", type=_Numbers(), metavar="N,N,…", help="With --source: accesses from these NUMA nodes only.")
 @click.option("--schemes", metavar="FILE", help="Apply the schemes in this file (see `pydamon schemes`; -: stdin).")
 @click.option("--scheme", multiple=True, metavar="TEXT", help="Apply this scheme, e.g. 'stat size>=4K'; repeatable.")
+@click.option(
+    "--probe", "probes", multiple=True, metavar="TEXT", help="Count samples with this attribute, e.g. anon or memcg=/a."
+)
 @click.option("--dry-run", is_flag=True, help="Print what the schemes would act on, and whose it is; touch nothing.")
 @click.option("--undo", is_flag=True, help="Take back in the end what the schemes did, as far as that is possible.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the random sampling.  [default with sim: 0]")
@@ -393,6 +396,8 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
 
         schemes = Schemes(options["schemes"], options["scheme"], request.ops)
         context["schemes"] = schemes.builtins()
+    if options["probes"]:
+        context["probes"] = _probes(options["probes"])
     if options["intervals"] == "auto":
         context["intervals"]["intervals_goal"] = {}  # the defaults are the recommended goal
     try:
@@ -401,8 +406,20 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
         where = (error.where or "").removeprefix("kdamonds[0].contexts[0].")
         if schemes is not None and where.startswith("schemes["):
             where = schemes.where(where)
+        where = "--probe" if where.startswith("probes") else where
         where = "--region" if ".regions[" in where else "pid" if where.endswith(".pid") else _OPTIONS.get(where, where)
         raise RequestError(error.message, where=where) from None
+
+
+def _probes(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    import msgspec
+
+    from pydamon.spec.probes import parse_probe
+
+    try:
+        return [msgspec.to_builtins(parse_probe(text)) for text in texts]
+    except RequestError as error:
+        raise RequestError(error.message, where="--probe") from None
 
 
 def _intervals(options: dict[str, Any]) -> tuple[int, int, int]:

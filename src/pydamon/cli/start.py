@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What a spec says itself: these options do not go with --spec.
 _IN_SPEC = (
     "targets", "include_children", "cgroup", "sample", "aggr", "update", "intervals", "min_regions", "max_regions",
-    "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful",
+    "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful", "probes",
 )  # fmt: skip
 _NOT_HERE = ("output", "explain", "resctrl")
 _OWN = [

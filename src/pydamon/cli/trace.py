@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EVENTS = (
     "damon_aggregated", "damos_before_apply", "damon_monitor_intervals_tune", "damos_esz",
-    "damos_stat_after_apply_interval",
+    "damos_stat_after_apply_interval", "damon_region_aggregated",
 )  # fmt: skip
 _NOT_HERE = ("output", "rotate", "keep", "explain", "dry_run", "undo", "resctrl")
 _OWN = [

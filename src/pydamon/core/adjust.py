@@ -62,6 +62,7 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     keep = np.ones(len(regions), np.bool_)
     new_end = end.copy()
     heads: list[int] = []
+    behinds: list[int] = []
     merged: list[tuple[int, int, int]] = []
     n = len(starts)
     behind = 0  # everything left of it has been dealt with
@@ -80,6 +81,7 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
         behind = i
         keep[head + 1 : i] = False
         heads.append(head)
+        behinds.append(behind)
         merged.append((right, count, age))
 
     new_end[heads] = np.array([m[0] for m in merged], np.uint64)
@@ -87,7 +89,26 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     regions.nr_accesses[heads] = [m[1] for m in merged]
     regions.nr_accesses_bp[heads] = regions.nr_accesses[heads] * 10000
     regions.age[heads] = [m[2] for m in merged]
+    if len(regions.probe_hits):
+        bounds = np.stack([heads, behinds], axis=1).ravel()
+        regions.probe_hits[:, heads] = _mean_hits(regions, bounds)
     return regions.select(index, start[index], new_end[index])
+
+
+def _mean_hits(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The size-weighted mean of each probe's hits in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
+
+    (The kernel rounds down at each of the regions that are merged, here it is done once.)
+    """
+    pages = (regions.size >> np.uint64(12)).astype(np.int64)
+
+    def of_runs(values: NDArray[np.int64]) -> NDArray[np.int64]:
+        summed = np.zeros((*values.shape[:-1], values.shape[-1] + 1), np.int64)
+        np.cumsum(values, axis=-1, out=summed[..., 1:])
+        result: NDArray[np.int64] = summed[..., bounds[1::2]] - summed[..., bounds[::2]]
+        return result
+
+    return of_runs(regions.probe_hits * pages) // np.maximum(of_runs(pages), 1)
 
 
 def merge_all(

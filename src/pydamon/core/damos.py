@@ -479,6 +479,7 @@ class _Pass:
                 age=regions.age[index].copy(),
                 sz_applied=done.applied,
                 sz_filter_passed=done.passed,
+                probe_hits=regions.probe_hits[:, index],
             )
         )
         if self._scheme.action != "stat":

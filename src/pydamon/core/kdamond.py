@@ -19,9 +19,9 @@ from pydamon.core.clock import Clock
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError
-from pydamon.ops.base import PAGE_SIZE, OperationsSet
+from pydamon.ops.base import PAGE_SIZE, OperationsSet, ProbingOperationsSet
 from pydamon.primitives.base import ACCESSED, UNKNOWN
-from pydamon.spec import Intervals, NrRegions, Scheme, validate_attrs
+from pydamon.spec import Intervals, NrRegions, Probe, Scheme, validate_attrs
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
@@ -65,6 +65,7 @@ class Kdamond:
     damos: Damos | None = None
     make_damos: Callable[[], Damos] | None = None
     schemes: tuple[Scheme, ...] = ()
+    probes: tuple[Probe, ...] = ()
     faithful: bool = True
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
@@ -78,13 +79,15 @@ class Kdamond:
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
     _due_ns: int = field(default=0, init=False)
+    _prober: ProbingOperationsSet | None = field(default=None, init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
-    _pending: tuple[Intervals, NrRegions] | None = field(default=None, init=False)
+    _pending: tuple[Intervals, NrRegions, tuple[Probe, ...]] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
+        self._check_probes(self.probes)
         if self.schemes:
             self._need_damos()
 
@@ -107,16 +110,33 @@ class Kdamond:
             self.damos = self.make_damos()
         return self.damos
 
-    def commit(self, intervals: Intervals, nr_regions: NrRegions, schemes: tuple[Scheme, ...] | None = None) -> None:
-        """Change attributes and (unless None) schemes of a running kdamond without losing its regions.
+    def _check_probes(self, probes: tuple[Probe, ...]) -> None:
+        if probes:
+            if not isinstance(self.ops, ProbingOperationsSet):
+                raise RequestError("cannot be applied by this operations set", where="probes")
+            self.ops.check_probes(probes, "probes")
+            self._prober = self.ops
+
+    def commit(
+        self,
+        intervals: Intervals,
+        nr_regions: NrRegions,
+        schemes: tuple[Scheme, ...] | None = None,
+        probes: tuple[Probe, ...] | None = None,
+    ) -> None:
+        """Change attributes and (unless None) schemes and probes of a running kdamond without losing its regions.
 
         Safe from any thread. Raises RequestError or MachineError, and changes nothing, if that is not possible.
         """
         validate_attrs(intervals, nr_regions)
+        if probes is not None and probes != self.probes:
+            self._check_probes(probes)
         if schemes is not None and (schemes or self.damos is not None):
             self._need_damos().commit(schemes)
         with self._lock:
-            self._pending = (intervals, nr_regions)
+            if probes is None:
+                probes = self.probes if self._pending is None else self._pending[2]
+            self._pending = (intervals, nr_regions, probes)
 
     @property
     def stop_requested(self) -> bool:
@@ -227,6 +247,7 @@ class Kdamond:
         piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
         self.targets = list(range(len(ranges)))
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
+        self._make_room_for_probes()
         self._limit_sizes()
         self._cut_at_mappings()
         self._aggregation_start_ns = self._due_ns = self.clock.now_ns()
@@ -237,6 +258,10 @@ class Kdamond:
         self._next_update = self._update_step
         if self.damos is not None:
             self.damos.start(self.schemes, self.intervals)
+
+    def _make_room_for_probes(self) -> None:
+        for regions in self.regions:
+            regions.set_nr_probes(len(self.probes))
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
@@ -276,6 +301,8 @@ class Kdamond:
             answers = self.ops.check_accesses(target)
             unknown = answers == UNKNOWN
             regions.record_answers(answers == ACCESSED, unknown if unknown.any() else None, window)
+            if self.probes and self._prober is not None:
+                regions.record_probes(self._prober.apply_probes(target, self.probes))
 
     def _retire_ended(self) -> None:
         """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
@@ -309,6 +336,7 @@ class Kdamond:
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
+                probe_hits=regions.probe_hits.astype(np.uint32),
             )
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
@@ -355,6 +383,7 @@ class Kdamond:
         for target in range(known, len(all_ranges)):
             self.targets.append(target)
             self.regions.append(Regions.empty())
+        self._make_room_for_probes()
         self._retire_ended()
         for place, target in enumerate(self.targets):
             ranges = all_ranges[target]
@@ -376,7 +405,12 @@ class Kdamond:
         if pending is None:
             return
         old, old_window = self.intervals, self.window
-        self.intervals, self.nr_regions = pending
+        self.intervals, self.nr_regions, probes = pending
+        if probes != self.probes:
+            self.probes = probes
+            for regions in self.regions:
+                regions.probe_hits[:] = 0
+            self._make_room_for_probes()
         if old != self.intervals:
             for regions in self.regions:
                 regions.rescale(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
-# Rows of the counters.
-_NR, _LAST, _BP, _AGE, _UNKNOWN = range(5)
+# Rows of the counters; the hits of each probe come after them.
+_NR, _LAST, _BP, _AGE, _UNKNOWN, _PROBES = range(6)
 
 
 class Regions:
@@ -21,7 +21,8 @@ class Regions:
 
     ``nr_accesses``: accesses found in this aggregation; ``last_nr_accesses``: in the one before; ``nr_accesses_bp``:
     their moving sum × 10000 (2.6); ``age``: aggregations without much change; ``unknown``: samples of this aggregation
-    that could not be answered.
+    that could not be answered; ``probe_hits``: samples of this aggregation that had the attribute of each of
+    ``nr_probes`` probes.
     """
 
     __slots__ = ("_counters", "_outflow", "_window", "end", "start")
@@ -29,7 +30,7 @@ class Regions:
     def __init__(self, start: U64, end: U64, counters: I64 | None = None) -> None:
         self.start = start
         self.end = end
-        self._counters: I64 = np.zeros((5, len(start)), np.int64) if counters is None else counters
+        self._counters: I64 = np.zeros((_PROBES, len(start)), np.int64) if counters is None else counters
         self._outflow: I64 | None = None
         self._window = 0
 
@@ -71,6 +72,18 @@ class Regions:
         return self._row(_UNKNOWN)
 
     @property
+    def probe_hits(self) -> I64:
+        """Samples of this aggregation interval that had the attribute of each probe; shape (probes, n)."""
+        view: I64 = self._counters[_PROBES:]
+        return view
+
+    def set_nr_probes(self, nr_probes: int) -> None:
+        """Count for that many probes from now on; their hits begin at 0 unless their number stays."""
+        if nr_probes != len(self._counters) - _PROBES:
+            nothing = np.zeros((nr_probes, len(self)), np.int64)
+            self._counters = np.concatenate([self._counters[:_PROBES], nothing])
+
+    @property
     def size(self) -> U64:
         """Sizes in bytes."""
         return self.end - self.start
@@ -81,7 +94,7 @@ class Regions:
 
     def select(self, index: NDArray[np.intp], start: U64, end: U64) -> Regions:
         """Regions [start, end) that take over the counters of the regions ``index``; -1 begins with zeros."""
-        counters = self._counters[:, index] if len(self) else np.zeros((5, len(index)), np.int64)
+        counters = self._counters[:, index] if len(self) else np.zeros((len(self._counters), len(index)), np.int64)
         counters[:, index < 0] = 0
         return Regions(start, end, counters)
 
@@ -96,6 +109,10 @@ class Regions:
         counters[_BP] += accessed * np.int64(10000) - self._outflow
         if unknown is not None:
             counters[_UNKNOWN] += unknown
+
+    def record_probes(self, hits: NDArray[np.bool_]) -> None:
+        """Count one sample's probes: ``hits`` has the shape (probes, n)."""
+        self._counters[_PROBES:] += hits
 
     def settle_unknown(self, window: int) -> None:
         """Scale up what unanswered samples left out: unknown is not "not accessed".
@@ -116,7 +133,7 @@ class Regions:
         """Begin a new aggregation interval: the counts become the last ones (2.2)."""
         self._counters[_LAST] = self._counters[_NR]
         self._counters[_NR] = 0
-        self._counters[_UNKNOWN] = 0
+        self._counters[_UNKNOWN:] = 0
         self._outflow = None
 
     def rescale(self, *, old_window: int, new_window: int, old_aggr_us: int, new_aggr_us: int) -> None:
@@ -126,5 +143,5 @@ class Regions:
         counters[_NR] = 0
         counters[_BP] = counters[_LAST] * 10000
         counters[_AGE] = counters[_AGE] * old_aggr_us // new_aggr_us
-        counters[_UNKNOWN] = 0
+        counters[_UNKNOWN:] = 0
         self._outflow = None

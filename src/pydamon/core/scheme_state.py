@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pydamon.core.goals import GoalState
 from pydamon.core.quota import QuotaState
 from pydamon.core.regions import I64, U64
@@ -27,7 +29,10 @@ class SchemeStats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tried:
-    """Regions of one target that an action was tried on in one pass; parallel arrays, sizes in bytes."""
+    """Regions of one target that an action was tried on in one pass; parallel arrays, sizes in bytes.
+
+    ``probe_hits`` has the shape (probes, regions).
+    """
 
     target: int
     start: U64
@@ -36,6 +41,7 @@ class Tried:
     age: I64
     sz_applied: U64
     sz_filter_passed: U64
+    probe_hits: I64 = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
 
 @dataclass(slots=True)

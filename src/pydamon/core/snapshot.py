@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ class Snapshot:
 
     ``start``/``end`` (bytes, uint64), ``nr_accesses`` and ``age`` (uint32; samples and aggregations) are parallel
     arrays, one entry per region, in address order. Times are CLOCK_MONOTONIC nanoseconds (virtual ones in the
-    simulator). ``nr_accesses`` ranges over 0..``max_nr_accesses``.
+    simulator). ``nr_accesses`` ranges over 0..``max_nr_accesses``, and so does ``probe_hits`` (uint32, shape (probes,
+    n)): how many of the samples had the attribute of each probe.
     """
 
     target: int
@@ -26,6 +27,7 @@ class Snapshot:
     end: NDArray[np.uint64]
     nr_accesses: NDArray[np.uint32]
     age: NDArray[np.uint32]
+    probe_hits: NDArray[np.uint32] = field(default_factory=lambda: np.empty((0, 0), np.uint32))
 
     @property
     def max_nr_accesses(self) -> int:

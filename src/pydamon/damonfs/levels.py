@@ -32,6 +32,7 @@ SINCE: dict[str, Version] = {
     "collapse": _MM,
     "fail_charge": _MM,
     "pause": _MM,
+    "probes": _MM,
 }
 FILTERS: dict[str, Version] = {
     "anon": (6, 3),
@@ -43,6 +44,7 @@ FILTERS: dict[str, Version] = {
     "addr": (6, 6),
     "target": (6, 6),
 }
+PROBE_FILTERS = ("anon", "memcg")
 METRICS: dict[str, Version] = {
     "user_input": (6, 8),
     "some_mem_psi_us": (6, 9),

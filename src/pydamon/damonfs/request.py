@@ -12,7 +12,7 @@ from pydamon.damonfs.formats import U32_MAX
 from pydamon.damonfs.levels import Level
 from pydamon.damonfs.nodes import Directory
 from pydamon.errors import RequestError
-from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Region, Scheme, Target
+from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Probe, Region, Scheme, Target
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
@@ -56,7 +56,23 @@ def context(files: Directory, level: Level, *, starting: bool) -> Context:
         intervals=_intervals(files["monitoring_attrs/intervals"]),
         nr_regions=NrRegions(min=regions["min"], max=regions["max"]),
         schemes=schemes(files, starting=starting),
+        probes=tuple(_probe(directory) for directory in files["monitoring_attrs/probes"])
+        if level.has("probes")
+        else (),
     )
+
+
+def _probe(files: Directory) -> Probe:
+    filters = [
+        Filter(
+            filter_type=item["type"],
+            matching=item["matching"],
+            allow=item["allow"],
+            memcg_path=item["path"].strip("\n") if item["type"] == "memcg" else None,
+        )
+        for item in files["filters"]
+    ]
+    return Probe(filters=tuple(filters))
 
 
 def schemes(files: Directory, *, starting: bool = False) -> tuple[Scheme, ...]:

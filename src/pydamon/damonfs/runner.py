@@ -299,7 +299,7 @@ class Runner:
             mine = self._context
             context = msgspec.structs.replace(context, primitive=mine.primitive, faithful=mine.faithful)
         if (context.ops, context.targets) == (self._context.ops, self._context.targets):
-            self._engine.commit(context.intervals, context.nr_regions, context.schemes)
+            self._engine.commit(context.intervals, context.nr_regions, context.schemes, context.probes)
             kdamond = self._engine.kdamond
             _set_paused(clock, paused)
             self._wake()

@@ -32,11 +32,13 @@ _TRIED = ("start", "end", "nr_accesses", "age", "sz_filter_passed")
 class TriedRegions(Directory):
     """What a scheme tried last: ``total_bytes``, and one directory per region, made when somebody looks."""
 
-    __slots__ = ("_fields", "_found", "_rows")
+    __slots__ = ("_fields", "_found", "_has_probes", "_hits", "_rows")
 
     def __init__(self, level: Level) -> None:
         self._fields = _TRIED if level.has("sz_ops_filter_passed") else _TRIED[:-1]
+        self._has_probes = level.has("probes")
         self._rows: list[tuple[int, ...]] = []
+        self._hits: list[list[int]] = []  # per region and probe
         self._found: dict[str, Directory] = {}
         super().__init__({"total_bytes": Value(ULONG, 0, mode=0o400)})
 
@@ -47,10 +49,12 @@ class TriedRegions(Directory):
     def fill(self, parts: Sequence[Tried], total_bytes: int) -> None:
         """Show the regions of ``parts``; ``total_bytes`` may be told without any."""
         rows: list[tuple[int, ...]] = []
+        hits: list[list[int]] = []
         for part in parts:
             columns = (part.start, part.end, part.nr_accesses, part.age, part.sz_filter_passed)
             rows += zip(*(column.tolist() for column in columns), strict=True)
-        found, self._found, self._rows = self._found, {}, rows
+            hits += part.probe_hits.T.tolist() if len(part.probe_hits) else [[]] * len(part.start)
+        found, self._found, self._rows, self._hits = self._found, {}, rows, hits
         for directory in found.values():
             directory.replace({})
             directory.removed = True
@@ -70,8 +74,11 @@ class TriedRegions(Directory):
         if str(number) != name or number >= len(rows):
             return None
         values = zip(self._fields, rows[number], strict=False)
-        made = Directory({field: Value(ULONG, value, mode=0o400) for field, value in values})
-        return self._found.setdefault(name, made)
+        children: dict[str, Node] = {field: Value(ULONG, value, mode=0o400) for field, value in values}
+        if self._has_probes:
+            each = [Directory({"hits": Value(ULONG, hits, mode=0o400)}) for hits in self._hits[number]]
+            children["probes"] = Directory({str(probe): directory for probe, directory in enumerate(each)})
+        return self._found.setdefault(name, Directory(children))
 
 
 class SchemeTree:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 from pydamon.damonfs.commands import Controller
 from pydamon.damonfs.formats import fail
-from pydamon.damonfs.levels import Level
+from pydamon.damonfs.levels import PROBE_FILTERS, Level
 from pydamon.damonfs.nodes import (
     BOOL,
     INT_OR_EINVAL,
+    TEXT,
     UINT,
     ULONG,
     Budget,
@@ -28,12 +29,14 @@ from pydamon.damonfs.nodes import (
 from pydamon.damonfs.runner import Start
 from pydamon.damonfs.scheme_tree import SchemeTree
 from pydamon.engines.open_ops import LIVE_OPS
+from pydamon.spec.schemes import MAX_FILTERS
 
 # How much users may make: the whole tree has room for e.g. 100,000 regions of targets.
 _MOST_NODES = 400_000
 _MOST_KDAMONDS = 256
 _MOST_TARGETS = 1024
 _MOST_REGIONS = 100_000
+_MOST_PROBES = 1024  # of which as many as the engine counts can be turned on
 
 
 class DamonTree(Tree):
@@ -118,15 +121,16 @@ class DamonTree(Tree):
             controller.command(data)
 
     def _context(self, _: int) -> Directory:
+        attributes: dict[str, Node] = {
+            "intervals": self._intervals(),
+            "nr_regions": Directory({"min": Value(ULONG, 10), "max": Value(ULONG, 1000)}),
+        }
+        if self.level.has("probes"):
+            attributes["probes"] = self._numbered("nr_probes", self._probe, _MOST_PROBES)
         children: dict[str, Node] = {
             "avail_operations": Computed(lambda: "".join(f"{name}\n" for name in self._avail_operations())),
             "operations": Value(self._operations, "vaddr"),
-            "monitoring_attrs": Directory(
-                {
-                    "intervals": self._intervals(),
-                    "nr_regions": Directory({"min": Value(ULONG, 10), "max": Value(ULONG, 1000)}),
-                }
-            ),
+            "monitoring_attrs": Directory(attributes),
             "targets": self._numbered("nr_targets", self._target, _MOST_TARGETS),
             "schemes": self._schemes.schemes(),
         }
@@ -147,6 +151,9 @@ class DamonTree(Tree):
             children["intervals_goal"] = Directory({name: Value(ULONG, 0) for name in names})
         return Directory(children)
 
+    def _probe(self, _: int) -> Directory:
+        return Directory({"filters": self._numbered("nr_filters", _probe_filter, MAX_FILTERS)})
+
     def _target(self, _: int) -> Directory:
         children: dict[str, Node] = {
             "pid_target": Value(INT_OR_EINVAL, 0),
@@ -155,6 +162,17 @@ class DamonTree(Tree):
         if self.level.has("obsolete_target"):
             children["obsolete_target"] = Value(BOOL, False)
         return Directory(children)
+
+
+def _probe_filter(_: int) -> Directory:
+    return Directory(
+        {
+            "type": Value(one_of(PROBE_FILTERS), "anon"),
+            "matching": Value(BOOL, False),
+            "allow": Value(BOOL, False),
+            "path": Value(TEXT, ""),
+        }
+    )
 
 
 def _region(_: int) -> Directory:

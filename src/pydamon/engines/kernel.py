@@ -32,7 +32,7 @@ from pydamon.primitives import damon_sysfs, damon_trace
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.damon_sysfs import Roots, Thread, Tree
 from pydamon.primitives.damon_trace import TraceInstance
-from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec, validate, validate_attrs
+from pydamon.spec import Context, Intervals, NrRegions, Probe, Scheme, Spec, validate, validate_attrs
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -98,9 +98,15 @@ class KernelEngine:
         """Start the kernel's kdamond; yields one snapshot per target and aggregation until stopped, or targets end."""
         return self.kdamond.monitor()
 
-    def commit(self, intervals: Intervals, nr_regions: NrRegions, schemes: tuple[Scheme, ...] | None = None) -> None:
+    def commit(
+        self,
+        intervals: Intervals,
+        nr_regions: NrRegions,
+        schemes: tuple[Scheme, ...] | None = None,
+        probes: tuple[Probe, ...] | None = None,
+    ) -> None:
         """Change a running kdamond, all or nothing; waits for the kernel. Raises RequestError or MachineError."""
-        self.kdamond.commit(intervals, nr_regions, schemes)
+        self.kdamond.commit(intervals, nr_regions, schemes, probes)
 
     def cost(self) -> PrimitiveCost:
         """``check_ns`` is the CPU time of the kernel's thread; what it checks is not counted by it."""
@@ -125,6 +131,9 @@ def _only_context(spec: Spec) -> Context:
 
 def _open_results(results: Results, context: Context, roots: Roots) -> tuple[Choice, TraceInstance | None]:
     """How results are read, and the tracing instance where they are traced."""
+    why = "as asked for"
+    if context.probes and results == "auto":
+        results, why = "tried", "which tells the hits of probes"
     if results != "tried":
         # Room for what happens while we are busy elsewhere; all of it may be on one CPU.
         room = context.nr_regions.max * _BYTES_PER_EVENT * 8 // 1024
@@ -140,7 +149,7 @@ def _open_results(results: Results, context: Context, roots: Roots) -> tuple[Cho
             if results == "trace":
                 raise
             return Choice("tried_regions", f"the kernel's DAMON, looked at now and then: {error}"), None
-    return Choice("tried_regions", "the kernel's DAMON, looked at now and then, as asked for"), None
+    return Choice("tried_regions", f"the kernel's DAMON, looked at now and then, {why}"), None
 
 
 class KernelKdamond(Kdamond):
@@ -198,12 +207,20 @@ class KernelKdamond(Kdamond):
         """Never: `commit` waits until the kernel has taken it."""
         return False
 
-    def commit(self, intervals: Intervals, nr_regions: NrRegions, schemes: tuple[Scheme, ...] | None = None) -> None:
-        """Change attributes and (unless None) schemes of the running kdamond; all or nothing.
+    def commit(
+        self,
+        intervals: Intervals,
+        nr_regions: NrRegions,
+        schemes: tuple[Scheme, ...] | None = None,
+        probes: tuple[Probe, ...] | None = None,
+    ) -> None:
+        """Change attributes and (unless None) schemes of the running kdamond; all or nothing. Probes stay.
 
         Safe from any thread. Raises RequestError or MachineError.
         """
         validate_attrs(intervals, nr_regions)
+        if probes is not None and probes != self._context.probes:
+            raise RequestError("cannot be changed while the kernel's DAMON runs", where="probes")
         with self._commit_lock:
             self._check_ours()
             before = self._context
@@ -247,6 +264,7 @@ class KernelKdamond(Kdamond):
                 self._log,
                 len(self.targets),
                 snapshots=results is None,
+                nr_probes=len(self._context.probes),
                 damos=self._schemes,
                 changing=self._commit_lock,
             )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
-from pydamon.spec import Context, Intervals, Scheme
+from pydamon.spec import Context, Intervals, Probe, Scheme
 from pydamon.spec.schemes import CORE_FILTERS, Filter, Goal
 
 KERNEL_OPS = ("vaddr", "fvaddr", "paddr")
@@ -90,6 +90,29 @@ def attributes(context: Context, here: str) -> Iterator[Setting]:
         )
     yield Setting(f"{at}/nr_regions/min", str(nr_regions.min), "nr_regions.min")
     yield Setting(f"{at}/nr_regions/max", str(nr_regions.max), "nr_regions.max")
+
+
+def probes(wanted: tuple[Probe, ...], here: str, scenery: Scenery) -> Iterator[Setting]:
+    """Data attributes to count. (Kernels so far know anon and memcg; they refuse another type.)"""
+    nearest = "the user engine"
+    at = f"{here}/monitoring_attrs/probes"
+    yield Setting(f"{at}/nr_probes", "0", "probes", default="0")
+    yield Setting(f"{at}/nr_probes", str(len(wanted)), "probes", since="7.2", default="0", nearest=nearest)
+    for number, probe in enumerate(wanted):
+        filters, field = f"{at}/{number}/filters", f"probes[{number}].filters"
+        yield Setting(f"{filters}/nr_filters", str(len(probe.filters)), field, nearest=nearest)
+        for index, item in enumerate(probe.filters):
+            of_item, within = f"{filters}/{index}", f"{field}[{index}]"
+            yield Setting(f"{of_item}/type", item.filter_type, f"{within}.filter_type", nearest=nearest)
+            yield Setting(f"{of_item}/matching", "Y" if item.matching else "N", f"{within}.matching")
+            yield Setting(f"{of_item}/allow", "Y" if item.allow else "N", f"{within}.allow")
+            if item.memcg_path is not None:
+                cgroup = scenery.cgroup(item.memcg_path)
+                yield Setting(f"{of_item}/path", cgroup, f"{within}.memcg_path", nearest=nearest)
+            if item.hugepage_size is not None:
+                sizes, where = item.hugepage_size, f"{within}.hugepage_size"
+                yield Setting(f"{of_item}/min", str(sizes.min), where, nearest=nearest)
+                yield Setting(f"{of_item}/max", str(sizes.max), where, nearest=nearest)
 
 
 def targets(context: Context, here: str, ranges: list[Ranges]) -> Iterator[Setting]:

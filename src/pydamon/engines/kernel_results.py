@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.primitives.damon_sysfs import Tree
 from pydamon.primitives.damon_trace import AGGREGATED, TUNED, Events, TraceInstance
 from pydamon.spec import Intervals
+from pydamon.spec.probes import MAX_PROBES
 
 _SETTLED_NS = 20_000_000  # the events of one aggregation follow each other in much less
 _COLUMNS = ("start", "end", "nr_accesses", "age", "sz_filter_passed")
@@ -184,7 +185,12 @@ def _snapshot(
     )
 
 
-def read_tried(tree: Tree, scheme: str) -> dict[str, NDArray[np.uint64]]:
+def hits_of(probe: int) -> str:
+    """The file, below a tried region, of the hits of a probe; also what `read_tried` calls that column."""
+    return f"probes/{probe}/hits"
+
+
+def read_tried(tree: Tree, scheme: str, nr_probes: int = 0) -> dict[str, NDArray[np.uint64]]:
     """The tried regions of a scheme's directory as parallel arrays, in the order in which they were tried.
 
     Raises OSError or ValueError if they are being changed meanwhile. Before Linux 6.14 nothing is said about what the
@@ -193,6 +199,7 @@ def read_tried(tree: Tree, scheme: str) -> dict[str, NDArray[np.uint64]]:
     here = f"{scheme}/tried_regions"
     numbers = sorted(int(name) for name in tree.list(here) if name.isdigit())
     columns = _COLUMNS if numbers and tree.exists(f"{here}/{numbers[0]}/sz_filter_passed") else _COLUMNS[:4]
+    columns = (*columns, *map(hits_of, range(nr_probes)))
     table = [[int(tree.read(f"{here}/{number}/{column}")) for column in columns] for number in numbers]
     array = np.array(table, np.uint64).reshape(len(numbers), len(columns))
     found = {column: array[:, place] for place, column in enumerate(columns)}
@@ -204,10 +211,12 @@ def tried_snapshot(
     regions: dict[str, NDArray[np.uint64]], target: int, start_ns: int, end_ns: int, in_force: InForce
 ) -> Snapshot:
     """The snapshot that the tried regions of a scheme for everything of one target are."""
-    return _snapshot(
+    snapshot = _snapshot(
         target, start_ns, end_ns, in_force, regions["start"], regions["end"],
         regions["nr_accesses"].astype(np.uint32), regions["age"].astype(np.uint32),
     )  # fmt: skip
+    hits = [regions[hits_of(probe)].astype(np.uint32) for probe in range(MAX_PROBES) if hits_of(probe) in regions]
+    return replace(snapshot, probe_hits=np.stack(hits)) if hits else snapshot
 
 
 def tried_by_target(regions: dict[str, NDArray[np.uint64]], nr_targets: int) -> list[Tried]:

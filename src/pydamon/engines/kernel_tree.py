@@ -48,6 +48,7 @@ class KernelTree:
     def _all(self, context: Context) -> Iterator[Setting]:
         yield Setting(f"{CONTEXT}/operations", context.ops, "ops")
         yield from kernel_layout.attributes(context, CONTEXT)
+        yield from kernel_layout.probes(context.probes, CONTEXT, self._scenery())
         yield from kernel_layout.targets(context, CONTEXT, self.ranges)
         yield from self._schemes(context)
 

@@ -104,6 +104,7 @@ class Watcher:
         nr_targets: int,
         *,
         snapshots: bool,
+        nr_probes: int,
         damos: Callable[[], KernelDamos | None],
         changing: threading.Lock,
     ) -> None:
@@ -111,6 +112,7 @@ class Watcher:
         self._log = log
         self._nr_targets = nr_targets
         self._snapshots = snapshots
+        self._nr_probes = nr_probes
         self._damos = damos
         self._changing = changing  # held while the files of schemes are written anew
         self._found: deque[list[Snapshot]] = deque()
@@ -199,13 +201,11 @@ class Watcher:
                 self._log.change(time.monotonic_ns(), sample_us, aggr_us, restarts=False)
 
     def _take_snapshots(self, first: int, end_ns: int) -> None:
-        in_force = self._log.latest()
+        tree, in_force = self._files.tree, self._log.latest()
         start_ns = max(self._last_end_ns, in_force.since_ns, end_ns - in_force.aggr_us * 1000)
         found = [
-            tried_snapshot(
-                read_tried(self._files.tree, f"{SCHEMES}/{first + number}"), number, start_ns, end_ns, in_force
-            )
-            for number in range(self._nr_targets)
+            tried_snapshot(read_tried(tree, scheme, self._nr_probes), number, start_ns, end_ns, in_force)
+            for number, scheme in enumerate(f"{SCHEMES}/{first + n}" for n in range(self._nr_targets))
         ]
         if any(len(snapshot.start) for snapshot in found):
             self._last_end_ns = end_ns

@@ -10,7 +10,7 @@ import numpy as np
 from pydamon.engines.access import Access
 from pydamon.engines.choose import Choice, choose
 from pydamon.errors import MachineError, RequestError
-from pydamon.ops.base import ActingOperationsSet, Ranges
+from pydamon.ops.base import ActingOperationsSet, ProbingOperationsSet, Ranges
 from pydamon.ops.membership import Children, Membership, Pids
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import PrimitiveCost
@@ -21,7 +21,7 @@ PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")
 
 
-class LiveOps(ActingOperationsSet, Protocol):
+class LiveOps(ActingOperationsSet, ProbingOperationsSet, Protocol):
     """What the operations sets of running processes and of physical memory tell beside their contract."""
 
     processes: list[Process]

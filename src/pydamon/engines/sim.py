@@ -42,6 +42,7 @@ class SimEngine:
         self.ops = SimOps(
             [workload], self.clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine
         )
+        self.ops.check_probes(context.probes, "kdamonds[0].contexts[0].probes")
         self.kdamond = Kdamond(
             ops=self.ops,
             intervals=context.intervals,
@@ -51,6 +52,7 @@ class SimEngine:
             rng=np.random.default_rng(seed),
             make_damos=self._damos,
             schemes=context.schemes,
+            probes=context.probes,
             faithful=context.faithful,
         )
         if context.schemes and self.kdamond.damos is not None:

@@ -19,7 +19,7 @@ from pydamon.engines.open_ops import LIVE_OPS, choose_for, open_ops
 from pydamon.errors import RequestError
 from pydamon.ops.membership import Membership
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec, validate
+from pydamon.spec import Context, Intervals, NrRegions, Probe, Scheme, Spec, validate
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -90,23 +90,26 @@ class UserEngine:
             intervals = fit_sample(intervals, first.sample_us, intervals)
         elif fit_intervals and self.choice.name in ("smaps", "soft-dirty"):
             self._meter = CostMeter()
-        self.kdamond = Kdamond(
-            ops=self.ops,
-            intervals=intervals,
-            nr_regions=context.nr_regions,
-            clock=self.clock,
-            callbacks=callbacks if callbacks is not None else Callbacks(),
-            rng=rng,
-            make_damos=self._damos,
-            schemes=context.schemes,
-            faithful=faithful,
-        )
-        if context.schemes and self.kdamond.damos is not None:
-            try:
+        try:
+            if context.probes:
+                self.ops.check_probes(context.probes, "kdamonds[0].contexts[0].probes")
+            self.kdamond = Kdamond(
+                ops=self.ops,
+                intervals=intervals,
+                nr_regions=context.nr_regions,
+                clock=self.clock,
+                callbacks=callbacks if callbacks is not None else Callbacks(),
+                rng=rng,
+                make_damos=self._damos,
+                schemes=context.schemes,
+                probes=context.probes,
+                faithful=faithful,
+            )
+            if context.schemes and self.kdamond.damos is not None:
                 self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
-            except BaseException:
-                self.ops.cleanup()
-                raise
+        except BaseException:
+            self.ops.cleanup()
+            raise
 
     def _damos(self) -> Damos:
         # Only where there are schemes: starting up counts against the bound on the overhead.
@@ -127,14 +130,20 @@ class UserEngine:
                 if self._budget is not None:
                     self._stay_below(self._budget)
 
-    def commit(self, intervals: Intervals, nr_regions: NrRegions, schemes: tuple[Scheme, ...] | None = None) -> None:
+    def commit(
+        self,
+        intervals: Intervals,
+        nr_regions: NrRegions,
+        schemes: tuple[Scheme, ...] | None = None,
+        probes: tuple[Probe, ...] | None = None,
+    ) -> None:
         """`Kdamond.commit` for a user: the bound on the CPU share keeps to what is asked for now.
 
         Intervals that are the present ones leave it to the engine how they go on. Safe from any thread.
         """
         with self._commit_lock:
             before = self.kdamond.intervals
-            self.kdamond.commit(intervals, nr_regions, schemes)
+            self.kdamond.commit(intervals, nr_regions, schemes, probes)
             if intervals != before:
                 self._wanted, self._meter = intervals, None
             if self._budget is not None:

@@ -9,6 +9,7 @@ Targets may come and go. An index stands for one target for ever: whatever joins
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 
 from pydamon.primitives.base import Answers
 from pydamon.primitives.process import Mapping
-from pydamon.spec import Scheme
+from pydamon.spec import Probe, Scheme
 
 PAGE_SIZE = 4096  # DAMON's minimum region; the primitives handle larger pages below this interface
 
 Ranges = NDArray[np.uint64]
 Addresses = NDArray[np.uint64]
+Hits = NDArray[np.bool_]  # shape (probes, n)
 
 
 class OperationsSet(Protocol):
@@ -106,6 +108,19 @@ class ActingOperationsSet(OperationsSet, Protocol):
 
     def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
         """Resident bytes of the ranges that are on the NUMA node ``nid``."""
+        ...
+
+
+@runtime_checkable
+class ProbingOperationsSet(OperationsSet, Protocol):
+    """An operations set that can tell attributes of the pages that it samples."""
+
+    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+        """Raise MachineError, naming the filter, if the machine cannot tell (or not to this user)."""
+        ...
+
+    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
+        """Which of the pages of the last ``prepare_access_checks`` of this target have which attribute."""
         ...
 
 

@@ -15,16 +15,18 @@ import numpy as np
 
 from pydamon.errors import MachineError
 from pydamon.ops.applying import Applying
-from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges, sample_addresses
+from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges, sample_addresses
 from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
 from pydamon.ops.vaddr import troubles
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.idle import IdleFrames
 from pydamon.primitives.process import Mapping, Process
-
-if TYPE_CHECKING:  # needed only where there are schemes
-    from pydamon.ops.actions import PhysicalActions
+from pydamon.spec import Probe
 from pydamon.spec.units import format_size
+
+if TYPE_CHECKING:  # needed only where there are schemes or probes
+    from pydamon.ops.actions import PhysicalActions
+    from pydamon.ops.attributes import Attributes
 
 IOMEM = "/proc/iomem"
 ZONEINFO = "/proc/zoneinfo"
@@ -150,6 +152,8 @@ class PaddrOps(Applying["PhysicalActions"]):
         self._joined: list[dict[str, Any]] = [{"target": 0, "command": "physical memory"}]
         self._notices: list[str] = []
         self._lookup_failed = False
+        self._sampled = np.empty(0, np.uint64)
+        self._attributes: Attributes | None = None
 
     def init(self) -> list[Ranges]:
         """All System RAM as one target's ranges."""
@@ -195,16 +199,33 @@ class PaddrOps(Applying["PhysicalActions"]):
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
         """Watch one random frame per region; where that is not possible, try another one."""
         primitive = self.primitives[0]
-        usable = primitive.prepare(sample_addresses(start, end, self._rng))
+        self._sampled = sampled = sample_addresses(start, end, self._rng)
+        usable = primitive.prepare(sampled.copy())
         for _ in range(_REPLACEMENTS):
             if usable.all():
                 break
             index = np.flatnonzero(~usable)
-            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
+            sampled[index] = sample_addresses(start[index], end[index], self._rng)
+            usable[index] = primitive.replace(index, sampled[index])
 
     def check_accesses(self, target: int) -> Answers:
         """Answers for the frames of the last prepare."""
         return self.primitives[0].check()
+
+    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+        """Raise MachineError, naming the filter, if an attribute cannot be told here."""
+        self._tell_attributes().check(probes, path, virtual=False)
+
+    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
+        """Which frames of the last prepare have which attribute."""
+        return self._tell_attributes().of_frames(self._sampled, self._sampled >> np.uint64(12), probes)
+
+    def _tell_attributes(self) -> Attributes:
+        if self._attributes is None:
+            from pydamon.ops.attributes import Attributes
+
+            self._attributes = Attributes()
+        return self._attributes
 
     def reset_aggregated(self) -> None:
         """Nothing is kept here between aggregations."""
@@ -286,6 +307,8 @@ class PaddrOps(Applying["PhysicalActions"]):
     def cleanup(self) -> None:
         """Close the primitive and the reverse map."""
         self.close_actions()
+        if self._attributes is not None:
+            self._attributes.close()
         for primitive in self.primitives:
             primitive.close()
         if self.reverse_map is not None:

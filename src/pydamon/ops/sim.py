@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
 from pydamon.ops import sim_actions
-from pydamon.ops.base import Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.base import Addresses, Applied, Hits, Ranges, sample_addresses
 from pydamon.ops.sim_machine import Machine, MachineSpec, Summary
 from pydamon.primitives.base import UNKNOWN, Answers
 from pydamon.primitives.process import Mapping
-from pydamon.spec import Scheme
+from pydamon.spec import Probe, Scheme
 from pydamon.workload import layout as layouts
 from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.model import Workload
@@ -156,7 +156,16 @@ class SimOps:
         """None: a simulated process has no id."""
         return None
 
-    # -- schemes --------------------------------------------------------------------------------------------------
+    # -- probes and schemes ---------------------------------------------------------------------------------------
+
+    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+        """Raise MachineError if a filter names a cgroup that the machine does not have."""
+        for number, probe in enumerate(probes):
+            sim_actions.check_filters(self._machine, probe.filters, f"{path}[{number}].filters")
+
+    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
+        """Which pages of the last prepare have which attribute, as the machine is now."""
+        return sim_actions.attributes(self.machine, target, self._asked[target][1], probes)
 
     def check_scheme(self, scheme: Scheme, path: str) -> None:
         """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""

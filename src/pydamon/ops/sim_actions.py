@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.ops.base import Addresses, Applied
+from pydamon.ops.base import Addresses, Applied, Hits
 from pydamon.ops.sim_extents import (
     ACTIVE,
     ADVISED,
@@ -23,7 +25,7 @@ from pydamon.ops.sim_extents import (
     Mask,
 )
 from pydamon.ops.sim_machine import Machine, SimTarget
-from pydamon.spec import Scheme
+from pydamon.spec import Probe, Scheme
 from pydamon.spec.schemes import MAX_NODE, MIGRATIONS, Filter
 from pydamon.workload import intervals
 from pydamon.workload.intervals import Spans
@@ -36,9 +38,14 @@ def check_scheme(machine: Machine, scheme: Scheme, path: str) -> None:
     if scheme.action in MIGRATIONS:
         for index, dest in enumerate(scheme.destinations):
             machine.check_node(dest.id, f"{path}.dests[{index}].id" if scheme.dests else f"{path}.target_nid")
-    for index, item in enumerate(scheme.filters):
+    check_filters(machine, scheme.filters, f"{path}.filters")
+
+
+def check_filters(machine: Machine, filters: Sequence[Filter], path: str) -> None:
+    """Raise MachineError if one of ``filters``, which stand at ``path``, names a cgroup that the machine lacks."""
+    for index, item in enumerate(filters):
         if item.memcg_path is not None:
-            machine.check_memcg(item.memcg_path, f"{path}.filters[{index}].memcg_path")
+            machine.check_memcg(item.memcg_path, f"{path}[{index}].memcg_path")
 
 
 def apply_scheme(
@@ -57,6 +64,47 @@ def node_bytes(machine: Machine, target: int, start: Addresses, end: Addresses, 
     there = extents.spans((extents.state >> NODE_SHIFT) == nid + 1)
     found = intervals.intersection(_spans(start, end), there)
     return int((found[:, 1] - found[:, 0]).sum())
+
+
+def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:
+    """Which extents of a target are what a filter is about."""
+    if item.filter_type == "anon":
+        return extents.has(ANON)
+    if item.filter_type == "active":
+        return extents.has(ACTIVE)
+    if item.filter_type == "young":
+        return extents.has(YOUNG)
+    if item.filter_type == "memcg":
+        mine = target.memcg == (item.memcg_path or "").rstrip("/")
+        return np.full(len(extents), mine)
+    if item.filter_type == "unmapped":
+        return extents.resident & ~extents.has(MAPPED)
+    wanted = item.hugepage_size
+    if wanted is None:
+        return np.zeros(len(extents), np.bool_)
+    size = np.where(extents.has(HUGE), HUGE_SIZE, PAGE_SIZE)
+    mask: Mask = extents.resident & (size >= min(wanted.min, HUGE_SIZE + 1)) & (size <= min(wanted.max, HUGE_SIZE))
+    return mask
+
+
+def attributes(machine: Machine, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
+    """Which pages have which attribute; what is not in memory has none."""
+    extents = machine.targets[target].extents
+    asked = addresses.astype(np.int64)
+    place = np.minimum(np.searchsorted(extents.end, asked, "right"), max(len(extents) - 1, 0))
+    hits = np.zeros((len(probes), len(addresses)), np.bool_)
+    if not len(extents):
+        return hits
+    there = (extents.start[place] <= asked) & (asked < extents.end[place]) & extents.resident[place]
+    for number, probe in enumerate(probes):
+        passed = np.full(len(extents), not (probe.filters and probe.filters[-1].allow))
+        undecided = np.ones(len(extents), np.bool_)
+        for item in probe.filters:
+            decided = undecided & (matches(extents, machine.targets[target], item) == item.matching)
+            passed[decided] = item.allow
+            undecided &= ~decided
+        hits[number] = there & passed[place]
+    return hits
 
 
 def _spans(start: Addresses, end: Addresses) -> Spans:
@@ -126,7 +174,7 @@ class _Application:
         asked = self.passed & ~np.append(self.allowed, False)[self.owner]
         undecided, looked_young = asked.copy(), np.zeros(len(asked), np.bool_)
         for item in filters:
-            is_so = self._matches(item)
+            is_so = matches(self.extents, self.target, item)
             if item.filter_type == "young":
                 looked_young |= undecided & is_so
             decided = undecided & (is_so == item.matching)
@@ -142,26 +190,6 @@ class _Application:
         origin = self.extents.cut(spans.ravel())
         self.extents.state[self.extents.within(spans) >= 0] &= ~np.uint32(YOUNG)
         return origin
-
-    def _matches(self, item: Filter) -> Mask:
-        extents = self.extents
-        if item.filter_type == "anon":
-            return extents.has(ANON)
-        if item.filter_type == "active":
-            return extents.has(ACTIVE)
-        if item.filter_type == "young":
-            return extents.has(YOUNG)
-        if item.filter_type == "memcg":
-            mine = self.target.memcg == (item.memcg_path or "").rstrip("/")
-            return np.full(len(extents), mine)
-        if item.filter_type == "unmapped":
-            return extents.resident & ~extents.has(MAPPED)
-        wanted = item.hugepage_size
-        if wanted is None:
-            return np.zeros(len(extents), np.bool_)
-        size = np.where(extents.has(HUGE), HUGE_SIZE, PAGE_SIZE)
-        mask: Mask = extents.resident & (size >= min(wanted.min, HUGE_SIZE + 1)) & (size <= min(wanted.max, HUGE_SIZE))
-        return mask
 
     # -- actions: each returns the bytes per region that it brought about ------------------------------------------
 

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.ops.applying import Applying
-from pydamon.ops.base import Addresses, Ranges, sample_addresses
+from pydamon.ops.base import Addresses, Hits, Ranges, sample_addresses
 from pydamon.ops.residency import Residency
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.process import Mapping, Process, ProcessGone
+from pydamon.spec import Probe
 
-if TYPE_CHECKING:  # needed only where there are schemes
+if TYPE_CHECKING:  # needed only where there are schemes or probes
     from pydamon.ops.actions import VirtualActions
+    from pydamon.ops.attributes import VirtualAttributes
 
 NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
 
@@ -83,6 +85,8 @@ class VaddrOps(Applying["VirtualActions"]):
         self._mappings: list[list[Mapping]] = []
         self._rng = rng if rng is not None else np.random.default_rng()
         self._residency: dict[int, Residency] = {}
+        self._sampled: dict[int, Addresses] = {}
+        self._attributes: VirtualAttributes | None = None
         try:
             for process in processes:
                 self._add_target(open_primitive(process))
@@ -123,6 +127,8 @@ class VaddrOps(Applying["VirtualActions"]):
             self._read_mappings(target, mappings)
             if target in self._residency:
                 self._residency[target].refresh()
+            if self._attributes is not None:
+                self._attributes.forget(target)
         self.primitives[target].update()
         return three_ranges(mappings) if mappings else None
 
@@ -133,12 +139,14 @@ class VaddrOps(Applying["VirtualActions"]):
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
         """Watch one random page per region; where that is not possible, try another one."""
         primitive = self.primitives[target]
-        usable = primitive.prepare(sample_addresses(start, end, self._rng))
+        sampled = self._sampled[target] = sample_addresses(start, end, self._rng)
+        usable = primitive.prepare(sampled.copy())
         for _ in range(_REPLACEMENTS):
             if usable.all():
                 break
             index = np.flatnonzero(~usable)
-            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
+            sampled[index] = sample_addresses(start[index], end[index], self._rng)
+            usable[index] = primitive.replace(index, sampled[index])
         # (isinstance of a protocol takes longer than all the rest)
         tells_absent = None if self.faithful else getattr(primitive, "absent", None)
         if tells_absent is not None:
@@ -153,11 +161,27 @@ class VaddrOps(Applying["VirtualActions"]):
             self._residency[target].refresh()
         index, addresses = self._residency[target].sample(start[absent], end[absent], self._rng)
         if len(index):
+            self._sampled[target][absent[index]] = addresses
             self.primitives[target].replace(absent[index], addresses)
 
     def check_accesses(self, target: int) -> Answers:
         """Answers for the pages of the last prepare."""
         return self.primitives[target].check()
+
+    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+        """Raise MachineError, naming the filter, if an attribute cannot be told here."""
+        self._tell_attributes().check(probes, path, virtual=True)
+
+    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
+        """Which pages of the last prepare have which attribute."""
+        return self._tell_attributes().of_process(target, self.processes[target], self._sampled[target], probes)
+
+    def _tell_attributes(self) -> VirtualAttributes:
+        if self._attributes is None:
+            from pydamon.ops.attributes import VirtualAttributes
+
+            self._attributes = VirtualAttributes()
+        return self._attributes
 
     def reset_aggregated(self) -> None:
         """Nothing is kept here between aggregations."""
@@ -187,6 +211,8 @@ class VaddrOps(Applying["VirtualActions"]):
     def cleanup(self) -> None:
         """Close primitives and processes."""
         self.close_actions()
+        if self._attributes is not None:
+            self._attributes.close()
         for primitive in self.primitives:
             primitive.close()
         for process in self.processes:

@@ -19,7 +19,7 @@ from pydamon.primitives.process import Process
 
 MAX_LIVE = 1024
 MAX_TARGETS = 16384  # that joined over time: bounds the record's list of them, and what is kept of those that ended
-_FILES_PER_TARGET = 4  # file descriptors: the pidfd and what a primitive opens
+_FILES_PER_TARGET = 5  # file descriptors: the pidfd, what a primitive opens, and a pagemap for probes
 _FILES_LEFT = 64
 
 
@@ -173,6 +173,9 @@ class VaddrGroupOps(VaddrOps):
         add_cost(self._ended_cost, primitive.cost)
         self.primitives[target] = _ENDED
         self._mappings[target] = []
+        self._sampled.pop(target, None)
+        if self._attributes is not None:
+            self._attributes.forget(target)
 
 
 class _Ended:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.primitives.frames import Frames
-
-Words = NDArray[np.uint64]
+from pydamon.primitives.words import words_at
 
 FLAGS = "/proc/kpageflags"
 CGROUPS = "/proc/kpagecgroup"
@@ -23,9 +22,7 @@ LRU, ACTIVE, MMAP, ANON = (np.uint64(1 << bit) for bit in (5, 6, 11, 12))
 _HEAD, _TAIL = np.uint64(1 << 15), np.uint64(1 << 16)
 
 _MAX_ORDER = 18  # 1 GiB, the largest hugetlb page
-_WORD = 8
 _NEAR = 64  # frames: reading them in vain costs less than another call
-_MOST = 1 << 16  # frames in one read
 
 
 class FrameFile:
@@ -44,32 +41,7 @@ class FrameFile:
 
     def read(self, frames: Frames) -> NDArray[np.uint64]:
         """The word of each frame, shape (n,); 0 for a frame that does not exist. Neighbours share a read."""
-        unique, inverse = np.unique(frames, return_inverse=True)
-        words = np.zeros(len(unique), np.uint64)
-        if not len(unique):
-            return words
-        begins = np.concatenate([np.zeros(1, np.intp), np.flatnonzero(np.diff(unique) > _NEAR) + 1])
-        ends = np.append(begins[1:], len(unique))
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            first, last = int(unique[begin]), int(unique[end - 1])
-            values = self._span(first, last - first + 1)
-            at = (unique[begin:end] - np.uint64(first)).astype(np.intp)
-            told = at < len(values)
-            words[begin:end][told] = values[at[told]]
-        return words[inverse.reshape(-1)]
-
-    def _span(self, first: int, count: int) -> NDArray[np.uint64]:
-        chunks = []
-        while count > 0:
-            try:
-                chunk = os.pread(self._fd, min(count, _MOST) * _WORD, first * _WORD)
-            except (OSError, OverflowError):
-                break
-            if len(chunk) < _WORD:
-                break
-            chunks.append(chunk[: len(chunk) // _WORD * _WORD])
-            first, count = first + len(chunk) // _WORD, count - len(chunk) // _WORD
-        return np.frombuffer(b"".join(chunks), np.uint64)
+        return words_at(self._fd, frames, _NEAR)[0]
 
     def close(self) -> None:
         """Release the file."""

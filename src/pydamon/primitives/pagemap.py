@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError
 from pydamon.primitives.base import Addresses
 from pydamon.primitives.frames import Flags, Frames
+from pydamon.primitives.words import span, words_at
 
 PagemapEntries = NDArray[np.uint64]
 
@@ -23,9 +24,7 @@ _PAGE_SHIFT = np.uint64(12)
 _FRAME = np.uint64((1 << 55) - 1)
 _SOFT_DIRTY, _SWAPPED, _PRESENT = (np.uint64(1 << bit) for bit in (55, 62, 63))
 _SHIFT = 12
-_ENTRY = 8
 _NEAR = 8  # pages; reading this many entries in vain costs less than another call
-_MOST = 1 << 16  # entries in one read
 
 
 class Pagemap:
@@ -50,52 +49,12 @@ class Pagemap:
 
     def entries(self, addresses: Addresses) -> tuple[PagemapEntries, Flags]:
         """The entry of the page of each address (bytes; uint64, shape (n,)), and whether it could be read."""
-        pages = addresses >> _PAGE_SHIFT
-        entries, known = np.zeros(len(pages), np.uint64), np.zeros(len(pages), np.bool_)
-        if not len(pages):
-            return entries, known
-        order = np.argsort(pages, kind="stable")
-        ordered = pages[order]
-        begins = np.concatenate([np.zeros(1, np.intp), np.flatnonzero(np.diff(ordered) > _NEAR) + 1])
-        ends = np.append(begins[1:], len(ordered))
-        firsts = ordered[begins]
-        counts = (ordered[ends - 1] - firsts).astype(np.intp) + 1
-        chunks = self._read_all(firsts.tolist(), counts.tolist())
-        got = np.array([len(chunk) for chunk in chunks], np.intp) // _ENTRY  # fewer than asked for at an end
-        read = np.frombuffer(b"".join(chunks), np.uint64)
-        group = np.repeat(np.arange(len(begins)), ends - begins)
-        offset = (ordered - firsts[group]).astype(np.intp)
-        inside = offset < got[group]
-        at = (np.cumsum(got) - got)[group] + offset
-        entries[order[inside]] = read[at[inside]]
-        known[order[inside]] = True
-        return entries, known
+        return words_at(self._fd, addresses >> _PAGE_SHIFT, _NEAR)
 
     def span(self, start: int, end: int) -> PagemapEntries:
         """The entries of all pages in [start, end), page-aligned bytes; fewer if the process does not tell them all."""
         first, count = start >> _SHIFT, (end - start) >> _SHIFT
-        chunks = []
-        while count > 0:
-            chunk = self._read(first, min(count, _MOST))
-            if not chunk:
-                break
-            chunks.append(chunk)
-            first, count = first + len(chunk) // _ENTRY, count - len(chunk) // _ENTRY
-        return np.frombuffer(b"".join(chunks), np.uint64)
-
-    def _read_all(self, firsts: list[int], counts: list[int]) -> list[bytes]:
-        fd, pread = self._fd, os.pread
-        try:
-            return [pread(fd, count * _ENTRY, first * _ENTRY) for first, count in zip(firsts, counts, strict=True)]
-        except (OSError, OverflowError):  # one by one, to find out which
-            return [self._read(first, count) for first, count in zip(firsts, counts, strict=True)]
-
-    def _read(self, first: int, count: int) -> bytes:
-        try:
-            chunk = os.pread(self._fd, count * _ENTRY, first * _ENTRY)
-        except (OSError, OverflowError):  # it has ended, or the address is not a user-space one
-            return b""
-        return chunk[: len(chunk) // _ENTRY * _ENTRY]
+        return np.frombuffer(span(self._fd, first, count), np.uint64)
 
     def fileno(self) -> int:
         """The open file, for PAGEMAP_SCAN."""

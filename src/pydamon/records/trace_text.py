@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
+from pydamon.records import hits
 
 AGGREGATED = "damon_aggregated"
 BEFORE_APPLY = "damos_before_apply"
 TUNED = "damon_monitor_intervals_tune"
 ESZ = "damos_esz"
 STAT = "damos_stat_after_apply_interval"
-EVENTS = (AGGREGATED, BEFORE_APPLY, TUNED, ESZ, STAT)
+PROBED = "damon_region_aggregated"
+EVENTS = (AGGREGATED, BEFORE_APPLY, TUNED, ESZ, STAT, PROBED)
 
 _NO_LIMIT = 2**64 - 1  # the kernel's ULONG_MAX
 _STATS = tuple(field.name for field in fields(SchemeStats))
@@ -46,6 +48,24 @@ class Writer:
         """``damon_aggregated``: a line for each region of the snapshot, at its end."""
         head = f"{self._head(AGGREGATED, snapshot.end_ns)}target_id={snapshot.target} nr_regions={len(snapshot.start)}"
         return _lines(head, snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age)
+
+    def probed(
+        self,
+        time_ns: int,
+        target: int,
+        start: NDArray[np.uint64],
+        end: NDArray[np.uint64],
+        nr_accesses: NDArray[Any],
+        age: NDArray[Any],
+        hits: NDArray[Any],
+    ) -> str:
+        """``damon_region_aggregated``: a line for each region, with the ``hits`` (probes, n) of its probes in hex.
+
+        As in the kernel a count is a byte; here one beyond that is shown as the most.
+        """
+        head = f"{self._head(PROBED, time_ns)}target_id={target} nr_regions={len(start)}"
+        tail = "probe_hits=" + " ".join(["%02x"] * len(hits))
+        return _lines(head, start, end, nr_accesses, age, np.minimum(hits, 255), form=f" %d-%d: %d %d {tail}\n")
 
     def before_apply(
         self,
@@ -80,13 +100,11 @@ class Writer:
         )
 
 
-def _lines(
-    head: str, start: NDArray[np.uint64], end: NDArray[np.uint64], nr_accesses: NDArray[Any], age: NDArray[Any]
-) -> str:
-    """One line per region, formatted all at once."""
-    columns = [np.asarray(column).astype(np.uint64) for column in (start, end, nr_accesses, age)]
-    form = head.replace("%", "%%") + " %d-%d: %d %d\n"
-    return form * len(start) % tuple(np.stack(columns, axis=1).ravel().tolist())
+def _lines(head: str, *columns: NDArray[Any], form: str = " %d-%d: %d %d\n") -> str:
+    """One line per region, formatted all at once; each column has a number per region, or several rows of them."""
+    table = np.vstack([np.asarray(column).astype(np.uint64) for column in columns])
+    text: str = (head.replace("%", "%%") + form) * table.shape[1] % tuple(table.T.ravel().tolist())
+    return text
 
 
 class Reader(Protocol):
@@ -116,9 +134,12 @@ def of_record(reader: Reader, events: Iterable[str] = (AGGREGATED,), writer: Wri
         sources.append((row["time_ns"], 2, row) for row in _rows(reader, "schemes"))
     if BEFORE_APPLY in wanted:
         sources.append((_time_of(part), 1, part) for part in _passes(reader))
+    if PROBED in wanted:
+        probed = (part for piece in reader.table(hits.TABLE) for part in hits.probed_regions(piece))
+        sources.append((part.time_ns, 3, part) for part in probed)
     state = _State(writer, wanted)
     for time_ns, kind, what in heapq.merge(*sources, key=lambda event: event[:2]):
-        text = (state.snapshot, state.tried, state.scheme)[kind](time_ns, what)
+        text = (state.snapshot, state.tried, state.scheme, state.probed)[kind](time_ns, what)
         if text:
             yield text
 
@@ -156,6 +177,10 @@ class _State:
             stats = SchemeStats(**{name: row[name] for name in _STATS})
             text += self._writer.stat(time_ns, number, stats)
         return text
+
+    def probed(self, time_ns: int, part: hits.ProbedRegions) -> str:
+        columns = part.start, part.end, part.nr_accesses, part.age, part.hits
+        return self._writer.probed(time_ns, part.target, *columns)
 
 
 def _rows(reader: Reader, name: str) -> Iterator[dict[str, Any]]:

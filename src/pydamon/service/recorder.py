@@ -13,6 +13,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import MachineError
 from pydamon.primitives import resctrl
 from pydamon.primitives.footprint import read_footprint
+from pydamon.records import hits
 from pydamon.records.rotating import RotatingWriter
 from pydamon.records.writer import RecordWriter
 from pydamon.service.live import is_live
@@ -67,6 +68,7 @@ class Recorder:
         self._noted_ns: int | None = None
         self._passes: dict[int, int] = {}  # of each scheme, that are in the record
         self._resctrl = _open_resctrl(engine) if writer is not None else None
+        self._probed: list[Snapshot] = []  # whose hits are not in the record yet
 
     def run(self) -> None:
         """Until the engine ends; whatever was yielded is in the record, or an error is raised."""
@@ -90,16 +92,20 @@ class Recorder:
         if self._writer is not None:
             self._note_cost(self._writer, now_ns)
             self._note_schemes(self._writer, now_ns)
+            self._note_probes(self._writer)
 
     def _note_snapshots(self, writer: Writer, snapshots: list[Snapshot]) -> None:
         ops = self._engine.kdamond.ops
         for snapshot in snapshots:
             writer.add_mappings(snapshot.start_ns, snapshot.target, ops.mappings(snapshot.target))
             writer.add_snapshot(snapshot)
+            if len(snapshot.probe_hits) and len(snapshot.start):
+                self._probed.append(snapshot)
 
     def _note_rest(self, writer: Writer, now_ns: int) -> None:
         self._note_cost(writer, now_ns)
         self._note_schemes(writer, now_ns)
+        self._note_probes(writer)
         self._note_footprints(writer, now_ns)
         self._note_resctrl(writer, now_ns)
         writer.forget_mappings_except(self._engine.kdamond.targets)
@@ -161,6 +167,12 @@ class Recorder:
             cost = self._engine.cost()
             row |= {name: getattr(cost, name) for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns")}
             writer.add_rows("cost", [row], time_ns=now_ns)
+
+    def _note_probes(self, writer: Writer) -> None:
+        """The hits of the snapshots since the last time, in one table: there are many snapshots in a second."""
+        if self._probed:
+            writer.add_table(hits.TABLE, hits.hits_table(self._probed), time_ns=self._probed[0].end_ns)
+            self._probed.clear()
 
     def _note_schemes(self, writer: Writer, now_ns: int) -> None:
         """Each scheme's statistics since the start, and the regions of its last pass if that is a new one."""

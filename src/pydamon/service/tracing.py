@@ -17,16 +17,17 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
 from pydamon.primitives.user_events import UserEvent
 from pydamon.records import trace_text
-from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, STAT, TUNED
+from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, PROBED, STAT, TUNED
 from pydamon.service.launch import describe_exit, end
 from pydamon.service.opening import open_engine
 from pydamon.service.recorder import Recorder
 from pydamon.service.request import Request
 from pydamon.service.signals import Signals
 from pydamon.spec import Spec
+from pydamon.spec.probes import MAX_PROBES
 
 # With the engine kernel; what schemes do is not told to pydamon as it happens.
-_TOLD_BY_THE_KERNEL = frozenset({AGGREGATED, TUNED})
+_TOLD_BY_THE_KERNEL = frozenset({AGGREGATED, TUNED, PROBED})
 _FROM_THE_KERNEL = "perf record -e 'damon:*' has the kernel's own, where it has them"
 _ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 # What perf and trace-cmd see of each event: the kernel's own fields, without its padding.
@@ -38,6 +39,9 @@ _FIELDS = {
     ESZ: "u32 context_idx;u32 scheme_idx;u64 esz",
     STAT: "u32 context_idx;u32 scheme_idx;u64 nr_tried;u64 sz_tried;u64 nr_applied;u64 sz_applied;"
     "u64 sz_ops_filter_passed;u64 qt_exceeds;u64 nr_snapshots",
+    # The kernel's own has an array of as many as there are probes.
+    PROBED: "u64 target_id;u64 start;u64 end;u32 nr_regions;u32 nr_accesses;u32 age;"
+    + ";".join(f"u8 probe_hits_{number}" for number in range(MAX_PROBES)),
 }
 _STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots")
 
@@ -56,6 +60,10 @@ def text_sink(write: Callable[[str], object], writer: trace_text.Writer) -> Sink
     def sink(event: str, time_ns: int, **values: Any) -> None:
         if event == AGGREGATED:
             write(writer.aggregated(values["snapshot"]))
+        elif event == PROBED:
+            found: Snapshot = values["snapshot"]
+            columns = found.start, found.end, found.nr_accesses, found.age, found.probe_hits
+            write(writer.probed(time_ns, found.target, *columns))
         elif event == BEFORE_APPLY:
             write(writer.before_apply(time_ns, **values))
         elif event == TUNED:
@@ -100,11 +108,13 @@ class UserEvents:
 def _rows(event: str, values: dict[str, Any]) -> NDArray[np.void]:
     """The payloads of one or more events of one kind."""
     snapshot: Snapshot | None = values.get("snapshot")
-    if event == AGGREGATED and snapshot is not None:
+    if snapshot is not None:
         columns: dict[str, Any] = {
             "target_id": snapshot.target,
             "nr_regions": len(snapshot.start),
             **{name: getattr(snapshot, name) for name in ("start", "end", "nr_accesses", "age")},
+            **{f"probe_hits_{number}": 0 for number in range(MAX_PROBES)},
+            **{f"probe_hits_{number}": np.minimum(hits, 255) for number, hits in enumerate(snapshot.probe_hits)},
         }
     else:
         columns = {"context_idx": 0, **values}
@@ -165,6 +175,10 @@ class Tracer:
             for snapshot in kdamond.snapshots:
                 if len(snapshot.start):
                     self._emit(AGGREGATED, snapshot.end_ns, snapshot=snapshot)
+        if PROBED in self.wanted:
+            for snapshot in kdamond.snapshots:
+                if len(snapshot.start) and len(snapshot.probe_hits):
+                    self._emit(PROBED, snapshot.end_ns, snapshot=snapshot)
 
     def _sampled(self, kdamond: Kdamond) -> None:
         sample_us = kdamond.intervals.sample_us

@@ -93,6 +93,8 @@ def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Paramete
         raise RequestError(f"is {str(context.faithful).lower()}; it {_RESTART}", where=f"{_HERE}.faithful")
     if context.targets and context.targets != asked.targets:
         raise RequestError(f"are not those that are monitored; {_RESTART}", where=f"{_HERE}.targets")
+    if context.probes and context.probes != asked.probes:
+        raise RequestError(f"are not those that are counted; {_RESTART}", where=f"{_HERE}.probes")
     return Parameters(context.intervals, context.nr_regions, context.schemes)
 
 

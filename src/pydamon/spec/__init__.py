@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         validate_attrs,
     )
     from pydamon.spec.plain_words import explain
+    from pydamon.spec.probes import Probe
     from pydamon.spec.quantities import Age, Rate
     from pydamon.spec.schemes import Scheme
 
@@ -32,6 +33,7 @@ __all__ = [
     "IntervalsGoal",
     "Kdamond",
     "NrRegions",
+    "Probe",
     "Rate",
     "Region",
     "Scheme",
@@ -46,7 +48,13 @@ __all__ = [
     "validate_attrs",
 ]
 
-_ELSEWHERE = {"explain": "plain_words", "Age": "quantities", "Rate": "quantities", "Scheme": "schemes"}
+_ELSEWHERE = {
+    "explain": "plain_words",
+    "Age": "quantities",
+    "Rate": "quantities",
+    "Scheme": "schemes",
+    "Probe": "probes",
+}
 
 
 def __getattr__(name: str) -> object:

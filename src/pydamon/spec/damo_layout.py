@@ -17,6 +17,7 @@ import msgspec
 from pydamon.errors import RequestError
 from pydamon.spec import units
 from pydamon.spec.model import Context, Intervals, IntervalsGoal, NrRegions, Target
+from pydamon.spec.probes import Probe
 from pydamon.spec.scheme_short import ACTIONS, FILTERS, METRICS, guess, shown
 from pydamon.spec.schemes import (
     AccessPattern,
@@ -155,6 +156,9 @@ class Layout:
             fields["targets"] = [self._target(item, f"{path}.targets[{index}]") for index, item in enumerate(targets)]
         if "schemes" in fields:
             fields["schemes"] = self.schemes(fields["schemes"], f"{path}.schemes")
+        if "probes" in fields:
+            probes = _items(fields["probes"], f"{path}.probes")
+            fields["probes"] = [_probe(item, f"{path}.probes[{index}]") for index, item in enumerate(probes)]
         return fields
 
     def _refuse_what_changes_monitoring(self, fields: Fields, path: str) -> None:
@@ -165,11 +169,6 @@ class Layout:
             raise RequestError("is not supported: a context that does not monitor", where=f"{path}.pause")
         if fields.pop("record_request", None):
             self._warn(f"{path}.record_request", "is ignored; `pydamon record` writes records")
-        for index, probe in enumerate(_items(fields.pop("probes", None), f"{path}.probes")):
-            where = f"{path}.probes[{index}]"
-            if bare_number(_object(probe, where).get("weight") or 0):
-                raise RequestError("is not supported: probes that replace access checks", where=f"{where}.weight")
-            self._warn(where, "is ignored: data attributes are not counted")
         control = _object(fields.pop("sample_control", None) or {}, f"{path}.sample_control")
         primitives = _object(control.get("primitives_enabled") or {}, f"{path}.sample_control.primitives_enabled")
         attrs = _object(fields.pop("ops_attrs", None) or {}, f"{path}.ops_attrs")
@@ -358,6 +357,24 @@ def _goal(data: object, path: str) -> Fields:
     if not fields.get("memcg_path"):
         fields.pop("memcg_path", None)
     return _known(fields, Goal, path)
+
+
+def _probe(data: object, path: str) -> Fields:
+    fields = _object(data, path)
+    if bare_number(fields.pop("weight", 0)):
+        raise RequestError("is not supported: probes that replace access checks", where=f"{path}.weight")
+    if fields.pop("preps", None):
+        raise RequestError("are not supported: they change what is monitored", where=f"{path}.preps")
+    filters = []
+    for index, item in enumerate(_items(fields.get("filters"), f"{path}.filters")):
+        where = f"{path}.filters[{index}]"
+        of_item = _object(item, where)
+        _rename(of_item, {"path": "memcg_path"})
+        bounds = of_item.pop("range_min", None), of_item.pop("range_max", None)
+        if bounds != (None, None):
+            of_item["hugepage_size"] = list(bounds)
+        filters.append(_filter(of_item, where))
+    return _known(fields | {"filters": filters}, Probe, path)
 
 
 def _filter(data: object, path: str) -> Fields:

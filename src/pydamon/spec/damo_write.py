@@ -8,6 +8,7 @@ from typing import Any
 
 from pydamon.errors import RequestError
 from pydamon.spec.model import Context, Spec
+from pydamon.spec.probes import Probe
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.scheme_short import exact_permil
 from pydamon.spec.schemes import Filter, Goal, Scheme
@@ -112,7 +113,7 @@ def _context(context: Context, path: str, warn: Callable[[str], None]) -> Fields
             },
         },
         "nr_regions": {"min": str(context.nr_regions.min), "max": str(context.nr_regions.max)},
-        "probes": [],
+        "probes": [_probe(probe) for probe in context.probes],
         "pause": False,
         "schemes": [
             damo_scheme(scheme, f"{path}.schemes[{number}]", warn, intervals.aggr_us)
@@ -186,6 +187,23 @@ def _filter(item: Filter) -> Fields:
         "damon_target_idx": item.damon_target_idx,
         "hugepage_size": None if size is None else [_size(size.min), _size(size.max)],
     }
+
+
+def _probe(probe: Probe) -> Fields:
+    filters = []
+    for item in probe.filters:
+        size = item.hugepage_size
+        filters.append(
+            {
+                "filter_type": item.filter_type,
+                "matching": item.matching,
+                "allow": item.allow,
+                "path": item.memcg_path,
+                "range_min": None if size is None else _size(size.min),
+                "range_max": None if size is None else _size(size.max),
+            }
+        )
+    return {"preps": [], "filters": filters, "weight": 0}
 
 
 def _size(size_bytes: int) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.spec import modules, quantities, units
+from pydamon.spec.probes import Probe, validate_probes
 from pydamon.spec.schemes import PARSERS as SCHEME_PARSERS
 from pydamon.spec.schemes import QUANTITIES, Scheme, validate_schemes
 
@@ -86,6 +87,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     nr_regions: NrRegions = NrRegions()
     schemes: tuple[Scheme, ...] = ()
     faithful: bool = False
+    probes: tuple[Probe, ...] = ()
 
 
 class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -252,6 +254,7 @@ def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") 
 def _validate_context(context: Context, path: str) -> None:
     validate_attrs(context.intervals, context.nr_regions, path)
     validate_schemes(context.schemes, path, ops=context.ops, nr_targets=len(context.targets))
+    validate_probes(context.probes, path, ops=context.ops)
     _validate_who(context, path)
     for t, target in enumerate(context.targets):
         where = f"{path}.targets[{t}]"

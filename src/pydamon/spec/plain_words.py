@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydamon.spec.model import Context, IntervalsGoal, Spec
+from pydamon.spec.probes import describe_probe
 from pydamon.spec.units import format_duration_ns, format_size
 
 _OPS = {
@@ -70,6 +71,8 @@ def _explain_context(context: Context) -> list[str]:
             else "Regions end where large mappings end, and resident pages are preferred where the machine tells which "
             "are; the kernel's DAMON does neither (faithful would not, either)."
         )
+    for number, probe in enumerate(context.probes):
+        lines.append(f"Probe {number}: count how many of the sampled pages are: {describe_probe(probe)}.")
     if context.schemes:
         from pydamon.spec.explain_schemes import explain_schemes  # most specs have none
 

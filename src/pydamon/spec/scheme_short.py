@@ -285,9 +285,14 @@ def _watermarks(text: str, _: Plain) -> Fields:
 
 
 def _filter(text: str, plain: Plain) -> Filter:
+    return parse_filter(text, plain)
+
+
+def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filter:
+    """A filter from ``[allow:|reject:][!]TYPE[=VALUE]``; without a verb it is ``default``. Raises RequestError."""
     verb, colon, rest = text.partition(":")
     if verb not in ("allow", "reject") or not colon:
-        verb, rest = "reject", text
+        verb, rest = default, text
     fields: Fields = {"allow": verb == "allow", "matching": not rest.startswith("!")}
     kind, equals, value = rest.removeprefix("!").partition("=")
     if kind not in FILTERS:

@@ -34,32 +34,32 @@ MAX_FILTERS = 1024
 MAX_NODE = 1023
 
 
-class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the parts of a spec have in common."""
 
 
-class SizeRange(_Struct, frozen=True):
+class SizeRange(Struct, frozen=True):
     """Sizes in bytes, both ends included."""
 
     min: int = 0
     max: int = U64_MAX
 
 
-class RateRange(_Struct, frozen=True):
+class RateRange(Struct, frozen=True):
     """Access rates, both ends included."""
 
     min: Rate = Rate(0, "samples")
     max: Rate = Rate(None, "samples")
 
 
-class AgeRange(_Struct, frozen=True):
+class AgeRange(Struct, frozen=True):
     """Ages, both ends included."""
 
     min: Age = Age(0, "aggrs")
     max: Age = Age(None, "aggrs")
 
 
-class AccessPattern(_Struct, frozen=True):
+class AccessPattern(Struct, frozen=True):
     """Which regions a scheme is for: all three ranges must hold. Everything by default."""
 
     sz_bytes: SizeRange = SizeRange()
@@ -67,7 +67,7 @@ class AccessPattern(_Struct, frozen=True):
     age: AgeRange = AgeRange()
 
 
-class Goal(_Struct, frozen=True):
+class Goal(Struct, frozen=True):
     """What a quota is tuned towards: the metric's value should be ``target_value`` (1/10,000 for ``_bp``, else us).
 
     ``current_value`` is the user's own measurement (``user_input``). ``name`` is ours: to give values by.
@@ -81,7 +81,7 @@ class Goal(_Struct, frozen=True):
     name: str | None = None
 
 
-class Weights(_Struct, frozen=True):
+class Weights(Struct, frozen=True):
     """How much counts what when not everything can be acted on; in 1/1000. Size does not count (2.12).
 
     The kernel's defaults are all 0, by which every region is alike; ours let access rate and age count the same.
@@ -92,7 +92,7 @@ class Weights(_Struct, frozen=True):
     age_permil: int = 1000
 
 
-class Quotas(_Struct, frozen=True):
+class Quotas(Struct, frozen=True):
     """At most ``time_ms`` and ``sz_bytes`` per ``reset_interval_ms``, or less as the goals say; 0 is no limit."""
 
     time_ms: int = 0
@@ -110,7 +110,7 @@ class Quotas(_Struct, frozen=True):
         return bool(self.time_ms or self.sz_bytes or self.goals)
 
 
-class Watermarks(_Struct, frozen=True):
+class Watermarks(Struct, frozen=True):
     """When a scheme is active at all, by the share of free memory in 1/1000, looked at every ``interval_us``."""
 
     metric: Literal["none", "free_mem_rate"] = "none"
@@ -120,14 +120,14 @@ class Watermarks(_Struct, frozen=True):
     low_permil: int = 0
 
 
-class AddressRange(_Struct, frozen=True):
+class AddressRange(Struct, frozen=True):
     """Addresses in bytes, ``end`` exclusive."""
 
     start: int
     end: int
 
 
-class Filter(_Struct, frozen=True):
+class Filter(Struct, frozen=True):
     """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides."""
 
     filter_type: FilterName
@@ -139,14 +139,14 @@ class Filter(_Struct, frozen=True):
     hugepage_size: SizeRange | None = None
 
 
-class Dest(_Struct, frozen=True):
+class Dest(Struct, frozen=True):
     """A destination of migrated pages: the NUMA node ``id`` gets a share of ``weight`` of all weights."""
 
     id: int
     weight: int = 1
 
 
-class Scheme(_Struct, frozen=True):
+class Scheme(Struct, frozen=True):
     """One DAMOS scheme. ``name`` and ``max_nr_snapshots`` (0: no limit) are as in newer kernels and ours."""
 
     action: ActionName
@@ -236,7 +236,7 @@ def validate_scheme(scheme: Scheme, path: str, *, ops: str, nr_targets: int | No
     if len(scheme.filters) > MAX_FILTERS:
         raise RequestError(f"has {len(scheme.filters)} entries; the most is {MAX_FILTERS}", where=f"{path}.filters")
     for index, item in enumerate(scheme.filters):
-        _validate_filter(item, f"{path}.filters[{index}]", nr_targets)
+        validate_filter(item, f"{path}.filters[{index}]", nr_targets)
     if ops == "reported" and scheme.action != "stat":
         raise RequestError(
             f"{scheme.action!r} cannot be done: reported accesses are of no running process; use stat",
@@ -339,7 +339,8 @@ _FILTER_FIELDS = {
 }
 
 
-def _validate_filter(item: Filter, path: str, nr_targets: int | None) -> None:
+def validate_filter(item: Filter, path: str, nr_targets: int | None) -> None:
+    """Check that a filter has what its type needs, and no more; raises RequestError naming the field."""
     needed = _FILTER_FIELDS.get(item.filter_type)
     for field in _FILTER_FIELDS.values():
         given = getattr(item, field) is not None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot
 
+from pydamon.core.snapshot import Snapshot
+from pydamon.records.hits import hits_table
 from pydamon.records.writer import RecordWriter
 
 MIB = 1 << 20
@@ -18,12 +22,14 @@ def rich(path: Path, *, seconds: int = 3, base: int = HEAP, pid: int = 1234, tic
     """``seconds`` of 10 snapshots each: a MiB always hot, one hot in every second snapshot, two idle since the start.
 
     Side tables once a second: footprint (8 MiB resident), cost (5 % of a CPU), a scheme that pages out 1 MiB.
+    Two probes: the first has all samples of the hot MiB and half of the next, the second all of the other two regions.
     """
     about = metadata(pid)
     about["targets"][0]["start_ticks"] = ticks
     with RecordWriter(path, metadata=about) as writer:
         maps = [mapping(base, base + 2 * MIB, "[heap]"), mapping(base + 2 * MIB, base + 4 * MIB, "/usr/lib/libx.so.1")]
         writer.add_mappings(START_NS, 0, maps)
+        probed: list[Snapshot] = []
         for number in range(10 * seconds):
             odd = number % 2
             regions = [
@@ -31,9 +37,13 @@ def rich(path: Path, *, seconds: int = 3, base: int = HEAP, pid: int = 1234, tic
                 (base + MIB, base + 2 * MIB, 10 * odd, 0),
                 (base + 2 * MIB, base + 4 * MIB, 0, number),
             ]
-            writer.add_snapshot(snapshot(number, regions))
+            one = snapshot(number, regions)
+            writer.add_snapshot(one)
+            probed.append(replace(one, probe_hits=np.array([[20, 10, 0], [0, 20, 20]], np.uint32)))
             if number % 10 == 9:
                 _side_tables(writer, START_NS + (number + 1) * AGGR_NS, number // 10 + 1, base)
+                writer.add_table("probe_hits", hits_table(probed), time_ns=one.end_ns)
+                probed.clear()
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -99,8 +99,8 @@ class World:
             self.write(f"{SCHEME}/access_pattern/{name}/max", 2**64 - 1)
 
 
-def tried(*ranges: tuple[int, int]) -> Tried:
-    """Regions that were tried; the n-th was accessed n times and has age 10 n."""
+def tried(*ranges: tuple[int, int], hits: Sequence[Sequence[int]] = ()) -> Tried:
+    """Regions that were tried; the n-th was accessed n times and has age 10 n; ``hits`` of each probe."""
     start, end = (np.array(column, np.uint64) for column in zip(*ranges, strict=True))
     numbers = np.arange(len(ranges), dtype=np.int64)
     return Tried(
@@ -111,6 +111,7 @@ def tried(*ranges: tuple[int, int]) -> Tried:
         age=numbers * 10,
         sz_applied=end - start,
         sz_filter_passed=end - start,
+        probe_hits=np.array(hits, np.int64).reshape(len(hits), len(ranges)),
     )
 
 

@@ -14,6 +14,7 @@ from pydamon.damonfs.levels import NAMES, level
 from pydamon.damonfs.nodes import Directory
 from pydamon.errors import RequestError
 from pydamon.spec import Intervals, IntervalsGoal
+from pydamon.spec.probes import parse_probe
 
 HERE = Path(__file__).parent
 
@@ -86,6 +87,52 @@ class TestLayout:
         assert world.read(f"{SCHEME}/target_nid") == "-1\n"
         assert world.read(f"{KDAMOND}/state") == "off\n"
         assert world.read(f"{KDAMOND}/pid") == "-1\n"
+
+
+class TestProbes:
+    # The names of the files are those that damo 3.4.3 writes and reads (_damon_sysfs.py).
+    PROBES = f"{CONTEXT}/monitoring_attrs/probes"
+
+    def started(self, *more: tuple[str, str]) -> World:
+        world = World()
+        world.one_of_each()
+        world.write(f"{self.PROBES}/nr_probes", 2)
+        for probe in range(2):
+            world.write(f"{self.PROBES}/{probe}/filters/nr_filters", 1)
+            world.write(f"{self.PROBES}/{probe}/filters/0/matching", "Y")
+            world.write(f"{self.PROBES}/{probe}/filters/0/allow", "Y")
+        world.write(f"{self.PROBES}/1/filters/0/type", "memcg")
+        world.write(f"{self.PROBES}/1/filters/0/path", "/a\n")
+        for path, value in more:
+            world.write(f"{self.PROBES}/{path}", value)
+        return world
+
+    def test_they_are_what_the_kdamond_counts(self) -> None:
+        world = self.started()
+        world.write(f"{KDAMOND}/state", "on")
+        ((context, _),) = world.kdamonds[0].asked
+        assert context.probes == (parse_probe("anon"), parse_probe("memcg=/a"))
+        world.write(f"{self.PROBES}/nr_probes", 0)
+        world.write(f"{KDAMOND}/state", "commit")
+        assert world.kdamonds[0].asked[-1][0].probes == ()
+
+    def test_more_than_can_be_counted_are_refused_when_turned_on(self) -> None:
+        world = World()
+        world.one_of_each()
+        world.write(f"{self.PROBES}/nr_probes", 5)
+        assert world.error(f"{KDAMOND}/state", "on") == errno.EINVAL
+        assert "the most is 4" in world.said[0]
+
+    def test_a_type_must_be_known(self) -> None:
+        world = self.started()
+        for kind in ("young", "addr", "hugepage_size"):
+            assert world.error(f"{self.PROBES}/0/filters/0/type", kind) == errno.EINVAL
+        assert world.read(f"{self.PROBES}/1/filters/0/type") == "memcg\n"
+
+    def test_kernels_that_are_released_have_none(self) -> None:
+        world = World("7.1")
+        world.one_of_each()
+        assert not [line for line in listing(world) if "probes" in line]
 
 
 class TestFiles:
@@ -335,6 +382,17 @@ class TestRunning:
         with pytest.raises(OSError) as caught:
             opened.read()
         assert caught.value.errno == errno.ENODEV
+
+    def test_tried_regions_show_the_hits_of_probes(self, world: World) -> None:
+        hits = [[20, 0], [1, 19]]
+        world.kdamonds[0].schemes[0].tried = [tried((0, 4096), (8192, 16384), hits=hits), tried((2**47, 2**47 + 4096))]
+        world.write(f"{KDAMOND}/state", "update_schemes_tried_regions")
+        folder = f"{SCHEME}/tried_regions"
+        assert [[world.read(f"{folder}/{region}/probes/{probe}/hits") for region in "01"] for probe in "01"] == [
+            ["20\n", "0\n"],
+            ["1\n", "19\n"],
+        ]
+        assert world.tree.names(f"{folder}/2/probes") == []
 
     def test_tried_bytes_come_without_regions(self, world: World) -> None:
         world.kdamonds[0].schemes[0].tried = [tried((0, 4096))]

@@ -61,6 +61,7 @@ class FakeTree(Tree):
         self._lock = threading.Lock()
         self.refuse: dict[str, int] = {}  # command → error number
         self.regions: dict[int, list[tuple[int, int, int, int]]] = {0: [(4096, 8192, 3, 5), (8192, 65536, 0, 9)]}
+        self.hits: list[list[int]] = []  # of each probe, of each region
         self.start_ticks = 777
         self.busy: set[str] = set()  # these files say EBUSY to readers
 
@@ -91,6 +92,8 @@ class FakeTree(Tree):
             return
         parent = here.rpartition("/")[2]
         known = {"action": _ACTIONS, "type": _NEW_FILTERS if self.level >= (6, 15) else _FILTERS}.get(file)
+        if file == "type" and "/probes/" in name:
+            known = {"anon", "memcg"}
         if file == "target_metric" and self.level < (6, 16):
             known = {"user_input", "some_mem_psi_us"}
         if known is not None and value not in known:
@@ -105,7 +108,7 @@ class FakeTree(Tree):
                 shutil.rmtree(child)
         make = {
             "kdamonds": self._kdamond, "contexts": self._context, "targets": self._target, "regions": self._region,
-            "schemes": self._scheme, "goals": self._goal, "dests": self._dest,
+            "schemes": self._scheme, "goals": self._goal, "dests": self._dest, "probes": self._probe,
         }.get(parent, self._filter)  # fmt: skip
         for number in range(count):
             make(f"{here}/{number}")
@@ -125,8 +128,13 @@ class FakeTree(Tree):
                 self._put(f"{here}/monitoring_attrs/intervals/intervals_goal/{name}", "0")
         self._put(f"{here}/monitoring_attrs/nr_regions/min", "10")
         self._put(f"{here}/monitoring_attrs/nr_regions/max", "1000")
+        if self.level >= (7, 2):
+            self._put(f"{here}/monitoring_attrs/probes/nr_probes", "0")
         self._put(f"{here}/targets/nr_targets", "0")
         self._put(f"{here}/schemes/nr_schemes", "0")
+
+    def _probe(self, here: str) -> None:
+        self._put(f"{here}/filters/nr_filters", "0")
 
     def _target(self, here: str) -> None:
         self._put(f"{here}/pid_target", "0")
@@ -167,6 +175,10 @@ class FakeTree(Tree):
         self._put(f"{here}/weight", "0")
 
     def _filter(self, here: str) -> None:
+        if "/probes/" in here:
+            for name, value in {"type": "anon", "matching": "N", "allow": "N", "path": ""}.items():
+                self._put(f"{here}/{name}", value)
+            return
         new = {"allow": "N", "min": "0", "max": "0"} if self.level >= (6, 15) else {}
         for name, value in {**_FILTER, **new}.items():
             self._put(f"{here}/{name}", value)
@@ -202,6 +214,8 @@ class FakeTree(Tree):
             for place, values in enumerate(self.regions.get(target, [])):
                 for name, value in zip(("start", "end", "nr_accesses", "age"), values, strict=True):
                     self._put(f"{here}/{number}/tried_regions/{place}/{name}", str(value), 0o400)
+                for probe, hits in enumerate(self.hits):
+                    self._put(f"{here}/{number}/tried_regions/{place}/probes/{probe}/hits", str(hits[place]), 0o400)
 
     def _count(self, here: str) -> None:
         for number in range(self.read_int(f"{here}/nr_schemes")):

@@ -163,6 +163,11 @@ def test_the_spec_becomes_files(roots: Roots, start: Callable[..., KernelEngine]
             "schemes[0].dests",
             "Linux 6.17 has it); nearest: one node: target_nid",
         ),
+        (
+            {"probes": [{"filters": [{"filter_type": "anon", "allow": True}]}]},
+            "probes",
+            "no file monitoring_attrs/probes/nr_probes for it (Linux 7.2 has it); nearest: the user engine",
+        ),
     ],
 )
 def test_what_an_old_kernel_lacks_is_named_and_nothing_is_left(
@@ -234,6 +239,41 @@ def test_snapshots_come_from_tried_regions_where_there_is_no_tracefs(
     assert all(0 < s.end_ns - s.start_ns <= 10_000_000 for (s,) in seen)
     assert engine.kdamond.damos is None  # the scheme that looks is not the user's
     assert engine.cost().check_ns == 420_000_000  # 30 + 12 ticks of 10 ms in the thread's stat
+    assert find_occupants(roots) == []
+
+
+def test_probes_are_written_and_their_hits_read(roots: Roots, start: Callable[..., KernelEngine]) -> None:
+    tree = FakeTree(roots, (7, 2))
+    tree.hits = [[20, 0], [1, 19]]
+    probes = [{"filters": [{"filter_type": "anon", "allow": True}]}, {"filters": [{"filter_type": "anon"}]}]
+    engine = start(tree, spec_of(probes=probes))
+    assert "which tells the hits of probes" in engine.choice.reason
+    here = f"{CONTEXT}/monitoring_attrs/probes"
+    written = {path.removeprefix(f"{here}/"): value for path, value in tree.settings(here)}
+    assert written == {
+        "nr_probes": "2",
+        "0/filters/nr_filters": "1",
+        "0/filters/0/type": "anon",
+        "0/filters/0/matching": "Y",
+        "0/filters/0/allow": "Y",
+        "0/filters/0/path": "",
+        "1/filters/nr_filters": "1",
+        "1/filters/0/type": "anon",
+        "1/filters/0/matching": "Y",
+        "1/filters/0/allow": "N",
+        "1/filters/0/path": "",
+    }
+    for ((snapshot,),) in zip(engine.monitor(), strict=False):
+        assert snapshot.probe_hits.tolist() == tree.hits
+        with pytest.raises(RequestError, match="probes: cannot be changed"):
+            engine.commit(engine.kdamond.intervals, engine.kdamond.nr_regions, None, ())
+        engine.kdamond.stop()
+
+
+def test_a_probe_that_the_kernel_does_not_know_is_named(roots: Roots, start: Callable[..., KernelEngine]) -> None:
+    probes = [{"filters": [{"filter_type": "active", "allow": True}]}]
+    with pytest.raises(MachineError, match=r"probes\[0\]\.filters\[0\]\.filter_type: .*knows no 'active' here"):
+        start(FakeTree(roots, (7, 2)), spec_of(probes=probes))
     assert find_occupants(roots) == []
 
 

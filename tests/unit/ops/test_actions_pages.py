@@ -168,8 +168,8 @@ def test_a_filter_that_cannot_be_told_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("pydamon.primitives.pagemap.probe", hidden)
     wanted = Scheme(action="stat", filters=(Filter(filter_type="anon"), Filter(filter_type="active")))
     with pytest.raises(MachineError, match=r"schemes\[0\]\.filters\[1\]: active cannot be told here: .*root"):
-        PageFilters().check(wanted, "schemes[0]", [], virtual=True)
+        PageFilters().check(wanted.filters, "schemes[0].filters", [], virtual=True)
     wanted = Scheme(action="stat", filters=(Filter(filter_type="young"),))
     with pytest.raises(MachineError, match="needs the primitive bpf"):
-        PageFilters().check(wanted, "schemes[0]", [object()], virtual=True)
-    PageFilters().check(Scheme(action="stat", filters=(Filter(filter_type="anon"),)), "s", [object()], virtual=True)
+        PageFilters().check(wanted.filters, "schemes[0].filters", [object()], virtual=True)
+    PageFilters().check((Filter(filter_type="anon"),), "filters", [object()], virtual=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
+from pydamon.records.hits import hits_table
 from pydamon.records.joined import open_record
 from pydamon.records.schema import build_metadata
 from pydamon.records.trace_text import EVENTS, Writer, of_record
@@ -59,6 +61,30 @@ def test_the_other_events_have_the_kernels_texts() -> None:
         f"{head}damos_stat_after_apply_interval: ctx_idx=0 scheme_idx=0 nr_tried=1 sz_tried=2 nr_applied=3 sz_tried=4 "
         "sz_ops_filter_passed=5 qt_exceeds=6 nr_snapshots=7\n"
     )
+
+
+def test_the_hits_of_probes_are_written_as_the_kernel_does() -> None:
+    # The fields are those of damo 3.4.3's own test of its reader (test_damo_report_trace.py): a byte per probe, in hex.
+    fields = "target_id=0 nr_regions=1 8354394112-8372879360: 0 600 probe_hits=13 00"
+    one = snapshot(S, [(8354394112, 8372879360, 0, 600)])
+    text = Writer(pid=7).probed(S, 0, one.start, one.end, one.nr_accesses, one.age, np.array([[0x13], [0]]))
+    assert text == f"       kdamond.0     7 [000]     1.000000: damon:damon_region_aggregated: {fields}\n"
+    many = Writer().probed(S, 0, one.start, one.end, one.nr_accesses, one.age, np.array([[1000]]))
+    assert many.endswith("probe_hits=ff\n")
+
+
+def test_the_hits_of_a_record_are_printed(tmp_path: Path) -> None:
+    path = str(tmp_path / "run.damon")
+    one = replace(snapshot(S, [(4096, 8192, 3, 1), (8192, 65536, 0, 5)]), probe_hits=np.array([[20, 1]], np.uint32))
+    with RecordWriter(path, metadata=build_metadata(targets=[{"target": 0}])) as writer:
+        writer.add_snapshot(one)
+        writer.add_table("probe_hits", hits_table([one]), time_ns=S)
+    with open_record(path) as reader:
+        lines = "".join(of_record(reader, ["damon_region_aggregated"])).splitlines()
+    assert [line.partition("aggregated: ")[2] for line in lines] == [
+        "target_id=0 nr_regions=2 4096-8192: 3 1 probe_hits=14",
+        "target_id=0 nr_regions=2 8192-65536: 0 5 probe_hits=01",
+    ]
 
 
 def test_addresses_of_64_bits_are_written_whole() -> None:

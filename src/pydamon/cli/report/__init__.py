@@ -254,6 +254,17 @@ def schemes(path: str, target: int | None, as_json: bool, tried: bool, **window:
 @command.command()
 @_common
 @windowed
+def probes(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+    """How much memory has the attributes that were counted (probes), of what was accessed and of what was idle."""
+    with lean.imports():
+        from pydamon.cli.report.probes import report
+
+    report(path, choice(target, **window), as_json)
+
+
+@command.command()
+@_common
+@windowed
 @click.option("--perf", metavar="FILE", required=True, help="CPU samples of the same time, as perf script prints them.")
 @click.option(
     "--hot",

@@ -18,6 +18,7 @@ from pydamon.primitives import memcg, page_flags, pagemap, pagemap_scan
 from pydamon.primitives.frames import Flags, Frames
 from pydamon.primitives.page_flags import FrameFile
 from pydamon.primitives.pagemap import Pagemap
+from pydamon.primitives.words import Words
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
 
@@ -50,13 +51,13 @@ class PageFilters:
         self._files: dict[str, FrameFile] = {}
         self._inodes: dict[str, int] = {}
 
-    def check(self, scheme: Scheme, path: str, primitives: Sequence[object], *, virtual: bool) -> None:
-        """Raise MachineError, naming the filter, if the scheme's filters cannot be decided here.
+    def check(self, filters: Sequence[Filter], path: str, primitives: Sequence[object], *, virtual: bool) -> None:
+        """Raise MachineError, naming the filter, if ``filters`` (which stand at ``path``) cannot be decided here.
 
         ``primitives`` are those that pages will be asked through (none if no target has joined yet).
         """
-        for number, item in enumerate(scheme.filters):
-            where = f"{path}.filters[{number}]"
+        for number, item in enumerate(filters):
+            where = f"{path}[{number}]"
             kind = item.filter_type
             try:
                 if kind in _BY_FRAME and not (virtual and kind == "unmapped"):
@@ -84,7 +85,7 @@ class PageFilters:
         *,
         table: Pagemap | None,
         default: bool | None = None,
-        known_flags: tuple[Frames, page_flags.Words] | None = None,
+        known_flags: tuple[Frames, Words] | None = None,
     ) -> Flags:
         """Which pages pass; shape (n,). Fills in ``pages.frame`` where it is needed, from ``table``.
 
@@ -94,7 +95,7 @@ class PageFilters:
         passed = np.zeros(len(pages), np.bool_)
         undecided = np.ones(len(pages), np.bool_)
         heads: Frames | None = None
-        flags: page_flags.Words | None = None
+        flags: Words | None = None
         if known_flags is not None:
             heads, flags = known_flags
         for item in filters:
@@ -110,7 +111,7 @@ class PageFilters:
         passed[undecided] = not filters[-1].allow if default is None else default
         return passed
 
-    def _heads(self, pages: Pages, table: Pagemap | None) -> tuple[Frames, page_flags.Words]:
+    def _heads(self, pages: Pages, table: Pagemap | None) -> tuple[Frames, Words]:
         """First frames of the pages' folios and their flags; 0 for pages that are not in memory."""
         nothing = np.zeros(len(pages), np.uint64)
         if table is not None:
@@ -128,7 +129,7 @@ class PageFilters:
         heads[known], flags[known] = page_flags.folio_heads(file, frames, file.read(frames))
         return heads, flags
 
-    def _matches(self, item: Filter, pages: Pages, ages: object, heads: Frames, flags: page_flags.Words) -> Flags:
+    def _matches(self, item: Filter, pages: Pages, ages: object, heads: Frames, flags: Words) -> Flags:
         kind = item.filter_type
         matched: Flags
         if kind == "anon":
@@ -188,8 +189,8 @@ def refuse_filters(scheme: Scheme, path: str, kinds: frozenset[str], reason: str
 
 
 def _some(
-    heads: Frames | None, flags: page_flags.Words | None, index: np.ndarray[tuple[int], np.dtype[np.intp]]
-) -> tuple[Frames, page_flags.Words]:
+    heads: Frames | None, flags: Words | None, index: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> tuple[Frames, Words]:
     if heads is None or flags is None:
         nothing = np.zeros(len(index), np.uint64)
         return nothing, nothing

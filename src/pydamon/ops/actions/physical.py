@@ -91,7 +91,7 @@ class PhysicalActions(Actions):
                         process.close()
             except MachineError as error:
                 raise MachineError(str(error), where=f"{path}.action") from None
-        self._filters.check(scheme, path, self._frames.primitives, virtual=False)
+        self._filters.check(scheme.filters, f"{path}.filters", self._frames.primitives, virtual=False)
 
     def apply_scheme(self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: Flags) -> Applied:
         """Apply the scheme's action to the physical ranges [start, end), less what its page filters reject.

@@ -58,7 +58,8 @@ class VirtualActions(Actions):
                 acting.require(scheme.action, self._targets.processes[target])
             except MachineError as error:
                 raise MachineError(str(error), where=f"{path}.action") from None
-        self._filters.check(scheme, path, [self._targets.primitives[target] for target in live], virtual=True)
+        primitives = [self._targets.primitives[target] for target in live]
+        self._filters.check(scheme.filters, f"{path}.filters", primitives, virtual=True)
 
     def apply_scheme(
         self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]

@@ -1,0 +1,108 @@
+"""``record --probe`` and ``report probes``, on the simulator, where the attributes of all memory are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.cli.report_helpers import report
+from tests.unit.cli.rich_record import HEAP, rich
+from tests.unit.records.record_samples import snapshot, write
+
+from pydamon.cli import main
+
+MIB = 1 << 20
+SIM = ["--ops", "sim", "--workload", "zigzag", "--duration", "4s"]  # 200 MiB of anonymous memory, in small pages
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(name="path")
+def path_fixture(tmp_path: Path, capsys: Capture) -> Path:
+    path = tmp_path / "run.damon"
+    probes = ["--probe", "anon", "--probe", "hugepage_size=2M", "--probe", "!hugepage_size=2M"]
+    assert main(["record", *SIM, *probes, "-o", str(path)]) == 0
+    capsys.readouterr()
+    return path
+
+
+def test_the_shares_are_those_of_the_machine(path: Path, capsys: Capture) -> None:
+    status, out, err = report(capsys, "probes", "-i", path, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["target"] == 0
+    anon, huge, small = found["probes"]
+    assert [probe["attribute"] for probe in found["probes"]] == ["anon", "pages of 2.0 MiB", "not pages of 2.0 MiB"]
+    total = anon["accessed_total_bytes"] + anon["idle_total_bytes"]
+    assert 200 * MIB <= total < 201 * MIB
+    assert anon["accessed_bytes"] + anon["idle_bytes"] == pytest.approx(200 * MIB, rel=0.01)
+    assert huge["accessed_bytes"] == huge["idle_bytes"] == 0
+    assert small["accessed_bytes"] == anon["accessed_bytes"]
+    assert anon["snapshots"] == pytest.approx(40, abs=1)
+
+
+def test_it_is_a_table_for_people(path: Path, capsys: Capture) -> None:
+    status, out, _ = report(capsys, "probes", "-i", path)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[2].split("  ")[0] == "attribute"
+    assert lines[3].startswith("anon ")
+    assert "(100.0%)" in lines[3]
+
+
+def test_a_window_and_a_target_can_be_chosen(path: Path, capsys: Capture) -> None:
+    status, out, _ = report(capsys, "probes", "-i", path, "--json", "--from", "1s", "--to", "2s")
+    assert status == 0
+    assert json.loads(out)["probes"][0]["snapshots"] == pytest.approx(10, abs=1)
+    assert report(capsys, "probes", "-i", path, "--target", "7")[0] != 0
+
+
+def test_addresses_can_be_chosen(tmp_path: Path, capsys: Capture) -> None:
+    # The second MiB alone: half of its samples had the first attribute, all the second; accessed every other time.
+    path = rich(tmp_path / "r")
+    status, out, _ = report(capsys, "probes", "-i", path, "--json", "--address", f"{HEAP + MIB:#x}-{HEAP + 2 * MIB:#x}")
+    assert status == 0
+    shares = json.loads(out)["probes"]
+    assert [(share["accessed_bytes"], share["idle_bytes"]) for share in shares] == [
+        (MIB // 4, MIB // 4),
+        (MIB // 2, MIB // 2),
+    ]
+
+
+def test_a_record_that_was_cut_counts_what_is_left(path: Path, tmp_path: Path, capsys: Capture) -> None:
+    cut = tmp_path / "cut.damon"
+    assert main(["record", "cut", "-i", str(path), "-o", str(cut), "--from", "1s", "--to", "3s"]) == 0
+    capsys.readouterr()
+    status, out, _ = report(capsys, "probes", "-i", cut, "--json")
+    assert status == 0
+    assert json.loads(out)["probes"][0]["snapshots"] == pytest.approx(20, abs=1)
+
+
+def test_a_record_without_probes_says_so(tmp_path: Path, capsys: Capture) -> None:
+    write(tmp_path / "r", [snapshot(0, [(0, 4096, 1, 1)])])
+    status, out, err = report(capsys, "probes", "-i", tmp_path / "r")
+    assert (status, out) == (1, "")
+    assert "has no hits of probes" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("young", "--probe: is young, which is no attribute of a page"),
+        ("warm", "--probe: there is no filter 'warm'"),
+        ("", "--probe: is empty"),
+        ("memcg=/nowhere", "/nowhere"),
+    ],
+)
+def test_a_wrong_probe_is_one_line(tmp_path: Path, capsys: Capture, text: str, message: str) -> None:
+    assert main(["record", *SIM, "--probe", text, "-o", str(tmp_path / "x")]) in (2, 3)
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_plan_says_what_is_counted(capsys: Capture) -> None:
+    assert main(["record", *SIM, "--probe", "!anon", "--explain"]) == 0
+    assert "Probe 0: count how many of the sampled pages are: not anon." in capsys.readouterr().out

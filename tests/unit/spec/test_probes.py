@@ -1,0 +1,101 @@
+"""Probes in the spec: what is valid, the short form, damo's layout, and what they are called."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pydamon.errors import RequestError
+from pydamon.spec import explain, from_builtins, scheme_files, to_builtins
+from pydamon.spec.damo_write import damo_spec
+from pydamon.spec.probes import Probe, describe_probe, parse_probe
+from pydamon.spec.schemes import Filter, SizeRange
+
+MIB = 1 << 20
+ANON = {"filter_type": "anon", "allow": True}
+
+
+def spec(*probes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    context = {"ops": "vaddr", "targets": [{"pid": 1}], "probes": [{"filters": p} for p in probes], **more}
+    return {"kdamonds": [{"contexts": [context]}]}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (spec(*[[ANON]] * 5), r"probes: has 5 entries; the most is 4"),
+        (spec([{"filter_type": "young"}]), r"probes\[0\]\.filters\[0\]\.filter_type: is young, which is no attribute"),
+        (spec([ANON], [{"filter_type": "memcg"}]), r"probes\[1\]\.filters\[0\]\.memcg_path: is needed"),
+        (spec([ANON], ops="reported"), r"probes: cannot be had"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused_by_name(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        from_builtins(data)
+
+
+def test_a_spec_with_probes_survives_being_written() -> None:
+    one = from_builtins(spec([ANON], [{"filter_type": "hugepage_size", "hugepage_size": {"min": "2M", "max": "2M"}}]))
+    assert from_builtins(to_builtins(one)) == one
+    probes = one.kdamonds[0].contexts[0].probes
+    assert probes[1].filters[0].hugepage_size == SizeRange(min=2 * MIB, max=2 * MIB)
+    assert "Probe 0: count how many of the sampled pages are: anon." in explain(one)
+
+
+# As `damo args damon --probe --probe_filter allow anon --probe --probe_filter reject non memcg /a --probe \
+# --probe_filter allow hugepage_size 2M max --format json` of damo 3.4.3 writes them.
+DAMO = [
+    {"preps": [], "filters": [{"filter_type": "anon", "matching": True, "allow": True, "path": None,
+                               "range_min": None, "range_max": None}], "weight": 0},
+    {"preps": [], "filters": [{"filter_type": "memcg", "matching": False, "allow": False, "path": "/a",
+                               "range_min": None, "range_max": None}], "weight": 0},
+    {"preps": [], "filters": [{"filter_type": "hugepage_size", "matching": True, "allow": True, "path": None,
+                               "range_min": "2.000000 MiB", "range_max": "max"}], "weight": 0},
+]  # fmt: skip
+
+
+def test_damos_layout_is_read_and_written() -> None:
+    loaded = scheme_files.load(json.dumps({"kdamonds": [{"contexts": [{"ops": "paddr", "probes": DAMO}]}]}))
+    assert loaded.warnings == ()
+    assert loaded.spec is not None
+    probes = loaded.spec.kdamonds[0].contexts[0].probes
+    assert [describe_probe(probe) for probe in probes] == ["anon", "memcg /a", "pages of 2.0 MiB to max"]
+    written = damo_spec(loaded.spec, lambda path: None)["kdamonds"][0]["contexts"][0]["probes"]
+    assert written[:2] == DAMO[:2]
+    assert written[2]["filters"][0] == DAMO[2]["filters"][0] | {"range_min": "2 MiB"}
+
+
+@pytest.mark.parametrize(
+    ("change", "where"), [({"weight": 3}, "weight"), ({"preps": [{"prep_action": "set_pgidle"}]}, "preps")]
+)
+def test_probes_that_change_the_monitoring_are_refused(change: dict[str, Any], where: str) -> None:
+    data = {"kdamonds": [{"contexts": [{"ops": "paddr", "probes": [DAMO[0] | change]}]}]}
+    with pytest.raises(RequestError) as caught:
+        scheme_files.load(json.dumps(data))
+    assert caught.value.where == f"kdamonds[0].contexts[0].probes[0].{where}"
+
+
+@pytest.mark.parametrize(
+    ("text", "filters", "words"),
+    [
+        ("anon", [Filter(filter_type="anon", allow=True)], "anon"),
+        ("!active", [Filter(filter_type="active", matching=False, allow=True)], "not active"),
+        ("reject:memcg=/a anon",
+         [Filter(filter_type="memcg", memcg_path="/a"), Filter(filter_type="anon", allow=True)],
+         "not memcg /a, else anon"),
+        ("hugepage_size=4K",
+         [Filter(filter_type="hugepage_size", allow=True, hugepage_size=SizeRange(min=4096, max=4096))],
+         "pages of 4.0 KiB"),
+    ],
+)  # fmt: skip
+def test_the_short_form(text: str, filters: list[Filter], words: str) -> None:
+    assert parse_probe(text) == Probe(filters=tuple(filters))
+    assert describe_probe(parse_probe(text)) == words
+
+
+@pytest.mark.parametrize("text", ["", "  ", "warm", "memcg", "anon=3"])
+def test_a_wrong_short_form_is_refused(text: str) -> None:
+    with pytest.raises(RequestError):
+        parse_probe(text)
