@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -329,6 +330,33 @@ def test_record_with_the_kernel_and_trace_it_as_text(sweeper: tuple[int, int], t
         "damon:damos_before_apply:",
         "damon:damos_stat_after_apply_interval:",
     }
+
+
+def test_what_schemes_are_tried_on_is_traced_as_the_kernel_prints_it(sweeper: tuple[int, int]) -> None:
+    tracing = Path("/sys/kernel/tracing")
+    event = tracing / "events/damon/damos_before_apply"
+    if not event.exists():
+        pytest.skip("this kernel has no such event")
+    (tracing / "trace").write_text("")
+    (event / "enable").write_text("1")
+    try:
+        scheme = "stat size>=4K rate=0% every=500ms"
+        done = pydamon(
+            "trace", "--engine", "kernel", "--duration", "5s", "-e", "all", "--scheme", scheme, str(sweeper[0])
+        )
+    finally:
+        (event / "enable").write_text("0")
+    assert done.returncode == 0, done.stderr
+    printed = re.findall(r"damos_before_apply: (.+)", (tracing / "trace").read_text())
+    lines = done.stdout.splitlines()
+    ours = [line.partition("damos_before_apply: ")[2] for line in lines if "damos_before_apply" in line]
+    assert len(ours) >= 5
+    assert ours == printed
+    times = [float(line.split()[3].rstrip(":")) for line in lines]
+    assert times == sorted(times)
+    # Events that came with later kernels are named.
+    later = [name for name in ("damos_esz", "damos_stat_after_apply_interval") if not (event.parent / name).exists()]
+    assert (f"{', '.join(later)}: not printed; this kernel's DAMON does not have it" in done.stderr) == bool(later)
 
 
 def test_record_physical_memory_with_the_kernel(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
@@ -22,7 +22,7 @@ from pydamon.engines import kernel_owner
 from pydamon.engines.choose import Choice
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.kernel_layout import check_context
-from pydamon.engines.kernel_results import IntervalsLog, TraceResults
+from pydamon.engines.kernel_results import IntervalsLog, SchemeEvent, TraceResults
 from pydamon.engines.kernel_targets import KernelTargets
 from pydamon.engines.kernel_tree import KDAMOND, PATH, KernelTree
 from pydamon.engines.kernel_watch import KernelDamos, Watcher, everything
@@ -190,6 +190,7 @@ class KernelKdamond(Kdamond):
         self._cpu_ns = 0
         self._log = IntervalsLog(clock.now_ns(), context.intervals)
         self._closed = False
+        self._tell_event: Callable[[SchemeEvent], object] | None = None
         self._commit_lock = threading.Lock()
         if isinstance(self.damos, KernelDamos):
             self.damos.replace(context.schemes)
@@ -245,6 +246,16 @@ class KernelKdamond(Kdamond):
         with self._commit_lock:
             self._check_ours()
             self._files.set_current_value(scheme, goal, value)
+
+    def trace_schemes(self, events: Sequence[str], tell: Callable[[SchemeEvent], object]) -> list[str]:
+        """Have ``tell`` called with each of these events (of `OF_SCHEMES`); returns those that this kernel has.
+
+        To be called before `monitor`. None where results are not traced. Raises MachineError.
+        """
+        if self._instance is None:
+            return []
+        self._tell_event = tell
+        return self._instance.enable(events)
 
     def cost(self) -> PrimitiveCost:
         """The CPU time of the kernel's thread so far, as ``check_ns``."""
@@ -324,12 +335,20 @@ class KernelKdamond(Kdamond):
             self.targets = [snapshot.target for snapshot in snapshots]
             self.regions = [Regions(snapshot.start, snapshot.end) for snapshot in snapshots]
             self._follow_tuning()
+            self._tell_events(results, snapshots[-1].end_ns)
             self._call(self.callbacks.after_aggregation)
             yield snapshots
+        if final:
+            self._tell_events(results, None)
         if results is not None and (results.lost or results.incomplete) and final:
             self._kernel_ops.closing.append(
                 f"{results.lost} trace events were lost and {results.incomplete} snapshots left out for it"
             )
+
+    def _tell_events(self, results: TraceResults | None, until_ns: int | None) -> None:
+        if results is not None and self._tell_event is not None:
+            for event in results.take_scheme_events(until_ns):
+                self._tell_event(event)
 
     def _follow_tuning(self) -> None:
         latest = self._log.latest()

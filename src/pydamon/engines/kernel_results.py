@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydamon.core.scheme_state import Tried
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.primitives.damon_sysfs import Tree
-from pydamon.primitives.damon_trace import AGGREGATED, TUNED, Events, TraceInstance
+from pydamon.primitives.damon_trace import AGGREGATED, OF_SCHEMES, TUNED, Events, TraceInstance
 from pydamon.spec import Intervals
 from pydamon.spec.probes import MAX_PROBES
 
@@ -69,6 +69,15 @@ class IntervalsLog:
             return self._log[0]
 
 
+@dataclass(frozen=True, slots=True)
+class SchemeEvent:
+    """A trace event of a scheme: its name, and its fields as the kernel calls them."""
+
+    time_ns: int
+    name: str
+    values: dict[str, int]
+
+
 class TraceResults:
     """Snapshots from ``damon_aggregated`` events of one kdamond; ``incomplete`` counts those that lacked regions."""
 
@@ -81,6 +90,7 @@ class TraceResults:
         self._left: Events | None = None
         self._open: list[Snapshot] = []  # of an aggregation whose other targets may follow
         self._last_end_ns: dict[int, int] = {}
+        self._of_schemes: list[SchemeEvent] = []
 
     @property
     def lost(self) -> int:
@@ -92,6 +102,9 @@ class TraceResults:
         events = self._instance.take()
         if TUNED in events and len(events[TUNED]):
             self._note_tuned(events[TUNED])
+        for name in OF_SCHEMES:
+            if name in events:
+                self._note_scheme_events(name, events[name])
         groups: list[list[Snapshot]] = []
         for snapshot in self._snapshots(self._ours(events[AGGREGATED])):
             if self._open and snapshot.target <= self._open[-1].target:
@@ -104,6 +117,23 @@ class TraceResults:
             groups.append(self._open)
             self._open = []
         return groups
+
+    def take_scheme_events(self, until_ns: int | None = None) -> list[SchemeEvent]:
+        """Events of schemes that were seen by now, up to that time, in the order of time; each once."""
+        self._of_schemes.sort(key=lambda event: event.time_ns)
+        count = len(self._of_schemes)
+        if until_ns is not None:
+            count = sum(event.time_ns <= until_ns for event in self._of_schemes)
+        found, self._of_schemes = self._of_schemes[:count], self._of_schemes[count:]
+        return found
+
+    def _note_scheme_events(self, name: str, events: Events) -> None:
+        ours = np.flatnonzero(events.rows["common_pid"] == self._pid)
+        fields = [field for field in events.rows.dtype.names or () if not field.startswith("common_")]
+        for place in ours.tolist():  # they are only asked for where each becomes a line of text
+            row = events.rows[place]
+            values = {field: int(row[field]) for field in fields}
+            self._of_schemes.append(SchemeEvent(int(events.time_ns[place]), name, values))
 
     def _note_tuned(self, events: Events) -> None:
         before = self._log.latest()

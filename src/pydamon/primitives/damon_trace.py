@@ -23,6 +23,7 @@ from pydamon.primitives.damon_sysfs import Tree
 SYSTEM = "damon"
 AGGREGATED = "damon_aggregated"
 TUNED = "damon_monitor_intervals_tune"
+OF_SCHEMES = ("damos_before_apply", "damos_esz", "damos_stat_after_apply_interval")
 
 Rows = NDArray[np.void]
 Part = tuple[NDArray[np.intp], NDArray[np.uint8]]  # places in a page's times, bytes of each event
@@ -196,20 +197,29 @@ class TraceInstance:
         try:
             tree.write("trace_clock", "mono")
             tree.write("buffer_size_kb", buffer_kib)
-            for event in events:
-                if tree.exists(f"events/{SYSTEM}/{event}"):
-                    self._formats[event] = parse_format(tree.read(f"events/{SYSTEM}/{event}/format"))
-                    self.events.append(event)
             for name in tree.list("per_cpu"):
                 path = tree.path(f"per_cpu/{name}/trace_pipe_raw")
                 self._fds[int(name.removeprefix("cpu"))] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            for event in self.events:
-                tree.write(f"events/{SYSTEM}/{event}/enable", 1)
+        except OSError as error:
+            raise MachineError(f"cannot be set up: {error.strerror}", where=str(error.filename or tree.root)) from None
+        self.enable(events)
+        self._page_bytes = 1024 * max(tree.read_int("buffer_subbuf_size_kb", 4), 4)
+
+    def enable(self, events: Sequence[str]) -> list[str]:
+        """Trace these, too; returns those that this kernel has. Raises MachineError."""
+        tree, found = self._tree, []
+        try:
+            for event in events:
+                if tree.exists(f"events/{SYSTEM}/{event}") and event not in self._formats:
+                    self._formats[event] = parse_format(tree.read(f"events/{SYSTEM}/{event}/format"))
+                    tree.write(f"events/{SYSTEM}/{event}/enable", 1)
+                    self.events.append(event)
+                    found.append(event)
         except OSError as error:
             raise MachineError(f"cannot be set up: {error.strerror}", where=str(error.filename or tree.root)) from None
         except ValueError as error:
             raise MachineError(f"is not as documented: {error}", where=tree.root) from None
-        self._page_bytes = 1024 * max(tree.read_int("buffer_subbuf_size_kb", 4), 4)
+        return found
 
     def take(self) -> dict[str, Events]:
         """What has happened since the last call, by the event's name; events of all CPUs in the order of time."""

@@ -6,19 +6,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.regions import Regions
+from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
-from pydamon.errors import PydamonError, RequestError
+from pydamon.errors import MachineError, PydamonError
+from pydamon.primitives.damon_trace import OF_SCHEMES
 from pydamon.primitives.user_events import UserEvent
 from pydamon.records import trace_text
 from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, PROBED, STAT, TUNED
 from pydamon.service.launch import describe_exit, end
+from pydamon.service.live import is_kernel
 from pydamon.service.opening import open_engine
 from pydamon.service.recorder import Recorder
 from pydamon.service.request import Request
@@ -26,9 +29,10 @@ from pydamon.service.signals import Signals
 from pydamon.spec import Spec
 from pydamon.spec.probes import MAX_PROBES
 
-# With the engine kernel; what schemes do is not told to pydamon as it happens.
-_TOLD_BY_THE_KERNEL = frozenset({AGGREGATED, TUNED, PROBED})
-_FROM_THE_KERNEL = "perf record -e 'damon:*' has the kernel's own, where it has them"
+if TYPE_CHECKING:
+    from pydamon.engines.kernel import KernelKdamond
+    from pydamon.engines.kernel_results import SchemeEvent
+
 _ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 # What perf and trace-cmd see of each event: the kernel's own fields, without its padding.
 _FIELDS = {
@@ -169,6 +173,24 @@ class Tracer:
 
         damos.on_apply, damos.on_pass = before_apply, after_pass
 
+    def follow_kernel(self, kdamond: KernelKdamond) -> list[str]:
+        """Hear of the schemes of the kernel's kdamond, too; returns the events that are not to be had of it."""
+        wanted = sorted(self.wanted.intersection(OF_SCHEMES))
+        had = kdamond.trace_schemes(wanted, self._of_scheme) if wanted else []
+        return [event for event in wanted if event not in had]
+
+    def _of_scheme(self, event: SchemeEvent) -> None:
+        values = event.values
+        told: dict[str, Any] = {"scheme": values["scheme_idx"]}
+        if event.name == BEFORE_APPLY:
+            told |= {"target": values["target_idx"], "nr_regions": values["nr_regions"]}
+            told |= {name: np.array([values[name]], np.uint64) for name in ("start", "end", "nr_accesses", "age")}
+        elif event.name == ESZ:
+            told["esz"] = values["esz"]
+        else:
+            told["stats"] = SchemeStats(**{name: values[name] for name in _STATS})
+        self._emit(event.name, event.time_ns, **told)
+
     def _aggregated(self, kdamond: Kdamond) -> None:
         self._sampled(kdamond)
         if AGGREGATED in self.wanted:
@@ -193,8 +215,6 @@ class Tracer:
 
 def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
     """Monitor as ``request`` says and print the events; diagnostics go to standard error. Raises PydamonError."""
-    if request.engine == "kernel" and not _TOLD_BY_THE_KERNEL & {*events}:
-        raise RequestError(f"{events[0]} is with the user engine; {_FROM_THE_KERNEL}", where="--event")
     children: list[subprocess.Popen[bytes]] = []
     with Signals() as signals:
         offered = UserEvents(events) if user_events else None
@@ -227,13 +247,21 @@ def _trace(
     kdamond = opened.engine.kdamond
     if opened.kind != "sim":
         _say(opened.about)
-    if opened.kind == "kernel" and tracer.wanted - _TOLD_BY_THE_KERNEL:
-        _say(f"events of schemes are not printed; {_FROM_THE_KERNEL}")
     kdamond.end_ns = opened.end_ns
     signals.on_stop = kdamond.stop
     if signals.stopped:  # before there was something to stop
         kdamond.stop()
-    tracer.follow(kdamond)
+    if is_kernel(opened.engine):
+        missing = tracer.follow_kernel(opened.engine.kdamond)
+        if missing:
+            has = opened.engine.choice.name == "damon_aggregated"
+            why = "this kernel's DAMON does not have it" if has else "results are not traced here"
+            if tracer.wanted <= {*missing}:
+                opened.close()
+                raise MachineError(f"{', '.join(missing)}: {why}; nearest: --engine user", where="--event")
+            _say(f"{', '.join(missing)}: not printed; {why}")
+    else:
+        tracer.follow(kdamond)
     with opened.groups:
         Recorder(None, opened.engine, say=_say).run()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ import pytest
 from pydamon.cli import main
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.kernel_results import SchemeEvent
 from pydamon.records import trace_text
 from pydamon.service import tracing
 
@@ -151,8 +152,32 @@ def test_tuned_intervals_are_traced_when_they_change() -> None:
     assert seen == [("damon_monitor_intervals_tune", 8000)]
 
 
-def test_events_that_the_kernel_does_not_tell_are_refused_with_its_engine(capsys: Capture) -> None:
-    assert main(["trace", "--engine", "kernel", "-e", "damos_before_apply", str(os.getpid())]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("pydamon: --event: damos_before_apply is with the user engine; perf record -e 'damon:*'")
-    assert said.count("\n") == 1
+def test_events_of_the_kernels_schemes_become_the_same_text() -> None:
+    # Texts of the formats below /sys/kernel/tracing/events/damon; damos_esz is not had from this kernel.
+    lines: list[str] = []
+    tracer = tracing.Tracer(trace_text.EVENTS, [tracing.text_sink(lines.append, trace_text.Writer())])
+    stats = {"nr_tried": 1, "sz_tried": 2, "nr_applied": 3, "sz_applied": 4, "sz_ops_filter_passed": 5}
+    stats |= {"qt_exceeds": 6, "nr_snapshots": 7}
+    region = {"target_idx": 1, "nr_regions": 9, "start": 2**63, "end": 2**63 + 4096, "nr_accesses": 3, "age": 11}
+
+    class KernelKdamond:
+        def trace_schemes(self, events: Sequence[str], tell: Callable[[SchemeEvent], object]) -> list[str]:
+            tell(SchemeEvent(1_500_000_000, "damos_before_apply", {"context_idx": 0, "scheme_idx": 2, **region}))
+            tell(SchemeEvent(2_000_000_000, "damos_esz", {"context_idx": 0, "scheme_idx": 2, "esz": 4096}))
+            tell(
+                SchemeEvent(
+                    2_000_000_000, "damos_stat_after_apply_interval", {"context_idx": 0, "scheme_idx": 0} | stats
+                )
+            )
+            return [event for event in events if event != "damos_esz"]
+
+    kdamond: Any = KernelKdamond()
+    assert tracer.follow_kernel(kdamond) == ["damos_esz"]
+    assert [line.partition("[000] ")[2].strip() for line in lines] == [
+        "1.500000: damon:damos_before_apply: ctx_idx=0 scheme_idx=2 target_idx=1 nr_regions=9 "
+        "9223372036854775808-9223372036854779904: 3 11",
+        "2.000000: damon:damos_esz: ctx_idx=0 scheme_idx=2 esz=4096",
+        "2.000000: damon:damos_stat_after_apply_interval: ctx_idx=0 scheme_idx=0 nr_tried=1 sz_tried=2 nr_applied=3 "
+        "sz_tried=4 sz_ops_filter_passed=5 qt_exceeds=6 nr_snapshots=7",
+    ]
+    assert tracing.Tracer(("damon_aggregated",), []).follow_kernel(kdamond) == []

@@ -17,6 +17,7 @@ ROW = np.dtype(
     [("common_pid", "i4"), ("target_id", "u8"), ("nr_regions", "u4"), ("start", "u8"), ("end", "u8"),
      ("nr_accesses", "u4"), ("age", "u4")]
 )  # fmt: skip
+ESZ = np.dtype([("common_pid", "i4"), ("scheme_idx", "u4"), ("esz", "u8")])
 TUNE = np.dtype([("common_pid", "i4"), ("sample_us", "u8")])
 
 Row = tuple[int, int, int, int, int, int, int, int]
@@ -30,6 +31,7 @@ class Instance:
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.tuned: list[tuple[int, int, int]] = []
+        self.quotas: list[tuple[int, int, int, int]] = []
 
     def aggregate(self, time_ms: int, target: int, regions: int, *, of: int | None = None, pid: int = PID) -> None:
         """The events of one target's snapshot at ``time_ms``: ``regions`` of ``of`` (default: all), 4 KiB each."""
@@ -40,9 +42,11 @@ class Instance:
     def take(self) -> dict[str, Events]:
         rows, self.rows = self.rows, []
         tuned, self.tuned = self.tuned, []
+        quotas, self.quotas = self.quotas, []
         return {
             AGGREGATED: self._events([row[0] for row in rows], np.array([row[1:] for row in rows], ROW)),
             TUNED: self._events([row[0] for row in tuned], np.array([row[1:] for row in tuned], TUNE)),
+            "damos_esz": self._events([row[0] for row in quotas], np.array([row[1:] for row in quotas], ESZ)),
         }
 
     @staticmethod
@@ -160,3 +164,16 @@ def test_tried_regions_of_several_targets_are_told_apart_by_their_order() -> Non
     ]
     none = np.empty(0, np.uint64)
     assert tried_by_target(dict.fromkeys(("start", "end", *columns), none), 1) == []
+
+
+def test_events_of_schemes_are_told_once_in_the_order_of_time(instance: Instance) -> None:
+    results = results_of(instance)
+    instance.quotas = [(300 * MS, PID, 1, 33), (100 * MS, PID, 0, 11), (150 * MS, PID + 1, 0, 99)]
+    results.take(300 * MS)
+    assert [(event.time_ns // MS, event.values) for event in results.take_scheme_events(200 * MS)] == [
+        (100, {"scheme_idx": 0, "esz": 11})
+    ]
+    instance.quotas = [(250 * MS, PID, 0, 22)]
+    results.take(300 * MS)
+    assert [event.values["esz"] for event in results.take_scheme_events()] == [22, 33]
+    assert results.take_scheme_events() == []
