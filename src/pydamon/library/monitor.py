@@ -96,9 +96,9 @@ class Monitor:
         self.chosen = Choice(engine, "")
         automatic = engine == "auto"
         if automatic:
-            from pydamon.service.kernel import choose_engine
+            from pydamon.service.kernel import OnlyUser, choose_engine
 
-            self.chosen = choose_engine(engine, spec, dry_run=dry_run, max_cpu=max_cpu)
+            self.chosen = choose_engine(engine, spec, OnlyUser(dry_run=dry_run, max_cpu=max_cpu))
             engine = self.chosen.name
         if engine == "sim":
             from pydamon.engines.sim import SimEngine
@@ -118,10 +118,11 @@ class Monitor:
 
         clock = MachineClock(wake_fd=self._wake_r)
         if engine == "kernel":
-            from pydamon.service.kernel import open_kernel_engine
+            from pydamon.service.kernel import OnlyUser, open_kernel_engine
 
+            OnlyUser(dry_run=dry_run, max_cpu=max_cpu).refuse()
             try:
-                return open_kernel_engine(spec, callbacks=callbacks, clock=clock, dry_run=dry_run, max_cpu=max_cpu)
+                return open_kernel_engine(spec, callbacks=callbacks, clock=clock)
             except (MachineError, RequestError) as error:
                 if not automatic:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydamon.engines.choose import Choice
@@ -18,24 +19,46 @@ if TYPE_CHECKING:
     from pydamon.spec import Spec
 
 
+@dataclass(frozen=True, slots=True)
+class OnlyUser:
+    """What a user may ask for and only the user engine can do."""
+
+    dry_run: bool = False
+    undo: bool = False
+    max_cpu: float | None = None
+    resctrl: bool = False
+
+    def given(self) -> dict[str, str]:
+        """The options that were given, with why the kernel's DAMON cannot do it."""
+        reasons = {
+            "--dry-run": (self.dry_run, "the kernel's DAMON cannot only say what it would do; nearest: --engine user"),
+            "--undo": (self.undo, "nobody notes what the kernel's DAMON did; nearest: --engine user"),
+            "--max-cpu": (
+                self.max_cpu is not None,
+                "bounds pydamon's own monitoring; nearest: --max-regions and --intervals auto, or --engine user",
+            ),
+            "--resctrl": (self.resctrl, "goes with --engine user"),
+        }
+        return {option: why for option, (given, why) in reasons.items() if given}
+
+    def refuse(self) -> None:
+        """Raise RequestError for the first that was given."""
+        for option, why in self.given().items():
+            raise RequestError(why, where=option)
+
+
 def open_kernel_engine(
     spec: Spec,
     *,
     callbacks: Callbacks | None = None,
     clock: MachineClock | None = None,
     results: Results = "auto",
-    dry_run: bool = False,
-    undo: bool = False,
-    max_cpu: float | None = None,
-    resctrl: bool = False,
     roots: Roots | None = None,
 ) -> KernelEngine:
     """The kernel's DAMON, set up for ``spec`` and not yet running.
 
     Raises MachineError (exit status 3) if somebody else uses it, with who that is; RequestError for what it cannot do.
-    ``dry_run``, ``undo``, ``max_cpu`` and ``resctrl`` are what the user asked for, to be refused by name.
     """
-    refuse(dry_run=dry_run, undo=undo, max_cpu=max_cpu, resctrl=resctrl)
     from pydamon.engines.kernel import KernelEngine
 
     with RuntimeDirectory() as directory:
@@ -44,47 +67,18 @@ def open_kernel_engine(
         )
 
 
-def refuse(*, dry_run: bool = False, undo: bool = False, max_cpu: float | None = None, resctrl: bool = False) -> None:
-    """Raise RequestError for what was asked for and only the user engine can do."""
-    for option, why in _only_user(dry_run, undo, max_cpu, resctrl).items():
-        raise RequestError(why, where=option)
-
-
-def _only_user(dry_run: bool, undo: bool, max_cpu: float | None, resctrl: bool) -> dict[str, str]:
-    """The options that were given and only the user engine can do, with why."""
-    refused = {
-        "--dry-run": (dry_run, "the kernel's DAMON cannot only say what it would do; nearest: --engine user"),
-        "--undo": (undo, "nobody notes what the kernel's DAMON did; nearest: --engine user"),
-        "--max-cpu": (
-            max_cpu is not None,
-            "bounds pydamon's own monitoring; nearest: --max-regions and --intervals auto, or --engine user",
-        ),
-        "--resctrl": (resctrl, "goes with --engine user"),
-    }
-    return {option: why for option, (given, why) in refused.items() if given}
-
-
-def choose_engine(
-    wanted: str,
-    spec: Spec,
-    *,
-    dry_run: bool = False,
-    undo: bool = False,
-    max_cpu: float | None = None,
-    resctrl: bool = False,
-    roots: Roots | None = None,
-) -> Choice:
+def choose_engine(wanted: str, spec: Spec, besides: OnlyUser | None = None, *, roots: Roots | None = None) -> Choice:
     """Which engine ``user``, ``kernel`` or ``auto`` stands for, and why in a few words; looks and changes nothing.
 
     ``auto`` takes the kernel's DAMON where it is free and can be used for this spec, because it costs least and
-    disturbs least; else the user engine. The others are what was asked for besides (see `refuse`). Raises MachineError
-    for ``kernel`` if somebody else uses it.
+    disturbs least; else the user engine, as for what it alone can do (``besides``). Raises MachineError for ``kernel``
+    if somebody else uses it.
     """
     if wanted == "kernel":
         _check_free(roots if roots is not None else Roots())
     if wanted != "auto":
         return Choice(wanted, "")
-    given = _only_user(dry_run, undo, max_cpu, resctrl)
+    given = besides.given() if besides is not None else {}
     obstacle = f"{next(iter(given))} is only with the user engine" if given else obstacle_to_kernel(spec, roots)
     if obstacle is None:
         return Choice("kernel", "the kernel's DAMON is here, free, and costs least")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against --
     from pydamon.engines.reported import ReportedEngine
     from pydamon.engines.sim import SimEngine
     from pydamon.ops.sources.base import Source
+    from pydamon.service.kernel import OnlyUser
 
     Engine = UserEngine | SimEngine | ReportedEngine | KernelEngine
 
@@ -131,14 +132,7 @@ def _open_live(
         from pydamon.service.kernel import choose_engine
 
         # What the machine cannot do, or somebody else does, is said before anything is started.
-        chosen = choose_engine(
-            request.engine,
-            spec,
-            dry_run=request.dry_run,
-            undo=request.undo,
-            max_cpu=request.max_cpu,
-            resctrl=request.resctrl,
-        )
+        chosen = choose_engine(request.engine, spec, _only_user(request))
         reason = chosen.reason
         if chosen.name == "kernel":
 
@@ -186,6 +180,12 @@ def _open_live(
     return opened
 
 
+def _only_user(request: Request) -> OnlyUser:
+    from pydamon.service.kernel import OnlyUser
+
+    return OnlyUser(request.dry_run, request.undo, request.max_cpu, request.resctrl)
+
+
 def _open_kernel(
     request: Request,
     spec: Spec,
@@ -194,9 +194,9 @@ def _open_kernel(
     launched: Callable[[subprocess.Popen[bytes]], object],
     reason: str,
 ) -> Opened:
-    from pydamon.service.kernel import open_kernel_engine, refuse
+    from pydamon.service.kernel import open_kernel_engine
 
-    refuse(dry_run=request.dry_run, undo=request.undo, max_cpu=request.max_cpu, resctrl=request.resctrl)
+    _only_user(request).refuse()
     child = None
     if request.launch is not None:
         child = launch(request.launch)
