@@ -34,9 +34,9 @@ LOOKS_S = (2, 4, 6, 8, 12, 16, 20, 30)
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen at one time: bytes applied so far (None: not told), resident bytes, CPU seconds of the monitor."""
+    """What is seen at one time: bytes tried and applied so far (None: not told), resident bytes, CPU seconds."""
 
-    applied: int | None
+    done: tuple[int, int] | None
     resident: int
     cpu_s: float
 
@@ -47,8 +47,8 @@ class Monitor(Protocol):
     def start(self, cpu: int) -> None:
         """Monitor, on that CPU."""
 
-    def applied(self) -> int | None:
-        """Bytes that the scheme was applied to so far."""
+    def done(self) -> tuple[int, int] | None:
+        """Bytes that the scheme was tried on, and applied to, so far."""
 
     def cpu_seconds(self) -> float:
         """CPU time so far."""
@@ -80,10 +80,10 @@ class KernelScheme(KernelDamon):
         for name, value in (("sz", 0), ("nr_accesses", 1), ("age", 1)):
             (self._scheme / f"quotas/weights/{name}_permil").write_text(str(value))
 
-    def applied(self) -> int:
+    def done(self) -> tuple[int, int]:
         """By the kernel's own statistics."""
         (KDAMONDS / "0/state").write_text("update_schemes_stats")
-        return int(_read(self._scheme / "stats/sz_applied"))
+        return int(_read(self._scheme / "stats/sz_tried")), int(_read(self._scheme / "stats/sz_applied"))
 
 
 class Ours:
@@ -107,11 +107,11 @@ class Ours:
                 raise PydamonError(f"the recording did not begin: {self._process.communicate()[1].strip()[:200]}")
             time.sleep(0.02)
 
-    def applied(self) -> int | None:
+    def done(self) -> tuple[int, int] | None:
         """As far as the record tells by now."""
         with RecordReader(str(self._record)) as reader:
             rows = [row for piece in reader.table("schemes") for row in piece.to_pylist()]
-        return int(rows[-1]["sz_applied"]) if rows else None
+        return (int(rows[-1]["sz_tried"]), int(rows[-1]["sz_applied"])) if rows else None
 
     def cpu_seconds(self) -> float:
         """CPU time of the whole process."""
@@ -151,7 +151,7 @@ def measure(name: str, quota: int, options: argparse.Namespace) -> tuple[list[Lo
         def look() -> None:
             due = LOOKS_S[len(looks)] if len(looks) < len(LOOKS_S) else None
             if due is not None and time.monotonic() >= began + due:
-                seen = Look(monitor.applied(), resident_bytes(spinner.pid), monitor.cpu_seconds() - cpu)
+                seen = Look(monitor.done(), resident_bytes(spinner.pid), monitor.cpu_seconds() - cpu)
                 looks.append(seen)
             time.sleep(0.05)
 
@@ -170,10 +170,11 @@ def in_guest(options: argparse.Namespace) -> None:
         f"{HOT_MIB} MiB hot, {COLD_MIB} cold"
     )
     print(
-        "applied / resident, in MiB, after so many seconds; CPU of the monitor; speed of the process (1: undisturbed)\n"
+        "tried > applied / resident, in MiB, after so many seconds; CPU of the monitor; speed of the process "
+        "(1: undisturbed)\n"
     )
     for title, quota in QUOTAS.items():
-        print(f"{title:18}" + "".join(f"{at:>12} s" for at in LOOKS_S) + f"{'CPU':>9}{'speed':>8}")
+        print(f"{title:18}" + "".join(f"{at:>18} s" for at in LOOKS_S) + f"{'CPU':>9}{'speed':>8}")
         for name in options.monitor or MONITORS:
             try:
                 looks, share, speed = measure(name, quota, options)
@@ -181,7 +182,8 @@ def in_guest(options: argparse.Namespace) -> None:
                 print(f"{name}: {error}")
                 continue
             cells = "".join(
-                f"{'-' if look.applied is None else f'{look.applied / MIB:.0f}':>6} / {look.resident / MIB:5.0f}"
+                f"{'-' if look.done is None else ' > '.join(f'{size / MIB:.0f}' for size in look.done):>13} / "
+                f"{look.resident / MIB:4.0f}"
                 for look in looks
             )
             print(f"{name:18}{cells}{share:>9.1%}{speed:>8.2f}", flush=True)
