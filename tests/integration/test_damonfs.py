@@ -173,6 +173,31 @@ class TestEngine:
             other.kill()
         assert kdamond.read("state") == "on"
 
+    def test_probes_can_be_committed_with_another_target(self, kdamond: Kdamond) -> None:
+        kdamond.state("on")
+        kdamond.tried()
+        first = int(kdamond.read("contexts/0/targets/0/pid_target"))
+        kdamond.context("monitoring_attrs/probes/nr_probes", 1)
+        kdamond.context("monitoring_attrs/probes/0/filters/nr_filters", 1)
+        for name in ("matching", "allow"):
+            kdamond.context(f"monitoring_attrs/probes/0/filters/0/{name}", "Y")
+        kdamond.context("targets/nr_targets", 2)
+        kdamond.context("targets/0/pid_target", first)
+        kdamond.context("targets/1/pid_target", os.getpid())
+        kdamond.state("commit")
+
+        def anonymous_bytes() -> int:
+            found = 0
+            for number in kdamond.tried():
+                start, end, hits = (
+                    kdamond.scheme(f"tried_regions/{number}/{name}") for name in ("start", "end", "probes/0/hits")
+                )
+                found += (end - start) if hits else 0
+            return found
+
+        wait_until(lambda: anonymous_bytes() >= 60 << 20)  # of which the process sweeps 64 MiB
+        assert kdamond.read("state") == "on"
+
     def test_a_wrong_commit_leaves_it_as_it_was(self, kdamond: Kdamond) -> None:
         kdamond.state("on")
         kdamond.context("targets/0/pid_target", 2**31 - 1)

@@ -21,8 +21,6 @@ from pydamon.primitives.process import Process
 from pydamon.primitives.words import Words
 from pydamon.spec import Probe
 
-_SHIFT = np.uint64(12)
-_FILE_BIT = np.uint64(1 << 61)
 Kinds = NDArray[np.uint8]
 
 
@@ -97,7 +95,7 @@ class VirtualAttributes(Attributes):
         frames = np.where(there, pagemap.frames_of(entries), np.uint64(0))
         if self._sees_frames:
             return self.of_frames(addresses, frames, probes)
-        anon = there & ((entries & _FILE_BIT) == 0)
+        anon = there & ~pagemap.is_file(entries)
         return self._decide(addresses, frames, there, anon, probes, None)
 
     def _table(self, target: int, process: Process) -> Pagemap | None:

@@ -22,7 +22,7 @@ PagemapEntries = NDArray[np.uint64]
 
 _PAGE_SHIFT = np.uint64(12)
 _FRAME = np.uint64((1 << 55) - 1)
-_SOFT_DIRTY, _SWAPPED, _PRESENT = (np.uint64(1 << bit) for bit in (55, 62, 63))
+_SOFT_DIRTY, _FILE, _SWAPPED, _PRESENT = (np.uint64(1 << bit) for bit in (55, 61, 62, 63))
 _SHIFT = 12
 _NEAR = 8  # pages; reading this many entries in vain costs less than another call
 
@@ -83,6 +83,12 @@ def is_swapped(entries: PagemapEntries) -> Flags:
     """Whether each page is in swap (or just being moved from one frame to another)."""
     swapped: Flags = (entries & _SWAPPED) != 0
     return swapped
+
+
+def is_file(entries: PagemapEntries) -> Flags:
+    """Whether each page is of a file or of shared memory."""
+    of_file: Flags = (entries & _FILE) != 0
+    return of_file
 
 
 def is_soft_dirty(entries: PagemapEntries) -> Flags:

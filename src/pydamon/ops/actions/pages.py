@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
 from pydamon.primitives import pagemap_scan
 from pydamon.primitives.frames import Flags, Frames
-from pydamon.primitives.pagemap import Pagemap, PagemapEntries, is_present, is_swapped
+from pydamon.primitives.pagemap import Pagemap, PagemapEntries, is_file, is_present, is_swapped
 from pydamon.primitives.process import Mapping
 
 HUGE_PAGE = 2 << 20
 BATCH = 1 << 18  # pages at a time: about 20 MiB of arrays
 _PAGE = np.uint64(PAGE_SIZE)
 _SHIFT = np.uint64(12)
-_FILE_BIT = np.uint64(1 << 61)
 
 Index = NDArray[np.intp]
 Kinds = NDArray[np.uint8]
@@ -142,7 +141,7 @@ def _scan(pagemap: Pagemap, start: int, end: int, most: int) -> tuple[NDArray[np
     entries = pagemap.span(start, end)
     kinds = np.where(is_present(entries), np.uint64(pagemap_scan.PRESENT), np.uint64(0))
     kinds |= np.where(is_swapped(entries), np.uint64(pagemap_scan.SWAPPED), np.uint64(0))
-    kinds |= np.where((kinds != 0) & ((entries & _FILE_BIT) != 0), np.uint64(pagemap_scan.FILE), np.uint64(0))
+    kinds |= np.where((kinds != 0) & is_file(entries), np.uint64(pagemap_scan.FILE), np.uint64(0))
     index = np.flatnonzero(kinds)
     low = np.uint64(start) + index.astype(np.uint64) * _PAGE
     return np.stack([low, low + _PAGE, kinds[index]], axis=1), start + len(entries) * PAGE_SIZE
