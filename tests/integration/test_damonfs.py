@@ -242,6 +242,69 @@ class TestEngine:
         assert kdamond.tried() == []
 
 
+class HeardEvent:
+    """A user event that somebody listens to."""
+
+    enabled = True
+
+    def __init__(self, name: str, fields: str, root: str) -> None:
+        self.written = 0
+        self.closed = False
+
+    def write(self, payload: bytes) -> None:
+        self.written += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_kdamonds_find_is_offered_as_user_events(
+    busy: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[str, HeardEvent] = {}
+
+    def offered(name: str, fields: str, root: str) -> HeardEvent:
+        heard[name] = HeardEvent(name, fields, root)
+        return heard[name]
+
+    monkeypatch.setattr("pydamon.service.events.UserEvent", offered)
+    tree = DamonTree(level("mm"), start=starter(user_events=True), avail_operations=usable_operations)
+    try:
+        kdamond = Kdamond(tree, busy.pid)
+        kdamond.state("on")
+        told = ("damon_aggregated", "damos_before_apply", "damos_stat_after_apply_interval")
+        wait_until(lambda: all(heard[name].written for name in told))
+        assert kdamond.tried()  # the tree hears of the passes of schemes as ever
+        before = heard["damon_aggregated"].written
+        kdamond.context("targets/0/pid_target", os.getpid())
+        kdamond.state("commit")  # goes on with another engine
+        wait_until(lambda: heard["damon_aggregated"].written > before)
+        assert not heard["damos_esz"].written  # there is no quota
+    finally:
+        tree.close()
+    assert all(event.closed for event in heard.values())
+
+
+@pytest.mark.guest
+def test_tracing_tools_see_what_kdamonds_find(tmp_path: Path, busy: subprocess.Popen[bytes]) -> None:
+    event = Path("/sys/kernel/tracing/events/user_events/damon_aggregated")
+    if not Path("/sys/kernel/tracing/user_events_data").exists():
+        pytest.skip("the kernel has no CONFIG_USER_EVENTS")
+    with mounted(tmp_path, "--user-events") as kdamonds:
+        (kdamonds / "nr_kdamonds").write_text("1")
+        (kdamonds / "0/contexts/nr_contexts").write_text("1")
+        (kdamonds / "0/contexts/0/targets/nr_targets").write_text("1")
+        (kdamonds / "0/contexts/0/targets/0/pid_target").write_text(str(busy.pid))
+        (kdamonds / "0/state").write_text("on")
+        wait_until(event.exists, 60)
+        (event / "enable").write_text("1")
+        trace = Path("/sys/kernel/tracing/trace")
+        wait_until(lambda: "damon_aggregated: target_id=" in trace.read_text(), 60)
+        (event / "enable").write_text("0")
+        (kdamonds / "0/state").write_text("off")
+        wait_until(lambda: not event.exists(), 60)
+
+
 @pytest.mark.guest
 def test_physical_memory_is_monitored_through_the_tree() -> None:
     """Needs idle page tracking, which the guest lab has."""

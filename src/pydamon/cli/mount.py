@@ -35,6 +35,7 @@ class _MountCommand(click.Command):
 @click.option("--debugfs", metavar="DIR", help="Serve the legacy debugfs tree, too (or only), on this directory.")
 @click.option("--primitive", type=click.Choice(_PRIMITIVES), default="auto", help="How processes are asked.")
 @click.option("--faithful", is_flag=True, help="Sample as the kernel does, without what this machine tells for free.")
+@click.option("--user-events", is_flag=True, help="Offer what kdamonds find to perf and trace-cmd, as user_events:…")
 @click.option("--log", metavar="FILE", help="Append what it says (e.g. why a write was refused) to this file.")
 @click.option("-f", "--foreground", is_flag=True, help="Do not return until it is unmounted.")
 @click.pass_context
@@ -57,6 +58,10 @@ def command(
         raise RequestError("is missing; or give a command after --", where="DIRECTORY")
     if launch is not None and foreground:
         raise RequestError("does not go with a command", where="--foreground")
+    if options["user_events"]:
+        from pydamon.primitives import user_events
+
+        user_events.probe()
     with contextlib.ExitStack() as stack:
         wanted: list[tuple[str, server.Options]] = []
         if directory is None and debugfs is None:

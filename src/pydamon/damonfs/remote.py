@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from pydamon import errors
 from pydamon.core.scheme_state import SchemeState, Tried
-from pydamon.damonfs.runner import Runner, Say
+from pydamon.damonfs.runner import Output, Runner, Say
 from pydamon.errors import PydamonError
 from pydamon.spec import Context, Intervals
 
@@ -78,7 +78,7 @@ class RemoteRunner:
         paused: bool = False,
         every_sample: Callable[[], object] = lambda: None,
         say: Say = lambda line: None,
-        record: str | None = None,
+        output: Output = Output(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.ended = threading.Event()
         self._connection = connection
@@ -90,7 +90,7 @@ class RemoteRunner:
         self._last: list[SchemeState] = []
         self._intervals = context.intervals
         try:
-            connection.send((number, context, paused, record))
+            connection.send((number, context, paused, output))
             self.pid, self._process = self._first()
         except (OSError, EOFError) as error:
             connection.close()
@@ -249,12 +249,12 @@ class _Kdamond:
 
     def serve(self) -> None:
         """Until the kdamond has ended and nobody asks any more; if the other end goes, the kdamond is stopped."""
-        number, context, paused, record = self._connection.recv()
+        number, context, paused, output = self._connection.recv()
         runner: list[Runner] = []
 
         def open_it() -> tuple[int, int]:
             runner.append(Runner(number, context, paused=paused, say=lambda line: self._send("say", 0, line),
-                                 record=record))  # fmt: skip
+                                 output=output))  # fmt: skip
             return runner[0].pid, os.getpid()
 
         self._answer(0, open_it)

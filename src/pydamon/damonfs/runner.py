@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -24,6 +24,9 @@ from pydamon.ops.vaddr_group import VaddrGroupOps
 from pydamon.primitives.process import Process
 from pydamon.spec import Context, Intervals, Spec, to_builtins
 from pydamon.spec import Kdamond as KdamondSpec
+
+if TYPE_CHECKING:
+    from pydamon.service.events import Tracer, UserEvents
 
 Say = Callable[[str], object]
 _LINGER_NS = 10_000_000
@@ -96,11 +99,16 @@ class PausingClock(MachineClock):
         return False
 
 
-class Runner:
-    """A kdamond of the user engine. Raises PydamonError if it cannot be opened; runs when it returns.
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where what a kdamond finds goes, beside the tree: into a ``record``, and to who listens to user events."""
 
-    With ``record`` what it finds is also written to that file.
-    """
+    record: str | None = None
+    user_events: bool = False
+
+
+class Runner:
+    """A kdamond of the user engine. Raises PydamonError if it cannot be opened; runs when it returns."""
 
     def __init__(
         self,
@@ -110,7 +118,7 @@ class Runner:
         paused: bool = False,
         every_sample: Callable[[], object] = lambda: None,
         say: Say = lambda line: None,
-        record: str | None = None,
+        output: Output = Output(),
     ) -> None:
         self.pid = -1
         self.ended = threading.Event()
@@ -118,7 +126,9 @@ class Runner:
         self._context = context
         self._every_sample = every_sample
         self._say = say
-        self._record = record
+        self._record = output.record
+        self._events: UserEvents | None = None
+        self._tracer: Tracer | None = None
         self._walk: _Walk | None = None
         self._lock = threading.Lock()
         self._next: UserEngine | None = None
@@ -127,15 +137,24 @@ class Runner:
         self._taken = threading.Event()  # the loop runs the engine that it was given last
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            if output.user_events:
+                self._offer_events()
             self._engine = self._open(context, paused)
         except BaseException:
-            self._close_pipe()
+            self._give_back()
             raise
         self._thread = threading.Thread(target=self._run, name=f"kdamond.{number}", daemon=True)
         self._thread.start()
         self._wait_until_taken()
 
     # -- the thread ---------------------------------------------------------------------------------------------
+
+    def _offer_events(self) -> None:
+        from pydamon.records.trace_text import EVENTS
+        from pydamon.service.events import Tracer, UserEvents
+
+        self._events = UserEvents(EVENTS)
+        self._tracer = Tracer(EVENTS, [self._events])
 
     def _open(self, context: Context, paused: bool, before: UserEngine | None = None) -> UserEngine:
         def begin(_: Kdamond) -> None:
@@ -147,20 +166,38 @@ class Runner:
         clock = PausingClock(self._wake_read)
         clock.paused = paused
         spec = _spec(context)
-        callbacks = Callbacks(before_start=begin, after_sampling=lambda _: self._every_sample())
+        traced = Callbacks() if self._tracer is None else self._tracer.callbacks()
+
+        def sampled(kdamond: Kdamond) -> None:
+            self._every_sample()
+            if traced.after_sampling is not None:
+                traced.after_sampling(kdamond)
+
+        callbacks = Callbacks(before_start=begin, after_sampling=sampled, after_aggregation=traced.after_aggregation)
         engine = UserEngine(spec, callbacks=callbacks, clock=clock)
         make = engine.kdamond.make_damos
 
         def make_damos() -> Damos:
             assert make is not None
-            damos = make()
-            damos.on_pass = self._passed
-            return damos
+            return self._followed(make(), clock)
 
         engine.kdamond.make_damos = make_damos
         if engine.kdamond.damos is not None:
-            engine.kdamond.damos.on_pass = self._passed
+            self._followed(engine.kdamond.damos, clock)
         return engine
+
+    def _followed(self, damos: Damos, clock: MachineClock) -> Damos:
+        """The schemes, of whose passes we hear from now on."""
+        damos.on_pass = self._passed
+        if self._tracer is not None:
+            damos.on_apply, after_pass = self._tracer.of_schemes(clock, damos)
+
+            def passed(number: int) -> None:
+                self._passed(number)
+                after_pass(number)
+
+            damos.on_pass = passed
+        return damos
 
     def _wait_until_taken(self) -> None:
         """Until the loop runs the engine that it was given last; raises what it has failed with before."""
@@ -199,7 +236,7 @@ class Runner:
                 following, self._next = self._next, None
                 if following is not None:
                     following.ops.cleanup()
-                self._close_pipe()
+                self._give_back()
             self._taken.set()
 
     def _monitor(self, engine: UserEngine) -> None:
@@ -230,7 +267,9 @@ class Runner:
             clock.sleep_ns(_LINGER_NS)
         self._lingers = False
 
-    def _close_pipe(self) -> None:
+    def _give_back(self) -> None:
+        if self._events is not None:
+            self._events.close()
         fds = self._wake_read, self._wake_write
         self._wake_write = -1  # first: other threads write to it
         for fd in fds:
@@ -403,7 +442,7 @@ class Run(Protocol):
         paused: bool,
         every_sample: Callable[[], object],
         say: Say,
-        record: str | None,
+        output: Output,
     ) -> Running: ...
 
 
@@ -412,17 +451,20 @@ def starter(
     *,
     faithful: bool = False,
     record: Callable[[], str | None] = lambda: None,
+    user_events: bool = False,
     run: Run = Runner,
 ) -> Start:
     """A `Start` that runs kdamonds of the user engine with the ``primitive`` (physical memory has its own).
 
     ``faithful``: sampling as in the kernel, without what the machine tells for free (`UserEngine`). ``record`` says
-    which file, if any, gets a record of the kdamond that is started; ``run`` opens and starts it.
+    which file, if any, gets a record of the kdamond that is started; with ``user_events`` what it finds is offered to
+    tracing tools; ``run`` opens and starts it.
     """
 
     def start(number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: Say) -> Running:
         if context.ops != "paddr":
             context = msgspec.structs.replace(context, primitive=primitive, faithful=faithful)
-        return run(number, context, paused=paused, every_sample=every_sample, say=say, record=record())
+        output = Output(record(), user_events)
+        return run(number, context, paused=paused, every_sample=every_sample, say=say, output=output)
 
     return start

@@ -24,14 +24,25 @@ _PR_SET_PDEATHSIG = 1
 _PATIENCE_S = 5.0
 
 
+_NEEDED_LATER = (
+    "pydamon.core.damos",
+    "pydamon.primitives.metrics",
+    "pydamon.ops.actions.acting",
+    "pydamon.ops.attributes",
+    "pydamon.service.events",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a damonfs is to be: the kernel's ``level`` (a name), the ``primitive``, sampling as the kernel's only
-    (``faithful``), and whether it is the ``legacy`` tree of debugfs."""
+    (``faithful``), whether it is the ``legacy`` tree of debugfs, and whether its kdamonds offer what they find to
+    tracing tools as ``user_events``."""
 
     level: str
     primitive: str = "auto"
     faithful: bool = False
+    user_events: bool = False
     legacy: bool = False
 
 
@@ -81,10 +92,12 @@ def make_tree(options: Options, say: Callable[[str], object], *not_theirs: int) 
     chosen = level(options.level)
     # Whatever is loaded and tried now is not when a program turns on a kdamond, and waits.
     usable = usable_operations()
-    for module in ("pydamon.core.damos", "pydamon.primitives.metrics", "pydamon.ops.actions.acting"):
+    for module in _NEEDED_LATER:
         importlib.import_module(module)
     spawner = Spawner(*not_theirs)
-    make_start = functools.partial(starter, options.primitive, faithful=options.faithful, run=spawner.run)
+    make_start = functools.partial(
+        starter, options.primitive, faithful=options.faithful, user_events=options.user_events, run=spawner.run
+    )
     tree: LegacyTree | DamonTree
     if options.legacy:
         tree = LegacyTree(chosen, make_start=make_start, say=say)

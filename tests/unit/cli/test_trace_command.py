@@ -18,7 +18,7 @@ from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.kernel_results import SchemeEvent
 from pydamon.records import trace_text
-from pydamon.service import tracing
+from pydamon.service import events
 
 SIM = ["--ops", "sim", "--workload", "stairs", "--duration", "1s"]
 
@@ -102,13 +102,13 @@ class _Event:
 
 @pytest.fixture
 def listened(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], _Event]:
-    events: dict[str, _Event] = {}
-    monkeypatch.setattr(tracing, "UserEvent", lambda name, fields, root: events.setdefault(name, _Event()))
-    return events.__getitem__
+    found: dict[str, _Event] = {}
+    monkeypatch.setattr(events, "UserEvent", lambda name, fields, root: found.setdefault(name, _Event()))
+    return found.__getitem__
 
 
 def test_user_events_have_the_kernels_fields_packed(listened: Callable[[str], _Event]) -> None:
-    sink = tracing.UserEvents(trace_text.EVENTS)
+    sink = events.UserEvents(trace_text.EVENTS)
     u64, u32 = np.uint64, np.uint32
     found = Snapshot(
         3, 0, 9, 5000, 100_000,
@@ -142,7 +142,7 @@ def test_tuned_intervals_are_traced_when_they_change() -> None:
     def sink(event: str, time_ns: int, **values: int) -> None:
         seen.append((event, values["sample_us"]))
 
-    tracer = tracing.Tracer(("damon_monitor_intervals_tune",), [sink])
+    tracer = events.Tracer(("damon_monitor_intervals_tune",), [sink])
     sampled = tracer.callbacks().after_sampling
     assert sampled is not None
     for sample_us in (5000, 5000, 8000, 8000):
@@ -155,7 +155,7 @@ def test_tuned_intervals_are_traced_when_they_change() -> None:
 def test_events_of_the_kernels_schemes_become_the_same_text() -> None:
     # Texts of the formats below /sys/kernel/tracing/events/damon; damos_esz is not had from this kernel.
     lines: list[str] = []
-    tracer = tracing.Tracer(trace_text.EVENTS, [tracing.text_sink(lines.append, trace_text.Writer())])
+    tracer = events.Tracer(trace_text.EVENTS, [events.text_sink(lines.append, trace_text.Writer())])
     stats = {"nr_tried": 1, "sz_tried": 2, "nr_applied": 3, "sz_applied": 4, "sz_ops_filter_passed": 5}
     stats |= {"qt_exceeds": 6, "nr_snapshots": 7}
     region = {"target_idx": 1, "nr_regions": 9, "start": 2**63, "end": 2**63 + 4096, "nr_accesses": 3, "age": 11}
@@ -180,4 +180,4 @@ def test_events_of_the_kernels_schemes_become_the_same_text() -> None:
         "2.000000: damon:damos_stat_after_apply_interval: ctx_idx=0 scheme_idx=0 nr_tried=1 sz_tried=2 nr_applied=3 "
         "sz_tried=4 sz_ops_filter_passed=5 qt_exceeds=6 nr_snapshots=7",
     ]
-    assert tracing.Tracer(("damon_aggregated",), []).follow_kernel(kdamond) == []
+    assert events.Tracer(("damon_aggregated",), []).follow_kernel(kdamond) == []
