@@ -66,6 +66,18 @@ def choose_for(context: Context) -> Choice:
     return Choice(choice.name, "the primitive for physical memory")
 
 
+def check_attributes(context: Context) -> None:
+    """Raise MachineError, naming the filter, if this user cannot be told the attributes that the probes count."""
+    if context.probes:
+        from pydamon.ops.attributes import Attributes
+
+        attributes = Attributes()
+        try:
+            attributes.check(context.probes, "kdamonds[0].contexts[0].probes", virtual=context.ops != "paddr")
+        finally:
+            attributes.close()
+
+
 def open_ops(
     context: Context, choice: Choice, rng: np.random.Generator, group: Membership | None = None
 ) -> tuple[LiveOps, list[Process]]:

@@ -14,7 +14,7 @@ import msgspec
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Callbacks
 from pydamon.engines.clock import MachineClock
-from pydamon.engines.open_ops import choose_for
+from pydamon.engines.open_ops import check_attributes, choose_for
 from pydamon.engines.user import UserEngine
 from pydamon.errors import MachineError, RequestError
 from pydamon.primitives import resctrl
@@ -152,6 +152,7 @@ def _open_live(
     elif request.launch is not None:
         # What the machine cannot do is said before anything is started.
         choose_for(spec.kdamonds[0].contexts[0])
+        check_attributes(spec.kdamonds[0].contexts[0])
         if request.resctrl:
             resctrl.probe()
         child = launch(request.launch)

@@ -39,3 +39,20 @@ def test_auto_goes_on_with_the_command_that_was_launched_for_the_kernel(
     said = capsys.readouterr().err
     assert "this kernel's DAMON has no file for it" in said
     assert ("not the kernel's DAMON: " in said) == (engine == "auto")
+
+
+def test_nothing_is_launched_for_an_attribute_that_cannot_be_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pydamon.service import opening
+
+    def hidden() -> None:
+        raise MachineError("shows no frame numbers; run as root (CAP_SYS_ADMIN)", where="/proc/PID/pagemap")
+
+    monkeypatch.setattr("pydamon.primitives.pagemap.probe", hidden)
+    monkeypatch.setattr(opening, "launch", lambda command: pytest.fail("it was launched"))
+    args = ["record", "--primitive", "smaps", "--probe", "anon", "--probe", "hugepage_size=2M", "-o"]
+    assert main([*args, str(tmp_path / "x.damon"), "--", "sleep", "60"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("pydamon: probes[1].filters[0]: hugepage_size cannot be told here: ")
+    assert said.count("\n") == 1
