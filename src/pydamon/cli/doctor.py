@@ -7,18 +7,20 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-_DAMON = Path("/sys/kernel/mm/damon/admin/kdamonds")
+if TYPE_CHECKING:
+    from pydamon.primitives.damon_sysfs import Roots
+
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _HEADINGS = {
     "ops": "operations sets (--ops)",
     "primitives": "primitives (--primitive)",
     "sources": "sources (--source)",
     "actions": "actions of schemes, on other processes",
-    "filters": "filters of pages in schemes",
+    "filters": "filters of pages in schemes, attributes for probes",
     "metrics": "metrics of schemes' goals and watermarks",
 }
 
@@ -67,12 +69,7 @@ def examine() -> dict[str, Any]:
             "what": "pydamon's own monitoring in user space, through a primitive below",
             "reason": None if usable else auto["reason"],
         },
-        {
-            "name": "kernel",
-            "usable": False,
-            "what": "the kernel's own DAMON",
-            "reason": f"pydamon does not drive it yet; {kernel_damon()}",
-        },
+        _kernel_engine(),
         {"name": "sim", "usable": True, "what": "simulated workloads in virtual time", "reason": None},
     ]
     return {
@@ -137,12 +134,14 @@ def _sources() -> list[dict[str, Any]]:
 def _facilities() -> list[dict[str, Any]]:
     """What makes records richer, or can be named as a target."""
     from pydamon.ops import reverse_map
-    from pydamon.primitives import resctrl
+    from pydamon.primitives import resctrl, user_events
 
     return [
         _item("reverse map", "paddr: whose memory a physical range is", reverse_map.probe),
         _item("cgroup v2", "--cgroup: the processes of a cgroup as targets", _probe_cgroup),
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
+        _item("damonfs", "pydamon mount: DAMON's files, served by the user engine", _probe_mount),
+        _item("user events", "--user-events: what is found as events for perf and trace-cmd", user_events.probe),
         _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
     ]
 
@@ -180,23 +179,26 @@ def _probe_huge_pages() -> None:
         raise MachineError(f"are off; as root: echo madvise > {_HUGE_PAGES}")
 
 
-def kernel_damon(root: Path = _DAMON) -> str:
-    """One line about the kernel's DAMON, from reading only: whether it exists and what runs on it."""
-    try:
-        count = int((root / "nr_kdamonds").read_text())
-        running = []
-        for index in range(min(count, 64)):
-            if (root / str(index) / "state").read_text().strip() == "on":
-                running.append(f"kdamond {index} (pid {(root / str(index) / 'pid').read_text().strip()})")
-    except FileNotFoundError:
-        return "this kernel has none (CONFIG_DAMON_SYSFS)"
-    except PermissionError:
-        return "this kernel has it; only root may look at it"
-    except (OSError, ValueError):
-        return "this kernel has it; its state could not be read"
-    if running:
-        return f"this kernel has it, in use by somebody else: {', '.join(running)}"
-    return "this kernel has it, not running"
+def _kernel_engine(roots: Roots | None = None) -> dict[str, Any]:
+    """Whether the kernel's own DAMON can be used now; from reading only."""
+    from pydamon.primitives.damon_sysfs import Roots
+    from pydamon.service.kernel import how_results_come, obstacle
+
+    roots = roots if roots is not None else Roots()
+    reason = obstacle(roots)
+    item = {"name": "kernel", "usable": reason is None, "what": "the kernel's own DAMON, driven through its files"}
+    return {**item, "reason": reason, **({} if reason else {"remark": how_results_come(roots)})}
+
+
+def _probe_mount() -> None:
+    from pydamon.damonfs.fuse import binding
+    from pydamon.errors import MachineError
+
+    binding()
+    if not os.path.exists("/dev/fuse"):
+        raise MachineError("there is no /dev/fuse; as root: modprobe fuse")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MachineError("/dev/fuse is not for this user; run as root")
 
 
 def _user_name() -> str:

@@ -94,7 +94,11 @@ def obstacle_to_kernel(spec: Spec, roots: Roots | None = None) -> str | None:
         check_context(context)
     except RequestError as error:
         return str(error)
-    roots = roots if roots is not None else Roots()
+    return obstacle(roots if roots is not None else Roots())
+
+
+def obstacle(roots: Roots) -> str | None:
+    """Why the kernel's DAMON cannot be used here and now, whatever for; None if it can. Reads only."""
     try:
         _check_free(roots)
     except MachineError as error:
@@ -102,6 +106,17 @@ def obstacle_to_kernel(spec: Spec, roots: Roots | None = None) -> str | None:
     if not os.access(f"{roots.damon}/{damon_sysfs.NR_KDAMONDS}", os.W_OK):
         return "needs root"
     return None
+
+
+def how_results_come(roots: Roots) -> str:
+    """By which way the engine gets its results here, in words."""
+    from pydamon.primitives import damon_trace
+
+    try:
+        damon_trace.probe(roots.tracing)
+    except MachineError as error:
+        return f"looked at now and then (tried regions): {error}"
+    return "every aggregation is traced"
 
 
 def _check_free(roots: Roots) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.engines.kernel_fake import FakeTree, make_roots
 
 from pydamon.cli import doctor, main
 from pydamon.errors import MachineError
@@ -19,7 +21,7 @@ NAMES = {
     "ops": ["vaddr", "fvaddr", "paddr", "reported", "sim"],
     "primitives": ["bpf", "bpf+idle", "idle", "smaps", "soft-dirty"],
     "sources": ["valgrind", "perf-mem", "lackey", "perf-script"],
-    "facilities": ["reverse map", "cgroup v2", "resctrl", "huge pages"],
+    "facilities": ["reverse map", "cgroup v2", "resctrl", "damonfs", "user events", "huge pages"],
 }
 
 
@@ -29,7 +31,7 @@ def test_everything_is_named_with_a_reason_where_it_cannot_be_used(capsys: pytes
     for kind, names in NAMES.items():
         assert [item["name"] for item in found[kind]] == names
         for item in found[kind]:
-            assert set(item) == {"name", "usable", "what", "reason"}
+            assert set(item) - {"remark"} == {"name", "usable", "what", "reason"}
             assert item["what"]
             assert item["usable"] or item["reason"]
             assert item["reason"] is None or "\n" not in item["reason"]
@@ -78,3 +80,21 @@ def test_without_any_primitive_processes_cannot_be_monitored(monkeypatch: pytest
     usable = {item["name"]: item["usable"] for item in found["ops"]}
     assert (usable["vaddr"], usable["fvaddr"], usable["reported"], usable["sim"]) == (False, False, True, True)
     assert "no smaps here" in found["ops"][0]["reason"]
+
+
+def test_the_kernels_damon_is_usable_unless_somebody_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    roots = make_roots(tmp_path / "kernel")
+    free = doctor._kernel_engine(roots)
+    assert (free["usable"], free["reason"]) == (True, None)
+    assert free["remark"].startswith("looked at now and then (tried regions): tracefs at ")
+    tree = FakeTree(roots)
+    tree.write("kdamonds/nr_kdamonds", 1)
+    tree.write("kdamonds/0/contexts/nr_contexts", 1)
+    tree.write("kdamonds/0/state", "on")
+    busy = doctor._kernel_engine(roots)
+    assert not busy["usable"]
+    assert "pid 4242" in busy["reason"]
+    none = doctor._kernel_engine(replace(roots, damon=str(tmp_path / "nothing")))
+    assert not none["usable"]
+    assert none["reason"]
