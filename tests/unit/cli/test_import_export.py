@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,24 @@ def test_export_of_a_foreign_file_to_standard_output(capfdbinary: pytest.Capture
     put(Path("t"), TEXT)
     assert main(["export", "t", "--format", "csv", "-o", "-"]) == 0
     assert capfdbinary.readouterr().out.count(b"\n") == 13
+
+
+def test_a_pipe_and_a_link_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    # As root, replacing what is no regular file would take /dev/null from everybody.
+    write(Path("r"), [snapshot(0, [(4096, 8192, 3, 1)])])
+    os.mkfifo("pipe")
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(Path("pipe").read_bytes()))
+    reader.start()
+    assert run(capsys, "export", "r", "--format", "parquet", "-o", "pipe")[0] == 0
+    reader.join(10)
+    assert got[0][:4] == got[0][-4:] == b"PAR1"
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+    Path("link").symlink_to("behind")
+    for _ in range(2):  # nothing is there at first, then it is replaced
+        assert run(capsys, "export", "r", "--format", "csv", "-o", "link")[0] == 0
+        assert Path("link").is_symlink()
+        assert Path("behind").read_text().count("\n") == 2
 
 
 def test_address_samples_are_monitored(capsys: pytest.CaptureFixture[str]) -> None:
