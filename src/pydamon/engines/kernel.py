@@ -277,6 +277,7 @@ class KernelKdamond(Kdamond):
                 snapshots=results is None,
                 nr_probes=len(self._context.probes),
                 damos=self._schemes,
+                lives=self._lives,
                 changing=self._commit_lock,
             )
             try:

@@ -17,7 +17,7 @@ from pydamon.core.damos import Damos
 from pydamon.core.scheme_state import SchemeState, SchemeStats, Tried
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.kernel_results import IntervalsLog, read_tried, tried_by_target, tried_snapshot
-from pydamon.engines.kernel_tree import CONTEXT, SCHEMES, STATE, KernelTree
+from pydamon.engines.kernel_tree import CONTEXT, SCHEMES, KernelTree
 from pydamon.errors import MachineError, PydamonError
 from pydamon.ops.base import ActingOperationsSet
 from pydamon.spec import Scheme
@@ -106,6 +106,7 @@ class Watcher:
         snapshots: bool,
         nr_probes: int,
         damos: Callable[[], KernelDamos | None],
+        lives: Callable[[], bool],
         changing: threading.Lock,
     ) -> None:
         self._files = files
@@ -114,6 +115,7 @@ class Watcher:
         self._snapshots = snapshots
         self._nr_probes = nr_probes
         self._damos = damos
+        self._lives = lives
         self._changing = changing  # held while the files of schemes are written anew
         self._found: deque[list[Snapshot]] = deque()
         self._ended = threading.Event()
@@ -131,8 +133,8 @@ class Watcher:
         damos = self._damos()
         if damos is None or not damos.states:
             return
-        with contextlib.suppress(OSError, ValueError):
-            self._files.tree.write(STATE, "update_schemes_stats", patience_s=_LAST_S)
+        with contextlib.suppress(OSError, ValueError, MachineError):
+            self._command("update_schemes_stats", _LAST_S)
             for number, state in enumerate(list(damos.states)):
                 damos.note(number, self._stats(number), state.quota.esz, None)
 
@@ -151,9 +153,17 @@ class Watcher:
             found.append(self._found.popleft())
         return found
 
+    def _command(self, text: str, patience_s: float | None = None) -> None:
+        """Have the kdamond do it. Raises MachineError, also if it is not ours any more: others are left alone."""
+        if not self._lives():
+            raise MachineError("has ended", where="the kernel's kdamond")
+        self._files.command(text, patience_s)
+
     def _run(self) -> None:
         failures = 0
         while not self._ended.wait(self._pause_s()):
+            if not self._lives():
+                return  # whoever waits for what was found sees that, too
             try:
                 self._look()
                 failures = 0
@@ -178,10 +188,10 @@ class Watcher:
         # What they are when the command is given; a commit meanwhile makes the numbers mean other schemes.
         schemes = [state.scheme for state in states]
         if schemes:
-            self._files.command("update_schemes_stats")
+            self._command("update_schemes_stats")
             if any(scheme.quotas.limited for scheme in schemes):
-                self._files.command("update_schemes_effective_quotas")
-        self._files.command("update_schemes_tried_regions")
+                self._command("update_schemes_effective_quotas")
+        self._command("update_schemes_tried_regions")
         now_ns, began = time.monotonic_ns(), time.monotonic()
         if self._snapshots:
             self._take_snapshots(len(schemes), now_ns)
@@ -194,7 +204,7 @@ class Watcher:
         tree = self._files.tree
         at = f"{CONTEXT}/monitoring_attrs/intervals"
         if tree.read_int(f"{at}/intervals_goal/access_bp"):
-            self._files.command("update_tuned_intervals")
+            self._command("update_tuned_intervals")
             sample_us, aggr_us = tree.read_int(f"{at}/sample_us"), tree.read_int(f"{at}/aggr_us")
             latest = self._log.latest()
             if sample_us and aggr_us and (sample_us, aggr_us) != (latest.sample_us, latest.aggr_us):

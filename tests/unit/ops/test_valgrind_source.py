@@ -203,8 +203,12 @@ def test_threads_of_a_real_program(tmp_path: Path) -> None:
     source, program = tmp_path / "p.c", tmp_path / "p"
     source.write_text(
         "#include <pthread.h>\n#include <stdio.h>\nstatic volatile char x[1 << 20] __attribute__((aligned(4096)));\n"
-        "static void *f(void *a) { for (int i = 0; i < 20000; i++) x[(long)a * 65536]++; return 0; }\n"
+        # Both live at the same time: else the second may get the number of the first.
+        "static pthread_barrier_t both;\n"
+        "static void *f(void *a) { pthread_barrier_wait(&both);\n"
+        "for (int i = 0; i < 20000; i++) x[(long)a * 65536]++; return 0; }\n"
         'int main(void) { pthread_t t[2]; printf("%p\\n", (void *)x); fflush(stdout);\n'
+        "pthread_barrier_init(&both, 0, 2);\n"
         "for (long i = 0; i < 2; i++) pthread_create(&t[i], 0, f, (void *)(i + 1));\n"
         "for (long i = 0; i < 2; i++) pthread_join(t[i], 0); return 0; }\n"
     )
