@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydamon.records.joined import open_record
     from pydamon.service.client import Client
     from pydamon.spec.model import Intervals, NrRegions, Spec
+    from pydamon.spec.probes import Probe
     from pydamon.spec.schemes import Scheme
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _PLACES = {
     "Intervals": "spec.model",
     "Monitor": "library.monitor",
     "NrRegions": "spec.model",
+    "Probe": "spec.probes",
     "Scheme": "spec.schemes",
     "Snapshot": "core.snapshot",
     "Spec": "spec.model",
@@ -53,6 +55,7 @@ __all__ = [
     "MachineError",
     "Monitor",
     "NrRegions",
+    "Probe",
     "PydamonError",
     "RequestError",
     "Scheme",

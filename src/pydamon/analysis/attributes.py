@@ -13,13 +13,13 @@ from pydamon.records.hits import ProbedRegions
 
 @dataclass(frozen=True, slots=True)
 class AttributeShare:
-    """Of one probe and target, as means over the snapshots: bytes that have the attribute, and bytes there are.
+    """Of one attribute and target, as means over the snapshots: bytes that have it, and bytes there are.
 
     ``accessed_*`` are of regions in which an access was found, ``idle_*`` of the others.
     """
 
     target: int
-    probe: int
+    attribute: str
     snapshots: int
     accessed_bytes: int
     accessed_total_bytes: int
@@ -28,25 +28,26 @@ class AttributeShare:
 
 
 def attribute_shares(parts: Iterable[ProbedRegions]) -> list[AttributeShare]:
-    """The shares of each target and probe, in order.
+    """The shares of each target and attribute: targets in order, attributes as they were met.
 
     A region's bytes count with the share of its samples that had the attribute: the estimate that DAMON's sampling
-    gives. Where the number of probes has changed, the last one counts.
+    gives. A region of which no sample was asked does not count.
     """
-    sums: dict[int, NDArray[np.float64]] = {}  # target → (probes, 4): accessed, accessed total, idle, idle total
-    counts: dict[int, int] = {}
+    sums: dict[tuple[int, str], NDArray[np.float64]] = {}  # snapshots; accessed and its total, idle and its total
     for part in parts:
-        probes = len(part.hits)
-        if part.target not in sums or len(sums[part.target]) != probes:
-            sums[part.target], counts[part.target] = np.zeros((probes, 4)), 0
-        size = (part.end - part.start).astype(np.float64)
-        share = part.hits / part.samples * size
-        for column, chosen in ((0, part.nr_accesses > 0), (2, part.nr_accesses == 0)):
-            sums[part.target][:, column] += share[:, chosen].sum(axis=1)
-            sums[part.target][:, column + 1] += size[chosen].sum()
-        counts[part.target] += 1
-    return [
-        AttributeShare(target, probe, counts[target], *(round(value / counts[target]) for value in row))
-        for target in sorted(sums)
-        for probe, row in enumerate(sums[target].tolist())
-    ]
+        asked = part.samples > 0
+        size = np.where(asked, part.end - part.start, np.uint64(0)).astype(np.float64)
+        share = part.hits / np.maximum(part.samples, 1) * size
+        accessed = part.nr_accesses > 0
+        for number, attribute in enumerate(part.attributes):
+            of_both = [1.0]
+            for chosen in (accessed, ~accessed):
+                of_both += [share[number, chosen].sum(), size[chosen].sum()]
+            key = (part.target, attribute)
+            sums[key] = sums.get(key, np.zeros(5)) + of_both
+    found = []
+    for target, attribute in sorted(sums, key=lambda key: key[0]):
+        snapshots, *total = sums[target, attribute].tolist()
+        means = (round(value / snapshots) for value in total)
+        found.append(AttributeShare(target, attribute, round(snapshots), *means))
+    return found

@@ -18,6 +18,7 @@ from pydamon.errors import RequestError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pydamon.analysis.window import Window
     from pydamon.core.snapshot import Snapshot
     from pydamon.records.batch import RegionBatch
     from pydamon.records.joined import AnyReader
@@ -117,7 +118,7 @@ def _cut(path: str, output: str, wanted: Choice) -> None:
         with _writing(reader.info, output, _files(reader), targets=keep) as writer:
             # What is older than the window stays: mappings hold until they change, sums count from the start.
             _note_start(reader, writer, span[0])
-            _copy_tables(reader, writer, until_ns=window.end_ns, target=wanted.target)
+            _copy_tables(reader, writer, until_ns=window.end_ns, target=wanted.target, window=window)
             for batch in batches:
                 for snapshot in batch.snapshots():
                     writer.add_snapshot(snapshot)
@@ -316,8 +317,14 @@ def _copy_tables(
     target: int | None = None,
     numbers: dict[int, int] | None = None,
     shift_ns: int = 0,
+    window: Window | None = None,
 ) -> None:
-    """The side tables, piece by piece: rows up to a time, of one target, with new numbers, on another clock."""
+    """The side tables, piece by piece: rows up to a time, of one target, with new numbers, on another clock.
+
+    What probes counted is cut to the addresses of the ``window``, as the regions are.
+    """
+    from pydamon.records import hits
+
     rows = 0
     for name in dict.fromkeys(entry.name for entry in reader.tables()):
         if name == "targets":
@@ -328,6 +335,8 @@ def _copy_tables(
             if target is not None and entry.target not in (None, target):
                 continue
             piece = _wanted_rows(piece, until_ns, target)
+            if name == hits.TABLE and window is not None:
+                piece = hits.cut(piece, window.low, window.high)
             new = entry.target
             if numbers is not None:
                 new = None if new is None else numbers.get(new, new)

@@ -68,7 +68,8 @@ def _record(request: Request, spec: Spec, signals: Signals, children: list[subpr
     except PydamonError as error:  # there is one context, and the user may not know that it is called so
         if not (error.where or "").startswith(_ONLY_CONTEXT):
             raise
-        raise type(error)(error.message, where=(error.where or "").removeprefix(_ONLY_CONTEXT)) from None
+        where = (error.where or "").removeprefix(_ONLY_CONTEXT)
+        raise type(error)(error.message, where="--probe" if where.startswith("probes[") else where) from None
     engine = opened.engine
     try:
         writer = open_writer(request, build_metadata(**opened.metadata))

@@ -89,14 +89,14 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     regions.nr_accesses[heads] = [m[1] for m in merged]
     regions.nr_accesses_bp[heads] = regions.nr_accesses[heads] * 10000
     regions.age[heads] = [m[2] for m in merged]
-    if len(regions.probe_hits):
+    if len(regions.probe_counts):
         bounds = np.stack([heads, behinds], axis=1).ravel()
-        regions.probe_hits[:, heads] = _mean_hits(regions, bounds)
+        regions.probe_counts[:, heads] = _mean_counts(regions, bounds)
     return regions.select(index, start[index], new_end[index])
 
 
-def _mean_hits(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The size-weighted mean of each probe's hits in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
+def _mean_counts(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The size-weighted means of what probes have counted in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
 
     (The kernel rounds down at each of the regions that are merged, here it is done once.)
     """
@@ -108,7 +108,7 @@ def _mean_hits(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]
         result: NDArray[np.int64] = summed[..., bounds[1::2]] - summed[..., bounds[::2]]
         return result
 
-    return of_runs(regions.probe_hits * pages) // np.maximum(of_runs(pages), 1)
+    return of_runs(regions.probe_counts * pages) // np.maximum(of_runs(pages), 1)
 
 
 def merge_all(

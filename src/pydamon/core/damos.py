@@ -113,28 +113,27 @@ class Damos:
             state.next_apply = _apply_samples(state.scheme, intervals)
             self._begin_goals(state)
 
-    def take_commit(self, passed: int, intervals: Intervals) -> None:
-        """Apply a pending `commit`; ``passed`` sampling intervals have passed."""
+    def take_commit(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
+        """Apply a pending `commit` after ``passed`` sampling intervals; the results come at ``aggregation_at``."""
         with self._lock:  # nobody gives a goal a value meanwhile
             pending, self._pending = self._pending, None
             if pending is None:
                 return
             states = []
             for scheme, state in zip(pending, _successors(pending, self.states), strict=True):
-                due = passed + _apply_samples(scheme, intervals)
                 if state is None:
-                    state = SchemeState(scheme, next_apply=due)
+                    state = SchemeState(scheme, next_apply=passed + _apply_samples(scheme, intervals))
                 else:
                     state.change(scheme)
-                    state.next_apply = min(state.next_apply, due)
+                _schedule(state, passed, intervals, aggregation_at)
                 self._begin_goals(state)
                 states.append(state)
             self.states = states
 
-    def reschedule(self, passed: int, intervals: Intervals) -> None:
+    def reschedule(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
         """The intervals have changed: none waits longer than its apply interval is now."""
         for state in self.states:
-            state.next_apply = min(state.next_apply, passed + _apply_samples(state.scheme, intervals))
+            _schedule(state, passed, intervals, aggregation_at)
 
     def wait_ns(self) -> int:
         """Look at the watermarks that are due; for how long monitoring can pause as no scheme is active (else 0)."""
@@ -211,6 +210,14 @@ class Damos:
             except MachineError as error:
                 self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric} keeps its last value: {error}")
         return max((goal.score for goal in state.goals), default=None)
+
+
+def _schedule(state: SchemeState, passed: int, intervals: Intervals, aggregation_at: int | None) -> None:
+    """When it is applied next: with the aggregation, if it has no interval of its own, so that it sees whole counts."""
+    if not state.scheme.apply_interval_us and aggregation_at is not None:
+        state.next_apply = aggregation_at
+    else:
+        state.next_apply = min(state.next_apply, passed + _apply_samples(state.scheme, intervals))
 
 
 def _apply_samples(scheme: Scheme, intervals: Intervals) -> int:

@@ -337,6 +337,7 @@ class Kdamond:
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
                 probe_hits=regions.probe_hits.astype(np.uint32),
+                probe_samples=regions.probe_samples.astype(np.uint32),
             )
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
@@ -358,7 +359,7 @@ class Kdamond:
             self._update_step = self._samples_per_update()
             self._next_update = min(self._next_update, self.passed_samples + self._update_step)
             if self.damos is not None:
-                self.damos.reschedule(self.passed_samples, self.intervals)
+                self.damos.reschedule(self.passed_samples, self.intervals, self.passed_samples + self.window)
 
     def _reset_aggregated(self) -> None:
         for regions in self.regions:
@@ -401,7 +402,8 @@ class Kdamond:
         with self._lock:
             pending, self._pending = self._pending, None
         if self.damos is not None:
-            self.damos.take_commit(self.passed_samples, self.intervals if pending is None else pending[0])
+            intervals = self.intervals if pending is None else pending[0]
+            self.damos.take_commit(self.passed_samples, intervals, self._next_aggregation)
         if pending is None:
             return
         old, old_window = self.intervals, self.window
@@ -409,7 +411,7 @@ class Kdamond:
         if probes != self.probes:
             self.probes = probes
             for regions in self.regions:
-                regions.probe_hits[:] = 0
+                regions.probe_counts[:] = 0
             self._make_room_for_probes()
         if old != self.intervals:
             for regions in self.regions:
@@ -424,5 +426,5 @@ class Kdamond:
             self._update_step = self._samples_per_update()
             self._next_update = self.passed_samples + self._update_step
             if self.damos is not None:
-                self.damos.reschedule(self.passed_samples, self.intervals)
+                self.damos.reschedule(self.passed_samples, self.intervals, self._next_aggregation)
         self._limit_sizes()

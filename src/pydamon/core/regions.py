@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
-# Rows of the counters; the hits of each probe come after them.
-_NR, _LAST, _BP, _AGE, _UNKNOWN, _PROBES = range(6)
+# Rows of the counters. Where there are probes, how many samples they were asked about and their hits come after them.
+_NR, _LAST, _BP, _AGE, _UNKNOWN, _PROBED, _HITS = range(7)
 
 
 class Regions:
@@ -21,8 +21,8 @@ class Regions:
 
     ``nr_accesses``: accesses found in this aggregation; ``last_nr_accesses``: in the one before; ``nr_accesses_bp``:
     their moving sum × 10000 (2.6); ``age``: aggregations without much change; ``unknown``: samples of this aggregation
-    that could not be answered; ``probe_hits``: samples of this aggregation that had the attribute of each of
-    ``nr_probes`` probes.
+    that could not be answered; ``probe_hits``: samples of this aggregation that had the attribute of each probe, of the
+    ``probe_samples`` that they were asked about.
     """
 
     __slots__ = ("_counters", "_outflow", "_window", "end", "start")
@@ -30,7 +30,7 @@ class Regions:
     def __init__(self, start: U64, end: U64, counters: I64 | None = None) -> None:
         self.start = start
         self.end = end
-        self._counters: I64 = np.zeros((_PROBES, len(start)), np.int64) if counters is None else counters
+        self._counters: I64 = np.zeros((_PROBED, len(start)), np.int64) if counters is None else counters
         self._outflow: I64 | None = None
         self._window = 0
 
@@ -74,14 +74,26 @@ class Regions:
     @property
     def probe_hits(self) -> I64:
         """Samples of this aggregation interval that had the attribute of each probe; shape (probes, n)."""
-        view: I64 = self._counters[_PROBES:]
+        view: I64 = self._counters[_HITS:]
+        return view
+
+    @property
+    def probe_samples(self) -> I64:
+        """Samples of this aggregation interval that the probes were asked about; shape (n,)."""
+        return self._row(_PROBED) if len(self._counters) > _PROBED else np.zeros(len(self), np.int64)
+
+    @property
+    def probe_counts(self) -> I64:
+        """`probe_samples` and `probe_hits` together, to be changed; without probes there is no row."""
+        view: I64 = self._counters[_PROBED:]
         return view
 
     def set_nr_probes(self, nr_probes: int) -> None:
-        """Count for that many probes from now on; their hits begin at 0 unless their number stays."""
-        if nr_probes != len(self._counters) - _PROBES:
-            nothing = np.zeros((nr_probes, len(self)), np.int64)
-            self._counters = np.concatenate([self._counters[:_PROBES], nothing])
+        """Count for that many probes from now on; their counts begin at 0 unless their number stays."""
+        rows = _HITS + nr_probes if nr_probes else _PROBED
+        if rows != len(self._counters):
+            nothing = np.zeros((rows - _PROBED, len(self)), np.int64)
+            self._counters = np.concatenate([self._counters[:_PROBED], nothing])
 
     @property
     def size(self) -> U64:
@@ -112,7 +124,8 @@ class Regions:
 
     def record_probes(self, hits: NDArray[np.bool_]) -> None:
         """Count one sample's probes: ``hits`` has the shape (probes, n)."""
-        self._counters[_PROBES:] += hits
+        self._counters[_PROBED] += 1
+        self._counters[_HITS:] += hits
 
     def settle_unknown(self, window: int) -> None:
         """Scale up what unanswered samples left out: unknown is not "not accessed".

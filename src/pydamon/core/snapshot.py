@@ -14,8 +14,9 @@ class Snapshot:
 
     ``start``/``end`` (bytes, uint64), ``nr_accesses`` and ``age`` (uint32; samples and aggregations) are parallel
     arrays, one entry per region, in address order. Times are CLOCK_MONOTONIC nanoseconds (virtual ones in the
-    simulator). ``nr_accesses`` ranges over 0..``max_nr_accesses``, and so does ``probe_hits`` (uint32, shape (probes,
-    n)): how many of the samples had the attribute of each probe.
+    simulator). ``nr_accesses`` ranges over 0..``max_nr_accesses``. ``probe_hits`` (uint32, shape (probes, n)) is how
+    many of the samples had the attribute of each probe, of the ``probe_samples`` (uint32) that they were asked about:
+    fewer than ``max_nr_accesses`` where a target has just joined.
     """
 
     target: int
@@ -28,6 +29,7 @@ class Snapshot:
     nr_accesses: NDArray[np.uint32]
     age: NDArray[np.uint32]
     probe_hits: NDArray[np.uint32] = field(default_factory=lambda: np.empty((0, 0), np.uint32))
+    probe_samples: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
 
     @property
     def max_nr_accesses(self) -> int:

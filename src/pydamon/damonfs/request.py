@@ -63,6 +63,8 @@ def context(files: Directory, level: Level, *, starting: bool) -> Context:
 
 
 def _probe(files: Directory) -> Probe:
+    if any(item["type"] == "memcg" and not item["path"].strip("\n") for item in files["filters"]):
+        raise RequestError("is needed with memcg", where="monitoring_attrs/probes/filters/path")
     filters = [
         Filter(
             filter_type=item["type"],

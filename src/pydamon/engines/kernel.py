@@ -179,6 +179,7 @@ class KernelKdamond(Kdamond):
             make_damos=self._make_damos,
             schemes=context.schemes,
         )
+        self.probes = context.probes  # which the kernel asks about
         self.targets = list(range(ops.nr_targets))
         self._context = context
         self._kernel_ops = ops

@@ -246,7 +246,10 @@ def tried_snapshot(
         regions["nr_accesses"].astype(np.uint32), regions["age"].astype(np.uint32),
     )  # fmt: skip
     hits = [regions[hits_of(probe)].astype(np.uint32) for probe in range(MAX_PROBES) if hits_of(probe) in regions]
-    return replace(snapshot, probe_hits=np.stack(hits)) if hits else snapshot
+    if not hits:
+        return snapshot
+    samples = np.full(len(snapshot.start), snapshot.max_nr_accesses, np.uint32)  # the kernel does not tell
+    return replace(snapshot, probe_hits=np.minimum(np.stack(hits), samples), probe_samples=samples)
 
 
 def tried_by_target(regions: dict[str, NDArray[np.uint64]], nr_targets: int) -> list[Tried]:

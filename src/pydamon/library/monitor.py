@@ -16,7 +16,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.engines.choose import Choice
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import Intervals, NrRegions, Scheme, Spec, to_builtins
+from pydamon.spec import Intervals, NrRegions, Probe, Scheme, Spec, to_builtins
 from pydamon.spec.units import parse_time_ns
 
 if TYPE_CHECKING:
@@ -244,6 +244,7 @@ class Monitor:
         intervals: Intervals | None = None,
         nr_regions: NrRegions | None = None,
         schemes: tuple[Scheme, ...] | None = None,
+        probes: tuple[Probe, ...] | None = None,
     ) -> None:
         """Change what is given without losing regions; raises RequestError, and changes nothing then."""
         kdamond = self.engine.kdamond
@@ -252,6 +253,7 @@ class Monitor:
             kdamond.intervals if intervals is None else intervals,
             kdamond.nr_regions if nr_regions is None else nr_regions,
             schemes,
+            probes,
         )
         self._wake()
 

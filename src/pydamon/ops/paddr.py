@@ -199,14 +199,13 @@ class PaddrOps(Applying["PhysicalActions"]):
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
         """Watch one random frame per region; where that is not possible, try another one."""
         primitive = self.primitives[0]
-        self._sampled = sampled = sample_addresses(start, end, self._rng)
+        self._sampled = sampled = sample_addresses(start, end, self._rng)  # also where another is watched in its place
         usable = primitive.prepare(sampled.copy())
         for _ in range(_REPLACEMENTS):
             if usable.all():
                 break
             index = np.flatnonzero(~usable)
-            sampled[index] = sample_addresses(start[index], end[index], self._rng)
-            usable[index] = primitive.replace(index, sampled[index])
+            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
 
     def check_accesses(self, target: int) -> Answers:
         """Answers for the frames of the last prepare."""

@@ -139,14 +139,14 @@ class VaddrOps(Applying["VirtualActions"]):
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
         """Watch one random page per region; where that is not possible, try another one."""
         primitive = self.primitives[target]
-        sampled = self._sampled[target] = sample_addresses(start, end, self._rng)
+        # Probes are asked about the pages that were drawn first: those in their place are chosen by what they are.
+        self._sampled[target] = sampled = sample_addresses(start, end, self._rng)
         usable = primitive.prepare(sampled.copy())
         for _ in range(_REPLACEMENTS):
             if usable.all():
                 break
             index = np.flatnonzero(~usable)
-            sampled[index] = sample_addresses(start[index], end[index], self._rng)
-            usable[index] = primitive.replace(index, sampled[index])
+            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
         # (isinstance of a protocol takes longer than all the rest)
         tells_absent = None if self.faithful else getattr(primitive, "absent", None)
         if tells_absent is not None:
@@ -161,7 +161,6 @@ class VaddrOps(Applying["VirtualActions"]):
             self._residency[target].refresh()
         index, addresses = self._residency[target].sample(start[absent], end[absent], self._rng)
         if len(index):
-            self._sampled[target][absent[index]] = addresses
             self.primitives[target].replace(absent[index], addresses)
 
     def check_accesses(self, target: int) -> Answers:

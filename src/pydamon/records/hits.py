@@ -1,7 +1,7 @@
 """The side table ``probe_hits``: how many samples of each region had the attribute of each probe.
 
-One row per snapshot, region and probe: ``time_ns`` and ``target`` are those of the snapshot (its end), ``samples`` is
-how many there were in its aggregation interval.
+One row per snapshot, region and probe. ``time_ns`` and ``target`` are those of the snapshot (its end), ``duration_ns``
+is how long it took; ``attribute`` is what the probe is about, in words; ``samples`` is how many samples were asked.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ TABLE = "probe_hits"
 _SCHEMA = pa.schema(
     [
         ("time_ns", pa.int64()),
+        ("duration_ns", pa.int64()),
         ("target", pa.uint32()),
         ("probe", pa.uint8()),
+        ("attribute", pa.string()),
         ("start", pa.uint64()),
         ("end", pa.uint64()),
         ("nr_accesses", pa.uint32()),
@@ -36,15 +38,20 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbedRegions:
-    """The regions of one snapshot of one target, ``hits`` of the shape (probes, n), and the number of ``samples``."""
+    """The regions of one snapshot of one target.
+
+    ``hits`` has the shape (probes, n), of ``samples`` (n); ``attributes`` says what each probe is about.
+    """
 
     time_ns: int
+    duration_ns: int
     target: int
-    samples: int
+    attributes: tuple[str, ...]
     start: NDArray[np.uint64]
     end: NDArray[np.uint64]
     nr_accesses: NDArray[np.uint32]
     age: NDArray[np.uint32]
+    samples: NDArray[np.uint32]
     hits: NDArray[np.uint32]
 
     def within(self, low: int, high: int) -> ProbedRegions:
@@ -52,30 +59,40 @@ class ProbedRegions:
         start = np.maximum(self.start, np.uint64(max(low, 0)))
         end = np.minimum(self.end, np.uint64(min(high, U64_MAX)))
         inside = start < end
-        return replace(
-            self,
-            start=start[inside],
-            end=end[inside],
-            nr_accesses=self.nr_accesses[inside],
-            age=self.age[inside],
-            hits=self.hits[:, inside],
-        )
+        columns = {name: getattr(self, name)[inside] for name in ("nr_accesses", "age", "samples")}
+        return replace(self, start=start[inside], end=end[inside], hits=self.hits[:, inside], **columns)
 
 
-def hits_table(snapshots: Sequence[Snapshot]) -> pa.Table:
-    """The rows of these snapshots (at least one), which have probes."""
+def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
+    """The rows of these snapshots (at least one)."""
     columns: dict[str, list[NDArray[Any]]] = {field.name: [] for field in _SCHEMA}
-    for snapshot in snapshots:
-        probes, count = snapshot.probe_hits.shape
+    for part in parts:
+        probes, count = part.hits.shape
         columns["probe"].append(np.repeat(np.arange(probes, dtype=np.uint8), count))
-        columns["hits"].append(snapshot.probe_hits.ravel())
-        for name in ("start", "end", "nr_accesses", "age"):
-            columns[name].append(np.tile(getattr(snapshot, name), probes))
-        same = {"time_ns": snapshot.end_ns, "target": snapshot.target, "samples": snapshot.max_nr_accesses}
-        for name, value in same.items():
-            columns[name].append(np.full(probes * count, value))
+        columns["attribute"].append(np.repeat(np.array(part.attributes, dtype=object), count))
+        columns["hits"].append(part.hits.ravel())
+        for name in ("start", "end", "nr_accesses", "age", "samples"):
+            columns[name].append(np.tile(getattr(part, name), probes))
+        for name in ("time_ns", "duration_ns", "target"):
+            columns[name].append(np.full(probes * count, getattr(part, name)))
     return pa.Table.from_arrays(
         [pa.array(np.concatenate(columns[field.name]), field.type) for field in _SCHEMA], schema=_SCHEMA
+    )
+
+
+def of_snapshot(snapshot: Snapshot, attributes: Sequence[str]) -> ProbedRegions:
+    """What the probes of a snapshot have counted; ``attributes`` says what each of them is about."""
+    return ProbedRegions(
+        time_ns=snapshot.end_ns,
+        duration_ns=snapshot.end_ns - snapshot.start_ns,
+        target=snapshot.target,
+        attributes=tuple(attributes),
+        start=snapshot.start,
+        end=snapshot.end,
+        nr_accesses=snapshot.nr_accesses,
+        age=snapshot.age,
+        samples=snapshot.probe_samples,
+        hits=snapshot.probe_hits,
     )
 
 
@@ -83,24 +100,32 @@ def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
     """What is in a piece of the table, by snapshot; nothing of one that is not whole or has other columns."""
     if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
         return
-    columns = {name: table.column(name).to_numpy() for name in table.column_names}
     if not table.num_rows:
         return
+    attribute = table.column("attribute").to_pylist()
+    columns = {field.name: table.column(field.name).to_numpy() for field in _SCHEMA if field.name != "attribute"}
     begins = np.ones(table.num_rows, np.bool_)
     begins[1:] = (np.diff(columns["time_ns"]) != 0) | (np.diff(columns["target"].astype(np.int64)) != 0)
-    bounds = [*np.flatnonzero(begins).tolist(), table.num_rows]
-    for first, behind in pairwise(bounds):
+    for first, behind in pairwise([*np.flatnonzero(begins).tolist(), table.num_rows]):
         part = {name: column[first:behind] for name, column in columns.items()}
         probes = int(part["probe"][-1]) + 1
         count = (behind - first) // probes
-        whole = np.repeat(np.arange(probes), count)
-        samples = int(part["samples"][0])
-        if not np.array_equal(part["probe"], whole) or (part["hits"] > samples).any() or not samples:
+        if not np.array_equal(part["probe"], np.repeat(np.arange(probes), count)):
+            continue
+        if (part["hits"] > part["samples"]).any() or (part["start"] > part["end"]).any():
             continue
         yield ProbedRegions(
             time_ns=int(part["time_ns"][0]),
+            duration_ns=int(part["duration_ns"][0]),
             target=int(part["target"][0]),
-            samples=samples,
+            attributes=tuple(attribute[first:behind:count]),
             hits=part["hits"].reshape(probes, count),
-            **{name: part[name][:count] for name in ("start", "end", "nr_accesses", "age")},
+            **{name: part[name][:count] for name in ("start", "end", "nr_accesses", "age", "samples")},
         )
+
+
+def cut(table: pa.Table, low: int, high: int) -> pa.Table:
+    """A piece of the table with what is in the addresses [low, high)."""
+    parts = [part.within(low, high) for part in probed_regions(table)]
+    kept = [part for part in parts if len(part.start)]
+    return hits_table(kept) if kept else table.slice(0, 0)

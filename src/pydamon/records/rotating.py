@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as AnyMapping
 from types import TracebackType
 from typing import Any
@@ -48,6 +48,7 @@ class RotatingWriter:
         self._number = 0
         self._began_ns: int | None = None
         self._written = 0
+        self.before_next: Callable[[], object] = lambda: None  # called while the part that ends can be written to
         self._writer = self._next()
 
     @property
@@ -84,6 +85,7 @@ class RotatingWriter:
             return
         large = self._max_bytes is not None and self._writer.bytes_written >= self._max_bytes
         if large or (self._max_ns is not None and now_ns - self._began_ns >= self._max_ns):
+            self.before_next()
             self._writer.close()
             self._written += self._writer.bytes_written
             self._writer = self._next()

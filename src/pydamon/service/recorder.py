@@ -68,7 +68,9 @@ class Recorder:
         self._noted_ns: int | None = None
         self._passes: dict[int, int] = {}  # of each scheme, that are in the record
         self._resctrl = _open_resctrl(engine) if writer is not None else None
-        self._probed: list[Snapshot] = []  # whose hits are not in the record yet
+        self._probed: list[hits.ProbedRegions] = []  # what is not in the record yet
+        if isinstance(writer, RotatingWriter):
+            writer.before_next = lambda: self._note_probes(writer)  # they belong to the part with their snapshots
 
     def run(self) -> None:
         """Until the engine ends; whatever was yielded is in the record, or an error is raised."""
@@ -100,7 +102,14 @@ class Recorder:
             writer.add_mappings(snapshot.start_ns, snapshot.target, ops.mappings(snapshot.target))
             writer.add_snapshot(snapshot)
             if len(snapshot.probe_hits) and len(snapshot.start):
-                self._probed.append(snapshot)
+                self._probed.append(hits.of_snapshot(snapshot, self._attributes(len(snapshot.probe_hits))))
+
+    def _attributes(self, count: int) -> list[str]:
+        """What the probes are about; just after they were changed their number may be another."""
+        from pydamon.spec.probes import describe_probe
+
+        names = [describe_probe(probe) for probe in self._engine.kdamond.probes]
+        return names if len(names) == count else [f"probe {number}" for number in range(count)]
 
     def _note_rest(self, writer: Writer, now_ns: int) -> None:
         self._note_cost(writer, now_ns)
@@ -171,7 +180,7 @@ class Recorder:
     def _note_probes(self, writer: Writer) -> None:
         """The hits of the snapshots since the last time, in one table: there are many snapshots in a second."""
         if self._probed:
-            writer.add_table(hits.TABLE, hits.hits_table(self._probed), time_ns=self._probed[0].end_ns)
+            writer.add_table(hits.TABLE, hits.hits_table(self._probed), time_ns=self._probed[0].time_ns)
             self._probed.clear()
 
     def _note_schemes(self, writer: Writer, now_ns: int) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from pydamon.errors import MachineError, PydamonError
+from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.records import trace_text
 from pydamon.service.events import Sink, Tracer, UserEvents, text_sink
 from pydamon.service.launch import describe_exit, end
@@ -22,6 +22,8 @@ _ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 
 def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
     """Monitor as ``request`` says and print the events; diagnostics go to standard error. Raises PydamonError."""
+    if {*events} == {trace_text.PROBED} and not spec.kdamonds[0].contexts[0].probes:
+        raise RequestError(f"{trace_text.PROBED} is about probes; give some with --probe", where="--event")
     children: list[subprocess.Popen[bytes]] = []
     with Signals() as signals:
         offered = UserEvents(events) if user_events else None
@@ -50,7 +52,8 @@ def _trace(
     except PydamonError as error:
         if not (error.where or "").startswith(_ONLY_CONTEXT):
             raise
-        raise type(error)(error.message, where=(error.where or "").removeprefix(_ONLY_CONTEXT)) from None
+        where = (error.where or "").removeprefix(_ONLY_CONTEXT)
+        raise type(error)(error.message, where="--probe" if where.startswith("probes[") else where) from None
     kdamond = opened.engine.kdamond
     if opened.kind != "sim":
         _say(opened.about)

@@ -361,8 +361,8 @@ def _goal(data: object, path: str) -> Fields:
 
 def _probe(data: object, path: str) -> Fields:
     fields = _object(data, path)
-    if bare_number(fields.pop("weight", 0)):
-        raise RequestError("is not supported: probes that replace access checks", where=f"{path}.weight")
+    if bare_number(fields.pop("weight", 0)) != 0:
+        raise RequestError("other than 0 is not supported: it replaces access checks", where=f"{path}.weight")
     if fields.pop("preps", None):
         raise RequestError("are not supported: they change what is monitored", where=f"{path}.preps")
     filters = []

@@ -7,45 +7,62 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.unit.records.record_samples import snapshot
+from tests.unit.records.record_samples import AGGR_NS, snapshot
 
 from pydamon.analysis.attributes import AttributeShare, attribute_shares
-from pydamon.records.hits import hits_table, probed_regions
+from pydamon.records.hits import ProbedRegions, cut, hits_table, of_snapshot, probed_regions
 
 MIB = 1 << 20
 
 
-def probed(number: int, hits: list[list[int]], target: int = 0):
-    """3 MiB: one accessed in every sample, two idle."""
+def probed(number: int, hits: list[list[int]], target: int = 0, samples: tuple[int, int] = (20, 20)) -> ProbedRegions:
+    """3 MiB: one accessed in every sample, two idle; of probes called a, b, …"""
     regions = [(0, MIB, 20, 1), (MIB, 3 * MIB, 0, 9)]
-    return replace(snapshot(number, regions, target=target), probe_hits=np.array(hits, np.uint32))
+    counted = {"probe_hits": np.array(hits, np.uint32), "probe_samples": np.array(samples, np.uint32)}
+    return of_snapshot(replace(snapshot(number, regions, target=target), **counted), "abcd"[: len(hits)])
+
+
+def shares(*parts: ProbedRegions) -> list[AttributeShare]:
+    return attribute_shares(probed_regions(hits_table(parts)))
 
 
 def test_bytes_count_with_the_share_of_their_samples() -> None:
     # First probe: all of the accessed MiB, then half of it; a quarter of the two idle ones, then none of them.
-    table = hits_table([probed(0, [[20, 5], [0, 20]]), probed(1, [[10, 0], [0, 20]])])
-    assert attribute_shares(probed_regions(table)) == [
-        AttributeShare(0, 0, 2, MIB * 3 // 4, MIB, MIB // 4, 2 * MIB),
-        AttributeShare(0, 1, 2, 0, MIB, 2 * MIB, 2 * MIB),
+    assert shares(probed(0, [[20, 5], [0, 20]]), probed(1, [[10, 0], [0, 20]])) == [
+        AttributeShare(0, "a", 2, MIB * 3 // 4, MIB, MIB // 4, 2 * MIB),
+        AttributeShare(0, "b", 2, 0, MIB, 2 * MIB, 2 * MIB),
     ]
 
 
-def test_targets_are_told_apart() -> None:
-    table = hits_table([probed(0, [[20, 20]]), probed(0, [[0, 0]], target=1)])
-    shares = attribute_shares(probed_regions(table))
-    assert [(share.target, share.accessed_bytes, share.idle_bytes) for share in shares] == [
-        (0, MIB, 2 * MIB),
-        (1, 0, 0),
+def test_only_what_was_asked_counts() -> None:
+    # 5 of 10 samples of the accessed MiB; the idle ones have just joined, and no sample of them was asked.
+    assert shares(probed(0, [[5, 0]], samples=(10, 0))) == [AttributeShare(0, "a", 1, MIB // 2, MIB, 0, 0)]
+
+
+def test_targets_are_told_apart_and_attributes_go_by_their_names() -> None:
+    other = replace(probed(1, [[20, 20]]), attributes=("z",))
+    found = shares(probed(0, [[20, 20]]), probed(0, [[0, 0]], target=1), other)
+    assert [(share.target, share.attribute, share.snapshots, share.idle_bytes) for share in found] == [
+        (0, "a", 1, 2 * MIB),
+        (0, "z", 1, 2 * MIB),
+        (1, "a", 1, 0),
     ]
 
 
 def test_the_table_gives_back_what_was_put_in() -> None:
     one = probed(0, [[20, 5], [0, 7]])
     (part,) = probed_regions(hits_table([one]))
-    assert (part.time_ns, part.target, part.samples) == (one.end_ns, 0, 20)
-    assert part.hits.tolist() == [[20, 5], [0, 7]]
-    for name in ("start", "end", "nr_accesses", "age"):
+    assert (part.time_ns, part.duration_ns, part.target, part.attributes) == (one.time_ns, AGGR_NS, 0, ("a", "b"))
+    for name in ("start", "end", "nr_accesses", "age", "samples", "hits"):
         assert getattr(part, name).tolist() == getattr(one, name).tolist()
+
+
+def test_addresses_are_cut_out_of_it() -> None:
+    piece = cut(hits_table([probed(0, [[20, 5], [0, 7]])]), MIB // 2, 2 * MIB)
+    (part,) = probed_regions(piece)
+    assert (part.start.tolist(), part.end.tolist()) == ([MIB // 2, MIB], [MIB, 2 * MIB])
+    assert part.hits.tolist() == [[20, 5], [0, 7]]
+    assert cut(piece, 4 * MIB, 5 * MIB).num_rows == 0
 
 
 def changed(name: str, values: list[int]) -> pa.Table:
@@ -60,7 +77,7 @@ def changed(name: str, values: list[int]) -> pa.Table:
         ("probe", [0, 0, 1, 2, 0, 0, 1, 1]),  # not as many regions of each probe
         ("probe", [1, 1, 0, 0, 0, 0, 1, 1]),
         ("hits", [20, 21, 0, 7, 1, 2, 3, 4]),  # more hits than samples
-        ("samples", [0, 0, 0, 0, 20, 20, 20, 20]),
+        ("end", [0, 0, 0, 0, MIB, 3 * MIB, MIB, 3 * MIB]),
     ],
 )
 def test_a_damaged_snapshot_is_left_out(name: str, values: list[int]) -> None:
@@ -71,3 +88,4 @@ def test_a_damaged_snapshot_is_left_out(name: str, values: list[int]) -> None:
 def test_another_table_is_no_hits() -> None:
     assert list(probed_regions(pa.table({"time_ns": [1]}))) == []
     assert list(probed_regions(hits_table([probed(0, [[1, 1]])]).slice(0, 0))) == []
+    assert list(probed_regions(hits_table([probed(0, [[1, 1]])]).drop_columns("attribute"))) == []

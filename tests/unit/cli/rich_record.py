@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot
 
-from pydamon.core.snapshot import Snapshot
-from pydamon.records.hits import hits_table
+from pydamon.records.hits import ProbedRegions, hits_table, of_snapshot
 from pydamon.records.writer import RecordWriter
 
 MIB = 1 << 20
@@ -29,7 +28,7 @@ def rich(path: Path, *, seconds: int = 3, base: int = HEAP, pid: int = 1234, tic
     with RecordWriter(path, metadata=about) as writer:
         maps = [mapping(base, base + 2 * MIB, "[heap]"), mapping(base + 2 * MIB, base + 4 * MIB, "/usr/lib/libx.so.1")]
         writer.add_mappings(START_NS, 0, maps)
-        probed: list[Snapshot] = []
+        probed: list[ProbedRegions] = []
         for number in range(10 * seconds):
             odd = number % 2
             regions = [
@@ -39,7 +38,8 @@ def rich(path: Path, *, seconds: int = 3, base: int = HEAP, pid: int = 1234, tic
             ]
             one = snapshot(number, regions)
             writer.add_snapshot(one)
-            probed.append(replace(one, probe_hits=np.array([[20, 10, 0], [0, 20, 20]], np.uint32)))
+            hits, samples = np.array([[20, 10, 0], [0, 20, 20]], np.uint32), np.full(3, 20, np.uint32)
+            probed.append(of_snapshot(replace(one, probe_hits=hits, probe_samples=samples), ("first", "second")))
             if number % 10 == 9:
                 _side_tables(writer, START_NS + (number + 1) * AGGR_NS, number // 10 + 1, base)
                 writer.add_table("probe_hits", hits_table(probed), time_ns=one.end_ns)

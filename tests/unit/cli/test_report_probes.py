@@ -55,7 +55,10 @@ def test_a_window_and_a_target_can_be_chosen(path: Path, capsys: Capture) -> Non
     status, out, _ = report(capsys, "probes", "-i", path, "--json", "--from", "1s", "--to", "2s")
     assert status == 0
     assert json.loads(out)["probes"][0]["snapshots"] == pytest.approx(10, abs=1)
-    assert report(capsys, "probes", "-i", path, "--target", "7")[0] != 0
+    assert report(capsys, "probes", "-i", path, "--target", "7")[0] == 2
+    status, out, err = report(capsys, "probes", "-i", path, "--address", "0x1000-0x2000")
+    assert (status, out) == (1, "")
+    assert err.endswith("run.damon: has no hits of probes of that\n")
 
 
 def test_addresses_can_be_chosen(tmp_path: Path, capsys: Capture) -> None:
@@ -76,7 +79,40 @@ def test_a_record_that_was_cut_counts_what_is_left(path: Path, tmp_path: Path, c
     capsys.readouterr()
     status, out, _ = report(capsys, "probes", "-i", cut, "--json")
     assert status == 0
-    assert json.loads(out)["probes"][0]["snapshots"] == pytest.approx(20, abs=1)
+    _, raw, _ = report(capsys, "raw", "-i", cut, "--json")
+    assert json.loads(out)["probes"][0]["snapshots"] == raw.count("\n") == pytest.approx(20, abs=1)
+
+
+def test_addresses_that_are_cut_out_are_those_of_the_report(tmp_path: Path, capsys: Capture) -> None:
+    path, cut = rich(tmp_path / "r"), tmp_path / "cut"
+    addresses = ["--address", f"{HEAP:#x}-{HEAP + 3 * MIB:#x}"]
+    assert main(["record", "cut", "-i", str(path), "-o", str(cut), *addresses]) == 0
+    capsys.readouterr()
+    whole = report(capsys, "probes", "-i", path, "--json", *addresses)[1]
+    assert report(capsys, "probes", "-i", cut, "--json")[1] == whole
+    assert json.loads(whole)["probes"][0]["idle_total_bytes"] == MIB * 3 // 2
+
+
+def test_merged_records_keep_what_was_counted_in_each(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("anon", "active"):
+        assert main(["record", *SIM[:-1], "1s", "--probe", name, "-o", str(tmp_path / name)]) == 0
+    both = [str(tmp_path / name) for name in ("anon", "active")]
+    assert main(["record", "merge", *both, "-o", str(tmp_path / "m")]) == 0
+    capsys.readouterr()
+    found = report(capsys, "probes", "-i", tmp_path / "m", "--json")[1].splitlines()
+    assert sorted(json.loads(line)["probes"][0]["attribute"] for line in found) == ["active", "anon"]
+
+
+def test_each_part_of_a_long_record_has_its_own_hits(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "run.damon"
+    assert main(["record", *SIM, "--probe", "anon", "--rotate", "1.5s", "-o", str(path)]) == 0
+    parts = sorted(tmp_path.glob("run*.damon"))
+    capsys.readouterr()
+    assert len(parts) >= 3
+    for part in parts:
+        _, raw, _ = report(capsys, "raw", "-i", part, "--json")
+        _, out, _ = report(capsys, "probes", "-i", part, "--json")
+        assert json.loads(out)["probes"][0]["snapshots"] == raw.count("\n")
 
 
 def test_a_record_without_probes_says_so(tmp_path: Path, capsys: Capture) -> None:
@@ -92,7 +128,7 @@ def test_a_record_without_probes_says_so(tmp_path: Path, capsys: Capture) -> Non
         ("young", "--probe: is young, which is no attribute of a page"),
         ("warm", "--probe: there is no filter 'warm'"),
         ("", "--probe: is empty"),
-        ("memcg=/nowhere", "/nowhere"),
+        ("memcg=/nowhere", "--probe: no cgroup '/nowhere' in the simulated machine"),
     ],
 )
 def test_a_wrong_probe_is_one_line(tmp_path: Path, capsys: Capture, text: str, message: str) -> None:

@@ -70,6 +70,7 @@ def test_a_process_is_traced(capsys: Capture) -> None:
         (["-i", "x.damon", "--user-events"], "--user-events: are for what happens now"),
         (["--quiet", "1234"], "--quiet: goes with --user-events"),
         ([], "trace: needs a pid"),
+        ([*SIM, "-e", "damon_region_aggregated"], "--event: damon_region_aggregated is about probes"),
         (["-e", "damon_nothing", "1234"], "'damon_nothing' is not one of"),
     ],
 )

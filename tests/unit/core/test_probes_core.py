@@ -56,6 +56,7 @@ def test_each_sample_is_counted_for_the_probe_whose_attribute_it_has() -> None:
     monitored = kdamond(ops)
     for number, (snapshot,) in enumerate(monitored.monitor()):
         assert snapshot.probe_hits.shape == (2, len(snapshot.start))
+        assert (snapshot.probe_samples == 20).all()
         # Every sample has one of the two; what is merged of both is a mean that is rounded down.
         both = snapshot.probe_hits.sum(axis=0)
         assert ((both == 20) | (both == 19)).all()
@@ -76,9 +77,10 @@ def test_merging_makes_the_mean_by_size() -> None:
     end = np.array([3 * PAGE, 4 * PAGE, 9 * PAGE, 10 * PAGE], np.uint64)
     regions = Regions(start, end)
     regions.set_nr_probes(2)
-    regions.probe_hits[:] = [[20, 0, 4, 4], [2, 7, 1, 5]]
+    regions.probe_counts[:] = [[20, 20, 20, 10], [20, 0, 4, 4], [2, 7, 1, 5]]
     merged = adjust.merge(regions, 0, 100 * PAGE)
     assert merged.start.tolist() == [0, 8 * PAGE]
+    assert merged.probe_samples.tolist() == [20, 15]
     assert merged.probe_hits.tolist() == [[15, 4], [3, 3]]
 
 
@@ -89,8 +91,9 @@ def test_splitting_keeps_the_hits_and_a_new_aggregation_begins_at_0() -> None:
     pieces = adjust.split(regions, 3, PAGE, np.random.default_rng(1))
     assert len(pieces) > 1
     assert (pieces.probe_hits == 1).all()
+    assert (pieces.probe_samples == 1).all()
     pieces.reset_aggregated()
-    assert (pieces.probe_hits == 0).all()
+    assert (pieces.probe_counts == 0).all()
 
 
 def test_probes_can_be_changed_while_it_runs() -> None:
@@ -107,6 +110,24 @@ def test_probes_can_be_changed_while_it_runs() -> None:
 
     kdamond(ops, callbacks=Callbacks(after_aggregation=after)).run()
     assert shapes == [2, 2, 1, 1, 0, 0]
+
+
+def test_probes_that_begin_within_an_aggregation_say_of_how_many_samples() -> None:
+    ops = ProbingOps([(BASE, BASE + 100 * MIB)], BASE + 100 * MIB)
+    samples: list[int] = []
+
+    def sampled(k: Kdamond) -> None:
+        if k.passed_samples == 25:
+            k.commit(k.intervals, k.nr_regions, None, TWO)
+
+    def aggregated(k: Kdamond) -> bool:
+        if len(k.snapshots[0].probe_hits):
+            assert (k.snapshots[0].probe_hits[0] == k.snapshots[0].probe_samples).all()
+            samples.append(int(k.snapshots[0].probe_samples[0]))
+        return len(samples) == 2
+
+    kdamond(ops, probes=(), callbacks=Callbacks(after_sampling=sampled, after_aggregation=aggregated)).run()
+    assert samples == [15, 20]
 
 
 def test_an_operations_set_that_cannot_tell_is_refused() -> None:

@@ -123,6 +123,10 @@ class TestProbes:
         assert world.error(f"{KDAMOND}/state", "on") == errno.EINVAL
         assert "the most is 4" in world.said[0]
 
+    def test_a_cgroup_must_be_named(self) -> None:
+        world = self.started(("1/filters/0/path", "\n"))
+        assert world.error(f"{KDAMOND}/state", "on") == errno.EINVAL
+
     def test_a_type_must_be_known(self) -> None:
         world = self.started()
         for kind in ("young", "addr", "hugepage_size"):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -306,3 +307,38 @@ def test_polars_frames() -> None:
 
 def test_nothing_makes_an_empty_table() -> None:
     assert pydamon.to_arrow([]).num_rows == 0
+
+
+def test_schemes_see_whole_aggregations_also_after_their_length_was_changed() -> None:
+    """A scheme that was out of step with the aggregation saw a part of the hits, from then on."""
+    seen: list[tuple[int, int]] = []
+
+    def sampled(kdamond: Any) -> None:
+        if kdamond.passed_samples in (30, 95):
+            longer = 160_000 if kdamond.passed_samples == 30 else 90_000
+            monitor.commit(intervals=pydamon.Intervals(sample_us=5000, aggr_us=longer))
+
+    def passed(number: int) -> None:
+        most = max(int(part.probe_hits.max()) for part in monitor.schemes[number].tried)
+        seen.append((most, monitor.engine.kdamond.window))
+
+    spec = pydamon.make_spec(ops="sim", schemes=["stat"], probes=[{}])
+    calls = pydamon.Callbacks(after_sampling=sampled)
+    with pydamon.Monitor(spec, workload="stairs", duration="3s", callbacks=calls) as monitor:
+        monitor.engine.kdamond.damos.on_pass = passed
+        for _ in monitor:
+            pass
+    # Not all memory of the simulated process is there; the whole of what is has all samples.
+    assert {window for _, window in seen} == {20, 32, 18}
+    assert all(most == window for most, window in seen)
+
+
+def test_probes_can_be_committed() -> None:
+    counts = []
+    with pydamon.Monitor(pydamon.make_spec(ops="sim"), workload="stairs", duration="1s") as monitor:
+        for snapshot in monitor:
+            counts.append(len(snapshot.probe_hits))
+            if len(counts) == 3:
+                monitor.commit(probes=(pydamon.Probe(),))
+    assert counts[:3] == [0, 0, 0]
+    assert counts[5:] == [1] * len(counts[5:])

@@ -16,6 +16,7 @@ import pytest
 
 from pydamon.core.clock import VirtualClock
 from pydamon.errors import MachineError
+from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.attributes import Attributes, VirtualAttributes
 from pydamon.ops.base import ProbingOperationsSet
 from pydamon.ops.sim import BASE_ADDRESS, SimOps
@@ -136,17 +137,17 @@ def test_what_only_root_sees_is_named(told: VirtualAttributes) -> None:
         told.check((parse_probe("active"),), "probes", virtual=True)
 
 
-class RecordingPrimitive:
-    """Finds no page usable at first; knows what it was asked last."""
+class ChoosyPrimitive:
+    """Half of the pages that it is asked to watch it cannot, and of those that it can half are absent."""
 
-    name = "recording"
+    name = "choosy"
 
     def __init__(self) -> None:
         self.cost = PrimitiveCost()
-        self.addresses = np.empty(0, np.uint64)
+        self.first = self.addresses = np.empty(0, np.uint64)
 
     def prepare(self, addresses: Any) -> Any:
-        self.addresses = addresses.copy()
+        self.first, self.addresses = addresses.copy(), addresses
         return np.arange(len(addresses)) % 2 == 0
 
     def replace(self, index: Any, addresses: Any) -> Any:
@@ -154,7 +155,7 @@ class RecordingPrimitive:
         return np.ones(len(index), np.bool_)
 
     def absent(self) -> Any:
-        return np.zeros(len(self.addresses), np.bool_)
+        return np.arange(len(self.addresses)) % 4 < 2
 
     def check(self) -> Any:
         return np.zeros(len(self.addresses), np.uint8)
@@ -166,18 +167,47 @@ class RecordingPrimitive:
         pass
 
 
-def test_probes_are_asked_about_the_pages_that_are_watched(memory: Memory) -> None:
-    primitive = RecordingPrimitive()
+def test_probes_are_asked_about_pages_that_were_drawn_at_random(memory: Memory) -> None:
+    """Those that are watched in their place are chosen by being resident: on sparse memory that would be all of it."""
+    primitive = ChoosyPrimitive()
     ops = VaddrOps([Process(os.getpid())], lambda process: primitive)  # type: ignore[arg-type, return-value]
+    ops.faithful = False
     try:
         assert isinstance(ops, ProbingOperationsSet)
         start = memory.pages("written")[::4]
         ops.prepare_access_checks(0, start, start + np.uint64(4 * PAGE))
-        written = (primitive.addresses - start[0]) // np.uint64(PAGE) % np.uint64(2) == 0
-        assert 0 < np.count_nonzero(written) < len(start)
-        assert (ops.apply_probes(0, (ANON,))[0] == written).all()
+        assert (primitive.addresses != primitive.first).any()
+        drawn = (primitive.first - start[0]) // np.uint64(PAGE) % np.uint64(2) == 0
+        assert 0 < np.count_nonzero(drawn) < len(start)
+        assert (ops.apply_probes(0, (ANON,))[0] == drawn).all()
     finally:
         ops.cleanup()
+
+
+def test_a_check_after_the_end_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagemap, "probe", lambda: None)
+    attributes = Attributes()
+    attributes.close()
+    with pytest.raises(MachineError, match="the monitoring has ended"):
+        attributes.check((parse_probe("active"),), "probes", virtual=True)
+
+
+def test_a_check_that_fails_leaves_what_is_known_of_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop goes on with it: a commit that is refused changes nothing."""
+    monkeypatch.setattr(pagemap, "probe", lambda: None)
+    monkeypatch.setattr("pydamon.ops.actions.filters.FrameFile", lambda path: None)
+    monkeypatch.setattr("pydamon.primitives.memcg.inode", lambda path: 77)
+    filters = PageFilters()
+    wanted = parse_probe("memcg=/a").filters
+    filters.check(wanted, "filters", (), virtual=True)
+
+    def gone(path: str) -> int:
+        raise MachineError("there is no such cgroup", where=path)
+
+    monkeypatch.setattr("pydamon.primitives.memcg.inode", gone)
+    with pytest.raises(MachineError):
+        filters.check(wanted, "filters", (), virtual=True)
+    assert filters._inode("/a") == 77
 
 
 def test_the_simulated_machine_tells_its_own() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
-from pydamon.records.hits import hits_table
+from pydamon.records.hits import hits_table, of_snapshot
 from pydamon.records.joined import open_record
 from pydamon.records.schema import build_metadata
 from pydamon.records.trace_text import EVENTS, Writer, of_record
@@ -75,10 +75,11 @@ def test_the_hits_of_probes_are_written_as_the_kernel_does() -> None:
 
 def test_the_hits_of_a_record_are_printed(tmp_path: Path) -> None:
     path = str(tmp_path / "run.damon")
-    one = replace(snapshot(S, [(4096, 8192, 3, 1), (8192, 65536, 0, 5)]), probe_hits=np.array([[20, 1]], np.uint32))
+    counted = {"probe_hits": np.array([[20, 1]], np.uint32), "probe_samples": np.array([20, 20], np.uint32)}
+    one = replace(snapshot(S, [(4096, 8192, 3, 1), (8192, 65536, 0, 5)]), **counted)
     with RecordWriter(path, metadata=build_metadata(targets=[{"target": 0}])) as writer:
         writer.add_snapshot(one)
-        writer.add_table("probe_hits", hits_table([one]), time_ns=S)
+        writer.add_table("probe_hits", hits_table([of_snapshot(one, ["anon"])]), time_ns=S)
     with open_record(path) as reader:
         lines = "".join(of_record(reader, ["damon_region_aggregated"])).splitlines()
     assert [line.partition("aggregated: ")[2] for line in lines] == [

@@ -54,5 +54,5 @@ def test_nothing_is_launched_for_an_attribute_that_cannot_be_told(
     args = ["record", "--primitive", "smaps", "--probe", "anon", "--probe", "hugepage_size=2M", "-o"]
     assert main([*args, str(tmp_path / "x.damon"), "--", "sleep", "60"]) == 3
     said = capsys.readouterr().err
-    assert said.startswith("pydamon: probes[1].filters[0]: hugepage_size cannot be told here: ")
+    assert said.startswith("pydamon: --probe: hugepage_size cannot be told here: ")
     assert said.count("\n") == 1

@@ -14,11 +14,9 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, opened, target_line, window_of
-from pydamon.errors import PydamonError, RequestError
+from pydamon.errors import PydamonError
 from pydamon.records.hits import TABLE, ProbedRegions, probed_regions
 from pydamon.records.reader import RecordReader
-from pydamon.spec import Spec, read
-from pydamon.spec.probes import describe_probe
 from pydamon.spec.units import format_size
 
 
@@ -29,50 +27,40 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
         span = reader.time_range()
         if span is None:
             raise empty(reader, None)
-        window = window_of(choice, span)
-        # A record that was cut keeps what its tables say of the time before.
-        window = Window(span[0] if window.start_ns is None else window.start_ns, window.end_ns)
-        shares = attribute_shares(_within(reader, window, choice))
-        if not shares:
-            if any(entry.name == TABLE for entry in reader.tables()):
+        shares = attribute_shares(_within(reader, window_of(choice, span), span[0], choice))
+        if not any(share.accessed_total_bytes + share.idle_total_bytes for share in shares):
+            if choice.target is not None and all(t.target != choice.target for t in reader.info.targets):
                 raise empty(reader, choice.target)
-            raise PydamonError("has no hits of probes: none was asked for (record --probe)", where=path)
-        names = _names(reader)
+            asked = any(entry.name == TABLE for entry in reader.tables())
+            why = " of that" if asked else ": none was asked for (record --probe)"
+            raise PydamonError(f"has no hits of probes{why}", where=path)
         for target in dict.fromkeys(share.target for share in shares):
             mine = [share for share in shares if share.target == target]
             if as_json:
-                rows = [asdict(share) | {"attribute": names.get(share.probe)} for share in mine]
+                rows = [{name: value for name, value in asdict(share).items() if name != "target"} for share in mine]
                 emit(msgspec.json.encode({"target": target, "probes": rows}).decode() + "\n")
             else:
-                emit("\n".join(_text(reader, target, mine, names, screen)) + "\n")
+                emit("\n".join(_text(reader, target, mine, screen)) + "\n")
 
 
-def _within(reader: RecordReader, window: Window, choice: Choice) -> Iterator[ProbedRegions]:
-    """What was counted in the chosen time of the chosen target, cut to the chosen addresses."""
+def _within(reader: RecordReader, window: Window, began_ns: int, choice: Choice) -> Iterator[ProbedRegions]:
+    """What was counted in the chosen time of the chosen target, cut to the chosen addresses.
+
+    A record that was cut keeps what its tables say of the time before it ``began_ns``: that does not count.
+    """
+    start_ns = began_ns if window.start_ns is None else max(window.start_ns, began_ns)
     for piece in reader.table(TABLE):
         for part in probed_regions(piece):
-            late_enough = window.start_ns is None or part.time_ns >= window.start_ns
-            early_enough = window.end_ns is None or part.time_ns <= window.end_ns
+            late_enough = part.time_ns > start_ns
+            early_enough = window.end_ns is None or part.time_ns - part.duration_ns < window.end_ns
             if late_enough and early_enough and choice.target in (None, part.target):
                 yield part.within(choice.low, choice.high)
 
 
-def _names(reader: RecordReader) -> dict[int, str]:
-    """What the probes are about, by their numbers; empty if the record does not say."""
-    try:
-        spec = read(dict(reader.info.spec), Spec)
-    except RequestError:
-        return {}
-    contexts = [context for kdamond in spec.kdamonds for context in kdamond.contexts]
-    return {} if not contexts else {n: describe_probe(probe) for n, probe in enumerate(contexts[0].probes)}
-
-
-def _text(
-    reader: RecordReader, target: int, shares: list[AttributeShare], names: dict[int, str], screen: Screen
-) -> list[str]:
+def _text(reader: RecordReader, target: int, shares: list[AttributeShare], screen: Screen) -> list[str]:
     rows = [
         [
-            printable(names.get(share.probe, f"probe {share.probe}")),
+            printable(share.attribute),
             _of(share.accessed_bytes + share.idle_bytes, share.accessed_total_bytes + share.idle_total_bytes),
             _of(share.accessed_bytes, share.accessed_total_bytes),
             _of(share.idle_bytes, share.idle_total_bytes),

@@ -50,6 +50,7 @@ class PageFilters:
         self._dry_run = dry_run
         self._files: dict[str, FrameFile] = {}
         self._inodes: dict[str, int] = {}
+        self._closed = False
 
     def check(self, filters: Sequence[Filter], path: str, primitives: Sequence[object], *, virtual: bool) -> None:
         """Raise MachineError, naming the filter, if ``filters`` (which stand at ``path``) cannot be decided here.
@@ -65,8 +66,8 @@ class PageFilters:
                     self.file(page_flags.FLAGS)
                 if kind == "memcg":
                     self.file(page_flags.CGROUPS)
-                    self._inodes.pop(item.memcg_path or "", None)
-                    self._inode(item.memcg_path or "")
+                    path_of_cgroup = item.memcg_path or ""
+                    self._inodes[path_of_cgroup] = memcg.inode(path_of_cgroup)
             except MachineError as error:
                 raise MachineError(f"{kind} cannot be told here: {error}", where=where) from None
             if kind == "young" and not all(isinstance(primitive, Ages) for primitive in primitives):
@@ -166,6 +167,8 @@ class PageFilters:
     def file(self, path: str) -> FrameFile:
         """One of the files of `page_flags`, opened once. Raises MachineError."""
         if path not in self._files:
+            if self._closed:
+                raise MachineError("the monitoring has ended", where=path)
             self._files[path] = FrameFile(path)
         return self._files[path]
 
@@ -175,7 +178,8 @@ class PageFilters:
         return self._inodes[path]
 
     def close(self) -> None:
-        """Release the files."""
+        """Release the files; for good."""
+        self._closed = True
         for file in self._files.values():
             file.close()
         self._files.clear()
