@@ -98,7 +98,7 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
 def _mean_counts(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     """The size-weighted means of what probes have counted in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
 
-    (The kernel rounds down at each of the regions that are merged, here it is done once.)
+    (Rounded down once; the means of nr_accesses and age are at each of the regions that are merged.)
     """
     pages = (regions.size >> np.uint64(12)).astype(np.int64)
 
