@@ -16,7 +16,7 @@ from pydamon.records.writer import check_output
 from pydamon.service.ending import end_reason
 from pydamon.service.launch import describe_exit, end
 from pydamon.service.live import is_kernel, is_live
-from pydamon.service.opening import open_engine
+from pydamon.service.opening import of_only_context, open_engine
 from pydamon.service.recorder import Recorder, Writer, is_paddr, open_writer
 from pydamon.service.request import Request
 from pydamon.service.signals import Signals
@@ -25,8 +25,6 @@ from pydamon.spec.units import format_duration_ns, format_size
 
 if TYPE_CHECKING:
     from pydamon.service.opening import Engine
-
-_ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 
 
 def record(request: Request, spec: Spec) -> None:
@@ -65,11 +63,8 @@ def _record(request: Request, spec: Spec, signals: Signals, children: list[subpr
             say=_say,
             remember_homes=request.undo,
         )
-    except PydamonError as error:  # there is one context, and the user may not know that it is called so
-        if not (error.where or "").startswith(_ONLY_CONTEXT):
-            raise
-        where = (error.where or "").removeprefix(_ONLY_CONTEXT)
-        raise type(error)(error.message, where="--probe" if where.startswith("probes[") else where) from None
+    except PydamonError as error:
+        raise of_only_context(error) from None
     engine = opened.engine
     try:
         writer = open_writer(request, build_metadata(**opened.metadata))

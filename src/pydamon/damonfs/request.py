@@ -65,16 +65,8 @@ def context(files: Directory, level: Level, *, starting: bool) -> Context:
 def _probe(files: Directory) -> Probe:
     if any(item["type"] == "memcg" and not item["path"].strip("\n") for item in files["filters"]):
         raise RequestError("is needed with memcg", where="monitoring_attrs/probes/filters/path")
-    filters = [
-        Filter(
-            filter_type=item["type"],
-            matching=item["matching"],
-            allow=item["allow"],
-            memcg_path=item["path"].strip("\n") if item["type"] == "memcg" else None,
-        )
-        for item in files["filters"]
-    ]
-    return Probe(filters=tuple(filters))
+    where = "monitoring_attrs/probes/filters"
+    return Probe(filters=tuple(_filter(item, where, memcg_file="path") for item in files["filters"]))
 
 
 def schemes(files: Directory, *, starting: bool = False) -> tuple[Scheme, ...]:
@@ -220,11 +212,11 @@ def _watermarks(files: Directory) -> Watermarks:
     )
 
 
-def _filter(files: Directory, where: str) -> Filter:
+def _filter(files: Directory, where: str, memcg_file: str = "memcg_path") -> Filter:
     kind = files["type"]
     fields: dict[str, Any] = {}
     if kind == "memcg":
-        fields["memcg_path"] = files["memcg_path"].strip("\n")
+        fields["memcg_path"] = files[memcg_file].strip("\n")
     elif kind == "addr":
         fields["address_range"] = AddressRange(start=files["addr_start"], end=files["addr_end"])
     elif kind == "target":

@@ -87,6 +87,23 @@ def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:
     return mask
 
 
+def decide(extents: Extents, target: SimTarget, filters: Sequence[Filter], asked: Mask) -> tuple[Mask, Mask]:
+    """Which of the ``asked`` extents the filters let pass, and which of them were found young on the way.
+
+    The first filter that matches decides; what none matches does the opposite of the last one.
+    """
+    passed = asked & (not (filters and filters[-1].allow))
+    undecided, looked_young = asked.copy(), np.zeros(len(asked), np.bool_)
+    for item in filters:
+        is_so = matches(extents, target, item)
+        if item.filter_type == "young":
+            looked_young |= undecided & is_so
+        decided = undecided & (is_so == item.matching)
+        passed[decided] = item.allow
+        undecided &= ~decided
+    return passed, looked_young
+
+
 def attributes(machine: Machine, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
     """Which pages have which attribute; what is not in memory has none."""
     extents = machine.targets[target].extents
@@ -97,12 +114,7 @@ def attributes(machine: Machine, target: int, addresses: Addresses, probes: Sequ
         return hits
     there = (extents.start[place] <= asked) & (asked < extents.end[place]) & extents.resident[place]
     for number, probe in enumerate(probes):
-        passed = np.full(len(extents), not (probe.filters and probe.filters[-1].allow))
-        undecided = np.ones(len(extents), np.bool_)
-        for item in probe.filters:
-            decided = undecided & (matches(extents, machine.targets[target], item) == item.matching)
-            passed[decided] = item.allow
-            undecided &= ~decided
+        passed, _ = decide(extents, machine.targets[target], probe.filters, np.ones(len(extents), np.bool_))
         hits[number] = there & passed[place]
     return hits
 
@@ -167,20 +179,13 @@ class _Application:
     # -- filters ------------------------------------------------------------------------------------------------
 
     def _filter(self) -> None:
-        """The first filter that matches decides; what none matches does the opposite of the last one."""
+        """Take what the filters stop out of what passes; regions that are allowed already are not asked about."""
         filters = self.scheme.ops_filters
         if not filters:
             return
         asked = self.passed & ~np.append(self.allowed, False)[self.owner]
-        undecided, looked_young = asked.copy(), np.zeros(len(asked), np.bool_)
-        for item in filters:
-            is_so = matches(self.extents, self.target, item)
-            if item.filter_type == "young":
-                looked_young |= undecided & is_so
-            decided = undecided & (is_so == item.matching)
-            self.passed[decided] = item.allow
-            undecided &= ~decided
-        self.passed[undecided] = not filters[-1].allow
+        passed, looked_young = decide(self.extents, self.target, filters, asked)
+        self.passed[asked] = passed[asked]
         if looked_young.any():
             # As in the kernel, looking at a young page makes it old, whatever the filter then decides.
             self._recut(self._clear_young(looked_young))

@@ -16,7 +16,7 @@ from pydamon.core.kdamond import Callbacks
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.open_ops import check_attributes, choose_for
 from pydamon.engines.user import UserEngine
-from pydamon.errors import MachineError, RequestError
+from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.primitives import resctrl
 from pydamon.primitives.process import Process
 from pydamon.service.launch import launch
@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against --
     from pydamon.service.kernel import OnlyUser
 
     Engine = UserEngine | SimEngine | ReportedEngine | KernelEngine
+
+
+_ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,6 +63,15 @@ class Opened:
             source.close()
         else:
             self.engine.ops.cleanup()
+
+
+def of_only_context(error: PydamonError) -> PydamonError:
+    """``error`` for somebody who gave options: there is one context, and the user may not know that it is called so."""
+    where = error.where or ""
+    if not where.startswith(_ONLY_CONTEXT):
+        return error
+    where = where.removeprefix(_ONLY_CONTEXT)
+    return type(error)(error.message, where="--probe" if where.startswith("probes[") else where)
 
 
 class PacedClock(VirtualClock):

@@ -97,19 +97,23 @@ class Recorder:
             self._note_probes(self._writer)
 
     def _note_snapshots(self, writer: Writer, snapshots: list[Snapshot]) -> None:
-        ops = self._engine.kdamond.ops
+        ops, attributes = self._engine.kdamond.ops, self._attributes()
         for snapshot in snapshots:
             writer.add_mappings(snapshot.start_ns, snapshot.target, ops.mappings(snapshot.target))
             writer.add_snapshot(snapshot)
-            if len(snapshot.probe_hits) and len(snapshot.start):
-                self._probed.append(hits.of_snapshot(snapshot, self._attributes(len(snapshot.probe_hits))))
+            count = len(snapshot.probe_hits)
+            if count and len(snapshot.start):
+                # Just after the probes were changed their number may be another.
+                names = attributes if len(attributes) == count else [f"probe {number}" for number in range(count)]
+                self._probed.append(hits.of_snapshot(snapshot, names))
 
-    def _attributes(self, count: int) -> list[str]:
-        """What the probes are about; just after they were changed their number may be another."""
+    def _attributes(self) -> list[str]:
+        """What the probes are about."""
+        if not self._engine.kdamond.probes:
+            return []
         from pydamon.spec.probes import describe_probe
 
-        names = [describe_probe(probe) for probe in self._engine.kdamond.probes]
-        return names if len(names) == count else [f"probe {number}" for number in range(count)]
+        return [describe_probe(probe) for probe in self._engine.kdamond.probes]
 
     def _note_rest(self, writer: Writer, now_ns: int) -> None:
         self._note_cost(writer, now_ns)

@@ -11,13 +11,11 @@ from pydamon.records import trace_text
 from pydamon.service.events import Sink, Tracer, UserEvents, text_sink
 from pydamon.service.launch import describe_exit, end
 from pydamon.service.live import is_kernel
-from pydamon.service.opening import open_engine
+from pydamon.service.opening import of_only_context, open_engine
 from pydamon.service.recorder import Recorder
 from pydamon.service.request import Request
 from pydamon.service.signals import Signals
 from pydamon.spec import Spec
-
-_ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 
 
 def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
@@ -50,10 +48,7 @@ def _trace(
             request, spec, signals=signals, launched=children.append, callbacks=tracer.callbacks(), say=_say
         )
     except PydamonError as error:
-        if not (error.where or "").startswith(_ONLY_CONTEXT):
-            raise
-        where = (error.where or "").removeprefix(_ONLY_CONTEXT)
-        raise type(error)(error.message, where="--probe" if where.startswith("probes[") else where) from None
+        raise of_only_context(error) from None
     kdamond = opened.engine.kdamond
     if opened.kind != "sim":
         _say(opened.about)
