@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.real import make_spec
 from pydamon.core.kdamond import Kdamond
-from pydamon.engines.choose import offers
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.choose import offers
+from pydamon.engines.user.engine import UserEngine
 
 MIB = 1 << 20
 # One region, a quarter of it touched over and over: most of memory is cold, as in most services.

@@ -23,10 +23,10 @@ import numpy as np
 
 from benchmarks.spinner import Spinner
 from pydamon.errors import MachineError
+from pydamon.linux.process import Process
 from pydamon.primitives.base import Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.idle import IdlePrimitive
-from pydamon.primitives.process import Process
 from pydamon.primitives.soft_dirty import SoftDirtyPrimitive
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.real import monitor_workload
 from benchmarks.truth import simulated
 from pydamon.analysis.accuracy import PhaseScore, score_phases
-from pydamon.engines.choose import offers
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.choose import offers
+from pydamon.engines.user.engine import UserEngine
 from pydamon.workload.builtin import TEXTS
 
 INTERVALS = {"sample_us": 20_000, "aggr_us": 200_000}

@@ -7,11 +7,11 @@ import time
 
 from benchmarks.cost import running
 from benchmarks.real import make_spec
-from pydamon.engines.choose import offers
 from pydamon.engines.sim import SimEngine
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.choose import offers
+from pydamon.engines.user.engine import UserEngine
+from pydamon.linux.process import Process
 from pydamon.ops.vaddr import three_ranges
-from pydamon.primitives.process import Process
 from pydamon.spec import from_builtins
 from pydamon.spec.units import format_size
 from pydamon.workload.model import parse

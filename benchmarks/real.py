@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydamon.core.kdamond import Callbacks
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.engine import UserEngine
 from pydamon.spec import Spec, from_builtins
 from pydamon.workload.truth import GroundTruth, from_events
 

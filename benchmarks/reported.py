@@ -14,10 +14,10 @@ import numpy as np
 
 from pydamon.core.clock import VirtualClock
 from pydamon.engines.reported import ReportedEngine
-from pydamon.ops.reported import ReportedOps
-from pydamon.ops.reports import AccessReports
-from pydamon.ops.sources.perf_script import open_script
-from pydamon.ops.sources.valgrind import launch, open_trace
+from pydamon.ops.reported.ops import ReportedOps
+from pydamon.ops.reported.reports import AccessReports
+from pydamon.ops.reported.sources.perf_script import open_script
+from pydamon.ops.reported.sources.valgrind import launch, open_trace
 from pydamon.spec import Context, Intervals, Kdamond, Spec, Target
 
 MIB = 1 << 20

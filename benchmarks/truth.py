@@ -6,8 +6,8 @@ import statistics
 
 from benchmarks.real import monitor_workload
 from pydamon.analysis.accuracy import PhaseScore, score_phases
-from pydamon.engines.choose import offers
 from pydamon.engines.sim import SimEngine
+from pydamon.engines.user.choose import offers
 from pydamon.spec import from_builtins
 from pydamon.workload.builtin import load
 

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from pydamon.library.build import make_scheme, make_spec
     from pydamon.library.monitor import Monitor
     from pydamon.library.tables import to_arrow, to_numpy, to_pandas, to_polars
-    from pydamon.ops.reports import AccessFilter, AccessReports
+    from pydamon.ops.reported.reports import AccessFilter, AccessReports
     from pydamon.records.joined import open_record
     from pydamon.service.client import Client
     from pydamon.spec.model import Intervals, NrRegions, Spec
     from pydamon.spec.probes import Probe
     from pydamon.spec.schemes import Scheme
 
-__version__ = "0.1.0"
+from pydamon.version import __version__
 
 # Where each is; looked up when used: the command's start-up must not pay for NumPy.
 _PLACES = {
-    "AccessFilter": "ops.reports",
-    "AccessReports": "ops.reports",
+    "AccessFilter": "ops.reported.reports",
+    "AccessReports": "ops.reported.reports",
     "Callbacks": "core.kdamond",
     "Client": "service.client",
     "Intervals": "spec.model",

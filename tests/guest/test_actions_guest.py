@@ -17,13 +17,13 @@ from tests.unit.primitives.bpf_child import MIB, PAGE, Child, eventually, kib_of
 from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux import memcg, pagemap_scan
+from pydamon.linux.metrics import MachineMetrics
+from pydamon.linux.move_pages import nodes_of
+from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.actions import probe
 from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import ReverseMap
-from pydamon.primitives import memcg, pagemap_scan
-from pydamon.primitives.metrics import MachineMetrics
-from pydamon.primitives.move_pages import nodes_of
-from pydamon.primitives.pagemap import Pagemap, frames_of
 from pydamon.spec import Intervals, NrRegions
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AddressRange, AgeRange, Dest, Filter, RateRange

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pydamon.primitives.idle_bitmap import BITMAP
-from pydamon.primitives.mounts import mounts
+from pydamon.linux.idle_bitmap import BITMAP
+from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader
 
 pytestmark = pytest.mark.guest

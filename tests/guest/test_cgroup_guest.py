@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import RequestError
+from pydamon.linux.mounts import mounts
 from pydamon.ops.cgroup import Cgroup
 from pydamon.ops.membership import Membership
-from pydamon.primitives.mounts import mounts
 from pydamon.spec import from_builtins
 
 pytestmark = pytest.mark.guest

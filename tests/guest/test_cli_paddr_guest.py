@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pydamon.primitives.mounts import mounts
+from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader
 
 pytestmark = pytest.mark.guest

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tests.unit.primitives.bpf_child import MIB, PAGE, Child, kib_of, pages, started_child
 
+from pydamon.linux.idle_bitmap import FrameWatch
+from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.fvaddr import FvaddrOps
 from pydamon.primitives import idle
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.idle import IdlePrimitive
-from pydamon.primitives.idle_bitmap import FrameWatch
-from pydamon.primitives.pagemap import Pagemap, frames_of
 
 pytestmark = pytest.mark.guest
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from pydamon.engines import kernel_modules
-from pydamon.engines.kernel import KernelEngine
+from pydamon.engines.kernel import modules
+from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, RequestError
-from pydamon.primitives.damon_sysfs import Roots, Tree, find_occupants
-from pydamon.service.kernel import kernel_status, open_kernel_engine, status_lines
+from pydamon.linux.damon_sysfs import Roots, Tree, find_occupants
+from pydamon.run.kernel import kernel_status, open_kernel_engine, status_lines
 from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
 
 pytestmark = pytest.mark.guest
@@ -263,7 +263,7 @@ def test_a_module_that_runs_is_somebody_elses() -> None:
 
 KILLED = """
 import json, os, sys
-from pydamon.service.kernel import open_kernel_engine
+from pydamon.run.kernel import open_kernel_engine
 from pydamon.spec import from_builtins
 engine = open_kernel_engine(from_builtins(json.loads(sys.argv[1])))
 for number, _ in enumerate(engine.monitor()):
@@ -399,15 +399,15 @@ def test_reclaim_is_set_started_and_stopped(tmp_path: Path) -> None:
     own = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         values = {"min_age": 30_000_000, "quota_sz": 1 << 20}
-        thread = kernel_modules.start("damon_reclaim", values, directory_fd=own)
+        thread = modules.start("damon_reclaim", values, directory_fd=own)
         (occupant,) = find_occupants(Roots())
         assert (occupant.what, occupant.thread) == ("module damon_reclaim", thread)
         assert dict(occupant.detail)["min_age"] == "30000000"
-        kernel_modules.tune("damon_reclaim", {"quota_sz": 2 << 20}, directory_fd=own)
+        modules.tune("damon_reclaim", {"quota_sz": 2 << 20}, directory_fd=own)
         assert Tree(f"{Roots().modules}/damon_reclaim/parameters").read_int("quota_sz") == 2 << 20
         with pytest.raises(RequestError, match=r"damon_reclaim\.min_age: '-1' is refused"):
-            kernel_modules.tune("damon_reclaim", {"min_age": -1}, directory_fd=own)
-        kernel_modules.stop("damon_reclaim", directory_fd=own)
+            modules.tune("damon_reclaim", {"min_age": -1}, directory_fd=own)
+        modules.stop("damon_reclaim", directory_fd=own)
         assert find_occupants(Roots()) == []
     finally:
         os.close(own)

@@ -12,12 +12,12 @@ from tests.unit.primitives.bpf_child import MIB, PAGE, Child, pages, started_chi
 from pydamon.core.clock import Clock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.snapshot import Snapshot
+from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops import paddr
 from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import ReverseMap
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED
 from pydamon.primitives.idle import IdleFrames
-from pydamon.primitives.pagemap import Pagemap, frames_of
 from pydamon.spec import Intervals, NrRegions
 
 pytestmark = pytest.mark.guest

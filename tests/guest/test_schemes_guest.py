@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from pydamon.core.kdamond import Kdamond
-from pydamon.engines.user import UserEngine
-from pydamon.primitives.metrics import MachineMetrics
+from pydamon.engines.user.engine import UserEngine
+from pydamon.linux.metrics import MachineMetrics
 from pydamon.records.reader import RecordReader
-from pydamon.spec import from_builtins, scheme_files
-from pydamon.spec.scheme_short import parse_short
+from pydamon.spec import from_builtins
+from pydamon.spec.forms import scheme_files
+from pydamon.spec.forms.scheme_short import parse_short
 
 pytestmark = pytest.mark.guest
 # Convergence takes minutes of an emulated machine: `lab/run -- env PYDAMON_LONG=1 pytest tests/guest/...`.

@@ -267,7 +267,7 @@ def test_what_kdamonds_find_is_offered_as_user_events(
         heard[name] = HeardEvent(name, fields, root)
         return heard[name]
 
-    monkeypatch.setattr("pydamon.service.events.UserEvent", offered)
+    monkeypatch.setattr("pydamon.run.events.UserEvent", offered)
     tree = DamonTree(level("mm"), start=starter(user_events=True), avail_operations=usable_operations)
     try:
         kdamond = Kdamond(tree, busy.pid)

@@ -31,7 +31,7 @@ def as_nobody(*args: str) -> subprocess.CompletedProcess[str]:
     script = (
         "import difflib, os, sys, pydamon.cli.recording, pydamon.cli.record, pydamon.cli\n"
         "import pydamon.primitives.bpf, pydamon.primitives.smaps, pydamon.primitives.idle, pydamon.ops.vaddr_group\n"
-        "import pydamon.ops.paddr, pydamon.ops.fvaddr, pydamon.ops.cgroup, pydamon.primitives.resctrl\n"
+        "import pydamon.ops.paddr, pydamon.ops.fvaddr, pydamon.ops.cgroup, pydamon.linux.resctrl\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); os.chdir(sys.argv[1])\n"
         "import ctypes; ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)\n"  # PR_SET_DUMPABLE: /proc/self is nobody's again
         "sys.exit(pydamon.cli.main(sys.argv[2:]))"

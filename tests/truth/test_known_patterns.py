@@ -13,7 +13,7 @@ from benchmarks.real import monitor_workload
 from benchmarks.truth import simulated
 
 from pydamon.analysis.accuracy import PhaseScore, score_phases
-from pydamon.engines.choose import offers
+from pydamon.engines.user.choose import offers
 
 OBSTACLES = {offer.name: offer.obstacle for offer in offers()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 
 ANONYMOUS = "anon"
 

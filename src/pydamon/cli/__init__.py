@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import click
 
-from pydamon import __version__
 from pydamon.errors import PydamonError
+from pydamon.version import __version__
 
 # verb → (module that has `command`, help line); the help line stands here so that --help imports no verb.
 _VERBS = {

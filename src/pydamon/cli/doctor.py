@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pydamon.primitives.damon_sysfs import Roots
+    from pydamon.linux.damon_sysfs import Roots
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _HEADINGS = {
@@ -50,7 +50,7 @@ def command(as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """The findings as plain data; the shape of ``doctor --json``."""
-    from pydamon.engines.choose import choose, offers
+    from pydamon.engines.user.choose import choose, offers
     from pydamon.errors import MachineError
 
     primitives = [
@@ -121,7 +121,7 @@ def _ops(no_primitive: str | None) -> list[dict[str, Any]]:
 
 
 def _sources() -> list[dict[str, Any]]:
-    from pydamon.ops.sources import perf_mem, valgrind
+    from pydamon.ops.reported.sources import perf_mem, valgrind
 
     return [
         _item("valgrind", "every access of a launched command, exactly, in instruction time", valgrind.probe),
@@ -133,8 +133,8 @@ def _sources() -> list[dict[str, Any]]:
 
 def _facilities() -> list[dict[str, Any]]:
     """What makes records richer, or can be named as a target."""
+    from pydamon.linux import resctrl, user_events
     from pydamon.ops import reverse_map
-    from pydamon.primitives import resctrl, user_events
 
     return [
         _item("reverse map", "paddr: whose memory a physical range is", reverse_map.probe),
@@ -162,7 +162,7 @@ def _schemes() -> dict[str, list[dict[str, Any]]]:
 
 def _probe_cgroup() -> None:
     from pydamon.errors import MachineError
-    from pydamon.primitives.mounts import mounts
+    from pydamon.linux.mounts import mounts
 
     if not mounts("cgroup2"):
         raise MachineError("is not mounted; as root: mount -t cgroup2 none /sys/fs/cgroup")
@@ -181,8 +181,8 @@ def _probe_huge_pages() -> None:
 
 def _kernel_engine(roots: Roots | None = None) -> dict[str, Any]:
     """Whether the kernel's own DAMON can be used now; from reading only."""
-    from pydamon.primitives.damon_sysfs import Roots
-    from pydamon.service.kernel import how_results_come, obstacle
+    from pydamon.linux.damon_sysfs import Roots
+    from pydamon.run.kernel import how_results_come, obstacle
 
     roots = roots if roots is not None else Roots()
     reason = obstacle(roots)

@@ -59,7 +59,7 @@ def command(
     if launch is not None and foreground:
         raise RequestError("does not go with a command", where="--foreground")
     if options["user_events"]:
-        from pydamon.primitives import user_events
+        from pydamon.linux import user_events
 
         user_events.probe()
     with contextlib.ExitStack() as stack:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon.errors import RequestError
-from pydamon.service.request import Request
+from pydamon.run.request import Request
 from pydamon.spec import units
 
 if TYPE_CHECKING:
-    from pydamon.cli.spec_options import Schemes
+    from pydamon.cli.options import Schemes
     from pydamon.spec import Spec
 
     _ParamType = click.ParamType[int]
@@ -392,7 +392,7 @@ def make_spec(request: Request, options: dict[str, Any]) -> Spec:
     }
     schemes: Schemes | None = None
     if options["schemes"] is not None or options["scheme"]:
-        from pydamon.cli.spec_options import Schemes
+        from pydamon.cli.options import Schemes
 
         schemes = Schemes(options["schemes"], options["scheme"], request.ops)
         context["schemes"] = schemes.builtins()
@@ -465,7 +465,7 @@ def _explain(request: Request, spec: Spec) -> None:
     if request.source is not None:
         lines = [line.replace("reported.", f"what {request.source} reports.") for line in lines]
     if request.ops in _LIVE:
-        from pydamon.engines.open_ops import choose_for
+        from pydamon.engines.user.open_ops import choose_for
 
         choice = choose_for(spec.kdamonds[0].contexts[0])
         lines.append(f"Pages are asked through the primitive {choice.name} ({choice.reason}).")

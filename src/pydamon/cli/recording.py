@@ -13,18 +13,18 @@ from pydamon.errors import PydamonError
 from pydamon.ops.membership import read_stat
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import check_output
-from pydamon.service.ending import end_reason
-from pydamon.service.launch import describe_exit, end
-from pydamon.service.live import is_kernel, is_live
-from pydamon.service.opening import of_only_context, open_engine
-from pydamon.service.recorder import Recorder, Writer, is_paddr, open_writer
-from pydamon.service.request import Request
-from pydamon.service.signals import Signals
+from pydamon.run.ending import end_reason
+from pydamon.run.launch import describe_exit, end
+from pydamon.run.live import is_kernel, is_live
+from pydamon.run.open import of_only_context, open_engine
+from pydamon.run.recorder import Recorder, Writer, is_paddr, open_writer
+from pydamon.run.request import Request
+from pydamon.run.signals import Signals
 from pydamon.spec import Spec
 from pydamon.spec.units import format_duration_ns, format_size
 
 if TYPE_CHECKING:
-    from pydamon.service.opening import Engine
+    from pydamon.run.open import Engine
 
 
 def record(request: Request, spec: Spec) -> None:
@@ -49,7 +49,7 @@ def _record(request: Request, spec: Spec, signals: Signals, children: list[subpr
 
     def before_end(kdamond: Kdamond) -> None:
         if request.undo:
-            from pydamon.service.undo import undo
+            from pydamon.run.undo import undo
 
             undone.extend(undo(kdamond, spec.kdamonds[0].contexts[0].schemes))
 

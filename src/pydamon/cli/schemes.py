@@ -11,7 +11,7 @@ import click
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
-    from pydamon.spec.scheme_files import Loaded
+    from pydamon.spec.forms.scheme_files import Loaded
 
 _OPS = click.Choice(["vaddr", "fvaddr", "paddr", "sim", "reported"])
 _ops = click.option("--ops", type=_OPS, help="Check against this operations set.  [default: the spec's, or vaddr]")
@@ -34,8 +34,8 @@ def check(files: tuple[str, ...], ops: str | None, as_json: bool) -> None:
 
     Ends with exit status 2 at the first file that is wrong; warnings alone are no error.
     """
-    from pydamon.spec.scheme_hints import hints, same_names
-    from pydamon.spec.scheme_short import write_short
+    from pydamon.spec.forms.scheme_short import write_short
+    from pydamon.spec.words.hints import hints, same_names
 
     found = []
     for name in files:
@@ -64,7 +64,7 @@ def check(files: tuple[str, ...], ops: str | None, as_json: bool) -> None:
 @_ops
 def explain(file: str, ops: str | None) -> None:
     """Say in plain words what the schemes do, and when."""
-    from pydamon.spec.explain_schemes import explain_schemes
+    from pydamon.spec.words.explain import explain_schemes
 
     loaded = _load(file, ops)
     if loaded.spec is None:
@@ -95,7 +95,7 @@ def explain(file: str, ops: str | None) -> None:
 @_ops
 def show(file: str, form: str, ops: str | None) -> None:
     """Print the schemes (or the whole spec) in another form."""
-    from pydamon.spec.scheme_short import write_short
+    from pydamon.spec.forms.scheme_short import write_short
 
     loaded = _load(file, ops)
     warnings = list(loaded.warnings)
@@ -105,7 +105,7 @@ def show(file: str, form: str, ops: str | None) -> None:
         for scheme in loaded.schemes:
             click.echo(write_short(scheme))
     elif form == "yaml":
-        from pydamon.spec.yaml_values import encode_yaml
+        from pydamon.spec.forms.yaml_values import encode_yaml
 
         click.echo(encode_yaml(_values(loaded)), nl=False)
     else:
@@ -116,7 +116,7 @@ def show(file: str, form: str, ops: str | None) -> None:
 
 def _values(loaded: Loaded) -> Any:
     from pydamon.spec import to_builtins
-    from pydamon.spec.scheme_files import to_builtins as scheme_to_builtins
+    from pydamon.spec.forms.scheme_files import to_builtins as scheme_to_builtins
 
     if loaded.spec is not None:
         return to_builtins(loaded.spec)
@@ -124,7 +124,7 @@ def _values(loaded: Loaded) -> Any:
 
 
 def _damo_values(loaded: Loaded, file: str, warnings: list[str]) -> Any:
-    from pydamon.spec.damo_write import damo_scheme, damo_spec
+    from pydamon.spec.forms.damo_write import damo_scheme, damo_spec
 
     try:
         if loaded.spec is not None:
@@ -148,8 +148,8 @@ def _each(loaded: Loaded, ops: str | None) -> list[tuple[Any, str, str, Any]]:
 
 
 def _load(name: str, ops: str | None) -> Loaded:
-    from pydamon.cli.spec_options import read_text
-    from pydamon.spec.scheme_files import load
+    from pydamon.cli.options import read_text
+    from pydamon.spec.forms.scheme_files import load
 
     try:
         text = read_text(name, "")

@@ -12,7 +12,7 @@ from pydamon.cli import record
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
-    from pydamon.service.request import Request
+    from pydamon.run.request import Request
     from pydamon.spec import Spec
 
 # What a spec says itself: these options do not go with --spec.
@@ -70,7 +70,7 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
 def _load_spec(ctx: click.Context, path: str) -> dict[str, Any]:
     """The spec as plain values. Raises RequestError, also for options that say what it says."""
-    from pydamon.cli.spec_options import given, load_spec
+    from pydamon.cli.options import given, load_spec
 
     for name, option in given(ctx).items():
         if name in _IN_SPEC and ctx.params[name]:
@@ -80,7 +80,7 @@ def _load_spec(ctx: click.Context, path: str) -> dict[str, Any]:
 
 def _start_module(ctx: click.Context, data: dict[str, Any]) -> None:
     """Let a module of the kernel run. Raises RequestError naming the option, and as `service.modules.start`."""
-    from pydamon.cli.spec_options import given
+    from pydamon.cli.options import given
     from pydamon.service.modules import start
     from pydamon.spec import from_builtins
 

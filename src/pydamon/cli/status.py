@@ -14,7 +14,7 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
 
     Also who uses the kernel's own DAMON, and its modules, if there is any and one may look.
     """
-    from pydamon.cli.render import service
+    from pydamon.cli.render import status as render
     from pydamon.errors import PydamonError
     from pydamon.service.client import Client, running
 
@@ -29,7 +29,7 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
             click.echo(f"pydamon: {error}", err=True)  # the others are still worth showing
     kernel = []
     if with_kernel or name is None:
-        from pydamon.service.kernel import kernel_status, status_lines
+        from pydamon.run.kernel import kernel_status, status_lines
 
         kernel = kernel_status()
     if as_json:
@@ -40,9 +40,9 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
     elif not found:
         click.echo("nothing runs in the background")
     elif name is not None:
-        click.echo("\n".join(service.details(found[0])))
+        click.echo("\n".join(render.details(found[0])))
     else:
-        click.echo("\n".join(service.overview(found)))
+        click.echo("\n".join(render.overview(found)))
     if (with_kernel or kernel) and not as_json:
         lines = status_lines(kernel) or ["not in use, or not to be seen"]
         click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in lines)]))

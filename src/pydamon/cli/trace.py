@@ -10,7 +10,7 @@ from pydamon.cli import record
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
-    from pydamon.service.request import Request
+    from pydamon.run.request import Request
     from pydamon.spec import Spec
 
 EVENTS = (
@@ -64,7 +64,7 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
     if targets or ctx.meta["launch"] is not None:
         raise RequestError("goes with no target; the record says whose events they are", where="--input")
-    from pydamon.cli.spec_options import given
+    from pydamon.cli.options import given
 
     monitoring = {param.name for param in record.command.params}
     for name, option in given(ctx).items():
@@ -89,7 +89,7 @@ def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events:
     from pydamon import lean
 
     with lean.imports():
-        from pydamon.service.tracing import trace
+        from pydamon.run.tracing import trace
 
     trace(request, spec, events, user_events=user_events, quiet=quiet)
 

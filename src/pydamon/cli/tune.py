@@ -45,7 +45,7 @@ def command(
     Regions, and what is known of schemes that stay, are kept. Targets and ops cannot be changed. A scheme that keeps
     its place and action, or its name, goes on with its statistics; an empty list removes all.
     """
-    from pydamon.cli.spec_options import Schemes, load_spec
+    from pydamon.cli.options import Schemes, load_spec
     from pydamon.service.client import Client
     from pydamon.spec.units import format_duration_ns
 
@@ -90,7 +90,7 @@ def command(
 
 def _tune_module(loaded: dict[str, Any], name: str | None) -> None:
     """Give a module of the kernel other parameters. Raises RequestError naming the option."""
-    from pydamon.cli.spec_options import given
+    from pydamon.cli.options import given
     from pydamon.service import modules
     from pydamon.spec import from_builtins
 

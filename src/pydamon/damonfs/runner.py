@@ -18,15 +18,15 @@ from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.engines.clock import MachineClock
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import PydamonError
+from pydamon.linux.process import Process
 from pydamon.ops.vaddr_group import VaddrGroupOps
-from pydamon.primitives.process import Process
 from pydamon.spec import Context, Intervals, Spec, to_builtins
 from pydamon.spec import Kdamond as KdamondSpec
 
 if TYPE_CHECKING:
-    from pydamon.service.events import Tracer, UserEvents
+    from pydamon.run.events import Tracer, UserEvents
 
 Say = Callable[[str], object]
 _LINGER_NS = 10_000_000
@@ -151,7 +151,7 @@ class Runner:
 
     def _offer_events(self) -> None:
         from pydamon.records.trace_text import EVENTS
-        from pydamon.service.events import Tracer, UserEvents
+        from pydamon.run.events import Tracer, UserEvents
 
         self._events = UserEvents(EVENTS)
         self._tracer = Tracer(EVENTS, [self._events])
@@ -246,7 +246,7 @@ class Runner:
             return
         from pydamon.records.schema import build_metadata
         from pydamon.records.writer import RecordWriter
-        from pydamon.service.recorder import Recorder
+        from pydamon.run.recorder import Recorder
 
         metadata = build_metadata(
             targets=engine.ops.take_joined(),

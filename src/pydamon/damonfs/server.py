@@ -26,10 +26,10 @@ _PATIENCE_S = 5.0
 
 _NEEDED_LATER = (
     "pydamon.core.damos",
-    "pydamon.primitives.metrics",
+    "pydamon.linux.metrics",
     "pydamon.ops.actions.acting",
     "pydamon.ops.attributes",
-    "pydamon.service.events",
+    "pydamon.run.events",
 )
 
 

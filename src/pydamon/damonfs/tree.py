@@ -28,7 +28,7 @@ from pydamon.damonfs.nodes import (
 )
 from pydamon.damonfs.runner import Start
 from pydamon.damonfs.scheme_tree import SchemeTree
-from pydamon.engines.open_ops import LIVE_OPS
+from pydamon.engines.user.open_ops import LIVE_OPS
 from pydamon.spec.schemes import MAX_FILTERS
 
 # How much users may make: the whole tree has room for e.g. 100,000 regions of targets.
@@ -196,7 +196,7 @@ class AddrUnit(Value):
 
 def usable_operations() -> list[str]:
     """The operations sets that can be used on this machine, in the kernel's order."""
-    from pydamon.engines.open_ops import choose_for
+    from pydamon.engines.user.open_ops import choose_for
     from pydamon.errors import PydamonError
     from pydamon.spec import Context
 

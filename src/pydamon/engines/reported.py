@@ -9,13 +9,13 @@ import numpy as np
 
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.choose import Choice
-from pydamon.engines.user import only_context
+from pydamon.engines.user.choose import Choice
+from pydamon.engines.user.engine import only_context
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
-from pydamon.ops.reported import ReportedOps, Scope, Silence
-from pydamon.ops.reports import AccessFilter, AccessReports
-from pydamon.ops.sources.base import Block, Source
+from pydamon.ops.reported.ops import ReportedOps, Scope, Silence
+from pydamon.ops.reported.reports import AccessFilter, AccessReports
+from pydamon.ops.reported.sources.base import Block, Source
 from pydamon.spec import Spec, Target
 
 if TYPE_CHECKING:

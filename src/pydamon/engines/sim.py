@@ -10,10 +10,10 @@ import numpy as np
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.choose import Choice
-from pydamon.engines.user import only_context
-from pydamon.ops.sim import DEFAULT_ACCESSES_PER_S, SimOps
-from pydamon.ops.sim_machine import MachineSpec
+from pydamon.engines.user.choose import Choice
+from pydamon.engines.user.engine import only_context
+from pydamon.ops.sim.machine import MachineSpec
+from pydamon.ops.sim.ops import DEFAULT_ACCESSES_PER_S, SimOps
 from pydamon.spec import Spec
 from pydamon.workload.model import Workload
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydamon.errors import RequestError
-from pydamon.spec import IntervalsGoal, Scheme, Spec, from_builtins, scheme_files
-from pydamon.spec.scheme_short import parse_short
+from pydamon.spec import IntervalsGoal, Scheme, Spec, from_builtins
+from pydamon.spec.forms import scheme_files
+from pydamon.spec.forms.scheme_short import parse_short
 
 _CONTEXT = "kdamonds[0].contexts[0]."
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydamon.core.kdamond import Callbacks
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.choose import Choice
+from pydamon.engines.user.choose import Choice
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import Intervals, NrRegions, Probe, Scheme, Spec, to_builtins
@@ -21,8 +21,8 @@ from pydamon.spec.units import parse_time_ns
 
 if TYPE_CHECKING:
     from pydamon.core.scheme_state import SchemeState
-    from pydamon.ops.reports import AccessReports
-    from pydamon.ops.sources.base import Source
+    from pydamon.ops.reported.reports import AccessReports
+    from pydamon.ops.reported.sources.base import Source
     from pydamon.workload.model import Workload
 
 EngineName = Literal["auto", "user", "kernel", "sim", "reported"]
@@ -96,7 +96,7 @@ class Monitor:
         self.chosen = Choice(engine, "")
         automatic = engine == "auto"
         if automatic:
-            from pydamon.service.kernel import OnlyUser, choose_engine
+            from pydamon.run.kernel import OnlyUser, choose_engine
 
             self.chosen = choose_engine(engine, spec, OnlyUser(dry_run=dry_run, max_cpu=max_cpu))
             engine = self.chosen.name
@@ -118,7 +118,7 @@ class Monitor:
 
         clock = MachineClock(wake_fd=self._wake_r)
         if engine == "kernel":
-            from pydamon.service.kernel import OnlyUser, open_kernel_engine
+            from pydamon.run.kernel import OnlyUser, open_kernel_engine
 
             OnlyUser(dry_run=dry_run, max_cpu=max_cpu).refuse()
             try:
@@ -127,7 +127,7 @@ class Monitor:
                 if not automatic:
                     raise
                 self.chosen = Choice("user", f"not the kernel's DAMON: {error}")
-        from pydamon.engines.user import UserEngine
+        from pydamon.engines.user.engine import UserEngine
 
         return UserEngine(spec, callbacks=callbacks, clock=clock, seed=seed, max_cpu=max_cpu, dry_run=dry_run)
 
@@ -275,7 +275,7 @@ class Monitor:
         """Monitor until the end and write a record; returns the number of snapshots. Notices go to `notices`."""
         from pydamon.records.schema import build_metadata
         from pydamon.records.writer import RecordWriter, check_output
-        from pydamon.service.recorder import Recorder
+        from pydamon.run.recorder import Recorder
 
         self._begin()
         check_output(path)

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux import page_flags, pagemap, pagemap_scan
+from pydamon.linux.frames import Frames
+from pydamon.linux.pagemap import Pagemap
+from pydamon.linux.process import Process
+from pydamon.linux.word_files import Words
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.actions.pages import Pages
 from pydamon.ops.base import Addresses, Hits
-from pydamon.primitives import page_flags, pagemap, pagemap_scan
-from pydamon.primitives.frames import Frames
-from pydamon.primitives.pagemap import Pagemap
-from pydamon.primitives.process import Process
-from pydamon.primitives.words import Words
 from pydamon.spec import Probe
 
 Kinds = NDArray[np.uint8]

@@ -16,8 +16,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux.process import Mapping
 from pydamon.primitives.base import Answers
-from pydamon.primitives.process import Mapping
 from pydamon.spec import Probe, Scheme
 
 PAGE_SIZE = 4096  # DAMON's minimum region; the primitives handle larger pages below this interface

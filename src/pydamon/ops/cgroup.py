@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.mounts import mounts
 from pydamon.ops.membership import MAX_LOOKS, Membership, Stat, read_stat
-from pydamon.primitives.mounts import mounts
 
 _OPTION = "--cgroup"
 _MAX_CGROUPS = 4096  # looked through in one update: 20 us each

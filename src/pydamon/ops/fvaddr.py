@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from pydamon.errors import RequestError
+from pydamon.linux.process import Process
 from pydamon.ops.base import PAGE_SIZE, Ranges
 from pydamon.ops.membership import command_of
 from pydamon.ops.vaddr import Closable, VaddrOps, troubles
 from pydamon.primitives.base import Primitive
-from pydamon.primitives.process import Process
 
 
 class FvaddrOps(VaddrOps):

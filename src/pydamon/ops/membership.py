@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pydamon.errors import RequestError
-from pydamon.primitives.process import Process
+from pydamon.linux.process import Process
 
 MAX_LOOKS = 2048  # processes looked at more closely in one update: bounds its time to some 40 ms
 _PF_KTHREAD = 0x00200000

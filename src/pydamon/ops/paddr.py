@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pydamon.errors import MachineError
+from pydamon.linux.process import Mapping, Process
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges, sample_addresses
 from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
 from pydamon.ops.vaddr import troubles
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
 from pydamon.primitives.idle import IdleFrames
-from pydamon.primitives.process import Mapping, Process
 from pydamon.spec import Probe
 from pydamon.spec.units import format_size
 

@@ -14,9 +14,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux.pagemap_scan import resident_ranges
+from pydamon.linux.process import Process
 from pydamon.ops.base import PAGE_SIZE, Addresses
-from pydamon.primitives.pagemap_scan import resident_ranges
-from pydamon.primitives.process import Process
 
 _SHARE = 500  # a scan is made again after that many times what it took
 _MAX_RUNS = 1 << 18  # of pages: 6 MiB; a list that is longer is not kept

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux import pagemap as pagemap_file
+from pydamon.linux.frames import Frames
+from pydamon.linux.pagemap import Pagemap, frames_of, is_present
+from pydamon.linux.pagemap_scan import resident_ranges
+from pydamon.linux.process import Mapping, Process, parse_maps
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
-from pydamon.primitives import pagemap as pagemap_file
-from pydamon.primitives.frames import Frames
-from pydamon.primitives.pagemap import Pagemap, frames_of, is_present
-from pydamon.primitives.pagemap_scan import resident_ranges
-from pydamon.primitives.process import Mapping, Process, parse_maps
 
 _GIB = 1 << 30
 _PAGE = np.uint64(PAGE_SIZE)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
-from pydamon.ops.reports import union
+from pydamon.ops.reported.reports import union
 
 MAX_INTERVALS = 4096  # 64 KiB; beyond it the smallest gaps are closed: what matters is the largest
 

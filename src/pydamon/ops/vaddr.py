@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import Addresses, Hits, Ranges, sample_addresses
 from pydamon.ops.residency import Residency
 from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
-from pydamon.primitives.process import Mapping, Process, ProcessGone
 from pydamon.spec import Probe
 
 if TYPE_CHECKING:  # needed only where there are schemes or probes

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.process import Process
 from pydamon.ops.base import Addresses, Ranges
 from pydamon.ops.membership import Membership, command_of
 from pydamon.ops.vaddr import Closable, VaddrOps, add_cost, troubles
 from pydamon.primitives.base import UNKNOWN, Answers, Primitive, PrimitiveCost
-from pydamon.primitives.process import Process
 
 MAX_LIVE = 1024
 MAX_TARGETS = 16384  # that joined over time: bounds the record's list of them, and what is kept of those that ended

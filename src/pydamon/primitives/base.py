@@ -8,11 +8,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux.word_files import Addresses
+
 NOT_ACCESSED = 0
 ACCESSED = 1
 UNKNOWN = 2  # the question could not be answered; never to be read as "not accessed"
 
-Addresses = NDArray[np.uint64]
 Answers = NDArray[np.uint8]  # NOT_ACCESSED, ACCESSED or UNKNOWN per address
 
 

@@ -21,14 +21,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux import bpf_syscall
+from pydamon.linux.btf import Btf
+from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.process import Process
+from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_program as program
-from pydamon.primitives import bpf_syscall
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
-from pydamon.primitives.btf import Btf
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
-from pydamon.primitives.frames import Flags, Frames
-from pydamon.primitives.process import Process
 
 _PAGE = 4096
 _GIB = 1 << 30

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from pydamon.primitives.btf import KIND_FUNC, KIND_STRUCT, Btf, BtfError
+from pydamon.linux.btf import KIND_FUNC, KIND_STRUCT, Btf, BtfError
 
 BATCH = 1024  # addresses a run
 

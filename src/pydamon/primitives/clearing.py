@@ -24,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, PydamonError
-from pydamon.primitives import clear_refs
-from pydamon.primitives.base import Addresses, PrimitiveCost
+from pydamon.linux import clear_refs
+from pydamon.linux.frames import Flags, FrameInfo, Frames, is_large, is_ordinary, on_lru
+from pydamon.linux.process import Process
+from pydamon.linux.word_files import Addresses
+from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, LEVEL_4K
-from pydamon.primitives.frames import Flags, FrameInfo, Frames, is_large, is_ordinary, on_lru
-from pydamon.primitives.process import Process
 
 Entries = NDArray[np.uint64]
 Levels = NDArray[np.uint8]

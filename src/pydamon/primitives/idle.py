@@ -8,7 +8,7 @@
   as a huge page, and blind to accesses of others.
 - `IdleFrames`: the whole machine; "addresses" are physical.
 
-See `pydamon.primitives.idle_bitmap` for what idle page tracking cannot tell.
+See `pydamon.linux.idle_bitmap` for what idle page tracking cannot tell.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.primitives import pagemap
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
+from pydamon.linux import pagemap
+from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.idle_bitmap import MARKED, UNLISTED, UNMARKABLE, FrameWatch, probe
+from pydamon.linux.process import Process
+from pydamon.linux.word_files import Addresses
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
 from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import Entries, Levels
-from pydamon.primitives.frames import Flags, Frames
-from pydamon.primitives.idle_bitmap import MARKED, UNLISTED, UNMARKABLE, FrameWatch, probe
-from pydamon.primitives.process import Process
 
 __all__ = ["IdleFrames", "IdlePrimitive", "probe"]
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.primitives import clear_refs
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
-from pydamon.primitives.process import Process
+from pydamon.linux import clear_refs
+from pydamon.linux.process import Process
+from pydamon.linux.word_files import Addresses
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 

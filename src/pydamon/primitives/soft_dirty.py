@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.primitives import pagemap
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Addresses, Answers, PrimitiveCost
+from pydamon.linux import pagemap
+from pydamon.linux.clear_refs import tracks_soft_dirty
+from pydamon.linux.frames import Flags
+from pydamon.linux.process import Process
+from pydamon.linux.word_files import Addresses
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
 from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
-from pydamon.primitives.clear_refs import tracks_soft_dirty
-from pydamon.primitives.frames import Flags
 from pydamon.primitives.idle import Walk
-from pydamon.primitives.process import Process
 
 _DIRTY_ENTRY = np.uint64(1 << 11)  # _PAGE_SOFT_DIRTY in entries of x86-64's page tables, of large pages, too
 

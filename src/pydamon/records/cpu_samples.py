@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
-from pydamon.ops.sources.base import LineCounts, LineReader
+from pydamon.ops.reported.sources.base import LineCounts, LineReader
 
 UNKNOWN = "[unknown]"
 OTHERS = "[others]"

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader, TableEntry
 from pydamon.records.schema import RecordInfo, TargetInfo

@@ -16,7 +16,7 @@ from pyarrow import ipc
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Damage, Decoder, Grouper, Rows, join
 from pydamon.records.framing import (

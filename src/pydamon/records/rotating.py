@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pydamon.core.snapshot import Snapshot
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.writer import RecordWriter, check_output
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from pydamon import __version__
 from pydamon.errors import RequestError
+from pydamon.version import __version__
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"pydamon"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 from pyarrow import ipc
 
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.framing import BadMessage, buffer_sizes, frame_at
 
 NAME_KEY = "pydamon.table"

@@ -23,7 +23,7 @@ from pyarrow import ipc
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.framing import SCHEMA, BadMessage, frame_at
 from pydamon.records.index import ROWS, write_index

@@ -21,9 +21,9 @@ from typing import Any, Literal
 import msgspec
 
 from pydamon.errors import PydamonError, RequestError
-from pydamon.primitives.process import Process
+from pydamon.linux.process import Process
+from pydamon.run.directory import RuntimeDirectory, the_only
 from pydamon.service import protocol
-from pydamon.service.runtime import RuntimeDirectory, the_only
 from pydamon.spec import Scheme, Spec, quantities
 
 TIMEOUT_S = 10.0

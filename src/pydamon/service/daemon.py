@@ -19,9 +19,9 @@ import msgspec
 
 from pydamon import lean
 from pydamon.errors import MachineError, PydamonError
+from pydamon.run.directory import Claim, RuntimeDirectory
+from pydamon.run.request import Request
 from pydamon.service import protocol
-from pydamon.service.request import Request
-from pydamon.service.runtime import Claim, RuntimeDirectory
 from pydamon.spec import Spec
 
 _END_S = 10.0

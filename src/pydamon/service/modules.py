@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydamon.engines import kernel_modules
-from pydamon.primitives import damon_sysfs
-from pydamon.primitives.damon_sysfs import Roots, Thread
-from pydamon.service.runtime import RuntimeDirectory
+from pydamon.engines.kernel import modules
+from pydamon.linux import damon_sysfs
+from pydamon.linux.damon_sysfs import Roots, Thread
+from pydamon.run.directory import RuntimeDirectory
 from pydamon.spec import Spec
 from pydamon.spec.modules import Value
 
@@ -13,25 +13,25 @@ from pydamon.spec.modules import Value
 def start(spec: Spec, roots: Roots | None = None) -> tuple[str, Thread]:
     """Set and enable the module of ``spec``; its name and its kdamond. It goes on when this process has ended.
 
-    Raises as `kernel_modules.start`; all is as before then.
+    Raises as `modules.start`; all is as before then.
     """
     name, parameters = only(spec)
     with RuntimeDirectory() as directory:
-        return name, kernel_modules.start(name, parameters, directory_fd=directory.fileno(), roots=roots)
+        return name, modules.start(name, parameters, directory_fd=directory.fileno(), roots=roots)
 
 
 def tune(spec: Spec, roots: Roots | None = None) -> str:
     """Give a module that this user has started the parameters of ``spec``; its name. Raises as `start`."""
     name, parameters = only(spec)
     with RuntimeDirectory() as directory:
-        kernel_modules.tune(name, parameters, directory_fd=directory.fileno(), roots=roots)
+        modules.tune(name, parameters, directory_fd=directory.fileno(), roots=roots)
     return name
 
 
 def stop(name: str, roots: Roots | None = None) -> None:
     """Disable a module that this user has started. Raises MachineError if it is somebody else's."""
     with RuntimeDirectory() as directory:
-        kernel_modules.stop(name, directory_fd=directory.fileno(), roots=roots)
+        modules.stop(name, directory_fd=directory.fileno(), roots=roots)
 
 
 def ours(roots: Roots | None = None) -> list[str]:
@@ -41,9 +41,7 @@ def ours(roots: Roots | None = None) -> list[str]:
         fd = directory.fileno()
         found = [each for each in damon_sysfs.modules(roots) if each.state == "on"]
         return [
-            each.what.removeprefix("module ")
-            for each in found
-            if kernel_modules.is_ours(each, directory_fd=fd, roots=roots)
+            each.what.removeprefix("module ") for each in found if modules.is_ours(each, directory_fd=fd, roots=roots)
         ]
 
 

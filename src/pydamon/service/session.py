@@ -14,18 +14,19 @@ from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import check_output
-from pydamon.service import account, protocol
-from pydamon.service.ending import end_reason
-from pydamon.service.launch import describe_exit, end
-from pydamon.service.live import is_live
+from pydamon.run import account
+from pydamon.run.ending import end_reason
+from pydamon.run.launch import describe_exit, end
+from pydamon.run.live import is_live
+from pydamon.run.open import Opened, open_engine
+from pydamon.run.recorder import Recorder, Writer, open_writer
+from pydamon.run.request import Request
+from pydamon.run.signals import Signals
+from pydamon.run.undo import undo
+from pydamon.service import protocol
 from pydamon.service.log import Log
-from pydamon.service.opening import Opened, open_engine
-from pydamon.service.recorder import Recorder, Writer, open_writer
-from pydamon.service.request import Request
 from pydamon.service.server import ControlServer
-from pydamon.service.signals import Signals
 from pydamon.service.tuning import Parameters, tuned
-from pydamon.service.undo import undo
 from pydamon.spec import Scheme, Spec, to_builtins
 from pydamon.spec.units import format_duration_ns
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
         validate,
         validate_attrs,
     )
-    from pydamon.spec.plain_words import explain
     from pydamon.spec.probes import Probe
     from pydamon.spec.quantities import Age, Rate
     from pydamon.spec.schemes import Scheme
+    from pydamon.spec.words.plain import explain
 
 __all__ = [
     "Age",
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "explain": "plain_words",
+    "explain": "words.plain",
     "Age": "quantities",
     "Rate": "quantities",
     "Scheme": "schemes",

@@ -47,7 +47,7 @@ def parse_probe(text: str) -> Probe:
     A filter is ``[allow:|reject:][!]TYPE[=VALUE]`` as in a scheme's short form; without a verb it allows: the page has
     the attribute. Raises RequestError.
     """
-    from pydamon.spec.scheme_short import parse_filter
+    from pydamon.spec.forms.scheme_short import parse_filter
 
     if not text.split():
         raise RequestError(f"is empty; name an attribute: {', '.join(sorted(PROBE_FILTERS))}")

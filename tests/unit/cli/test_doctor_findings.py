@@ -12,9 +12,9 @@ from tests.unit.engines.kernel_fake import FakeTree, make_roots
 
 from pydamon.cli import doctor, main
 from pydamon.errors import MachineError
+from pydamon.linux import mounts, resctrl
 from pydamon.ops import paddr, reverse_map
-from pydamon.ops.sources import perf_mem, valgrind
-from pydamon.primitives import mounts, resctrl
+from pydamon.ops.reported.sources import perf_mem, valgrind
 
 NAMES = {
     "engines": ["user", "kernel", "sim"],
@@ -72,7 +72,7 @@ def test_what_would_enable_it_is_said(
 
 
 def test_without_any_primitive_processes_cannot_be_monitored(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydamon.engines import choose
+    from pydamon.engines.user import choose
 
     monkeypatch.setattr(choose, "_obstacle", lambda name: f"no {name} here")
     found = doctor.examine()

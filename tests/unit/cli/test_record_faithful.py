@@ -12,7 +12,7 @@ from pydamon.errors import RequestError
 from pydamon.records.reader import RecordReader
 from pydamon.service.tuning import Parameters, Tune, tuned
 from pydamon.spec import Context, Intervals, NrRegions, Target, from_builtins
-from pydamon.spec.damo_write import damo_spec
+from pydamon.spec.forms.damo_write import damo_spec
 from pydamon.workload.builtin import load
 
 SIM = ("record", "--ops", "sim", "--workload", "stairs", "--duration", "2s")

@@ -14,12 +14,12 @@ from tests.unit.cli.report_helpers import report
 from tests.unit.ops.test_paddr import IOMEM, RAM, FakePrimitive, Memory
 
 from pydamon.cli import main
-from pydamon.engines import open_ops
-from pydamon.engines.choose import Choice
+from pydamon.engines.user import open_ops
+from pydamon.engines.user.choose import Choice
+from pydamon.linux.process import Mapping
 from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import Owner, ReverseMap
 from pydamon.primitives.base import UNKNOWN
-from pydamon.primitives.process import Mapping
 from pydamon.records.reader import RecordReader
 from pydamon.spec import Context
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from tests.unit.cli.report_helpers import report
-from tests.unit.primitives.test_resctrl import Tree
+from tests.unit.linux.test_resctrl import Tree
 
 from pydamon.cli import main, recording
 from pydamon.errors import MachineError
-from pydamon.primitives import resctrl
+from pydamon.linux import resctrl
 from pydamon.records.reader import RecordReader
-from pydamon.service import recorder
+from pydamon.run import recorder
 
 OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--duration", "600ms"]
 

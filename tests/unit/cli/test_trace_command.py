@@ -16,9 +16,9 @@ import pytest
 from pydamon.cli import main
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.kernel_results import SchemeEvent
+from pydamon.engines.kernel.results import SchemeEvent
 from pydamon.records import trace_text
-from pydamon.service import events
+from pydamon.run import events
 
 SIM = ["--ops", "sim", "--workload", "stairs", "--duration", "1s"]
 

@@ -10,8 +10,8 @@ from pydamon.core import adjust, boundaries
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
-from pydamon.ops.sim import SimOps
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
+from pydamon.ops.sim.ops import SimOps
 from pydamon.spec import Intervals, NrRegions
 from pydamon.workload.model import parse
 

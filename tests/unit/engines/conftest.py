@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kernel_fake import make_roots
 
-from pydamon.primitives.damon_sysfs import Roots
+from pydamon.linux.damon_sysfs import Roots
 
 
 @pytest.fixture

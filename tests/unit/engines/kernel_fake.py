@@ -13,7 +13,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from pydamon.primitives.damon_sysfs import Roots, Tree
+from pydamon.linux.damon_sysfs import Roots, Tree
 
 PID = 4242
 BOOT = "0f0e0d0c-boot"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pydamon.engines.budget import MAX_SAMPLE_US, CpuBudget, fit_sample
+from pydamon.engines.user.budget import MAX_SAMPLE_US, CpuBudget, fit_sample
 from pydamon.spec import Intervals, IntervalsGoal, NrRegions
 
 SECOND = 1_000_000_000

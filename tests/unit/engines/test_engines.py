@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pydamon.engines.clock import MachineClock
-from pydamon.engines.fit import affordable
 from pydamon.engines.sim import SimEngine
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user.engine import UserEngine
+from pydamon.engines.user.fit import affordable
 from pydamon.errors import RequestError
 from pydamon.ops.membership import Children
 from pydamon.spec import Intervals, Spec, from_builtins

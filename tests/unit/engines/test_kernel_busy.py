@@ -10,11 +10,12 @@ import threading
 import pytest
 from kernel_fake import PID, FakeTree
 
-from pydamon.engines import kernel, kernel_owner
-from pydamon.engines.kernel import KernelEngine
+from pydamon.engines.kernel import engine as kernel
+from pydamon.engines.kernel import owner
+from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, PydamonError
-from pydamon.primitives import damon_sysfs
-from pydamon.primitives.damon_sysfs import Roots, find_occupants
+from pydamon.linux import damon_sysfs
+from pydamon.linux.damon_sysfs import Roots, find_occupants
 from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
 from pydamon.spec.schemes import Scheme
 
@@ -63,7 +64,7 @@ def test_one_that_does_not_end_stays_ours_for_the_next(roots: Roots, own: int, m
     tree.refuse["off"] = errno.EBUSY
     with pytest.raises(PydamonError, match="does not end"):
         monitor.close()
-    assert os.listdir(own) == [kernel_owner.FILE]
+    assert os.listdir(own) == [owner.FILE]
     monkeypatch.setattr(damon_sysfs, "_BUSY_S", 0.05)
     with pytest.raises(MachineError, match="left cannot be removed: Device or resource busy"):
         open_engine(tree, own)
@@ -104,7 +105,7 @@ def test_a_claim_that_was_released_meanwhile_is_no_claim(
     roots: Roots, own: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B has opened the file, A releases it, B locks a file that nobody sees any more."""
-    first = kernel_owner.take(own, roots)
+    first = owner.take(own, roots)
     real = fcntl.flock
 
     def flock(fd: int, how: int) -> None:
@@ -114,8 +115,8 @@ def test_a_claim_that_was_released_meanwhile_is_no_claim(
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", flock)
         with pytest.raises(MachineError, match="another pydamon is about to use it"):
-            kernel_owner.take(own, roots)
-    second = kernel_owner.take(own, roots)
+            owner.take(own, roots)
+    second = owner.take(own, roots)
     first.note(fingerprint="late")  # writes nowhere
     assert second.entry.fingerprint is None
     second.release()

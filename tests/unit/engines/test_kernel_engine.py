@@ -14,9 +14,9 @@ import pytest
 from kernel_fake import PID, FakeTree
 
 from pydamon.core.kdamond import Callbacks
-from pydamon.engines.kernel import KernelEngine
+from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.primitives.damon_sysfs import Roots, find_occupants
+from pydamon.linux.damon_sysfs import Roots, find_occupants
 from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
 from pydamon.spec.schemes import Scheme
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from kernel_fake import make_roots, start_thread
 
-from pydamon import service
+from pydamon import run, service
 from pydamon.cli import main
-from pydamon.engines import kernel_modules
+from pydamon.engines.kernel import modules
 from pydamon.errors import MachineError, RequestError
-from pydamon.primitives.damon_sysfs import Roots, Thread, Tree
-from pydamon.service import kernel, modules  # noqa: F401 (patched below, as attributes of service)
-from pydamon.service.kernel import kernel_status, status_lines
+from pydamon.linux.damon_sysfs import Roots, Thread, Tree
+from pydamon.run import kernel  # noqa: F401 (patched below, as attributes of run)
+from pydamon.run.kernel import kernel_status, status_lines
+from pydamon.service import modules as of_service  # noqa: F401
 
 PID = 515
 
@@ -58,28 +59,28 @@ def parameter(roots: Roots, name: str) -> str:
 
 def test_a_module_is_set_started_changed_and_stopped(roots: Roots, own: int) -> None:
     values = {"min_age": 30_000_000, "skip_anon": True}
-    thread = kernel_modules.start("damon_reclaim", values, directory_fd=own, roots=roots)
+    thread = modules.start("damon_reclaim", values, directory_fd=own, roots=roots)
     assert thread == Thread(PID, 777)
     assert [parameter(roots, name) for name in ("enabled", "min_age", "skip_anon", "quota_sz")] == [
         "Y", "30000000", "Y", "134217728",
     ]  # fmt: skip
     (line,) = status_lines(kernel_status(roots))
     assert line == f"module damon_reclaim: on, pid {PID}"
-    kernel_modules.tune("damon_reclaim", {"quota_sz": 1 << 20}, directory_fd=own, roots=roots)
+    modules.tune("damon_reclaim", {"quota_sz": 1 << 20}, directory_fd=own, roots=roots)
     assert (parameter(roots, "quota_sz"), parameter(roots, "commit_inputs")) == ("1048576", "Y")
     with pytest.raises(MachineError, match=r"module damon_reclaim \(pid 515\)"):
-        kernel_modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
-    kernel_modules.stop("damon_reclaim", directory_fd=own, roots=roots)
+        modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
+    modules.stop("damon_reclaim", directory_fd=own, roots=roots)
     assert parameter(roots, "enabled") == "N"
     assert os.listdir(own) == []
 
 
 def test_somebody_elses_module_is_neither_changed_nor_stopped(roots: Roots, own: int) -> None:
-    kernel_modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
+    modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
     start_thread(roots, PID, start_ticks=778)  # somebody has disabled and enabled it meanwhile
     for act in (
-        lambda: kernel_modules.tune("damon_reclaim", {"quota_sz": 1}, directory_fd=own, roots=roots),
-        lambda: kernel_modules.stop("damon_reclaim", directory_fd=own, roots=roots),
+        lambda: modules.tune("damon_reclaim", {"quota_sz": 1}, directory_fd=own, roots=roots),
+        lambda: modules.stop("damon_reclaim", directory_fd=own, roots=roots),
     ):
         with pytest.raises(MachineError, match="somebody else, and is left alone"):
             act()
@@ -88,14 +89,14 @@ def test_somebody_elses_module_is_neither_changed_nor_stopped(roots: Roots, own:
 
 def test_what_the_kernel_does_not_have_is_named_and_nothing_is_changed(roots: Roots, own: int) -> None:
     with pytest.raises(RequestError, match="no module of DAMON"):
-        kernel_modules.start("damon_x/../../y", {}, directory_fd=own, roots=roots)
+        modules.start("damon_x/../../y", {}, directory_fd=own, roots=roots)
     with pytest.raises(MachineError, match="CONFIG_DAMON_LRU_SORT"):
-        kernel_modules.start("damon_lru_sort", {}, directory_fd=own, roots=roots)
+        modules.start("damon_lru_sort", {}, directory_fd=own, roots=roots)
     for name in ("autotune_monitoring_intervals", "../enabled", "enabled", "kdamond_pid"):
         with pytest.raises(MachineError, match="has no such parameter; it has min_age, quota_sz, skip_anon"):
-            kernel_modules.start("damon_reclaim", {"min_age": 1, name: True}, directory_fd=own, roots=roots)
+            modules.start("damon_reclaim", {"min_age": 1, name: True}, directory_fd=own, roots=roots)
     with pytest.raises(RequestError, match=r"modules\.damon_reclaim\.min_age: '-1' is refused"):
-        kernel_modules.start("damon_reclaim", {"quota_sz": 5, "min_age": -1}, directory_fd=own, roots=roots)
+        modules.start("damon_reclaim", {"quota_sz": 5, "min_age": -1}, directory_fd=own, roots=roots)
     assert [parameter(roots, name) for name in ("enabled", "min_age", "quota_sz")] == ["N", "120000000", "134217728"]
 
 
@@ -104,7 +105,7 @@ class TestCommands:
 
     @pytest.fixture(autouse=True)
     def machine(self, roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (kernel_modules, service.kernel, service.modules):
+        for module in (modules, run.kernel, service.modules):
             monkeypatch.setattr(module, "Roots", lambda: roots)
         runtime = tmp_path / "runtime"
         runtime.mkdir(mode=0o700)

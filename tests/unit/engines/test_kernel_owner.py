@@ -14,11 +14,11 @@ import msgspec
 import pytest
 from kernel_fake import BOOT, PID, FakeTree, start_thread
 
-from pydamon.engines import kernel_owner
-from pydamon.engines.kernel import KernelEngine
-from pydamon.engines.kernel_owner import FILE, Entry
+from pydamon.engines.kernel import owner
+from pydamon.engines.kernel.engine import KernelEngine
+from pydamon.engines.kernel.owner import FILE, Entry
 from pydamon.errors import MachineError
-from pydamon.primitives.damon_sysfs import Roots, find_occupants, kdamond_thread
+from pydamon.linux.damon_sysfs import Roots, find_occupants, kdamond_thread
 from pydamon.spec import from_builtins
 
 _WATCHED: list[tuple[str, list[str]]] = []
@@ -118,19 +118,19 @@ def test_a_tree_that_is_only_made_is_somebodys_too(roots: Roots, own: int) -> No
     tree = FakeTree(roots)
     tree.write("kdamonds/nr_kdamonds", 1)
     with pytest.raises(MachineError, match=r"kdamond 0 \(off\)"):
-        kernel_owner.take(own, roots, tree)
+        owner.take(own, roots, tree)
     assert tree.read("kdamonds/nr_kdamonds") == "1"
 
 
 def test_a_kdamond_thread_of_no_tree_is_somebodys(roots: Roots, own: int) -> None:
     start_thread(roots, 99, "kdamond.3")
     with pytest.raises(MachineError, match=r"thread kdamond\.3 \(pid 99\)"):
-        kernel_owner.take(own, roots)
+        owner.take(own, roots)
 
 
 def test_a_process_that_calls_itself_kdamond_is_nobody(roots: Roots, own: int) -> None:
     start_thread(roots, 99, "kdamond.3", kthread=False)
-    kernel_owner.take(own, roots).release()
+    owner.take(own, roots).release()
 
 
 def test_a_module_that_is_enabled_is_somebodys(roots: Roots, own: int) -> None:
@@ -138,24 +138,24 @@ def test_a_module_that_is_enabled_is_somebodys(roots: Roots, own: int) -> None:
     parameters.mkdir(parents=True)
     (parameters / "enabled").write_text("N\n")
     (parameters / "kdamond_pid").write_text("-1\n")
-    kernel_owner.take(own, roots).release()
+    owner.take(own, roots).release()
     (parameters / "enabled").write_text("Y\n")
     with pytest.raises(MachineError, match=r"module damon_reclaim \(on\)"):
-        kernel_owner.take(own, roots)
+        owner.take(own, roots)
 
 
 def test_a_kernel_without_damon_says_so(tmp_path: Path, own: int) -> None:
     roots = Roots(damon=str(tmp_path / "none"), proc="/proc")
     with pytest.raises(MachineError, match="this kernel: has no DAMON"):
-        kernel_owner.take(own, roots)
+        owner.take(own, roots)
 
 
 def test_two_of_us_at_a_time_are_one_too_many(roots: Roots, own: int) -> None:
-    claim = kernel_owner.take(own, roots)
+    claim = owner.take(own, roots)
     with pytest.raises(MachineError, match="another pydamon"):
-        kernel_owner.take(own, roots)
+        owner.take(own, roots)
     claim.release()
-    kernel_owner.take(own, roots).release()
+    owner.take(own, roots).release()
     assert os.listdir(own) == []
 
 
@@ -174,7 +174,7 @@ def leave(roots: Roots, own: int, tree: FakeTree, **changes: Any) -> None:
         pid=dead_pid(),
         start_ticks=1,
         kdamond=None if thread is None else (thread.pid, thread.start_ticks),
-        fingerprint=kernel_owner.fingerprint(tree),
+        fingerprint=owner.fingerprint(tree),
     )
     entry = msgspec.structs.replace(entry, **changes)
     fd = os.open(FILE, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=own)
@@ -188,7 +188,7 @@ def test_what_a_killed_pydamon_left_is_ended_if_it_is_exactly_that(roots: Roots,
     if not running:
         tree.stop()
     leave(roots, own, tree)
-    claim = kernel_owner.take(own, roots, tree)
+    claim = owner.take(own, roots, tree)
     assert find_occupants(roots) == []
     assert tree.commands == (["off"] if running else [])
     assert claim.entry.pid == os.getpid()
@@ -215,7 +215,7 @@ def test_what_differs_in_anything_is_left_alone(
     before = everything_in(tmp_path)
     writes.clear()
     with pytest.raises(MachineError, match="left alone"):
-        kernel_owner.take(own, roots, tree)
+        owner.take(own, roots, tree)
     assert writes == []
     assert everything_in(tmp_path) == before
 
@@ -226,7 +226,7 @@ def test_a_tree_that_was_changed_since_is_left_alone(roots: Roots, own: int) -> 
     leave(roots, own, tree)
     tree.write("kdamonds/0/contexts/0/monitoring_attrs/nr_regions/max", 999)
     with pytest.raises(MachineError, match="left alone"):
-        kernel_owner.take(own, roots, tree)
+        owner.take(own, roots, tree)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"boot_id": 3}', b"\xff" * 100, b"9" * 100_000])
@@ -236,11 +236,11 @@ def test_a_state_file_of_anything_is_believed_nothing(roots: Roots, own: int, te
     os.write(fd, text)
     os.close(fd)
     with pytest.raises(MachineError, match="left alone"):
-        kernel_owner.take(own, roots, tree)
+        owner.take(own, roots, tree)
     shutil.rmtree(Path(roots.damon, "kdamonds/0"))
     Path(roots.damon, "kdamonds/nr_kdamonds").write_text("0\n")
     shutil.rmtree(Path(roots.proc, "77"))
-    kernel_owner.take(own, roots, tree).release()
+    owner.take(own, roots, tree).release()
 
 
 @pytest.mark.parametrize("name", ["../../etc", "pydamon-1/../x", "other"])
@@ -250,9 +250,9 @@ def test_only_an_instance_with_a_name_like_ours_is_removed(roots: Roots, own: in
     others.resolve().mkdir(parents=True)
     tree = make_busy(roots, PID)
     leave(roots, own, tree, instance=name)
-    kernel_owner.take(own, roots, tree).release()
+    owner.take(own, roots, tree).release()
     assert others.resolve().exists()
     tree = make_busy(roots, PID)
     leave(roots, own, tree, instance="pydamon-7")
-    kernel_owner.take(own, roots, tree).release()
+    owner.take(own, roots, tree).release()
     assert not ours.exists()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pydamon.engines.kernel_results import IntervalsLog, TraceResults, tried_by_target
-from pydamon.primitives.damon_trace import AGGREGATED, TUNED, Events
+from pydamon.engines.kernel.results import IntervalsLog, TraceResults, tried_by_target
+from pydamon.linux.damon_trace import AGGREGATED, TUNED, Events
 from pydamon.spec import Intervals
 
 PID = 91

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pydamon.engines import access, open_ops
-from pydamon.engines.choose import Choice, offers
-from pydamon.engines.user import UserEngine
+from pydamon.engines.user import access, open_ops
+from pydamon.engines.user.choose import Choice, offers
+from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.process import Process
 from pydamon.ops import paddr
-from pydamon.primitives.process import Process
 from pydamon.spec import Spec, from_builtins
 
 FAST = {"sample_us": 2_000, "aggr_us": 10_000, "ops_update_us": 20_000}

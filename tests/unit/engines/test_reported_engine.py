@@ -15,9 +15,9 @@ import pytest
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.reported import ReportedEngine
 from pydamon.errors import RequestError
-from pydamon.ops.reports import AccessFilter
-from pydamon.ops.sources.perf_script import PerfScript, open_script
-from pydamon.ops.sources.valgrind import LackeyTrace, launch, open_trace
+from pydamon.ops.reported.reports import AccessFilter
+from pydamon.ops.reported.sources.perf_script import PerfScript, open_script
+from pydamon.ops.reported.sources.valgrind import LackeyTrace, launch, open_trace
 from pydamon.spec import Context, Intervals, Kdamond, NrRegions, Spec, Target
 from pydamon.workload.truth import merged, precision_recall
 

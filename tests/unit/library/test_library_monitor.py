@@ -197,11 +197,11 @@ def test_what_is_wrong_is_named(make: object, where: str) -> None:
 
 def test_auto_takes_the_kernels_damon_only_where_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = "is in use by somebody else"
-    monkeypatch.setattr("pydamon.service.kernel.obstacle_to_kernel", lambda spec, roots: busy)
+    monkeypatch.setattr("pydamon.run.kernel.obstacle_to_kernel", lambda spec, roots: busy)
     with pydamon.Monitor(pydamon.make_spec(os.getpid(), primitive="smaps"), "auto", duration="1s") as monitor:
         assert (monitor.chosen.name, monitor.choice.name) == ("user", "smaps")
         assert busy in monitor.chosen.reason
-    monkeypatch.setattr("pydamon.service.kernel.obstacle_to_kernel", lambda spec, roots: None)
+    monkeypatch.setattr("pydamon.run.kernel.obstacle_to_kernel", lambda spec, roots: None)
     spec = pydamon.make_spec(os.getpid(), primitive="smaps")
     with pydamon.Monitor(spec, "auto", dry_run=True) as monitor:
         assert monitor.chosen.reason == "not the kernel's DAMON: --dry-run is only with the user engine"
@@ -214,13 +214,13 @@ def test_auto_takes_the_user_engine_where_the_kernel_lacks_something(
     def lacks(*args: object, **options: object) -> None:
         raise error("has no file for it", where="intervals.intervals_goal")
 
-    monkeypatch.setattr("pydamon.service.kernel.obstacle_to_kernel", lambda spec, roots: None)
-    monkeypatch.setattr("pydamon.service.kernel.open_kernel_engine", lacks)
+    monkeypatch.setattr("pydamon.run.kernel.obstacle_to_kernel", lambda spec, roots: None)
+    monkeypatch.setattr("pydamon.run.kernel.open_kernel_engine", lacks)
     spec = pydamon.make_spec(os.getpid(), primitive="smaps")
     with pydamon.Monitor(spec, "auto") as monitor:
         assert monitor.chosen.name == "user"
         assert monitor.chosen.reason == "not the kernel's DAMON: intervals.intervals_goal: has no file for it"
-    monkeypatch.setattr("pydamon.service.kernel.choose_engine", lambda *args, **options: None)
+    monkeypatch.setattr("pydamon.run.kernel.choose_engine", lambda *args, **options: None)
     with pytest.raises(error):
         pydamon.Monitor(spec, "kernel")
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import numpy as np
 from tests.unit.primitives.bpf_child import Child
 
+from pydamon.linux.process import Process
 from pydamon.ops.base import Applied
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives.base import Primitive
 from pydamon.primitives.bpf import BpfPrimitive
-from pydamon.primitives.process import Process
 from pydamon.primitives.smaps import SmapsPrimitive
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
@@ -77,8 +77,8 @@ def small_pages(size: int) -> Iterator[tuple[int, int]]:
 
 def page_kinds(child: Child, start: int, size: int) -> dict[int, int]:
     """Bytes by PAGEMAP_SCAN category, of the child's memory."""
-    from pydamon.primitives.pagemap import Pagemap
-    from pydamon.primitives.pagemap_scan import populated
+    from pydamon.linux.pagemap import Pagemap
+    from pydamon.linux.pagemap_scan import populated
 
     table = Pagemap(child.pid)
     ranges, _ = populated(table.fileno(), start, start + size, 1 << 30)

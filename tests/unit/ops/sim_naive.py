@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydamon.ops.sim_machine import MachineSpec
+from pydamon.ops.sim.machine import MachineSpec
 from pydamon.spec import Scheme
 from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.layout import Layout

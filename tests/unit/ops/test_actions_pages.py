@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from pydamon.errors import MachineError
+from pydamon.linux import pagemap_scan
+from pydamon.linux.process import Mapping
 from pydamon.ops.actions.acting import destinations, whole_blocks
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.actions.homes import Homes
 from pydamon.ops.actions.pages import Layout, Pages, expand, runs, segments
 from pydamon.ops.actions.physical import effective_filters
 from pydamon.ops.actions.plan import MAX_RANGES, Plan
-from pydamon.primitives import pagemap_scan
-from pydamon.primitives.process import Mapping
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Dest, Filter
 
@@ -165,7 +165,7 @@ def test_a_filter_that_cannot_be_told_is_named(monkeypatch: pytest.MonkeyPatch) 
     def hidden() -> None:
         raise MachineError("shows no frame numbers; run as root (CAP_SYS_ADMIN)", where="/proc/PID/pagemap")
 
-    monkeypatch.setattr("pydamon.primitives.pagemap.probe", hidden)
+    monkeypatch.setattr("pydamon.linux.pagemap.probe", hidden)
     wanted = Scheme(action="stat", filters=(Filter(filter_type="anon"), Filter(filter_type="active")))
     with pytest.raises(MachineError, match=r"schemes\[0\]\.filters\[1\]: active cannot be told here: .*root"):
         PageFilters().check(wanted.filters, "schemes[0].filters", [], virtual=True)

@@ -16,9 +16,9 @@ from tests.unit.ops.action_targets import acting_on, apply, scheme, small_pages
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, kib_of, pages, started_child
 
 from pydamon.errors import MachineError
+from pydamon.linux import page_flags, pagemap_scan
+from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.actions import probe
-from pydamon.primitives import page_flags, pagemap_scan
-from pydamon.primitives.pagemap import Pagemap, frames_of
 from pydamon.spec.schemes import Filter, SizeRange
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -249,7 +249,7 @@ def test_a_target_that_ends_meanwhile_is_no_error(child: Child) -> None:
 def test_a_permission_that_was_lost_is_said(child: Child, area: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from pydamon.primitives import madvise
+    from pydamon.linux import madvise
 
     real, calls = madvise._call, []
 
@@ -272,7 +272,7 @@ from pydamon.errors import MachineError
 from pydamon.ops.actions import probe
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives import bpf, idle, smaps
-from pydamon.primitives.process import Process
+from pydamon.linux.process import Process
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
 os.setgroups([]); os.setgid(65534); os.setuid(65534)

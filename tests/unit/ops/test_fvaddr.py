@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pydamon.errors import RequestError
+from pydamon.linux.process import Process
 from pydamon.ops.fvaddr import FvaddrOps, whole_pages
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import ACCESSED, PrimitiveCost
-from pydamon.primitives.process import Process
 
 
 class FakePrimitive:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.mounts import mounts
+from pydamon.linux.process import Process, start_ticks
 from pydamon.ops import membership as membership_module
 from pydamon.ops.cgroup import Cgroup, resolve
 from pydamon.ops.membership import Change, Children, Membership, Pids, command_of, read_stat
-from pydamon.primitives.mounts import mounts
-from pydamon.primitives.process import Process, start_ticks
 
 # Does what it is told, word by word, and answers with the pid of what it started: a child that sleeps ("fork"), fifty
 # that end at once ("short"), one that is not waited for ("zombie"), a child with a child of its own ("middle").

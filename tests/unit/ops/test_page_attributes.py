@@ -16,15 +16,15 @@ import pytest
 
 from pydamon.core.clock import VirtualClock
 from pydamon.errors import MachineError
+from pydamon.linux import pagemap
+from pydamon.linux.process import Process
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.attributes import Attributes, VirtualAttributes
 from pydamon.ops.base import ProbingOperationsSet
-from pydamon.ops.sim import BASE_ADDRESS, SimOps
-from pydamon.ops.sim_machine import MachineSpec
+from pydamon.ops.sim.machine import MachineSpec
+from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.ops.vaddr import VaddrOps
-from pydamon.primitives import pagemap
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.primitives.process import Process
 from pydamon.spec.probes import parse_probe
 from pydamon.workload import model
 
@@ -196,7 +196,7 @@ def test_a_check_that_fails_leaves_what_is_known_of_cgroups(monkeypatch: pytest.
     """The loop goes on with it: a commit that is refused changes nothing."""
     monkeypatch.setattr(pagemap, "probe", lambda: None)
     monkeypatch.setattr("pydamon.ops.actions.filters.FrameFile", lambda path: None)
-    monkeypatch.setattr("pydamon.primitives.memcg.inode", lambda path: 77)
+    monkeypatch.setattr("pydamon.linux.memcg.inode", lambda path: 77)
     filters = PageFilters()
     wanted = parse_probe("memcg=/a").filters
     filters.check(wanted, "filters", (), virtual=True)
@@ -204,7 +204,7 @@ def test_a_check_that_fails_leaves_what_is_known_of_cgroups(monkeypatch: pytest.
     def gone(path: str) -> int:
         raise MachineError("there is no such cgroup", where=path)
 
-    monkeypatch.setattr("pydamon.primitives.memcg.inode", gone)
+    monkeypatch.setattr("pydamon.linux.memcg.inode", gone)
     with pytest.raises(MachineError):
         filters.check(wanted, "filters", (), virtual=True)
     assert filters._inode("/a") == 77

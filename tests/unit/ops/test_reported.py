@@ -9,8 +9,8 @@ import pytest
 
 from pydamon.core.clock import VirtualClock
 from pydamon.ops.base import OperationsSet
-from pydamon.ops.reported import ReportedOps
-from pydamon.ops.reports import AccessFilter, AccessReports
+from pydamon.ops.reported.ops import ReportedOps
+from pydamon.ops.reported.reports import AccessFilter, AccessReports
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 
 PAGE = 4096

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pydamon.errors import RequestError
-from pydamon.ops.reports import (
+from pydamon.ops.reported.reports import (
     ADDRESS_LIMIT,
     MAX_HOT_RANGES,
     NOBODY,

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pydamon.linux.process import Process
 from pydamon.ops import residency
 from pydamon.ops.residency import Residency
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives.base import NOT_ACCESSED, PrimitiveCost
-from pydamon.primitives.process import Process
 
 PAGE = 4096
 BASE = 0x7000_0000_0000

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pydamon.linux.pagemap_scan import resident_ranges
 from pydamon.ops.reverse_map import Owner, ReverseMap
-from pydamon.primitives.pagemap_scan import resident_ranges
 
 PAGE = 4096
 PRESENT, SWAPPED = 1 << 63, 1 << 62

@@ -8,7 +8,7 @@ import pytest
 from pydamon.core.clock import VirtualClock
 from pydamon.errors import RequestError
 from pydamon.ops.base import Addresses, OperationsSet
-from pydamon.ops.sim import BASE_ADDRESS, SimOps
+from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.workload import builtin, model
 

@@ -18,8 +18,8 @@ from pydamon.core.goals import Metrics
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import MachineError, RequestError
 from pydamon.ops.base import ActingOperationsSet, Applied
-from pydamon.ops.sim import BASE_ADDRESS, SimOps
-from pydamon.ops.sim_machine import Costs, MachineSpec
+from pydamon.ops.sim.machine import Costs, MachineSpec
+from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.spec import Intervals, NrRegions, Scheme
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Dest, Filter, Goal, Quotas, RateRange, SizeRange

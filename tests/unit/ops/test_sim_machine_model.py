@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.unit.ops import sim_naive
 
 from pydamon.core.clock import VirtualClock
-from pydamon.ops import sim_actions, sim_extents
-from pydamon.ops.sim import SimOps
-from pydamon.ops.sim_machine import Machine, MachineSpec
+from pydamon.ops.sim import actions
+from pydamon.ops.sim import extents as sim_extents
+from pydamon.ops.sim.machine import Machine, MachineSpec
+from pydamon.ops.sim.ops import SimOps
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Dest, Filter, SizeRange
 from pydamon.workload import model
@@ -109,7 +110,7 @@ def test_ranges_are_what_single_pages_are(data: st.DataObject) -> None:
     spec = MachineSpec(node_bytes=nodes, swap_bytes=swap, file_regions=files)
     with (
         mock.patch.object(sim_extents, "HUGE_SIZE", HUGE),
-        mock.patch.object(sim_actions, "HUGE_SIZE", HUGE),
+        mock.patch.object(actions, "HUGE_SIZE", HUGE),
         mock.patch.object(sim_naive, "HUGE", HUGE),
     ):
         clock = VirtualClock()
@@ -148,7 +149,7 @@ def test_ranges_are_what_single_pages_are(data: st.DataObject) -> None:
 def check_invariants(
     ops: SimOps,
     regions: list[tuple[int, int]],
-    done: sim_actions.Applied,
+    done: actions.Applied,
     used_before: np.ndarray[tuple[int], np.dtype[np.int64]],
     scheme: Scheme,
 ) -> None:

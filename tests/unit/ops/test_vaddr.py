@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pydamon.errors import MachineError
+from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.vaddr import VaddrOps, three_ranges
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, PrimitiveCost
-from pydamon.primitives.process import Mapping, Process, ProcessGone
 
 
 def mapping(start: int, end: int, name: str = "") -> Mapping:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.process import Process
 from pydamon.ops import vaddr_group
 from pydamon.ops.cgroup import Cgroup
 from pydamon.ops.membership import Children, Pids
 from pydamon.ops.vaddr_group import VaddrGroupOps
 from pydamon.primitives.base import ACCESSED, UNKNOWN, PrimitiveCost
-from pydamon.primitives.process import Process
 
 
 class CountingPrimitive:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pydamon.errors import MachineError, RequestError
-from pydamon.ops.sources import base
-from pydamon.ops.sources.valgrind import LackeyTrace, launch, open_trace
+from pydamon.ops.reported.sources import base
+from pydamon.ops.reported.sources.valgrind import LackeyTrace, launch, open_trace
 
 HEAD = b"""==11477== Lackey, an example Valgrind tool
 ==11477== Command: /bin/true

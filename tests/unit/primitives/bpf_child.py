@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.process import Process
 from pydamon.primitives import bpf
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
-from pydamon.primitives.process import Process
 
 PAGE = 4096
 MIB = 1 << 20

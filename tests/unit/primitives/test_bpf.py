@@ -17,7 +17,8 @@ import pytest
 from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, pages, started_child, use_cpus, watching
 
 from pydamon.errors import MachineError
-from pydamon.primitives import bpf, bpf_program, bpf_syscall
+from pydamon.linux import bpf_syscall
+from pydamon.primitives import bpf, bpf_program
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN

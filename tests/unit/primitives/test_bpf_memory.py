@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, kib_of, pages, started_child, use_cpus, watching
 
+from pydamon.linux.clear_refs import tracks_soft_dirty
+from pydamon.linux.frames import FrameInfo, is_large
 from pydamon.primitives import bpf_program
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K
-from pydamon.primitives.clear_refs import tracks_soft_dirty
-from pydamon.primitives.frames import FrameInfo, is_large
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"bpf primitive: {OBSTACLE}")
 

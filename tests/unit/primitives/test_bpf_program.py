@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from pydamon.errors import MachineError
+from pydamon.linux import bpf_syscall
+from pydamon.linux.btf import Btf, BtfError
 from pydamon.primitives import bpf_program as program
-from pydamon.primitives import bpf_syscall
 from pydamon.primitives.bpf_program import Assembler, KernelFacts
-from pydamon.primitives.btf import Btf, BtfError
 
 U64 = (1 << 64) - 1
 FROM_PID, RELEASE, NEW, NEXT, DESTROY, CAST, LOCK, UNLOCK = range(101, 109)

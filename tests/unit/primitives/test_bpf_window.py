@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import BpfPrimitive
 from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PRESENT
 from pydamon.primitives.clearing import ADVISED, NOT_CLEARED, WHOLE
-from pydamon.primitives.process import Process
 
 OLD, YOUNG = (PRESENT, LEVEL_4K), (PRESENT | ACCESSED_BIT, LEVEL_4K)
 OLD_HUGE, YOUNG_HUGE = (PRESENT, LEVEL_2M), (PRESENT | ACCESSED_BIT, LEVEL_2M)

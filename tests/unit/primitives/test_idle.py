@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.primitives import idle_bitmap
+from pydamon.linux import idle_bitmap
+from pydamon.linux.idle_bitmap import MARKED, UNLISTED, FrameWatch, IdleBitmap
+from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PRESENT
 from pydamon.primitives.idle import IdleFrames, IdlePrimitive
-from pydamon.primitives.idle_bitmap import MARKED, UNLISTED, FrameWatch, IdleBitmap
-from pydamon.primitives.process import Process
 
 PAGE = 4096
 LRU, HEAD, TAIL = 1 << 5, 1 << 15, 1 << 16

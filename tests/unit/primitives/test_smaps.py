@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from pydamon.errors import MachineError
+from pydamon.linux.clear_refs import tracks_soft_dirty
+from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, UNKNOWN
-from pydamon.primitives.clear_refs import tracks_soft_dirty
-from pydamon.primitives.process import Process
 from pydamon.primitives.smaps import SmapsPrimitive, parse_smaps
 
 # proc_pid_smaps(5), shortened; the second mapping's name looks like a line of its own
@@ -160,7 +160,7 @@ def test_an_ended_process_gives_no_answers(toucher: subprocess.Popen[str]) -> No
 def test_anothers_process_is_refused_in_one_line() -> None:
     # Runs as nobody (keeping only the right to read this Python's files) and asks for a process of root.
     script = (
-        "import os, sys; from pydamon.primitives.process import Process; from pydamon.primitives.smaps import *\n"
+        "import os, sys; from pydamon.linux.process import Process; from pydamon.primitives.smaps import *\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"try: SmapsPrimitive(Process({os.getpid()}))\n"
         "except Exception as error: print(type(error).__name__, error)"

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.pagemap import Pagemap
+from pydamon.linux.process import Process
 from pydamon.primitives import soft_dirty
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf_program import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
-from pydamon.primitives.pagemap import Pagemap
-from pydamon.primitives.process import Process
 from pydamon.primitives.soft_dirty import SoftDirtyPrimitive
 
 PAGE = 4096

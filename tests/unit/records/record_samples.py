@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pydamon.core.snapshot import Snapshot
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pydamon.errors import RequestError
+from pydamon.spec.forms.scheme_short import ACTIONS, FILTERS, METRICS
 from pydamon.spec.quantities import Age, Rate
-from pydamon.spec.scheme_short import ACTIONS, FILTERS, METRICS
 from pydamon.spec.schemes import (
     AccessPattern,
     AddressRange,

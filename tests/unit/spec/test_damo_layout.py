@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pydamon.errors import RequestError
-from pydamon.spec.damo_write import damo_scheme, damo_spec
-from pydamon.spec.scheme_files import load, to_builtins
-from pydamon.spec.scheme_short import parse_short, write_short
+from pydamon.spec.forms.damo_write import damo_scheme, damo_spec
+from pydamon.spec.forms.scheme_files import load, to_builtins
+from pydamon.spec.forms.scheme_short import parse_short, write_short
 
 # `damo args damon --ops paddr --regions 1048576-1073741824 --schemes …` of damo 3.4.3 wrote this.
 DAMO_3_4_3 = """{"kdamonds": [{"refresh_ms": 0, "contexts": [{"ops": "paddr", "addr_unit": "1 B",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from scheme_strategies import schemes
 
-from pydamon.spec.explain_schemes import explain_schemes
-from pydamon.spec.scheme_short import parse_short
+from pydamon.spec.forms.scheme_short import parse_short
 from pydamon.spec.schemes import Scheme
+from pydamon.spec.words.explain import explain_schemes
 
 
 def explained(*texts: str, aggr_us: int | None = None) -> list[str]:

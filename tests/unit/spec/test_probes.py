@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from pydamon.errors import RequestError
-from pydamon.spec import explain, from_builtins, scheme_files, to_builtins
-from pydamon.spec.damo_write import damo_spec
+from pydamon.spec import explain, from_builtins, to_builtins
+from pydamon.spec.forms import scheme_files
+from pydamon.spec.forms.damo_write import damo_spec
 from pydamon.spec.probes import Probe, describe_probe, parse_probe
 from pydamon.spec.schemes import Filter, SizeRange
 

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from scheme_strategies import schemes
 
 from pydamon.errors import RequestError
-from pydamon.spec.damo_write import damo_scheme
+from pydamon.spec.forms.damo_write import damo_scheme
+from pydamon.spec.forms.scheme_files import load, to_builtins
+from pydamon.spec.forms.scheme_short import write_short
+from pydamon.spec.forms.yaml_values import encode_yaml
 from pydamon.spec.quantities import Age, Rate
-from pydamon.spec.scheme_files import load, to_builtins
-from pydamon.spec.scheme_short import write_short
 from pydamon.spec.schemes import Scheme
-from pydamon.spec.yaml_values import encode_yaml
 
 SHORT = "pageout size>=4K rate=0% age>=1min quota=10ms+128M/1s filter=reject:!anon"
 JSON = """{"action": "pageout", "access_pattern": {"sz_bytes": {"min": "4 KiB"}, "nr_accesses": {"min": "0 %", "max":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pydamon.spec import Intervals
-from pydamon.spec.scheme_hints import hints, same_names
-from pydamon.spec.scheme_short import parse_short
+from pydamon.spec.forms.scheme_short import parse_short
+from pydamon.spec.words.hints import hints, same_names
 
 
 def said(text: str, ops: str = "vaddr", intervals: Intervals | None = None) -> list[str]:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scheme_strategies import schemes
 
 from pydamon.errors import RequestError
+from pydamon.spec.forms.scheme_short import parse_short, write_short
 from pydamon.spec.quantities import Age, Rate
-from pydamon.spec.scheme_short import parse_short, write_short
 from pydamon.spec.schemes import AddressRange, Dest, Filter, Goal, Quotas, Scheme, SizeRange, Watermarks, Weights
 
 

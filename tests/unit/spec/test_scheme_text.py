@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pydamon.errors import RequestError
-from pydamon.spec.scheme_files import load
-from pydamon.spec.scheme_short import write_short
+from pydamon.spec.forms.scheme_files import load
+from pydamon.spec.forms.scheme_short import write_short
 
 # The examples that damo gave with its one-line form, from 0.0.1 to 3.4.3, with the action that each comment names.
 DAMO_EXAMPLES = """

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from pydamon.errors import RequestError
-from pydamon.spec import explain, from_builtins, scheme_files, to_builtins
+from pydamon.spec import explain, from_builtins, to_builtins
+from pydamon.spec.forms import scheme_files
 
 YAML = """
 modules:

@@ -12,7 +12,7 @@ from pydamon.analysis.window import Window
 from pydamon.cli.render.screen import fit, printable, warn
 from pydamon.cli.report.choice import Choice
 from pydamon.errors import PydamonError, RequestError
-from pydamon.primitives.process import Mapping
+from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader

@@ -13,6 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux import madvise, move_pages, pagemap_scan, remote_read
+from pydamon.linux.frames import Flags
+from pydamon.linux.move_pages import Nodes
+from pydamon.linux.page_cache import MappedFile
+from pydamon.linux.pagemap import Pagemap
+from pydamon.linux.process import Process
 from pydamon.ops.actions.homes import Homes
 from pydamon.ops.actions.pages import (
     HUGE_PAGE,
@@ -25,12 +31,6 @@ from pydamon.ops.actions.pages import (
     survey,
 )
 from pydamon.ops.base import PAGE_SIZE, Addresses
-from pydamon.primitives import madvise, move_pages, pagemap_scan, remote_read
-from pydamon.primitives.frames import Flags
-from pydamon.primitives.move_pages import Nodes
-from pydamon.primitives.page_cache import MappedFile
-from pydamon.primitives.pagemap import Pagemap
-from pydamon.primitives.process import Process
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Dest
 

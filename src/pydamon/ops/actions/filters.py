@@ -12,13 +12,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux import memcg, page_flags, pagemap, pagemap_scan
+from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.page_flags import FrameFile
+from pydamon.linux.pagemap import Pagemap
+from pydamon.linux.word_files import Words
 from pydamon.ops.actions.pages import Pages
 from pydamon.ops.base import Addresses
-from pydamon.primitives import memcg, page_flags, pagemap, pagemap_scan
-from pydamon.primitives.frames import Flags, Frames
-from pydamon.primitives.page_flags import FrameFile
-from pydamon.primitives.pagemap import Pagemap
-from pydamon.primitives.words import Words
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
 

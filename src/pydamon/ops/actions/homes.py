@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pydamon.errors import MachineError
+from pydamon.linux import madvise, move_pages
+from pydamon.linux.move_pages import Nodes
+from pydamon.linux.process import Process
 from pydamon.ops.actions.pages import expand
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
-from pydamon.primitives import madvise, move_pages
-from pydamon.primitives.move_pages import Nodes
-from pydamon.primitives.process import Process
 from pydamon.spec import Scheme
 
 MAX_RANGES = 1 << 17  # 4 MiB; of what is beyond, the way home is not known

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux import pagemap_scan
+from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.pagemap import Pagemap, PagemapEntries, is_file, is_present, is_swapped
+from pydamon.linux.process import Mapping
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
-from pydamon.primitives import pagemap_scan
-from pydamon.primitives.frames import Flags, Frames
-from pydamon.primitives.pagemap import Pagemap, PagemapEntries, is_file, is_present, is_swapped
-from pydamon.primitives.process import Mapping
 
 HUGE_PAGE = 2 << 20
 BATCH = 1 << 18  # pages at a time: about 20 MiB of arrays

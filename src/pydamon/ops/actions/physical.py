@@ -17,6 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux import page_flags, pagemap, pagemap_scan
+from pydamon.linux.frames import Flags
+from pydamon.linux.pagemap import Pagemap
+from pydamon.linux.process import Process, ProcessGone
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import Subject
 from pydamon.ops.actions.base import Actions
@@ -25,10 +29,6 @@ from pydamon.ops.actions.pages import BATCH, Layout, Pages, Segments, expand, si
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
-from pydamon.primitives import page_flags, pagemap, pagemap_scan
-from pydamon.primitives.frames import Flags
-from pydamon.primitives.pagemap import Pagemap
-from pydamon.primitives.process import Process, ProcessGone
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import MIGRATIONS, Filter
 

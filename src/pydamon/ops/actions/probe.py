@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydamon.errors import MachineError
+from pydamon.linux import memcg, move_pages, page_flags, pagemap
+from pydamon.linux.metrics import MachineMetrics
+from pydamon.linux.mounts import mounts
+from pydamon.linux.process import Process
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.physical import other_process
-from pydamon.primitives import memcg, move_pages, page_flags, pagemap
-from pydamon.primitives.metrics import MachineMetrics
-from pydamon.primitives.mounts import mounts
-from pydamon.primitives.process import Process
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux import move_pages
+from pydamon.linux.pagemap import Pagemap
+from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import RANGE_ADVICE, Subject
 from pydamon.ops.actions.base import Actions
@@ -17,9 +20,6 @@ from pydamon.ops.actions.pages import Layout, Pages, Segments, segments, sizes, 
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import Addresses, Applied
 from pydamon.ops.membership import command_of
-from pydamon.primitives import move_pages
-from pydamon.primitives.pagemap import Pagemap
-from pydamon.primitives.process import Mapping, Process, ProcessGone
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import MIGRATIONS
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pydamon import __version__
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
 from pydamon.records.formats.source import Source
 from pydamon.records.schema import FORMAT_VERSION, RecordInfo, TargetInfo
 from pydamon.spec.units import format_duration_ns
+from pydamon.version import __version__
 
 DEFAULT_AGGR_US = 100_000
 DEFAULT_SAMPLES = 20

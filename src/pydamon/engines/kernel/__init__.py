@@ -1,0 +1,1 @@
+"""The ``kernel`` engine: the kernel's own DAMON, driven through its sysfs files."""

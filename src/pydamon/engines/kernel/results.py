@@ -1,0 +1,280 @@
+"""What the kernel's DAMON has found, as snapshots: from its trace events, or from schemes' tried regions.
+
+The events are complete: one per region and aggregation. Tried regions are looked at now and then, four small files a
+region; they need no tracefs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.core.scheme_state import Tried
+from pydamon.core.snapshot import Snapshot, max_nr_accesses
+from pydamon.linux.damon_sysfs import Tree
+from pydamon.linux.damon_trace import AGGREGATED, OF_SCHEMES, TUNED, Events, TraceInstance
+from pydamon.spec import Intervals
+from pydamon.spec.probes import MAX_PROBES
+
+_SETTLED_NS = 20_000_000  # the events of one aggregation follow each other in much less
+_COLUMNS = ("start", "end", "nr_accesses", "age", "sz_filter_passed")
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The intervals from a time on (ns); ``restarts``: an aggregation began anew then."""
+
+    since_ns: int
+    sample_us: int
+    aggr_us: int
+    restarts: bool = False
+
+
+class IntervalsLog:
+    """Which intervals were in force when; safe from any thread."""
+
+    def __init__(self, began_ns: int, intervals: Intervals) -> None:
+        self._log = deque([InForce(began_ns, intervals.sample_us, intervals.aggr_us, True)])
+        self._lock = threading.Lock()
+
+    def change(self, at_ns: int, sample_us: int, aggr_us: int, *, restarts: bool) -> None:
+        """From now on others."""
+        with self._lock:
+            if at_ns < self._log[-1].since_ns:
+                return
+            self._log.append(InForce(at_ns, sample_us, aggr_us, restarts))
+
+    def latest(self) -> InForce:
+        """Those in force now."""
+        with self._lock:
+            return self._log[-1]
+
+    def during(self, start_ns: int, end_ns: int) -> InForce:
+        """Those of an aggregation that began at ``start_ns``; what is older is forgotten.
+
+        Intervals that the kernel has tuned hold from the next aggregation on, those of a commit at once.
+        """
+        with self._lock:
+            at = 0
+            for index, entry in enumerate(self._log):
+                # The tuner acts just before the results are handed out that belong to the intervals before.
+                if entry.since_ns <= (end_ns if entry.restarts else start_ns):
+                    at = index
+            for _ in range(at):
+                self._log.popleft()
+            return self._log[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeEvent:
+    """A trace event of a scheme: its name, and its fields as the kernel calls them."""
+
+    time_ns: int
+    name: str
+    values: dict[str, int]
+
+
+class TraceResults:
+    """Snapshots from ``damon_aggregated`` events of one kdamond; ``incomplete`` counts those that lacked regions."""
+
+    def __init__(self, instance: TraceInstance, kdamond_pid: int, nr_targets: int, log: IntervalsLog) -> None:
+        self.incomplete = 0
+        self._instance = instance
+        self._pid = kdamond_pid
+        self._nr_targets = nr_targets
+        self._log = log
+        self._left: Events | None = None
+        self._open: list[Snapshot] = []  # of an aggregation whose other targets may follow
+        self._last_end_ns: dict[int, int] = {}
+        self._of_schemes: list[SchemeEvent] = []
+
+    @property
+    def lost(self) -> int:
+        """Events that were overwritten before they were read."""
+        return self._instance.lost
+
+    def take(self, now_ns: int, *, final: bool = False) -> list[list[Snapshot]]:
+        """What was aggregated since the last call: for each aggregation one snapshot per target."""
+        events = self._instance.take()
+        if TUNED in events and len(events[TUNED]):
+            self._note_tuned(events[TUNED])
+        for name in OF_SCHEMES:
+            if name in events:
+                self._note_scheme_events(name, events[name])
+        groups: list[list[Snapshot]] = []
+        for snapshot in self._snapshots(self._ours(events[AGGREGATED])):
+            if self._open and snapshot.target <= self._open[-1].target:
+                groups.append(self._open)
+                self._open = []
+            self._open.append(snapshot)
+        if self._open and (
+            final or self._open[-1].target == self._nr_targets - 1 or now_ns - self._open[-1].end_ns > _SETTLED_NS
+        ):
+            groups.append(self._open)
+            self._open = []
+        return groups
+
+    def take_scheme_events(self, until_ns: int | None = None) -> list[SchemeEvent]:
+        """Events of schemes that were seen by now, up to that time, in the order of time; each once."""
+        self._of_schemes.sort(key=lambda event: event.time_ns)
+        count = len(self._of_schemes)
+        if until_ns is not None:
+            count = sum(event.time_ns <= until_ns for event in self._of_schemes)
+        found, self._of_schemes = self._of_schemes[:count], self._of_schemes[count:]
+        return found
+
+    def _note_scheme_events(self, name: str, events: Events) -> None:
+        ours = np.flatnonzero(events.rows["common_pid"] == self._pid)
+        fields = [field for field in events.rows.dtype.names or () if not field.startswith("common_")]
+        for place in ours.tolist():  # they are only asked for where each becomes a line of text
+            row = events.rows[place]
+            values = {field: int(row[field]) for field in fields}
+            self._of_schemes.append(SchemeEvent(int(events.time_ns[place]), name, values))
+
+    def _note_tuned(self, events: Events) -> None:
+        before = self._log.latest()
+        window = max_nr_accesses(before.sample_us, before.aggr_us)
+        ours = events.rows["common_pid"] == self._pid
+        for time_ns, sample_us in zip(
+            events.time_ns[ours].tolist(), events.rows["sample_us"][ours].tolist(), strict=True
+        ):
+            self._log.change(time_ns, sample_us, sample_us * window, restarts=False)
+
+    def _ours(self, events: Events) -> Events:
+        ours = events.rows["common_pid"] == self._pid
+        events = Events(events.time_ns[ours], events.cpu[ours], events.rows[ours])
+        if self._left is not None and len(self._left):
+            events = Events(
+                np.concatenate([self._left.time_ns, events.time_ns]),
+                np.concatenate([self._left.cpu, events.cpu]),
+                np.concatenate([self._left.rows, events.rows]),
+            )
+        self._left = None
+        return events
+
+    def _snapshots(self, events: Events) -> list[Snapshot]:
+        """Whole snapshots: as many events of one target as each of them says; the rest is kept for the next call."""
+        rows = events.rows
+        target, count = rows["target_id"].astype(np.int64), rows["nr_regions"].astype(np.int64)
+        start, end = rows["start"].astype(np.uint64), rows["end"].astype(np.uint64)
+        # A new snapshot begins at each event that does not continue the one before.
+        fresh = np.ones(len(rows) + 1, bool)
+        fresh[1:-1] = (target[1:] != target[:-1]) | (count[1:] != count[:-1]) | (start[1:] < end[:-1])
+        firsts = np.flatnonzero(fresh)
+        found = []
+        for first, behind in zip(firsts[:-1].tolist(), firsts[1:].tolist(), strict=True):
+            if behind - first != count[first]:
+                if behind == len(rows) and behind - first < count[first]:
+                    self._left = Events(events.time_ns[first:], events.cpu[first:], rows[first:])
+                else:
+                    self.incomplete += 1
+                continue
+            found.append(self._snapshot(int(target[first]), events, slice(first, behind)))
+        return found
+
+    def _snapshot(self, target: int, events: Events, part: slice) -> Snapshot:
+        rows, end_ns = events.rows[part], int(events.time_ns[part][-1])
+        start_ns = self._last_end_ns.get(target, 0)
+        in_force = self._log.during(start_ns, end_ns)
+        if in_force.restarts:
+            start_ns = max(start_ns, in_force.since_ns)
+        self._last_end_ns[target] = end_ns
+        return _snapshot(
+            target, min(start_ns, end_ns), end_ns, in_force, rows["start"], rows["end"], rows["nr_accesses"],
+            # Kernels before 5.16 have no ages.
+            rows["age"] if "age" in (rows.dtype.names or ()) else np.zeros(len(rows), np.uint32),
+        )  # fmt: skip
+
+
+def _snapshot(
+    target: int,
+    start_ns: int,
+    end_ns: int,
+    in_force: InForce,
+    start: NDArray[np.uint64],
+    end: NDArray[np.uint64],
+    nr_accesses: NDArray[np.uint32],
+    age: NDArray[np.uint32],
+) -> Snapshot:
+    # Just after a change of the intervals a count may be above what the new ones allow.
+    most = np.uint32(min(max_nr_accesses(in_force.sample_us, in_force.aggr_us), 2**32 - 1))
+    return Snapshot(
+        target=target,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        sample_us=in_force.sample_us,
+        aggr_us=in_force.aggr_us,
+        start=start.astype(np.uint64),
+        end=end.astype(np.uint64),
+        nr_accesses=np.minimum(nr_accesses.astype(np.uint32), most),
+        age=age.astype(np.uint32),
+    )
+
+
+def hits_of(probe: int) -> str:
+    """The file, below a tried region, of the hits of a probe; also what `read_tried` calls that column."""
+    return f"probes/{probe}/hits"
+
+
+def read_tried(tree: Tree, scheme: str, nr_probes: int = 0) -> dict[str, NDArray[np.uint64]]:
+    """The tried regions of a scheme's directory as parallel arrays, in the order in which they were tried.
+
+    Raises OSError or ValueError if they are being changed meanwhile. Before Linux 6.14 nothing is said about what the
+    filters let pass: that is then all of it.
+    """
+    here = f"{scheme}/tried_regions"
+    numbers = sorted(int(name) for name in tree.list(here) if name.isdigit())
+    columns = _COLUMNS if numbers and tree.exists(f"{here}/{numbers[0]}/sz_filter_passed") else _COLUMNS[:4]
+    columns = (*columns, *map(hits_of, range(nr_probes)))
+    table = [[int(tree.read(f"{here}/{number}/{column}")) for column in columns] for number in numbers]
+    array = np.array(table, np.uint64).reshape(len(numbers), len(columns))
+    found = {column: array[:, place] for place, column in enumerate(columns)}
+    found.setdefault("sz_filter_passed", found["end"] - found["start"])
+    return found
+
+
+def tried_snapshot(
+    regions: dict[str, NDArray[np.uint64]], target: int, start_ns: int, end_ns: int, in_force: InForce
+) -> Snapshot:
+    """The snapshot that the tried regions of a scheme for everything of one target are."""
+    snapshot = _snapshot(
+        target, start_ns, end_ns, in_force, regions["start"], regions["end"],
+        regions["nr_accesses"].astype(np.uint32), regions["age"].astype(np.uint32),
+    )  # fmt: skip
+    hits = [regions[hits_of(probe)].astype(np.uint32) for probe in range(MAX_PROBES) if hits_of(probe) in regions]
+    if not hits:
+        return snapshot
+    samples = np.full(len(snapshot.start), snapshot.max_nr_accesses, np.uint32)  # the kernel does not tell
+    return replace(snapshot, probe_hits=np.minimum(np.stack(hits), samples), probe_samples=samples)
+
+
+def tried_by_target(regions: dict[str, NDArray[np.uint64]], nr_targets: int) -> list[Tried]:
+    """Tried regions, told apart by target: they come in the order of targets, each in the order of addresses.
+
+    The kernel does not say whose they are; where one begins below the end of the one before, the next target begins.
+    """
+    start, end = regions["start"], regions["end"]
+    if not len(start):
+        return []
+    number = np.zeros(len(start), np.int64)
+    number[1:] = np.cumsum(start[1:] < end[:-1])
+    number = np.minimum(number, nr_targets - 1)
+    found = []
+    for target in np.unique(number).tolist():
+        of = number == target
+        found.append(
+            Tried(
+                target=target,
+                start=start[of],
+                end=end[of],
+                nr_accesses=regions["nr_accesses"][of].astype(np.int64),
+                age=regions["age"][of].astype(np.int64),
+                sz_applied=np.zeros(int(of.sum()), np.uint64),  # the kernel does not say of which region
+                sz_filter_passed=regions["sz_filter_passed"][of],
+            )
+        )
+    return found

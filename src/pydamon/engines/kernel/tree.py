@@ -1,0 +1,157 @@
+"""Writes a context into the kernel's DAMON tree, changes it while it runs, and takes it out again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pydamon.engines.kernel import layout
+from pydamon.engines.kernel.layout import Scenery, Setting
+from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux import memcg
+from pydamon.linux.damon_sysfs import NR_KDAMONDS, Tree
+from pydamon.linux.mounts import mounts
+from pydamon.ops.base import Ranges
+from pydamon.spec import Context, Scheme
+
+KDAMOND = "kdamonds/0"
+CONTEXT = f"{KDAMOND}/contexts/0"
+SCHEMES = f"{CONTEXT}/schemes"
+STATE = f"{KDAMOND}/state"
+PATH = "kdamonds[0].contexts[0]"  # of the context in the spec, for messages
+
+
+@dataclass(slots=True)
+class KernelTree:
+    """Our one kdamond in the tree. ``extra`` schemes follow those of the context, and are not the user's."""
+
+    tree: Tree
+    ranges: list[Ranges]
+    extra: tuple[Scheme, ...] = ()
+
+    def build(self, context: Context) -> None:
+        """Make the kdamond with all that ``context`` asks for, not yet running.
+
+        Raises MachineError (the kernel lacks it) or RequestError, which name the field; the tree is empty then.
+        """
+        try:
+            self._write(NR_KDAMONDS, 1)
+            self._write(f"{KDAMOND}/contexts/nr_contexts", 1)
+            self._check_ops(context.ops)
+            self._apply(self._all(context))
+        except BaseException:
+            self.clear()
+            raise
+
+    def _all(self, context: Context) -> Iterator[Setting]:
+        yield Setting(f"{CONTEXT}/operations", context.ops, "ops")
+        yield from layout.attributes(context, CONTEXT)
+        yield from layout.probes(context.probes, CONTEXT, self._scenery())
+        yield from layout.targets(context, CONTEXT, self.ranges)
+        yield from self._schemes(context)
+
+    def _schemes(self, context: Context) -> Iterator[Setting]:
+        wanted = context.schemes + self.extra
+        return layout.schemes(wanted, CONTEXT, context.intervals, context.ops, self._scenery())
+
+    def change(self, before: Context, after: Context) -> None:
+        """Have a running kdamond go on as ``after``. Raises RequestError or MachineError, and it goes on as before."""
+        try:
+            self._apply(layout.attributes(after, CONTEXT))
+            # Always: what a pattern says in percent or seconds depends on the intervals.
+            self._apply(self._schemes(after))
+            self.command("commit")
+        except BaseException:
+            # The files again as they were, so that the next commit begins there; that worked before.
+            with contextlib.suppress(PydamonError):
+                self._apply(layout.attributes(before, CONTEXT))
+                self._apply(self._schemes(before))
+            raise
+
+    def set_current_value(self, scheme: int, goal: int, value: int) -> None:
+        """Give a ``user_input`` goal its value, also in the running kdamond. Raises MachineError."""
+        self._write(f"{SCHEMES}/{scheme}/quotas/goals/{goal}/current_value", value)
+        self.command("commit_schemes_quota_goals")
+
+    def command(self, text: str, patience_s: float | None = None) -> None:
+        """Write to the state file; waits until the kdamond has done it. Raises MachineError."""
+        try:
+            self.tree.write(STATE, text, patience_s)
+        except OSError as error:
+            hint = ""
+            if error.errno == errno.EINVAL:
+                hint = "; it does not know it, or something does not fit together"
+            elif error.errno == errno.EBUSY:
+                hint = "; it, or another user of DAMON, is busy"
+            raise MachineError(f"refuses {text!r}: {error.strerror}{hint}", where="the kernel's DAMON") from None
+
+    def clear(self) -> None:
+        """Take everything out; to be called when the kdamond does not run. Raises MachineError."""
+        self._write(NR_KDAMONDS, 0)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _check_ops(self, ops: str) -> None:
+        offered = self.tree.read(f"{CONTEXT}/avail_operations").split() if self._has("avail_operations") else [ops]
+        if ops not in offered:
+            nearest = "the user engine" if ops != "paddr" else "vaddr, or the user engine"
+            raise MachineError(
+                f"is {ops}; this kernel's DAMON has only {', '.join(offered)}; nearest: {nearest}", where=f"{PATH}.ops"
+            )
+
+    def _has(self, name: str) -> bool:
+        return self.tree.exists(f"{CONTEXT}/{name}")
+
+    def _scenery(self) -> Scenery:
+        return Scenery(exists=self.tree.exists, cgroup=kernel_cgroup, migrates_processes=self._migrates_processes())
+
+    def _migrates_processes(self) -> bool:
+        # Together with `dests`; only a scheme shows whether there are any.
+        if not self.tree.exists(f"{SCHEMES}/0"):
+            self._write(f"{SCHEMES}/nr_schemes", 1)
+        return self.tree.exists(f"{SCHEMES}/0/dests")
+
+    def _apply(self, settings: Iterable[Setting]) -> None:
+        try:
+            for setting in settings:
+                self._set(setting)
+        except RequestError as error:
+            if (error.where or "").startswith(PATH):
+                raise
+            raise RequestError(error.message, where=f"{PATH}.{error.where}") from None
+
+    def _set(self, setting: Setting) -> None:
+        where = f"{PATH}.{setting.field}"
+        nearest = f"; nearest: {setting.nearest}" if setting.nearest else ""
+        if not self.tree.exists(setting.path):
+            if setting.value == setting.default:
+                return
+            since = f" (Linux {setting.since} has it)" if setting.since else ""
+            name = setting.path.removeprefix(f"{CONTEXT}/")
+            raise MachineError(f"this kernel's DAMON has no file {name} for it{since}{nearest}", where=where)
+        try:
+            self.tree.write(setting.path, setting.value)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise MachineError(
+                    f"this kernel's DAMON knows no {setting.value!r} here{nearest}", where=where
+                ) from None
+            raise MachineError(f"{setting.value!r} cannot be written: {error.strerror}", where=where) from None
+
+    def _write(self, path: str, value: int) -> None:
+        try:
+            self.tree.write(path, value)
+        except OSError as error:
+            hint = "; it needs root" if error.errno in (errno.EACCES, errno.EPERM) else ""
+            raise MachineError(f"cannot be written: {error.strerror}{hint}", where=self.tree.path(path)) from None
+
+
+def kernel_cgroup(path: str) -> str:
+    """What the kernel calls the cgroup ``path``: its path from the root of cgroup v2. Raises MachineError."""
+    found = memcg.directory(path)
+    for root in mounts("cgroup2"):
+        if found.is_relative_to(root.resolve()):
+            return "/" if found == root.resolve() else f"/{found.relative_to(root.resolve())}"
+    raise MachineError("is not below a mount of cgroup v2", where=path)

@@ -1,0 +1,234 @@
+"""Looks at a running kernel kdamond from time to time: statistics of its schemes, their quotas, their tried regions.
+
+Each look is a command to the state file, which waits until the kdamond has come to it: for a scheme's tried regions
+that may be a whole apply interval. So a thread of its own does it, and nobody waits for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from pydamon.core.damos import Damos
+from pydamon.core.scheme_state import SchemeState, SchemeStats, Tried
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.kernel.results import IntervalsLog, read_tried, tried_by_target, tried_snapshot
+from pydamon.engines.kernel.tree import CONTEXT, SCHEMES, KernelTree
+from pydamon.errors import MachineError, PydamonError
+from pydamon.ops.base import ActingOperationsSet
+from pydamon.spec import Scheme
+from pydamon.spec.schemes import Filter
+
+if TYPE_CHECKING:
+    from pydamon.engines.kernel.engine import KernelKdamond
+
+_LOOK_S = 1.0
+_SHARE = 10  # reading takes at most 1/10 of the time
+_LAST_S = 0.3  # for another command that is under way
+_PATIENCE = 5  # looks in a row that may fail: the tree changes under us during a commit
+_STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots")
+
+
+def everything(nr_targets: int) -> tuple[Scheme, ...]:
+    """One scheme per target that does nothing to all of its regions: their tried regions are a snapshot.
+
+    A filter keeps the targets apart, for the kernel does not say whose a tried region is.
+    """
+    if nr_targets == 1:
+        return (Scheme(action="stat"),)
+    others = (Filter(filter_type="target", damon_target_idx=number, matching=False) for number in range(nr_targets))
+    return tuple(Scheme(action="stat", filters=(reject,)) for reject in others)
+
+
+class KernelDamos(Damos):
+    """The schemes of a kernel kdamond, as far as the kernel tells about them.
+
+    Before Linux 7.0 it does not count snapshots: ``nr_snapshots`` is then how often we have looked.
+    """
+
+    def __init__(self, kdamond: KernelKdamond) -> None:
+        super().__init__(ops=cast(ActingOperationsSet, kdamond.ops), clock=kdamond.clock)
+        self._kdamond = kdamond
+
+    def replace(self, schemes: tuple[Scheme, ...]) -> None:
+        """These are the schemes now; one that keeps its place keeps its statistics, as in the kernel."""
+        before = self.states
+        states = []
+        for number, scheme in enumerate(schemes):
+            if number < len(before) and before[number].scheme.action == scheme.action:
+                before[number].change(scheme)
+                states.append(before[number])
+            else:
+                states.append(SchemeState(scheme))
+            states[-1].watermarks.activated = True  # the kernel does not tell
+        self.states = states
+
+    def check(self, schemes: tuple[Scheme, ...], path: str = "schemes") -> None:
+        """The kernel checks them when they are written."""
+
+    def commit(self, schemes: tuple[Scheme, ...]) -> None:
+        """Change the schemes alone; waits for the kernel. Raises RequestError or MachineError."""
+        self._kdamond.commit(self._kdamond.intervals, self._kdamond.nr_regions, schemes)
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give the value of a ``user_input`` goal, here and in the kernel. Raises RequestError or MachineError."""
+        super().set_goal(name, value)
+        for s, state in enumerate(self.states):
+            for g, goal in enumerate(state.goals):
+                if goal.goal.metric == "user_input" and name in (goal.goal.name, f"{s}.{g}"):
+                    self._kdamond.set_goal_value(s, g, value)
+
+    def note(self, number: int, stats: SchemeStats, esz: int | None, tried: list[Tried] | None) -> None:
+        """What was read of a scheme."""
+        if number >= len(self.states):
+            return
+        state = self.states[number]
+        stats.nr_snapshots = stats.nr_snapshots or state.stats.nr_snapshots + (tried is not None)
+        state.stats = stats
+        state.quota.esz = esz
+        if tried is not None:
+            state.tried = tried
+
+
+class Watcher:
+    """The thread that looks. With ``snapshots`` it takes them from the schemes `everything`, behind the user's."""
+
+    def __init__(
+        self,
+        files: KernelTree,
+        log: IntervalsLog,
+        nr_targets: int,
+        *,
+        snapshots: bool,
+        nr_probes: int,
+        damos: Callable[[], KernelDamos | None],
+        lives: Callable[[], bool],
+        changing: threading.Lock,
+    ) -> None:
+        self._files = files
+        self._log = log
+        self._nr_targets = nr_targets
+        self._snapshots = snapshots
+        self._nr_probes = nr_probes
+        self._damos = damos
+        self._lives = lives
+        self._changing = changing  # held while the files of schemes are written anew
+        self._found: deque[list[Snapshot]] = deque()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pydamon-kernel-watch", daemon=True)
+        self._failure: PydamonError | None = None
+        self._last_end_ns = 0
+        self._reading_s = 0.0
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def look_last(self) -> None:
+        """What the schemes have done until now, if that can be had at once; to be called before the kdamond ends."""
+        damos = self._damos()
+        if damos is None or not damos.states:
+            return
+        with contextlib.suppress(OSError, ValueError, MachineError):
+            self._command("update_schemes_stats", _LAST_S)
+            for number, state in enumerate(list(damos.states)):
+                damos.note(number, self._stats(number), state.quota.esz, None)
+
+    def stop(self) -> None:
+        """End; waits a moment for the look under way, which the end of the kdamond ends."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
+
+    def take(self) -> list[list[Snapshot]]:
+        """The snapshots since the last call. Raises MachineError if they cannot be had."""
+        if self._failure is not None and not self._ended.is_set():
+            raise self._failure
+        found = []
+        while self._found:
+            found.append(self._found.popleft())
+        return found
+
+    def _command(self, text: str, patience_s: float | None = None) -> None:
+        """Have the kdamond do it. Raises MachineError, also if it is not ours any more: others are left alone."""
+        if not self._lives():
+            raise MachineError("has ended", where="the kernel's kdamond")
+        self._files.command(text, patience_s)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._ended.wait(self._pause_s()):
+            if not self._lives():
+                return  # whoever waits for what was found sees that, too
+            try:
+                self._look()
+                failures = 0
+            except (OSError, ValueError, MachineError) as error:
+                failures += 1
+                if failures >= _PATIENCE and self._snapshots:
+                    self._failure = MachineError(f"cannot be looked at: {error}", where="the kernel's DAMON")
+                    return
+
+    def _pause_s(self) -> float:
+        if not self._snapshots:
+            return max(_LOOK_S, self._reading_s * _SHARE)
+        return max(self._log.latest().aggr_us / 1e6, self._reading_s * _SHARE)
+
+    def _look(self) -> None:
+        damos = self._damos()
+        states = list(damos.states) if damos is not None else []
+        if not states and not self._snapshots:
+            return
+        if self._snapshots:
+            self._note_tuned()
+        # What they are when the command is given; a commit meanwhile makes the numbers mean other schemes.
+        schemes = [state.scheme for state in states]
+        if schemes:
+            self._command("update_schemes_stats")
+            if any(scheme.quotas.limited for scheme in schemes):
+                self._command("update_schemes_effective_quotas")
+        self._command("update_schemes_tried_regions")
+        now_ns, began = time.monotonic_ns(), time.monotonic()
+        if self._snapshots:
+            self._take_snapshots(len(schemes), now_ns)
+        for number, scheme in enumerate(schemes):
+            with self._changing:
+                self._note_scheme(damos, number, scheme)
+        self._reading_s = time.monotonic() - began
+
+    def _note_tuned(self) -> None:
+        tree = self._files.tree
+        at = f"{CONTEXT}/monitoring_attrs/intervals"
+        if tree.read_int(f"{at}/intervals_goal/access_bp"):
+            self._command("update_tuned_intervals")
+            sample_us, aggr_us = tree.read_int(f"{at}/sample_us"), tree.read_int(f"{at}/aggr_us")
+            latest = self._log.latest()
+            if sample_us and aggr_us and (sample_us, aggr_us) != (latest.sample_us, latest.aggr_us):
+                self._log.change(time.monotonic_ns(), sample_us, aggr_us, restarts=False)
+
+    def _take_snapshots(self, first: int, end_ns: int) -> None:
+        tree, in_force = self._files.tree, self._log.latest()
+        start_ns = max(self._last_end_ns, in_force.since_ns, end_ns - in_force.aggr_us * 1000)
+        found = [
+            tried_snapshot(read_tried(tree, scheme, self._nr_probes), number, start_ns, end_ns, in_force)
+            for number, scheme in enumerate(f"{SCHEMES}/{first + n}" for n in range(self._nr_targets))
+        ]
+        if any(len(snapshot.start) for snapshot in found):
+            self._last_end_ns = end_ns
+            self._found.append(found)
+
+    def _note_scheme(self, damos: KernelDamos | None, number: int, scheme: Scheme) -> None:
+        if damos is None or number >= len(damos.states) or damos.states[number].scheme is not scheme:
+            return  # changed since it was asked for
+        tree, here = self._files.tree, f"{SCHEMES}/{number}"
+        esz = tree.read_int(f"{here}/quotas/effective_bytes") if scheme.quotas.limited else None
+        tried = tried_by_target(read_tried(tree, here), self._nr_targets)
+        damos.note(number, self._stats(number), esz, tried)
+
+    def _stats(self, number: int) -> SchemeStats:
+        here = f"{SCHEMES}/{number}/stats"
+        return SchemeStats(**{name: self._files.tree.read_int(f"{here}/{name}") for name in _STATS})

@@ -1,0 +1,1 @@
+"""The ``user`` engine: our core over what the machine offers user space."""

@@ -1,0 +1,1 @@
+"""What Linux offers, one module for each interface: nothing of DAMON, no regions."""

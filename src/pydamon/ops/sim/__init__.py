@@ -1,0 +1,1 @@
+"""A simulated machine whose pages, and who accesses them, are known."""

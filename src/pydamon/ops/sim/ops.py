@@ -1,0 +1,212 @@
+"""Operations set for simulated processes, in virtual time.
+
+Each target is a process that plays a workload. Nothing is touched or stored per page: whether a page was accessed
+between ``prepare`` and ``check`` is computed from the pattern for the asked pages only (``workload.closed_form``), so
+that the cost depends on the number of regions, not on the memory.
+
+Schemes act on a simulated machine (`sim_machine`): where memory is, what accesses bring back, what that costs. It
+changes nothing in what is accessed when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import RequestError
+from pydamon.linux.process import Mapping
+from pydamon.ops.base import Addresses, Applied, Hits, Ranges, sample_addresses
+from pydamon.ops.sim import actions
+from pydamon.ops.sim.machine import Machine, MachineSpec, Summary
+from pydamon.primitives.base import UNKNOWN, Answers
+from pydamon.spec import Probe, Scheme
+from pydamon.workload import layout as layouts
+from pydamon.workload.closed_form import AccessModel
+from pydamon.workload.model import Workload
+from pydamon.workload.truth import GroundTruth, Schedule
+
+# What our own runner makes of one CPU (2 GHz class, one NumPy thread): 85-140 million/s at a stride of 4 KiB within
+# 100 MiB, 40-65 million/s within 1 GiB, 15-35 million/s at random. One number has to do for all: the middle.
+DEFAULT_ACCESSES_PER_S = 50_000_000
+# Where the first region lies: where processes have mappings, and with room for the largest workload below 2**47.
+BASE_ADDRESS = 0x7000_0000_0000
+
+
+class Clock(Protocol):
+    """What the simulation needs of time."""
+
+    def now_ns(self) -> int:
+        """Virtual nanoseconds; never goes back."""
+        ...
+
+
+class SimOps:
+    """Simulated processes, one target per workload, that start at ``init`` and end after their last phase.
+
+    ``mapping`` is ``separate`` or ``one`` as for a real workload process, ``repeat`` 0 plays for ever, ``time_scale``
+    multiplies the phases' durations. Equal arguments give equal answers. Raises RequestError for nonsense ones.
+
+    A target's range is the span from its first to its last mapping, as ``vaddr`` sees a real workload process: the
+    small gaps between mappings belong to it and are never accessed. So there is one range, however many mappings.
+
+    ``machine`` is what all targets run on; from the beginning their memory is there as far as it fits. The metrics of
+    goals and watermarks are methods of this class, and say how the machine is now.
+    """
+
+    name = "sim"
+
+    def __init__(
+        self,
+        workloads: Workload | Sequence[Workload],
+        clock: Clock,
+        *,
+        mapping: str = "separate",
+        seed: int = 0,
+        accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
+        repeat: int = 1,
+        time_scale: float = 1.0,
+        machine: MachineSpec | None = None,
+    ) -> None:
+        if accesses_per_s <= 0:
+            raise RequestError(f"{accesses_per_s} accesses per second; it must be positive", where="accesses_per_s")
+        if repeat < 0 or not 0 < time_scale <= 1e6:
+            raise RequestError(f"repeat {repeat}, time scale {time_scale}: negative or not finite", where="workload")
+        self.workloads = [workloads] if isinstance(workloads, Workload) else list(workloads)
+        self.nr_targets = len(self.workloads)
+        self.truths: list[GroundTruth] = []  # per target, from ``init`` on
+        self._clock = clock
+        self._repeat = repeat
+        self._time_scale = time_scale
+        self._layouts = [layouts.place(workload, BASE_ADDRESS, mapping) for workload in self.workloads]
+        self._mappings = [
+            [Mapping(place.start, place.end, "rw-p", 0, 0, place.name) for place in layout.mappings]
+            for layout in self._layouts
+        ]
+        self._models = [
+            AccessModel(workload, layout, accesses_per_s, seed + index)
+            for index, (workload, layout) in enumerate(zip(self.workloads, self._layouts, strict=True))
+        ]
+        self._rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        self._machine_spec = machine if machine is not None else MachineSpec()
+        self._machine = self._new_machine()
+        nothing = np.empty(0, np.uint64)
+        self._asked: list[tuple[int, Addresses]] = [(0, nothing)] * self.nr_targets
+
+    def init(self) -> list[Ranges]:
+        """Start the processes now, on the clock."""
+        self._machine = self._new_machine()
+        self.truths = [
+            GroundTruth(workload, target.layout, target.schedule)
+            for workload, target in zip(self.workloads, self._machine.targets, strict=True)
+        ]
+        return [self._range(target) for target in range(self.nr_targets)]
+
+    def _new_machine(self) -> Machine:
+        """The machine with the processes that start now."""
+        now_ns = self._clock.now_ns()
+        schedules = [
+            Schedule.nominal(workload, now_ns, repeat=self._repeat, time_scale=self._time_scale)
+            for workload in self.workloads
+        ]
+        return Machine(self._machine_spec, list(zip(self._layouts, self._models, schedules, strict=True)), now_ns)
+
+    def update(self) -> list[Ranges | None]:
+        """The same ranges all the time; None for a process that has ended."""
+        return [self._range(target) if self.target_valid(target) else None for target in range(self.nr_targets)]
+
+    def _range(self, target: int) -> Ranges:
+        layout = self._layouts[target]
+        return np.array([[layout.start, layout.end]], dtype=np.uint64)
+
+    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
+        """Pick one page per region; its window begins now."""
+        self._asked[target] = (self._clock.now_ns(), sample_addresses(start, end, self._rng[target]))
+
+    def check_accesses(self, target: int) -> Answers:
+        """Exact for the window since ``prepare``; UNKNOWN once the process has ended: it has no pages any more."""
+        since_ns, addresses = self._asked[target]
+        if not self.target_valid(target):
+            return np.full(len(addresses), UNKNOWN, dtype=np.uint8)
+        return self.accessed(target, addresses, since_ns, self._clock.now_ns()).astype(np.uint8)
+
+    def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
+        """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
+        return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)
+
+    def reset_aggregated(self) -> None:
+        """The machine is brought up to date: memory comes back when it is accessed, not when somebody looks."""
+        self._machine.advance(self._clock.now_ns())
+
+    def target_valid(self, target: int) -> bool:
+        """Whether the workload still has a phase to play."""
+        end_ns = self.truths[target].schedule.end_ns
+        return end_ns is None or self._clock.now_ns() < end_ns
+
+    def cleanup(self) -> None:
+        """Nothing to give back."""
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What ``/proc/PID/maps`` of the process would show; the same list each time."""
+        return self._mappings[target]
+
+    def pid(self, target: int) -> int | None:
+        """None: a simulated process has no id."""
+        return None
+
+    # -- probes and schemes ---------------------------------------------------------------------------------------
+
+    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+        """Raise MachineError if a filter names a cgroup that the machine does not have."""
+        for number, probe in enumerate(probes):
+            actions.check_filters(self._machine, probe.filters, f"{path}[{number}].filters")
+
+    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
+        """Which pages of the last prepare have which attribute, as the machine is now."""
+        return actions.attributes(self.machine, target, self._asked[target][1], probes)
+
+    def check_scheme(self, scheme: Scheme, path: str) -> None:
+        """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""
+        actions.check_scheme(self._machine, scheme, path)
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action now; exact, see docs/simulator.md. Nothing for a process that has ended."""
+        return actions.apply_scheme(self.machine, target, scheme, start, end, allowed)
+
+    def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
+        """Resident bytes of the ranges that are on the NUMA node ``nid``."""
+        return actions.node_bytes(self.machine, target, start, end, nid)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as it is now."""
+        self._machine.advance(self._clock.now_ns())
+        return self._machine
+
+    def summary(self, target: int | None = None) -> Summary:
+        """Where memory is now and what was waited for, of everything or of one target."""
+        return self.machine.summary(target)
+
+    def free_mem_permil(self) -> int:
+        """Free memory in 1/1000 of all."""
+        return self.machine.free_mem_permil()
+
+    def some_mem_psi_us(self) -> int:
+        """Time in us in which some workload waited for memory."""
+        return self.machine.some_mem_psi_us()
+
+    def node_mem_bp(self, nid: int, *, used: bool) -> int:
+        """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""
+        return self.machine.node_mem_bp(nid, used=used)
+
+    def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
+        """What a cgroup uses of a node, or the rest of the node, in 1/10,000 of it; MachineError without them."""
+        return self.machine.node_memcg_bp(nid, path, used=used)
+
+    def active_bp(self, *, active: bool) -> int:
+        """Active or inactive memory in 1/10,000 of both."""
+        return self.machine.active_bp(active=active)

@@ -1,0 +1,138 @@
+"""A running kdamond as plain dictionaries with integers and unit-named keys: what ``status`` tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from pydamon.core.kdamond import Kdamond
+from pydamon.core.scheme_state import SchemeState
+from pydamon.errors import RequestError
+from pydamon.linux.process import Process
+from pydamon.ops.membership import command_of
+from pydamon.run.live import is_kernel, is_live
+from pydamon.spec import quantities
+
+_Value = TypeVar("_Value")
+_BP = 10_000
+
+if TYPE_CHECKING:
+    from pydamon.run.open import Engine
+
+
+def parameters(kdamond: Kdamond) -> dict[str, Any]:
+    """The intervals (as tuned by now) and the bounds of the number of regions."""
+    return {
+        "intervals": msgspec.to_builtins(kdamond.intervals),
+        "nr_regions": msgspec.to_builtins(kdamond.nr_regions),
+    }
+
+
+def live_targets(engine: Engine, known: list[dict[str, Any]], commands: dict[int, str]) -> list[dict[str, Any]]:
+    """The targets that are valid now: number, pid and command as far as there are any.
+
+    ``known`` are those of the start; ``commands`` keeps what was looked up, by the target's number.
+    """
+    pids = steady(engine.ops.live_pids) if is_live(engine) else {}
+    if not pids:
+        return [
+            {key: row[key] for key in ("target", "pid", "command") if key in row}
+            for row in known
+            if engine.ops.target_valid(row["target"])
+        ]
+    for target in commands.keys() - pids.keys():
+        del commands[target]
+    for target in pids.keys() - commands.keys():
+        commands[target] = _command(pids[target])
+    return [{"target": target, "pid": pid, "command": commands[target]} for target, pid in pids.items()]
+
+
+def _command(pid: int) -> str:
+    try:
+        process = Process(pid)
+    except RequestError:
+        return "?"
+    try:
+        return command_of(process)
+    finally:
+        process.close()
+
+
+def schemes(kdamond: Kdamond) -> list[dict[str, Any]]:
+    """Each scheme with its statistics, quota, watermarks and goals."""
+    return [] if kdamond.damos is None else [_scheme(state) for state in list(kdamond.damos.states)]
+
+
+def _scheme(state: SchemeState) -> dict[str, Any]:
+    stats, quota, scheme = state.stats, state.quota, state.scheme
+    tried = state.tried
+    return {
+        "name": scheme.name,
+        "action": scheme.action,
+        "stats": {
+            "nr_tried": stats.nr_tried,
+            "sz_tried_bytes": stats.sz_tried,
+            "nr_applied": stats.nr_applied,
+            "sz_applied_bytes": stats.sz_applied,
+            "sz_ops_filter_passed_bytes": stats.sz_ops_filter_passed,
+            "qt_exceeds": stats.qt_exceeds,
+            "nr_snapshots": stats.nr_snapshots,
+        },
+        "tried_regions": {
+            "nr": sum(len(part.start) for part in tried),
+            "sz_bytes": sum(int((part.end - part.start).sum()) for part in tried),
+        },
+        "quota": {
+            "limited": scheme.quotas.limited,
+            "effective_bytes": quota.esz,
+            "charged_bytes": quota.charged_bytes,
+            "charged_ns": quota.charged_ns,
+        },
+        "watermarks": {"metric": scheme.watermarks.metric, "active": state.active},
+        "goals": [
+            {
+                "name": goal.goal.name,
+                "metric": goal.goal.metric,
+                "target_value": goal.goal.target_value,
+                "current_value": goal.current_value,
+                "score_bp": goal.score,
+            }
+            for goal in list(state.goals)
+        ],
+        "finished": state.finished,
+        "failed": state.failed,
+        "scheme": msgspec.to_builtins(scheme, enc_hook=quantities.encode),
+    }
+
+
+def dry_run(engine: Engine) -> bool:
+    """Whether schemes only find out what they would do."""
+    return bool(getattr(engine.ops, "dry_run", False))
+
+
+def cost(engine: Engine, elapsed_ns: int) -> dict[str, Any]:
+    """CPU time of the whole daemon (1/10,000 of one CPU since its start) and what the primitive has counted."""
+    cpu_ns = time.process_time_ns()
+    elapsed_ns = max(elapsed_ns, 1)
+    result = {"cpu_ns": cpu_ns, "cpu_bp": cpu_ns * _BP // elapsed_ns}
+    if is_kernel(engine):
+        spent_ns = engine.cost().check_ns
+        result |= {"kdamond_cpu_ns": spent_ns, "kdamond_cpu_bp": spent_ns * _BP // elapsed_ns}
+    elif is_live(engine):
+        spent = steady(engine.cost)
+        result |= {name: getattr(spent, name) for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns")}
+        result["disturb_bp"] = spent.disturb_ns * _BP // elapsed_ns
+    return result
+
+
+def steady(look: Callable[[], _Value]) -> _Value:
+    """What ``look`` returns, though another thread changes what it looks at."""
+    for _ in range(20):
+        try:
+            return look()
+        except (RuntimeError, KeyError):  # a dictionary changed meanwhile
+            time.sleep(0)
+    return look()

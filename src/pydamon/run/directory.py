@@ -1,0 +1,294 @@
+"""Where kdamonds in the background are found: a directory of the user's own, and three files for each of them.
+
+``NAME.pid`` says which process it is (pid and start time) and is locked by it as long as it lives, ``NAME.sock`` is its
+control socket, ``NAME.log`` what it says. Whatever a killed daemon leaves is told apart by the identity and the lock,
+and removed.
+
+All files are opened relative to the directory's file descriptor, whose owner and mode were checked: nobody else can
+put something in between, and the length of the path does not matter for the socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.process import Process
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+_MAX_NUMBER = 1000
+_PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What is in ``NAME.pid``: a process, for ever."""
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A name that is ours as long as ``lock_fd`` is open, also in processes that inherit it."""
+
+    name: str
+    lock_fd: int
+
+    def write_identity(self) -> None:
+        """From now on the name stands for this process."""
+        process = Process(os.getpid())
+        text = msgspec.json.encode(Identity(process.pid, process.start_ticks))
+        process.close()
+        os.pwrite(self.lock_fd, text, 0)
+        os.ftruncate(self.lock_fd, len(text))
+
+
+class RuntimeDirectory:
+    """The user's directory for running kdamonds, held open.
+
+    It is ``$XDG_RUNTIME_DIR/pydamon``, else ``/run/user/UID/pydamon``, else ``/tmp/pydamon-UID``; a base directory that
+    is not the user's own is passed over. Raises MachineError if it is a symbolic link, belongs to somebody else, or can
+    be written by others.
+    """
+
+    def __init__(self) -> None:
+        self.path = _path()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path, 0o700)
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        except OSError as error:
+            raise MachineError(f"cannot be used: {error.strerror}; it must be a directory", where=self.path) from None
+        status = os.fstat(self._fd)
+        obstacle = None
+        if status.st_uid != os.geteuid():
+            obstacle = f"belongs to user {status.st_uid}, not to {os.geteuid()}"
+        elif status.st_mode & 0o022:
+            obstacle = f"can be written by others (mode {stat.S_IMODE(status.st_mode):o}); chmod 700 would do"
+        if obstacle is not None:
+            os.close(self._fd)
+            raise MachineError(f"{obstacle}; XDG_RUNTIME_DIR may name a directory of yours", where=self.path)
+
+    def __enter__(self) -> RuntimeDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def fileno(self) -> int:
+        """The directory's file descriptor."""
+        return self._fd
+
+    # -- who runs -------------------------------------------------------------------------------------------------
+
+    def running(self) -> list[str]:
+        """The names of the kdamonds that run; numbers first. What killed ones have left is removed."""
+        names = []
+        for file in os.listdir(self._fd):
+            name, dot, kind = file.rpartition(".")
+            if dot and kind == "pid" and _NAME.fullmatch(name):
+                process = self.process(name)
+                if process is not None:
+                    process.close()
+                    names.append(name)
+        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+
+    def process(self, name: str) -> Process | None:
+        """The process of a kdamond that runs (to be closed by the caller), else None."""
+        check_name(name)
+        try:
+            fd = os.open(f"{name}.pid", os.O_RDONLY | _FLAGS, dir_fd=self._fd)
+        except OSError:
+            return None
+        try:
+            text = os.read(fd, 4096)
+        finally:
+            os.close(fd)
+        try:
+            identity = msgspec.json.decode(text, type=Identity)
+            process = Process(identity.pid)
+        except (msgspec.DecodeError, RequestError):
+            self._remove_left(name)
+            return None
+        if process.start_ticks == identity.start_ticks and process.alive():
+            return process
+        process.close()
+        self._remove_left(name)
+        return None
+
+    def _remove_left(self, name: str) -> None:
+        """Remove the files of a killed daemon, unless the name is in use (or being taken) after all."""
+        try:
+            fd = os.open(f"{name}.pid", os.O_RDWR | _FLAGS, dir_fd=self._fd)
+        except OSError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_current(name, fd):
+                self.remove(name)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(fd)
+
+    def _is_current(self, name: str, fd: int) -> bool:
+        """Whether the open file is still the one of that name."""
+        try:
+            here = os.stat(f"{name}.pid", dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(fd)
+        return (here.st_dev, here.st_ino) == (mine.st_dev, mine.st_ino)
+
+    # -- taking a name --------------------------------------------------------------------------------------------
+
+    def claim(self, name: str | None) -> Claim:
+        """Take ``name``, or the lowest free number. Raises RequestError if it is in use or no name."""
+        if name is not None:
+            check_name(name, where="--name")
+            fd = self._lock(name)
+            if fd is None:
+                raise RequestError(f"{name!r} is in use; stop it or take another name", where="--name")
+            return Claim(name, fd)
+        for candidate in map(str, range(_MAX_NUMBER)):
+            fd = self._lock(candidate, patience_s=0)
+            if fd is not None:
+                return Claim(candidate, fd)
+        raise RequestError(f"all numbers below {_MAX_NUMBER} are in use", where="--name")
+
+    def _lock(self, name: str, patience_s: float = _PATIENCE_S) -> int | None:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fd = os.open(f"{name}.pid", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600, dir_fd=self._fd)
+            except OSError as error:
+                raise MachineError(f"cannot be opened: {error.strerror}", where=f"{self.path}/{name}.pid") from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                if time.monotonic() >= deadline:
+                    return None
+                time.sleep(0.02)
+                continue
+            if self._is_current(name, fd):
+                os.ftruncate(fd, 0)
+                self._unlink(f"{name}.sock")
+                return fd
+            os.close(fd)  # removed between opening and locking
+
+    def remove(self, name: str) -> None:
+        """Remove the files by which a kdamond is found; its log stays."""
+        self._unlink(f"{name}.sock")
+        self._unlink(f"{name}.pid")
+
+    def _unlink(self, file: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file, dir_fd=self._fd)
+
+    # -- its socket and its log -----------------------------------------------------------------------------------
+
+    def listen(self, name: str) -> socket.socket:
+        """The control socket of a claimed name, mode 0600, listening."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            with _umask(0o177):
+                listener.bind(self._socket_path(name))
+            listener.listen(16)
+        except OSError as error:
+            listener.close()
+            raise MachineError(f"cannot be made: {error.strerror}", where=f"{self.path}/{name}.sock") from None
+        return listener
+
+    def connect(self, name: str, timeout_s: float) -> socket.socket:
+        """A connection to a running kdamond. Raises OSError."""
+        check_name(name)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(self._socket_path(name))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _socket_path(self, name: str) -> str:
+        return f"/proc/self/fd/{self._fd}/{name}.sock"
+
+    def log_path(self, name: str) -> str:
+        """Where a kdamond writes what it has to say."""
+        return f"{self.path}/{name}.log"
+
+    def has_log(self, name: str) -> bool:
+        """Whether a kdamond of that name, running or not, has left a log."""
+        try:
+            return os.stat(f"{name}.log", dir_fd=self._fd, follow_symlinks=False).st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def open_log(self, name: str) -> int:
+        """A new, empty log. Raises MachineError."""
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _FLAGS
+            return os.open(f"{name}.log", flags, 0o600, dir_fd=self._fd)
+        except OSError as error:
+            raise MachineError(f"cannot be written: {error.strerror}", where=self.log_path(name)) from None
+
+    def remove_log(self, name: str) -> None:
+        """Remove the log."""
+        self._unlink(f"{name}.log")
+
+
+def check_name(name: str, where: str = "name") -> None:
+    """Raise RequestError if ``name`` cannot be the name of a kdamond."""
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            f"{name[:80]!r} is not a name; it may have up to 64 letters, digits, '-', '_' and '.', "
+            "and begins with a letter or digit",
+            where=where,
+        )
+
+
+def the_only(names: list[str]) -> str:
+    """The name that is meant where none is given. Raises PydamonError if none runs, RequestError if several do."""
+    if not names:
+        raise PydamonError("nothing runs in the background", where="pydamon")
+    if len(names) > 1:
+        raise RequestError(f"several run; say which: {', '.join(names)}", where="name")
+    return names[0]
+
+
+def _path() -> str:
+    uid = os.geteuid()
+    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
+        if os.path.isabs(base) and _is_own(base, uid):
+            return os.path.join(base, "pydamon")
+    return f"/tmp/pydamon-{uid}"
+
+
+def _is_own(path: str, uid: int) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    old = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(old)

@@ -1,0 +1,1 @@
+"""What a spec asks for, in plain words, and what is likely not meant."""
