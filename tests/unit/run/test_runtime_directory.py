@@ -14,8 +14,8 @@ import pytest
 
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.process import start_ticks
-from pydamon.run.directory import RuntimeDirectory
 from pydamon.run import directory as runtime
+from pydamon.run.directory import RuntimeDirectory
 
 
 @pytest.fixture
