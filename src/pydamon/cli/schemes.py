@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 
 if TYPE_CHECKING:
     from pydamon.spec.forms.scheme_files import Loaded
@@ -168,13 +168,14 @@ def _check_ops(scheme: Any, path: str, ops: str) -> None:
     """Whether the operations set has the action at all, on any machine."""
     from pydamon.spec.schemes import validate_scheme
 
-    validate_scheme(scheme, path, ops=ops)
-    if ops == "paddr":
-        from pydamon.ops.actions.physical import ACTIONS
+    with located(path):
+        validate_scheme(scheme, ops=ops)
+        if ops == "paddr":
+            from pydamon.ops.actions.physical import ACTIONS
 
-        if scheme.action not in ACTIONS:
-            text = f"{scheme.action!r} is no action on physical memory; there are {', '.join(ACTIONS)}"
-            raise RequestError(text, where=f"{path}.action")
+            if scheme.action not in ACTIONS:
+                text = f"{scheme.action!r} is no action on physical memory; there are {', '.join(ACTIONS)}"
+                raise RequestError(text, where="action")
 
 
 def _at(name: str, error: RequestError) -> RequestError:

@@ -49,10 +49,7 @@ def tuned(wanted: Tune, present: Parameters, asked: Context, *, primitive: str, 
         )
     validate_attrs(result.intervals, result.nr_regions)
     if result.schemes is not None:
-        try:
-            validate_schemes(result.schemes, "", ops=asked.ops, nr_targets=nr_targets)
-        except RequestError as error:
-            raise RequestError(error.message, where=(error.where or "schemes").removeprefix(".")) from None
+        validate_schemes(result.schemes, ops=asked.ops, nr_targets=nr_targets)
     for name, value in wanted.goal_values.items():
         if not 0 <= value <= U64_MAX:
             raise RequestError(f"is {value}; it must be 0 to {U64_MAX}", where=f"goal {name}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydamon.spec.model import (
+        ONLY_CONTEXT,
         Context,
         Intervals,
         IntervalsGoal,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pydamon.spec.words.plain import explain
 
 __all__ = [
+    "ONLY_CONTEXT",
     "Age",
     "Context",
     "Intervals",

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import modules, quantities, units
 from pydamon.spec.probes import Probe, validate_probes
 from pydamon.spec.schemes import PARSERS as SCHEME_PARSERS
@@ -25,6 +25,7 @@ PrimitiveName = Literal["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"
 _INDEX = re.compile(r"\[\d+\]")
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)
 PAGE_SIZE = 4096
+ONLY_CONTEXT = "kdamonds[0].contexts[0]"  # the path of what an engine runs, for messages
 
 
 class IntervalsGoal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +103,15 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kdamonds: tuple[Kdamond, ...] = ()
     modules: dict[str, dict[str, int | bool]] = {}
 
+    @property
+    def context(self) -> Context:
+        """The only context of the first kdamond, which is what an engine runs."""
+        return self.kdamonds[0].contexts[0]
+
+    def with_context(self, context: Context) -> Spec:
+        """The same with another context in the first kdamond."""
+        return Spec(kdamonds=(Kdamond(contexts=(context,)), *self.kdamonds[1:]), modules=self.modules)
+
 
 # How a quantity that is written as text is read, by its key.
 _PARSERS: dict[str, Callable[[str], int]] = {
@@ -131,7 +141,7 @@ def _exact(value: Any, path: str) -> Any:
 
 def _exact_field(key: str, value: Any, path: str) -> Any:
     *_, grandparent, parent = ["", "", *_INDEX.sub("", path).split(".")[:-1]]
-    try:
+    with located(path):
         if f"{parent}.{key}" in QUANTITIES:
             return QUANTITIES[f"{parent}.{key}"].parse(value)
         if isinstance(value, str):
@@ -139,8 +149,6 @@ def _exact_field(key: str, value: Any, path: str) -> Any:
             for name in (f"{grandparent}.{parent}.{key}", f"{parent}.{key}", key):
                 if name in _PARSERS:
                     return _PARSERS[name](value)
-    except RequestError as error:
-        raise RequestError(error.message, where=path) from None
     return _exact(value, path)
 
 
@@ -194,12 +202,15 @@ def validate(spec: Spec) -> None:
     """Check everything that types alone do not say; raises RequestError naming the field."""
     validate_parts(spec)
     for k, kdamond in enumerate(spec.kdamonds):
-        if len(kdamond.contexts) != 1:
-            raise RequestError(
-                f"has {len(kdamond.contexts)} contexts; a kdamond runs exactly one",
-                where=f"kdamonds[{k}].contexts",
-            )
-        _validate_context(kdamond.contexts[0], f"kdamonds[{k}].contexts[0]")
+        with located(f"kdamonds[{k}]"):
+            _validate_context(only_context(kdamond))
+
+
+def only_context(kdamond: Kdamond) -> Context:
+    """The context of ``kdamond``; raises RequestError if it has not exactly one."""
+    if len(kdamond.contexts) != 1:
+        raise RequestError(f"has {len(kdamond.contexts)} contexts; a kdamond runs exactly one", where="contexts")
+    return kdamond.contexts[0]
 
 
 def validate_parts(spec: Spec) -> None:
@@ -210,13 +221,12 @@ def validate_parts(spec: Spec) -> None:
         raise RequestError("must have at least one kdamond", where="kdamonds")
 
 
-def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") -> None:
+def validate_attrs(intervals: Intervals, nr_regions: NrRegions) -> None:
     """DAMON's rules for monitoring attributes (2.1): sample ≤ aggregation, 3 ≤ min ≤ max; and none of them zero."""
-    prefix = f"{path}." if path else ""
 
     def require(condition: bool, field: str, message: str) -> None:
         if not condition:
-            raise RequestError(message, where=prefix + field)
+            raise RequestError(message, where=field)
 
     for field in ("sample_us", "aggr_us", "ops_update_us"):
         value = getattr(intervals, field)
@@ -251,47 +261,49 @@ def validate_attrs(intervals: Intervals, nr_regions: NrRegions, path: str = "") 
     )
 
 
-def _validate_context(context: Context, path: str) -> None:
-    validate_attrs(context.intervals, context.nr_regions, path)
-    validate_schemes(context.schemes, path, ops=context.ops, nr_targets=len(context.targets))
-    validate_probes(context.probes, path, ops=context.ops)
-    _validate_who(context, path)
-    for t, target in enumerate(context.targets):
-        where = f"{path}.targets[{t}]"
-        previous_end = 0
-        for r, region in enumerate(target.regions):
-            at = f"{where}.regions[{r}]"
+def _validate_context(context: Context) -> None:
+    with located("contexts[0]"):
+        validate_attrs(context.intervals, context.nr_regions)
+        validate_schemes(context.schemes, ops=context.ops, nr_targets=len(context.targets))
+        validate_probes(context.probes, ops=context.ops)
+        _validate_who(context)
+        for t, target in enumerate(context.targets):
+            _validate_ranges(target, f"targets[{t}]")
+
+
+def _validate_ranges(target: Target, where: str) -> None:
+    previous_end = 0
+    for r, region in enumerate(target.regions):
+        with located(f"{where}.regions[{r}]"):
             if not 0 <= region.start < region.end <= units.U64_MAX:
-                raise RequestError(
-                    f"{region.start:#x}-{region.end:#x} is not a range; start must be below end", where=at
-                )
+                raise RequestError(f"{region.start:#x}-{region.end:#x} is not a range; start must be below end")
             if region.start % PAGE_SIZE or region.end % PAGE_SIZE:
-                raise RequestError(f"must start and end at multiples of {PAGE_SIZE}", where=at)
+                raise RequestError(f"must start and end at multiples of {PAGE_SIZE}")
             if region.start < previous_end:
-                raise RequestError("overlaps the region before it or is out of order", where=at)
-            previous_end = region.end
+                raise RequestError("overlaps the region before it or is out of order")
+        previous_end = region.end
 
 
-def _validate_who(context: Context, path: str) -> None:
+def _validate_who(context: Context) -> None:
     """Whether the targets are such as the operations set can monitor."""
     ops, targets = context.ops, context.targets
     for t, target in enumerate(targets):
-        where = f"{path}.targets[{t}]"
-        if ops in ("vaddr", "fvaddr") and target.cgroup is None and (target.pid is None or target.pid <= 0):
-            raise RequestError(f"is {target.pid}; {ops} needs the id of a process", where=f"{where}.pid")
-        if target.pid is not None and (ops == "paddr" or target.cgroup is not None):
-            raise RequestError("is not needed: " + (f"with {ops}" if ops == "paddr" else "a cgroup is given"),
-                               where=f"{where}.pid")  # fmt: skip
-        if target.cgroup is not None and (ops != "vaddr" or len(targets) > 1):
-            raise RequestError("must be the only target, and of the ops vaddr", where=f"{where}.cgroup")
-        if target.include_children and (ops != "vaddr" or target.pid is None):
-            raise RequestError("goes with the id of a process and vaddr", where=f"{where}.include_children")
-        if target.include_children != targets[0].include_children:
-            raise RequestError("must be the same for all targets", where=f"{where}.include_children")
-        if ops == "fvaddr" and not target.regions:
-            raise RequestError("are needed with fvaddr: the ranges to monitor", where=f"{where}.regions")
+        with located(f"targets[{t}]"):
+            if ops in ("vaddr", "fvaddr") and target.cgroup is None and (target.pid is None or target.pid <= 0):
+                raise RequestError(f"is {target.pid}; {ops} needs the id of a process", where="pid")
+            if target.pid is not None and (ops == "paddr" or target.cgroup is not None):
+                why = f"with {ops}" if ops == "paddr" else "a cgroup is given"
+                raise RequestError(f"is not needed: {why}", where="pid")
+            if target.cgroup is not None and (ops != "vaddr" or len(targets) > 1):
+                raise RequestError("must be the only target, and of the ops vaddr", where="cgroup")
+            if target.include_children and (ops != "vaddr" or target.pid is None):
+                raise RequestError("goes with the id of a process and vaddr", where="include_children")
+            if target.include_children != targets[0].include_children:
+                raise RequestError("must be the same for all targets", where="include_children")
+            if ops == "fvaddr" and not target.regions:
+                raise RequestError("are needed with fvaddr: the ranges to monitor", where="regions")
     if ops == "paddr" and len(targets) > 1:
-        raise RequestError("has several entries; physical memory is one", where=f"{path}.targets")
+        raise RequestError("has several entries; physical memory is one", where="targets")
 
 
 def _time(value_us: int) -> str:

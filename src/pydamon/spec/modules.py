@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import units
 
 Value = int | bool
@@ -42,20 +42,20 @@ def exact(data: object) -> dict[str, dict[str, Value]]:
             raise RequestError(f"is no module of DAMON; there are {', '.join(MODULES)}", where=where)
         if not isinstance(parameters, dict | None):
             raise RequestError("must be an object: parameters with their values", where=where)
-        found[name] = {key: _exact(key, value, f"{where}.{key[:40]}") for key, value in (parameters or {}).items()}
+        found[name] = {}
+        for key, value in (parameters or {}).items():
+            with located(f"{where}.{key[:40]}"):
+                found[name][key] = _exact(key, value)
     if len(found) > 1:
         raise RequestError("has several entries; the kernel runs one of them at a time", where="modules")
     return found
 
 
-def _exact(key: str, value: Any, where: str) -> Value:
+def _exact(key: str, value: Any) -> Value:
     if isinstance(value, str):
-        try:
-            value = _PARSERS.get(key, units.parse_count)(value)
-        except RequestError as error:
-            raise RequestError(error.message, where=where) from None
+        value = _PARSERS.get(key, units.parse_count)(value)
     if not isinstance(value, int):
-        raise RequestError(f"is {str(value)[:40]!r}; it must be a whole number, true or false", where=where)
+        raise RequestError(f"is {str(value)[:40]!r}; it must be a whole number, true or false")
     if not isinstance(value, bool) and not 0 <= value <= units.U64_MAX:
-        raise RequestError(f"is {value}; it must be 0 to 2^64 - 1", where=where)
+        raise RequestError(f"is {value}; it must be 0 to 2^64 - 1")
     return value

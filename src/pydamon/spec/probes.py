@@ -6,7 +6,7 @@ Each probe is a list of filters, which work as those of schemes do: the first th
 
 from __future__ import annotations
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec.schemes import MAX_FILTERS, Filter, Struct, validate_filter
 
 MAX_PROBES = 4  # as in the kernel
@@ -20,25 +20,29 @@ class Probe(Struct, frozen=True):
     filters: tuple[Filter, ...] = ()
 
 
-def validate_probes(probes: tuple[Probe, ...], path: str, *, ops: str) -> None:
-    """Check what types alone do not say; raises RequestError with the field's path, e.g. ``….probes[0].filters``."""
-    where = f"{path}.probes" if path else "probes"
+def validate_probes(probes: tuple[Probe, ...], *, ops: str) -> None:
+    """Check what types alone do not say; raises RequestError with the field's path, e.g. ``probes[0].filters``."""
     if len(probes) > MAX_PROBES:
-        raise RequestError(f"has {len(probes)} entries; the most is {MAX_PROBES}", where=where)
+        raise RequestError(f"has {len(probes)} entries; the most is {MAX_PROBES}", where="probes")
     if probes and ops == "reported":
-        raise RequestError("cannot be had: reported accesses are of no running process", where=where)
+        raise RequestError("cannot be had: reported accesses are of no running process", where="probes")
     for number, probe in enumerate(probes):
-        within = f"{where}[{number}].filters"
-        if len(probe.filters) > MAX_FILTERS:
-            raise RequestError(f"has {len(probe.filters)} entries; the most is {MAX_FILTERS}", where=within)
-        for index, item in enumerate(probe.filters):
-            if item.filter_type not in PROBE_FILTERS:
-                known = ", ".join(sorted(PROBE_FILTERS))
-                raise RequestError(
-                    f"is {item.filter_type}, which is no attribute of a page; a probe's filters are of {known}",
-                    where=f"{within}[{index}].filter_type",
-                )
-            validate_filter(item, f"{within}[{index}]", None)
+        with located(f"probes[{number}].filters"):
+            if len(probe.filters) > MAX_FILTERS:
+                raise RequestError(f"has {len(probe.filters)} entries; the most is {MAX_FILTERS}")
+            for index, item in enumerate(probe.filters):
+                with located(f"[{index}]"):
+                    _validate_filter(item)
+
+
+def _validate_filter(item: Filter) -> None:
+    if item.filter_type not in PROBE_FILTERS:
+        known = ", ".join(sorted(PROBE_FILTERS))
+        raise RequestError(
+            f"is {item.filter_type}, which is no attribute of a page; a probe's filters are of {known}",
+            where="filter_type",
+        )
+    validate_filter(item, None)
 
 
 def parse_probe(text: str) -> Probe:

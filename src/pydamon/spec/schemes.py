@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import units
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.units import U64_MAX, format_size
@@ -215,32 +215,35 @@ QUANTITIES: dict[str, type[Rate] | type[Age]] = {
 }
 
 
-def validate_schemes(schemes: tuple[Scheme, ...], path: str, *, ops: str, nr_targets: int) -> None:
-    """Check what types alone do not say; raises RequestError with the field's path, e.g. ``….schemes[0].quotas``."""
+def validate_schemes(schemes: tuple[Scheme, ...], *, ops: str, nr_targets: int) -> None:
+    """Check what types alone do not say; raises RequestError with the field's path, e.g. ``schemes[0].quotas``."""
     if len(schemes) > MAX_SCHEMES:
-        raise RequestError(f"has {len(schemes)} entries; the most is {MAX_SCHEMES}", where=f"{path}.schemes")
+        raise RequestError(f"has {len(schemes)} entries; the most is {MAX_SCHEMES}", where="schemes")
     for index, scheme in enumerate(schemes):
-        validate_scheme(
-            scheme, f"{path}.schemes[{index}]" if path else f"schemes[{index}]", ops=ops, nr_targets=nr_targets
-        )
+        with located(f"schemes[{index}]"):
+            validate_scheme(scheme, ops=ops, nr_targets=nr_targets)
 
 
-def validate_scheme(scheme: Scheme, path: str, *, ops: str, nr_targets: int | None = None) -> None:
+def validate_scheme(scheme: Scheme, *, ops: str, nr_targets: int | None = None) -> None:
     """Check one scheme for targets of ``ops``; raises RequestError naming the field."""
-    _validate_pattern(scheme.access_pattern, f"{path}.access_pattern")
-    _bounded(scheme.apply_interval_us, 0, 10**13, f"{path}.apply_interval_us", "us")
-    _bounded(scheme.max_nr_snapshots, 0, U64_MAX, f"{path}.max_nr_snapshots", "")
-    _validate_destinations(scheme, path)
-    _validate_quotas(scheme.quotas, f"{path}.quotas")
-    _validate_watermarks(scheme.watermarks, f"{path}.watermarks")
+    with located("access_pattern"):
+        _validate_pattern(scheme.access_pattern)
+    _bounded(scheme.apply_interval_us, 0, 10**13, "apply_interval_us", "us")
+    _bounded(scheme.max_nr_snapshots, 0, U64_MAX, "max_nr_snapshots", "")
+    _validate_destinations(scheme)
+    with located("quotas"):
+        _validate_quotas(scheme.quotas)
+    with located("watermarks"):
+        _validate_watermarks(scheme.watermarks)
     if len(scheme.filters) > MAX_FILTERS:
-        raise RequestError(f"has {len(scheme.filters)} entries; the most is {MAX_FILTERS}", where=f"{path}.filters")
+        raise RequestError(f"has {len(scheme.filters)} entries; the most is {MAX_FILTERS}", where="filters")
     for index, item in enumerate(scheme.filters):
-        validate_filter(item, f"{path}.filters[{index}]", nr_targets)
+        with located(f"filters[{index}]"):
+            validate_filter(item, nr_targets)
     if ops == "reported" and scheme.action != "stat":
         raise RequestError(
             f"{scheme.action!r} cannot be done: reported accesses are of no running process; use stat",
-            where=f"{path}.action",
+            where="action",
         )
 
 
@@ -249,84 +252,86 @@ def _bounded(value: int, low: int, high: int, where: str, unit: str) -> None:
         raise RequestError(f"is {value}{' ' + unit if unit else ''}; it must be {low} to {high}", where=where)
 
 
-def _validate_pattern(pattern: AccessPattern, path: str) -> None:
+def _validate_pattern(pattern: AccessPattern) -> None:
     size = pattern.sz_bytes
     for name, value in (("min", size.min), ("max", size.max)):
-        _bounded(value, 0, U64_MAX, f"{path}.sz_bytes.{name}", "bytes")
+        _bounded(value, 0, U64_MAX, f"sz_bytes.{name}", "bytes")
     if size.min > size.max:
         text = f"{format_size(size.min)} is above the maximum of {format_size(size.max)}"
-        raise RequestError(text, where=f"{path}.sz_bytes.min")
+        raise RequestError(text, where="sz_bytes.min")
     for field, low, high in (
         ("nr_accesses", pattern.nr_accesses.min, pattern.nr_accesses.max),
         ("age", pattern.age.min, pattern.age.max),
     ):
         if low.value is None and high.value is not None:
-            raise RequestError(f"is above the maximum of {high}", where=f"{path}.{field}.min")
+            raise RequestError(f"is above the maximum of {high}", where=f"{field}.min")
         comparable = (low.unit == high.unit or high.value == 0) and low.value is not None and high.value is not None
         if comparable and low.value > high.value:  # type: ignore[operator]
-            raise RequestError(f"{low} is above the maximum of {high}", where=f"{path}.{field}.min")
+            raise RequestError(f"{low} is above the maximum of {high}", where=f"{field}.min")
 
 
-def _validate_destinations(scheme: Scheme, path: str) -> None:
+def _validate_destinations(scheme: Scheme) -> None:
     migrates = scheme.action in MIGRATIONS
     if migrates and not scheme.destinations:
-        raise RequestError(f"is needed with {scheme.action}: the NUMA node to migrate to", where=f"{path}.target_nid")
+        raise RequestError(f"is needed with {scheme.action}: the NUMA node to migrate to", where="target_nid")
     if not migrates and scheme.dests:
-        raise RequestError(f"is for migrate_hot and migrate_cold, not for {scheme.action}", where=f"{path}.dests")
+        raise RequestError(f"is for migrate_hot and migrate_cold, not for {scheme.action}", where="dests")
     if scheme.target_nid is not None:
         if scheme.dests:
-            raise RequestError("goes with no dests; name the nodes in dests only", where=f"{path}.target_nid")
-        _bounded(scheme.target_nid, 0, MAX_NODE, f"{path}.target_nid", "")
+            raise RequestError("goes with no dests; name the nodes in dests only", where="target_nid")
+        _bounded(scheme.target_nid, 0, MAX_NODE, "target_nid", "")
     for index, dest in enumerate(scheme.dests):
-        _bounded(dest.id, 0, MAX_NODE, f"{path}.dests[{index}].id", "")
-        _bounded(dest.weight, 0, 2**32 - 1, f"{path}.dests[{index}].weight", "")
+        _bounded(dest.id, 0, MAX_NODE, f"dests[{index}].id", "")
+        _bounded(dest.weight, 0, 2**32 - 1, f"dests[{index}].weight", "")
     if scheme.dests and not any(dest.weight for dest in scheme.dests):
-        raise RequestError("has no weight above 0", where=f"{path}.dests")
+        raise RequestError("has no weight above 0", where="dests")
 
 
-def _validate_quotas(quotas: Quotas, path: str) -> None:
-    _bounded(quotas.time_ms, 0, 10**10, f"{path}.time_ms", "ms")
-    _bounded(quotas.sz_bytes, 0, U64_MAX, f"{path}.sz_bytes", "bytes")
-    _bounded(quotas.reset_interval_ms, 0, 10**10, f"{path}.reset_interval_ms", "ms")
+def _validate_quotas(quotas: Quotas) -> None:
+    _bounded(quotas.time_ms, 0, 10**10, "time_ms", "ms")
+    _bounded(quotas.sz_bytes, 0, U64_MAX, "sz_bytes", "bytes")
+    _bounded(quotas.reset_interval_ms, 0, 10**10, "reset_interval_ms", "ms")
     if quotas.limited and not quotas.reset_interval_ms:
-        raise RequestError("is 0; a quota needs the time that it is for, e.g. 1s", where=f"{path}.reset_interval_ms")
-    _bounded(quotas.fail_charge_num, 0, 2**32 - 1, f"{path}.fail_charge_num", "")
-    _bounded(quotas.fail_charge_denom, 0, 2**32 - 1, f"{path}.fail_charge_denom", "")
+        raise RequestError("is 0; a quota needs the time that it is for, e.g. 1s", where="reset_interval_ms")
+    _bounded(quotas.fail_charge_num, 0, 2**32 - 1, "fail_charge_num", "")
+    _bounded(quotas.fail_charge_denom, 0, 2**32 - 1, "fail_charge_denom", "")
     if quotas.fail_charge_num > quotas.fail_charge_denom:
-        raise RequestError(
-            "is above fail_charge_denom; a failed byte costs at most one", where=f"{path}.fail_charge_num"
-        )
+        raise RequestError("is above fail_charge_denom; a failed byte costs at most one", where="fail_charge_num")
     for field in ("sz_permil", "nr_accesses_permil", "age_permil"):
-        _bounded(getattr(quotas.weights, field), 0, 2**32 - 1, f"{path}.weights.{field}", "")
+        _bounded(getattr(quotas.weights, field), 0, 2**32 - 1, f"weights.{field}", "")
     names = set()
     for index, goal in enumerate(quotas.goals):
-        where = f"{path}.goals[{index}]"
-        _bounded(goal.target_value, 1, U64_MAX, f"{where}.target_value", "")
-        _bounded(goal.current_value, 0, U64_MAX, f"{where}.current_value", "")
-        if goal.metric.startswith("node_"):
-            if goal.nid is None:
-                raise RequestError(f"is needed with {goal.metric}: the NUMA node", where=f"{where}.nid")
-            _bounded(goal.nid, 0, MAX_NODE, f"{where}.nid", "")
-        elif goal.nid is not None:
-            raise RequestError(f"is for metrics of a node, not for {goal.metric}", where=f"{where}.nid")
-        if (goal.memcg_path is not None) != goal.metric.startswith("node_memcg_"):
-            need = "is needed with" if goal.memcg_path is None else "is for node_memcg_*, not for"
-            raise RequestError(f"{need} {goal.metric}", where=f"{where}.memcg_path")
-        if goal.name is not None and goal.name in names:
-            raise RequestError(f"{goal.name!r} is the name of a goal before it, too", where=f"{where}.name")
+        with located(f"goals[{index}]"):
+            _validate_goal(goal)
+            if goal.name is not None and goal.name in names:
+                raise RequestError(f"{goal.name!r} is the name of a goal before it, too", where="name")
         names.add(goal.name)
 
 
-def _validate_watermarks(marks: Watermarks, path: str) -> None:
+def _validate_goal(goal: Goal) -> None:
+    _bounded(goal.target_value, 1, U64_MAX, "target_value", "")
+    _bounded(goal.current_value, 0, U64_MAX, "current_value", "")
+    if goal.metric.startswith("node_"):
+        if goal.nid is None:
+            raise RequestError(f"is needed with {goal.metric}: the NUMA node", where="nid")
+        _bounded(goal.nid, 0, MAX_NODE, "nid", "")
+    elif goal.nid is not None:
+        raise RequestError(f"is for metrics of a node, not for {goal.metric}", where="nid")
+    if (goal.memcg_path is not None) != goal.metric.startswith("node_memcg_"):
+        need = "is needed with" if goal.memcg_path is None else "is for node_memcg_*, not for"
+        raise RequestError(f"{need} {goal.metric}", where="memcg_path")
+
+
+def _validate_watermarks(marks: Watermarks) -> None:
     if marks.metric == "none":
         return
-    _bounded(marks.interval_us, 1, 10**13, f"{path}.interval_us", "us")
-    _bounded(marks.high_permil, 0, 1000, f"{path}.high_permil", "")
+    _bounded(marks.interval_us, 1, 10**13, "interval_us", "us")
+    _bounded(marks.high_permil, 0, 1000, "high_permil", "")
     if not marks.high_permil >= marks.mid_permil >= marks.low_permil >= 0:
         raise RequestError(
             f"high, mid and low are {marks.high_permil}, {marks.mid_permil} and {marks.low_permil} permil; "
             "none may be below the next",
-            where=f"{path}.high_permil",
+            where="high_permil",
         )
 
 
@@ -339,23 +344,21 @@ _FILTER_FIELDS = {
 }
 
 
-def validate_filter(item: Filter, path: str, nr_targets: int | None) -> None:
+def validate_filter(item: Filter, nr_targets: int | None) -> None:
     """Check that a filter has what its type needs, and no more; raises RequestError naming the field."""
     needed = _FILTER_FIELDS.get(item.filter_type)
     for field in _FILTER_FIELDS.values():
         given = getattr(item, field) is not None
         if field == needed and not given:
-            raise RequestError(f"is needed with a filter of type {item.filter_type}", where=f"{path}.{field}")
+            raise RequestError(f"is needed with a filter of type {item.filter_type}", where=f"{field}")
         if field != needed and given:
-            raise RequestError(f"does not go with a filter of type {item.filter_type}", where=f"{path}.{field}")
+            raise RequestError(f"does not go with a filter of type {item.filter_type}", where=f"{field}")
     if item.address_range is not None:
         start, end = item.address_range.start, item.address_range.end
         if not 0 <= start < end <= U64_MAX:
-            raise RequestError(
-                f"{start:#x}-{end:#x} is not a range; start must be below end", where=f"{path}.address_range"
-            )
+            raise RequestError(f"{start:#x}-{end:#x} is not a range; start must be below end", where="address_range")
     if item.hugepage_size is not None and not 0 <= item.hugepage_size.min <= item.hugepage_size.max <= U64_MAX:
-        raise RequestError("is not a range; min must not be above max", where=f"{path}.hugepage_size")
+        raise RequestError("is not a range; min must not be above max", where="hugepage_size")
     if item.damon_target_idx is not None:
         most = 2**31 - 1 if not nr_targets else nr_targets - 1
-        _bounded(item.damon_target_idx, 0, most, f"{path}.damon_target_idx", "")
+        _bounded(item.damon_target_idx, 0, most, "damon_target_idx", "")

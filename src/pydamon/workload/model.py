@@ -19,11 +19,9 @@ regions (``name, bytes[, init file]``); each other one is a phase: its name, its
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec.units import parse_size, parse_time_us
 
 MAX_FILE_BYTES = 1 << 20
@@ -193,17 +191,15 @@ def parse(text: str, *, source: str) -> Workload:
     regions: list[Region] = []
     index_of: dict[str, int] = {}
     for number, line in paragraphs[0]:
-        with _at(source, number):
+        with located(f"{source}:{number}"):
             region = _parse_region(line)
             if region.name in index_of:
                 raise RequestError(f"a second region named {_quote(region.name)}; the names must differ")
         index_of[region.name] = len(regions)
         regions.append(region)
     phases = [_parse_phase(lines, index_of, source) for lines in paragraphs[1:]]
-    try:
+    with located(source):
         return Workload(tuple(regions), tuple(phases))
-    except RequestError as error:
-        raise RequestError(error.message, where=source) from None
 
 
 def _paragraphs(text: str, source: str) -> list[list[tuple[int, str]]]:
@@ -237,13 +233,13 @@ def _parse_phase(lines: list[tuple[int, str]], index_of: dict[str, int], source:
             "'region, random 0/1, stride, probability[, ro|wo|rw]'",
             where=f"{source}:{lines[-1][0]}",
         )
-    with _at(source, lines[1][0]):
+    with located(f"{source}:{lines[1][0]}"):
         duration_ms = _check_duration(_duration_ms(lines[1][1]))
     accesses = []
     for at, line in lines[2:]:
-        with _at(source, at):
+        with located(f"{source}:{at}"):
             accesses.append(_parse_access(line, index_of))
-    with _at(source, number):
+    with located(f"{source}:{number}"):
         return Phase(name, duration_ms, tuple(accesses))
 
 
@@ -302,15 +298,6 @@ def _check_duration(duration_ms: int) -> int:
 def _is_plain_number(text: str) -> bool:
     # The length keeps int() linear; what is longer is refused by the parsers of units, or as too large.
     return text.isascii() and text.isdigit() and len(text) <= 20
-
-
-@contextmanager
-def _at(source: str, line: int) -> Iterator[None]:
-    """Errors from within get the place in the file."""
-    try:
-        yield
-    except RequestError as error:
-        raise RequestError(error.message, where=f"{source}:{line}") from None
 
 
 def _check_name(what: str, name: str, max_chars: int = MAX_NAME_CHARS) -> None:

@@ -125,7 +125,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
         **migration,
     )
     try:
-        validate_scheme(scheme, "scheme", ops="sim")
+        validate_scheme(scheme, ops="sim")
     except RequestError as error:  # the strategy is wrong then, not what it tests
         raise AssertionError(error) from error
     return scheme

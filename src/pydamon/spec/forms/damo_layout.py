@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import units
 from pydamon.spec.forms.scheme_short import ACTIONS, FILTERS, METRICS, guess, shown
 from pydamon.spec.model import Context, Intervals, IntervalsGoal, NrRegions, Target
@@ -331,12 +331,10 @@ class Layout:
         if "reset_interval_ms" in fields:
             limited = any(fields.get(name) for name in ("time_ms", "sz_bytes", "goals"))
             where = f"{path}.reset_interval_ms"
-            try:
+            with located(where):
                 fields["reset_interval_ms"] = reset_ms(
                     fields["reset_interval_ms"], limited=limited, warn=lambda text: self._warn(where, text)
                 )
-            except RequestError as error:
-                raise RequestError(error.message, where=where) from None
         return _known(fields, Quotas, path)
 
 
@@ -448,10 +446,8 @@ def _rename(fields: Fields, names: dict[str, str]) -> None:
 
 
 def _field(path: str, name: str | None, read: Callable[..., Any], *values: Any) -> Any:
-    try:
+    with located(f"{path}.{name}" if name else path):
         return read(*values)
-    except RequestError as error:
-        raise RequestError(error.message, where=f"{path}.{name}" if name else path) from None
 
 
 def _convert(fields: Fields, path: str, read: Callable[..., int], unit: str | None, *names: str) -> None:

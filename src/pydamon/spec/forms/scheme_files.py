@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import modules, quantities
 from pydamon.spec.forms import scheme_text
 from pydamon.spec.forms.damo_layout import Layout
 from pydamon.spec.forms.scheme_short import parse_short, shown
-from pydamon.spec.model import Spec, read, validate_attrs, validate_parts
+from pydamon.spec.model import Spec, only_context, read, validate_attrs, validate_parts
 from pydamon.spec.schemes import MAX_SCHEMES, Scheme, validate_scheme, validate_schemes
 
 Form = Literal["json", "yaml", "lines"]
@@ -50,10 +50,7 @@ def load(text: bytes | str, *, ops: str = "vaddr") -> Loaded:
     or ``line N``, or None if the error is of the whole file.
     """
     warnings: list[str] = []
-    try:
-        found = _load(_decoded(text), warnings.append, ops)
-    except RequestError as error:
-        raise RequestError(error.message, where=(error.where or "").lstrip(".") or None) from None
+    found = _load(_decoded(text), warnings.append, ops)
     if not found.schemes and found.spec is None:
         raise RequestError("has no scheme in it")
     return Loaded(found.form, found.schemes, found.paths, found.spec, tuple(dict.fromkeys(warnings)))
@@ -83,11 +80,8 @@ def _load(text: str, warn: Callable[[str], None], ops: str) -> Loaded:
     if len(lines) > MAX_SCHEMES:
         raise RequestError(f"has {len(lines)} schemes; the most is {MAX_SCHEMES}")
     for line in lines:
-        try:
-            validate_scheme(line.scheme, "", ops=ops)
-        except RequestError as error:
-            where = f"line {line.number}: {(error.where or '').lstrip('.')}"
-            raise RequestError(error.message, where=where) from None
+        with located(f"line {line.number}", ": "):
+            validate_scheme(line.scheme, ops=ops)
     return Loaded("lines", tuple(line.scheme for line in lines), tuple(f"line {line.number}" for line in lines))
 
 
@@ -113,7 +107,7 @@ def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str
         _short(item, f"{path}[{index}]") if isinstance(item, str) else read(item, Scheme, f"{path}[{index}]")
         for index, item in enumerate(layout.schemes(data, path))
     )
-    validate_schemes(schemes, "", ops=ops, nr_targets=0)
+    validate_schemes(schemes, ops=ops, nr_targets=0)
     return Loaded(form, schemes, tuple(f"{path}[{index}]" for index in range(len(schemes))))
 
 
@@ -133,22 +127,20 @@ def _spec(layout: Layout, data: dict[str, Any], form: Form) -> Loaded:
     spec = read(values | {"modules": modules.exact(data.get("modules"))}, Spec)
     validate_parts(spec)
     for k, kdamond_read in enumerate(spec.kdamonds):
-        if len(kdamond_read.contexts) != 1:
-            text = f"has {len(kdamond_read.contexts)} contexts; a kdamond runs exactly one"
-            raise RequestError(text, where=f"kdamonds[{k}].contexts")
-        context_read, path = kdamond_read.contexts[0], f"kdamonds[{k}].contexts[0]"
-        validate_attrs(context_read.intervals, context_read.nr_regions, path)
-        validate_schemes(context_read.schemes, path, ops=context_read.ops, nr_targets=len(context_read.targets))
+        with located(f"kdamonds[{k}]"):
+            context_read = only_context(kdamond_read)
+        path = f"kdamonds[{k}].contexts[0]"
+        with located(path):
+            validate_attrs(context_read.intervals, context_read.nr_regions)
+            validate_schemes(context_read.schemes, ops=context_read.ops, nr_targets=len(context_read.targets))
         schemes += context_read.schemes
         paths += [f"{path}.schemes[{index}]" for index in range(len(context_read.schemes))]
     return Loaded(form, tuple(schemes), tuple(paths), spec)
 
 
 def _short(text: str, path: str) -> Scheme:
-    try:
+    with located(path):
         return parse_short(text)
-    except RequestError as error:
-        raise RequestError(error.message, where=path) from None
 
 
 def to_builtins(scheme: Scheme) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import units
 from pydamon.spec.forms.damo_layout import LONGEST_RESET_MS, bare_number, reset_ms, size_bytes, time_in
 from pydamon.spec.forms.scheme_short import ACTIONS, guess, parse_short, shown
@@ -55,15 +55,13 @@ def parse_lines(text: str, warn: Callable[[str], None]) -> list[Line]:
     for number, line in _content(text):
         if number > _MAX_LINES:
             raise RequestError(f"is beyond the limit of {_MAX_LINES} lines", where=f"line {number}")
-        try:
+        with located(f"line {number}"):
             if _NUMBERS.fullmatch(line):
                 schemes = _debugfs(line.split(), lambda text, n=number: warn(f"line {n}: {text}"))  # type: ignore[misc]
             elif _ONE_LINE.match(line):
                 schemes = [_one_line(line.split(), lambda text, n=number: warn(f"line {n}: {text}"))]  # type: ignore[misc]
             else:
                 schemes = [parse_short(line)]
-        except RequestError as error:
-            raise RequestError(error.message, where=f"line {number}") from None
         found += [Line(scheme, number) for scheme in schemes]
     return found
 
