@@ -32,7 +32,7 @@ class NoAction:
         """Always."""
         return True
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         """Anything goes."""
 
     def apply_scheme(

@@ -240,11 +240,11 @@ def test_huge_pages_migrate_as_a_whole(child: Child) -> None:
 def test_what_cannot_be_is_refused(child: Child) -> None:
     with acting_on(child.pid) as ops:
         with pytest.raises(MachineError, match="node 5 has no memory on this machine; nodes with memory: 0, 1"):
-            ops.check_scheme(scheme("migrate_hot", dests=(Dest(id=1), Dest(id=5))), "schemes[0]")
+            ops.check_scheme(scheme("migrate_hot", dests=(Dest(id=1), Dest(id=5))))
         with pytest.raises(MachineError, match="use collapse"):
-            ops.check_scheme(scheme("hugepage"), "schemes[0]")
+            ops.check_scheme(scheme("hugepage"))
         with pytest.raises(MachineError, match=r"filters\[0\]: memcg cannot be told here: /nowhere"):
-            ops.check_scheme(scheme("stat", Filter(filter_type="memcg", memcg_path="/nowhere")), "schemes[0]")
+            ops.check_scheme(scheme("stat", Filter(filter_type="memcg", memcg_path="/nowhere")))
 
 
 # -- filters ------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_frames_are_paged_out_through_their_process(child: Child, area: int) -> 
     start, end = frame_ranges(child, area, SIZE)
     none = np.zeros(len(start), np.bool_)
     wanted = scheme("pageout")
-    ops.check_scheme(wanted, "schemes[0]")
+    ops.check_scheme(wanted)
     # Not one is old: the kernel's own rule leaves young pages alone, and looking makes them old.
     first = ops.apply_scheme(0, wanted, start, end, none)
     assert int(first.applied.sum()) <= SIZE * 0.1
@@ -348,7 +348,7 @@ def test_frames_are_moved_to_another_node(child: Child, area: int) -> None:
     ops.init()
     start, end = frame_ranges(child, area, SIZE)
     wanted = scheme("migrate_cold", target_nid=1)
-    ops.check_scheme(wanted, "schemes[0]")
+    ops.check_scheme(wanted)
     done = ops.apply_scheme(0, wanted, start, end, np.zeros(len(start), np.bool_))
     assert int(done.applied.sum()) >= SIZE * 0.95
     assert nodes(child, area, SIZE)[1] * PAGE == int(done.applied.sum())
@@ -374,7 +374,7 @@ def test_a_dry_run_on_frames_names_the_owner(child: Child, area: int) -> None:
 def test_what_is_no_action_on_frames() -> None:
     ops = PaddrOps()
     with pytest.raises(RequestError, match="'willneed' is no action on physical memory; there are pageout"):
-        ops.check_scheme(scheme("willneed"), "schemes[0]")
+        ops.check_scheme(scheme("willneed"))
     ops.cleanup()
 
 

@@ -20,10 +20,10 @@ from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.regions import I64, U64, Regions
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.core.snapshot import max_nr_accesses
-from pydamon.errors import MachineError, RequestError
+from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
 from pydamon.spec import Intervals, Scheme
-from pydamon.spec.schemes import Goal
+from pydamon.spec.schemes import Goal, Quotas
 
 # A time quota is looked after in steps of this share of the effective quota.
 _TIME_STEPS = 8
@@ -57,18 +57,23 @@ class Damos:
 
     # -- what a user of the loop does ---------------------------------------------------------------------------
 
-    def check(self, schemes: tuple[Scheme, ...], path: str = "schemes") -> None:
+    def check(self, schemes: tuple[Scheme, ...]) -> None:
         """Raise RequestError or MachineError if one of ``schemes`` cannot be applied here."""
         for number, scheme in enumerate(schemes):
-            where = f"{path}[{number}]"
-            self.ops.check_scheme(scheme, where)
-            if 0 < scheme.quotas.sz_bytes < self.min_region:
-                text = f"is {scheme.quotas.sz_bytes} bytes; the smallest region has {self.min_region}"
-                raise RequestError(text, where=f"{where}.quotas.sz_bytes")
-            for index, goal in enumerate(scheme.quotas.goals):
-                self._check_metric(goal, f"{where}.quotas.goals[{index}]")
-            if scheme.watermarks.metric == "free_mem_rate":
-                self._need_metrics(f"{where}.watermarks.metric").free_mem_permil()
+            with located(f"schemes[{number}]"):
+                self.ops.check_scheme(scheme)
+                self._check_quotas(scheme.quotas)
+                if scheme.watermarks.metric == "free_mem_rate":
+                    with located("watermarks.metric", ": "):
+                        self._need_metrics().free_mem_permil()
+
+    def _check_quotas(self, quotas: Quotas) -> None:
+        if 0 < quotas.sz_bytes < self.min_region:
+            text = f"is {quotas.sz_bytes} bytes; the smallest region has {self.min_region}"
+            raise RequestError(text, where="quotas.sz_bytes")
+        for index, goal in enumerate(quotas.goals):
+            with located(f"quotas.goals[{index}].metric", ": "):
+                self._check_metric(goal)
 
     def commit(self, schemes: tuple[Scheme, ...]) -> None:
         """Change the schemes of a running context; safe from any thread. Raises like `check`, and changes nothing.
@@ -172,15 +177,14 @@ class Damos:
 
     # -- metrics ------------------------------------------------------------------------------------------------
 
-    def _need_metrics(self, where: str) -> Metrics:
+    def _need_metrics(self) -> Metrics:
         if self.metrics is None:
-            raise MachineError("cannot be used: there are no metrics of the machine here", where=where)
+            raise MachineError("cannot be used: there are no metrics of the machine here")
         return self.metrics
 
-    def _check_metric(self, goal: Goal, where: str) -> None:
-        if goal.metric in ("user_input", "node_eligible_mem_bp"):
-            return
-        GoalState(goal).measure(self._need_metrics(f"{where}.metric"))
+    def _check_metric(self, goal: Goal) -> None:
+        if goal.metric not in ("user_input", "node_eligible_mem_bp"):
+            GoalState(goal).measure(self._need_metrics())
 
     def _begin_goals(self, state: SchemeState) -> None:
         for goal in state.goals:

@@ -18,7 +18,7 @@ from pydamon.core import adjust, boundaries, tuner
 from pydamon.core.clock import Clock
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, ProbingOperationsSet
 from pydamon.primitives.base import ACCESSED, UNKNOWN
 from pydamon.spec import Intervals, NrRegions, Probe, Scheme, validate_attrs
@@ -114,7 +114,8 @@ class Kdamond:
         if probes:
             if not isinstance(self.ops, ProbingOperationsSet):
                 raise RequestError("cannot be applied by this operations set", where="probes")
-            self.ops.check_probes(probes, "probes")
+            with located("probes"):
+                self.ops.check_probes(probes)
             self._prober = self.ops
 
     def commit(

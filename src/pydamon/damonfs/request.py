@@ -11,7 +11,7 @@ from typing import Any
 from pydamon.damonfs.formats import U32_MAX
 from pydamon.damonfs.levels import Level
 from pydamon.damonfs.nodes import Directory
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Probe, Region, Scheme, Target
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
@@ -73,10 +73,8 @@ def schemes(files: Directory, *, starting: bool = False) -> tuple[Scheme, ...]:
     """The schemes of the context ``files``; raises RequestError."""
     found = []
     for number, directory in enumerate(files["schemes"]):
-        try:
+        with located(f"schemes/{number}", "/"):
             found.append(_scheme(directory, starting))
-        except RequestError as error:
-            raise RequestError(error.message, where=f"schemes/{number}/{error.where}") from None
     return tuple(found)
 
 

@@ -11,12 +11,12 @@ from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.user.choose import Choice
 from pydamon.engines.user.engine import only_context
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.ops.base import Ranges
 from pydamon.ops.reported.ops import ReportedOps, Scope, Silence
 from pydamon.ops.reported.reports import AccessFilter, AccessReports
 from pydamon.ops.reported.sources.base import Block, Source
-from pydamon.spec import Spec, Target
+from pydamon.spec import ONLY_CONTEXT, Spec, Target
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -127,7 +127,7 @@ class ReportedEngine:
             if len(context.targets) != source.nr_targets:
                 raise RequestError(
                     f"has {len(context.targets)} entries; the source tells of {source.nr_targets}",
-                    where="kdamonds[0].contexts[0].targets",
+                    where=f"{ONLY_CONTEXT}.targets",
                 )
         except BaseException:
             source.close()
@@ -160,7 +160,8 @@ class ReportedEngine:
         )
         if context.schemes and self.kdamond.damos is not None:
             try:
-                self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
+                with located(ONLY_CONTEXT):
+                    self.kdamond.damos.check(context.schemes)
             except BaseException:
                 source.close()
                 raise

@@ -12,9 +12,10 @@ from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.user.choose import Choice
 from pydamon.engines.user.engine import only_context
+from pydamon.errors import located
 from pydamon.ops.sim.machine import MachineSpec
 from pydamon.ops.sim.ops import DEFAULT_ACCESSES_PER_S, SimOps
-from pydamon.spec import Spec
+from pydamon.spec import ONLY_CONTEXT, Spec
 from pydamon.workload.model import Workload
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class SimEngine:
         self.ops = SimOps(
             [workload], self.clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine
         )
-        self.ops.check_probes(context.probes, "kdamonds[0].contexts[0].probes")
+        with located(f"{ONLY_CONTEXT}.probes"):
+            self.ops.check_probes(context.probes)
         self.kdamond = Kdamond(
             ops=self.ops,
             intervals=context.intervals,
@@ -56,7 +58,8 @@ class SimEngine:
             faithful=context.faithful,
         )
         if context.schemes and self.kdamond.damos is not None:
-            self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
+            with located(ONLY_CONTEXT):
+                self.kdamond.damos.check(context.schemes)
 
     def _damos(self) -> Damos:
         from pydamon.core.damos import Damos

@@ -34,9 +34,9 @@ class Applying(Generic[A]):
     def _make_actions(self) -> A:
         raise NotImplementedError
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         """Raise RequestError or MachineError if the scheme cannot be applied here; changes nothing."""
-        self.actions.check_scheme(scheme, path)
+        self.actions.check_scheme(scheme)
 
     def apply_scheme(
         self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError
+from pydamon.errors import MachineError, located
 from pydamon.linux import page_flags, pagemap, pagemap_scan
 from pydamon.linux.frames import Frames
 from pydamon.linux.pagemap import Pagemap
@@ -30,10 +30,11 @@ class Attributes:
     def __init__(self) -> None:
         self._filters = PageFilters()
 
-    def check(self, probes: Sequence[Probe], path: str, *, virtual: bool) -> None:
-        """Raise MachineError, naming the filter, if an attribute cannot be told here. ``path`` is the probes'."""
+    def check(self, probes: Sequence[Probe], *, virtual: bool) -> None:
+        """Raise MachineError, naming the filter (``[0].filters[1]``), if an attribute cannot be told here."""
         for number, probe in enumerate(probes):
-            self._filters.check(probe.filters, f"{path}[{number}].filters", (), virtual=virtual)
+            with located(f"[{number}].filters"):
+                self._filters.check(probe.filters, (), virtual=virtual)
         if not virtual:
             self._filters.file(page_flags.FLAGS)
 

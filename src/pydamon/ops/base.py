@@ -91,8 +91,11 @@ class Applied:
 class ActingOperationsSet(OperationsSet, Protocol):
     """An operations set that can apply the actions of schemes."""
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
-        """Raise RequestError (it has no such action or filter) or MachineError (the machine cannot, or may not)."""
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Raise RequestError (it has no such action or filter) or MachineError (the machine cannot, or may not).
+
+        The error names the field within the scheme.
+        """
         ...
 
     def apply_scheme(
@@ -115,8 +118,8 @@ class ActingOperationsSet(OperationsSet, Protocol):
 class ProbingOperationsSet(OperationsSet, Protocol):
     """An operations set that can tell attributes of the pages that it samples."""
 
-    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
-        """Raise MachineError, naming the filter, if the machine cannot tell (or not to this user)."""
+    def check_probes(self, probes: Sequence[Probe]) -> None:
+        """Raise MachineError, naming the filter (``[0].filters[1]``), if the machine cannot tell this user."""
         ...
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:

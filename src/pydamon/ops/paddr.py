@@ -211,9 +211,9 @@ class PaddrOps(Applying["PhysicalActions"]):
         """Answers for the frames of the last prepare."""
         return self.primitives[0].check()
 
-    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+    def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
-        self._tell_attributes().check(probes, path, virtual=False)
+        self._tell_attributes().check(probes, virtual=False)
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
         """Which frames of the last prepare have which attribute."""

@@ -167,9 +167,9 @@ class VaddrOps(Applying["VirtualActions"]):
         """Answers for the pages of the last prepare."""
         return self.primitives[target].check()
 
-    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+    def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
-        self._tell_attributes().check(probes, path, virtual=True)
+        self._tell_attributes().check(probes, virtual=True)
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
         """Which pages of the last prepare have which attribute."""

@@ -84,9 +84,9 @@ class FakeActing:
 
     # -- acting -------------------------------------------------------------------------------------------------
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         if scheme.action in self.refused:
-            raise RequestError("cannot be done here", where=f"{path}.action")
+            raise RequestError("cannot be done here", where="action")
 
     def apply_scheme(self, target: int, scheme: Scheme, start: Any, end: Any, allowed: Any) -> Applied:
         if scheme.action in self.fails and len(self.calls) >= self.fails[scheme.action]:

@@ -27,7 +27,7 @@ class ProbingOps(ScriptedOps):
         self.edge = edge
         self.checked: list[tuple[Probe, ...]] = []
 
-    def check_probes(self, probes: tuple[Probe, ...], path: str) -> None:
+    def check_probes(self, probes: tuple[Probe, ...]) -> None:
         self.checked.append(probes)
 
     def apply_probes(self, target: int, probes: tuple[Probe, ...]) -> Any:

@@ -42,7 +42,7 @@ def apply(ops: VaddrOps, wanted: Scheme, *regions: tuple[int, int], allowed: boo
     """Check and apply to (address, size) regions of the first target."""
     start = np.array([at for at, _ in regions], np.uint64)
     size = np.array([size for _, size in regions], np.uint64)
-    ops.check_scheme(wanted, "schemes[0]")
+    ops.check_scheme(wanted)
     return ops.apply_scheme(0, wanted, start, start + size, np.full(len(start), allowed))
 
 

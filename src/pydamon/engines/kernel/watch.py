@@ -67,7 +67,7 @@ class KernelDamos(Damos):
             states[-1].watermarks.activated = True  # the kernel does not tell
         self.states = states
 
-    def check(self, schemes: tuple[Scheme, ...], path: str = "schemes") -> None:
+    def check(self, schemes: tuple[Scheme, ...]) -> None:
         """The kernel checks them when they are written."""
 
     def commit(self, schemes: tuple[Scheme, ...]) -> None:

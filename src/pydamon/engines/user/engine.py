@@ -16,10 +16,10 @@ from pydamon.engines.user.budget import CpuBudget, fit_sample
 from pydamon.engines.user.choose import Choice
 from pydamon.engines.user.fit import CostMeter, affordable
 from pydamon.engines.user.open_ops import LIVE_OPS, choose_for, open_ops
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.ops.membership import Membership
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import Context, Intervals, NrRegions, Probe, Scheme, Spec, validate
+from pydamon.spec import ONLY_CONTEXT, Context, Intervals, NrRegions, Probe, Scheme, Spec, validate
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -30,12 +30,12 @@ def only_context(spec: Spec, *ops: str) -> Context:
     validate(spec)
     if len(spec.kdamonds) != 1:
         raise RequestError(f"has {len(spec.kdamonds)} entries; this engine runs one at a time", where="kdamonds")
-    context = spec.kdamonds[0].contexts[0]
+    context = spec.context
     if context.ops not in ops:
         known = ", ".join(ops)
-        raise RequestError(f"is {context.ops!r}; this engine runs {known}", where="kdamonds[0].contexts[0].ops")
+        raise RequestError(f"is {context.ops!r}; this engine runs {known}", where=f"{ONLY_CONTEXT}.ops")
     if not context.targets:
-        raise RequestError("must have at least one target", where="kdamonds[0].contexts[0].targets")
+        raise RequestError("must have at least one target", where=f"{ONLY_CONTEXT}.targets")
     return context
 
 
@@ -92,7 +92,8 @@ class UserEngine:
             self._meter = CostMeter()
         try:
             if context.probes:
-                self.ops.check_probes(context.probes, "kdamonds[0].contexts[0].probes")
+                with located(f"{ONLY_CONTEXT}.probes"):
+                    self.ops.check_probes(context.probes)
             self.kdamond = Kdamond(
                 ops=self.ops,
                 intervals=intervals,
@@ -106,7 +107,8 @@ class UserEngine:
                 faithful=faithful,
             )
             if context.schemes and self.kdamond.damos is not None:
-                self.kdamond.damos.check(context.schemes, "kdamonds[0].contexts[0].schemes")
+                with located(ONLY_CONTEXT):
+                    self.kdamond.damos.check(context.schemes)
         except BaseException:
             self.ops.cleanup()
             raise

@@ -9,13 +9,13 @@ import numpy as np
 
 from pydamon.engines.user.access import Access
 from pydamon.engines.user.choose import Choice, choose
-from pydamon.errors import MachineError, RequestError
+from pydamon.errors import MachineError, RequestError, located
 from pydamon.linux.process import Process
 from pydamon.ops.base import ActingOperationsSet, ProbingOperationsSet, Ranges
 from pydamon.ops.membership import Children, Membership, Pids
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import Context, Target
+from pydamon.spec import ONLY_CONTEXT, Context, Target
 
 PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")
@@ -73,7 +73,8 @@ def check_attributes(context: Context) -> None:
 
         attributes = Attributes()
         try:
-            attributes.check(context.probes, "kdamonds[0].contexts[0].probes", virtual=context.ops != "paddr")
+            with located(f"{ONLY_CONTEXT}.probes"):
+                attributes.check(context.probes, virtual=context.ops != "paddr")
         finally:
             attributes.close()
 

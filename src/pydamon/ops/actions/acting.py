@@ -317,11 +317,11 @@ def _require_huge_pages() -> None:
         raise MachineError("this kernel has no transparent huge pages; it needs CONFIG_TRANSPARENT_HUGEPAGE")
 
 
-def require_nodes(dests: tuple[Dest, ...], where: str) -> None:
+def require_nodes(scheme: Scheme) -> None:
     """Raise MachineError if a destination is no NUMA node with memory."""
     nodes = move_pages.memory_nodes()
-    for dest in dests:
+    for dest in scheme.destinations:
         if dest.id not in nodes:
             there = ", ".join(map(str, nodes))
             reason = f"NUMA node {dest.id} has no memory on this machine; nodes with memory: {there}"
-            raise MachineError(reason, where=where)
+            raise MachineError(reason, where="dests" if scheme.dests else "target_nid")

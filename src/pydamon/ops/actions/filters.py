@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from pydamon.errors import MachineError, RequestError
+from pydamon.errors import MachineError, located
 from pydamon.linux import memcg, page_flags, pagemap, pagemap_scan
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.page_flags import FrameFile
@@ -19,7 +19,6 @@ from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.word_files import Words
 from pydamon.ops.actions.pages import Pages
 from pydamon.ops.base import Addresses
-from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
 
 # Filters that ask for the page frame, so need to see frame numbers and /proc/kpageflags.
@@ -52,31 +51,33 @@ class PageFilters:
         self._inodes: dict[str, int] = {}
         self._closed = False
 
-    def check(self, filters: Sequence[Filter], path: str, primitives: Sequence[object], *, virtual: bool) -> None:
-        """Raise MachineError, naming the filter, if ``filters`` (which stand at ``path``) cannot be decided here.
+    def check(self, filters: Sequence[Filter], primitives: Sequence[object], *, virtual: bool) -> None:
+        """Raise MachineError, naming the filter (``[0]``), if ``filters`` cannot be decided here.
 
         ``primitives`` are those that pages will be asked through (none if no target has joined yet).
         """
         for number, item in enumerate(filters):
-            where = f"{path}[{number}]"
-            kind = item.filter_type
-            try:
-                if kind in _BY_FRAME and not (virtual and kind == "unmapped"):
-                    pagemap.probe()
-                    self.file(page_flags.FLAGS)
-                if kind == "memcg":
-                    self.file(page_flags.CGROUPS)
-                    path_of_cgroup = item.memcg_path or ""
-                    self._inodes[path_of_cgroup] = memcg.inode(path_of_cgroup)
-            except MachineError as error:
-                raise MachineError(f"{kind} cannot be told here: {error}", where=where) from None
-            if kind == "young" and not all(isinstance(primitive, Ages) for primitive in primitives):
-                name = getattr(primitives[0], "name", "this primitive")
-                raise MachineError(
-                    f"young cannot be told by {name}, which does not know single pages; it needs the primitive bpf, "
-                    "bpf+idle or idle (see `pydamon doctor`)",
-                    where=where,
-                )
+            with located(f"[{number}]"):
+                self._check_one(item, primitives, virtual)
+
+    def _check_one(self, item: Filter, primitives: Sequence[object], virtual: bool) -> None:
+        kind = item.filter_type
+        try:
+            if kind in _BY_FRAME and not (virtual and kind == "unmapped"):
+                pagemap.probe()
+                self.file(page_flags.FLAGS)
+            if kind == "memcg":
+                self.file(page_flags.CGROUPS)
+                path_of_cgroup = item.memcg_path or ""
+                self._inodes[path_of_cgroup] = memcg.inode(path_of_cgroup)
+        except MachineError as error:
+            raise MachineError(f"{kind} cannot be told here: {error}") from None
+        if kind == "young" and not all(isinstance(primitive, Ages) for primitive in primitives):
+            name = getattr(primitives[0], "name", "this primitive")
+            raise MachineError(
+                f"young cannot be told by {name}, which does not know single pages; it needs the primitive bpf, "
+                "bpf+idle or idle (see `pydamon doctor`)"
+            )
 
     def decide(
         self,
@@ -183,13 +184,6 @@ class PageFilters:
         for file in self._files.values():
             file.close()
         self._files.clear()
-
-
-def refuse_filters(scheme: Scheme, path: str, kinds: frozenset[str], reason: str) -> None:
-    """Raise RequestError if the scheme has a page filter of one of these types."""
-    for number, item in enumerate(scheme.filters):
-        if item.filter_type in kinds:
-            raise RequestError(f"{item.filter_type} {reason}", where=f"{path}.filters[{number}].filter_type")
 
 
 def _some(

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError, RequestError
+from pydamon.errors import MachineError, RequestError, located
 from pydamon.linux import page_flags, pagemap, pagemap_scan
 from pydamon.linux.frames import Flags
 from pydamon.linux.pagemap import Pagemap
@@ -70,15 +70,15 @@ class PhysicalActions(Actions):
         self._own_map: ReverseMap | None = None
         self._processes: dict[tuple[int, int], Process] = {}
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         """Raise RequestError for an action that is none of physical memory, MachineError if the machine cannot."""
         if scheme.action not in ACTIONS:
             raise RequestError(
                 f"{scheme.action!r} is no action on physical memory; there are {', '.join(ACTIONS)}",
-                where=f"{path}.action",
+                where="action",
             )
         if scheme.action in MIGRATIONS:
-            acting.require_nodes(scheme.destinations, f"{path}.{'dests' if scheme.dests else 'target_nid'}")
+            acting.require_nodes(scheme)
         if scheme.action != "stat":
             try:
                 pagemap.probe()
@@ -90,8 +90,9 @@ class PhysicalActions(Actions):
                     finally:
                         process.close()
             except MachineError as error:
-                raise MachineError(str(error), where=f"{path}.action") from None
-        self._filters.check(scheme.filters, f"{path}.filters", self._frames.primitives, virtual=False)
+                raise MachineError(str(error), where="action") from None
+        with located("filters"):
+            self._filters.check(scheme.filters, self._frames.primitives, virtual=False)
 
     def apply_scheme(self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: Flags) -> Applied:
         """Apply the scheme's action to the physical ranges [start, end), less what its page filters reject.

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError
+from pydamon.errors import MachineError, located
 from pydamon.linux import move_pages
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Mapping, Process, ProcessGone
@@ -48,18 +48,19 @@ class VirtualActions(Actions):
         super().__init__(dry_run=dry_run, remember_homes=remember_homes)
         self._targets = targets
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         """Raise MachineError, naming the field, if the action or a filter cannot be done here; changes nothing."""
         if scheme.action in MIGRATIONS:
-            acting.require_nodes(scheme.destinations, f"{path}.{'dests' if scheme.dests else 'target_nid'}")
+            acting.require_nodes(scheme)
         live = [at for at in range(len(self._targets.processes)) if self._targets.target_valid(at)]
         for target in live:
             try:
                 acting.require(scheme.action, self._targets.processes[target])
             except MachineError as error:
-                raise MachineError(str(error), where=f"{path}.action") from None
+                raise MachineError(str(error), where="action") from None
         primitives = [self._targets.primitives[target] for target in live]
-        self._filters.check(scheme.filters, f"{path}.filters", primitives, virtual=True)
+        with located("filters"):
+            self._filters.check(scheme.filters, primitives, virtual=True)
 
     def apply_scheme(
         self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]

@@ -235,17 +235,17 @@ class ReportedOps:
 
     # There is no memory to act on: schemes only count (``stat``).
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         """Raise RequestError unless the scheme only counts what no filter of pages is needed for."""
         if scheme.action != "stat":
             raise RequestError(
                 f"{scheme.action!r} cannot be done: reported accesses are of no running process; use stat",
-                where=f"{path}.action",
+                where="action",
             )
         if scheme.ops_filters:
             raise RequestError(
                 f"has {scheme.ops_filters[0].filter_type!r}, which is about pages; reported accesses tell of none",
-                where=f"{path}.filters",
+                where="filters",
             )
 
     def apply_scheme(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.errors import located
 from pydamon.ops.base import Addresses, Applied, Hits
 from pydamon.ops.sim.extents import (
     ACTIVE,
@@ -33,19 +34,21 @@ from pydamon.workload.intervals import Spans
 _MOST = np.uint64(1 << 62)
 
 
-def check_scheme(machine: Machine, scheme: Scheme, path: str) -> None:
+def check_scheme(machine: Machine, scheme: Scheme) -> None:
     """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""
     if scheme.action in MIGRATIONS:
         for index, dest in enumerate(scheme.destinations):
-            machine.check_node(dest.id, f"{path}.dests[{index}].id" if scheme.dests else f"{path}.target_nid")
-    check_filters(machine, scheme.filters, f"{path}.filters")
+            with located(f"dests[{index}].id" if scheme.dests else "target_nid"):
+                machine.check_node(dest.id)
+    check_filters(machine, scheme.filters)
 
 
-def check_filters(machine: Machine, filters: Sequence[Filter], path: str) -> None:
-    """Raise MachineError if one of ``filters``, which stand at ``path``, names a cgroup that the machine lacks."""
+def check_filters(machine: Machine, filters: Sequence[Filter]) -> None:
+    """Raise MachineError if one of ``filters`` names a cgroup that the machine lacks."""
     for index, item in enumerate(filters):
         if item.memcg_path is not None:
-            machine.check_memcg(item.memcg_path, f"{path}[{index}].memcg_path")
+            with located(f"filters[{index}].memcg_path"):
+                machine.check_memcg(item.memcg_path)
 
 
 def apply_scheme(

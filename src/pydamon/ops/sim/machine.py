@@ -258,18 +258,18 @@ class Machine:
             there += target.extents.bytes_of(resident & (marked == active))
         return there * 10_000 // both if both else 0
 
-    def check_node(self, nid: int, where: str | None = None) -> None:
+    def check_node(self, nid: int) -> None:
         """Raise MachineError if there is no NUMA node ``nid``."""
         if not 0 <= nid < len(self.node_bytes):
             text = f"NUMA node {nid} is not there; the simulated machine has nodes 0 to {len(self.node_bytes) - 1}"
-            raise MachineError(text, where=where)
+            raise MachineError(text)
 
-    def check_memcg(self, path: str, where: str | None = None) -> None:
+    def check_memcg(self, path: str) -> None:
         """Raise MachineError if no target is in the cgroup ``path`` or below it."""
         inside = path.rstrip("/")
         if not any(target.memcg == inside or target.memcg.startswith(inside + "/") for target in self.targets):
             known = ", ".join(sorted({target.memcg or "/" for target in self.targets}))
-            raise MachineError(f"no cgroup {path!r} in the simulated machine; there are: {known}", where=where)
+            raise MachineError(f"no cgroup {path!r} in the simulated machine; there are: {known}")
 
     # -- time ---------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import Addresses, Applied, Hits, Ranges, sample_addresses
 from pydamon.ops.sim import actions
@@ -158,18 +158,19 @@ class SimOps:
 
     # -- probes and schemes ---------------------------------------------------------------------------------------
 
-    def check_probes(self, probes: Sequence[Probe], path: str) -> None:
+    def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError if a filter names a cgroup that the machine does not have."""
         for number, probe in enumerate(probes):
-            actions.check_filters(self._machine, probe.filters, f"{path}[{number}].filters")
+            with located(f"[{number}]"):
+                actions.check_filters(self._machine, probe.filters)
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
         """Which pages of the last prepare have which attribute, as the machine is now."""
         return actions.attributes(self.machine, target, self._asked[target][1], probes)
 
-    def check_scheme(self, scheme: Scheme, path: str) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
         """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""
-        actions.check_scheme(self._machine, scheme, path)
+        actions.check_scheme(self._machine, scheme)
 
     def apply_scheme(
         self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
