@@ -62,6 +62,7 @@ def pydamon() -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line ``args`` (default: the process's); returns the exit status, prints errors as one line."""
     arguments = sys.argv[1:] if args is None else list(args)
+    context = None
     try:
         # Not click's own main(): that would turn a closed pipe into exit status 1.
         with pydamon.make_context("pydamon", arguments) as context:
@@ -81,6 +82,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(f"pydamon: {_one_line(error.format_message())}", error.exit_code)
     except PydamonError as error:
+        if context is not None:
+            from pydamon.cli.options import name_options
+
+            name_options(error, context)
         return _fail(f"pydamon: {_one_line(str(error))}", error.exit_status)
     except BrokenPipeError:
         _discard_stdout()  # the reader has seen enough

@@ -12,28 +12,17 @@ from typing import Any
 
 import click
 
+from pydamon.cli.options import PRIMITIVES, LaunchCommand
 from pydamon.errors import RequestError
 
 _LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
-_PRIMITIVES = ["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 
-class _MountCommand(click.Command):
-    """Tells the command behind ``--`` from a directory before it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            ctx.meta["launch"] = args[at + 1 :]
-            args = args[:at]
-        return super().parse_args(ctx, args)
-
-
-@click.command("mount", cls=_MountCommand)
+@click.command("mount", cls=LaunchCommand)
 @click.argument("directory", required=False)
 @click.option("--level", default="mm", show_default=True, metavar="KERNEL", help=f"Look like this kernel: {_LEVELS}.")
 @click.option("--debugfs", metavar="DIR", help="Serve the legacy debugfs tree, too (or only), on this directory.")
-@click.option("--primitive", type=click.Choice(_PRIMITIVES), default="auto", help="How processes are asked.")
+@click.option("--primitive", type=click.Choice(PRIMITIVES), default="auto", help="How processes are asked.")
 @click.option("--faithful", is_flag=True, help="Sample as the kernel does, without what this machine tells for free.")
 @click.option("--user-events", is_flag=True, help="Offer what kdamonds find to perf and trace-cmd, as user_events:…")
 @click.option("--log", metavar="FILE", help="Append what it says (e.g. why a write was refused) to this file.")
@@ -49,7 +38,7 @@ def command(
     """
     from pydamon.damonfs import server
 
-    launch: list[str] | None = ctx.meta.get("launch")
+    launch: list[str] | None = ctx.meta["launch"]
     log = options.pop("log")
     log = None if log is None else os.path.abspath(log)
     if launch == []:

@@ -1,19 +1,86 @@
-"""Specs and schemes that a user gives as files or as text, for ``record``, ``start`` and ``tune``."""
+"""Options that several verbs have, their types, and which option a field of a spec or of a request comes from."""
 
 from __future__ import annotations
 
 import re
-import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon.errors import RequestError
-from pydamon.spec import Spec, to_builtins
-from pydamon.spec.forms import scheme_files
-from pydamon.spec.forms.scheme_short import parse_short
+from pydamon.errors import PydamonError, RequestError
+from pydamon.spec import units
 
-_NUMBERED = re.compile(r"schemes\[(\d+)\]")
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[int]
+    _FloatType = click.ParamType[float]
+    _SetType = click.ParamType[frozenset[int]]
+else:  # it cannot be subscripted in older releases of click
+    _ParamType = _FloatType = _SetType = click.ParamType
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+class Quantity(_ParamType):
+    """A number with a unit, as ``spec.units`` reads it."""
+
+    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return self._parse(value)
+        except RequestError as error:
+            self.fail(error.message, param, ctx)
+
+
+class Share(_FloatType):
+    """A percentage above 0, as a float: 0.01 for ``1%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            share = float(units.parse_share(value))
+        except RequestError as error:
+            self.fail(error.message, param, ctx)
+        if share < 0.0001:
+            self.fail(f"{value!r} is too little; it must be at least 0.01%", param, ctx)
+        return share
+
+
+class Numbers(_SetType):
+    """Whole numbers, separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[int]:
+        parts = str(value).split(",")
+        if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+            self.fail(f"{value!r} is not a list of numbers; write it like 0,2,3", param, ctx)
+        return frozenset(int(part) for part in parts)
+
+
+TIME = Quantity("time", units.parse_time_us)
+COUNT = Quantity("number", units.parse_count)
+OPS = ["vaddr", "fvaddr", "paddr", "sim", "reported"]
+PRIMITIVES = ["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+class LaunchCommand(click.Command):
+    """Keeps what stands behind ``--`` apart, as ``ctx.meta["launch"]``: a command to launch, None without ``--``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["launch"] = None
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta["launch"] = args[:at], args[at + 1 :]
+        return super().parse_args(ctx, args)
 
 
 def given(ctx: click.Context) -> dict[str, str]:
@@ -25,82 +92,191 @@ def given(ctx: click.Context) -> dict[str, str]:
     }
 
 
-def read_text(path: str, option: str) -> bytes:
-    """What is in a file (``-``: standard input). Raises RequestError naming the option."""
-    where = f"{option} {path}"
-    most = scheme_files.MAX_BYTES
-    try:
-        if path == "-":
-            text = sys.stdin.buffer.read(most + 1)
-        else:
-            with open(path, "rb") as file:
-                text = file.read(most + 1)
-    except OSError as error:
-        raise RequestError(f"cannot be read: {error.strerror}", where=where) from None
-    except ValueError:  # a NUL character
-        raise RequestError("is not the name of a file", where=f"{option} {path!r}") from None
-    return text
+# -- what is monitored, and how: record, start, trace -----------------------------------------------------------------
+
+TARGETS = click.Argument(["targets"], nargs=-1, metavar="[PID … | -- COMMAND …]")
+_MONITORING = [
+    click.Option(["--rotate"], metavar="SIZE|TIME", help="Begin a new file after, e.g., 100M or 1h: run.0001.damon, …"),
+    click.Option(
+        ["--keep"], type=click.IntRange(min=1), metavar="N", help="With --rotate: keep the last N files only."
+    ),
+    click.Option(["--include-children"], is_flag=True, help="Monitor all that descend from the processes, too."),
+    click.Option(["--cgroup"], metavar="PATH", help="Monitor the processes in this cgroup v2, as they come and go."),
+    click.Option(["--duration"], type=Quantity("time", units.parse_time_ns), help="End after this time, e.g. 30s."),
+    click.Option(["--sample"], type=TIME, help="Sampling interval.  [default: 5ms; with smaps what it can afford]"),
+    click.Option(["--aggr"], type=TIME, help="Aggregation interval.  [default: 100ms, or in proportion to --sample]"),
+    click.Option(["--update"], type=TIME, help="Update interval.  [default: 1s]"),
+    click.Option(
+        ["--intervals"],
+        type=click.Choice(["fixed", "auto"]),
+        default="fixed",
+        show_default=True,
+        help="auto: tune them so that 4% of the possible access events are seen, sampling every 5ms to 10s.",
+    ),
+    click.Option(["--max-cpu"], type=Share(), metavar="SHARE", help="Keep below this share of one CPU, e.g. 1%."),
+    click.Option(["--faithful"], is_flag=True, help="Sample as the kernel's DAMON does: any page, across mappings."),
+    click.Option(["--min-regions"], type=COUNT, default="10", show_default=True),
+    click.Option(["--max-regions"], type=COUNT, default="1000", show_default=True),
+    click.Option(
+        ["--region", "regions"],
+        multiple=True,
+        metavar="START-END",
+        help="Begin with this range; with fvaddr and paddr: monitor only this; repeatable.",
+    ),
+    click.Option(
+        ["--ops"],
+        type=click.Choice(OPS),
+        default="vaddr",
+        show_default=True,
+        help="Processes, fixed ranges of processes, physical memory, a simulation, reported accesses.",
+    ),
+    click.Option(
+        ["--engine"],
+        type=click.Choice(["user", "kernel", "auto"]),
+        default="user",
+        show_default=True,
+        help="Who monitors: pydamon, the kernel's DAMON, or that if it is free and fits.",
+    ),
+    click.Option(["--primitive"], type=click.Choice(PRIMITIVES), default="auto", show_default=True),
+    click.Option(
+        ["--access"],
+        type=click.Choice(["any", "write"]),
+        default="any",
+        show_default=True,
+        help="write: only writes.",
+    ),
+    click.Option(
+        ["--resctrl"], is_flag=True, help="Put the processes into resctrl monitoring groups of their own meanwhile."
+    ),
+    click.Option(["--workload"], metavar="NAME|FILE", help="With --ops sim: the access pattern to simulate."),
+    click.Option(
+        ["--mapping"], type=click.Choice(["separate", "one"]), help="With --ops sim: how its regions are mapped."
+    ),
+    click.Option(
+        ["--source"],
+        metavar="SOURCE",
+        help="With --ops reported: valgrind, perf-mem, lackey:FILE or perf-script:FILE.",
+    ),
+    click.Option(["--threads"], type=Numbers(), metavar="N,N,…", help="With --source: accesses of these threads only."),
+    click.Option(["--cpus"], type=Numbers(), metavar="N,N,…", help="With --source: accesses from these CPUs only."),
+    click.Option(
+        ["--nodes"], type=Numbers(), metavar="N,N,…", help="With --source: accesses from these NUMA nodes only."
+    ),
+    click.Option(
+        ["--schemes"], metavar="FILE", help="Apply the schemes in this file (see `pydamon schemes`; -: stdin)."
+    ),
+    click.Option(
+        ["--scheme"], multiple=True, metavar="TEXT", help="Apply this scheme, e.g. 'stat size>=4K'; repeatable."
+    ),
+    click.Option(
+        ["--probe", "probes"],
+        multiple=True,
+        metavar="TEXT",
+        help="Count samples with this attribute, e.g. anon or memcg=/a.",
+    ),
+    click.Option(
+        ["--dry-run"], is_flag=True, help="Print what the schemes would act on, and whose it is; touch nothing."
+    ),
+    click.Option(
+        ["--undo"], is_flag=True, help="Take back in the end what the schemes did, as far as that is possible."
+    ),
+    click.Option(["--seed"], type=click.IntRange(min=0), help="Seed of the random sampling.  [default with sim: 0]"),
+]
 
 
-def load_spec(path: str, option: str = "--spec") -> dict[str, Any]:
-    """A spec as plain values; its targets are not validated. Raises RequestError naming the file and the field."""
-    where = f"{option} {path}"
-    loaded = _load(read_text(path, option), where, "vaddr")
-    if loaded.spec is None:
-        raise RequestError('is not a spec: it must be an object with "kdamonds"', where=where)
-    return _as_object(loaded.spec)
+def monitoring(*without: str) -> list[click.Parameter]:
+    """The options that say what is monitored, and how; but for those of these names."""
+    return [option for option in _MONITORING if option.name not in without]
 
 
-def _as_object(spec: Spec) -> dict[str, Any]:
-    plain: dict[str, Any] = to_builtins(spec)
-    return plain
+# -- fields -----------------------------------------------------------------------------------------------------------
+
+# Which option a field of a spec comes from; what is below it, too.
+_OF_SPEC = {
+    "intervals.sample_us": "--sample",
+    "intervals.aggr_us": "--aggr",
+    "intervals.ops_update_us": "--update",
+    "intervals.intervals_goal": "--intervals",
+    "nr_regions.min": "--min-regions",
+    "nr_regions.max": "--max-regions",
+    "targets.pid": "pid",
+    "targets.regions": "--region",
+    "targets.cgroup": "--cgroup",
+    "targets.include_children": "--include-children",
+    "ops": "--ops",
+    "primitive": "--primitive",
+    "faithful": "--faithful",
+    "probes": "--probe",
+}
+# And those that are of no spec: of a request, of a verb.
+_OF_REQUEST = {
+    "access": "--access",
+    "aggr_us": "--aggr",
+    "cgroup": "--cgroup",
+    "cpus": "--cpus",
+    "dry_run": "--dry-run",
+    "duration": "--duration",
+    "engine": "--engine",
+    "event": "--event",
+    "format": "--format",
+    "include_children": "--include-children",
+    "keep": "--keep",
+    "level": "--level",
+    "log": "--log",
+    "mapping": "--mapping",
+    "max_cpu": "--max-cpu",
+    "name": "--name",
+    "nodes": "--nodes",
+    "perf": "--perf",
+    "regions": "--region",
+    "repeat": "--repeat",
+    "resctrl": "--resctrl",
+    "rotate": "--rotate",
+    "sample_us": "--sample",
+    "source": "--source",
+    "spec": "--spec",
+    "threads": "--threads",
+    "time_scale": "--time-scale",
+    "undo": "--undo",
+    "workload": "--workload",
+}
+_INDEX = re.compile(r"\[\d+\]")
 
 
-def _load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
-    try:
-        loaded = scheme_files.load(text, ops=ops)
-    except RequestError as error:
-        raise RequestError(error.message, where=f"{where}: {error.where}" if error.where else where) from None
-    for warning in loaded.warnings:
-        click.echo(f"pydamon: {where}: {warning}", err=True)
-    return loaded
+def name_options(error: PydamonError, ctx: click.Context) -> None:
+    """Whoever gave options is told of them, where ``error`` names a field of a spec or a request.
+
+    ``ctx`` is that of ``pydamon``. What the user wrote into a file (``ctx.meta["spec"]``) is called as it is there;
+    schemes are called by where they were given (``ctx.meta["schemes"]``).
+    """
+    verb = ctx.invoked_subcommand
+    command = ctx.command.get_command(ctx, verb) if verb and isinstance(ctx.command, click.Group) else None
+    if command is None or error.where is None:
+        return
+    error.move(_named(error.where, _options(command), from_file="spec" in ctx.meta, schemes=ctx.meta.get("schemes")))
 
 
-class Schemes:
-    """The schemes of ``--schemes FILE`` and of each ``--scheme TEXT``, in this order. Raises RequestError."""
+def _options(command: click.Command) -> set[str]:
+    """What options the command has, or one of its subcommands."""
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    own = {name for param in command.params if isinstance(param, click.Option) for name in param.opts}
+    return own.union(*map(_options, below))
 
-    def __init__(self, path: str | None, texts: tuple[str, ...], ops: str) -> None:
-        self._schemes: list[dict[str, Any]] = []
-        self._where: list[str] = []
-        if path is not None:
-            where = f"--schemes {path}"
-            text = read_text(path, "--schemes")
-            if b"".join(text.split()) in (b"[]", b'{"schemes":[]}'):
-                loaded = scheme_files.Loaded("json", (), ())  # that is how all are removed
-            else:
-                loaded = _load(text, where, ops)
-            self._schemes += map(scheme_files.to_builtins, loaded.schemes)
-            self._where += [f"{where}: {place}" for place in loaded.paths]
-        for short in texts:
-            if short.lstrip()[:1] in ("{", "["):  # as `schemes show` prints it
-                schemes = _load(short.encode("utf-8", "surrogateescape"), "--scheme", ops).schemes
-            else:
-                try:
-                    schemes = (parse_short(short),)
-                except RequestError as error:
-                    where = f"--scheme: {error.where}" if error.where else "--scheme"
-                    raise RequestError(error.message, where=where) from None
-            self._schemes += map(scheme_files.to_builtins, schemes)
-            self._where += ["--scheme" if len(texts) == 1 else f"--scheme {short!r}"] * len(schemes)
 
-    def builtins(self) -> list[dict[str, Any]]:
-        """As plain values."""
-        return self._schemes
+def _named(where: str, options: set[str], *, from_file: bool, schemes: Any) -> str:
+    field, blank, value = where.partition(" ")  # `primitive bpf`
+    if field in _OF_REQUEST and _OF_REQUEST[field] in options:
+        return _OF_REQUEST[field] + blank + value
+    if from_file:
+        return where
+    from pydamon.spec import ONLY_CONTEXT
 
-    def where(self, field: str) -> str:
-        """Where the user gave what a spec calls ``schemes[0].…``."""
-        match = _NUMBERED.match(field)
-        if match is None or int(match[1]) >= len(self._where):
-            return field
-        rest = field[match.end() :]
-        return self._where[int(match[1])] + (f": {rest.lstrip('.')}" if rest else "")
+    within = where.removeprefix(f"{ONLY_CONTEXT}.")
+    if schemes is not None and within.startswith("schemes"):
+        called: str = schemes.where(within)
+        return called
+    path = _INDEX.sub("", field.removeprefix(f"{ONLY_CONTEXT}."))
+    while path and path not in _OF_SPEC:
+        path = path.rpartition(".")[0]
+    option = _OF_SPEC.get(path, "")
+    return option + blank + value if option == "pid" or option in options else within

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.cli.options import OPS
 from pydamon.errors import RequestError, located
 
 if TYPE_CHECKING:
     from pydamon.spec.forms.scheme_files import Loaded
 
-_OPS = click.Choice(["vaddr", "fvaddr", "paddr", "sim", "reported"])
-_ops = click.option("--ops", type=_OPS, help="Check against this operations set.  [default: the spec's, or vaddr]")
+_ops = click.option(
+    "--ops", type=click.Choice(OPS), help="Check against this operations set.  [default: the spec's, or vaddr]"
+)
 
 
 @click.group("schemes", context_settings={"help_option_names": ["-h", "--help"]})
@@ -148,7 +150,7 @@ def _each(loaded: Loaded, ops: str | None) -> list[tuple[Any, str, str, Any]]:
 
 
 def _load(name: str, ops: str | None) -> Loaded:
-    from pydamon.cli.options import read_text
+    from pydamon.cli.files import read_text
     from pydamon.spec.forms.scheme_files import load
 
     try:

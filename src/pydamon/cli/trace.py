@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon.cli import record
+from pydamon.cli import options as shared
+from pydamon.cli.options import given
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ EVENTS = (
     "damon_aggregated", "damos_before_apply", "damon_monitor_intervals_tune", "damos_esz",
     "damos_stat_after_apply_interval", "damon_region_aggregated",
 )  # fmt: skip
-_NOT_HERE = ("output", "rotate", "keep", "explain", "dry_run", "undo", "resctrl")
+# Not what is about a record, or about what it costs nothing to leave out.
+_MONITORING = shared.monitoring("rotate", "keep", "dry_run", "undo", "resctrl")
 _OWN = [
     click.Option(["-i", "--input", "path"], metavar="FILE", help="Print the events of this record."),
     click.Option(
@@ -29,12 +31,6 @@ _OWN = [
     click.Option(["--quiet"], is_flag=True, help="With --user-events: print nothing."),
     click.Option(["--user-events"], is_flag=True, help="Offer them to perf and trace-cmd, too, as user_events:…"),
 ]
-
-
-def _params() -> list[click.Parameter]:
-    """The options of ``record`` that say what is monitored, and our own."""
-    others = [param for param in record.command.params if param.name not in _NOT_HERE]
-    return [*others[:1], *_OWN, *others[1:]]
 
 
 @click.pass_context
@@ -49,24 +45,16 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
             raise RequestError("are for what happens now, not for a record", where="--user-events")
         _print_record(path, events)
         return
-    # They are about a record, or about what it costs nothing to leave out.
-    options |= {param.name: None for param in record.command.params if param.name in _NOT_HERE}
-    options["output"] = ""
-    try:
-        request, spec = record._understand(targets, ctx.meta["launch"], options)
-    except RequestError as error:
-        if error.where == "record":
-            raise RequestError(error.message, where="trace") from None
-        raise
+    from pydamon.cli.asked import understand
+
+    request, spec = understand(ctx, targets, options | {"output": None})
     _live(request, spec, events, user_events=user_events, quiet=quiet)
 
 
 def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
     if targets or ctx.meta["launch"] is not None:
         raise RequestError("goes with no target; the record says whose events they are", where="--input")
-    from pydamon.cli.options import given
-
-    monitoring = {param.name for param in record.command.params}
+    monitoring = {param.name for param in _MONITORING}
     for name, option in given(ctx).items():
         if name in monitoring and ctx.params.get(name):
             raise RequestError("is about monitoring; a record is only printed", where=option)
@@ -94,9 +82,9 @@ def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events:
     trace(request, spec, events, user_events=user_events, quiet=quiet)
 
 
-command = record._RecordCommand(
+command = shared.LaunchCommand(
     "trace",
-    params=_params(),
+    params=[shared.TARGETS, *_OWN, *_MONITORING],
     callback=_trace,
     help="""Print DAMON's trace events, live or (-i) of a record, as perf script prints those of the kernel.
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon.cli import record
-from pydamon.errors import RequestError
+from pydamon.cli.options import COUNT, TIME, given
+from pydamon.errors import RequestError, located
 from pydamon.spec import units
 
-_COUNT = record._Quantity("number", units.parse_count)
+if TYPE_CHECKING:
+    from pydamon.spec import Spec
 
 
 @click.command("tune")
 @click.argument("name", required=False)
-@click.option("--sample", type=record._TIME, help="Sampling interval.")
-@click.option("--aggr", type=record._TIME, help="Aggregation interval; of the two, one left out keeps their ratio.")
-@click.option("--update", type=record._TIME, help="Update interval.")
+@click.option("--sample", type=TIME, help="Sampling interval.")
+@click.option("--aggr", type=TIME, help="Aggregation interval; of the two, one left out keeps their ratio.")
+@click.option("--update", type=TIME, help="Update interval.")
 @click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
-@click.option("--min-regions", type=_COUNT)
-@click.option("--max-regions", type=_COUNT)
+@click.option("--min-regions", type=COUNT)
+@click.option("--max-regions", type=COUNT)
 @click.option("--schemes", metavar="FILE", help="Replace all schemes by those in this file.")
 @click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
 @click.option("--spec", metavar="FILE", help="Take the parameters and the schemes of this spec.")
 @click.option(
     "--goal-value", "goals", multiple=True, metavar="NAME=VALUE", help="Give the value of a goal; repeatable."
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     name: str | None,
     sample: int | None,
     aggr: int | None,
@@ -45,13 +49,15 @@ def command(
     Regions, and what is known of schemes that stay, are kept. Targets and ops cannot be changed. A scheme that keeps
     its place and action, or its name, goes on with its statistics; an empty list removes all.
     """
-    from pydamon.cli.options import Schemes, load_spec
+    from pydamon.cli.files import load_schemes, load_spec
     from pydamon.service.client import Client
+    from pydamon.spec import to_builtins
+    from pydamon.spec.forms import scheme_files
     from pydamon.spec.units import format_duration_ns
 
-    loaded = None if spec is None else load_spec(spec)
-    if loaded is not None and loaded.get("modules"):
-        _tune_module(loaded, name)
+    loaded = None if spec is None else load_spec(ctx, spec)
+    if loaded is not None and loaded.modules:
+        _tune_module(ctx, loaded, name)
         return
     wanted: dict[str, Any] = {
         "sample_us": sample,
@@ -61,23 +67,17 @@ def command(
         "min_regions": min_regions,
         "max_regions": max_regions,
         "schemes": None,
-        "spec": loaded,
+        "spec": None if loaded is None else to_builtins(loaded),
     }
     values = dict(map(_goal_value, goals))
     replaced = schemes is not None or bool(texts)
     if not values and not replaced and all(value is None for value in wanted.values()):
         raise RequestError("nothing to change; give e.g. --sample 10ms", where="tune")
     client = Client(name)
-    given = None
     if replaced:
-        given = Schemes(schemes, texts, client.status()["ops"])
-        wanted["schemes"] = given.builtins()
-    try:
-        result = client.tune(**wanted, goal_values=values)
-    except RequestError as error:
-        where = error.where or ""
-        where = where if given is None else given.where(where)
-        raise RequestError(error.message, where=where if spec else record._OPTIONS.get(where, where)) from None
+        found = load_schemes(ctx, schemes, texts, client.status()["ops"])
+        wanted["schemes"] = [] if found is None else list(map(scheme_files.to_builtins, found.schemes))
+    result = client.tune(**wanted, goal_values=values)
     times = (result["intervals"][key] * 1000 for key in ("sample_us", "aggr_us", "ops_update_us"))
     sample_text, aggr_text, update_text = map(format_duration_ns, times)
     bounds = result["nr_regions"]
@@ -88,16 +88,13 @@ def command(
     )
 
 
-def _tune_module(loaded: dict[str, Any], name: str | None) -> None:
+def _tune_module(ctx: click.Context, spec: Spec, name: str | None) -> None:
     """Give a module of the kernel other parameters. Raises RequestError naming the option."""
-    from pydamon.cli.options import given
     from pydamon.service import modules
-    from pydamon.spec import from_builtins
 
-    for parameter, option in given(click.get_current_context()).items():
+    for parameter, option in given(ctx).items():
         if parameter not in ("name", "spec"):
             raise RequestError("does not go with a module of the kernel", where=option)
-    spec = from_builtins(loaded)
     if name not in (None, modules.only(spec)[0]):
         raise RequestError(f"is {name}; the spec is for {modules.only(spec)[0]}", where="NAME")
     click.echo(f"module {modules.tune(spec)}: has taken the parameters")
@@ -107,7 +104,5 @@ def _goal_value(text: str) -> tuple[str, int]:
     name, equals, value = text.rpartition("=")
     if not equals or not name:
         raise RequestError(f"{text[:80]!r} is not NAME=VALUE", where="--goal-value")
-    try:
+    with located("--goal-value"):
         return name, units.parse_metric(value)
-    except RequestError as error:
-        raise RequestError(error.message, where="--goal-value") from None

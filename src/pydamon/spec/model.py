@@ -90,6 +90,21 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     faithful: bool = False
     probes: tuple[Probe, ...] = ()
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that are named, in order."""
+        return tuple(target.pid for target in self.targets if target.pid is not None)
+
+    @property
+    def cgroup(self) -> str | None:
+        """The cgroup whose processes are the targets, if it is one."""
+        return next((target.cgroup for target in self.targets if target.cgroup is not None), None)
+
+    @property
+    def include_children(self) -> bool:
+        """Whether all that descend from the named processes is monitored, too."""
+        return any(target.include_children for target in self.targets)
+
 
 class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One monitoring thread; as in the kernel's sysfs files it runs one context."""

@@ -84,7 +84,7 @@ def test_schemes_come_from_files_of_any_form(
         (["--scheme", "pageout size>=4K size<=1K"], 2, "--scheme: access_pattern.sz_bytes.min: 4.0 KiB is above"),
         (["--scheme", "pagout"], 2, "--scheme: 'pagout' is no action; did you mean pageout?"),
         (["--scheme", "stat", "--scheme", "migrate_hot"], 2, "--scheme 'migrate_hot': target_nid: is needed"),
-        (["--scheme", "migrate_hot node=9"], 3, "schemes[0].target_nid: NUMA node 9 is not there"),
+        (["--scheme", "migrate_hot node=9"], 3, "--scheme: target_nid: NUMA node 9 is not there"),
         (["--scheme", '{"action": "stat", "x": 1}'], 2, "--scheme: schemes[0]"),
         (["--schemes", "/does/not/exist"], 2, "--schemes /does/not/exist: cannot be read"),
         (["--schemes", "/dev/null"], 2, "--schemes /dev/null: is empty"),

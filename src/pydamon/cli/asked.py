@@ -1,0 +1,195 @@
+"""What is asked for on the command line of ``record``, ``start`` and ``trace``, as a spec and a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pydamon.cli.rules import PROCESSES, check
+from pydamon.errors import RequestError, located
+from pydamon.spec import units
+
+if TYPE_CHECKING:
+    from pydamon.run.request import Request
+    from pydamon.spec import Context, Intervals, Probe, Region, Scheme, Spec, Target
+
+STAND_IN = 1  # the pid of a target that is a command which is yet to be launched
+
+
+def understand(ctx: click.Context, targets: tuple[str, ...], options: dict[str, Any]) -> tuple[Request, Spec]:
+    """The request and the validated spec of the options of ``record``; raises RequestError naming the field.
+
+    An option that the verb does not have may be missing, or None.
+    """
+    from pydamon.spec import Kdamond, Spec, validate
+
+    context = _context(ctx, targets, options)
+    fits = options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed"
+    request = make_request(ctx, context, options, fit_intervals=fits)
+    spec = Spec(kdamonds=(Kdamond(contexts=(context,)),))
+    validate(spec)
+    return request, spec
+
+
+def make_request(ctx: click.Context, context: Context, options: dict[str, Any], *, fit_intervals: bool) -> Request:
+    """How ``context`` is to be run; raises RequestError, also for what does not go with the context."""
+    from pydamon.run.request import Request
+
+    launch = ctx.meta["launch"]
+    if options["mapping"] is not None and context.ops != "sim":
+        other = "does not go with --ops reported" if context.ops == "reported" else "is for --ops sim"
+        raise RequestError(other, where="mapping")
+    request = Request(
+        output=options["output"] or "",
+        duration_ns=options["duration"],
+        launch=launch,
+        pids=context.pids if launch is None else (),
+        include_children=context.include_children,
+        cgroup=context.cgroup,
+        ops=context.ops,
+        primitive=context.primitive,
+        workload=options["workload"],
+        mapping=options["mapping"] or "separate",
+        seed=options["seed"],
+        fit_intervals=fit_intervals,
+        max_cpu=options["max_cpu"],
+        dry_run=bool(options.get("dry_run")),
+        undo=bool(options.get("undo")),
+        rotate=_rotation(options.get("rotate"), options.get("keep")),
+        keep=options.get("keep"),
+        source=options["source"],
+        threads=options["threads"],
+        cpus=options["cpus"],
+        nodes=options["nodes"],
+        resctrl=bool(options.get("resctrl")),
+        engine=options["engine"],
+    )
+    check(context, request, ctx.info_name or "pydamon")
+    return request
+
+
+def _rotation(text: str | None, keep: int | None) -> tuple[int | None, int | None] | None:
+    """After how many bytes, or ns, a new file begins."""
+    if text is None:
+        if keep is not None:
+            raise RequestError("goes with --rotate", where="keep")
+        return None
+    for place, parse in enumerate((units.parse_time_ns, units.parse_size)):
+        try:
+            value = parse(text)
+        except RequestError:
+            continue
+        if value < (1 << 16 if place else 1_000_000_000):
+            raise RequestError(f"{text!r} is too little; it must be at least 64K or 1s", where="rotate")
+        return (None, value) if place == 0 else (value, None)
+    raise RequestError(f"{text!r} is neither a size nor a time; write it like 100M or 1h", where="rotate")
+
+
+# -- the context ------------------------------------------------------------------------------------------------------
+
+
+def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]) -> Context:
+    """Not validated, so that what does not go together is said in terms of options first."""
+    from pydamon.spec import Context, NrRegions
+
+    return Context(
+        ops=options["ops"],
+        primitive=_primitive(options),
+        targets=_targets(ctx, named, options),
+        intervals=_intervals(options),
+        nr_regions=NrRegions(min=options["min_regions"], max=options["max_regions"]),
+        schemes=_schemes(ctx, options),
+        faithful=options["faithful"],
+        probes=_probes(options["probes"]),
+    )
+
+
+def _primitive(options: dict[str, Any]) -> Any:
+    primitive = options["primitive"]
+    if options["access"] == "write":
+        if options["ops"] not in PROCESSES or primitive not in ("auto", "soft-dirty"):
+            raise RequestError("needs --ops vaddr or fvaddr, and soft-dirty or auto", where="access write")
+        return "soft-dirty"
+    if primitive == "soft-dirty":
+        raise RequestError("sees writes only; say so with --access write", where="primitive soft-dirty")
+    return primitive
+
+
+def _targets(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]) -> tuple[Target, ...]:
+    """At least one; without a process or a cgroup it says only which ranges."""
+    from pydamon.spec import Target
+
+    ops, cgroup, children = options["ops"], options["cgroup"], options["include_children"]
+    pids: list[int | None] = list(_pids(named, ctx))
+    ranges = _ranges(options["regions"])
+    if len(pids) > 1 and ranges and ops in PROCESSES:
+        raise RequestError("is for one process", where="regions")
+    if ctx.meta["launch"] is not None and cgroup is None and ops in PROCESSES:
+        pids = [STAND_IN]
+    if pids and ops == "reported":
+        ranges = ()
+    return tuple(Target(pid=pid, regions=ranges, cgroup=cgroup, include_children=children) for pid in pids or [None])
+
+
+def _pids(named: tuple[str, ...], ctx: click.Context) -> list[int]:
+    if named and ctx.meta["launch"] is not None:
+        raise RequestError(f"{named[0]!r} stands before --; give either a pid or a command", where=ctx.info_name)
+    for text in named:
+        if not (text.isascii() and text.isdigit()):
+            raise RequestError(f"{text!r} is not a process id; to launch a command put it after --", where="pid")
+    return [int(text) for text in named]
+
+
+def _ranges(texts: tuple[str, ...]) -> tuple[Region, ...]:
+    from pydamon.spec import Region
+
+    ranges = []
+    with located("regions"):
+        for text in texts:
+            start, dash, end = text.partition("-")
+            if not dash:
+                raise RequestError(f"{text!r} is not a range; write it like 0x7f0000000000-0x7f0000400000")
+            ranges.append(Region(start=units.parse_address(start), end=units.parse_address(end)))
+    return tuple(sorted(ranges, key=lambda given: given.start))  # in whatever order they were given
+
+
+def _intervals(options: dict[str, Any]) -> Intervals:
+    """What was left out is filled in; 20 samples per aggregation."""
+    from pydamon.spec import Intervals, IntervalsGoal
+
+    sample_us, aggr_us, update_us = options["sample"], options["aggr"], options["update"]
+    default_us, shortest_us = 5_000, 100_000
+    if options["source"] is not None:
+        # A trace makes about a million accesses in a second of ours, and an instruction counts as a nanosecond;
+        # address samples are sparse.
+        default_us, shortest_us = (50_000, 1) if options["source"].startswith("perf-") else (50, 1)
+        update_us = update_us or max(10 * (aggr_us or 20 * (sample_us or default_us)), 1)
+    if sample_us is None:
+        sample_us = default_us if aggr_us is None else max(aggr_us // 20, 1)
+    if aggr_us is None:
+        aggr_us = max(20 * sample_us, shortest_us)
+    return Intervals(
+        sample_us=sample_us,
+        aggr_us=aggr_us,
+        ops_update_us=1_000_000 if update_us is None else update_us,
+        intervals_goal=IntervalsGoal() if options["intervals"] == "auto" else None,  # the recommended goal
+    )
+
+
+def _schemes(ctx: click.Context, options: dict[str, Any]) -> tuple[Scheme, ...]:
+    if options["schemes"] is None and not options["scheme"]:
+        return ()
+    from pydamon.cli.files import load_schemes
+
+    found = load_schemes(ctx, options["schemes"], options["scheme"], options["ops"])
+    return () if found is None else found.schemes
+
+
+def _probes(texts: tuple[str, ...]) -> tuple[Probe, ...]:
+    if not texts:
+        return ()
+    from pydamon.spec.probes import parse_probe
+
+    with located("probes"):
+        return tuple(parse_probe(text) for text in texts)

@@ -1,0 +1,97 @@
+"""Specs and schemes that a user gives as files or as text, for ``record``, ``start`` and ``tune``."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from pydamon.errors import RequestError, located
+from pydamon.spec import Scheme, Spec
+from pydamon.spec.forms import scheme_files
+from pydamon.spec.forms.scheme_short import parse_short
+
+_NUMBERED = re.compile(r"schemes\[(\d+)\]")
+
+
+def read_text(path: str, option: str) -> bytes:
+    """What is in a file (``-``: standard input). Raises RequestError naming the option."""
+    where = f"{option} {path}"
+    most = scheme_files.MAX_BYTES
+    try:
+        if path == "-":
+            text = sys.stdin.buffer.read(most + 1)
+        else:
+            with open(path, "rb") as file:
+                text = file.read(most + 1)
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=where) from None
+    except ValueError:  # a NUL character
+        raise RequestError("is not the name of a file", where=f"{option} {path!r}") from None
+    return text
+
+
+def load_spec(ctx: click.Context, path: str) -> Spec:
+    """The spec in the file of ``--spec``; its targets are not validated. Raises RequestError naming file and field.
+
+    Errors that are raised later call its fields as they are called in the file.
+    """
+    where = f"--spec {path}"
+    spec = _load(read_text(path, "--spec"), where, "vaddr").spec
+    if spec is None:
+        raise RequestError('is not a spec: it must be an object with "kdamonds"', where=where)
+    ctx.meta["spec"] = path
+    return spec
+
+
+def load_schemes(ctx: click.Context, path: str | None, texts: tuple[str, ...], ops: str) -> Schemes | None:
+    """The schemes of ``--schemes`` and ``--scheme``; None if neither was given. Raises RequestError.
+
+    Errors that are raised later call them by where they were given.
+    """
+    if path is None and not texts:
+        return None
+    ctx.meta["schemes"] = found = Schemes(path, texts, ops)
+    return found
+
+
+def _load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
+    with located(where, ": "):
+        loaded = scheme_files.load(text, ops=ops)
+    for warning in loaded.warnings:
+        click.echo(f"pydamon: {where}: {warning}", err=True)
+    return loaded
+
+
+class Schemes:
+    """The schemes of ``--schemes FILE`` and of each ``--scheme TEXT``, in this order. Raises RequestError."""
+
+    def __init__(self, path: str | None, texts: tuple[str, ...], ops: str) -> None:
+        self.schemes: tuple[Scheme, ...] = ()
+        self._where: list[str] = []
+        if path is not None:
+            where = f"--schemes {path}"
+            text = read_text(path, "--schemes")
+            if b"".join(text.split()) in (b"[]", b'{"schemes":[]}'):
+                loaded = scheme_files.Loaded("json", (), ())  # that is how all are removed
+            else:
+                loaded = _load(text, where, ops)
+            self.schemes += loaded.schemes
+            self._where += [f"{where}: {place}" for place in loaded.paths]
+        for short in texts:
+            if short.lstrip()[:1] in ("{", "["):  # as `schemes show` prints it
+                schemes = _load(short.encode("utf-8", "surrogateescape"), "--scheme", ops).schemes
+            else:
+                with located("--scheme", ": "):
+                    schemes = (parse_short(short),)
+            self.schemes += schemes
+            self._where += ["--scheme" if len(texts) == 1 else f"--scheme {short!r}"] * len(schemes)
+
+    def where(self, field: str) -> str:
+        """Where the user gave what a spec calls ``schemes[0].…``."""
+        match = _NUMBERED.match(field)
+        if match is None or int(match[1]) >= len(self._where):
+            return field
+        rest = field[match.end() :]
+        return self._where[int(match[1])] + (f": {rest.lstrip('.')}" if rest else "")

@@ -1,0 +1,199 @@
+"""Which options go together: one row for each thing that is refused, about what was understood (context and request).
+
+A row holds for the operations sets of its group, and the first that holds is said. What a spec's own validation
+refuses (`pydamon.spec.validate`) stands here only where an option can be named that would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydamon.errors import RequestError
+
+if TYPE_CHECKING:
+    from pydamon.run.request import Request
+    from pydamon.spec import Context
+
+PROCESSES = ("vaddr", "fvaddr")
+LIVE = (*PROCESSES, "paddr")
+_SOURCES = (("valgrind", False), ("perf-mem", False), ("lackey", True), ("perf-script", True))  # and: with a file?
+
+
+class Rule(NamedTuple):
+    """``field`` is refused with ``message`` where ``refuses`` says so.
+
+    In both texts ``{ops}``, ``{source}`` (its kind), ``{pid}`` (the first) and ``{verb}`` are filled in.
+    """
+
+    field: str
+    refuses: Callable[[Context, Request], Any]
+    message: str
+
+
+def check(context: Context, request: Request, verb: str) -> None:
+    """Raise RequestError for the first thing that does not go with the rest; ``where`` is a field, or ``verb``."""
+    source = _kind(request)
+    pid = next(iter(_named(context, request)), "")
+    for rule in _for(context.ops):
+        if rule.refuses(context, request):
+            field, message = (
+                text.format(ops=context.ops, source=source, pid=pid, verb=verb) for text in (rule.field, rule.message)
+            )
+            raise RequestError(message, where=field)
+
+
+def _for(ops: str) -> Iterator[Rule]:
+    yield from _REPORTED if ops == "reported" else _NOT_REPORTED
+    yield from _SIM if ops == "sim" else ()
+    if ops in LIVE:
+        yield from _NOT_SIM
+        yield from _PADDR if ops == "paddr" else _OF_PROCESSES
+        yield from _NOT_VADDR if ops != "vaddr" else ()
+        yield from _FVADDR if ops == "fvaddr" else ()
+    yield from _ALWAYS
+    yield from _LIVE if ops in LIVE else _NOT_LIVE
+
+
+def _kind(request: Request) -> str:
+    return (request.source or "").partition(":")[0]
+
+
+def _named(context: Context, request: Request) -> tuple[int, ...]:
+    """The processes that the user has named; not the one that stands in for a command."""
+    return context.pids if request.launch is None else ()
+
+
+def _twice(context: Context, request: Request) -> bool:
+    return len(set(context.pids)) < len(context.pids)
+
+
+_TWICE = Rule("pid", _twice, "the same process is named twice")
+
+_NOT_REPORTED = (
+    Rule("source", lambda c, r: r.source is not None, "is for --ops reported"),
+    Rule("threads", lambda c, r: r.threads is not None, "is for --ops reported"),
+    Rule("cpus", lambda c, r: r.cpus is not None, "is for --ops reported"),
+    Rule("nodes", lambda c, r: r.nodes is not None, "is for --ops reported"),
+)
+_REPORTED = (
+    Rule(
+        "source",
+        lambda c, r: (_kind(r), bool((r.source or "").partition(":")[2])) not in _SOURCES,
+        "must be valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)",
+    ),
+    Rule("workload", lambda c, r: r.workload is not None, "does not go with --ops reported"),
+    Rule("cgroup", lambda c, r: c.cgroup is not None, "does not go with --ops reported"),
+    Rule("include_children", lambda c, r: c.include_children, "does not go with --ops reported"),
+    Rule("primitive", lambda c, r: c.primitive != "auto", "does not go with --ops reported"),
+    Rule(
+        "source {source}",
+        lambda c, r: _kind(r) == "valgrind" and not r.launch,
+        "needs a command to run, after --",
+    ),
+    Rule(
+        "source {source}",
+        lambda c, r: _kind(r) in ("lackey", "perf-script") and r.launch is not None,
+        "is read, no command is run",
+    ),
+    Rule(
+        "source {source}",
+        lambda c, r: _kind(r) == "perf-mem" and not (c.pids or r.launch),
+        "needs pids, or a command to run after --",
+    ),
+    Rule(
+        "cpus",
+        lambda c, r: not _kind(r).startswith("perf-") and r.cpus is not None,
+        "cannot be used: this trace does not say on which CPU it was",
+    ),
+    Rule(
+        "nodes",
+        lambda c, r: not _kind(r).startswith("perf-") and r.nodes is not None,
+        "cannot be used: this trace does not say on which CPU it was",
+    ),
+    Rule("pid", lambda c, r: not _kind(r).startswith("perf-") and c.pids, "'{pid}': the trace is of one process"),
+    _TWICE,
+)
+_SIM = (
+    Rule(
+        "ops sim",
+        lambda c, r: c.pids or r.launch is not None or c.cgroup is not None or c.include_children,
+        "takes no process; name the pattern with --workload",
+    ),
+    Rule("workload", lambda c, r: r.workload is None, "is needed with --ops sim, e.g. --workload stairs"),
+    Rule("primitive", lambda c, r: c.primitive != "auto", "says how a real process is asked; --ops sim has none"),
+)
+_NOT_SIM = (Rule("workload", lambda c, r: r.workload is not None, "is for --ops sim"),)
+_OF_PROCESSES = (
+    Rule(
+        "cgroup",
+        lambda c, r: c.cgroup is not None and (c.pids or r.launch is not None),
+        "says which processes to monitor; give no pid and no command",
+    ),
+    Rule(
+        "include_children",
+        lambda c, r: c.cgroup is not None and c.include_children,
+        "is not needed with --cgroup: children are in it, too",
+    ),
+    Rule("--", lambda c, r: r.launch == [], "a command must follow it"),
+    Rule(
+        "{verb}",
+        lambda c, r: not c.pids and c.cgroup is None and r.launch is None,
+        "needs a pid, or a command after --, or --cgroup PATH, or --ops sim --workload NAME",
+    ),
+    _TWICE,
+)
+_PADDR = (
+    Rule(
+        "ops paddr",
+        lambda c, r: c.pids or r.launch is not None,
+        "takes no process and no command; it monitors physical memory",
+    ),
+    Rule(
+        "primitive",
+        lambda c, r: c.primitive not in ("auto", "idle"),
+        "asks processes; physical memory is asked through idle",
+    ),
+)
+_NOT_VADDR = (
+    Rule("cgroup", lambda c, r: c.cgroup is not None, "is for --ops vaddr"),
+    Rule("include_children", lambda c, r: c.include_children, "is for --ops vaddr"),
+)
+_FVADDR = (
+    Rule(
+        "regions",
+        lambda c, r: not any(target.regions for target in c.targets),
+        "is needed with --ops fvaddr: a range to monitor, START-END",
+    ),
+    Rule(
+        "ops fvaddr",
+        lambda c, r: r.launch is not None,
+        "needs the pid of a running process: the addresses must be known",
+    ),
+)
+_ALWAYS = (
+    Rule("duration", lambda c, r: r.duration_ns == 0, "is 0; it must be longer"),
+    Rule(
+        "resctrl",
+        lambda c, r: r.resctrl and (c.ops not in PROCESSES or c.cgroup is not None),
+        "goes with processes that are named, or a command: --ops vaddr or fvaddr",
+    ),
+    Rule(
+        "faithful",
+        lambda c, r: c.faithful and c.ops not in (*PROCESSES, "sim"),
+        "is for --ops vaddr, fvaddr or sim: others always are",
+    ),
+    Rule("dry_run", lambda c, r: r.dry_run and not c.schemes, "is about schemes; give --scheme or --schemes"),
+    Rule("undo", lambda c, r: r.undo and not c.schemes, "is about schemes; give --scheme or --schemes"),
+)
+_NOT_LIVE = (
+    Rule("max_cpu", lambda c, r: r.max_cpu is not None, "is for monitoring running processes or physical memory"),
+    Rule("dry_run", lambda c, r: r.dry_run, "is for real memory; ops {ops} has none"),
+    Rule("undo", lambda c, r: r.undo, "is for real memory; ops {ops} has none"),
+    Rule(
+        "engine",
+        lambda c, r: r.engine == "kernel",
+        "monitors running processes or physical memory; ops {ops} is neither",
+    ),
+)
+_LIVE = (Rule("undo", lambda c, r: r.dry_run and r.undo, "does not go with --dry-run, which does nothing"),)
