@@ -1,4 +1,4 @@
-"""Starting and ending cheaply: what a verb spends before its work begins counts against ``--max-cpu``."""
+"""Starting and ending cheaply: what a verb spends before its work begins counts against the bound on the CPU share."""
 
 from __future__ import annotations
 

@@ -227,6 +227,7 @@ _OF_REQUEST = {
     "max_cpu": "--max-cpu",
     "name": "--name",
     "nodes": "--nodes",
+    "output": "-o",
     "perf": "--perf",
     "regions": "--region",
     "repeat": "--repeat",

@@ -93,7 +93,7 @@ class Level:
 def level(name: str) -> Level:
     """The level called ``name`` (one of `NAMES`); raises RequestError."""
     if name not in NAMES:
-        raise RequestError(f"{name!r} is not known; there are {', '.join(NAMES)}", where="--level")
+        raise RequestError(f"{name!r} is not known; there are {', '.join(NAMES)}", where="level")
     if name == NEWEST:
         return Level(_MM)
     major, _, minor = name.partition(".")

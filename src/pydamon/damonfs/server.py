@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import json
 import os
 import signal
 import stat
@@ -162,16 +163,18 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
     if answer == _READY:
         return Served(directory, pid)
     os.waitpid(pid, 0)
-    status, _, message = answer.decode(errors="replace").partition(" ")
-    kind = {"1": PydamonError, "2": RequestError}.get(status, MachineError)
-    raise kind(message or "the server of the file system ended unexpectedly", where="mount")
+    if not answer:
+        raise MachineError("the server of the file system ended unexpectedly", where="mount")
+    status, where, message = json.loads(answer)
+    kind = {1: PydamonError, 2: RequestError}.get(status, MachineError)
+    raise kind(message, where=where or "mount")
 
 
 def _check_log(log: str) -> None:
     try:
         os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise RequestError(f"{log} cannot be written: {error.strerror}", where="--log") from None
+        raise RequestError(f"{log} cannot be written: {error.strerror}", where="log") from None
 
 
 def _be_server(directory: str, options: Options, ready_fd: int, log: str | None, session: bool) -> None:
@@ -193,10 +196,10 @@ def _be_server(directory: str, options: Options, ready_fd: int, log: str | None,
             close()
     except PydamonError as error:
         status = error.exit_status
-        _tell(ready_fd, f"{status} {error}".encode())
+        _tell(ready_fd, json.dumps([status, error.where, error.message]).encode())
     except BaseException as error:
         status = 1
-        _tell(ready_fd, f"1 {type(error).__name__}: {error}".encode())
+        _tell(ready_fd, json.dumps([1, None, f"{type(error).__name__}: {error}"]).encode())
     finally:
         os._exit(status)
 

@@ -12,7 +12,7 @@ from pydamon.errors import MachineError, RequestError
 from pydamon.linux.mounts import mounts
 from pydamon.ops.membership import MAX_LOOKS, Membership, Stat, read_stat
 
-_OPTION = "--cgroup"
+_FIELD = "cgroup"
 _MAX_CGROUPS = 4096  # looked through in one update: 20 us each
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -23,20 +23,20 @@ def resolve(path: str, below: Sequence[Path]) -> Path:
     Raises RequestError if it is not a cgroup v2 directory, MachineError if there is no mount.
     """
     if not below:
-        raise MachineError("no cgroup v2 is mounted on this machine", where=_OPTION)
+        raise MachineError("no cgroup v2 is mounted on this machine", where=_FIELD)
     if not path or "\0" in path:
-        raise RequestError(f"{path!r} is not a path", where=_OPTION)
+        raise RequestError(f"{path!r} is not a path", where=_FIELD)
     found = Path(os.path.realpath(below[0] / path))
     if not any(found.is_relative_to(mount) for mount in below):
         raise RequestError(
             f"{path} is not below the cgroup v2 mount {below[0]}; give a path there, or one relative to it",
-            where=_OPTION,
+            where=_FIELD,
         )
     if not found.is_dir():
         reason = "is not a directory" if found.exists() else "does not exist"
-        raise RequestError(f"{found} {reason}; name a cgroup v2 directory", where=_OPTION)
+        raise RequestError(f"{found} {reason}; name a cgroup v2 directory", where=_FIELD)
     if not (found / "cgroup.procs").exists():
-        raise RequestError(f"{found} has no cgroup.procs; it is not a cgroup v2 directory", where=_OPTION)
+        raise RequestError(f"{found} has no cgroup.procs; it is not a cgroup v2 directory", where=_FIELD)
     return found
 
 
@@ -45,7 +45,7 @@ class Cgroup(Membership):
 
     A process that moves out of it has left; when it comes back it joins as if it were new. A cgroup that is made anew
     under the same name is another one. ``below`` (the mounts of cgroup v2) is for tests. Raises RequestError naming
-    ``--cgroup``, MachineError if there is no cgroup v2.
+    ``cgroup``, MachineError if there is no cgroup v2.
     """
 
     def __init__(self, path: str, min_age_ns: int = 100_000_000, *, below: Sequence[Path] | None = None) -> None:
@@ -58,7 +58,7 @@ class Cgroup(Membership):
         try:
             self._fd = os.open(self.path, _DIRECTORY)
         except OSError as error:
-            raise RequestError(f"{self.path} cannot be opened: {error.strerror}", where=_OPTION) from None
+            raise RequestError(f"{self.path} cannot be opened: {error.strerror}", where=_FIELD) from None
         try:
             self._procs(self._fd)
         except OSError as error:
@@ -66,7 +66,7 @@ class Cgroup(Membership):
             # EOPNOTSUPP: the processes of a threaded cgroup are listed where the threaded subtree begins.
             threaded = error.errno == errno.EOPNOTSUPP
             reason = "is threaded; name the cgroup that holds its processes" if threaded else error.strerror
-            raise RequestError(f"{self.path} {reason}", where=_OPTION) from None
+            raise RequestError(f"{self.path} {reason}", where=_FIELD) from None
 
     def may_grow(self) -> bool:
         """While the cgroup is there."""

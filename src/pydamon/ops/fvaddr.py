@@ -35,14 +35,14 @@ class FvaddrOps(VaddrOps):
     ) -> None:
         if len(ranges) != len(processes):
             raise RequestError(
-                f"got ranges for {len(ranges)} of {len(processes)} processes; each needs some", where="--ops fvaddr"
+                f"got ranges for {len(ranges)} of {len(processes)} processes; each needs some", where="ops fvaddr"
             )
         fixed = [whole_pages(given) for given in ranges]
         for process, kept in zip(processes, fixed, strict=True):
             if not len(kept):
                 raise RequestError(
-                    f"process {process.pid} has no range to monitor; give some with --region START-END",
-                    where="--ops fvaddr",
+                    f"process {process.pid} has no range to monitor; it needs some, each with start and end",
+                    where="ops fvaddr",
                 )
         super().__init__(processes, open_primitive, initial=fixed, rng=rng, shared=shared)
         self._joined = [

@@ -186,7 +186,7 @@ class PaddrOps(Applying["PhysicalActions"]):
         if self._wanted is not None:
             ranges = intersection(ranges, self._wanted)
             if not len(ranges):
-                raise MachineError("has no System RAM in the given ranges; see /proc/iomem", where="--ops paddr")
+                raise MachineError("has no System RAM in the given ranges; see /proc/iomem", where="ops paddr")
         try:
             nodes = node_spans(self._read(ZONEINFO))
         except MachineError:

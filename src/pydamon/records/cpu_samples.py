@@ -62,13 +62,13 @@ class CpuSampleReader:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise RequestError(f"{self.path} cannot be opened: {reason}", where="--perf") from None
+            raise RequestError(f"{self.path} cannot be opened: {reason}", where="perf") from None
         reader = LineReader(fd, self.counts)
         try:
             while (data := reader.read()) is not None:
                 yield self._parse(data)
         except OSError as error:
-            raise RequestError(f"{self.path} cannot be read: {error.strerror}", where="--perf") from None
+            raise RequestError(f"{self.path} cannot be read: {error.strerror}", where="perf") from None
         finally:
             reader.close()
         if self._open is not None:

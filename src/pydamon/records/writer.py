@@ -38,7 +38,7 @@ from pydamon.records.schema import (
 from pydamon.records.tables import MAPS, encode_table, maps_table
 
 FLUSH_NS = 1_000_000_000
-_WHERE = "-o"
+_WHERE = "output"
 
 
 def check_output(path: str) -> None:

@@ -105,7 +105,7 @@ def _map(address: int | None, size_bytes: int, protection: int, flags: int) -> i
     if result is None or result == _MAP_FAILED:
         problem = os.strerror(ctypes.get_errno())
         raise MachineError(
-            f"cannot map {format_size(size_bytes)} of memory: {problem}; take a smaller workload or '--mapping one'",
+            f"cannot map {format_size(size_bytes)} of memory: {problem}; take a smaller workload, or the mapping 'one'",
             where="workload",
         )
     return int(result)
@@ -152,6 +152,6 @@ def _check_available(sized: Layout) -> None:
     if needed_bytes > available_bytes:
         raise MachineError(
             f"the workload needs {format_size(needed_bytes)} of memory and {format_size(available_bytes)} are "
-            "available; simulate it instead ('--ops sim')",
+            "available; simulate it instead (ops sim)",
             where="workload",
         )

@@ -210,7 +210,7 @@ def precision_recall(found: Ranges, truth: Ranges) -> tuple[float, float]:
 
 
 def from_events(lines: Iterable[str]) -> GroundTruth:
-    """The truth as ``pydamon workload --json`` told it: with the real addresses and the real times.
+    """The truth as ``pydamon workload`` told it in JSON: with the real addresses and the real times.
 
     Raises ValueError or KeyError if ``lines`` are not its output. Without the final event (it was stopped, or runs
     still) the last phase is taken to end as planned.

@@ -100,7 +100,7 @@ def test_children_and_cgroups_come_from_the_spec_alone() -> None:
     assert commands[1:] == ["sleep 600", "sleep 600"]
     with pytest.raises((RequestError, MachineError)) as caught:
         UserEngine(spec(primitive="smaps", targets=[{"cgroup": "no/such/cgroup"}]))
-    assert caught.value.where == "--cgroup"
+    assert caught.value.where == "cgroup"
 
 
 class TestPhysicalMemory:

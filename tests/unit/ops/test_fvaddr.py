@@ -73,7 +73,7 @@ def test_samples_lie_in_the_ranges(process: Process) -> None:
 
 
 def test_a_process_without_ranges(process: Process) -> None:
-    with pytest.raises(RequestError, match="--region START-END"):
+    with pytest.raises(RequestError, match="has no range to monitor"):
         FvaddrOps([process], FakePrimitive, ranges=[NO_RANGES])
     with pytest.raises(RequestError, match="0 of 1"):
         FvaddrOps([process], FakePrimitive, ranges=[])

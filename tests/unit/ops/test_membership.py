@@ -392,7 +392,7 @@ class TestCgroup:
         (fake.mount / "link").symlink_to("/tmp")
         with pytest.raises(RequestError, match=reason) as caught:
             Cgroup(path, below=[fake.mount])
-        assert caught.value.where == "--cgroup"
+        assert caught.value.where == "cgroup"
 
     def test_without_a_mount_it_is_the_machines_fault(self) -> None:
         with pytest.raises(MachineError, match="no cgroup v2 is mounted"):

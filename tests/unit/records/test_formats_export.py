@@ -118,5 +118,5 @@ def test_a_record_without_snapshots_is_an_error(tmp_path: Path, kind: str) -> No
 
 def test_a_format_that_is_none(tmp_path: Path) -> None:
     write(tmp_path / "r", [snapshot(0, REGIONS)])
-    with pytest.raises(RequestError, match="--format: 'doc' is none of damo, perf-script, parquet"):
+    with pytest.raises(RequestError, match="format: 'doc' is none of damo, perf-script, parquet"):
         written(tmp_path / "r", "doc")

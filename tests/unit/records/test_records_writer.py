@@ -180,7 +180,7 @@ class TestExistingFiles:
         for attempt in (check_output, lambda p: RecordWriter(p, metadata=metadata(1))):
             with pytest.raises(RequestError) as caught:
                 attempt(str(path))
-            assert str(caught.value) == (f"-o: {path} exists and is not a pydamon record; choose another name")
+            assert str(caught.value) == (f"output: {path} exists and is not a pydamon record; choose another name")
         assert path.read_bytes() == content
 
     def test_a_file_that_is_being_recorded_to_is_left_alone(self, tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ class TestExistingFiles:
 def test_places_that_cannot_be_written_are_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").touch()
     path = str(tmp_path / name)
-    with pytest.raises(RequestError, match=f"^-o: .*{reason}"):
+    with pytest.raises(RequestError, match=f"^output: .*{reason}"):
         check_output(path)
-    with pytest.raises(RequestError, match=r"^-o: "):
+    with pytest.raises(RequestError, match=r"^output: "):
         RecordWriter(path, metadata=metadata(1))
 
 

@@ -76,7 +76,7 @@ def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> I
     user's sampling interval is longer than the aggregation interval.
     """
     if hints.aggr_us is not None:
-        aggr, aggr_from = hints.aggr_us, "as told by --aggr"
+        aggr, aggr_from = hints.aggr_us, "as told"
     elif aggr_us is not None:
         aggr, aggr_from = aggr_us, "from the time between snapshots"
     elif hints.sample_us is not None:
@@ -87,9 +87,9 @@ def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> I
         if hints.sample_us > aggr:
             raise RequestError(
                 f"is longer than the aggregation interval, {format_duration_ns(aggr * 1000)} ({aggr_from})",
-                where="--sample",
+                where="sample_us",
             )
-        return Intervals(hints.sample_us, aggr, "as told by --sample", aggr_from)
+        return Intervals(hints.sample_us, aggr, "as told", aggr_from)
     samples = max(DEFAULT_SAMPLES, most_accesses)
     source = "assumed: 20 in an aggregation" if samples == DEFAULT_SAMPLES else f"from {samples} accesses in a snapshot"
     return Intervals(max(aggr // samples, 1), aggr, source, aggr_from)

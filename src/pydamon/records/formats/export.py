@@ -27,7 +27,7 @@ Write = Callable[[AnyReader, BinaryIO], None]
 def export(reader: AnyReader, file: BinaryIO, kind: str) -> None:
     """Write the whole record to ``file`` as one of `FORMATS`. Raises PydamonError if it holds no snapshot."""
     if kind not in FORMATS:
-        raise RequestError(f"{kind!r} is none of {', '.join(FORMATS)}", where="--format")
+        raise RequestError(f"{kind!r} is none of {', '.join(FORMATS)}", where="format")
     if reader.time_range() is None:
         raise PydamonError("holds no snapshot: nothing was recorded", where=reader.path)
     FORMATS[kind](reader, file)

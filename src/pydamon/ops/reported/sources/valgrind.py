@@ -8,8 +8,8 @@ instruction and per data access (valgrind's manual, chapter Lackey; ``lk_main.c`
      S 1ffefff770,8      store
      M 04222a90,4        modify: load and store of the same address; we count one write
 
-Time is instruction time: one instruction is ``ns_per_instruction`` (1) nanoseconds, so that ``--sample 5ms`` means
-5 million instructions. The trace names neither CPU nor node; which thread runs is said by ``--trace-sched=yes``
+Time is instruction time: one instruction is ``ns_per_instruction`` (1) nanoseconds, so that a sampling interval of 5 ms
+means 5 million instructions. The trace names neither CPU nor node; which thread runs is said by ``--trace-sched=yes``
 (threads are numbered from 1 in the order of their start, as in valgrind's messages). Accesses that the kernel makes on
 behalf of the program (system calls) are not in it, nor are those of other processes that it starts.
 """
