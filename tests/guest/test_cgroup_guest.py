@@ -108,7 +108,7 @@ def test_threaded_cgroups(cgroup: Path, sleepers: list[subprocess.Popen[bytes]])
     put(cgroup, sleepers[0].pid)
     with pytest.raises(RequestError, match="is threaded; name the cgroup that holds its processes") as caught:
         Cgroup(str(child))
-    assert caught.value.where == "--cgroup"
+    assert caught.value.where == "cgroup"
     group = Cgroup(str(cgroup), 0)
     assert changes(group)[0] == {sleepers[0].pid}
     group.close()

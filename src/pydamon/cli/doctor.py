@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _HEADINGS = {
     "ops": "operations sets (--ops)",
-    "primitives": "primitives (--primitive)",
+    "primitives": "primitives (--primitive; soft-dirty: --access write)",
     "sources": "sources (--source)",
     "actions": "actions of schemes, on other processes",
     "filters": "filters of pages in schemes, attributes for probes",
@@ -60,7 +60,7 @@ def examine() -> dict[str, Any]:
         choice = choose("auto")
         auto: dict[str, Any] = {"primitive": choice.name, "reason": choice.reason}
     except MachineError as error:
-        auto = {"primitive": None, "reason": str(error)}
+        auto = {"primitive": None, "reason": error.message}
     usable = auto["primitive"] is not None
     engines = [
         {

@@ -9,14 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.errors import PydamonError
 from pydamon.ops.membership import read_stat
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import check_output
 from pydamon.run.ending import end_reason
 from pydamon.run.launch import describe_exit, end
 from pydamon.run.live import is_kernel, is_live
-from pydamon.run.open import of_only_context, open_engine
+from pydamon.run.open import open_engine
 from pydamon.run.recorder import Recorder, Writer, is_paddr, open_writer
 from pydamon.run.request import Request
 from pydamon.run.signals import Signals
@@ -53,18 +52,15 @@ def _record(request: Request, spec: Spec, signals: Signals, children: list[subpr
 
             undone.extend(undo(kdamond, spec.kdamonds[0].contexts[0].schemes))
 
-    try:
-        opened = open_engine(
-            request,
-            spec,
-            signals=signals,
-            launched=children.append,
-            callbacks=Callbacks(before_terminate=before_end),
-            say=_say,
-            remember_homes=request.undo,
-        )
-    except PydamonError as error:
-        raise of_only_context(error) from None
+    opened = open_engine(
+        request,
+        spec,
+        signals=signals,
+        launched=children.append,
+        callbacks=Callbacks(before_terminate=before_end),
+        say=_say,
+        remember_homes=request.undo,
+    )
     engine = opened.engine
     try:
         writer = open_writer(request, build_metadata(**opened.metadata))

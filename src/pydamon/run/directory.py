@@ -156,16 +156,16 @@ class RuntimeDirectory:
     def claim(self, name: str | None) -> Claim:
         """Take ``name``, or the lowest free number. Raises RequestError if it is in use or no name."""
         if name is not None:
-            check_name(name, where="--name")
+            check_name(name)
             fd = self._lock(name)
             if fd is None:
-                raise RequestError(f"{name!r} is in use; stop it or take another name", where="--name")
+                raise RequestError(f"{name!r} is in use; stop it or take another name", where="name")
             return Claim(name, fd)
         for candidate in map(str, range(_MAX_NUMBER)):
             fd = self._lock(candidate, patience_s=0)
             if fd is not None:
                 return Claim(candidate, fd)
-        raise RequestError(f"all numbers below {_MAX_NUMBER} are in use", where="--name")
+        raise RequestError(f"all numbers below {_MAX_NUMBER} are in use", where="name")
 
     def _lock(self, name: str, patience_s: float = _PATIENCE_S) -> int | None:
         deadline = time.monotonic() + patience_s
@@ -250,13 +250,13 @@ class RuntimeDirectory:
         self._unlink(f"{name}.log")
 
 
-def check_name(name: str, where: str = "name") -> None:
+def check_name(name: str) -> None:
     """Raise RequestError if ``name`` cannot be the name of a kdamond."""
     if not _NAME.fullmatch(name):
         raise RequestError(
             f"{name[:80]!r} is not a name; it may have up to 64 letters, digits, '-', '_' and '.', "
             "and begins with a letter or digit",
-            where=where,
+            where="name",
         )
 
 

@@ -29,22 +29,23 @@ class OnlyUser:
     resctrl: bool = False
 
     def given(self) -> dict[str, str]:
-        """The options that were given, with why the kernel's DAMON cannot do it."""
+        """What was given, with why the kernel's DAMON cannot do it."""
         reasons = {
-            "--dry-run": (self.dry_run, "the kernel's DAMON cannot only say what it would do; nearest: --engine user"),
-            "--undo": (self.undo, "nobody notes what the kernel's DAMON did; nearest: --engine user"),
-            "--max-cpu": (
+            "dry_run": (self.dry_run, "the kernel's DAMON cannot only say what it would do; nearest: the user engine"),
+            "undo": (self.undo, "nobody notes what the kernel's DAMON did; nearest: the user engine"),
+            "max_cpu": (
                 self.max_cpu is not None,
-                "bounds pydamon's own monitoring; nearest: --max-regions and --intervals auto, or --engine user",
+                "bounds pydamon's own monitoring; nearest: fewer regions and intervals that tune themselves, or the "
+                "user engine",
             ),
-            "--resctrl": (self.resctrl, "goes with --engine user"),
+            "resctrl": (self.resctrl, "goes with the user engine"),
         }
-        return {option: why for option, (given, why) in reasons.items() if given}
+        return {field: why for field, (given, why) in reasons.items() if given}
 
     def refuse(self) -> None:
         """Raise RequestError for the first that was given."""
-        for option, why in self.given().items():
-            raise RequestError(why, where=option)
+        for field, why in self.given().items():
+            raise RequestError(why, where=field)
 
 
 def open_kernel_engine(

@@ -16,7 +16,7 @@ from pydamon.core.kdamond import Callbacks
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.user.engine import UserEngine
 from pydamon.engines.user.open_ops import check_attributes, choose_for
-from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.errors import MachineError, RequestError
 from pydamon.linux import resctrl
 from pydamon.linux.process import Process
 from pydamon.run.launch import launch
@@ -24,7 +24,7 @@ from pydamon.run.request import Request
 from pydamon.run.signals import Signals
 from pydamon.spec import Spec, to_builtins
 
-if TYPE_CHECKING:  # imported where they are used: starting up counts against --max-cpu
+if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
     from pydamon.engines.kernel.engine import KernelEngine
     from pydamon.engines.reported import ReportedEngine
     from pydamon.engines.sim import SimEngine
@@ -32,9 +32,6 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against --
     from pydamon.run.kernel import OnlyUser
 
     Engine = UserEngine | SimEngine | ReportedEngine | KernelEngine
-
-
-_ONLY_CONTEXT = "kdamonds[0].contexts[0]."
 
 
 @dataclasses.dataclass(slots=True)
@@ -63,15 +60,6 @@ class Opened:
             source.close()
         else:
             self.engine.ops.cleanup()
-
-
-def of_only_context(error: PydamonError) -> PydamonError:
-    """``error`` for somebody who gave options: there is one context, and the user may not know that it is called so."""
-    where = error.where or ""
-    if not where.startswith(_ONLY_CONTEXT):
-        return error
-    where = where.removeprefix(_ONLY_CONTEXT)
-    return type(error)(error.message, where="--probe" if where.startswith("probes[") else where)
 
 
 class PacedClock(VirtualClock):
@@ -266,7 +254,7 @@ def _open_sim(request: Request, spec: Spec, callbacks: Callbacks, wake_fd: int |
     from pydamon.workload.builtin import load
 
     if request.workload is None:
-        raise RequestError("is needed with --ops sim, e.g. --workload stairs", where="--workload")
+        raise RequestError("is needed with ops sim, e.g. stairs", where="workload")
     clock = VirtualClock() if wake_fd is None else PacedClock(MachineClock(wake_fd=wake_fd))
     engine = SimEngine(
         spec, load(request.workload), mapping=request.mapping, callbacks=callbacks, seed=request.seed or 0, clock=clock
@@ -299,7 +287,7 @@ def _open_reported(request: Request, spec: Spec, callbacks: Callbacks) -> Opened
 
 
 def open_source(request: Request) -> Source:
-    """Where accesses are reported from, as ``--source`` names it. Raises PydamonError."""
+    """Where accesses are reported from, as ``request.source`` names it. Raises PydamonError."""
     kind, _, path = (request.source or "").partition(":")
     if kind == "perf-script":
         from pydamon.ops.reported.sources import perf_script

@@ -20,7 +20,7 @@ from pydamon.run.live import is_live
 from pydamon.run.plans import take_plans
 from pydamon.run.request import Request
 
-if TYPE_CHECKING:  # imported where they are used: starting up counts against --max-cpu
+if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
     from pydamon.core.scheme_state import Tried
     from pydamon.ops.paddr import PaddrOps
     from pydamon.run.open import Engine

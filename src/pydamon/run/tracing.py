@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 
-from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.errors import MachineError, RequestError
 from pydamon.records import trace_text
 from pydamon.run.events import Sink, Tracer, UserEvents, text_sink
 from pydamon.run.launch import describe_exit, end
 from pydamon.run.live import is_kernel
-from pydamon.run.open import of_only_context, open_engine
+from pydamon.run.open import open_engine
 from pydamon.run.recorder import Recorder
 from pydamon.run.request import Request
 from pydamon.run.signals import Signals
@@ -21,7 +21,7 @@ from pydamon.spec import Spec
 def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
     """Monitor as ``request`` says and print the events; diagnostics go to standard error. Raises PydamonError."""
     if {*events} == {trace_text.PROBED} and not spec.kdamonds[0].contexts[0].probes:
-        raise RequestError(f"{trace_text.PROBED} is about probes; give some with --probe", where="--event")
+        raise RequestError(f"{trace_text.PROBED} is about probes; there are none", where="event")
     children: list[subprocess.Popen[bytes]] = []
     with Signals() as signals:
         offered = UserEvents(events) if user_events else None
@@ -43,12 +43,9 @@ def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events:
 def _trace(
     request: Request, spec: Spec, tracer: Tracer, signals: Signals, children: list[subprocess.Popen[bytes]]
 ) -> None:
-    try:
-        opened = open_engine(
-            request, spec, signals=signals, launched=children.append, callbacks=tracer.callbacks(), say=_say
-        )
-    except PydamonError as error:
-        raise of_only_context(error) from None
+    opened = open_engine(
+        request, spec, signals=signals, launched=children.append, callbacks=tracer.callbacks(), say=_say
+    )
     kdamond = opened.engine.kdamond
     if opened.kind != "sim":
         _say(opened.about)
@@ -63,7 +60,7 @@ def _trace(
             why = "this kernel's DAMON does not have it" if has else "results are not traced here"
             if tracer.wanted <= {*missing}:
                 opened.close()
-                raise MachineError(f"{', '.join(missing)}: {why}; nearest: --engine user", where="--event")
+                raise MachineError(f"{', '.join(missing)}: {why}; nearest: the user engine", where="event")
             _say(f"{', '.join(missing)}: not printed; {why}")
     else:
         tracer.follow(kdamond)

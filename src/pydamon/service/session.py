@@ -80,7 +80,7 @@ class Session:
                     launched=self._note_child,
                     say=self._say,
                     real_time=True,
-                    remember_homes=True,  # `stop --undo` may be asked for
+                    remember_homes=True,  # undoing may be asked for at the end
                 )
                 self._spec = opened.spec
                 self._schemes |= dict.fromkeys(opened.spec.kdamonds[0].contexts[0].schemes)

@@ -36,7 +36,7 @@ def tuned(wanted: Tune, present: Parameters, asked: Context, *, primitive: str, 
     if wanted.spec is not None:
         given = [name for name in Tune.__struct_fields__ if name not in ("spec", "goal_values")]
         if any(getattr(wanted, name) is not None for name in given):
-            raise RequestError("says everything; give no other parameters beside it", where="--spec")
+            raise RequestError("says everything; give no other parameters beside it", where="spec")
         result = _from_spec(wanted.spec, asked, primitive)
     else:
         result = Parameters(

@@ -112,12 +112,12 @@ class TestPhysicalMemory:
 
     def test_what_is_missing_names_the_ops(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def choose(name: str) -> Choice:
-            raise MachineError(f"no {name} here", where="--primitive idle")
+            raise MachineError(f"no {name} here", where="primitive idle")
 
         monkeypatch.setattr(open_ops, "choose", choose)
         with pytest.raises(MachineError) as caught:
             UserEngine(spec(ops="paddr", targets=[{}]))
-        assert str(caught.value) == "--ops paddr: no idle here"
+        assert str(caught.value) == "ops paddr: no idle here"
 
     def test_without_frame_numbers_of_others_it_is_monitored_without_owners(
         self, monkeypatch: pytest.MonkeyPatch

@@ -204,7 +204,7 @@ def test_auto_takes_the_kernels_damon_only_where_it_is_free(monkeypatch: pytest.
     monkeypatch.setattr("pydamon.run.kernel.obstacle_to_kernel", lambda spec, roots: None)
     spec = pydamon.make_spec(os.getpid(), primitive="smaps")
     with pydamon.Monitor(spec, "auto", dry_run=True) as monitor:
-        assert monitor.chosen.reason == "not the kernel's DAMON: --dry-run is only with the user engine"
+        assert monitor.chosen.reason == "not the kernel's DAMON: dry_run is only with the user engine"
 
 
 @pytest.mark.parametrize("error", [pydamon.MachineError, pydamon.RequestError])

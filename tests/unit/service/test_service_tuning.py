@@ -69,7 +69,7 @@ def test_tuning_of_the_intervals_is_switched_on_and_off() -> None:
         ({"goal_values": {"rps": -1}}, "goal rps"),
         ({"spec": {}}, "kdamonds"),
         ({"spec": {"kdamonds": []}}, "kdamonds"),
-        ({"spec": {"kdamonds": [{"contexts": [{}]}]}, "sample_us": 10_000}, "--spec"),
+        ({"spec": {"kdamonds": [{"contexts": [{}]}]}, "sample_us": 10_000}, "spec"),
         ({"spec": {"kdamonds": [{"contexts": [{"ops": "sim"}]}]}}, "kdamonds[0].contexts[0].ops"),
         ({"spec": {"kdamonds": [{"contexts": [{"primitive": "idle"}]}]}}, "kdamonds[0].contexts[0].primitive"),
         ({"spec": {"kdamonds": [{"contexts": [{"targets": [{"pid": 8}]}]}]}}, "kdamonds[0].contexts[0].targets"),

@@ -396,7 +396,7 @@ class KernelKdamond(Kdamond):
         try:
             self._off()
             if self._lives():
-                raise PydamonError("does not end; the next --engine kernel will try", where="the kernel's kdamond")
+                raise PydamonError("does not end; the next one that uses it will try", where="the kernel's kdamond")
             if self._is_ours():
                 self._files.clear()
             else:

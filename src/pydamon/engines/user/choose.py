@@ -30,7 +30,7 @@ _WHAT = {
     "bpf+idle": "page-granular: reads page tables through BPF, clears through the idle bitmap",
     "idle": "page-granular: idle page tracking; needs no BPF",
     "smaps": "per mapping: clear_refs and Referenced; no privilege needed for one's own processes",
-    "soft-dirty": "writes only (--access write): soft-dirty bits",
+    "soft-dirty": "writes only: soft-dirty bits",
 }
 # Tried in this order. idle and bpf+idle do not flush the TLB, so they miss accesses to pages that stay cached there.
 _AUTO = ("bpf", "bpf+idle", "idle", "smaps")
@@ -46,7 +46,7 @@ def choose(requested: str) -> Choice:
     if requested != "auto":
         obstacle = _obstacle(requested)
         if obstacle is not None:
-            raise MachineError(obstacle, where=f"--primitive {requested}")
+            raise MachineError(obstacle, where=f"primitive {requested}")
         return Choice(requested, "asked for")
     obstacles: dict[str, str] = {}
     for name in _AUTO:
@@ -59,7 +59,7 @@ def choose(requested: str) -> Choice:
             what = "coarser, one answer per mapping" if name == "smaps" else "page-granular"
             return Choice(name, f"{what}; bpf, which is better, cannot be used: {obstacles['bpf']}")
     reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
-    raise MachineError(f"no primitive can be used; {reasons}", where="--primitive auto")
+    raise MachineError(f"no primitive can be used; {reasons}", where="primitive auto")
 
 
 def _obstacle(name: str) -> str | None:

@@ -57,12 +57,12 @@ def choose_for(context: Context) -> Choice:
         return choose(context.primitive)
     if context.primitive not in ("auto", "idle"):
         raise RequestError(
-            "asks processes; physical memory is asked through idle", where=f"--primitive {context.primitive}"
+            "asks processes; physical memory is asked through idle", where=f"primitive {context.primitive}"
         )
     try:
         choice = choose("idle")
     except MachineError as error:
-        raise MachineError(error.message, where="--ops paddr") from None
+        raise MachineError(error.message, where="ops paddr") from None
     return Choice(choice.name, "the primitive for physical memory")
 
 
