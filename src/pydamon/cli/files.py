@@ -15,9 +15,9 @@ from pydamon.spec.forms.scheme_short import parse_short
 _NUMBERED = re.compile(r"schemes\[(\d+)\]")
 
 
-def read_text(path: str, option: str) -> bytes:
-    """What is in a file (``-``: standard input). Raises RequestError naming the option."""
-    where = f"{option} {path}"
+def read_text(path: str, option: str = "") -> bytes:
+    """What is in a file (``-``: standard input). Raises RequestError naming the option, if it is one, and the file."""
+    where = f"{option} {path}".lstrip()
     most = scheme_files.MAX_BYTES
     try:
         if path == "-":
@@ -28,7 +28,7 @@ def read_text(path: str, option: str) -> bytes:
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror}", where=where) from None
     except ValueError:  # a NUL character
-        raise RequestError("is not the name of a file", where=f"{option} {path!r}") from None
+        raise RequestError("is not the name of a file", where=f"{option} {path!r}".lstrip()) from None
     return text
 
 

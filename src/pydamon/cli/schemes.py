@@ -153,10 +153,7 @@ def _load(name: str, ops: str | None) -> Loaded:
     from pydamon.cli.files import read_text
     from pydamon.spec.forms.scheme_files import load
 
-    try:
-        text = read_text(name, "")
-    except RequestError as error:
-        raise RequestError(error.message, where=(error.where or "").strip()) from None
+    text = read_text(name)
     try:
         loaded = load(text, ops=ops or "vaddr")
         for scheme, path, used, _ in _each(loaded, ops):
