@@ -18,7 +18,7 @@ from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import ReverseMap
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED
 from pydamon.primitives.idle import IdleFrames
-from pydamon.spec import Intervals, NrRegions
+from pydamon.spec import Context, Intervals, NrRegions
 
 pytestmark = pytest.mark.guest
 
@@ -137,8 +137,12 @@ def test_monitoring_finds_the_hot_process(child: Child) -> None:
     clock: Clock = _Clock(lambda: child.do("load", "hot", "all"))
     kdamond = Kdamond(
         ops=ops,
-        intervals=Intervals(sample_us=1000, aggr_us=5000, ops_update_us=20_000),
-        nr_regions=NrRegions(min=100, max=1000),
+        context=Context(
+            ops="paddr",
+            intervals=Intervals(sample_us=1000, aggr_us=5000, ops_update_us=20_000),
+            nr_regions=NrRegions(min=100, max=1000),
+            faithful=True,
+        ),
         clock=clock,
         rng=np.random.default_rng(3),
     )

@@ -51,7 +51,6 @@ class Damos:
     hot: Callable[[int], U64] | None = None
     states: list[SchemeState] = field(default_factory=list, init=False)
     notices: list[str] = field(default_factory=list, init=False)
-    _pending: tuple[Scheme, ...] | None = field(default=None, init=False)
     _said: set[str] = field(default_factory=set, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -74,16 +73,6 @@ class Damos:
         for index, goal in enumerate(quotas.goals):
             with located(f"quotas.goals[{index}].metric", ": "):
                 self._check_metric(goal)
-
-    def commit(self, schemes: tuple[Scheme, ...]) -> None:
-        """Change the schemes of a running context; safe from any thread. Raises like `check`, and changes nothing.
-
-        A scheme that stands at the same place with the same action, or has the same name, goes on with its
-        statistics and its quota's state.
-        """
-        self.check(schemes)
-        with self._lock:
-            self._pending = schemes
 
     def set_goal(self, name: str, value: int) -> None:
         """Give the value of the ``user_input`` goals of that name, or of one by ``scheme.goal`` numbers like ``0.0``.
@@ -118,14 +107,17 @@ class Damos:
             state.next_apply = _apply_samples(state.scheme, intervals)
             self._begin_goals(state)
 
-    def take_commit(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
-        """Apply a pending `commit` after ``passed`` sampling intervals; the results come at ``aggregation_at``."""
+    def change(
+        self, schemes: tuple[Scheme, ...], passed: int, intervals: Intervals, aggregation_at: int | None = None
+    ) -> None:
+        """Go on with ``schemes`` (as `check` lets pass) after ``passed`` samples; results come at ``aggregation_at``.
+
+        A scheme that stands at the same place with the same action, or has the same name, goes on with its
+        statistics and its quota's state.
+        """
         with self._lock:  # nobody gives a goal a value meanwhile
-            pending, self._pending = self._pending, None
-            if pending is None:
-                return
             states = []
-            for scheme, state in zip(pending, _successors(pending, self.states), strict=True):
+            for scheme, state in zip(schemes, _successors(schemes, self.states), strict=True):
                 if state is None:
                     state = SchemeState(scheme, next_apply=passed + _apply_samples(scheme, intervals))
                 else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from pydamon.core import adjust, boundaries, tuner
@@ -21,7 +22,7 @@ from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, ProbingOperationsSet
 from pydamon.primitives.base import ACCESSED, UNKNOWN
-from pydamon.spec import Intervals, NrRegions, Probe, Scheme, validate_attrs
+from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
@@ -44,19 +45,20 @@ class Callbacks:
 
 @dataclass(slots=True)
 class Kdamond:
-    """Monitors the targets of an operations set, and has schemes applied to them by ``damos``.
+    """Monitors the targets of an operations set as ``context`` says, and has schemes applied to them by ``damos``.
 
-    Without ``damos``, ``make_damos`` makes it once there are schemes; without either there can be none.
+    ``context`` is what runs now: its intervals as tuned, its schemes and probes as committed. It is replaced, never
+    changed, so that any thread may read it. Without ``damos``, ``make_damos`` makes it once there are schemes; without
+    either there can be none.
 
     ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
-    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless ``faithful``,
-    regions end where large mappings end (`core.boundaries`).
+    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless the context is
+    ``faithful``, regions end where large mappings end (`core.boundaries`).
     """
 
     ops: OperationsSet
-    intervals: Intervals
-    nr_regions: NrRegions
+    context: Context
     clock: Clock
     callbacks: Callbacks = field(default_factory=Callbacks)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
@@ -64,9 +66,6 @@ class Kdamond:
     end_ns: int | None = None
     damos: Damos | None = None
     make_damos: Callable[[], Damos] | None = None
-    schemes: tuple[Scheme, ...] = ()
-    probes: tuple[Probe, ...] = ()
-    faithful: bool = True
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
@@ -79,17 +78,16 @@ class Kdamond:
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
     _due_ns: int = field(default=0, init=False)
-    _prober: ProbingOperationsSet | None = field(default=None, init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
-    _pending: tuple[Intervals, NrRegions, tuple[Probe, ...]] | None = field(default=None, init=False)
+    _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
         self._check_probes(self.probes)
-        if self.schemes:
-            self._need_damos()
+        if self.context.schemes and self.damos is None:
+            self.damos = self._new_damos()
 
     # -- what a user of the loop does ---------------------------------------------------------------------------
 
@@ -102,13 +100,10 @@ class Kdamond:
         """End the monitoring after the current iteration; safe from any thread and from signal handlers."""
         self._stop = True
 
-    def _need_damos(self) -> Damos:
-        """What applies schemes, made when there are some for the first time."""
-        if self.damos is None:
-            if self.make_damos is None:
-                raise RequestError("cannot be applied by this operations set", where="schemes")
-            self.damos = self.make_damos()
-        return self.damos
+    def _new_damos(self) -> Damos:
+        if self.make_damos is None:
+            raise RequestError("cannot be applied by this operations set", where="schemes")
+        return self.make_damos()
 
     def _check_probes(self, probes: tuple[Probe, ...]) -> None:
         if probes:
@@ -116,28 +111,57 @@ class Kdamond:
                 raise RequestError("cannot be applied by this operations set", where="probes")
             with located("probes"):
                 self.ops.check_probes(probes)
-            self._prober = self.ops
 
-    def commit(
-        self,
-        intervals: Intervals,
-        nr_regions: NrRegions,
-        schemes: tuple[Scheme, ...] | None = None,
-        probes: tuple[Probe, ...] | None = None,
-    ) -> None:
-        """Change attributes and (unless None) schemes and probes of a running kdamond without losing its regions.
+    def commit(self, context: Context) -> None:
+        """Go on as ``context`` says without losing regions: with all of it between two iterations, or none of it.
 
-        Safe from any thread. Raises RequestError or MachineError, and changes nothing, if that is not possible.
+        Operations set and targets must be those that run; ``primitive`` and ``faithful`` stay what they were. Start
+        from `asked` to change a part. Schemes that are the very tuple of `asked` are left alone; any other tuple is a
+        commit of schemes, also if it is equal: one that has failed is tried again. Safe from any thread. Raises
+        RequestError or MachineError, and changes nothing, if that is not possible.
         """
-        validate_attrs(intervals, nr_regions)
-        if probes is not None and probes != self.probes:
-            self._check_probes(probes)
-        if schemes is not None and (schemes or self.damos is not None):
-            self._need_damos().commit(schemes)
+        for name in ("ops", "targets"):
+            if getattr(context, name) != getattr(self.context, name):
+                raise RequestError("cannot be changed while it is monitored", where=name)
+        validate_context(context)
         with self._lock:
-            if probes is None:
-                probes = self.probes if self._pending is None else self._pending[2]
-            self._pending = (intervals, nr_regions, probes)
+            before, damos = (self.context, self.damos) if self._pending is None else self._pending
+        if context.probes != before.probes:
+            self._check_probes(context.probes)
+        if context.schemes is not before.schemes:
+            if context.schemes and damos is None:
+                damos = self._new_damos()
+            if damos is not None:
+                damos.check(context.schemes)
+        context = msgspec.structs.replace(context, primitive=before.primitive, faithful=before.faithful)
+        with self._lock:
+            self._pending = (context, damos)
+
+    @property
+    def asked(self) -> Context:
+        """What was committed last if the loop is still to take it, else what runs: what a change starts from."""
+        pending = self._pending
+        return self.context if pending is None else pending[0]
+
+    @property
+    def intervals(self) -> Intervals:
+        """Those in force, as tuned by now."""
+        return self.context.intervals
+
+    @property
+    def nr_regions(self) -> NrRegions:
+        """The bounds in force."""
+        return self.context.nr_regions
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """Those that are asked now."""
+        return self.context.probes
+
+    @property
+    def faithful(self) -> bool:
+        """Whether regions are the kernel's, without regard to mappings."""
+        return self.context.faithful
 
     @property
     def stop_requested(self) -> bool:
@@ -258,7 +282,7 @@ class Kdamond:
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
         if self.damos is not None:
-            self.damos.start(self.schemes, self.intervals)
+            self.damos.start(self.context.schemes, self.intervals)
 
     def _make_room_for_probes(self) -> None:
         for regions in self.regions:
@@ -302,8 +326,8 @@ class Kdamond:
             answers = self.ops.check_accesses(target)
             unknown = answers == UNKNOWN
             regions.record_answers(answers == ACCESSED, unknown if unknown.any() else None, window)
-            if self.probes and self._prober is not None:
-                regions.record_probes(self._prober.apply_probes(target, self.probes))
+            if self.probes and isinstance(self.ops, ProbingOperationsSet):
+                regions.record_probes(self.ops.apply_probes(target, self.probes))
 
     def _retire_ended(self) -> None:
         """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
@@ -353,8 +377,9 @@ class Kdamond:
             return
         self._untuned_aggregations = 0
         old = self.intervals
-        self.intervals = tuner.tuned(old, goal, tuner.access_score(self.regions, self.window, goal.access_bp))
-        if self.intervals != old:
+        intervals = tuner.tuned(old, goal, tuner.access_score(self.regions, self.window, goal.access_bp))
+        if intervals != old:
+            self.context = msgspec.structs.replace(self.context, intervals=intervals)
             # The window stays, so the counts keep their meaning; ages and what is scheduled are counted in time.
             tuner.rescale_age(self.regions, old.aggr_us, self.intervals.aggr_us)
             self._update_step = self._samples_per_update()
@@ -402,30 +427,32 @@ class Kdamond:
     def _apply_commit(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, None
-        if self.damos is not None:
-            intervals = self.intervals if pending is None else pending[0]
-            self.damos.take_commit(self.passed_samples, intervals, self._next_aggregation)
         if pending is None:
             return
-        old, old_window = self.intervals, self.window
-        self.intervals, self.nr_regions, probes = pending
-        if probes != self.probes:
-            self.probes = probes
+        before, old_window = self.context, self.window
+        self.context, damos = pending
+        self.damos = self.damos or damos
+        if self.probes != before.probes:
             for regions in self.regions:
                 regions.probe_counts[:] = 0
             self._make_room_for_probes()
-        if old != self.intervals:
-            for regions in self.regions:
-                regions.rescale(
-                    old_window=old_window,
-                    new_window=self.window,
-                    old_aggr_us=old.aggr_us,
-                    new_aggr_us=self.intervals.aggr_us,
-                )
-            self._aggregation_start_ns = self.clock.now_ns()
-            self._next_aggregation = self.passed_samples + self.window
-            self._update_step = self._samples_per_update()
-            self._next_update = self.passed_samples + self._update_step
-            if self.damos is not None:
-                self.damos.reschedule(self.passed_samples, self.intervals, self._next_aggregation)
+        if self.intervals != before.intervals:
+            self._apply_intervals(before.intervals, old_window)
+        if self.damos is not None and self.context.schemes is not before.schemes:
+            self.damos.change(self.context.schemes, self.passed_samples, self.intervals, self._next_aggregation)
         self._limit_sizes()
+
+    def _apply_intervals(self, old: Intervals, old_window: int) -> None:
+        for regions in self.regions:
+            regions.rescale(
+                old_window=old_window,
+                new_window=self.window,
+                old_aggr_us=old.aggr_us,
+                new_aggr_us=self.intervals.aggr_us,
+            )
+        self._aggregation_start_ns = self.clock.now_ns()
+        self._next_aggregation = self.passed_samples + self.window
+        self._update_step = self._samples_per_update()
+        self._next_update = self.passed_samples + self._update_step
+        if self.damos is not None:
+            self.damos.reschedule(self.passed_samples, self.intervals, self._next_aggregation)

@@ -179,6 +179,7 @@ class Bench:
         self.targets = list(range(len(regions)))
         self.passed = 0
         self.intervals = INTERVALS
+        self._committed: tuple[Scheme, ...] | None = None
         self.damos.check(schemes)
         self.damos.start(schemes, self.intervals)
         self.damos.wait_ns()
@@ -188,10 +189,17 @@ class Bench:
         before = len(self.ops.spans())
         self.clock.sleep_ns(samples * self.intervals.sample_us * 1000)
         self.passed += samples
-        self.damos.take_commit(self.passed, self.intervals)
+        if self._committed is not None:
+            self.damos.change(self._committed, self.passed, self.intervals)
+            self._committed = None
         self.damos.wait_ns()
         self.damos.apply(self.passed, self.intervals, self.targets, self.regions)
         return self.ops.spans()[before:]
+
+    def commit(self, *schemes: Scheme) -> None:
+        """Go on with ``schemes`` from the next step on, as `Kdamond.commit` does."""
+        self.damos.check(schemes)
+        self._committed = schemes
 
     @property
     def state(self) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from test_kdamond import BASE, MIB, ScriptedOps, hot_between
 
 from pydamon.core import adjust
@@ -13,7 +14,7 @@ from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.regions import Regions
 from pydamon.errors import RequestError
-from pydamon.spec import Intervals, NrRegions, Probe
+from pydamon.spec import Context, Probe
 from pydamon.spec.probes import parse_probe
 
 PAGE = 4096
@@ -41,12 +42,10 @@ TWO = (parse_probe("anon"), parse_probe("!anon"))
 def kdamond(ops: Any, *, probes: tuple[Probe, ...] = TWO, callbacks: Callbacks | None = None) -> Kdamond:
     return Kdamond(
         ops=ops,
-        intervals=Intervals(),
-        nr_regions=NrRegions(),
+        context=Context(ops="sim", probes=probes, faithful=True),
         clock=VirtualClock(),
         callbacks=callbacks or Callbacks(),
         rng=np.random.default_rng(2),
-        probes=probes,
     )
 
 
@@ -103,9 +102,9 @@ def test_probes_can_be_changed_while_it_runs() -> None:
     def after(k: Kdamond) -> bool:
         shapes.append(k.snapshots[0].probe_hits.shape[0])
         if len(shapes) == 2:
-            k.commit(k.intervals, k.nr_regions, None, TWO[:1])
+            k.commit(replace(k.context, probes=TWO[:1]))
         elif len(shapes) == 4:
-            k.commit(k.intervals, k.nr_regions, None, ())
+            k.commit(replace(k.context, probes=()))
         return len(shapes) == 6
 
     kdamond(ops, callbacks=Callbacks(after_aggregation=after)).run()
@@ -118,7 +117,7 @@ def test_probes_that_begin_within_an_aggregation_say_of_how_many_samples() -> No
 
     def sampled(k: Kdamond) -> None:
         if k.passed_samples == 25:
-            k.commit(k.intervals, k.nr_regions, None, TWO)
+            k.commit(replace(k.context, probes=TWO))
 
     def aggregated(k: Kdamond) -> bool:
         if len(k.snapshots[0].probe_hits):
