@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core import filters, scores
-from pydamon.core.clock import Clock
 from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.regions import I64, U64, Regions
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
+from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.schemes import Goal, Quotas
 
@@ -148,6 +148,15 @@ class Damos:
                 due_ns = state.watermarks.wait_ns(now_ns)
                 wait = due_ns if wait is None else min(wait, due_ns)
         return wait or 0
+
+    def look_due(self) -> bool:
+        """Whether the watermarks of some scheme are to be looked at (`wait_ns`)."""
+        now_ns = self.clock.now_ns()
+        return any(state.watermarks.due(state.scheme.watermarks, now_ns) for state in self.states)
+
+    def next_apply(self) -> int | None:
+        """After how many samples `apply` has something to do; None without schemes."""
+        return min((state.next_apply for state in self.states), default=None)
 
     def apply(self, passed: int, intervals: Intervals, targets: list[int], regions: list[Regions]) -> None:
         """Apply the schemes that are due; ``regions`` (parallel to ``targets``) are cut where need be, in the list."""

@@ -16,12 +16,11 @@ import msgspec
 import numpy as np
 
 from pydamon.core import adjust, boundaries, tuner
-from pydamon.core.clock import Clock
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, ProbingOperationsSet
-from pydamon.primitives.base import ACCESSED, UNKNOWN
+from pydamon.ops.pace import Clock, Pace
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
@@ -77,7 +76,7 @@ class Kdamond:
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
-    _due_ns: int = field(default=0, init=False)
+    _pace: Pace = field(init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
@@ -86,6 +85,7 @@ class Kdamond:
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
         self._check_probes(self.probes)
+        self._pace = Pace(self.clock, self)
         if self.context.schemes and self.damos is None:
             self.damos = self._new_damos()
 
@@ -168,6 +168,10 @@ class Kdamond:
         """Whether the loop ended, or will, because it was told to and not because its targets ended."""
         return self._stop
 
+    def interrupted(self) -> bool:
+        """Whether something is to be done before the next sample (of `ops.pace.Until`)."""
+        return self._stop or self._pending is not None or (self.damos is not None and self.damos.look_due())
+
     @property
     def commit_pending(self) -> bool:
         """Whether the last `commit` is still to be taken by the loop."""
@@ -189,11 +193,8 @@ class Kdamond:
                 self._apply_commit()
                 if not self._wait_for_watermarks():
                     continue
-                self._prepare_access_checks()
-                if not self._sleep():
-                    continue  # woken before the time: this sample says nothing
-                self.passed_samples += 1
-                self._check_accesses()
+                if not self._check_accesses():
+                    continue  # woken before the first sample was over
                 self._call(self.callbacks.after_sampling)
 
                 aggregated = self.passed_samples >= self._next_aggregation
@@ -232,23 +233,6 @@ class Kdamond:
         may_grow = getattr(self.ops, "may_grow", None)  # few operations sets have targets that come and go
         return may_grow is not None and bool(may_grow())
 
-    def _sleep(self) -> bool:
-        """Sleep until a sampling interval after the last sample was due; False if it was cut short.
-
-        The kernel sleeps for a whole interval: what it does in between takes next to nothing. Here that takes a part of
-        it, and if it came on top, an aggregation interval (and with it every age) would be longer than was asked for.
-        Half of the interval is slept at least, so that there is time for an access to be seen in.
-        """
-        sample_ns, now_ns = self.intervals.sample_us * 1000, self.clock.now_ns()
-        self._due_ns = min(max(self._due_ns + sample_ns, now_ns + sample_ns // 2), now_ns + sample_ns)
-        duration_ns = self._due_ns - now_ns
-        if self.end_ns is not None:
-            left_ns = self.end_ns - now_ns
-            if left_ns < duration_ns:
-                self.clock.sleep_ns(max(left_ns, 0))
-                return False
-        return self.clock.sleep_ns(duration_ns)
-
     def _wait_for_watermarks(self) -> bool:
         """Without an active scheme, monitoring pauses until one's watermarks are looked at next; False after that."""
         wait_ns = self.damos.wait_ns() if self.damos is not None else 0
@@ -258,8 +242,7 @@ class Kdamond:
             wait_ns = min(wait_ns, max(self.end_ns - self.clock.now_ns(), 0))
         began_ns = self.clock.now_ns()
         self.clock.sleep_ns(wait_ns)
-        self._due_ns = self.clock.now_ns()
-        self._aggregation_start_ns += self._due_ns - began_ns  # the pause belongs to no snapshot
+        self._aggregation_start_ns += self._pace.restart() - began_ns  # the pause belongs to no snapshot
         return False
 
     def _apply_schemes(self) -> None:
@@ -272,10 +255,10 @@ class Kdamond:
         piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
         self.targets = list(range(len(ranges)))
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
-        self._make_room_for_probes()
+        self._ask_probes()
         self._limit_sizes()
         self._cut_at_mappings()
-        self._aggregation_start_ns = self._due_ns = self.clock.now_ns()
+        self._aggregation_start_ns = self._pace.restart()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as
         # long each time, until that is the update interval. (The kernel waits a full update interval at once.)
@@ -284,9 +267,10 @@ class Kdamond:
         if self.damos is not None:
             self.damos.start(self.context.schemes, self.intervals)
 
-    def _make_room_for_probes(self) -> None:
+    def _ask_probes(self) -> None:
         for regions in self.regions:
-            regions.set_nr_probes(len(self.probes))
+            regions.counts.set_nr_probes(len(self.probes))
+        self.ops.sampler.probes = self.probes
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
@@ -316,18 +300,23 @@ class Kdamond:
         if sum(map(len, cut)) <= self.nr_regions.max:
             self.regions = cut
 
-    def _prepare_access_checks(self) -> None:
-        for target, regions in zip(self.targets, self.regions, strict=True):
-            self.ops.prepare_access_checks(target, regions.start, regions.end)
+    def _check_accesses(self) -> int:
+        """Have accesses counted, a sampling interval each time, until there is something else to do; how often."""
+        self._pace.sample_ns = self.intervals.sample_us * 1000
+        counts = [regions.counts for regions in self.regions]
+        done, _ = self.ops.sampler.sample(self.targets, self.regions, counts, self._samples_ahead(), self._pace)
+        self.passed_samples += done
+        for regions in self.regions:
+            regions.count_samples(done, self.window)
+        return done
 
-    def _check_accesses(self) -> None:
-        window = self.window
-        for target, regions in zip(self.targets, self.regions, strict=True):
-            answers = self.ops.check_accesses(target)
-            unknown = answers == UNKNOWN
-            regions.record_answers(answers == ACCESSED, unknown if unknown.any() else None, window)
-            if self.probes and isinstance(self.ops, ProbingOperationsSet):
-                regions.record_probes(self.ops.apply_probes(target, self.probes))
+    def _samples_ahead(self) -> int:
+        """How many samples there are until the core has to look up: to aggregate, to update, to apply schemes."""
+        if self.callbacks.after_sampling is not None or not any(map(self.ops.target_valid, self.targets)):
+            return 1  # whoever may come or go without being a target is looked for each time
+        until = min(self._next_aggregation, self._next_update)
+        applied = self.damos.next_apply() if self.damos is not None else None
+        return max((until if applied is None else min(until, applied)) - self.passed_samples, 1)
 
     def _retire_ended(self) -> None:
         """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
@@ -361,8 +350,8 @@ class Kdamond:
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
-                probe_hits=regions.probe_hits.astype(np.uint32),
-                probe_samples=regions.probe_samples.astype(np.uint32),
+                probe_hits=regions.counts.hits.astype(np.uint32),
+                probe_samples=regions.counts.probed.astype(np.uint32),
             )
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
@@ -410,7 +399,7 @@ class Kdamond:
         for target in range(known, len(all_ranges)):
             self.targets.append(target)
             self.regions.append(Regions.empty())
-        self._make_room_for_probes()
+        self._ask_probes()
         self._retire_ended()
         for place, target in enumerate(self.targets):
             ranges = all_ranges[target]
@@ -418,7 +407,7 @@ class Kdamond:
                 self.regions[place] = adjust.set_ranges(self.regions[place], ranges, self.min_region)
             if target >= known:
                 # The samples of this aggregation before it joined were not answered, not answered by "no".
-                self.regions[place].unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
+                self.regions[place].counts.unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
         self._limit_sizes()
         self._cut_at_mappings()
         self._update_step = min(2 * self._update_step, self._samples_per_update())
@@ -434,8 +423,8 @@ class Kdamond:
         self.damos = self.damos or damos
         if self.probes != before.probes:
             for regions in self.regions:
-                regions.probe_counts[:] = 0
-            self._make_room_for_probes()
+                regions.counts.reset_probes()
+            self._ask_probes()
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
         if self.damos is not None and self.context.schemes is not before.schemes:

@@ -417,7 +417,7 @@ def _take_over(engine: UserEngine, before: UserEngine) -> None:
                     old_aggr_us=old.intervals.aggr_us,
                     new_aggr_us=new.intervals.aggr_us,
                 )
-                regions.set_nr_probes(len(new.probes))
+                regions.counts.set_nr_probes(len(new.probes))
                 new.regions[place] = regions
     if new.damos is not None and old.damos is not None:
         new.damos.states = old.damos.states

@@ -11,13 +11,14 @@ from msgspec.structs import replace
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.errors import RequestError
+from pydamon.ops.sampling import StepSampler
 from pydamon.spec import Context, Intervals, NrRegions
 
 MIB = 1 << 20
 BASE = 0x7F00_0000_0000
 
 
-class ScriptedOps:
+class ScriptedOps(StepSampler):
     """Answers by a function of the sampled address; writes down what was called."""
 
     name = "scripted"
@@ -30,6 +31,10 @@ class ScriptedOps:
         self.valid = True
         self.rng = np.random.default_rng(1)
         self._addresses: list[Any] = [None] * nr_targets
+
+    @property
+    def sampler(self) -> Any:
+        return self
 
     def init(self) -> list[Any]:
         self.calls.append("init")

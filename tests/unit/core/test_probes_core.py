@@ -75,24 +75,27 @@ def test_merging_makes_the_mean_by_size() -> None:
     start = np.array([0, 3 * PAGE, 8 * PAGE, 9 * PAGE], np.uint64)
     end = np.array([3 * PAGE, 4 * PAGE, 9 * PAGE, 10 * PAGE], np.uint64)
     regions = Regions(start, end)
-    regions.set_nr_probes(2)
-    regions.probe_counts[:] = [[20, 20, 20, 10], [20, 0, 4, 4], [2, 7, 1, 5]]
+    regions.counts.set_nr_probes(2)
+    regions.counts.probed[:] = [20, 20, 20, 10]
+    regions.counts.hits[:] = [[20, 0, 4, 4], [2, 7, 1, 5]]
     merged = adjust.merge(regions, 0, 100 * PAGE)
     assert merged.start.tolist() == [0, 8 * PAGE]
-    assert merged.probe_samples.tolist() == [20, 15]
+    assert merged.counts.probed.tolist() == [20, 15]
     assert merged.probe_hits.tolist() == [[15, 4], [3, 3]]
 
 
 def test_splitting_keeps_the_hits_and_a_new_aggregation_begins_at_0() -> None:
     regions = Regions(np.array([0], np.uint64), np.array([100 * PAGE], np.uint64))
-    regions.set_nr_probes(1)
-    regions.record_probes(np.array([[True]]))
+    regions.counts.set_nr_probes(1)
+    regions.counts.probed += 1
+    regions.counts.hits += 1
     pieces = adjust.split(regions, 3, PAGE, np.random.default_rng(1))
     assert len(pieces) > 1
     assert (pieces.probe_hits == 1).all()
-    assert (pieces.probe_samples == 1).all()
+    assert (pieces.counts.probed == 1).all()
     pieces.reset_aggregated()
-    assert (pieces.probe_counts == 0).all()
+    assert (pieces.counts.probed == 0).all()
+    assert (pieces.counts.hits == 0).all()
 
 
 def test_probes_can_be_changed_while_it_runs() -> None:
