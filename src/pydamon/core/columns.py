@@ -174,9 +174,10 @@ def cut(
         array = found.get(column.name)
         if array is None or column.joined != "sum" or whole.all():
             continue
-        size = (end - start).astype(np.float64)
-        until = [np.floor(array * ((place - start) / size)).astype(array.dtype) for place in (low, high)]
         keep = whole | ~known(column, array)
+        shared, size = np.where(keep, 0, array), (end - start).astype(np.float64)
+        most = np.nextafter(float(column.unknown), 0)
+        until = [np.minimum(shared * ((at - start) / size), most).astype(array.dtype) for at in (low, high)]
         found[column.name] = np.where(keep, array, until[1] - until[0])
     return found | {"start": low, "end": high}
 

@@ -108,9 +108,10 @@ def _count(number: int, what: str) -> str:
 
 
 class Decoder:
-    """Decodes the region batches of one record."""
+    """Decodes the region batches of one record; ``summed``: each of them must have a checksum."""
 
-    def __init__(self, schema: pa.Schema, schema_bytes: bytes, optional: Sequence[str]) -> None:
+    def __init__(self, schema: pa.Schema, schema_bytes: bytes, optional: Sequence[str], summed: bool) -> None:
+        self._summed = summed
         self._schema_bytes = schema_bytes
         self._widths = tuple(field.type.bit_width // 8 for field in schema)
         self._required = tuple(field.name in COLUMNS for field in schema)
@@ -166,10 +167,8 @@ class Decoder:
         if len(message) != frame.end - frame.offset:
             raise BadMessage("cut short")
         check_batch(message, frame, self._widths, self._required)
-        if not frame.tagged:
-            return None
-        check_sum(message, frame)
-        return read_index(custom_metadata(message, frame), frame.rows)
+        check_sum(message, frame, self._summed)
+        return read_index(custom_metadata(message, frame), frame.rows) if frame.tagged else None
 
     def _batches(
         self, messages: list[tuple[Frame, bytes]], names: Sequence[str], damage: Damage
@@ -205,7 +204,8 @@ def columns_of(batch: pa.RecordBatch) -> dict[str, Array]:
         elif column.name in batch.schema.names:
             values = batch.column(column.name)
             if values.null_count < batch.num_rows:
-                found[column.name] = values.fill_null(column.unknown).to_numpy()
+                filled = values.fill_null(column.unknown) if values.null_count else values
+                found[column.name] = filled.to_numpy()
     return found
 
 

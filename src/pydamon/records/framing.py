@@ -183,10 +183,13 @@ def _sum(message: bytes | memoryview, at: int) -> bytes:
     return b"%08x" % zlib.crc32(view[at + len(NO_SUM) :], begun)
 
 
-def check_sum(message: bytes, frame: Frame) -> None:
-    """Raise BadMessage if the message has a checksum and it is wrong (version 1, and other programs, write none)."""
+def check_sum(message: bytes, frame: Frame, needed: bool) -> None:
+    """Raise BadMessage if the message's checksum is wrong, or if it has none though one is ``needed``."""
     at = _sum_place(message, frame)
-    if at is not None and message[at : at + len(NO_SUM)] != _sum(message, at):
+    if at is None:
+        if needed:
+            raise BadMessage("no checksum")
+    elif message[at : at + len(NO_SUM)] != _sum(message, at):
         raise BadMessage("a wrong checksum")
 
 

@@ -92,14 +92,17 @@ class RecordReader:
             self._info_is_complete = False
             self.optional = optional_in(schema, self._info.version)
             self._check_types(schema, self.optional)
-            self._decoder = Decoder(schema, self._schema_bytes, self.optional)
             self._batches: list[Frame] = []
             self._tagged: list[Frame] = []
             self._entries: list[TableEntry] | None = None
             self._damage = Damage()
             self._sound_description = is_sound(schema)
             self._bad_tables: set[int] = set()
+            self._strange = 0  # messages of kinds that a record does not have
             self.truncated, self.left_out_bytes = self._walk(schema_frame.end)
+            # Where one of the messages has a checksum, all have: other programs, and version 1, write none.
+            self._summed = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
+            self._decoder = Decoder(schema, self._schema_bytes, self.optional, self._summed)
             self.rows = sum(frame.rows for frame in self._batches)
         except BaseException:
             os.close(self._fd)
@@ -257,7 +260,12 @@ class RecordReader:
 
     def warnings(self) -> list[str]:
         """One line for each kind of thing that was left out so far; each names the file."""
-        damage = replace(self._damage, tables=len(self._bad_tables), description=not self._sound_description)
+        damage = replace(
+            self._damage,
+            messages=self._damage.messages + self._strange,
+            tables=len(self._bad_tables),
+            description=not self._sound_description,
+        )
         found = []
         if self.left_out_bytes:
             found.append(
@@ -354,6 +362,7 @@ class RecordReader:
         try:
             for frame in frames(self._read, self._size, offset):
                 offset = frame.end
+                self._strange += frame.kind != BATCH
                 if frame.kind == BATCH:
                     (self._batches if frame.rows else self._tagged).append(frame)
         except BadMessage:
@@ -363,7 +372,7 @@ class RecordReader:
     def _tags(self, frame: Frame) -> dict[str, str]:
         """The metadata of a message; BadMessage if it is damaged."""
         message = self._read(frame.offset, frame.end - frame.offset)
-        check_sum(message, frame)
+        check_sum(message, frame, self._summed)
         return custom_metadata(message, frame)
 
     def _decode_table(self, entry: TableEntry) -> pa.Table | None:
