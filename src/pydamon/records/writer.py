@@ -68,7 +68,7 @@ class RecordWriter:
     ``metadata`` is a description as `schema.build_metadata` makes it; ``optional`` names the optional columns that the
     record has (unless told, those that pydamon measures): what of them a snapshot lacks is null, what it has besides is
     left out. An existing file is replaced if it is empty or a pydamon record, refused otherwise. Raises RequestError
-    (naming ``-o``) if the file cannot be made, PydamonError if a write fails later; what was flushed before stays
+    (naming ``output``) if the file cannot be made, PydamonError if a write fails later; what was flushed before stays
     readable.
 
     Call `add_snapshot` for every snapshot and `tick` now and then (after every sampling step will do): rows go to the
