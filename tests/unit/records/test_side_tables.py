@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from tests.unit.records.record_samples import START_NS, mapping, metadata, snapshot
 
 from pydamon.cli import main
-from pydamon.core.scheme_state import SchemeState, Tried
+from pydamon.core.scheme_state import SchemeState, SchemeStats, Tried
 from pydamon.records import side_tables
 from pydamon.records.framing import BadMessage
 from pydamon.records.reader import RecordReader
@@ -119,6 +120,7 @@ def test_what_schemes_did_and_tried() -> None:
     state.stats.sz_tried = 2**64 - 1
     (row,) = from_rows("schemes", scheme_rows(9, [state])).to_pylist()
     assert (row["scheme"], row["action"], row["sz_tried"], row["time_ns"]) == (0, "stat", 2**64 - 1, 9)
+    assert tuple(field.name for field in fields(SchemeStats)) == side_tables.STATISTICS
     assert set(side_tables.STATISTICS) < row.keys()
     u64, i64 = np.array([4096], np.uint64), np.array([3], np.int64)
     (tried,) = tried_table(9, 1, Tried(2, u64, u64 * 2, i64, i64, u64, u64)).to_pylist()
