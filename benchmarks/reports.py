@@ -183,7 +183,7 @@ def _compare_heat(part: Path, text: str) -> None:
         places = np.uint64(BASE) + np.arange(GRID[1] + 1, dtype=np.uint64) * np.uint64(size)
         accumulator = HeatAccumulator(times, places)
         samples = 1
-        for batch in reader.batches(age=False):
+        for batch in reader.batches(columns=()):
             accumulator.add(batch)
             samples = int(batch.max_nr_accesses[0])
     ours = accumulator.heatmap(0).heat * samples

@@ -71,18 +71,3 @@ def order(snapshot: Snapshot, by: str) -> NDArray[np.intp]:
     keys = ORDERS[by](RegionBatch.of([snapshot]))
     place = np.arange(len(snapshot.start), dtype=np.float64)
     return np.lexsort([place, *reversed(keys)])
-
-
-def pick(snapshot: Snapshot, which: NDArray[np.intp] | NDArray[np.bool_]) -> Snapshot:
-    """The snapshot with only those regions, in that order."""
-    return Snapshot(
-        snapshot.target,
-        snapshot.start_ns,
-        snapshot.end_ns,
-        snapshot.sample_us,
-        snapshot.aggr_us,
-        snapshot.start[which],
-        snapshot.end[which],
-        snapshot.nr_accesses[which],
-        snapshot.age[which],
-    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pydamon.core import columns
 from pydamon.records.batch import RegionBatch
 from pydamon.spec.units import U64_MAX
 
@@ -51,21 +52,6 @@ class Window:
 def clip(batch: RegionBatch, low: int, high: int) -> RegionBatch:
     """What lies in [low, high) bytes; regions that reach out are cut, snapshots with none left out."""
     bottom, top = np.uint64(low), np.uint64(high)
-    inside = (batch.end > bottom) & (batch.start < top)
-    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)])
-    counts = running[batch.offsets[1:]] - running[batch.offsets[:-1]]
-    kept = counts > 0
-    offsets = np.zeros(int(kept.sum()) + 1, np.int64)
-    np.cumsum(counts[kept], out=offsets[1:])
-    return RegionBatch(
-        batch.target[kept],
-        batch.start_ns[kept],
-        batch.end_ns[kept],
-        batch.sample_us[kept],
-        batch.aggr_us[kept],
-        offsets,
-        np.maximum(batch.start[inside], bottom),
-        np.minimum(batch.end[inside], top),
-        batch.nr_accesses[inside],
-        batch.age[inside],
-    )
+    kept = batch.regions((batch.end > bottom) & (batch.start < top))
+    cut = columns.cut(kept.columns, slice(None), np.maximum(kept.start, bottom), np.minimum(kept.end, top))
+    return RegionBatch(kept.heads, kept.offsets, cut)

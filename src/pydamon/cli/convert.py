@@ -80,7 +80,7 @@ def _import(source: Source, output: str, hints: Any) -> None:
     check_output(output)
     if os.path.exists(output) and os.path.exists(source.path) and os.path.samefile(source.path, output):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
-    done = convert(open_foreign(source, hints), lambda metadata: whole_record(output, metadata))
+    done = convert(open_foreign(source, hints), lambda metadata, optional: whole_record(output, metadata, optional))
     warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
     size = os.stat(output).st_size
     print(

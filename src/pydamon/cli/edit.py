@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +16,6 @@ from pydamon.cli.report.choice import Choice, choice, windowed
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from pydamon.analysis.window import Window
     from pydamon.core.snapshot import Snapshot
     from pydamon.records.batch import RegionBatch
     from pydamon.records.joined import AnyReader
@@ -30,8 +27,6 @@ _INPUT = click.option(
 )
 _OUTPUT = click.option("-o", "--output", metavar="FILE", required=True, help="The record to write.")
 _MAX_MERGED = 256
-# Side tables are written in pieces of about so many rows.
-_TABLE_ROWS = 1 << 14
 _HELD = 64  # snapshots that are combined at a time
 
 
@@ -75,23 +70,25 @@ COMMANDS = {"cut": cut, "merge": merge, "aggregate": aggregate}
 
 
 @contextmanager
-def _writing(info: RecordInfo, output: str, inputs: Iterable[str], **changes: Any) -> Iterator[RecordWriter]:
-    """A writer with that description. The file appears (or is replaced) only once it is complete.
+def _writing(readers: Sequence[AnyReader], output: str, about: RecordInfo, **changes: Any) -> Iterator[RecordWriter]:
+    """A writer of what is made of these records, with that description and the optional columns of all.
 
-    Raises RequestError for a file that is being read, or recorded to, or that is no record.
+    The file appears (or is replaced) only once it is complete. Raises RequestError for a file that is being
+    read, or recorded to, or that is no record.
     """
     from pydamon.records.schema import describe
     from pydamon.records.whole import whole_record
     from pydamon.records.writer import check_output
 
     check_output(output)
-    if os.path.exists(output) and any(os.path.samefile(path, output) for path in inputs):
+    if os.path.exists(output) and any(os.path.samefile(path, output) for r in readers for path in _files(r)):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
-    metadata = describe(info) | changes
+    metadata = describe(about) | changes
+    optional = {name for reader in readers for name in reader.optional}
     with ExitStack() as stack:
         if os.path.isfile(output):
             _keep_for_us(output, stack)
-        yield stack.enter_context(whole_record(output, metadata))
+        yield stack.enter_context(whole_record(output, metadata, optional))
 
 
 def _keep_for_us(path: str, stack: ExitStack) -> None:
@@ -110,15 +107,16 @@ def _keep_for_us(path: str, stack: ExitStack) -> None:
 
 def _cut(path: str, output: str, wanted: Choice) -> None:
     from pydamon.cli.report.common import chosen, opened, window_of
+    from pydamon.records.copying import copy_tables
 
     with opened(path) as reader:
         batches, span = chosen(reader, wanted)
         window = window_of(wanted, span)
         keep = [asdict(t) for t in reader.info.targets if wanted.target in (None, t.target)]
-        with _writing(reader.info, output, _files(reader), targets=keep) as writer:
+        with _writing([reader], output, reader.info, targets=keep) as writer:
             # What is older than the window stays: mappings hold until they change, sums count from the start.
             _note_start(reader, writer, span[0])
-            _copy_tables(reader, writer, until_ns=window.end_ns, target=wanted.target, window=window)
+            copy_tables(reader, writer, until_ns=window.end_ns, target=wanted.target, within=(window.low, window.high))
             for batch in batches:
                 for snapshot in batch.snapshots():
                     writer.add_snapshot(snapshot)
@@ -127,18 +125,18 @@ def _cut(path: str, output: str, wanted: Choice) -> None:
 
 def _note_start(reader: AnyReader, writer: RecordWriter, start_ns: int) -> None:
     """Say that the costs, which are sums, were 0 at the start of the recording: the part does not begin there."""
-    earliest: tuple[int, pa.Schema] | None = None
-    for entry, piece in reader.pieces("cost"):
-        if entry.time_ns is not None and (earliest is None or entry.time_ns < earliest[0]):
-            earliest = (entry.time_ns, piece.schema)
-    if earliest is not None and earliest[0] > start_ns:
-        nothing = dict.fromkeys(earliest[1].names, 0) | {"time_ns": start_ns}
+    from pydamon.records.side_tables import TABLES
+
+    times = [entry.time_ns for entry, _ in reader.pieces("cost") if entry.time_ns is not None]
+    if times and min(times) > start_ns:
+        nothing = dict.fromkeys(TABLES["cost"].schema.names, 0) | {"time_ns": start_ns}
         writer.add_rows("cost", [nothing], time_ns=start_ns)
 
 
 def _merge(inputs: Sequence[str], output: str) -> None:
     from pydamon.cli.render.screen import warn
     from pydamon.errors import PydamonError
+    from pydamon.records.copying import copy_tables
     from pydamon.records.joined import open_record
 
     if len(inputs) > _MAX_MERGED:
@@ -155,9 +153,9 @@ def _merge(inputs: Sequence[str], output: str) -> None:
         if not any(part.filled for part in parts):
             raise PydamonError("hold no snapshot: nothing was recorded", where=", ".join(inputs[:3]))
         targets = _number(parts)
-        with _writing(first.info, output, [file for r in readers for file in _files(r)], targets=targets) as writer:
+        with _writing(readers, output, first.info, targets=targets) as writer:
             for part in parts:
-                _copy_tables(part.reader, writer, numbers=part.numbers, shift_ns=part.shift_ns)
+                copy_tables(part.reader, writer, numbers=part.numbers, shift_ns=part.shift_ns)
             for snapshot in _in_order_of_time(parts):
                 writer.add_snapshot(snapshot)
         for reader in readers:
@@ -187,8 +185,7 @@ class _Part:
         for snapshot in self.reader.snapshots():
             if snapshot.target not in self.numbers:  # of a damaged record: a target that nothing describes
                 continue
-            yield replace(
-                snapshot,
+            yield snapshot.replace(
                 target=self.numbers[snapshot.target],
                 start_ns=snapshot.start_ns + self.shift_ns,
                 end_ns=snapshot.end_ns + self.shift_ns,
@@ -254,11 +251,12 @@ def _shift(first: RecordInfo, other: RecordInfo) -> int:
 
 def _aggregate(path: str, output: str, factor: int) -> None:
     from pydamon.cli.report.common import chosen, opened
+    from pydamon.records.copying import copy_tables
 
     with opened(path) as reader:
         batches, _ = chosen(reader, Choice())
-        with _writing(reader.info, output, _files(reader)) as writer:
-            _copy_tables(reader, writer)
+        with _writing([reader], output, reader.info) as writer:
+            copy_tables(reader, writer)
             for snapshot in _coarser(batches, factor):
                 writer.add_snapshot(snapshot)
     _say(output)
@@ -290,7 +288,7 @@ class _Group:
         """All of them as one."""
         from pydamon.analysis.aggregate import combine
 
-        return combine(self._held, ages_of=self.last)
+        return combine(self._held, newest=self.last)
 
 
 def _coarser(batches: Iterable[RegionBatch], factor: int) -> Iterator[Snapshot]:
@@ -307,74 +305,6 @@ def _coarser(batches: Iterable[RegionBatch], factor: int) -> Iterator[Snapshot]:
             groups[snapshot.target] = _Group(snapshot)
     for group in sorted(groups.values(), key=lambda group: group.last.end_ns):
         yield group.combined()
-
-
-def _copy_tables(
-    reader: AnyReader,
-    writer: RecordWriter,
-    *,
-    until_ns: int | None = None,
-    target: int | None = None,
-    numbers: dict[int, int] | None = None,
-    shift_ns: int = 0,
-    window: Window | None = None,
-) -> None:
-    """The side tables, piece by piece: rows up to a time, of one target, with new numbers, on another clock.
-
-    What probes counted is cut to the addresses of the ``window``, as the regions are.
-    """
-    from pydamon.records import hits
-
-    rows = 0
-    for name in dict.fromkeys(entry.name for entry in reader.tables()):
-        if name == "targets":
-            continue  # they are in the description already
-        for entry, piece in reader.pieces(name):
-            if until_ns is not None and (entry.time_ns or 0) > until_ns:
-                continue
-            if target is not None and entry.target not in (None, target):
-                continue
-            piece = _wanted_rows(piece, until_ns, target)
-            if name == hits.TABLE and window is not None:
-                piece = hits.cut(piece, window.low, window.high)
-            new = entry.target
-            if numbers is not None:
-                new = None if new is None else numbers.get(new, new)
-                piece = _changed(piece, "target", lambda value: numbers.get(value, value))
-            if shift_ns:
-                piece = _changed(piece, "time_ns", lambda value: value + shift_ns)
-            time_ns = None if entry.time_ns is None else entry.time_ns + shift_ns
-            writer.add_table(name, piece, time_ns=time_ns, target=new)
-            rows += piece.num_rows
-            if rows > _TABLE_ROWS:  # what is not flushed is in memory
-                writer.flush()
-                rows = 0
-    writer.flush()
-
-
-def _wanted_rows(piece: pa.Table, until_ns: int | None, target: int | None) -> pa.Table:
-    """The rows of a side table up to that time, and of that target where it says of which they are."""
-    wanted = [True] * piece.num_rows
-    if until_ns is not None and "time_ns" in piece.column_names:
-        wanted = [value is None or value <= until_ns for value in piece.column("time_ns").to_pylist()]
-    if target is not None and "target" in piece.column_names:
-        of_whom = piece.column("target").to_pylist()
-        wanted = [before and value in (None, target) for before, value in zip(wanted, of_whom, strict=True)]
-    return piece if all(wanted) else piece.filter(wanted)
-
-
-def _changed(piece: pa.Table, name: str, change: Callable[[Any], Any]) -> pa.Table:
-    """The table with each value of a column changed; as it is if the column is not there or of another kind."""
-    import pyarrow as pa
-
-    if name not in piece.column_names:
-        return piece
-    at = piece.column_names.index(name)
-    kind = piece.schema.field(at).type
-    if not pa.types.is_integer(kind):
-        return piece
-    column = [None if value is None else change(value) for value in piece.column(name).to_pylist()]
-    return piece.set_column(at, piece.schema.field(at), pa.array(column, kind))
 
 
 def _files(reader: AnyReader) -> list[str]:

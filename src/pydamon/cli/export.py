@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from pydamon import lean
 from pydamon.errors import RequestError
+
+if TYPE_CHECKING:
+    from pydamon.records.joined import AnyReader
 
 # As in records.formats.export, which --help does not import.
 _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
@@ -21,7 +26,10 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
 )
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write (- is standard output).")
 def command(path: str, kind: str, output: str) -> None:
-    """Write a record (or any file that pydamon import takes) in another tool's format."""
+    """Write a record (or any file that pydamon import takes) in another tool's format.
+
+    parquet: beside OUTPUT.parquet a file for each side table, such as OUTPUT.schemes.parquet.
+    """
     with lean.imports():
         from pydamon.cli.render.output import write_whole
         from pydamon.cli.render.screen import warn
@@ -34,5 +42,31 @@ def command(path: str, kind: str, output: str) -> None:
         else:
             if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
                 raise RequestError(f"{output} is being read; choose another name", where="-o")
+            beside = _side_files(reader, output) if kind == "parquet" else {}
             write_whole(output, lambda file: write(reader, file, kind))
+            for name, path_beside in beside.items():
+                write_whole(path_beside, partial(_write_table, reader, name))
         warn(reader.warnings())
+
+
+def _side_files(reader: AnyReader, output: str) -> dict[str, str]:
+    """A file for each side table, by its name: ``run.schemes.parquet`` beside ``run.parquet``; none beside a device.
+
+    Raises RequestError if there is a file of that name that no export has written.
+    """
+    from pydamon.records.formats.export import is_exported_table, side_tables
+
+    if os.path.exists(output) and not os.path.isfile(output):
+        return {}
+    stem, extension = os.path.splitext(output)
+    found = {name: f"{stem}.{name}{extension}" for name in side_tables(reader)}
+    for path in found.values():
+        if os.path.lexists(path) and not is_exported_table(path):
+            raise RequestError(f"{path} exists and is no side table of an export; choose another name", where="-o")
+    return found
+
+
+def _write_table(reader: AnyReader, name: str, file: BinaryIO) -> None:
+    from pydamon.records.formats.export import export_table
+
+    export_table(reader, name, file)

@@ -350,8 +350,8 @@ class Kdamond:
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
-                probe_hits=regions.counts.hits.astype(np.uint32),
-                probe_samples=regions.counts.probed.astype(np.uint32),
+                probe_hits=regions.counts.hits.astype(np.uint32) if self.probes else None,
+                probe_samples=regions.counts.probed.astype(np.uint32) if self.probes else None,
             )
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]

@@ -2,34 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core import columns
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
+
+class Snapshot(columns.PerRegion):
     """Aggregated result of one target.
 
-    ``start``/``end`` (bytes, uint64), ``nr_accesses`` and ``age`` (uint32; samples and aggregations) are parallel
-    arrays, one entry per region, in address order. Times are CLOCK_MONOTONIC nanoseconds (virtual ones in the
-    simulator). ``nr_accesses`` ranges over 0..``max_nr_accesses``. ``probe_hits`` (uint32, shape (probes, n)) is how
-    many of the samples had the attribute of each probe, of the ``probe_samples`` (uint32) that they were asked about:
-    fewer than ``max_nr_accesses`` where a target has just joined.
+    Its ``columns`` (see `core.columns`) are parallel arrays, one entry per region, in address order; ``start``/``end``
+    (bytes, uint64), ``nr_accesses`` and ``age`` (uint32; samples and aggregations) are always there, others may be:
+    `column` gives None for what is absent. Times are CLOCK_MONOTONIC nanoseconds (virtual ones in the simulator).
+    ``nr_accesses`` ranges over 0..``max_nr_accesses``. A snapshot is not changed: `replace` and `select` make another.
     """
 
-    target: int
-    start_ns: int
-    end_ns: int
-    sample_us: int
-    aggr_us: int
-    start: NDArray[np.uint64]
-    end: NDArray[np.uint64]
-    nr_accesses: NDArray[np.uint32]
-    age: NDArray[np.uint32]
-    probe_hits: NDArray[np.uint32] = field(default_factory=lambda: np.empty((0, 0), np.uint32))
-    probe_samples: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    __slots__ = ("aggr_us", "columns", "end_ns", "sample_us", "start_ns", "target")
+
+    def __init__(
+        self,
+        target: int,
+        start_ns: int,
+        end_ns: int,
+        sample_us: int,
+        aggr_us: int,
+        start: NDArray[np.uint64],
+        end: NDArray[np.uint64],
+        nr_accesses: NDArray[np.uint32],
+        age: NDArray[np.uint32],
+        **more: columns.Array | None,
+    ) -> None:
+        """``more``: optional columns by name, None where absent. Raises KeyError for a name that is none."""
+        self.target = target
+        self.start_ns = start_ns
+        self.end_ns = end_ns
+        self.sample_us = sample_us
+        self.aggr_us = aggr_us
+        self.columns: Mapping[str, columns.Array] = columns.checked(
+            {"start": start, "end": end, "nr_accesses": nr_accesses, "age": age, **more}
+        )
+
+    @classmethod
+    def of(cls, head: Mapping[str, Any], columns: Mapping[str, Any]) -> Snapshot:
+        """Of what it says once, and its columns, both by name."""
+        return cls(**head, **columns)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What it says once, by name (`columns.PER_SNAPSHOT`)."""
+        return {column.name: getattr(self, column.name) for column in columns.PER_SNAPSHOT}
+
+    def replace(self, **changes: Any) -> Snapshot:
+        """The same with other values or columns; a column that becomes None is absent."""
+        return Snapshot(**(self.head | dict(self.columns) | changes))
+
+    def select(self, index: Any) -> Snapshot:
+        """The same with only those regions: a slice, a mask, or numbers, in that order."""
+        return Snapshot.of(self.head, columns.select(self.columns, index))
+
+    @property
+    def probe_hits(self) -> NDArray[np.uint32]:
+        """How many of the samples had the attribute of each probe; shape (probes, n)."""
+        found = self.columns.get("probe_hits")
+        return np.empty((0, len(self.start)), np.uint32) if found is None else found
+
+    @property
+    def probe_samples(self) -> NDArray[np.uint32]:
+        """How many samples the probes were asked about: fewer than ``max_nr_accesses`` where a target has just joined.
+
+        Of no probe, nothing: shape (0,).
+        """
+        found = self.columns.get("probe_samples")
+        return np.empty(0, np.uint32) if found is None else found
 
     @property
     def max_nr_accesses(self) -> int:

@@ -17,18 +17,6 @@ from typing import Any, NamedTuple
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.mounts import mounts
 
-TABLE = "resctrl"
-# The columns of a row, with their types in a record; None where the machine did not tell.
-COLUMNS = {
-    "time_ns": "int64",
-    "target": "uint32",
-    "group": "string",
-    "domain": "uint32",
-    "llc_occupancy_bytes": "uint64",
-    "mbm_total_bytes": "uint64",
-    "mbm_local_bytes": "uint64",
-}
-
 _WHERE = "resctrl"
 _EVENTS = ("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes")
 _COUNTERS = _EVENTS[1:]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core import columns
+from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
 
 _Number = TypeVar("_Number", bound=np.integer)
@@ -22,30 +23,51 @@ def distinct(values: NDArray[_Number]) -> NDArray[_Number]:
     return ordered[first]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RegionBatch:
+class RegionBatch(columns.PerRegion):
     """The regions of consecutive whole snapshots.
 
-    Per region: ``start``/``end`` (bytes, uint64), ``nr_accesses`` and ``age`` (uint32; ``age`` reads as 0 where the
-    reader was asked to leave it out). Per snapshot: ``target``, ``start_ns``, ``end_ns``, ``sample_us``, ``aggr_us``
-    (int64), and ``offsets`` (int64, one more than snapshots): snapshot i is the regions ``offsets[i]:offsets[i + 1]``.
-    Within a snapshot the regions are sorted and disjoint.
+    Per region: ``columns`` as of a snapshot (``age`` reads as 0 where the reader was asked to leave it out). Per
+    snapshot: ``heads``, by name (`columns.PER_SNAPSHOT`, int64), and ``offsets`` (int64, one more than snapshots):
+    snapshot i is the regions ``offsets[i]:offsets[i + 1]``. Within a snapshot the regions are sorted and disjoint.
     """
 
-    target: NDArray[np.int64]
-    start_ns: NDArray[np.int64]
-    end_ns: NDArray[np.int64]
-    sample_us: NDArray[np.int64]
-    aggr_us: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    start: NDArray[np.uint64]
-    end: NDArray[np.uint64]
-    nr_accesses: NDArray[np.uint32]
-    age: NDArray[np.uint32]
+    __slots__ = ("columns", "heads", "offsets")
+
+    def __init__(
+        self, heads: Mapping[str, NDArray[np.int64]], offsets: NDArray[np.int64], columns: Mapping[str, Array]
+    ) -> None:
+        self.heads = heads
+        self.offsets = offsets
+        self.columns = columns
+
+    @property
+    def target(self) -> NDArray[np.int64]:
+        """The target of each snapshot."""
+        return self.heads["target"]
+
+    @property
+    def start_ns(self) -> NDArray[np.int64]:
+        """When each snapshot begins."""
+        return self.heads["start_ns"]
+
+    @property
+    def end_ns(self) -> NDArray[np.int64]:
+        """When each snapshot ends."""
+        return self.heads["end_ns"]
+
+    @property
+    def sample_us(self) -> NDArray[np.int64]:
+        """The sampling interval of each snapshot."""
+        return self.heads["sample_us"]
+
+    @property
+    def aggr_us(self) -> NDArray[np.int64]:
+        """The aggregation interval of each snapshot."""
+        return self.heads["aggr_us"]
 
     def __len__(self) -> int:
         """Number of snapshots."""
-        return len(self.target)
+        return len(self.offsets) - 1
 
     @property
     def max_nr_accesses(self) -> NDArray[np.int64]:
@@ -68,41 +90,27 @@ class RegionBatch:
         """The batch with only those snapshots; itself, uncopied, where all are wanted."""
         if wanted.all():
             return self
-        counts = self.counts
-        rows = np.repeat(wanted, counts)
-        offsets = np.zeros(int(wanted.sum()) + 1, dtype=np.int64)
-        np.cumsum(counts[wanted], out=offsets[1:])
-        return RegionBatch(
-            self.target[wanted],
-            self.start_ns[wanted],
-            self.end_ns[wanted],
-            self.sample_us[wanted],
-            self.aggr_us[wanted],
-            offsets,
-            self.start[rows],
-            self.end[rows],
-            self.nr_accesses[rows],
-            self.age[rows],
-        )
+        rows = np.repeat(wanted, self.counts)
+        heads = {name: values[wanted] for name, values in self.heads.items()}
+        return RegionBatch(heads, _offsets(self.counts[wanted]), columns.select(self.columns, rows))
+
+    def regions(self, kept: NDArray[np.bool_]) -> RegionBatch:
+        """The batch with only those regions, without the snapshots that have none of them."""
+        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
+        counts = running[self.offsets[1:]] - running[self.offsets[:-1]]
+        some = counts > 0
+        heads = {name: values[some] for name, values in self.heads.items()}
+        return RegionBatch(heads, _offsets(counts[some]), columns.select(self.columns, kept))
 
     def of_target(self, target: int) -> RegionBatch:
         """The batch with only the snapshots of that target."""
         return self.select(self.target == target)
 
     def snapshot(self, index: int) -> Snapshot:
-        """One snapshot; its arrays are views."""
+        """One snapshot; its arrays are views. Columns of which it knows nothing are absent."""
         rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
-        return Snapshot(
-            int(self.target[index]),
-            int(self.start_ns[index]),
-            int(self.end_ns[index]),
-            int(self.sample_us[index]),
-            int(self.aggr_us[index]),
-            self.start[rows],
-            self.end[rows],
-            self.nr_accesses[rows],
-            self.age[rows],
-        )
+        head = {name: int(values[index]) for name, values in self.heads.items()}
+        return Snapshot.of(head, columns.without_unknown(columns.select(self.columns, rows)))
 
     def snapshots(self) -> Iterator[Snapshot]:
         """The snapshots in their order; their arrays are views."""
@@ -111,19 +119,17 @@ class RegionBatch:
 
     @classmethod
     def of(cls, snapshots: Iterable[Snapshot]) -> RegionBatch:
-        """The batch that holds copies of these snapshots (at least one)."""
+        """The batch that holds these snapshots (at least one); what only some of them have is unknown of the others."""
         held = list(snapshots)
-        offsets = np.zeros(len(held) + 1, dtype=np.int64)
-        np.cumsum([len(s.start) for s in held], out=offsets[1:])
-        return cls(
-            np.array([s.target for s in held], dtype=np.int64),
-            np.array([s.start_ns for s in held], dtype=np.int64),
-            np.array([s.end_ns for s in held], dtype=np.int64),
-            np.array([s.sample_us for s in held], dtype=np.int64),
-            np.array([s.aggr_us for s in held], dtype=np.int64),
-            offsets,
-            np.concatenate([s.start for s in held]).astype(np.uint64, copy=False),
-            np.concatenate([s.end for s in held]).astype(np.uint64, copy=False),
-            np.concatenate([s.nr_accesses for s in held]).astype(np.uint32, copy=False),
-            np.concatenate([s.age for s in held]).astype(np.uint32, copy=False),
-        )
+        heads = {
+            column.name: np.array([getattr(one, column.name) for one in held], dtype=np.int64)
+            for column in columns.PER_SNAPSHOT
+        }
+        return cls(heads, _offsets([len(one.start) for one in held]), columns.concatenate([s.columns for s in held]))
+
+
+def _offsets(counts: NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
+    """Where each snapshot of so many regions begins, and where the last one ends."""
+    found = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=found[1:])
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,33 +10,44 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import ipc
 
+from pydamon.core import columns
+from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch, distinct
-from pydamon.records.framing import BadMessage, Frame, check_batch, custom_metadata
-from pydamon.records.index import AGGR_US, END_NS, ROWS, SAMPLE_US, START_NS, TARGET, read_index
-from pydamon.records.schema import COLUMNS, END_OF_STREAM, MAX_BATCH_ROWS
+from pydamon.records.framing import BadMessage, Frame, check_batch, check_sum, custom_metadata
+from pydamon.records.index import END_NS, ROWS, TARGET, read_index
+from pydamon.records.schema import ALWAYS, COLUMNS, END_OF_STREAM, HEADS, MAX_BATCH_ROWS
 
 # One snapshot of more regions than this is no monitoring result.
 _MAX_SNAPSHOT_ROWS = 1 << 22
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class Rows(columns.PerRegion):
     """Decoded rows. ``index`` describes the snapshots they belong to (columns: see `index`), in order."""
 
-    index: NDArray[np.int64]
-    start: NDArray[np.uint64]
-    end: NDArray[np.uint64]
-    nr_accesses: NDArray[np.uint32]
-    age: NDArray[np.uint32]
+    __slots__ = ("columns", "index")
+
+    def __init__(self, index: NDArray[np.int64], columns: Mapping[str, Array]) -> None:
+        self.index = index
+        self.columns = columns
 
     def split(self, snapshots: int) -> tuple[Rows, Rows]:
         """The first so many snapshots, and the rest."""
         at = int(self.index[:snapshots, ROWS].sum())
         return (
-            Rows(self.index[:snapshots], self.start[:at], self.end[:at], self.nr_accesses[:at], self.age[:at]),
-            Rows(self.index[snapshots:], self.start[at:], self.end[at:], self.nr_accesses[at:], self.age[at:]),
+            Rows(self.index[:snapshots], columns.select(self.columns, slice(at))),
+            Rows(self.index[snapshots:], columns.select(self.columns, slice(at, None))),
         )
+
+    def batch(self) -> RegionBatch:
+        """The same as a batch, unchecked; at least one snapshot."""
+        heads = {name: self.index[:, place] for place, name in enumerate(HEADS, ROWS + 1)}
+        return RegionBatch(heads, np.concatenate([[0], np.cumsum(self.index[:, ROWS])]), self.columns)
+
+    @classmethod
+    def of(cls, batch: RegionBatch) -> Rows:
+        """The rows of a batch."""
+        return cls(np.column_stack([batch.counts, *(batch.heads[name] for name in HEADS)]), batch.columns)
 
 
 def join(parts: Sequence[Rows]) -> Rows:
@@ -48,15 +59,7 @@ def join(parts: Sequence[Rows]) -> Rows:
         counts = np.add.reduceat(described[:, ROWS], firsts)
         described = described[firsts]
         described[:, ROWS] = counts
-    start = np.concatenate([part.start for part in parts])
-    no_ages = all(part.age.strides == (0,) for part in parts)
-    return Rows(
-        described,
-        start,
-        np.concatenate([part.end for part in parts]),
-        np.concatenate([part.nr_accesses for part in parts]),
-        np.broadcast_to(np.uint32(0), len(start)) if no_ages else np.concatenate([part.age for part in parts]),
-    )
+    return Rows(described, columns.concatenate([part.columns for part in parts]))
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class Damage:
     regions: int = 0  # regions that cannot be
     snapshots: int = 0  # snapshots out of order or with impossible times
     tables: int = 0
+    description: bool = False  # its checksum is wrong
 
     @property
     def total(self) -> int:
@@ -77,6 +81,8 @@ class Damage:
     def lines(self) -> list[str]:
         """What to tell the user."""
         found = []
+        if self.description:
+            found.append("its description is damaged: what it says of targets and spec may be wrong")
         if self.messages:
             found.append(f"{_count(self.messages, 'damaged block')} ({self.message_rows} regions) left out")
         if self.regions:
@@ -102,29 +108,32 @@ def _count(number: int, what: str) -> str:
 
 
 class Decoder:
-    """Decodes the region batches of one record."""
+    """Decodes the region batches of one record; ``summed``: each of them must have a checksum."""
 
-    def __init__(self, schema: pa.Schema, schema_bytes: bytes) -> None:
+    def __init__(self, schema: pa.Schema, schema_bytes: bytes, optional: Sequence[str], summed: bool) -> None:
+        self._summed = summed
         self._schema_bytes = schema_bytes
         self._widths = tuple(field.type.bit_width // 8 for field in schema)
-        self._places = {name: schema.get_field_index(name) for name in COLUMNS}
+        self._required = tuple(field.name in COLUMNS for field in schema)
+        self._places = {name: schema.get_field_index(name) for name in (*COLUMNS, *optional)}
+        self._optional = tuple(optional)
 
-    def decode(self, read: Callable[[int, int], bytes], chunk: list[Frame], age: bool, damage: Damage) -> Rows | None:
+    def decode(
+        self, read: Callable[[int, int], bytes], chunk: list[Frame], wanted: Collection[str] | None, damage: Damage
+    ) -> Rows | None:
         """The rows of these messages, one message after the other; None if there are none.
 
-        Without ``age`` the ages are 0. Messages that cannot be decoded are counted in ``damage``.
+        ``wanted``: which of ``age`` and the optional columns to decode; None is all. Ages are 0 else. Messages that
+        cannot be decoded are counted in ``damage``.
         """
-        columns = ("start", "end", "nr_accesses", "age") if age else ("start", "end", "nr_accesses")
+        names = [*ALWAYS, *(name for name in ("age", *self._optional) if wanted is None or name in wanted)]
         plain: list[tuple[Frame, bytes]] = []
         indexed: list[tuple[Frame, bytes]] = []
         parts: dict[int, Rows] = {}
         indices = {}
         for frame, message in zip(chunk, _messages(read, chunk), strict=True):
             try:
-                if len(message) != frame.end - frame.offset:
-                    raise BadMessage("cut short")
-                check_batch(message, frame, self._widths)
-                found = read_index(custom_metadata(message, frame), frame.rows) if frame.tagged else None
+                found = self._index(frame, message)
             except BadMessage:
                 damage.messages += 1
                 damage.message_rows += max(frame.rows, 0)
@@ -134,26 +143,32 @@ class Decoder:
             else:
                 indices[frame.offset] = found
                 indexed.append((frame, message))
-        for messages, names in ((indexed, columns), (plain, COLUMNS)):
-            for frame, batch in self._batches(messages, names, damage):
+        for messages, these in ((indexed, names), (plain, [*HEADS, *names])):
+            for frame, batch in self._batches(messages, these, damage):
                 described = indices.get(frame.offset)
-                parts[frame.offset] = _rows(batch, described if described is not None else _index_of(batch))
+                parts[frame.offset] = Rows(index_of(batch) if described is None else described, columns_of(batch))
         return join([parts[offset] for offset in sorted(parts)]) if parts else None
 
     def targets(self, read: Callable[[int, int], bytes], frame: Frame) -> set[int]:
         """The targets that the message has snapshots of, found without decoding its regions."""
-        damage = Damage()
         (message,) = _messages(read, [frame])
         try:
-            check_batch(message, frame, self._widths)
-            found = read_index(custom_metadata(message, frame), frame.rows)
+            found = self._index(frame, message)
         except BadMessage:
             return set()
         if found is not None:
             return set(found[:, TARGET].tolist())
-        for _, batch in self._batches([(frame, message)], ("target",), damage):
+        for _, batch in self._batches([(frame, message)], ("target",), Damage()):
             return set(distinct(batch.column("target").to_numpy()).tolist())
         return set()
+
+    def _index(self, frame: Frame, message: bytes) -> NDArray[np.int64] | None:
+        """The index of a sound message, None if it has none; raises BadMessage if it is damaged."""
+        if len(message) != frame.end - frame.offset:
+            raise BadMessage("cut short")
+        check_batch(message, frame, self._widths, self._required)
+        check_sum(message, frame, self._summed)
+        return read_index(custom_metadata(message, frame), frame.rows) if frame.tagged else None
 
     def _batches(
         self, messages: list[tuple[Frame, bytes]], names: Sequence[str], damage: Damage
@@ -180,24 +195,27 @@ class Decoder:
         return batches
 
 
-def _rows(batch: pa.RecordBatch, described: NDArray[np.int64]) -> Rows:
-    names = batch.schema.names
-    return Rows(
-        described,
-        batch.column("start").to_numpy(),
-        batch.column("end").to_numpy(),
-        batch.column("nr_accesses").to_numpy(),
-        batch.column("age").to_numpy() if "age" in names else _NO_AGES[: batch.num_rows],
-    )
+def columns_of(batch: pa.RecordBatch) -> dict[str, Array]:
+    """The columns of the regions as arrays; an optional one of which nothing is known is left out."""
+    found: dict[str, Array] = {}
+    for column in columns.PER_REGION:
+        if column.name == "age" and "age" not in batch.schema.names:
+            found["age"] = _NO_AGES[: batch.num_rows]
+        elif column.name in batch.schema.names:
+            values = batch.column(column.name)
+            if values.null_count < batch.num_rows:
+                filled = values.fill_null(column.unknown) if values.null_count else values
+                found[column.name] = filled.to_numpy()
+    return found
 
 
 _NO_AGES = np.broadcast_to(np.uint32(0), MAX_BATCH_ROWS)
 
 
-def _index_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
+def index_of(batch: pa.RecordBatch) -> NDArray[np.int64]:
     """The index of a batch that came without one, from its columns."""
     # Intervals beyond 2**63 us are as absurd as negative ones and fare like them.
-    columns = [batch.column(name).to_numpy().astype(np.int64) for name in COLUMNS[:5]]
+    columns = [batch.column(name).to_numpy().astype(np.int64) for name in HEADS]
     begins = np.zeros(batch.num_rows, dtype=np.bool_)
     begins[:1] = True
     for column in columns[:3]:
@@ -251,23 +269,7 @@ class Grouper:
                 raise RequestError(f"has a snapshot of more than {_MAX_SNAPSHOT_ROWS} regions", where=self._path)
         if rows is not None and len(rows.index):
             whole.append(rows)
-        return [batch for part in whole if len(batch := self._batch(part))]
-
-    def _batch(self, rows: Rows) -> RegionBatch:
-        described = rows.index
-        batch = RegionBatch(
-            described[:, TARGET],
-            described[:, START_NS],
-            described[:, END_NS],
-            described[:, SAMPLE_US],
-            described[:, AGGR_US],
-            np.concatenate([[0], np.cumsum(described[:, ROWS])]),
-            rows.start,
-            rows.end,
-            rows.nr_accesses,
-            rows.age,
-        )
-        return self._checked(batch)
+        return [batch for part in whole if len(batch := self._checked(part.batch()))]
 
     def _checked(self, batch: RegionBatch) -> RegionBatch:
         plausible = (
@@ -283,7 +285,7 @@ class Grouper:
         if valid is None:
             return batch
         self._damage.regions += len(valid) - int(valid.sum())
-        return _keep_rows(batch, valid)
+        return batch.regions(valid)
 
     def _in_order(self, batch: RegionBatch) -> NDArray[np.bool_]:
         """Which snapshots end no earlier than all the target's snapshots before them."""
@@ -323,22 +325,3 @@ def _valid_rows(batch: RegionBatch) -> NDArray[np.bool_] | None:
             else:
                 valid[row] = False
     return valid
-
-
-def _keep_rows(batch: RegionBatch, valid: NDArray[np.bool_]) -> RegionBatch:
-    """The batch without the other rows, and without snapshots that have none left."""
-    counts = np.add.reduceat(valid.astype(np.int64), batch.offsets[:-1])
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    kept = RegionBatch(
-        batch.target,
-        batch.start_ns,
-        batch.end_ns,
-        batch.sample_us,
-        batch.aggr_us,
-        offsets,
-        batch.start[valid],
-        batch.end[valid],
-        batch.nr_accesses[valid],
-        batch.age[valid],
-    )
-    return kept.select(counts > 0)

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pydamon.markup import html_table
+from pydamon.records.schema import RecordInfo
 from pydamon.spec.units import format_duration_ns, format_size
-
-if TYPE_CHECKING:
-    from pydamon.records.joined import AnyReader
 
 _MOST_TARGETS = 10
 
 
-def describe(reader: AnyReader) -> str:
+class Described(Protocol):
+    """What is needed of a record, or of several that are read as one."""
+
+    path: str
+
+    @property
+    def info(self) -> RecordInfo:
+        """The description of the recording."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Region rows."""
+        ...
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the file, or files."""
+        ...
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was not closed."""
+        ...
+
+    def time_range(self) -> tuple[int, int] | None:
+        """(start of the first snapshot, end of the last one) in ns; None if there is none."""
+        ...
+
+
+def describe(reader: Described) -> str:
     """What the record is about and what it holds, as an HTML table."""
     info, span = reader.info, reader.time_range()
     how = " by ".join(part for part in (info.ops, info.primitive) if part)

@@ -9,10 +9,11 @@ before anything is allocated for them. Nothing in a file is trusted: whatever is
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pydamon.records.schema import MAX_BATCH_ROWS, MAX_METADATA_BYTES
+from pydamon.records.schema import MAX_BATCH_ROWS, MAX_METADATA_BYTES, NO_SUM, SUM_KEY
 
 SCHEMA, DICTIONARY, BATCH = 1, 2, 3
 
@@ -84,9 +85,14 @@ def _vector(data: bytes, at: int, item_size: int) -> tuple[int, int]:
     return start + 4, count
 
 
-def _text(data: bytes, at: int) -> str:
-    start, length = _vector(data, at, 1)
-    return data[start : start + length].decode("utf-8", "replace")
+def _pairs(data: bytes, at: int) -> Iterator[tuple[str, int, int]]:
+    """(key, place of the value, its length) of the metadata that the field stored at ``at`` refers to."""
+    first, count = _vector(data, at, 4)
+    for index in range(count):
+        entry = first + 4 * index
+        entry += _u32(data, entry)[0]
+        key, length = _vector(data, _field(data, entry, 0), 1)
+        yield (data[key : key + length].decode("utf-8", "replace"), *_vector(data, _field(data, entry, 1), 1))
 
 
 def _message(data: bytes) -> tuple[int, int, int, int]:
@@ -152,16 +158,57 @@ def frames(read: Read, size: int, offset: int = 0) -> Iterator[Frame]:
 def custom_metadata(message: bytes, frame: Frame) -> dict[str, str]:
     """The custom metadata of a message, given its bytes (at least the header)."""
     data = message[8 : frame.header_len]
-    found = {}
     try:
-        first, count = _vector(data, _message(data)[3], 4)
-        for index in range(count):
-            entry = first + 4 * index
-            entry += _u32(data, entry)[0]
-            found[_text(data, _field(data, entry, 0))] = _text(data, _field(data, entry, 1))
+        pairs = list(_pairs(data, _message(data)[3]))
     except struct.error:
         raise BadMessage("a header points outside of itself") from None
-    return found
+    return {key: data[at : at + length].decode("utf-8", "replace") for key, at, length in pairs}
+
+
+def _sum_place(message: bytes, frame: Frame) -> int | None:
+    """Where in the message its checksum is; None if it has none."""
+    data = message[8 : frame.header_len]
+    try:
+        pairs = list(_pairs(data, _message(data)[3]))
+    except struct.error:
+        raise BadMessage("a header points outside of itself") from None
+    places = [8 + at for key, at, length in pairs if key == SUM_KEY and length == len(NO_SUM)]
+    return places[0] if len(places) == 1 else None
+
+
+def _sum(message: bytes | memoryview, at: int) -> bytes:
+    """The checksum of a message that has its own at ``at``."""
+    view = memoryview(message)
+    begun = zlib.crc32(NO_SUM.encode(), zlib.crc32(view[:at]))
+    return b"%08x" % zlib.crc32(view[at + len(NO_SUM) :], begun)
+
+
+def check_sum(message: bytes, frame: Frame, needed: bool) -> None:
+    """Raise BadMessage if the message's checksum is wrong, or if it has none though one is ``needed``."""
+    at = _sum_place(message, frame)
+    if at is None:
+        if needed:
+            raise BadMessage("no checksum")
+    elif message[at : at + len(NO_SUM)] != _sum(message, at):
+        raise BadMessage("a wrong checksum")
+
+
+def put_sums(data: bytearray) -> None:
+    """Write the checksums of all messages in ``data`` whose metadata have `NO_SUM` under `SUM_KEY`."""
+
+    def read(offset: int, length: int) -> bytes:
+        return bytes(data[offset : offset + length])
+
+    offset = 0
+    view = memoryview(data)
+    while offset < len(data):
+        frame = frame_at(read, len(data), offset)
+        if frame is None:
+            return
+        at = _sum_place(read(offset, frame.header_len), frame)
+        if at is not None:
+            view[offset + at : offset + at + len(NO_SUM)] = _sum(view[offset : frame.end], at)
+        offset = frame.end
 
 
 def buffer_sizes(message: bytes, frame: Frame) -> list[int]:
@@ -205,11 +252,11 @@ def _batch(message: bytes, frame: Frame) -> tuple[tuple[int, ...], list[int]]:
     return nodes, sizes
 
 
-def check_batch(message: bytes, frame: Frame, widths: tuple[int, ...]) -> None:
+def check_batch(message: bytes, frame: Frame, widths: tuple[int, ...], required: tuple[bool, ...]) -> None:
     """Raise BadMessage unless the message is a batch of columns of these byte widths that is safe to decode.
 
-    Safe: no nulls, as many rows in every column, buffers inside of the body, and decompressed sizes that fit the
-    number of rows, so that decoding takes no more memory than the rows are worth.
+    Safe: no nulls in columns that are ``required``, as many rows in every column, buffers inside of the body, and
+    decompressed sizes that fit the number of rows, so that decoding takes no more memory than the rows are worth.
     """
     rows = frame.rows
     if not 0 <= rows <= MAX_BATCH_ROWS:
@@ -220,8 +267,9 @@ def check_batch(message: bytes, frame: Frame, widths: tuple[int, ...]) -> None:
         raise BadMessage("a header points outside of itself") from None
     if len(nodes) != 2 * len(widths) or len(sizes) != 2 * len(widths):
         raise BadMessage("a batch with other columns")
-    if nodes != (rows, 0) * len(widths):
-        raise BadMessage("a column with missing values")
+    for length, nulls, needed in zip(nodes[::2], nodes[1::2], required, strict=True):
+        if length != rows or not 0 <= nulls <= (0 if needed else rows):
+            raise BadMessage("a column with missing values")
     for width, validity, values in zip(widths, sizes[::2], sizes[1::2], strict=True):
         if validity > rows // 8 + _PADDING or not rows * width <= values <= rows * width + _PADDING:
             raise BadMessage("a column of another size")

@@ -16,24 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pydamon.core.snapshot import Snapshot
+from pydamon.records.side_tables import TABLES, from_columns
 from pydamon.spec.units import U64_MAX
 
 TABLE = "probe_hits"
-_SCHEMA = pa.schema(
-    [
-        ("time_ns", pa.int64()),
-        ("duration_ns", pa.int64()),
-        ("target", pa.uint32()),
-        ("probe", pa.uint8()),
-        ("attribute", pa.string()),
-        ("start", pa.uint64()),
-        ("end", pa.uint64()),
-        ("nr_accesses", pa.uint32()),
-        ("age", pa.uint32()),
-        ("samples", pa.uint32()),
-        ("hits", pa.uint32()),
-    ]
-)
+_COLUMNS = tuple(TABLES[TABLE].schema.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +52,7 @@ class ProbedRegions:
 
 def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
     """The rows of these snapshots (at least one)."""
-    columns: dict[str, list[NDArray[Any]]] = {field.name: [] for field in _SCHEMA}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
     for part in parts:
         probes, count = part.hits.shape
         columns["probe"].append(np.repeat(np.arange(probes, dtype=np.uint8), count))
@@ -75,9 +62,7 @@ def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
             columns[name].append(np.tile(getattr(part, name), probes))
         for name in ("time_ns", "duration_ns", "target"):
             columns[name].append(np.full(probes * count, getattr(part, name)))
-    return pa.Table.from_arrays(
-        [pa.array(np.concatenate(columns[field.name]), field.type) for field in _SCHEMA], schema=_SCHEMA
-    )
+    return from_columns(TABLE, {name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def of_snapshot(snapshot: Snapshot, attributes: Sequence[str]) -> ProbedRegions:
@@ -97,13 +82,10 @@ def of_snapshot(snapshot: Snapshot, attributes: Sequence[str]) -> ProbedRegions:
 
 
 def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
-    """What is in a piece of the table, by snapshot; nothing of one that is not whole or has other columns."""
-    if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
-        return
+    """What is in a piece of the table, by snapshot; nothing of one that is not whole."""
     if not table.num_rows:
         return
-    attribute = table.column("attribute").to_pylist()
-    columns = {field.name: table.column(field.name).to_numpy() for field in _SCHEMA if field.name != "attribute"}
+    columns = {name: table.column(name).to_numpy() for name in _COLUMNS if name != "attribute"}
     begins = np.ones(table.num_rows, np.bool_)
     begins[1:] = (np.diff(columns["time_ns"]) != 0) | (np.diff(columns["target"].astype(np.int64)) != 0)
     for first, behind in pairwise([*np.flatnonzero(begins).tolist(), table.num_rows]):
@@ -118,7 +100,7 @@ def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
             time_ns=int(part["time_ns"][0]),
             duration_ns=int(part["duration_ns"][0]),
             target=int(part["target"][0]),
-            attributes=tuple(attribute[first:behind:count]),
+            attributes=tuple(table.column("attribute")[place].as_py() for place in range(first, behind, count)),
             hits=part["hits"].reshape(probes, count),
             **{name: part[name][:count] for name in ("start", "end", "nr_accesses", "age", "samples")},
         )

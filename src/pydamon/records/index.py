@@ -14,17 +14,23 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.records.schema import HEADS, NO_SUM, SUM_KEY
+
 INDEX_KEY = "pydamon.snapshots"
 
-# Columns of an index: int64 [snapshots, 6].
-ROWS, TARGET, START_NS, END_NS, SAMPLE_US, AGGR_US = range(6)
-_WIDTH = 6
+# Columns of an index, int64: how many rows each snapshot has, then what it says once.
+_COLUMNS = ("rows", *HEADS)
+_WIDTH = len(_COLUMNS)
+ROWS, TARGET, START_NS, END_NS = (_COLUMNS.index(name) for name in ("rows", "target", "start_ns", "end_ns"))
 
 
 def write_index(index: NDArray[np.int64]) -> dict[str, str]:
-    """The custom metadata that carries the index: steps from snapshot to snapshot, little-endian, zlib, base64."""
+    """The custom metadata that carries the index: steps from snapshot to snapshot, little-endian, zlib, base64.
+
+    With room for the message's checksum.
+    """
     steps = np.diff(index, axis=0, prepend=0).astype("<i8")
-    return {INDEX_KEY: base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode("ascii")}
+    return {SUM_KEY: NO_SUM, INDEX_KEY: base64.b64encode(zlib.compress(steps.tobytes(), 1)).decode("ascii")}
 
 
 def read_index(metadata: dict[str, str], rows: int) -> NDArray[np.int64] | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from pydamon.errors import RequestError
 from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader, TableEntry
-from pydamon.records.schema import RecordInfo, TargetInfo
+from pydamon.records.schema import RecordInfo, TargetInfo, optional_names
 
 if TYPE_CHECKING:
     from pydamon.records.formats.base import Hints
@@ -71,6 +71,11 @@ class JoinedRecords:
         return self._info
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """The optional columns that some part has, in the order of the table."""
+        return tuple(name for name in optional_names() if any(name in reader.optional for reader in self._readers))
+
+    @property
     def rows(self) -> int:
         """Region rows of all parts."""
         return sum(reader.rows for reader in self._readers)
@@ -91,13 +96,17 @@ class JoinedRecords:
         return sum(reader.file_bytes for reader in self._readers)
 
     def batches(
-        self, *, age: bool = True, target: int | None = None, sample_rows: int | None = None
+        self,
+        *,
+        columns: Collection[str] | None = None,
+        target: int | None = None,
+        sample_rows: int | None = None,
     ) -> Iterator[RegionBatch]:
         """As `RecordReader.batches`; each part is sampled in proportion to its rows."""
         total = max(self.rows, 1)
         for reader in self._filled:
             some = None if sample_rows is None else max(sample_rows * reader.rows // total, 1)
-            yield from reader.batches(age=age, target=target, sample_rows=some)
+            yield from reader.batches(columns=columns, target=target, sample_rows=some)
 
     def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:
         """The snapshots one by one, in the order of time."""
@@ -132,6 +141,11 @@ class JoinedRecords:
         """The pieces of one side table."""
         for _, piece in self.pieces(name):
             yield piece
+
+    def table_rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """The rows of one declared side table, one by one."""
+        for reader in self._filled:
+            yield from reader.table_rows(name)
 
     def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
         """As `RecordReader.mappings_at`, from the newest part that has some by that time."""

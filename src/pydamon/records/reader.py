@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -24,12 +24,23 @@ from pydamon.records.framing import (
     SCHEMA,
     BadMessage,
     Frame,
+    check_sum,
     custom_metadata,
     frame_at,
     frames,
 )
 from pydamon.records.index import TARGET
-from pydamon.records.schema import METADATA_KEY, REGION_FIELDS, RecordInfo, TargetInfo, decode_metadata
+from pydamon.records.schema import (
+    METADATA_KEY,
+    REGION_FIELDS,
+    RecordInfo,
+    TargetInfo,
+    decode_metadata,
+    is_sound,
+    optional_in,
+    region_fields,
+)
+from pydamon.records.side_tables import TABLES, conform
 from pydamon.records.tables import (
     DATA_KEY,
     MAPS,
@@ -44,9 +55,8 @@ from pydamon.records.tables import (
 _CHUNK_ROWS = 1 << 17
 _CHUNK_BYTES = 1 << 24
 
-# The side table of targets that joined during the recording: time_ns, target, pid, command, start_ticks.
-TARGETS = "targets"
-_MAX_TARGET_ROWS = 1 << 16
+# Rows of side tables become objects so many at a time.
+_ROWS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,10 @@ class TableEntry:
 class RecordReader:
     """A record file open for reading. Use as a context manager, or call `close`.
 
-    ``truncated`` says that the record has no end mark (its recording was killed, or is still going on);
-    ``left_out_bytes`` how many bytes at its end could not be read. ``rows`` is the number of region rows that its
-    messages claim. Raises RequestError if the file is not a record.
+    ``optional`` names the optional columns that it has (of some snapshots they may be absent). ``truncated`` says that
+    the record has no end mark (its recording was killed, or is still going on); ``left_out_bytes`` how many bytes at
+    its end could not be read. ``rows`` is the number of region rows that its messages claim. Raises RequestError if the
+    file is not a record.
 
     What a pass over the data finds damaged is left out and counted: see `warnings`.
     """
@@ -79,12 +90,19 @@ class RecordReader:
             schema = self._schema(self._schema_bytes)
             self._info: RecordInfo = decode_metadata(schema.metadata[METADATA_KEY], self.path)
             self._info_is_complete = False
-            self._decoder = Decoder(schema, self._schema_bytes)
+            self.optional = optional_in(schema, self._info.version)
+            self._check_types(schema, self.optional)
             self._batches: list[Frame] = []
             self._tagged: list[Frame] = []
             self._entries: list[TableEntry] | None = None
             self._damage = Damage()
+            self._sound_description = is_sound(schema)
+            self._bad_tables: set[int] = set()
+            self._strange = 0  # messages of kinds that a record does not have
             self.truncated, self.left_out_bytes = self._walk(schema_frame.end)
+            # Where one of the messages has a checksum, all have: other programs, and version 1, write none.
+            self._summed = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
+            self._decoder = Decoder(schema, self._schema_bytes, self.optional, self._summed)
             self.rows = sum(frame.rows for frame in self._batches)
         except BaseException:
             os.close(self._fd)
@@ -96,23 +114,28 @@ class RecordReader:
         if not self._info_is_complete:
             self._info_is_complete = True
             targets = {t.target: t for t in self._info.targets}
-            for piece in self.table(TARGETS):
+            for entry, piece in self.pieces("targets"):
                 try:
                     targets |= {t.target: t for t in _targets_of(piece)}
                 except BadMessage:
-                    self._damage = replace(self._damage, tables=self._damage.tables + 1)
+                    self._bad_tables.add(entry.frame.offset)
             self._info = replace(self._info, targets=tuple(targets.values()))
         return self._info
 
     def batches(
-        self, *, age: bool = True, target: int | None = None, sample_rows: int | None = None
+        self,
+        *,
+        columns: Collection[str] | None = None,
+        target: int | None = None,
+        sample_rows: int | None = None,
     ) -> Iterator[RegionBatch]:
         """The snapshots in the order of the file, many at a time; a snapshot is never divided.
 
-        ``age=False`` saves decoding the ages (they read as 0); ``target`` leaves only that target's snapshots.
-        ``sample_rows``: look at about so many rows only, taken evenly, the first and last part included.
-        Batches without snapshots are not yielded. Damage is left out and counted (`warnings`); raises RequestError
-        if a single snapshot is absurdly large.
+        ``columns``: which of ``age`` and the optional columns are wanted; None is all. To decode the others is saved
+        (ages read as 0); what the record, or a part of it, does not have is absent. ``target`` leaves only that
+        target's snapshots. ``sample_rows``: look at about so many rows only, taken evenly, the first and last part
+        included. Batches without snapshots are not yielded. Damage is left out and counted (`warnings`); raises
+        RequestError if a single snapshot is absurdly large.
         """
         damage = Damage()
         grouper = Grouper(self.path, damage)
@@ -120,7 +143,7 @@ class RecordReader:
         if sample_rows is not None and self.rows > sample_rows:
             chosen, step = _spread(self._batches, sample_rows)
         _keep_freed_memory()
-        for chunk, rows in self._decoded(list(_chunks(chosen)), age, damage):
+        for chunk, rows in self._decoded(list(_chunks(chosen)), columns, damage):
             for batch in grouper.add(rows, last=chunk[-1] is chosen[-1]):
                 if target is not None:
                     batch = batch.of_target(target)
@@ -140,7 +163,7 @@ class RecordReader:
         found = []
         for frames_in_order in (self._batches, self._batches[::-1]):
             for frame in frames_in_order:
-                rows = self._decoder.decode(self._read, [frame], False, Damage())
+                rows = self._decoder.decode(self._read, [frame], (), Damage())
                 batches = Grouper(self.path, Damage()).add(rows, last=True)
                 if batches:
                     found.append(batches[0])
@@ -167,7 +190,7 @@ class RecordReader:
                 held = None
             if found and held is None and self._decoder.targets(self._read, frame) <= found.keys():
                 continue
-            rows = self._decoder.decode(self._read, [frame], True, damage)
+            rows = self._decoder.decode(self._read, [frame], None, damage)
             if rows is None:
                 continue
             if held is not None:
@@ -187,12 +210,12 @@ class RecordReader:
             self._entries = []
             for frame in self._tagged:
                 try:
-                    tags = custom_metadata(self._read(frame.offset, frame.header_len), frame)
+                    tags = self._tags(frame)
                     if NAME_KEY in tags:
                         time_ns, target = (int(tags[key]) if key in tags else None for key in (TIME_KEY, TARGET_KEY))
                         self._entries.append(TableEntry(tags[NAME_KEY], time_ns, target, frame))
                 except (BadMessage, ValueError):
-                    self._damage = replace(self._damage, tables=self._damage.tables + 1)
+                    self._bad_tables.add(frame.offset)
         return self._entries
 
     @property
@@ -201,7 +224,10 @@ class RecordReader:
         return self._size
 
     def pieces(self, name: str) -> Iterator[tuple[TableEntry, pa.Table]]:
-        """The pieces of one side table, in the order of the file, each with what it is about."""
+        """The pieces of one side table, in the order of the file, each with what it is about.
+
+        With the columns that it is declared with (`side_tables`); one that is not declared is opaque, and as it is.
+        """
         for entry in self.tables():
             if entry.name == name and (piece := self._decode_table(entry)) is not None:
                 yield entry, piece
@@ -211,6 +237,12 @@ class RecordReader:
         for _, piece in self.pieces(name):
             yield piece
 
+    def table_rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """The rows of one declared side table, one by one."""
+        for piece in self.table(name):
+            for rows in piece.to_batches(max_chunksize=_ROWS_AT_ONCE):
+                yield from rows.to_pylist()
+
     def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
         """The target's mappings as last seen by that time (else as first seen after it), in address order."""
         entries = [e for e in self.tables() if e.name == MAPS and e.target == target and e.time_ns is not None]
@@ -219,10 +251,7 @@ class RecordReader:
         after = entries[len(before) :]
         for entry in before[::-1] + after:
             if (piece := self._decode_table(entry)) is not None:
-                try:
-                    return mappings_of(piece)
-                except BadMessage:
-                    self._damage = replace(self._damage, tables=self._damage.tables + 1)
+                return mappings_of(piece)
         return []
 
     def mapping_times(self, target: int) -> list[int]:
@@ -231,6 +260,12 @@ class RecordReader:
 
     def warnings(self) -> list[str]:
         """One line for each kind of thing that was left out so far; each names the file."""
+        damage = replace(
+            self._damage,
+            messages=self._damage.messages + self._strange,
+            tables=len(self._bad_tables),
+            description=not self._sound_description,
+        )
         found = []
         if self.left_out_bytes:
             found.append(
@@ -241,7 +276,7 @@ class RecordReader:
             )
         elif self.truncated:
             found.append("was not closed (interrupted, or still being written); this is all up to its last flush")
-        return [f"{self.path}: {text}" for text in found + self._damage.lines()]
+        return [f"{self.path}: {text}" for text in found + damage.lines()]
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: what it is about and what it holds."""
@@ -270,19 +305,19 @@ class RecordReader:
             raise RequestError(f"cannot be read: {error.strerror}", where=self.path) from None
 
     def _decoded(
-        self, chunks: list[list[Frame]], age: bool, damage: Damage
+        self, chunks: list[list[Frame]], columns: Collection[str] | None, damage: Damage
     ) -> Iterator[tuple[list[Frame], Rows | None]]:
         """Each chunk with its rows. While the caller works on one, the next is decoded on another CPU."""
         if len(chunks) < 3:
             for chunk in chunks:
-                yield chunk, self._decoder.decode(self._read, chunk, age, damage)
+                yield chunk, self._decoder.decode(self._read, chunk, columns, damage)
             return
-        coming = _Ahead(self._decoder.decode, self._read, chunks[0], age, damage)
+        coming = _Ahead(self._decoder.decode, self._read, chunks[0], columns, damage)
         try:
             for chunk, after in zip(chunks, [*chunks[1:], None], strict=True):
                 rows = coming.result()
                 if after is not None:
-                    coming = _Ahead(self._decoder.decode, self._read, after, age, damage)
+                    coming = _Ahead(self._decoder.decode, self._read, after, columns, damage)
                 yield chunk, rows
         finally:
             coming.join()  # it reads from our descriptor
@@ -307,33 +342,45 @@ class RecordReader:
             raise RequestError("is not a pydamon record, or its first bytes are damaged", where=self.path) from None
         if not described:
             raise RequestError("is an Arrow stream, but not a pydamon record", where=self.path)
-        for name, kind in REGION_FIELDS:
+        for name, _ in REGION_FIELDS:
             if names.count(name) != 1:
                 raise RequestError(f"is damaged: it has no column {name!r}", where=self.path)
-            if schema.field(name).type != kind:
-                raise RequestError(f"is damaged: its column {name!r} is not of type {kind}", where=self.path)
+        self._check_types(schema, ())
         for field in schema:
             if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)):
                 raise RequestError(f"is damaged: its column {field.name[:40]!r} is not a number", where=self.path)
         return schema
+
+    def _check_types(self, schema: pa.Schema, optional: Collection[str]) -> None:
+        for field in region_fields(optional):
+            if schema.names.count(field.name) != 1 or schema.field(field.name).type != field.type:
+                message = f"is damaged: its column {field.name!r} is not of type {field.type}"
+                raise RequestError(message, where=self.path)
 
     def _walk(self, offset: int) -> tuple[bool, int]:
         """Collect the messages. Returns (no end mark found, bytes after the last good message)."""
         try:
             for frame in frames(self._read, self._size, offset):
                 offset = frame.end
+                self._strange += frame.kind != BATCH
                 if frame.kind == BATCH:
                     (self._batches if frame.rows else self._tagged).append(frame)
         except BadMessage:
             return True, self._size - offset
         return False, self._size - offset - 8
 
+    def _tags(self, frame: Frame) -> dict[str, str]:
+        """The metadata of a message; BadMessage if it is damaged."""
+        message = self._read(frame.offset, frame.end - frame.offset)
+        check_sum(message, frame, self._summed)
+        return custom_metadata(message, frame)
+
     def _decode_table(self, entry: TableEntry) -> pa.Table | None:
         try:
-            tags = custom_metadata(self._read(entry.frame.offset, entry.frame.header_len), entry.frame)
-            return decode_table(tags.get(DATA_KEY, ""))
+            table = decode_table(self._tags(entry.frame).get(DATA_KEY, ""))
+            return conform(entry.name, table) if entry.name in TABLES else table
         except BadMessage:
-            self._damage = replace(self._damage, tables=self._damage.tables + 1)
+            self._bad_tables.add(entry.frame.offset)
             return None
 
 
@@ -363,15 +410,12 @@ class _Ahead(threading.Thread):
 
 
 def _targets_of(table: pa.Table) -> list[TargetInfo]:
-    """The rows of a piece of the side table of targets; BadMessage if it is not one."""
-    if table.num_rows > _MAX_TARGET_ROWS or not {"target", "pid", "command", "start_ticks"} <= {*table.column_names}:
-        raise BadMessage("a table of targets with other columns, or of absurd size")
+    """The rows of a piece of the side table of targets; BadMessage if they cannot be."""
     found = []
     for row in table.select(["target", "pid", "command", "start_ticks"]).to_pylist():
-        known = [row["target"], row["pid"], row["start_ticks"]]
-        if known[1:] == [None, None]:  # of another tool's recording, which does not tell the process
-            del known[1:]
-        if not (all(type(n) is int and 0 <= n < 1 << 63 for n in known) and isinstance(row["command"], str)):
+        known = [row["pid"], row["start_ticks"]]
+        # Another tool's recording does not tell the process.
+        if known != [None, None] and not all(n is not None and n >= 0 for n in known):
             raise BadMessage("a table of targets with other values")
         found.append(TargetInfo(**row))
     return found

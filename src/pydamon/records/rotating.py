@@ -106,7 +106,7 @@ class RotatingWriter:
         self._writer.forget_mappings_except(keep)
 
     def add_table(self, name: str, table: pa.Table, *, time_ns: int | None = None, target: int | None = None) -> None:
-        """Record a piece of a side table."""
+        """Record a piece of a declared side table."""
         self._writer.add_table(name, table, time_ns=time_ns, target=target)
 
     def add_rows(self, name: str, rows: Sequence[AnyMapping[str, Any]], *, time_ns: int | None = None) -> None:

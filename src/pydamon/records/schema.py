@@ -8,6 +8,7 @@ knows nothing of us: the description of the recording as JSON under the schema m
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,11 +16,18 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from pydamon.core import columns
 from pydamon.errors import RequestError
 from pydamon.version import __version__
 
-FORMAT_VERSION = 1
+# What is written. Version 1 had no optional columns, no checksums, and side tables of whatever types their values had.
+FORMAT_VERSION = 2
+READABLE = (1, 2)
 METADATA_KEY = b"pydamon"
+# Where a message has its checksum: the CRC-32 of all its bytes, with noughts in place of its eight hexadecimal digits.
+# In the schema it is that of the description alone: other programs copy that, and write the message anew.
+SUM_KEY = "pydamon.crc32"
+NO_SUM = "00000000"
 DEFAULT_NAME = "pydamon.damon"
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -29,25 +37,51 @@ BATCH_ROWS = 1 << 16
 MAX_BATCH_ROWS = 1 << 20
 MAX_METADATA_BYTES = 1 << 24
 
-# Times are signed so that differences need no care; the widths are those of the kernel's own fields.
-REGION_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
-    ("target", pa.uint32()),
-    ("start_ns", pa.int64()),
-    ("end_ns", pa.int64()),
-    ("sample_us", pa.uint64()),
-    ("aggr_us", pa.uint64()),
-    ("start", pa.uint64()),
-    ("end", pa.uint64()),
-    ("nr_accesses", pa.uint32()),
-    ("age", pa.uint32()),
+HEADS = tuple(column.name for column in columns.PER_SNAPSHOT)
+REGION_FIELDS: tuple[tuple[str, pa.DataType], ...] = tuple(
+    (column.name, pa.from_numpy_dtype(column.dtype)) for column in (*columns.PER_SNAPSHOT, *columns.required())
 )
 COLUMNS = tuple(name for name, _ in REGION_FIELDS)
+# What of a region is always decoded; its age, and what is optional, only where it is wanted.
+ALWAYS = ("start", "end", "nr_accesses")
 
 
-def region_schema(metadata: bytes) -> pa.Schema:
-    """The schema of the region rows, with this JSON as its description."""
+def optional_names() -> tuple[str, ...]:
+    """The optional columns that this version knows."""
+    return tuple(column.name for column in columns.optional())
+
+
+def measured_names() -> tuple[str, ...]:
+    """The optional columns of what pydamon itself records."""
+    return tuple(column.name for column in columns.optional() if column.kept == "recorded")
+
+
+def region_fields(optional: Iterable[str]) -> list[pa.Field]:
+    """The columns of the region rows, with these optional ones. Raises KeyError for one that there is not."""
+    known = {column.name: pa.from_numpy_dtype(column.dtype) for column in columns.optional()}
     fields = [pa.field(name, kind, nullable=False) for name, kind in REGION_FIELDS]
-    return pa.schema(fields, metadata={METADATA_KEY: metadata})
+    wanted = {name: known[name] for name in optional}
+    return fields + [pa.field(name, wanted[name]) for name in known if name in wanted]
+
+
+def region_schema(metadata: bytes, optional: Iterable[str] = ()) -> pa.Schema:
+    """The schema of the region rows, with this JSON as its description, and the checksum of that."""
+    return pa.schema(region_fields(optional), metadata={METADATA_KEY: metadata, SUM_KEY: _sum(metadata)})
+
+
+def is_sound(schema: pa.Schema) -> bool:
+    """Whether the checksum of the description, where it has one, is right."""
+    told = schema.metadata.get(SUM_KEY.encode())
+    return told is None or told == _sum(schema.metadata[METADATA_KEY])
+
+
+def _sum(metadata: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(metadata)
+
+
+def optional_in(schema: pa.Schema, version: int) -> tuple[str, ...]:
+    """The optional columns of a record of that version."""
+    return () if version < 2 else tuple(name for name in optional_names() if name in schema.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +120,9 @@ class RecordInfo:
 
 
 def describe(info: RecordInfo) -> dict[str, Any]:
-    """The description as `encode_metadata` and `RecordWriter` take it."""
+    """The description as `encode_metadata` and `RecordWriter` take it, for a record that is written now."""
     return {
-        "version": info.version,
+        "version": FORMAT_VERSION,
         "pydamon": info.pydamon,
         "clock": info.clock,
         "wall_offset_ns": info.wall_offset_ns,
@@ -176,9 +210,9 @@ def decode_metadata(text: bytes, path: str) -> RecordInfo:
         found = msgspec.json.decode(text, type=_Metadata)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"its description is damaged ({_one_line(error)})", where=path) from None
-    if found.version != FORMAT_VERSION:
+    if found.version not in READABLE:
         raise RequestError(
-            f"is a record of format version {found.version}; this pydamon reads version {FORMAT_VERSION}",
+            f"is a record of format version {found.version}; this pydamon reads up to version {FORMAT_VERSION}",
             where=path,
         )
     targets = tuple(TargetInfo(t.target, t.pid, t.command, t.start_ticks) for t in found.targets)

@@ -16,6 +16,8 @@ from pyarrow import ipc
 
 from pydamon.linux.process import Mapping
 from pydamon.records.framing import BadMessage, buffer_sizes, frame_at
+from pydamon.records.schema import NO_SUM, SUM_KEY
+from pydamon.records.side_tables import from_columns
 
 NAME_KEY = "pydamon.table"
 DATA_KEY = "pydamon.data"
@@ -23,30 +25,19 @@ TIME_KEY = "pydamon.time_ns"
 TARGET_KEY = "pydamon.target"
 
 MAPS = "maps"
-MAPS_SCHEMA = pa.schema(
-    [
-        ("time_ns", pa.int64()),
-        ("target", pa.uint32()),
-        ("start", pa.uint64()),
-        ("end", pa.uint64()),
-        ("perms", pa.string()),
-        ("offset", pa.uint64()),
-        ("inode", pa.uint64()),
-        ("name", pa.string()),
-    ]
-)
+_OF_MAPPING = ("start", "end", "perms", "offset", "inode", "name")  # in the order of `Mapping`
 
 # A table of more than this, decoded, is refused: nothing that we write comes near it.
-_MAX_TABLE_BYTES = 1 << 28
+_MAX_TABLE_BYTES = 1 << 27
 
 
 def encode_table(name: str, table: pa.Table, time_ns: int | None, target: int | None) -> dict[str, str]:
-    """The custom metadata that carries the table."""
+    """The custom metadata that carries the table, with room for the message's checksum."""
     sink = pa.BufferOutputStream()
     options = ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     with ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    found = {NAME_KEY: name, DATA_KEY: base64.b64encode(sink.getvalue()).decode("ascii")}
+    found = {SUM_KEY: NO_SUM, NAME_KEY: name, DATA_KEY: base64.b64encode(sink.getvalue()).decode("ascii")}
     if time_ns is not None:
         found[TIME_KEY] = str(time_ns)
     if target is not None:
@@ -81,25 +72,12 @@ def decode_table(text: str) -> pa.Table:
 
 
 def maps_table(time_ns: int, target: int, mappings: Sequence[Mapping]) -> pa.Table:
-    """The mappings of one target at one time as a table of ``MAPS_SCHEMA``."""
-    columns = [
-        pa.array([time_ns] * len(mappings), pa.int64()),
-        pa.array([target] * len(mappings), pa.uint32()),
-        pa.array([m.start for m in mappings], pa.uint64()),
-        pa.array([m.end for m in mappings], pa.uint64()),
-        pa.array([m.perms for m in mappings], pa.string()),
-        pa.array([m.offset for m in mappings], pa.uint64()),
-        pa.array([m.inode for m in mappings], pa.uint64()),
-        pa.array([m.name.encode("utf-8", "replace").decode() for m in mappings], pa.string()),
-    ]
-    return pa.Table.from_arrays(columns, schema=MAPS_SCHEMA)
+    """The mappings of one target at one time, as rows of the side table ``maps``."""
+    columns = {name: [getattr(mapping, name) for mapping in mappings] for name in _OF_MAPPING}
+    return from_columns(MAPS, columns | {"time_ns": [time_ns] * len(mappings), "target": [target] * len(mappings)})
 
 
 def mappings_of(table: pa.Table) -> list[Mapping]:
-    """The mappings in a table of ``MAPS_SCHEMA``; BadMessage if it is not one."""
-    if not table.schema.equals(MAPS_SCHEMA) or any(column.null_count for column in table.columns):
-        raise BadMessage("a table of mappings with other columns")
-    columns: list[Iterable[object]] = [
-        table.column(name).to_pylist() for name in ("start", "end", "perms", "offset", "inode", "name")
-    ]
+    """The mappings in a piece of the side table ``maps``."""
+    columns: list[Iterable[object]] = [table.column(name).to_pylist() for name in _OF_MAPPING]
     return [Mapping(*row) for row in zip(*columns, strict=True)]

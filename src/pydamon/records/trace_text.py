@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
 from pydamon.records import hits
+from pydamon.records.side_tables import STATISTICS
 
 AGGREGATED = "damon_aggregated"
 BEFORE_APPLY = "damos_before_apply"
@@ -29,7 +30,6 @@ PROBED = "damon_region_aggregated"
 EVENTS = (AGGREGATED, BEFORE_APPLY, TUNED, ESZ, STAT, PROBED)
 
 _NO_LIMIT = 2**64 - 1  # the kernel's ULONG_MAX
-_STATS = tuple(field.name for field in fields(SchemeStats))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,10 @@ class Reader(Protocol):
         """A side table, piece by piece."""
         ...
 
+    def table_rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """A side table, row by row."""
+        ...
+
 
 def of_record(reader: Reader, events: Iterable[str] = (AGGREGATED,), writer: Writer | None = None) -> Iterator[str]:
     """The text of a record's events in the order of time; nothing but a few snapshots is kept in memory.
@@ -131,7 +135,7 @@ def of_record(reader: Reader, events: Iterable[str] = (AGGREGATED,), writer: Wri
         ((snapshot.end_ns, 0, snapshot) for snapshot in reader.snapshots())
     ]
     if wanted & {ESZ, STAT}:
-        sources.append((row["time_ns"], 2, row) for row in _rows(reader, "schemes"))
+        sources.append((row["time_ns"], 2, row) for row in reader.table_rows("schemes"))
     if BEFORE_APPLY in wanted:
         sources.append((_time_of(part), 1, part) for part in _passes(reader))
     if PROBED in wanted:
@@ -174,18 +178,13 @@ class _State:
             self._esz[number] = row["effective_bytes"]
             text = self._writer.esz(time_ns, number, row["effective_bytes"])
         if STAT in self._wanted:
-            stats = SchemeStats(**{name: row[name] for name in _STATS})
+            stats = SchemeStats(**{name: row[name] for name in STATISTICS})
             text += self._writer.stat(time_ns, number, stats)
         return text
 
     def probed(self, time_ns: int, part: hits.ProbedRegions) -> str:
         columns = part.start, part.end, part.nr_accesses, part.age, part.hits
         return self._writer.probed(time_ns, part.target, *columns)
-
-
-def _rows(reader: Reader, name: str) -> Iterator[dict[str, Any]]:
-    for piece in reader.table(name):
-        yield from piece.to_pylist()
 
 
 def _passes(reader: Reader) -> Iterator[pa.Table]:

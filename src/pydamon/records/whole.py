@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -11,21 +11,23 @@ from pydamon.records.writer import RecordWriter, check_output
 
 
 @contextmanager
-def whole_record(output: str, metadata: Mapping[str, Any]) -> Iterator[RecordWriter]:
+def whole_record(
+    output: str, metadata: Mapping[str, Any], optional: Iterable[str] | None = None
+) -> Iterator[RecordWriter]:
     """A writer of the record ``output``, which appears (or is replaced) only once it is complete.
 
-    ``metadata`` as `RecordWriter` takes it. Raises RequestError for a file that is no record.
+    ``metadata`` and ``optional`` as `RecordWriter` takes them. Raises RequestError for a file that is no record.
     """
     check_output(output)
     if os.path.exists(output) and not os.path.isfile(output):  # /dev/null, say
-        with RecordWriter(output, metadata=metadata) as writer:
+        with RecordWriter(output, metadata=metadata, optional=optional) as writer:
             yield writer
         return
     path = os.path.realpath(output)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}")
     try:
-        with RecordWriter(temporary, metadata=metadata) as writer:
+        with RecordWriter(temporary, metadata=metadata, optional=optional) as writer:
             yield writer
         os.replace(temporary, path)
     except BaseException:

@@ -21,18 +21,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import ipc
 
+from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.process import Mapping
+from pydamon.records import side_tables
 from pydamon.records.batch import RegionBatch
-from pydamon.records.framing import SCHEMA, BadMessage, frame_at
+from pydamon.records.framing import SCHEMA, BadMessage, frame_at, put_sums
 from pydamon.records.index import ROWS, write_index
+from pydamon.records.region_rows import RegionBuffer, region_rows
 from pydamon.records.schema import (
     BATCH_ROWS,
     END_OF_STREAM,
+    HEADS,
     MAX_BATCH_ROWS,
     METADATA_KEY,
     encode_metadata,
+    measured_names,
     region_schema,
 )
 from pydamon.records.tables import MAPS, encode_table, maps_table
@@ -60,26 +65,33 @@ def check_output(path: str) -> None:
 class RecordWriter:
     """One record file being written. Use as a context manager, or call `close`.
 
-    ``metadata`` is a description as `schema.build_metadata` makes it. An existing file is replaced if it is empty or
-    a pydamon record, refused otherwise. Raises RequestError (naming ``-o``) if the file cannot be made, PydamonError
-    if a write fails later; what was flushed before stays readable.
+    ``metadata`` is a description as `schema.build_metadata` makes it; ``optional`` names the optional columns that the
+    record has (unless told, those that pydamon measures): what of them a snapshot lacks is null, what it has besides is
+    left out. An existing file is replaced if it is empty or a pydamon record, refused otherwise. Raises RequestError
+    (naming ``output``) if the file cannot be made, PydamonError if a write fails later; what was flushed before stays
+    readable.
 
     Call `add_snapshot` for every snapshot and `tick` now and then (after every sampling step will do): rows go to the
     file at least once per second of the clock whose time is given.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, metadata: AnyMapping[str, Any], compression_level: int = 3
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: AnyMapping[str, Any],
+        optional: Iterable[str] | None = None,
+        compression_level: int = 3,
     ) -> None:
         self.path = os.fspath(path)
-        self._schema = region_schema(encode_metadata(metadata))
+        self._schema = region_schema(encode_metadata(metadata), measured_names() if optional is None else optional)
         header = self._schema.serialize().to_pybytes()
         self._header_bytes = len(header)
         codec = pa.Codec("zstd", compression_level=compression_level)
         self._options = ipc.IpcWriteOptions(compression=codec, use_threads=False)
-        self._snapshots: list[tuple[int, int, int, int, int, int]] = []
+        self._snapshots: list[tuple[int, ...]] = []
         self._rows = 0
-        self._regions = _RegionBuffer(1024)
+        self._regions = RegionBuffer(1024, self._schema.names[len(HEADS) :])
         self._side_tables: list[dict[str, str]] = []
         self._last_mappings: dict[int, Sequence[Mapping]] = {}
         self._last_flush_ns: int | None = None
@@ -97,16 +109,7 @@ class RecordWriter:
         if count == 0:
             return
         self._regions.append(self._rows, snapshot)
-        self._snapshots.append(
-            (
-                count,
-                snapshot.target,
-                snapshot.start_ns,
-                snapshot.end_ns,
-                snapshot.sample_us,
-                snapshot.aggr_us,
-            )
-        )
+        self._snapshots.append((count, *snapshot.head.values()))
         self._rows += count
         if self._rows >= BATCH_ROWS:
             self.flush()
@@ -117,10 +120,8 @@ class RecordWriter:
         self.flush()
         if self._fd < 0 or not len(batch.start):
             return
-        described = (batch.counts, batch.target, batch.start_ns, batch.end_ns, batch.sample_us, batch.aggr_us)
-        index = np.column_stack(described)
-        columns: list[NDArray[Any]] = [batch.start, batch.end, batch.nr_accesses, batch.age]
-        self._write(self._messages(index[index[:, ROWS] > 0], columns))
+        index = np.column_stack([batch.counts, *(batch.heads[name] for name in HEADS)])
+        self._write(self._messages(index[index[:, ROWS] > 0], batch.columns))
 
     def add_mappings(self, time_ns: int, target: int, mappings: Sequence[Mapping]) -> None:
         """Record the mappings of a target from that time on; does nothing if they are as before, or none."""
@@ -135,13 +136,22 @@ class RecordWriter:
             del self._last_mappings[target]
 
     def add_table(self, name: str, table: pa.Table, *, time_ns: int | None = None, target: int | None = None) -> None:
-        """Record a piece of the side table ``name``; pieces of one name should have one schema."""
+        """Record a piece of the side table ``name``, with the columns and types that it is declared with.
+
+        Raises KeyError for one that `side_tables` does not declare, BadMessage for other columns.
+        """
+        if name not in side_tables.TABLES:
+            raise KeyError(name)
+        self.add_opaque(name, side_tables.conform(name, table), time_ns=time_ns, target=target)
+
+    def add_opaque(self, name: str, table: pa.Table, *, time_ns: int | None = None, target: int | None = None) -> None:
+        """Record a piece of a side table as it is: one that was found in another record."""
         self._side_tables.append(encode_table(name, table, time_ns, target))
 
     def add_rows(self, name: str, rows: Sequence[AnyMapping[str, Any]], *, time_ns: int | None = None) -> None:
-        """Record rows (objects with the same keys) of the side table ``name``, e.g. ``cost`` or ``events``."""
+        """Record rows (objects) of the side table ``name``; raises as `side_tables.from_rows`."""
         if rows:
-            self.add_table(name, pa.Table.from_pylist([dict(row) for row in rows]), time_ns=time_ns)
+            self.add_opaque(name, side_tables.from_rows(name, rows), time_ns=time_ns)
 
     def tick(self, now_ns: int) -> None:
         """Flush if the last flush is a second ago by this clock (or if the clock went back)."""
@@ -192,7 +202,7 @@ class RecordWriter:
         with contextlib.suppress(PydamonError):
             self.close()
 
-    def _messages(self, index: NDArray[np.int64], regions: list[NDArray[Any]]) -> memoryview:
+    def _messages(self, index: NDArray[np.int64], regions: AnyMapping[str, Array]) -> memoryview:
         """The bytes of the buffered tables and of these rows: messages without the schema and the end mark."""
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self._schema, options=self._options) as writer:
@@ -203,22 +213,18 @@ class RecordWriter:
                 writer.write_batch(nothing, custom_metadata=tags)
             for batch, described in self._batches(index, regions):
                 writer.write_batch(batch, custom_metadata=write_index(described))
-        data = memoryview(sink.getvalue())
-        return data[self._header_bytes : -len(END_OF_STREAM)]
+        data = bytearray(memoryview(sink.getvalue())[self._header_bytes : -len(END_OF_STREAM)])
+        put_sums(data)
+        return memoryview(data)
 
     def _batches(
-        self, index: NDArray[np.int64], regions: list[NDArray[Any]]
+        self, index: NDArray[np.int64], regions: AnyMapping[str, Array]
     ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """These rows as one batch and its index; a snapshot beyond what a batch may hold is divided."""
-        rows = len(regions[0])
+        rows = len(regions["start"])
         if not rows:
             return
-        types = (np.uint32, np.int64, np.int64, np.uint64, np.uint64)
-        columns: list[NDArray[Any]] = [
-            np.repeat(index[:, place + 1].astype(kind), index[:, ROWS]) for place, kind in enumerate(types)
-        ]
-        columns += regions
-        batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=self._schema)
+        batch = region_rows(self._schema, index, regions)
         if rows <= MAX_BATCH_ROWS:
             yield batch, index
             return
@@ -229,7 +235,7 @@ class RecordWriter:
             part = np.column_stack([counts, index[:, ROWS + 1 :]])[counts > 0]
             yield batch.slice(first, last - first), part
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         left = memoryview(data)
         try:
             while left:
@@ -255,28 +261,6 @@ class RecordWriter:
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
-
-
-class _RegionBuffer:
-    """The four per-region columns, growing to what is needed between two flushes."""
-
-    def __init__(self, rows: int) -> None:
-        self._columns: list[NDArray[Any]] = [
-            np.empty(rows, dtype=kind) for kind in (np.uint64, np.uint64, np.uint32, np.uint32)
-        ]
-
-    def append(self, at: int, snapshot: Snapshot) -> None:
-        """Copy the snapshot's regions to the rows from ``at`` on."""
-        end = at + len(snapshot.start)
-        if end > len(self._columns[0]):
-            self._columns = [np.concatenate([column[:at], np.empty(end, column.dtype)]) for column in self._columns]
-        sources = (snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age)
-        for column, source in zip(self._columns, sources, strict=True):
-            column[at:end] = source
-
-    def columns(self, rows: int) -> list[NDArray[Any]]:
-        """The first ``rows`` rows, as views."""
-        return [column[:rows] for column in self._columns]
 
 
 def _open_existing(path: str) -> int | None:

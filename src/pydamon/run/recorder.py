@@ -6,22 +6,19 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-import numpy as np
-import pyarrow as pa
-
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import MachineError
 from pydamon.linux import resctrl
 from pydamon.linux.footprint import read_footprint
 from pydamon.records import hits
 from pydamon.records.rotating import RotatingWriter
+from pydamon.records.scheme_tables import scheme_rows, tried_table
 from pydamon.records.writer import RecordWriter
 from pydamon.run.live import is_live
 from pydamon.run.plans import take_plans
 from pydamon.run.request import Request
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
-    from pydamon.core.scheme_state import Tried
     from pydamon.ops.paddr import PaddrOps
     from pydamon.run.open import Engine
 
@@ -168,8 +165,7 @@ class Recorder:
         if self._resctrl is None or not is_live(self._engine):
             return
         rows = self._resctrl.rows(now_ns, self._engine.ops.live_pids())
-        if rows:
-            writer.add_table(resctrl.TABLE, resctrl_table(rows), time_ns=now_ns)
+        writer.add_rows("resctrl", rows, time_ns=now_ns)
         for notice in self._resctrl.notices:
             self._say(notice)
         self._resctrl.notices.clear()
@@ -193,63 +189,12 @@ class Recorder:
         if damos is None or not damos.states or self._noted_ns == now_ns:
             return
         self._noted_ns = now_ns
-        rows = []
         for number, state in enumerate(damos.states):
-            stats = state.stats
-            rows.append(
-                {
-                    "time_ns": now_ns,
-                    "scheme": number,
-                    "name": state.scheme.name or "",
-                    "action": state.scheme.action,
-                    "active": state.active and not state.finished,
-                    "nr_tried": stats.nr_tried,
-                    "sz_tried": stats.sz_tried,
-                    "nr_applied": stats.nr_applied,
-                    "sz_applied": stats.sz_applied,
-                    "sz_ops_filter_passed": stats.sz_ops_filter_passed,
-                    "qt_exceeds": stats.qt_exceeds,
-                    "nr_snapshots": stats.nr_snapshots,
-                    "effective_bytes": state.quota.esz,
-                }
-            )
-            if self._passes.get(number) != stats.nr_snapshots:
-                self._passes[number] = stats.nr_snapshots
+            if self._passes.get(number) != state.stats.nr_snapshots:
+                self._passes[number] = state.stats.nr_snapshots
                 for tried in list(state.tried):
-                    table = tried_table(now_ns, number, tried)
-                    writer.add_table("tried_regions", table, time_ns=now_ns)
-        writer.add_table("schemes", pa.Table.from_pylist(rows, schema=_SCHEMES), time_ns=now_ns)
-
-
-_SCHEMES = pa.schema(
-    [
-        ("time_ns", pa.int64()),
-        ("scheme", pa.int32()),
-        ("name", pa.string()),
-        ("action", pa.string()),
-        ("active", pa.bool_()),
-        *((name, pa.uint64()) for name in ("nr_tried", "sz_tried", "nr_applied", "sz_applied")),
-        *((name, pa.uint64()) for name in ("sz_ops_filter_passed", "qt_exceeds", "nr_snapshots", "effective_bytes")),
-    ]
-)
-
-
-def tried_table(now_ns: int, scheme: int, tried: Tried) -> pa.Table:
-    """Rows of the side table ``tried_regions``."""
-    count = len(tried.start)
-    return pa.table(
-        {
-            "time_ns": np.full(count, now_ns, np.int64),
-            "scheme": np.full(count, scheme, np.int32),
-            "target": np.full(count, tried.target, np.int32),
-            "start": tried.start,
-            "end": tried.end,
-            "nr_accesses": tried.nr_accesses.astype(np.uint32),
-            "age": tried.age.astype(np.uint32),
-            "sz_applied": tried.sz_applied,
-            "sz_filter_passed": tried.sz_filter_passed,
-        }
-    )
+                    writer.add_table("tried_regions", tried_table(now_ns, number, tried), time_ns=now_ns)
+        writer.add_rows("schemes", scheme_rows(now_ns, damos.states), time_ns=now_ns)
 
 
 def _open_resctrl(engine: Engine) -> resctrl.Resctrl | None:
@@ -265,9 +210,3 @@ def _open_resctrl(engine: Engine) -> resctrl.Resctrl | None:
 def is_paddr(ops: object) -> TypeGuard[PaddrOps]:
     """Whether physical memory is monitored."""
     return getattr(ops, "name", None) == "paddr"
-
-
-def resctrl_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows of the side table ``resctrl`` with their types (a column may hold nothing)."""
-    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in resctrl.COLUMNS.items()])
-    return pa.Table.from_pylist(rows, schema=schema)

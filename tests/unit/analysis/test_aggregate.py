@@ -43,4 +43,4 @@ def test_one_snapshot_stays_as_it_is() -> None:
 def test_in_two_steps_it_is_the_same(seed: int) -> None:
     snapshots = random_snapshots(seed, targets=1, count=9, aggr_us=100_000)
     halfway = [combine(snapshots[:6]), *snapshots[6:]]
-    assert as_tuple(combine(halfway, ages_of=snapshots[-1])) == as_tuple(combine(snapshots))
+    assert as_tuple(combine(halfway, newest=snapshots[-1])) == as_tuple(combine(snapshots))

@@ -10,7 +10,9 @@ import pytest
 from tests.unit.records.record_samples import AGGR_NS, snapshot
 
 from pydamon.analysis.attributes import AttributeShare, attribute_shares
+from pydamon.records.framing import BadMessage
 from pydamon.records.hits import ProbedRegions, cut, hits_table, of_snapshot, probed_regions
+from pydamon.records.side_tables import conform
 
 MIB = 1 << 20
 
@@ -19,7 +21,7 @@ def probed(number: int, hits: list[list[int]], target: int = 0, samples: tuple[i
     """3 MiB: one accessed in every sample, two idle; of probes called a, b, …"""
     regions = [(0, MIB, 20, 1), (MIB, 3 * MIB, 0, 9)]
     counted = {"probe_hits": np.array(hits, np.uint32), "probe_samples": np.array(samples, np.uint32)}
-    return of_snapshot(replace(snapshot(number, regions, target=target), **counted), "abcd"[: len(hits)])
+    return of_snapshot(snapshot(number, regions, target=target).replace(**counted), "abcd"[: len(hits)])
 
 
 def shares(*parts: ProbedRegions) -> list[AttributeShare]:
@@ -86,6 +88,7 @@ def test_a_damaged_snapshot_is_left_out(name: str, values: list[int]) -> None:
 
 
 def test_another_table_is_no_hits() -> None:
-    assert list(probed_regions(pa.table({"time_ns": [1]}))) == []
+    for other in (pa.table({"time_ns": [1]}), hits_table([probed(0, [[1, 1]])]).drop_columns("attribute")):
+        with pytest.raises(BadMessage):
+            conform("probe_hits", other)
     assert list(probed_regions(hits_table([probed(0, [[1, 1]])]).slice(0, 0))) == []
-    assert list(probed_regions(hits_table([probed(0, [[1, 1]])]).drop_columns("attribute"))) == []

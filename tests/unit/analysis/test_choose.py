@@ -7,7 +7,7 @@ import math
 import pytest
 from tests.unit.records.record_samples import snapshot
 
-from pydamon.analysis.choose import Wanted, order, pick
+from pydamon.analysis.choose import Wanted, order
 
 # Four pages: hot for long, hot since now, idle for 0.9 s, warm; aggregations are 100 ms, 20 samples.
 ONE = snapshot(0, [(0, 4096, 20, 8), (4096, 8192, 20, 0), (8192, 16384, 0, 9), (16384, 20480, 5, 3)])
@@ -44,6 +44,6 @@ def test_orders(by: str, expected: list[int]) -> None:
 
 
 def test_picked_regions_keep_their_columns_together() -> None:
-    found = pick(ONE, order(ONE, "coldest")[:2])
+    found = ONE.select(order(ONE, "coldest")[:2])
     assert (found.start.tolist(), found.end.tolist()) == ([8192, 16384], [16384, 20480])
     assert (found.nr_accesses.tolist(), found.age.tolist(), found.end_ns) == ([0, 5], [9, 3], ONE.end_ns)

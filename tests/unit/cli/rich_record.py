@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def rich(path: Path, *, seconds: int = 3, base: int = HEAP, pid: int = 1234, tic
             one = snapshot(number, regions)
             writer.add_snapshot(one)
             hits, samples = np.array([[20, 10, 0], [0, 20, 20]], np.uint32), np.full(3, 20, np.uint32)
-            probed.append(of_snapshot(replace(one, probe_hits=hits, probe_samples=samples), ("first", "second")))
+            probed.append(of_snapshot(one.replace(probe_hits=hits, probe_samples=samples), ("first", "second")))
             if number % 10 == 9:
                 _side_tables(writer, START_NS + (number + 1) * AGGR_NS, number // 10 + 1, base)
                 writer.add_table("probe_hits", hits_table(probed), time_ns=one.end_ns)

@@ -8,11 +8,15 @@ import stat
 import threading
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from tests.unit.cli.rich_record import rich
 from tests.unit.records.format_samples import expected, put, read, some, trace_text
 from tests.unit.records.record_samples import snapshot, write
 
 from pydamon.cli import main
+from pydamon.records.reader import RecordReader
+from pydamon.records.side_tables import TABLES
 
 MADE = some(4)
 TEXT = trace_text(MADE)
@@ -151,3 +155,39 @@ def test_errors_are_one_line_and_leave_nothing(
     assert said in err
     assert err.count("\n") == 1
     assert sorted(Path().iterdir()) == before
+
+
+def test_parquet_has_a_file_for_each_side_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Readable without us: the columns that the side table is declared with."""
+    rich(Path("r"))
+    assert run(capsys, "export", "r", "--format", "parquet", "-o", "run.parquet") == (0, "", "")
+    names = ["cost", "footprint", "maps", "probe_hits", "resctrl", "schemes", "tried_regions"]
+    assert sorted(path.name for path in Path().glob("run.*")) == sorted(
+        ["run.parquet", *(f"run.{n}.parquet" for n in names)]
+    )
+    with RecordReader("r") as reader:
+        for name in names:
+            table = pq.read_table(f"run.{name}.parquet")
+            assert table.schema.equals(TABLES[name].schema)
+            assert table.to_pylist() == list(reader.table_rows(name)) != []
+    assert pq.read_table("run.parquet").num_rows == 90
+    assert run(capsys, "export", "r", "--format", "parquet", "-o", "run.parquet")[0] == 0  # again: these are ours
+
+
+def test_parquet_beside_which_something_else_has_the_name_of_a_side_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rich(Path("r"))
+    put(Path("run.schemes.parquet"), "mine")
+    status, _, err = run(capsys, "export", "r", "--format", "parquet", "-o", "run.parquet")
+    assert (status, err) == (
+        2,
+        "pydamon: -o: run.schemes.parquet exists and is no side table of an export; choose another name\n",
+    )
+    assert [path.name for path in Path().glob("run.*")] == ["run.schemes.parquet"]
+    assert Path("run.schemes.parquet").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("kind", "output"), [("csv", "x.csv"), ("parquet", "-"), ("parquet", "/dev/null")])
+def test_side_tables_stay_behind(capfdbinary: pytest.CaptureFixture[bytes], kind: str, output: str) -> None:
+    rich(Path("r"))
+    assert main(["export", "r", "--format", kind, "-o", output]) == 0
+    assert [path.name for path in Path().iterdir() if path.name != "r"] == [output] * (output == "x.csv")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +206,7 @@ def test_aggregate_adds_up_so_many_snapshots(capsys: pytest.CaptureFixture[str],
 
 def test_aggregate_begins_anew_where_the_intervals_change(capsys: pytest.CaptureFixture[str]) -> None:
     short = [snapshot(number, [(0, 4096, 1, 0)]) for number in range(3)]
-    long = [replace(snapshot(number, [(0, 4096, 1, 0)]), aggr_us=200_000) for number in range(3, 5)]
+    long = [snapshot(number, [(0, 4096, 1, 0)]).replace(aggr_us=200_000) for number in range(3, 5)]
     write(Path("r"), [*short, *long])
     assert edit(capsys, "aggregate", "-i", "r", "-o", "coarse", "--factor", "5")[0] == 0
     assert [(one[4], one[5]) for one in held("coarse")] == [(300_000, [(0, 4096, 3, 0)]), (400_000, [(0, 4096, 2, 0)])]

@@ -17,6 +17,7 @@ from pydamon.cli import main, recording
 from pydamon.errors import MachineError
 from pydamon.linux import resctrl
 from pydamon.records.reader import RecordReader
+from pydamon.records.side_tables import TABLES
 from pydamon.run import recorder
 
 OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--duration", "600ms"]
@@ -51,8 +52,8 @@ def test_what_the_processor_counts_is_in_the_record(
     assert main(["record", "-o", str(out), *OPTIONS, str(sleeper)]) == 0
     assert sorted(tree.mount.rglob("*")) == before  # looked at only
     with RecordReader(out) as reader:
-        pieces = list(reader.table(resctrl.TABLE))
-    assert {field.name: str(field.type) for field in pieces[0].schema} == resctrl.COLUMNS
+        pieces = list(reader.table("resctrl"))
+    assert pieces[0].schema == TABLES["resctrl"].schema
     first = pieces[0].to_pylist()
     assert [(r["target"], r["group"], r["domain"], r["llc_occupancy_bytes"]) for r in first] == [
         (0, "mon_groups/a", 0, 4096),

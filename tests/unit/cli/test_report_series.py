@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tests.unit.cli.report_helpers import report, stairs
 from tests.unit.cli.rich_record import HEAP, MIB, rich
@@ -151,7 +152,8 @@ def test_side_tables_with_other_columns_are_no_rows(capsys: pytest.CaptureFixtur
     with RecordWriter("r", metadata=metadata(1)) as writer:
         writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
         for name in ("footprint", "cost", "resctrl", "schemes", "tried_regions", "reverse_map"):
-            writer.add_rows(name, [{"time_ns": None, "target": "x"}, {"time_ns": 5, "target": "y"}])
-            writer.add_rows(name, [{"a": 1.5}])
+            strange = [{"time_ns": None, "target": "x"}, {"time_ns": 5, "target": "y"}]
+            writer.add_opaque(name, pa.Table.from_pylist(strange))
+            writer.add_opaque(name, pa.Table.from_pylist([{"a": 1.5}]))
     for verb, status in (("footprint", 0), ("bandwidth", 0), ("cost", 1), ("schemes", 1)):
         assert report(capsys, verb, "-i", "r")[0] == status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,7 +126,7 @@ def test_user_events_have_the_kernels_fields_packed(listened: Callable[[str], _E
     assert listened("damos_esz").written == [struct.pack("<IIQ", 0, 1, 2**64 - 1)]
     sink("damos_stat_after_apply_interval", 9, scheme=1, stats=SchemeStats(1, 2, 3, 4, 5, 6, 7))
     assert listened("damos_stat_after_apply_interval").written == [struct.pack("<II7Q", 0, 1, 1, 2, 3, 4, 5, 6, 7)]
-    probed = replace(found, probe_hits=np.array([[3, 4], [300, 0]], u32))
+    probed = found.replace(probe_hits=np.array([[3, 4], [300, 0]], u32))
     sink("damon_region_aggregated", 9, snapshot=probed)
     assert listened("damon_region_aggregated").written == [
         struct.pack("<QQQIII4B", 3, 4096, 8192, 2, 1, 7, 3, 255, 0, 0),

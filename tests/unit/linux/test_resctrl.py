@@ -11,7 +11,8 @@ import pytest
 
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux import resctrl
-from pydamon.linux.resctrl import COLUMNS, OwnGroup, Reading, Resctrl, group_of, probe, read_group
+from pydamon.linux.resctrl import OwnGroup, Reading, Resctrl, group_of, probe, read_group
+from pydamon.records.side_tables import TABLES
 
 # Domain → occupancy, total, local: the texts of the three files, None where there is no such file.
 Values = dict[int, tuple[object, object, object]]
@@ -52,7 +53,7 @@ def tree(tmp_path: Path) -> Tree:
 
 def rows(source: Resctrl, pids: dict[int, int]) -> list[tuple[Any, ...]]:
     found = source.rows(5, pids)
-    assert all(list(row) == list(COLUMNS) and row["time_ns"] == 5 for row in found)
+    assert all(list(row) == list(TABLES["resctrl"].schema.names) and row["time_ns"] == 5 for row in found)
     return [tuple(row.values())[1:] for row in found]
 
 

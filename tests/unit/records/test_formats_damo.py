@@ -126,14 +126,17 @@ def test_tuned_intervals_of_a_snapshot(tmp_path: Path) -> None:
         assert [s.sample_us for s in reader.snapshots()] == [5_000, 10_000]
 
 
-def test_sizes_that_passed_filters_are_a_side_table(tmp_path: Path) -> None:
+def test_sizes_that_passed_filters_are_a_column(tmp_path: Path) -> None:
     made = some(2)
     about = damo_object(made)
     about["snapshots"][0]["regions"][1]["sz_filter_passed"] = "8.000 KiB"
     with open_record(str(put(tmp_path / "r", damo_record(about)))) as reader:
-        rows = [row for piece in reader.table("filter_passed") for row in piece.to_pylist()]
-    assert [row["passed_bytes"] for row in rows] == [0, 8192, 0]
-    assert (rows[1]["start"], rows[1]["end"]) == made[0][2][1][:2]
+        assert reader.optional == ("sz_filter_passed",)
+        first, second = reader.snapshots()
+    passed = first.column("sz_filter_passed")
+    assert passed is not None
+    assert passed.tolist() == [0, 8192, 0]
+    assert second.column("sz_filter_passed") is None  # of filters that let nothing pass, or none: damo does not tell
 
 
 def test_cut_at_every_byte_leaves_the_whole_snapshots(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pydamon.records.reader import RecordReader
 from pydamon.records.schema import REGION_FIELDS
 
 WIDTHS = tuple(kind.bit_width // 8 for _, kind in REGION_FIELDS)
+REQUIRED = (True,) * len(WIDTHS)
 REGIONS = [(0x1000 * i, 0x1000 * (i + 1), i, i) for i in range(1, 6)]
 
 
@@ -45,7 +46,7 @@ def _use(path: Path) -> int:
     try:
         with RecordReader(path) as reader:
             count = sum(len(batch) for batch in reader.batches())
-            list(reader.batches(age=False, sample_rows=3))
+            list(reader.batches(columns=(), sample_rows=3))
             reader.last_snapshots()
             reader.time_range()
             reader.mappings_at(0, START_NS)
@@ -68,7 +69,7 @@ def test_truncation_at_every_byte_leaves_the_whole_messages(sound: bytes, tmp_pa
             continue
         end, count = max((e, c) for e, c in ends if e <= length)
         with RecordReader(path) as reader:
-            assert sum(len(batch) for batch in reader.batches(age=False)) == count, length
+            assert sum(len(batch) for batch in reader.batches(columns=())) == count, length
             assert (reader.truncated, reader.left_out_bytes) == (True, length - end), length
         if length % 50 == 0:
             assert _use(path) == count
@@ -142,7 +143,7 @@ def test_an_absurd_number_of_rows_is_refused_before_decoding(sound: bytes, rows:
     assert frame is not None
     assert frame.rows == rows
     with pytest.raises(BadMessage):
-        check_batch(data, frame, WIDTHS)
+        check_batch(data, frame, WIDTHS, REQUIRED)
 
 
 def test_a_decompression_bomb_is_refused_before_decoding(sound: bytes) -> None:
@@ -154,7 +155,7 @@ def test_a_decompression_bomb_is_refused_before_decoding(sound: bytes) -> None:
     frame = frame_at(lambda offset, length: data[offset : offset + length], len(data), 0)
     assert frame is not None
     with pytest.raises(BadMessage, match="a column of another size"):
-        check_batch(data, frame, WIDTHS)
+        check_batch(data, frame, WIDTHS, REQUIRED)
 
 
 def test_damage_does_not_cost_memory(sound: bytes, tmp_path: Path) -> None:

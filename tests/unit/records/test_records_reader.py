@@ -101,7 +101,7 @@ def test_targets_that_joined_are_described(tmp_path: Path) -> None:
 )
 def test_a_table_of_targets_of_another_form_is_left_out(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     with RecordWriter(tmp_path / "r", metadata=metadata(7)) as writer:
-        writer.add_rows("targets", rows)
+        writer.add_opaque("targets", pa.Table.from_pylist(rows))
         writer.add_rows("targets", [joined(2)])
     with RecordReader(tmp_path / "r") as reader:
         assert [t.target for t in reader.info.targets] == [0, 2]
@@ -110,7 +110,7 @@ def test_a_table_of_targets_of_another_form_is_left_out(tmp_path: Path, rows: li
 
 def test_without_ages_the_rest_is_the_same(tmp_path: Path) -> None:
     with RecordReader(write(tmp_path / "r", [snapshot(n, REGIONS) for n in range(3)])) as reader:
-        (batch,) = reader.batches(age=False)
+        (batch,) = reader.batches(columns=())
     assert batch.age.tolist() == [0] * 6
     assert batch.nr_accesses.tolist() == [20, 0] * 3
 

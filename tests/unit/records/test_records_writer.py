@@ -118,15 +118,16 @@ def test_mappings_are_written_only_when_they_change(tmp_path: Path) -> None:
 
 
 def test_side_tables_come_back(tmp_path: Path) -> None:
+    looked_up = {"refreshes": 1, "total_ns": 5, "pages": 1}
     with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
-        writer.add_rows("cost", [{"time_ns": 1, "cpu_ns": 5}, {"time_ns": 2, "cpu_ns": 6}], time_ns=2)
+        writer.add_rows("reverse_map", [{"time_ns": time_ns, **looked_up} for time_ns in (1, 2)], time_ns=2)
         writer.flush()
-        writer.add_table("events", pa.table({"text": ["exec"]}))
+        writer.add_opaque("events", pa.table({"text": ["exec"]}))
     with RecordReader(tmp_path / "r") as reader:
-        assert [(e.name, e.time_ns) for e in reader.tables()] == [("cost", 2), ("events", None)]
-        assert [t.to_pylist() for t in reader.table("cost")] == [
-            [{"time_ns": 1, "cpu_ns": 5}, {"time_ns": 2, "cpu_ns": 6}]
-        ]
+        assert [(e.name, e.time_ns) for e in reader.tables()] == [("reverse_map", 2), ("events", None)]
+        (piece,) = reader.table("reverse_map")
+        assert piece.to_pylist() == [{"time_ns": time_ns, **looked_up} for time_ns in (1, 2)]
+        assert [t.to_pylist() for t in reader.table("events")] == [[{"text": "exec"}]]
 
 
 def test_a_record_costs_few_bytes_per_region(tmp_path: Path) -> None:

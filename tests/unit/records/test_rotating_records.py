@@ -26,11 +26,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _rotated(count: int, **limits: int) -> list[Snapshot]:
     """So many snapshots written in parts ``run.*.damon``, with mappings and costs."""
     snapshots = [snapshot(number, REGIONS) for number in range(count)]
+    looked_up = {"refreshes": 1, "total_ns": 5, "pages": 1}
     with RotatingWriter("run.damon", metadata=metadata(7), **limits) as writer:
         writer.add_mappings(START_NS, 0, [mapping(0x1000, 0x9000, "[heap]")])
         for one in snapshots:
             writer.add_snapshot(one)
-            writer.add_rows("cost", [{"time_ns": one.end_ns, "cpu_ns": 5}], time_ns=one.end_ns)
+            writer.add_rows("reverse_map", [{"time_ns": one.end_ns, **looked_up}], time_ns=one.end_ns)
             writer.tick(one.end_ns)
     return snapshots
 
@@ -111,7 +112,7 @@ def test_joined_parts_read_like_one_record() -> None:
         assert {k: as_tuple(v) for k, v in last.items()} == {k: as_tuple(v) for k, v in expected.items()}
         assert joined.mappings_at(0, START_NS + 10**9) == whole.mappings_at(0, START_NS)
         assert len(joined.mapping_times(0)) == 3
-        assert [piece.num_rows for piece in joined.table("cost")] == [1] * 25
+        assert [piece.num_rows for piece in joined.table("reverse_map")] == [1] * 25
         assert (joined.truncated, joined.left_out_bytes, joined.warnings()) == (False, 0, [])
         sampled = sum(len(batch.start) for batch in joined.batches(sample_rows=600))
         assert 600 <= sampled <= 5 * 600

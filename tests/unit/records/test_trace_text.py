@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def test_the_hits_of_probes_are_written_as_the_kernel_does() -> None:
 def test_the_hits_of_a_record_are_printed(tmp_path: Path) -> None:
     path = str(tmp_path / "run.damon")
     counted = {"probe_hits": np.array([[20, 1]], np.uint32), "probe_samples": np.array([20, 20], np.uint32)}
-    one = replace(snapshot(S, [(4096, 8192, 3, 1), (8192, 65536, 0, 5)]), **counted)
+    one = snapshot(S, [(4096, 8192, 3, 1), (8192, 65536, 0, 5)]).replace(**counted)
     with RecordWriter(path, metadata=build_metadata(targets=[{"target": 0}])) as writer:
         writer.add_snapshot(one)
         writer.add_table("probe_hits", hits_table([of_snapshot(one, ["anon"])]), time_ns=S)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from pydamon.analysis.choose import Wanted, order, pick
+from pydamon.analysis.choose import Wanted, order
 from pydamon.analysis.names import MappingNames, Owners, short_list
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
@@ -97,13 +97,13 @@ def _choose(snapshot: Snapshot, names: MappingNames | Owners, view: View) -> Sna
     if view.low or view.high < 2**64 - 1:
         inside = Window(low=view.low, high=view.high).of([RegionBatch.of([snapshot])])
         cut = next((batch.snapshot(0) for batch in inside), None)
-        snapshot = cut if cut is not None else pick(snapshot, np.zeros(len(snapshot.start), np.bool_))
-    snapshot = pick(snapshot, view.wanted.of(snapshot))
+        snapshot = cut if cut is not None else snapshot.select(np.zeros(len(snapshot.start), np.bool_))
+    snapshot = snapshot.select(view.wanted.of(snapshot))
     if view.mapping is not None:
         ranges = zip(snapshot.start.tolist(), snapshot.end.tolist(), strict=True)
         called = [any(_matches(name, view.mapping) for name in names.of(start, end)) for start, end in ranges]
-        snapshot = pick(snapshot, np.array(called, np.bool_))
-    return pick(snapshot, order(snapshot, view.by)[: view.top])
+        snapshot = snapshot.select(np.array(called, np.bool_))
+    return snapshot.select(order(snapshot, view.by)[: view.top])
 
 
 def _matches(name: str, wanted: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, cast
@@ -89,36 +89,35 @@ def owners_at(reader: RecordReader, time_ns: int) -> Owners:
     """Whose memory physical ranges were when that was last looked up before ``time_ns``; empty if never."""
     rows: list[tuple[int, int, str, int]] = []
     latest = None
-    needed = {"time_ns", "start", "end", "pid", "command", "mapped_bytes"}
     for piece in reader.table("owners"):
-        if not needed <= set(piece.column_names):
+        if not piece.num_rows or (seen_ns := piece.column("time_ns")[0].as_py()) > time_ns:
             continue
-        found = piece.to_pylist()
-        if not found or any(found[0][name] is None for name in needed) or found[0]["time_ns"] > time_ns:
-            continue
-        if latest is None or found[0]["time_ns"] >= latest:
-            latest = found[0]["time_ns"]
-            rows = [(r["start"], r["end"], _owner(r), r["mapped_bytes"]) for r in found]
+        if latest is None or seen_ns >= latest:
+            latest = seen_ns
+            rows = [(r["start"], r["end"], _owner(r), r["mapped_bytes"]) for r in piece.to_pylist()]
     return Owners(rows)
 
 
 def _owner(row: dict[str, Any]) -> str:
     """``postgres (123) [heap]``; without the mapping where that is not known."""
     who = f"{row['command']} ({row['pid']})"
-    name = row.get("mapping")
-    return who if not isinstance(name, str) else f"{who} {mapping_name(Mapping(0, 1, '', 0, 0, name))}"
+    name = row["mapping"]
+    return who if name is None else f"{who} {mapping_name(Mapping(0, 1, '', 0, 0, name))}"
 
 
-def chosen(reader: RecordReader, choice: Choice, *, age: bool = True) -> tuple[Iterator[RegionBatch], tuple[int, int]]:
+def chosen(
+    reader: RecordReader, choice: Choice, *, columns: Collection[str] | None = None
+) -> tuple[Iterator[RegionBatch], tuple[int, int]]:
     """The batches in the window that the user chose, and (start, end) of the whole record in ns.
 
+    ``columns`` as `RecordReader.batches` takes them.
     Raises like `empty` if the record, or the window, holds nothing at all.
     """
     span = reader.time_range()
     if span is None:
         raise empty(reader, None)
     window = window_of(choice, span)
-    batches = window.of(reader.batches(age=age, target=choice.target))
+    batches = window.of(reader.batches(columns=columns, target=choice.target))
     first = next(batches, None)
     if first is None:
         if window.everything:

@@ -40,7 +40,7 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
     with opened(before) as one, opened(after) as other:
         target = choice.target or 0
         wanted = replace(choice, target=target)
-        sizes = [working_sets(chosen(reader, wanted, age=False)[0])[0].mean_bytes for reader in (one, other)]
+        sizes = [working_sets(chosen(reader, wanted, columns=())[0])[0].mean_bytes for reader in (one, other)]
         if by == "mapping":
             named = [_named(reader, wanted) for reader in (one, other)]
             found = name_changes(named[0], named[1])
@@ -51,8 +51,8 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
             return
         heats = []
         for reader in (one, other):
-            bounds = bounds_of(chosen(reader, wanted, age=False)[0])
-            heats.append(mean_heat(chosen(reader, wanted, age=False)[0], bounds))
+            bounds = bounds_of(chosen(reader, wanted, columns=())[0])
+            heats.append(mean_heat(chosen(reader, wanted, columns=())[0], bounds))
         ranges = changes(heats[0], heats[1])
         if as_json:
             emit(msgspec.json.encode(_object(target, ranges, sizes)).decode() + "\n")
@@ -62,7 +62,7 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
 
 def _named(reader: RecordReader, wanted: Choice) -> dict[str, NamedHeat]:
     """The heat of each mapping's name. What an address was called last counts."""
-    batches, span = chosen(reader, wanted, age=False)
+    batches, span = chosen(reader, wanted, columns=())
     target = wanted.target or 0
     end_ns = window_of(wanted, span).end_ns
     last = MappingNames(reader.mappings_at(target, span[1] if end_ns is None else end_ns))

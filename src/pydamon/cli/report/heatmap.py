@@ -149,7 +149,7 @@ def _views(
     sample.clear()
     snapshots = dict.fromkeys(accumulators, 0)
     unseen: set[int] = set()
-    for batch in window.of(reader.batches(age=False, target=target)):
+    for batch in window.of(reader.batches(columns=(), target=target)):
         unseen.update(set(batch.targets) - accumulators.keys())
         for number, accumulator in accumulators.items():
             part = batch.of_target(number)
@@ -171,7 +171,7 @@ def _sample(reader: RecordReader, target: int | None, window: Window) -> dict[in
     sample: dict[int, list[RegionBatch]] = {}
     # A target that was there for a moment may escape the sample; if it is asked for, look at everything.
     for rows in (_SURVEY_ROWS, None) if target is not None or not window.everything else (_SURVEY_ROWS,):
-        for batch in window.of(reader.batches(age=False, target=target, sample_rows=rows)):
+        for batch in window.of(reader.batches(columns=(), target=target, sample_rows=rows)):
             for number in batch.targets:
                 sample.setdefault(number, []).append(batch.of_target(number))
             if len(sample) > MAX_TARGETS:

@@ -34,7 +34,7 @@ def report(path: str, perf: str, choice: Choice, hot_percent: float, top: int, a
             if len(numbers) > 1:
                 raise RequestError(f"{path} has {len(numbers)} targets; choose one", where="--target")
             target = numbers[0] if numbers else 0
-        batches, span = chosen(reader, replace(choice, target=target), age=False)
+        batches, span = chosen(reader, replace(choice, target=target), columns=())
         when = hot_time(batches, hot_percent / 100)
         samples = CpuSampleReader(perf)
         found = _tally(samples, when, reader.info.target(target).pid)

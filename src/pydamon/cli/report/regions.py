@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from itertools import chain
+from typing import Any
 
 from pydamon.cli.render.screen import emit
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import chosen, count, opened, target_line
+from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
 from pydamon.spec.units import format_duration_ns, format_size
-
-_REGION = '{"start":%d,"end":%d,"nr_accesses":%d,"age":%d}'
 
 
 def report(path: str, choice: Choice, as_json: bool) -> None:
@@ -33,15 +33,24 @@ def _text(snapshot: Snapshot, number: int, target: str, first_ns: int) -> str:
         f"snapshot {number} of {target}: {format_duration_ns(snapshot.start_ns - first_ns)} to "
         f"{format_duration_ns(snapshot.end_ns - first_ns)}, {count(len(snapshot.start), 'region')}"
     ]
-    for start, end, nr_accesses, age in zip(
+    more = [column for column in columns.optional() if column.name in snapshot.columns]
+    for start, end, nr_accesses, age, *others in zip(
         snapshot.start.tolist(),
         snapshot.end.tolist(),
         snapshot.nr_accesses.tolist(),
         snapshot.age.tolist(),
+        *(snapshot.columns[column.name].tolist() for column in more),
         strict=True,
     ):
-        lines.append(f"  {start:#x}-{end:#x} {format_size(end - start):>11}  {nr_accesses}/{maximum}  age {age}")
+        told = "".join(_more(column, value) for column, value in zip(more, others, strict=True))
+        lines.append(f"  {start:#x}-{end:#x} {format_size(end - start):>11}  {nr_accesses}/{maximum}  age {age}{told}")
     return "\n".join(lines) + "\n"
+
+
+def _more(column: columns.Column, value: int) -> str:
+    if value == column.unknown:
+        return f"  {column.name} ?"
+    return f"  {column.name} {format_size(value) if column.unit == 'bytes' else value}"
 
 
 def snapshot_json(snapshot: Snapshot, pid: int | None) -> str:
@@ -58,11 +67,12 @@ def snapshot_json(snapshot: Snapshot, pid: int | None) -> str:
         },
         separators=(",", ":"),
     )
-    rows = zip(
-        snapshot.start.tolist(),
-        snapshot.end.tolist(),
-        snapshot.nr_accesses.tolist(),
-        snapshot.age.tolist(),
-        strict=True,
-    )
-    return f'{head[:-1]},"regions":[{",".join(map(_REGION.__mod__, rows))}]}}'
+    names = [column.name for column in columns.PER_REGION if column.kept != "aside" and column.name in snapshot.columns]
+    form = "{" + ",".join(f'"{name}":%s' for name in names) + "}"
+    rows = zip(*(_texts(snapshot, column) for column in columns.PER_REGION if column.name in names), strict=True)
+    return f'{head[:-1]},"regions":[{",".join(map(form.__mod__, rows))}]}}'
+
+
+def _texts(snapshot: Snapshot, column: columns.Column) -> list[Any]:
+    values: list[Any] = snapshot.columns[column.name].tolist()
+    return ["null" if value == column.unknown else value for value in values] if column.optional else values

@@ -17,9 +17,6 @@ from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
-_COLUMNS = ("scheme", "nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds")
-_TRIED = ("scheme", "target", "start", "end", "nr_accesses", "age", "sz_applied", "sz_filter_passed")
-
 
 def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
     """Print the statistics of each scheme over time, or the regions that were tried last."""
@@ -27,10 +24,10 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
     with opened(path) as reader:
         span = reader.time_range()
         if span is None:  # there may be statistics though no snapshot was completed
-            times = [row["time_ns"] for row in rows_of(reader, "schemes", _COLUMNS, Window())]
+            times = [row["time_ns"] for row in rows_of(reader, "schemes", Window())]
             span = (min(times), max(times)) if times else (0, 0)
         window = window_of(choice, span)
-        rows = rows_of(reader, "schemes", _COLUMNS, window)
+        rows = rows_of(reader, "schemes", window)
         if not rows:
             raise PydamonError("has no schemes' statistics: none was running", where=path)
         regions = _last_tried(reader, window, choice)
@@ -39,7 +36,7 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
             return
         for number in sorted({row["scheme"] for row in rows}):
             mine = [row for row in rows if row["scheme"] == number]
-            name = printable(str(mine[-1].get("name") or mine[-1].get("action") or "?"))
+            name = printable(mine[-1]["name"] or mine[-1]["action"])
             lines = [styled(screen.fit(f"scheme {number}: {name}"), BOLD, screen)]
             if tried:
                 lines += _tried([row for row in regions if row["scheme"] == number], span, screen)
@@ -54,11 +51,11 @@ def _statistics(rows: list[dict[str, Any]], span: tuple[int, int], screen: Any) 
         steps.append(rows[-1])
     cells = []
     for row in steps:
-        quota = row.get("effective_bytes")
+        quota = row["effective_bytes"]
         cells.append(
             [
                 format_duration_ns(max(row["time_ns"] - span[0], 0)),
-                "yes" if row.get("active") in (True, 1, None) else "no",
+                "yes" if row["active"] else "no",
                 f"{row['nr_tried']:,}",
                 format_size(row["sz_tried"]),
                 format_size(row["sz_ops_filter_passed"]),
@@ -75,7 +72,7 @@ def _last_tried(reader: RecordReader, window: Window, choice: Choice) -> list[di
     """The regions that each scheme's last pass in the window tried: those of all passes need not fit the memory."""
     newest: dict[int, int] = {}
     held: dict[int, list[dict[str, Any]]] = {}
-    for row in each_row(reader, "tried_regions", _TRIED, window):
+    for row in each_row(reader, "tried_regions", window):
         number = row["scheme"]
         if row["time_ns"] > newest.get(number, -1):
             newest[number], held[number] = row["time_ns"], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -24,25 +24,17 @@ from pydamon.spec.units import format_duration_ns, format_size
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
 
 
-def rows_of(reader: RecordReader, name: str, columns: Iterable[str], window: Window) -> list[dict[str, Any]]:
-    """The rows of a side table in the window's time that have all of ``columns``, whole numbers in each."""
-    return list(each_row(reader, name, columns, window))
+def rows_of(reader: RecordReader, name: str, window: Window) -> list[dict[str, Any]]:
+    """The rows of a side table in the window's time."""
+    return list(each_row(reader, name, window))
 
 
-def each_row(reader: RecordReader, name: str, columns: Iterable[str], window: Window) -> Iterator[dict[str, Any]]:
+def each_row(reader: RecordReader, name: str, window: Window) -> Iterator[dict[str, Any]]:
     """As `rows_of`, one by one."""
-    wanted = list(columns)
-    for piece in reader.table(name):
-        if not set(wanted) <= set(piece.column_names):
-            continue
-        for row in piece.to_pylist():
-            time_ns = row.get("time_ns")
-            if not isinstance(time_ns, int) or not all(isinstance(row[column], int) for column in wanted):
-                continue
-            if (window.start_ns is None or time_ns >= window.start_ns) and (
-                window.end_ns is None or time_ns <= window.end_ns
-            ):
-                yield row
+    for row in reader.table_rows(name):
+        late_enough = window.start_ns is None or row["time_ns"] >= window.start_ns
+        if late_enough and (window.end_ns is None or row["time_ns"] <= window.end_ns):
+            yield row
 
 
 def _heading(reader: RecordReader, target: int | None, text: str, screen: Screen) -> list[str]:
@@ -55,10 +47,10 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
     """Print the working set beside the resident, virtual and swapped size over time."""
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, age=False)
+        batches, span = chosen(reader, choice, columns=())
         sizes = {one.target: one for one in working_sets(batches)}
         window = window_of(choice, span)
-        rows = rows_of(reader, "footprint", ("target", *_SIZES), window)
+        rows = rows_of(reader, "footprint", window)
         for target, working_set in sizes.items():
             mine = [row for row in rows if row["target"] == target]
             if as_json:
@@ -111,9 +103,9 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
     """Print the estimated bandwidth over time."""
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, age=False)
+        batches, span = chosen(reader, choice, columns=())
         found = bandwidths(batches)
-        measured = rows_of(reader, "resctrl", ("target", "domain"), window_of(choice, span))
+        measured = rows_of(reader, "resctrl", window_of(choice, span))
         for one in found:
             mine = [row for row in measured if row["target"] == one.target]
             if as_json:
@@ -143,10 +135,10 @@ def _resctrl_lines(rows: list[dict[str, Any]]) -> list[str]:
         mine = [row for row in rows if row["domain"] == domain]
         last, first = mine[-1], mine[0]
         parts = [f"domain {domain} (measured by resctrl):"]
-        if isinstance(last.get("llc_occupancy_bytes"), int):
+        if last["llc_occupancy_bytes"] is not None:
             parts.append(f"{format_size(last['llc_occupancy_bytes'])} of cache,")
         elapsed_s = max((last["time_ns"] - first["time_ns"]) / 1e9, 1e-9)
-        if isinstance(last.get("mbm_total_bytes"), int) and isinstance(first.get("mbm_total_bytes"), int):
+        if None not in (last["mbm_total_bytes"], first["mbm_total_bytes"]):
             parts.append(f"{format_size(int((last['mbm_total_bytes'] - first['mbm_total_bytes']) / elapsed_s))}/s")
         found.append(" ".join(parts).rstrip(","))
     return found
@@ -159,12 +151,12 @@ def cost(path: str, choice: Choice, as_json: bool) -> None:
     with opened(path) as reader:
         span = reader.time_range()
         window = window_of(choice, span or (0, 0))
-        known = rows_of(reader, "cost", columns, Window(end_ns=window.end_ns))
+        known = rows_of(reader, "cost", Window(end_ns=window.end_ns))
         began = window.start_ns if window.start_ns is not None else span[0] if span else 0
         rows = [row for row in known if row["time_ns"] >= began]
         if not rows:
             raise PydamonError("does not say what it cost (simulated, imported, or shorter than a second)", where=path)
-        looked_up = rows_of(reader, "reverse_map", ("refreshes", "total_ns", "pages"), window)
+        looked_up = rows_of(reader, "reverse_map", window)
         if as_json:
             emit(msgspec.json.encode({"samples": rows, "reverse_map": looked_up}).decode() + "\n")
             return

@@ -33,7 +33,7 @@ def report(
     wanted = _parse_percentiles(percentiles)
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, age=False)
+        batches, span = chosen(reader, choice, columns=())
         found = working_sets(batches, min_accesses)
         if as_json:
             objects = [_object(reader, sizes, wanted, over_time) for sizes in found]

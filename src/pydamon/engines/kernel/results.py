@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,7 +249,7 @@ def tried_snapshot(
     if not hits:
         return snapshot
     samples = np.full(len(snapshot.start), snapshot.max_nr_accesses, np.uint32)  # the kernel does not tell
-    return replace(snapshot, probe_hits=np.minimum(np.stack(hits), samples), probe_samples=samples)
+    return snapshot.replace(probe_hits=np.minimum(np.stack(hits), samples), probe_samples=samples)
 
 
 def tried_by_target(regions: dict[str, NDArray[np.uint64]], nr_targets: int) -> list[Tried]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
@@ -30,16 +29,6 @@ class Hints:
 
     sample_us: int | None = None
     aggr_us: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SideTable:
-    """A piece of a side table for the record."""
-
-    name: str
-    table: pa.Table
-    time_ns: int | None = None
-    target: int | None = None
 
 
 class ReadAgain(Exception):
@@ -109,11 +98,11 @@ def most_accesses(nr_accesses: NDArray[np.uint32]) -> int:
 class Foreign(ABC):
     """A file of another format. ``format`` names it, ``targets`` grows while it is read.
 
-    Use: `rows` once from start to end, or again after it raised `ReadAgain`; `tables` after each of its pieces;
-    `left_out` and `intervals` at the end.
+    Use: `rows` once from start to end, or again after it raised `ReadAgain`; `left_out` and `intervals` at the end.
     """
 
     format = ""
+    optional: tuple[str, ...] = ()  # the optional columns that it may have
 
     def __init__(self, source: Source, hints: Hints) -> None:
         self.source = source
@@ -124,10 +113,6 @@ class Foreign(ABC):
     @abstractmethod
     def rows(self) -> Iterator[Rows]:
         """The regions, in pieces of whole snapshots. Raises RequestError if the file is not what it seems to be."""
-
-    def tables(self) -> list[SideTable]:
-        """Pieces of side tables that were found since the last call."""
-        return []
 
     def left_out(self) -> list[str]:
         """What was passed over, a line for each kind."""

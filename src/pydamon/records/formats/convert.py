@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -14,12 +14,13 @@ import numpy as np
 from pydamon.errors import PydamonError
 from pydamon.records.decode import Damage, Grouper, Rows, join
 from pydamon.records.formats.base import Foreign, ReadAgain
+from pydamon.records.index import START_NS
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import BATCH_ROWS, describe
 from pydamon.records.writer import RecordWriter
 
-# Makes the file to write, given the description.
-MakeWriter = Callable[[Mapping[str, Any]], AbstractContextManager[RecordWriter]]
+# Makes the file to write, given the description and the optional columns.
+MakeWriter = Callable[[Mapping[str, Any], tuple[str, ...]], AbstractContextManager[RecordWriter]]
 
 # Each reason to begin again is met at most once.
 _MOST_PASSES = 4
@@ -39,14 +40,15 @@ class Converted:
 def convert(foreign: Foreign, make_writer: MakeWriter) -> Converted:
     """Write the file's snapshots as a record, in memory that does not grow with it.
 
-    ``make_writer`` is called with the record's description, once more for each time that reading has to begin again.
+    ``make_writer`` is called with the record's description and optional columns, once more for each time that reading
+    has to begin again.
     Raises PydamonError if there is no snapshot in it, RequestError if it is not what it seems to be.
     """
     # See `RecordReader.batches`: without this, freed blocks go back to the kernel and have to be cleared again.
     np.empty((1 << 25) - (1 << 16), dtype=np.uint8)
     for _ in range(_MOST_PASSES):
         try:
-            with make_writer(describe(foreign.info())) as writer:
+            with make_writer(describe(foreign.info()), foreign.optional) as writer:
                 return _write(foreign, writer)
         except ReadAgain:
             continue
@@ -62,13 +64,8 @@ def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
             # The reader is one piece ahead; a target is named no later than its first snapshot.
             new, named = foreign.targets[named:], len(foreign.targets)
             if new:
-                first_ns = 0 if rows is None else int(rows.index[0, 2])
-                about = [
-                    {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in new
-                ]
-                writer.add_table("targets", _target_table(about), time_ns=first_ns)
-            for side in foreign.tables():
-                writer.add_table(side.name, side.table, time_ns=side.time_ns, target=side.target)
+                first_ns = 0 if rows is None else int(rows.index[0, START_NS])
+                writer.add_rows("targets", [{"time_ns": first_ns, **asdict(t)} for t in new], time_ns=first_ns)
             for batch in grouper.add(rows, last=rows is None):
                 writer.add_batch(batch)
                 snapshots += len(batch)
@@ -79,13 +76,6 @@ def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
         raise PydamonError("holds no snapshot" + (f": {problem}" if problem else ""), where=foreign.source.path)
     line = "" if foreign.intervals is None else foreign.intervals.line()
     return Converted(foreign.format, snapshots, written, [line] if line else [], left_out)
-
-
-def _target_table(rows: list[dict[str, Any]]) -> Any:
-    import pyarrow as pa
-
-    kinds = {"target": pa.uint32(), "pid": pa.int64(), "command": pa.string(), "start_ticks": pa.int64()}
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
 
 
 def _gathered(pieces: Iterator[Rows]) -> Generator[Rows, None, None]:
@@ -139,7 +129,10 @@ class ImportedRecord(RecordReader):
             raise PydamonError(f"cannot make a file in {tempfile.gettempdir()}: {error.strerror}", where=path) from None
         name = f"/proc/self/fd/{self._file.fileno()}"
         try:
-            self.converted = convert(foreign, lambda about: RecordWriter(name, metadata=about, compression_level=1))
+            self.converted = convert(
+                foreign,
+                lambda about, optional: RecordWriter(name, metadata=about, optional=optional, compression_level=1),
+            )
             super().__init__(name)
         except PydamonError as error:
             self._file.close()

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
-from pydamon.core.snapshot import Snapshot
+from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Rows, join
@@ -22,7 +22,6 @@ from pydamon.records.formats.base import (
     Hints,
     Intervals,
     ReadAgain,
-    SideTable,
     choose_intervals,
     most_accesses,
     target_named,
@@ -34,6 +33,7 @@ from pydamon.records.formats.trace_snapshots import infer_aggr_us
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import describe
 from pydamon.records.writer import RecordWriter
+from pydamon.spec.units import U64_MAX
 
 # Objects with snapshots; each is a target, and has a file of its own while they are put in order.
 MAX_ENTRIES = 256
@@ -53,19 +53,16 @@ class _Entry:
 
 
 class DamoRecord(Foreign):
-    """The snapshots of a record in the order of time, also where it holds one target after the other.
-
-    Sizes that passed filters go to the side table ``filter_passed``.
-    """
+    """The snapshots of a record in the order of time, also where it holds one target after the other."""
 
     format = "damo"
+    optional = ("sz_filter_passed",)
 
     def __init__(self, source: Source, hints: Hints) -> None:
         super().__init__(source, hints)
         self._late: list[dict[str, Any]] | None = None  # what the objects say behind their snapshots, too
         self._several = False
         self._numbers: dict[tuple[str, ...], int] = {}
-        self._tables: list[SideTable] = []
         self._aggr_us: int | None = None
         self._most = 0
         self._guessed: Intervals | None = None
@@ -75,7 +72,6 @@ class DamoRecord(Foreign):
     def _clear(self) -> None:
         self.targets = []
         self._numbers.clear()
-        self._tables.clear()
         self._damaged = self._strange = 0
         self._complete = True
         self._more: list[str] = []
@@ -211,33 +207,18 @@ class DamoRecord(Foreign):
         good &= also & (nr_accesses <= _U32_MAX)
         age = ages(regions, aggr_us).clip(max=_U32_MAX)
         self._strange += len(regions) - int(good.sum())
-        self._note_passed([region.sz_filter_passed for region in regions], good, entry, start_ns, start, end)
         count = int(good.sum())
         if not count:
             return None
         index = np.array([[count, entry.number, start_ns, end_ns, sample_us, aggr_us]], np.int64)
-        return Rows(index, start[good], end[good], nr_accesses[good].astype(np.uint32), age[good].astype(np.uint32))
-
-    def _note_passed(self, passed: list[Any], good: Any, entry: _Entry, time_ns: int, start: Any, end: Any) -> None:
-        if not any(value not in (None, 0, "0", "0 B") for value in passed):
-            return
-        sizes, known = numbers([0 if value is None else value for value in passed])
-        good = good & known
-        table = pa.table(
-            {
-                "time_ns": pa.array(np.full(int(good.sum()), time_ns), pa.int64()),
-                "target": pa.array(np.full(int(good.sum()), entry.number), pa.uint32()),
-                "start": pa.array(start[good]),
-                "end": pa.array(end[good]),
-                "passed_bytes": pa.array(sizes[good]),
-            }
-        )
-        self._tables.append(SideTable("filter_passed", table, time_ns, entry.number))
-
-    def tables(self) -> list[SideTable]:
-        """Pieces of ``filter_passed``: time_ns, target, start, end, passed_bytes."""
-        found, self._tables = self._tables, []
-        return found
+        columns: dict[str, Array] = {
+            "start": start[good],
+            "end": end[good],
+            "nr_accesses": nr_accesses[good].astype(np.uint32),
+            "age": age[good].astype(np.uint32),
+        }
+        passed = _passed([region.sz_filter_passed for region in regions])
+        return Rows(index, columns if passed is None else columns | {"sz_filter_passed": passed[good]})
 
     def _merged(self) -> Iterator[Rows]:
         """All snapshots in the order of time: each object's are put into a file of its own first."""
@@ -248,16 +229,16 @@ class DamoRecord(Foreign):
                 if entry.number not in writers:
                     file = stack.enter_context(tempfile.TemporaryFile(prefix="pydamon-"))
                     name = f"/proc/self/fd/{file.fileno()}"
-                    writer = RecordWriter(name, metadata=describe(self.info()), compression_level=1)
+                    writer = RecordWriter(
+                        name, metadata=describe(self.info()), optional=self.optional, compression_level=1
+                    )
                     files[entry.number], writers[entry.number] = name, stack.enter_context(writer)
-                writers[entry.number].add_snapshot(_snapshot(rows))
+                writers[entry.number].add_batch(rows.batch())
             for writer in writers.values():
                 writer.close()
             readers = [stack.enter_context(RecordReader(name)) for name in files.values()]
             for one in merge(*(reader.snapshots() for reader in readers), key=lambda s: s.end_ns):
-                batch = RegionBatch.of([one])
-                index = [len(one.start), one.target, one.start_ns, one.end_ns, one.sample_us, one.aggr_us]
-                yield Rows(np.array([index], np.int64), batch.start, batch.end, batch.nr_accesses, batch.age)
+                yield Rows.of(RegionBatch.of([one]))
             lines = [line.partition(": ")[2] for reader in readers for line in reader.warnings()]
             self._more = list(dict.fromkeys(lines))
 
@@ -273,9 +254,12 @@ class DamoRecord(Foreign):
         return found
 
 
-def _snapshot(rows: Rows) -> Snapshot:
-    _, target, start_ns, end_ns, sample_us, aggr_us = rows.index[0].tolist()
-    return Snapshot(target, start_ns, end_ns, sample_us, aggr_us, rows.start, rows.end, rows.nr_accesses, rows.age)
+def _passed(told: list[Any]) -> NDArray[np.uint64] | None:
+    """What passed filters, in bytes; None if nothing did: damo writes 0 where there are none, too."""
+    if not any(value not in (None, 0, "0", "0 B") for value in told):
+        return None
+    sizes, good = numbers([0 if value is None else value for value in told])
+    return np.where(good, sizes, np.uint64(U64_MAX))  # not known
 
 
 def _decoded(text: bytes) -> Any:

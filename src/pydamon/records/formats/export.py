@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
-from pydamon.records.batch import RegionBatch
+from pydamon.records.decode import Rows
 from pydamon.records.joined import AnyReader
-from pydamon.records.schema import COLUMNS, METADATA_KEY, REGION_FIELDS, describe, encode_metadata
+from pydamon.records.region_rows import region_rows
+from pydamon.records.schema import BATCH_ROWS, METADATA_KEY, describe, encode_metadata, region_fields, region_schema
+from pydamon.records.side_tables import TABLES
 
 _TARGET_ID = re.compile(r"target_id=(\d{1,20})\b")
 _HALF = 2  # hot: accessed in at least every second sample
+_ALWAYS = ("start", "end", "nr_accesses", "age")
 _UPDATE_US = 1_000_000  # what damo wants to know besides, where the record does not say it
+
+# The metadata of a side table in Parquet.
+TABLE_KEY = b"pydamon.table"
 
 Write = Callable[[AnyReader, BinaryIO], None]
 
@@ -33,54 +40,87 @@ def export(reader: AnyReader, file: BinaryIO, kind: str) -> None:
     FORMATS[kind](reader, file)
 
 
-def _table(batch: RegionBatch) -> pa.RecordBatch:
-    counts = batch.counts
-    described = (batch.target, batch.start_ns, batch.end_ns, batch.sample_us, batch.aggr_us)
-    columns: list[Any] = [
-        pa.array(np.repeat(values, counts).astype(kind.to_pandas_dtype()))
-        for values, (_, kind) in zip(described, REGION_FIELDS, strict=False)
-    ]
-    columns += [pa.array(column) for column in (batch.start, batch.end, batch.nr_accesses, batch.age)]
-    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+def side_tables(reader: AnyReader) -> list[str]:
+    """The side tables that the record has and `export_table` can write: those that are declared."""
+    found = {entry.name for entry in reader.tables()}
+    return [name for name in TABLES if name in found]
 
 
-_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in REGION_FIELDS])
+def is_exported_table(path: str) -> bool:
+    """Whether the file is one that `export_table` has written."""
+    import pyarrow.parquet as pq
+
+    try:
+        return TABLE_KEY in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
+def export_table(reader: AnyReader, name: str, file: BinaryIO) -> None:
+    """Write one side table to ``file`` as Parquet."""
+    import pyarrow.parquet as pq
+
+    schema = TABLES[name].schema.with_metadata({TABLE_KEY: name})
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        held: list[pa.Table] = []
+        for piece in reader.table(name):
+            held.append(piece)
+            if sum(one.num_rows for one in held) >= BATCH_ROWS:
+                writer.write_table(pa.concat_tables(held))
+                held.clear()
+        if held:
+            writer.write_table(pa.concat_tables(held))
+
+
+def _rows(reader: AnyReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in reader.batches():
+        yield region_rows(schema, Rows.of(batch).index, batch.columns)
 
 
 def _parquet(reader: AnyReader, file: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
-    schema = _SCHEMA.with_metadata({METADATA_KEY: encode_metadata(describe(reader.info))})
+    schema = region_schema(encode_metadata(describe(reader.info)), reader.optional)
+    schema = schema.with_metadata({METADATA_KEY: schema.metadata[METADATA_KEY]})  # checksums are of messages
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in reader.batches():
-            writer.write_batch(_table(batch))
+        for rows in _rows(reader, schema):
+            writer.write_batch(rows)
 
 
 def _csv(reader: AnyReader, file: BinaryIO) -> None:
     from pyarrow import csv
 
-    file.write((",".join(COLUMNS) + "\n").encode())  # Arrow would quote the names
-    with csv.CSVWriter(file, _SCHEMA, write_options=csv.WriteOptions(include_header=False)) as writer:
-        for batch in reader.batches():
-            writer.write_batch(_table(batch))
+    schema = pa.schema(region_fields(reader.optional))
+    file.write((",".join(schema.names) + "\n").encode())  # Arrow would quote the names
+    with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(include_header=False)) as writer:
+        for rows in _rows(reader, schema):
+            writer.write_batch(rows)
 
 
 def _json_lines(reader: AnyReader, file: BinaryIO) -> None:
     for snapshot in reader.snapshots():
-        head = (
-            f'{{"target":{snapshot.target},"start_ns":{snapshot.start_ns},"end_ns":{snapshot.end_ns},'
-            f'"sample_us":{snapshot.sample_us},"aggr_us":{snapshot.aggr_us},"start":'
-        )
-        lines = [
-            f'{head}{start},"end":{end},"nr_accesses":{nr},"age":{age}}}\n'
-            for start, end, nr, age in _regions(snapshot)
+        head = "".join(f'"{name}":{value},' for name, value in snapshot.head.items())
+        names = [
+            column.name for column in (*columns.required(), *columns.optional()) if column.name in snapshot.columns
         ]
-        file.write("".join(lines).encode())
+        form = "{" + head + ",".join(f'"{name}":%s' for name in names) + "}\n"
+        file.write("".join(map(form.__mod__, _regions(snapshot, names, "null"))).encode())
 
 
-def _regions(snapshot: Snapshot) -> Iterator[tuple[int, int, int, int]]:
-    columns = (snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age)
-    return zip(*(column.tolist() for column in columns), strict=True)
+def _regions(
+    snapshot: Snapshot, names: Sequence[str] = _ALWAYS, unknown: str | int = 0
+) -> Iterator[tuple[int | str, ...]]:
+    """The values of these columns, region by region."""
+    return zip(*(_values(snapshot, name, unknown) for name in names), strict=True)
+
+
+def _values(snapshot: Snapshot, name: str, unknown: str | int) -> list[int | str]:
+    found = snapshot.column(name)
+    if found is None:
+        return [unknown] * len(snapshot.start)
+    values: list[int | str] = found.tolist()
+    no_value = {column.name: column.unknown for column in columns.optional()}.get(name)
+    return values if no_value is None else [unknown if value == no_value else value for value in values]
 
 
 def _ids(reader: AnyReader) -> dict[int, int]:
@@ -171,8 +211,8 @@ def _damo_snapshot(snapshot: Snapshot, first: Snapshot) -> str:
     regions = ",\n".join(
         [
             f'{{"start": "{start}", "end": "{end}", "nr_accesses": {{"samples": {nr}, "percent": null}}, '
-            f'"age": {{"usec": null, "aggr_intervals": {age}}}, "sz_filter_passed": "0"}}'
-            for start, end, nr, age in _regions(snapshot)
+            f'"age": {{"usec": null, "aggr_intervals": {age}}}, "sz_filter_passed": "{passed}"}}'
+            for start, end, nr, age, passed in _regions(snapshot, (*_ALWAYS, "sz_filter_passed"))
         ]
     )
     total = int((snapshot.end - snapshot.start).sum(dtype=np.uint64))
@@ -202,7 +242,7 @@ def _trace_events(reader: AnyReader, file: BinaryIO) -> None:
 
 
 def _counters(reader: AnyReader, process: dict[int, int]) -> Iterator[dict[str, Any]]:
-    for batch in reader.batches(age=False):
+    for batch in reader.batches(columns=()):
         sizes = (batch.end - batch.start).astype(np.float64)  # counters are numbers of JavaScript
         limits = np.repeat(batch.max_nr_accesses, batch.counts)
         accessed = np.where(batch.nr_accesses > 0, sizes, 0.0)
@@ -214,13 +254,9 @@ def _counters(reader: AnyReader, process: dict[int, int]) -> Iterator[dict[str, 
             # A counter holds from its time on; a snapshot tells what was until its end.
             yield _counter("working set", pid, end_ns, {"bytes": int(working)})
             yield _counter("hot", pid, end_ns, {"bytes": int(hottest)})
-    for piece in reader.table("footprint"):
-        if not {"time_ns", "target", "resident_bytes"} <= set(piece.column_names):
-            continue
-        for row in piece.to_pylist():
-            sizes_now = {n: row[f"{n}_bytes"] for n in ("resident", "swap") if isinstance(row.get(f"{n}_bytes"), int)}
-            if isinstance(row["time_ns"], int) and sizes_now:
-                yield _counter("memory", process.get(row["target"], row["target"]), row["time_ns"], sizes_now)
+    for row in reader.table_rows("footprint"):
+        sizes_now = {name: row[f"{name}_bytes"] for name in ("resident", "swap")}
+        yield _counter("memory", process.get(row["target"], row["target"]), row["time_ns"], sizes_now)
 
 
 def _counter(name: str, pid: int, time_ns: int, values: dict[str, int]) -> dict[str, Any]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
-from pydamon.records.decode import Rows
+from pydamon.records.decode import Rows, columns_of, index_of
 from pydamon.records.formats.base import Foreign, Hints, target_named
 from pydamon.records.formats.source import Source
 from pydamon.records.formats.trace_snapshots import MAX_TARGETS
-from pydamon.records.schema import COLUMNS, METADATA_KEY, REGION_FIELDS, RecordInfo, decode_metadata
+from pydamon.records.schema import (
+    COLUMNS,
+    METADATA_KEY,
+    RecordInfo,
+    decode_metadata,
+    optional_names,
+    region_fields,
+)
 
-_SCHEMA = pa.schema(list(REGION_FIELDS))
 _BATCH_ROWS = 1 << 16
 _MAX_ROW_GROUP_BYTES = 1 << 30
 _NAMES = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
@@ -29,20 +34,8 @@ _ASCII = bytes(range(128)) + b"?" * 128
 _BROKEN = (RequestError, pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
 
 
-class _Line(msgspec.Struct, gc=False):
-    target: int
-    start_ns: int
-    end_ns: int
-    sample_us: int
-    aggr_us: int
-    start: int
-    end: int
-    nr_accesses: int
-    age: int = 0
-
-
 class FlatRows(Foreign):
-    """Rows of the columns of a record (`schema.COLUMNS`; ``age`` may be missing), in its order."""
+    """Rows of the columns of a record (``age`` may be missing, and what is optional), in its order."""
 
     def __init__(self, source: Source, hints: Hints, kind: str) -> None:
         super().__init__(source, hints)
@@ -50,11 +43,23 @@ class FlatRows(Foreign):
         self._kind = kind
         self._about: RecordInfo | None = None
         self._damaged = 0
-        if kind == "parquet":
-            with self._parquet() as file:
-                metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
+        names = self._names()
+        self.optional = tuple(name for name in optional_names() if name in names)
+        self._schema = pa.schema([field.with_nullable(True) for field in region_fields(self.optional)])
+
+    def _names(self) -> Collection[str]:
+        """The columns of the file, as far as can be known; finds its description, too."""
+        line = self.source.head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0].decode("ascii", "replace")
+        if self._kind == "jsonl":
+            return [name for name in optional_names() if f'"{name}"' in line]
+        if self._kind == "csv":
+            return [name.strip().strip('"') for name in line.split(",")]
+        with self._parquet() as file:
+            metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
             if metadata is not None:
-                self._about = decode_metadata(metadata, source.path)
+                self._about = decode_metadata(metadata, self.source.path)
+            names: list[str] = file.schema_arrow.names
+            return names
 
     def info(self) -> RecordInfo:
         """The description that is in a Parquet file of ours; else what is known."""
@@ -71,7 +76,7 @@ class FlatRows(Foreign):
                 complete = self._complete(batch)
                 if not complete.num_rows:
                     continue
-                rows = _rows(complete)
+                rows = Rows(index_of(complete), columns_of(complete))
                 for target in sorted({*rows.index[:, 1].tolist()} - known):
                     known.add(target)
                     self.targets.append(target_named(target, target))
@@ -94,13 +99,16 @@ class FlatRows(Foreign):
         """The rows that have all values, in the columns of a record."""
         if "age" not in batch.schema.names:
             batch = batch.append_column("age", pa.array(np.zeros(batch.num_rows, np.uint32)))
-        table = pa.Table.from_batches([batch]).select(list(COLUMNS))
-        rows = table.num_rows
-        if any(column.null_count for column in table.columns):
-            table = table.drop_null()
-            self._damaged += rows - table.num_rows
-        table = table.cast(_SCHEMA).combine_chunks()
-        return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], schema=_SCHEMA)
+        table = pa.Table.from_batches([batch]).select(self._schema.names)
+        whole = np.ones(table.num_rows, np.bool_)
+        for name in COLUMNS:
+            if table.column(name).null_count:
+                whole &= table.column(name).is_valid().to_numpy()
+        if not whole.all():
+            self._damaged += len(whole) - int(whole.sum())
+            table = table.filter(pa.array(whole))
+        table = table.cast(self._schema).combine_chunks()
+        return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], schema=self._schema)
 
     def _broken(self, error: BaseException) -> RequestError:
         if isinstance(error, RequestError):
@@ -132,7 +140,7 @@ class FlatRows(Foreign):
 
     def _from_parquet(self) -> Iterator[pa.RecordBatch]:
         with self._parquet() as file:
-            columns = [name for name in COLUMNS if name in file.schema_arrow.names]
+            columns = [name for name in self._schema.names if name in file.schema_arrow.names]
             yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
 
     def _from_csv(self) -> Iterator[pa.RecordBatch]:
@@ -142,19 +150,22 @@ class FlatRows(Foreign):
             self._damaged += 1
             return "skip"
 
-        names = self.source.head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0].decode("ascii", "replace")
-        present = [name for name in COLUMNS if name in [n.strip().strip('"') for n in names.split(",")]]
+        names = self._names()
+        present = [field for field in self._schema if field.name in names]
         reader = csv.open_csv(
             _Stream(block.translate(_ASCII) for block in self.source.blocks()),
             read_options=csv.ReadOptions(block_size=1 << 20, use_threads=False),
             parse_options=csv.ParseOptions(invalid_row_handler=skip),
-            convert_options=csv.ConvertOptions(column_types=dict(REGION_FIELDS), include_columns=present),
+            convert_options=csv.ConvertOptions(
+                column_types={field.name: field.type for field in present},
+                include_columns=[field.name for field in present],
+            ),
         )
         with reader:
             yield from reader
 
     def _from_lines(self) -> Iterator[pa.RecordBatch]:
-        decoder = msgspec.json.Decoder(_Line)
+        decoder = msgspec.json.Decoder(_line_type(self.optional))
         for block in self.source.blocks():
             try:
                 found = decoder.decode_lines(block)
@@ -166,17 +177,17 @@ class FlatRows(Foreign):
                             found.append(decoder.decode(line))
                     except (msgspec.MsgspecError, ValueError, RecursionError):
                         self._damaged += 1
-            columns = [self._column(found, name, kind) for name, kind in REGION_FIELDS]
-            yield pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+            columns = [self._column(found, field.name, field.type) for field in self._schema]
+            yield pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def _column(self, found: list[_Line], name: str, kind: pa.DataType) -> pa.Array:
+    def _column(self, found: list[Any], name: str, kind: pa.DataType) -> pa.Array:
         values = [getattr(line, name) for line in found]
         try:
             return pa.array(values, kind)
         except (pa.ArrowException, OverflowError, ValueError):
             bits, signed = kind.bit_width, pa.types.is_signed_integer(kind)
             low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-            return pa.array([value if low <= value <= high else None for value in values], kind)
+            return pa.array([value if value is None or low <= value <= high else None for value in values], kind)
 
 
 class _Stream(io.RawIOBase):
@@ -202,15 +213,8 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-def _rows(batch: pa.RecordBatch) -> Rows:
-    """The rows with the description of their snapshots: neighbours with the same first five columns are one."""
-    columns: list[NDArray[np.int64]] = [batch.column(name).to_numpy().astype(np.int64) for name in COLUMNS[:5]]
-    begins = np.zeros(batch.num_rows, np.bool_)
-    begins[0] = True
-    for column in columns:
-        begins[1:] |= column[1:] != column[:-1]
-    firsts = np.flatnonzero(begins)
-    counts = np.diff(np.append(firsts, batch.num_rows))
-    index = np.column_stack([counts, *(column[firsts] for column in columns)])
-    start, end, nr_accesses, age = (batch.column(name).to_numpy() for name in COLUMNS[5:])
-    return Rows(index, start, end, nr_accesses, age)
+def _line_type(optional: Iterable[str]) -> Any:
+    """What a line of JSON is decoded to: an object with a whole number for each column."""
+    fields: list[Any] = [(name, int) for name in COLUMNS if name != "age"]
+    fields += [("age", int, 0), *((name, int | None, None) for name in optional)]
+    return msgspec.defstruct("Line", fields, gc=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
 from pydamon.records.formats.trace_lines import NO_LINES, NO_REGION, Lines
@@ -128,7 +129,13 @@ class SnapshotBuilder:
             index = index[keep]
         if not len(index):
             return None
-        return Rows(index, lines.start, lines.end, lines.nr_accesses, lines.age)
+        columns: dict[str, Array] = {
+            "start": lines.start,
+            "end": lines.end,
+            "nr_accesses": lines.nr_accesses,
+            "age": lines.age,
+        }
+        return Rows(index, columns)
 
     def _starts(
         self, target: NDArray[np.int64], end_ns: NDArray[np.int64]
