@@ -81,7 +81,7 @@ def _rotation(text: str | None, keep: int | None) -> tuple[int | None, int | Non
         except RequestError:
             continue
         if value < (1 << 16 if place else 1_000_000_000):
-            raise RequestError(f"{text!r} is too little; it must be at least 64K or 1s", where="rotate")
+            raise RequestError(f"{text!r} is too small; it must be at least 64K or 1s", where="rotate")
         return (None, value) if place == 0 else (value, None)
     raise RequestError(f"{text!r} is neither a size nor a time; write it like 100M or 1h", where="rotate")
 

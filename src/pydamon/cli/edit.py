@@ -62,7 +62,7 @@ def merge(inputs: tuple[str, ...], output: str) -> None:
 @click.command("aggregate")
 @_INPUT
 @_OUTPUT
-@click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="So many snapshots become one.")
+@click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="How many snapshots become one.")
 def aggregate(path: str, output: str, factor: int) -> None:
     """Write a coarser record: every N consecutive snapshots of a target become one."""
     with lean.imports():

@@ -104,12 +104,12 @@ _REPORTED = (
     Rule(
         "cpus",
         lambda c, r: not _kind(r).startswith("perf-") and r.cpus is not None,
-        "cannot be used: this trace does not say on which CPU it was",
+        "cannot be used: this trace does not say on which CPU an access was",
     ),
     Rule(
         "nodes",
         lambda c, r: not _kind(r).startswith("perf-") and r.nodes is not None,
-        "cannot be used: this trace does not say on which CPU it was",
+        "cannot be used: this trace does not say on which CPU an access was",
     ),
     Rule("pid", lambda c, r: not _kind(r).startswith("perf-") and c.pids, "'{pid}': the trace is of one process"),
     _TWICE,

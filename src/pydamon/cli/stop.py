@@ -39,12 +39,12 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
     from pydamon.service.client import Client, running
 
     if name is not None and all_of_them:
-        raise RequestError("goes with no name", where="--all")
+        raise RequestError("takes no name", where="--all")
     reports: list[dict[str, Any]] = []
     problems: list[PydamonError] = []
     is_module = name in MODULES and name not in running()
     if is_module and undo:
-        raise RequestError("is not for modules of the kernel: nobody notes what they do", where="--undo")
+        raise RequestError("is not for modules of the kernel: what they do is not noted", where="--undo")
     names: list[str | None] = [*running()] if all_of_them else [] if is_module else [name]
     for each in names:
         try:

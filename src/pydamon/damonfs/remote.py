@@ -94,7 +94,7 @@ class RemoteRunner:
             self.pid, self._process = self._first()
         except (OSError, EOFError) as error:
             connection.close()
-            why = str(error) or "there is no process for it"
+            why = str(error) or "it got no process"
             raise PydamonError(f"could not be started: {why}", where=self._where) from None
         except BaseException:
             connection.close()

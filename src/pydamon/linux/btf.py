@@ -61,7 +61,7 @@ class Btf:
         if header < _HEADER.size or type_start % 4 or type_len % 4:
             raise BtfError("the header is damaged: the type section is misaligned")
         if max(type_start + type_len, str_start + str_len) > len(data):
-            raise BtfError(f"a section reaches behind the end of the {len(data)} bytes; was it cut short?")
+            raise BtfError(f"a section reaches beyond the end of the {len(data)} bytes; was it cut short?")
         self._strings = data[str_start : str_start + str_len]
         if not self._strings.startswith(b"\0") or not self._strings.endswith(b"\0"):
             raise BtfError("the string section does not begin and end with a NUL byte")
@@ -140,7 +140,7 @@ class Btf:
 
     def _name(self, offset: int) -> bytes:
         if offset >= len(self._strings):
-            raise BtfError(f"a name begins at {offset}, behind the {len(self._strings)} bytes of strings")
+            raise BtfError(f"a name begins at {offset}, beyond the {len(self._strings)} bytes of strings")
         return self._strings[offset : self._strings.index(b"\0", offset)]
 
 
@@ -178,7 +178,7 @@ def _record_starts(words: NDArray[np.uint32]) -> NDArray[np.intp]:
             raise BtfError(f"type {count} is of kind {kind[last]}, which is not known")
         begin += last + int(step[last]) if size else end + 1
     if begin != end:
-        raise BtfError("the last type record reaches behind the type section")
+        raise BtfError("the last type record reaches beyond the type section")
     return np.concatenate(found)
 
 

@@ -103,7 +103,7 @@ def _refusal(number: int, pid: int) -> str:
     if number == errno.ENOSYS:
         return "this kernel has no such call; it needs Linux 5.10 with CONFIG_ADVISE_SYSCALLS"
     if number == errno.EINVAL:
-        return f"this kernel does not let another process (here {pid}) be advised so"
+        return f"this kernel does not take this advice for another process (here {pid})"
     return f"no permission to advise process {pid} ({os.strerror(number)}); {_NEEDS}"
 
 

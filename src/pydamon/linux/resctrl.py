@@ -206,7 +206,7 @@ class Resctrl:
         if others:
             name = "the default group" if group == self.mount else f"the group {group.relative_to(self.mount)}"
             self.notices.append(
-                f"resctrl: process {pid} is in {name} with {others} threads of others, which its numbers contain"
+                f"resctrl: process {pid} is in {name} with {others} threads of others, which its numbers include"
             )
 
 

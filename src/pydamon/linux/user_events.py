@@ -61,7 +61,7 @@ class UserEvent:
             fcntl.ioctl(self._fd, _IOCSREG, request)
         except OSError as error:
             os.close(self._fd)
-            why = "it is there with other fields" if error.errno == errno.EADDRINUSE else error.strerror
+            why = "it exists already, with other fields" if error.errno == errno.EADDRINUSE else error.strerror
             raise MachineError(f"cannot be registered: {why}", where=f"user_events:{name}") from None
         self._index = struct.pack("=I", _REG.unpack(request)[6])
 
