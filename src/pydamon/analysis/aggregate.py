@@ -14,9 +14,9 @@ from pydamon.records.batch import distinct
 def combine(snapshots: Sequence[Snapshot], ages_of: Snapshot | None = None) -> Snapshot:
     """One snapshot of one target that says what several consecutive ones of the same intervals say together.
 
-    Its aggregation interval is the sum of theirs, its counts are sums: of a range that some of them did not cover, of
-    those that did. Boundaries of all are kept; neighbours that count alike are joined. Ages are those of the last one,
-    in the longer interval (or those of ``ages_of``, where the last one is itself a combination).
+    Its aggregation interval is the sum of theirs, its counts are sums: for a range that some of them did not cover, of
+    those that did. All boundaries are kept; neighbours with equal counts are joined. Ages are those of the last one, in
+    the longer interval (or those of ``ages_of``, where the last one is itself a combination).
     """
     first, last = snapshots[0], snapshots[-1]
     if len(snapshots) == 1:

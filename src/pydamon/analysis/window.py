@@ -1,4 +1,4 @@
-"""Looking at a part of a record only: some of the time, some of the addresses."""
+"""Looking at only a part of a record: some of the time, some of the addresses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Window:
 
 
 def clip(batch: RegionBatch, low: int, high: int) -> RegionBatch:
-    """What lies in [low, high) bytes; regions that reach out are cut, snapshots with none left out."""
+    """What lies in [low, high) bytes; regions that reach beyond are cut, snapshots with none are left out."""
     bottom, top = np.uint64(low), np.uint64(high)
     inside = (batch.end > bottom) & (batch.start < top)
     running = np.concatenate([np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydamon.run.request import Request
     from pydamon.spec import Context, Intervals, Probe, Region, Scheme, Spec, Target
 
-STAND_IN = 1  # the pid of a target that is a command which is yet to be launched
+STAND_IN = 1  # the pid of a target whose command is yet to be launched
 
 
 def understand(ctx: click.Context, targets: tuple[str, ...], options: dict[str, Any]) -> tuple[Request, Spec]:

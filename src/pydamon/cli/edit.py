@@ -30,7 +30,7 @@ _INPUT = click.option(
 )
 _OUTPUT = click.option("-o", "--output", metavar="FILE", required=True, help="The record to write.")
 _MAX_MERGED = 256
-# Side tables are written in pieces of about so many rows.
+# Side tables are written in pieces of about this many rows.
 _TABLE_ROWS = 1 << 14
 _HELD = 64  # snapshots that are combined at a time
 
@@ -78,7 +78,7 @@ COMMANDS = {"cut": cut, "merge": merge, "aggregate": aggregate}
 def _writing(info: RecordInfo, output: str, inputs: Iterable[str], **changes: Any) -> Iterator[RecordWriter]:
     """A writer with that description. The file appears (or is replaced) only once it is complete.
 
-    Raises RequestError for a file that is being read, or recorded to, or that is no record.
+    Raises RequestError for a file that is being read, or recorded to, or that is not a record.
     """
     from pydamon.records.schema import describe
     from pydamon.records.whole import whole_record
@@ -198,7 +198,7 @@ class _Part:
 def _number(parts: Sequence[_Part]) -> list[dict[str, Any]]:
     """Give each target its number in the result, and describe them.
 
-    A process stays one target if the records of it follow one another. Recorded twice at a time, or without an
+    A process stays one target if its records follow one another. Recorded twice at the same time, or without an
     identity (a simulated one), it becomes two.
     """
     targets: list[dict[str, Any]] = []
@@ -217,7 +217,7 @@ def _number(parts: Sequence[_Part]) -> list[dict[str, Any]]:
 
 
 def _in_order_of_time(parts: Sequence[_Part]) -> Iterator[Snapshot]:
-    """The snapshots of all parts (sorted by their start); a part is read only from when its time has come."""
+    """The snapshots of all parts (sorted by their start); a part is read only once its time has come."""
     import heapq
 
     waiting = [part for part in reversed(parts) if part.filled]
@@ -353,7 +353,7 @@ def _copy_tables(
 
 
 def _wanted_rows(piece: pa.Table, until_ns: int | None, target: int | None) -> pa.Table:
-    """The rows of a side table up to that time, and of that target where it says of which they are."""
+    """The rows of a side table up to that time, and of that target where it says whose they are."""
     wanted = [True] * piece.num_rows
     if until_ns is not None and "time_ns" in piece.column_names:
         wanted = [value is None or value <= until_ns for value in piece.column("time_ns").to_pylist()]

@@ -95,7 +95,7 @@ def _private_directory() -> Iterator[str]:
 
 
 def _close(served: list[Any]) -> None:
-    """Unmount all that have not been unmounted by now."""
+    """Unmount all that are still mounted."""
     for one in served:
         with contextlib.suppress(OSError):
             one.close()

@@ -73,7 +73,7 @@ PRIMITIVES = ["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 
 class LaunchCommand(click.Command):
-    """Keeps what stands behind ``--`` apart, as ``ctx.meta["launch"]``: a command to launch, None without ``--``."""
+    """Keeps what follows ``--`` apart, as ``ctx.meta["launch"]``: a command to launch, None without ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["launch"] = None
@@ -208,7 +208,7 @@ _OF_SPEC = {
     "faithful": "--faithful",
     "probes": "--probe",
 }
-# And those that are of no spec: of a request, of a verb.
+# And those that come from no spec but from a request, or a verb.
 _OF_REQUEST = {
     "access": "--access",
     "aggr_us": "--aggr",

@@ -1,6 +1,6 @@
 """Which options go together: one row for each thing that is refused, about what was understood (context and request).
 
-A row holds for the operations sets of its group, and the first that holds is said. What a spec's own validation
+A row applies to the operations sets of its group, and the first that refuses is reported. What a spec's own validation
 refuses (`pydamon.spec.validate`) stands here only where an option can be named that would be right.
 """
 

@@ -58,7 +58,7 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
 
 def _load_spec(ctx: click.Context, path: str) -> Spec:
-    """The spec. Raises RequestError, also for options that say what it says."""
+    """The spec. Raises RequestError, also for options that repeat what it says."""
     from pydamon.cli.files import load_spec
 
     for name, option in given(ctx).items():

@@ -12,7 +12,7 @@ import click
 def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
     """Show the kdamonds in the background, or everything about the one called NAME.
 
-    Also who uses the kernel's own DAMON, and its modules, if there is any and one may look.
+    Also who uses the kernel's own DAMON, and its modules, if they are there and this user may look.
     """
     from pydamon.cli.render import status as render
     from pydamon.errors import PydamonError

@@ -11,7 +11,7 @@ from pydamon.spec.modules import MODULES
 
 
 def _stop_modules(name: str | None, problems: list[PydamonError]) -> list[str]:
-    """Stop the kernel's module ``name``, without a name whichever this user has started; which were."""
+    """Stop the kernel's module ``name``, or without a name whichever this user has started; returns which."""
     from pydamon.service import modules
 
     found = []

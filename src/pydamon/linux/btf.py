@@ -47,7 +47,7 @@ class BtfError(MachineError):
 
 
 class Btf:
-    """A BTF blob, indexed. ``data`` holds all its bytes; raises BtfError if they are no BTF."""
+    """A BTF blob, indexed. ``data`` holds all its bytes; raises BtfError if they are not BTF."""
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         if len(data) < _HEADER.size:
@@ -158,7 +158,7 @@ def _record_starts(words: NDArray[np.uint32]) -> NDArray[np.intp]:
         size = len(info)
         kind = (info >> np.uint32(24)).astype(np.uint8) & np.uint8(0x1F)
         step = np.take(_ENTRY_STEPS, kind) * (info & np.uint32(0xFFFF)).astype(np.int32) + np.take(_FIXED_STEPS, kind)
-        after = np.full(size + 1, size, np.int32)  # size: behind this chunk
+        after = np.full(size + 1, size, np.int32)  # size: beyond this chunk
         np.minimum(step + np.arange(size, dtype=np.int32), size, out=after[:size])
         fourth = np.take(after, np.take(after, np.take(after, after)))
         landings: list[int] = []

@@ -62,7 +62,7 @@ def advise(process: Process, ranges: Ranges, advice: int, mapping: NDArray[np.in
         part = part[: max(int(np.searchsorted(total, np.uint64(_MAX_BYTES), "right")), 1)]
         advised, number = _call(process.pidfd, pieces[part, 0], lengths[part], advice)
         if advised > 0:
-            # What is counted are whole ranges: the first ones, up to the one that was refused.
+            # Whole ranges are counted: the first ones, up to the one that was refused.
             whole = int(np.searchsorted(total[: len(part)], np.uint64(advised), "right"))
             if not whole:  # not even one, and it would be the same again
                 refused[owner[todo[0]]] = True

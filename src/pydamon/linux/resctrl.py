@@ -125,7 +125,7 @@ def _value(path: Path) -> int | None:
 class Resctrl:
     """Reads the groups of the targets; keeps what is needed to have counters that only grow.
 
-    ``notices`` are lines for the user, each said once.
+    ``notices`` are lines for the user, each given once.
     """
 
     def __init__(self, mount: Path | None = None, proc: Path = Path("/proc")) -> None:

@@ -71,7 +71,7 @@ class UserEvent:
         return bool(self._enabled.value & 1)
 
     def write(self, payload: bytes) -> None:
-        """One event. That nobody listens any more is no error."""
+        """One event. It is no error if nobody listens any more."""
         try:
             os.writev(self._fd, (self._index, payload))
         except OSError as error:
