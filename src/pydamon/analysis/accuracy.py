@@ -1,4 +1,4 @@
-"""How right monitoring was, where the access pattern is known."""
+"""How accurate monitoring was, where the access pattern is known."""
 
 from __future__ import annotations
 

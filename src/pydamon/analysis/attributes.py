@@ -1,4 +1,4 @@
-"""How much memory has the attributes that probes counted, as far as samples tell. Pure."""
+"""How much memory has the attributes that probes counted, estimated from samples. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AttributeShare:
 
 
 def attribute_shares(parts: Iterable[ProbedRegions]) -> list[AttributeShare]:
-    """The shares of each target and attribute: targets in order, attributes as they were met.
+    """The shares of each target and attribute: targets in order, attributes in the order in which they were met.
 
     A region's bytes count with the share of its samples that had the attribute: the estimate that DAMON's sampling
     gives. A region of which no sample was asked does not count.

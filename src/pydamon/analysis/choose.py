@@ -62,11 +62,11 @@ ORDERS: dict[str, Callable[[RegionBatch], list[NDArray[np.float64]]]] = {
 
 
 def order(snapshot: Snapshot, by: str) -> NDArray[np.intp]:
-    """The numbers of the regions in an order of `ORDERS`; what is alike stays in the order of addresses.
+    """The numbers of the regions in an order of `ORDERS`; equal ones stay in the order of addresses.
 
-    ``hottest``: the most accessed first, of these the one that has been so for the longest. ``coldest``: the one
-    without access for the longest first. ``recency``: what was accessed last first. ``temperature``: the hottest
-    first by `distribution.temperature`.
+    ``hottest``: the most accessed first, among equals the one that has been so the longest. ``coldest``: the longest
+    without access first. ``recency``: the most recently accessed first. ``temperature``: the hottest first by
+    `distribution.temperature`.
     """
     keys = ORDERS[by](RegionBatch.of([snapshot]))
     place = np.arange(len(snapshot.start), dtype=np.float64)

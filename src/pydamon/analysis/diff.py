@@ -177,7 +177,7 @@ class Change:
 
 
 def changes(before: MeanHeat, after: MeanHeat, least: float = LEAST) -> list[Change]:
-    """The ranges whose mean rate differs by ``least`` or more, or that only one has; neighbours alike are joined."""
+    """The ranges whose mean rate differs by ``least`` or more, or that only one has; equal neighbours are joined."""
     bounds = distinct(np.concatenate([before.bounds, after.bounds]))
     if len(bounds) < 2:
         return []

@@ -27,7 +27,7 @@ class MappingNames:
 
     def __init__(self, mappings: Sequence[Mapping]) -> None:
         self._mappings = sorted({(m.start, m.end, mapping_name(m)) for m in mappings})
-        # Up to here some mapping before reaches: bounds the way back from a starting point.
+        # How far an earlier mapping reaches: bounds the way back from a starting point.
         self._reach: list[int] = []
         reach = 0
         for _, end, _ in self._mappings:
@@ -73,7 +73,7 @@ class Owners:
         return bool(self._rows)
 
     def of(self, start: int, end: int) -> list[str]:
-        """Who has memory in the range and which share of it, most first: ``postgres (123) 40 %``."""
+        """Who has memory in the range and what share of it, most first: ``postgres (123) 40 %``."""
         first = bisect_right(self._ends, start)
         last = bisect_left(self._rows, (end, 0, "", 0))
         sizes: dict[str, float] = {}

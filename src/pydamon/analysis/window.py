@@ -1,4 +1,4 @@
-"""Looking at a part of a record only: some of the time, some of the addresses."""
+"""Looking at only a part of a record: some of the time, some of the addresses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Window:
 
 
 def clip(batch: RegionBatch, low: int, high: int) -> RegionBatch:
-    """What lies in [low, high) bytes; regions that reach out are cut, snapshots with none left out."""
+    """What lies in [low, high) bytes; regions that reach beyond are cut, snapshots with none are left out."""
     bottom, top = np.uint64(low), np.uint64(high)
     kept = batch.regions((batch.end > bottom) & (batch.start < top))
     cut = columns.cut(kept.columns, slice(None), np.maximum(kept.start, bottom), np.minimum(kept.end, top))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydamon.run.request import Request
     from pydamon.spec import Context, Intervals, Probe, Region, Scheme, Spec, Target
 
-STAND_IN = 1  # the pid of a target that is a command which is yet to be launched
+STAND_IN = 1  # the pid of a target whose command is yet to be launched
 
 
 def understand(ctx: click.Context, targets: tuple[str, ...], options: dict[str, Any]) -> tuple[Request, Spec]:
@@ -81,7 +81,7 @@ def _rotation(text: str | None, keep: int | None) -> tuple[int | None, int | Non
         except RequestError:
             continue
         if value < (1 << 16 if place else 1_000_000_000):
-            raise RequestError(f"{text!r} is too little; it must be at least 64K or 1s", where="rotate")
+            raise RequestError(f"{text!r} is too small; it must be at least 64K or 1s", where="rotate")
         return (None, value) if place == 0 else (value, None)
     raise RequestError(f"{text!r} is neither a size nor a time; write it like 100M or 1h", where="rotate")
 

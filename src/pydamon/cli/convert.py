@@ -42,7 +42,7 @@ class _Interval(_ParamType):
 @click.option("--sample", "sample_us", type=_Interval(), metavar="TIME", help="Sampling interval, if not in the file.")
 @click.option("--aggr", "aggr_us", type=_Interval(), metavar="TIME", help="Aggregation interval, if not in the file.")
 def command(path: str, output: str, sample_us: int | None, aggr_us: int | None) -> None:
-    """Make a record of another tool's FILE (- is standard input); what it is, is found by its content.
+    """Make a record of another tool's FILE (- is standard input); its kind is recognised by its content.
 
     Text of perf script and trace-cmd report (damon_aggregated events, also packed by gzip or xz), perf.data, records
     of damo, address samples of perf mem, and the Parquet, CSV and JSON lines that pydamon export writes.

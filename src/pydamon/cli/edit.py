@@ -57,7 +57,7 @@ def merge(inputs: tuple[str, ...], output: str) -> None:
 @click.command("aggregate")
 @_INPUT
 @_OUTPUT
-@click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="So many snapshots become one.")
+@click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="How many snapshots become one.")
 def aggregate(path: str, output: str, factor: int) -> None:
     """Write a coarser record: every N consecutive snapshots of a target become one."""
     with lean.imports():
@@ -195,7 +195,7 @@ class _Part:
 def _number(parts: Sequence[_Part]) -> list[dict[str, Any]]:
     """Give each target its number in the result, and describe them.
 
-    A process stays one target if the records of it follow one another. Recorded twice at a time, or without an
+    A process stays one target if its records follow one another. Recorded twice at the same time, or without an
     identity (a simulated one), it becomes two.
     """
     targets: list[dict[str, Any]] = []
@@ -214,7 +214,7 @@ def _number(parts: Sequence[_Part]) -> list[dict[str, Any]]:
 
 
 def _in_order_of_time(parts: Sequence[_Part]) -> Iterator[Snapshot]:
-    """The snapshots of all parts (sorted by their start); a part is read only from when its time has come."""
+    """The snapshots of all parts (sorted by their start); a part is read only once its time has come."""
     import heapq
 
     waiting = [part for part in reversed(parts) if part.filled]

@@ -48,7 +48,7 @@ def load_spec(ctx: click.Context, path: str) -> Spec:
 def load_schemes(ctx: click.Context, path: str | None, texts: tuple[str, ...], ops: str) -> Schemes | None:
     """The schemes of ``--schemes`` and ``--scheme``; None if neither was given. Raises RequestError.
 
-    Errors that are raised later call them by where they were given.
+    Errors that are raised later refer to them by where they were given.
     """
     if path is None and not texts:
         return None

@@ -21,9 +21,9 @@ _LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
 @click.command("mount", cls=LaunchCommand)
 @click.argument("directory", required=False)
 @click.option("--level", default="mm", show_default=True, metavar="KERNEL", help=f"Look like this kernel: {_LEVELS}.")
-@click.option("--debugfs", metavar="DIR", help="Serve the legacy debugfs tree, too (or only), on this directory.")
-@click.option("--primitive", type=click.Choice(PRIMITIVES), default="auto", help="How processes are asked.")
-@click.option("--faithful", is_flag=True, help="Sample as the kernel does, without what this machine tells for free.")
+@click.option("--debugfs", metavar="DIR", help="Also (or only) serve the legacy debugfs tree, on this directory.")
+@click.option("--primitive", type=click.Choice(PRIMITIVES), default="auto", help="How pages are asked.")
+@click.option("--faithful", is_flag=True, help="Sample as the kernel does; ignore what this machine tells for free.")
 @click.option("--user-events", is_flag=True, help="Offer what kdamonds find to perf and trace-cmd, as user_events:…")
 @click.option("--log", metavar="FILE", help="Append what it says (e.g. why a write was refused) to this file.")
 @click.option("-f", "--foreground", is_flag=True, help="Do not return until it is unmounted.")
@@ -42,7 +42,7 @@ def command(
     log = options.pop("log")
     log = None if log is None else os.path.abspath(log)
     if launch == []:
-        raise RequestError("is followed by no command", where="--")
+        raise RequestError("is not followed by a command", where="--")
     if launch is None and directory is None and debugfs is None:
         raise RequestError("is missing; or give a command after --", where="DIRECTORY")
     if launch is not None and foreground:
@@ -95,7 +95,7 @@ def _private_directory() -> Iterator[str]:
 
 
 def _close(served: list[Any]) -> None:
-    """Unmount all that have not been unmounted by now."""
+    """Unmount all that are still mounted."""
     for one in served:
         with contextlib.suppress(OSError):
             one.close()

@@ -48,7 +48,7 @@ class Share(_FloatType):
         except RequestError as error:
             self.fail(error.message, param, ctx)
         if share < 0.0001:
-            self.fail(f"{value!r} is too little; it must be at least 0.01%", param, ctx)
+            self.fail(f"{value!r} is too small; it must be at least 0.01%", param, ctx)
         return share
 
 
@@ -73,7 +73,7 @@ PRIMITIVES = ["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 
 class LaunchCommand(click.Command):
-    """Keeps what stands behind ``--`` apart, as ``ctx.meta["launch"]``: a command to launch, None without ``--``."""
+    """Keeps what follows ``--`` apart, as ``ctx.meta["launch"]``: a command to launch, None without ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["launch"] = None
@@ -100,7 +100,7 @@ _MONITORING = [
     click.Option(
         ["--keep"], type=click.IntRange(min=1), metavar="N", help="With --rotate: keep the last N files only."
     ),
-    click.Option(["--include-children"], is_flag=True, help="Monitor all that descend from the processes, too."),
+    click.Option(["--include-children"], is_flag=True, help="Also monitor all descendants of the processes."),
     click.Option(["--cgroup"], metavar="PATH", help="Monitor the processes in this cgroup v2, as they come and go."),
     click.Option(["--duration"], type=Quantity("time", units.parse_time_ns), help="End after this time, e.g. 30s."),
     click.Option(["--sample"], type=TIME, help="Sampling interval.  [default: 5ms; with smaps what it can afford]"),
@@ -135,7 +135,7 @@ _MONITORING = [
         type=click.Choice(["user", "kernel", "auto"]),
         default="user",
         show_default=True,
-        help="Who monitors: pydamon, the kernel's DAMON, or that if it is free and fits.",
+        help="Who monitors: pydamon, the kernel's DAMON, or (auto) the kernel's if it is free and fits.",
     ),
     click.Option(["--primitive"], type=click.Choice(PRIMITIVES), default="auto", show_default=True),
     click.Option(
@@ -146,7 +146,7 @@ _MONITORING = [
         help="write: only writes.",
     ),
     click.Option(
-        ["--resctrl"], is_flag=True, help="Put the processes into resctrl monitoring groups of their own meanwhile."
+        ["--resctrl"], is_flag=True, help="While monitoring, put the processes into resctrl groups of their own."
     ),
     click.Option(["--workload"], metavar="NAME|FILE", help="With --ops sim: the access pattern to simulate."),
     click.Option(
@@ -178,14 +178,14 @@ _MONITORING = [
         ["--dry-run"], is_flag=True, help="Print what the schemes would act on, and whose it is; touch nothing."
     ),
     click.Option(
-        ["--undo"], is_flag=True, help="Take back in the end what the schemes did, as far as that is possible."
+        ["--undo"], is_flag=True, help="At the end, take back what the schemes did, as far as that is possible."
     ),
     click.Option(["--seed"], type=click.IntRange(min=0), help="Seed of the random sampling.  [default with sim: 0]"),
 ]
 
 
 def monitoring(*without: str) -> list[click.Parameter]:
-    """The options that say what is monitored, and how; but for those of these names."""
+    """The options that say what is monitored, and how, without those of these names."""
     return [option for option in _MONITORING if option.name not in without]
 
 
@@ -208,7 +208,7 @@ _OF_SPEC = {
     "faithful": "--faithful",
     "probes": "--probe",
 }
-# And those that are of no spec: of a request, of a verb.
+# And those that come from no spec but from a request, or a verb.
 _OF_REQUEST = {
     "access": "--access",
     "aggr_us": "--aggr",

@@ -99,7 +99,7 @@ def _record(request: Request, spec: Spec, signals: Signals, children: list[subpr
 
 
 class _Progress:
-    """A line on a terminal that tells how it goes, and goes away for what else is said."""
+    """A line on a terminal that tells how it goes, and makes way for whatever else is said."""
 
     def __init__(self, engine: Engine) -> None:
         self.recorder: Recorder | None = None

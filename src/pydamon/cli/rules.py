@@ -1,6 +1,6 @@
 """Which options go together: one row for each thing that is refused, about what was understood (context and request).
 
-A row holds for the operations sets of its group, and the first that holds is said. What a spec's own validation
+A row applies to the operations sets of its group, and the first that refuses is reported. What a spec's own validation
 refuses (`pydamon.spec.validate`) stands here only where an option can be named that would be right.
 """
 
@@ -104,12 +104,12 @@ _REPORTED = (
     Rule(
         "cpus",
         lambda c, r: not _kind(r).startswith("perf-") and r.cpus is not None,
-        "cannot be used: this trace does not say on which CPU it was",
+        "cannot be used: this trace does not say on which CPU an access was",
     ),
     Rule(
         "nodes",
         lambda c, r: not _kind(r).startswith("perf-") and r.nodes is not None,
-        "cannot be used: this trace does not say on which CPU it was",
+        "cannot be used: this trace does not say on which CPU an access was",
     ),
     Rule("pid", lambda c, r: not _kind(r).startswith("perf-") and c.pids, "'{pid}': the trace is of one process"),
     _TWICE,

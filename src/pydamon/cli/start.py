@@ -36,7 +36,7 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
         raise RequestError("is for a record; say which with -o", where="rotate")
     options["output"] = options["output"] and os.path.abspath(options["output"])
     if options["source"] in ("perf-script:-", "lackey:-"):
-        raise RequestError("standard input is not there in the background; name a file or a FIFO", where="source")
+        raise RequestError("there is no standard input in the background; name a file or a FIFO", where="source")
     if spec_file is None:
         from pydamon.cli.asked import understand
 
@@ -58,12 +58,12 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
 
 def _load_spec(ctx: click.Context, path: str) -> Spec:
-    """The spec. Raises RequestError, also for options that say what it says."""
+    """The spec. Raises RequestError, also for options that repeat what it says."""
     from pydamon.cli.files import load_spec
 
     for name, option in given(ctx).items():
         if name in _IN_SPEC and ctx.params[name]:
-            raise RequestError("does not go with --spec, which says it itself", where=option)
+            raise RequestError("does not go with --spec: the spec itself says it", where=option)
     return load_spec(ctx, path)
 
 
@@ -118,7 +118,7 @@ command = shared.LaunchCommand(
     callback=_start,
     help="""Monitor in the background: processes, a launched COMMAND (after --), a cgroup, or a simulated workload.
 
-    Returns when monitoring runs, with what record would say and the same exit status if it cannot. `pydamon status`
+    Returns when monitoring runs; if it cannot, says what record would say, with the same exit status. `pydamon status`
     shows it, `tune` changes it, `stop` ends it. A simulation runs in real time here. A launched command runs as with
     record: as the invoking user, and it is ended with the monitoring.
     """,

@@ -7,12 +7,12 @@ import click
 
 @click.command("status")
 @click.argument("name", required=False)
-@click.option("--kernel", "with_kernel", is_flag=True, help="Show the kernel's own DAMON in any case.")
+@click.option("--kernel", "with_kernel", is_flag=True, help="Always show the kernel's own DAMON.")
 @click.option("--json", "as_json", is_flag=True, help="All there is to know, as JSON.")
 def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
     """Show the kdamonds in the background, or everything about the one called NAME.
 
-    Also who uses the kernel's own DAMON, and its modules, if there is any and one may look.
+    Also who uses the kernel's own DAMON, and its modules, if they are there and this user may look.
     """
     from pydamon.cli.render import status as render
     from pydamon.errors import PydamonError
@@ -44,5 +44,5 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
     else:
         click.echo("\n".join(render.overview(found)))
     if (with_kernel or kernel) and not as_json:
-        lines = status_lines(kernel) or ["not in use, or not to be seen"]
+        lines = status_lines(kernel) or ["not in use, or not visible"]
         click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in lines)]))

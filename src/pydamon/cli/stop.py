@@ -11,7 +11,7 @@ from pydamon.spec.modules import MODULES
 
 
 def _stop_modules(name: str | None, problems: list[PydamonError]) -> list[str]:
-    """Stop the kernel's module ``name``, without a name whichever this user has started; which were."""
+    """Stop the kernel's module ``name``, or without a name whichever this user has started; returns which."""
     from pydamon.service import modules
 
     found = []
@@ -39,12 +39,12 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
     from pydamon.service.client import Client, running
 
     if name is not None and all_of_them:
-        raise RequestError("goes with no name", where="--all")
+        raise RequestError("takes no name", where="--all")
     reports: list[dict[str, Any]] = []
     problems: list[PydamonError] = []
     is_module = name in MODULES and name not in running()
     if is_module and undo:
-        raise RequestError("is not for modules of the kernel: nobody notes what they do", where="--undo")
+        raise RequestError("is not for modules of the kernel: what they do is not noted", where="--undo")
     names: list[str | None] = [*running()] if all_of_them else [] if is_module else [name]
     for each in names:
         try:

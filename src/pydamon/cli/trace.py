@@ -38,7 +38,7 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     path, events, quiet, user_events = (options.pop(key) for key in ("path", "events", "quiet", "user_events"))
     events = EVENTS if "all" in events else events or EVENTS[:1]
     if quiet and not user_events:
-        raise RequestError("goes with --user-events: else nobody would see anything", where="--quiet")
+        raise RequestError("goes with --user-events: otherwise nobody would see anything", where="--quiet")
     if path is not None:
         _check_alone(ctx, targets)
         if user_events:
@@ -53,7 +53,7 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
 def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
     if targets or ctx.meta["launch"] is not None:
-        raise RequestError("goes with no target; the record says whose events they are", where="--input")
+        raise RequestError("takes no target; the record says whose events they are", where="--input")
     monitoring = {param.name for param in _MONITORING}
     for name, option in given(ctx).items():
         if name in monitoring and ctx.params.get(name):
@@ -86,9 +86,9 @@ command = shared.LaunchCommand(
     "trace",
     params=[shared.TARGETS, *_OWN, *_MONITORING],
     callback=_trace,
-    help="""Print DAMON's trace events, live or (-i) of a record, as perf script prints those of the kernel.
+    help="""Print DAMON's trace events, live or (-i) from a record, as perf script prints those of the kernel.
 
-    Live takes the same targets and options as record, and writes no file. Each line is one region; `-e` chooses other
-    events.
+    Live, it takes the same targets and options as record, and writes no file. Each line is one region; `-e` chooses
+    other events.
     """,
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("tune")
 @click.argument("name", required=False)
 @click.option("--sample", type=TIME, help="Sampling interval.")
-@click.option("--aggr", type=TIME, help="Aggregation interval; of the two, one left out keeps their ratio.")
+@click.option("--aggr", type=TIME, help="Aggregation interval; if only one of the two is given, their ratio stays.")
 @click.option("--update", type=TIME, help="Update interval.")
 @click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
 @click.option("--min-regions", type=COUNT)

@@ -1,7 +1,7 @@
 """What is written to ``state``: turn a kdamond on and off, change it, show what it did.
 
-The tree's files are only what is asked for and what was told last; each command moves something between them and the
-kdamond that runs, as in the kernel.
+The tree's files hold only what is asked for and what was told last; each command moves something between them and the
+running kdamond, as in the kernel.
 """
 
 from __future__ import annotations

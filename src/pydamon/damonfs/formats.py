@@ -1,7 +1,7 @@
 """Numbers, words and switches as the kernel's sysfs files read and write them.
 
 Readers take the text of one write and raise OSError with the error number that the kernel gives (``kstrtoul`` and its
-family: EINVAL for what is no number, ERANGE for one that does not fit).
+family: EINVAL for what is not a number, ERANGE for one that does not fit).
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def parse_bool(data: bytes) -> bool:
 
 
 def parse_word(data: bytes) -> str:
-    """A word; one newline behind it does not count."""
+    """A word; one newline after it does not count."""
     return text(data).removesuffix("\n")

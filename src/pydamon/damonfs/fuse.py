@@ -150,9 +150,9 @@ def serve(tree: Tree, directory: str, mounted: Callable[[], object] = lambda: No
     """
     fuse = binding()
     server: Any = type("DamonFs", (Server, fuse.Operations), {})(tree, lambda: fuse.fuse_get_context()[0], mounted)
-    # The kernel may keep names, for whatever is done to one asks the tree again: one that has gone is ENOENT then. That
-    # is far fewer requests than a walk of the whole path each time. So that none is needed to check permissions on the
-    # way either, that is not left to the kernel (default_permissions), but done when a file is opened.
+    # The kernel may keep names, since whatever is done to one asks the tree again: one that has gone is ENOENT then.
+    # That is far fewer requests than a walk of the whole path each time. Checking permissions on the way should need
+    # none either, so it is not left to the kernel (default_permissions) but done when a file is opened.
     options: dict[str, Any] = {"attr_timeout": 0, "entry_timeout": 3600, "negative_timeout": 0}
     if os.getuid() == 0:
         options["allow_other"] = True  # like sysfs; the modes keep all but root from the files

@@ -273,7 +273,7 @@ def _check_scheme(line: Sequence[int]) -> None:
 
 class LegacyTree(Tree):
     """The directory ``damon`` of debugfs. At level 6.12 ``monitor_on`` is called as in that kernel, and there is no
-    ``record``; otherwise the files are those of the patches before. ``record`` makes records of ours."""
+    ``record``; otherwise the files are those of the patches before. ``record`` makes pydamon's records."""
 
     file_size = 0
 

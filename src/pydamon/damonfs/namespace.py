@@ -33,7 +33,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
 
 
 def unmount(target: str) -> None:
-    """Take the mount at ``target`` away, also while somebody uses it; raises MachineError."""
+    """Take the mount at ``target`` away, even while somebody uses it; raises MachineError."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"cannot unmount {target}")
 
 
@@ -51,7 +51,7 @@ def enter(sysfs: str | None, debugfs: str | None) -> None:
     """Give this process mounts of its own, with the damonfs at ``sysfs`` (and ``debugfs``) over the kernel's places.
 
     Nobody else sees that. Raises MachineError; also if it cannot be seen afterwards that damonfs is there. tracefs is
-    mounted if it is not, to be read only: damo asks there which events the kernel has, and does nothing without it.
+    mounted read-only if it is not mounted: damo looks there for the kernel's events, and does nothing without it.
     """
     _check(_libc.unshare(_CLONE_NEWNS), "cannot make a mount namespace")
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)

@@ -94,7 +94,7 @@ class RemoteRunner:
             self.pid, self._process = self._first()
         except (OSError, EOFError) as error:
             connection.close()
-            why = str(error) or "there is no process for it"
+            why = str(error) or "it got no process"
             raise PydamonError(f"could not be started: {why}", where=self._where) from None
         except BaseException:
             connection.close()
@@ -141,7 +141,7 @@ class RemoteRunner:
                 raise PydamonError("has ended", where=self._where)
             number = next(self._numbers)
             self._asked[number] = answer
-            with contextlib.suppress(OSError):  # it has just ended: that is answered to everybody who has asked
+            with contextlib.suppress(OSError):  # it has just ended: everybody who has asked is told so
                 self._connection.send((number, name, args, more))
         return _result(*answer.get(timeout=patience_s))
 

@@ -101,7 +101,7 @@ class PausingClock(MachineClock):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where what a kdamond finds goes, beside the tree: into a ``record``, and to who listens to user events."""
+    """Where a kdamond's findings go, besides the tree: into a ``record``, and to whoever listens to user events."""
 
     record: str | None = None
     user_events: bool = False
@@ -262,7 +262,7 @@ class Runner:
     def _linger(self) -> None:
         """As in the kernel a target is there until its parent has asked how it ended: run on, with nothing to do."""
         self._lingers = True
-        clock = MachineClock(wake_fd=self._wake_read)  # the engine's still watches processes that are closed by now
+        clock = MachineClock(wake_fd=self._wake_read)  # the engine's still watches processes that have been closed
         while not self._engine.kdamond.stop_requested and any(map(_is_zombie, self._engine.ops.processes)):
             clock.sleep_ns(_LINGER_NS)
         self._lingers = False
@@ -286,7 +286,7 @@ class Runner:
             self._say(f"kdamond {self._number}: {line}")
 
     def _passed(self, number: int) -> None:
-        """A scheme has gone over all regions: keep what it tried for who waits for it."""
+        """A scheme has gone over all regions: keep what it tried for whoever waits for it."""
         with self._lock:
             walk, damos = self._walk, self._engine.kdamond.damos
             if walk is None or damos is None or number not in walk.left:
@@ -321,7 +321,7 @@ class Runner:
         return self._engine.kdamond.intervals
 
     def set_goal(self, scheme: int, goal: int, value: int) -> None:
-        """Give the value of a goal of the metric ``user_input``; one that does not run is passed over."""
+        """Give the value of a goal of the metric ``user_input``; one that does not run is ignored."""
         damos = self._engine.kdamond.damos
         if damos is not None:
             with contextlib.suppress(PydamonError):
@@ -456,9 +456,9 @@ def starter(
 ) -> Start:
     """A `Start` that runs kdamonds of the user engine with the ``primitive`` (physical memory has its own).
 
-    ``faithful``: sampling as in the kernel, without what the machine tells for free (`UserEngine`). ``record`` says
-    which file, if any, gets a record of the kdamond that is started; with ``user_events`` what it finds is offered to
-    tracing tools; ``run`` opens and starts it.
+    ``faithful``: sampling as in the kernel, without using what the machine tells for free (`UserEngine`). ``record``
+    says which file, if any, gets a record of the kdamond that is started; with ``user_events`` what it finds is offered
+    to tracing tools; ``run`` opens and starts it.
     """
 
     def start(number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: Say) -> Running:

@@ -36,7 +36,7 @@ _NEEDED_LATER = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a damonfs is to be: the kernel's ``level`` (a name), the ``primitive``, sampling as the kernel's only
+    """What a damonfs is to be: the kernel's ``level`` (a name), the ``primitive``, sampling only as the kernel does
     (``faithful``), whether it is the ``legacy`` tree of debugfs, and whether its kdamonds offer what they find to
     tracing tools as ``user_events``."""
 

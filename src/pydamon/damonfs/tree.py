@@ -42,8 +42,8 @@ _MOST_PROBES = 1024  # of which as many as the engine counts can be turned on
 class DamonTree(Tree):
     """The tree as a program sees it below ``/sys/kernel/mm/damon``, and the kdamonds that it runs.
 
-    ``start`` opens a kdamond (see `runner.Start`); ``avail_operations`` are the operations sets that work here; what
-    a write is refused for, and error numbers cannot tell, goes to ``say``.
+    ``start`` opens a kdamond (see `runner.Start`); ``avail_operations`` are the operations sets that work here; why a
+    write is refused, which error numbers cannot tell, goes to ``say``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DamonTree(Tree):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One change of the tree at a time, as in the kernel: who comes meanwhile gets EBUSY."""
+        """One change of the tree at a time, as in the kernel: whoever comes meanwhile gets EBUSY."""
         if not self._lock.acquire(blocking=False):
             fail(errno.EBUSY)
         try:

@@ -47,7 +47,7 @@ class BtfError(MachineError):
 
 
 class Btf:
-    """A BTF blob, indexed. ``data`` holds all its bytes; raises BtfError if they are no BTF."""
+    """A BTF blob, indexed. ``data`` holds all its bytes; raises BtfError if they are not BTF."""
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         if len(data) < _HEADER.size:
@@ -61,7 +61,7 @@ class Btf:
         if header < _HEADER.size or type_start % 4 or type_len % 4:
             raise BtfError("the header is damaged: the type section is misaligned")
         if max(type_start + type_len, str_start + str_len) > len(data):
-            raise BtfError(f"a section reaches behind the end of the {len(data)} bytes; was it cut short?")
+            raise BtfError(f"a section reaches beyond the end of the {len(data)} bytes; was it cut short?")
         self._strings = data[str_start : str_start + str_len]
         if not self._strings.startswith(b"\0") or not self._strings.endswith(b"\0"):
             raise BtfError("the string section does not begin and end with a NUL byte")
@@ -140,7 +140,7 @@ class Btf:
 
     def _name(self, offset: int) -> bytes:
         if offset >= len(self._strings):
-            raise BtfError(f"a name begins at {offset}, behind the {len(self._strings)} bytes of strings")
+            raise BtfError(f"a name begins at {offset}, beyond the {len(self._strings)} bytes of strings")
         return self._strings[offset : self._strings.index(b"\0", offset)]
 
 
@@ -158,7 +158,7 @@ def _record_starts(words: NDArray[np.uint32]) -> NDArray[np.intp]:
         size = len(info)
         kind = (info >> np.uint32(24)).astype(np.uint8) & np.uint8(0x1F)
         step = np.take(_ENTRY_STEPS, kind) * (info & np.uint32(0xFFFF)).astype(np.int32) + np.take(_FIXED_STEPS, kind)
-        after = np.full(size + 1, size, np.int32)  # size: behind this chunk
+        after = np.full(size + 1, size, np.int32)  # size: beyond this chunk
         np.minimum(step + np.arange(size, dtype=np.int32), size, out=after[:size])
         fourth = np.take(after, np.take(after, np.take(after, after)))
         landings: list[int] = []
@@ -178,7 +178,7 @@ def _record_starts(words: NDArray[np.uint32]) -> NDArray[np.intp]:
             raise BtfError(f"type {count} is of kind {kind[last]}, which is not known")
         begin += last + int(step[last]) if size else end + 1
     if begin != end:
-        raise BtfError("the last type record reaches behind the type section")
+        raise BtfError("the last type record reaches beyond the type section")
     return np.concatenate(found)
 
 

@@ -1,6 +1,6 @@
 """The files of the kernel's own DAMON below ``/sys/kernel/mm/damon/admin``, and who is using it.
 
-The tree is documented in the kernel's ``Documentation/admin-guide/mm/damon/usage.rst``. It is one for the whole
+The tree is documented in the kernel's ``Documentation/admin-guide/mm/damon/usage.rst``. There is one for the whole
 machine: `find_occupants` says who is there before anybody writes. Nothing in this module writes but `Tree.write`.
 """
 
@@ -66,7 +66,7 @@ class Tree:
             return []
 
     def read(self, name: str, patience_s: float = _BUSY_READ_S) -> str:
-        """The text of a file without the newline at its end. Raises OSError; EBUSY only after so long a wait."""
+        """The text of a file without the newline at its end. Raises OSError; EBUSY only once ``patience_s`` is over."""
         return _patiently(lambda: self._read(name), patience_s)
 
     def _read(self, name: str) -> str:
@@ -84,7 +84,7 @@ class Tree:
             return default
 
     def write(self, name: str, value: str | int, patience_s: float | None = None) -> None:
-        """Write a value. Raises OSError; EBUSY (another command is under way) only after so long a wait."""
+        """Write a value. Raises OSError; EBUSY (another command is under way) only after a long wait."""
         _patiently(lambda: self._write(name, str(value)), _BUSY_S if patience_s is None else patience_s)
 
     def _write(self, name: str, value: str) -> None:

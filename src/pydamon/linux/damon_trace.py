@@ -48,7 +48,7 @@ class EventFormat:
 
 
 def parse_format(text: str) -> EventFormat:
-    """Parse an event's ``format`` file. Raises ValueError if it is none; fields that are no integers are left out."""
+    """Parse an event's ``format`` file; only fields that are integers. Raises ValueError if it is not one."""
     number = re.search(r"^ID:\s*(\d+)", text, re.MULTILINE)
     fields = [
         (match[2], f"{'i' if match[6] == '1' else 'u'}{match[5]}", int(match[4]))

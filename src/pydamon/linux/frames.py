@@ -56,7 +56,7 @@ class FrameInfo:
     def mapped_once(self, frame: int, count: int) -> bool:
         """Whether each of ``count`` frames from ``frame`` is mapped exactly once, by all processes together.
 
-        Of many frames eight are looked at: reading all 512 of a huge page takes 100 µs.
+        Of many frames only eight are looked at: reading all 512 of a huge page takes 100 µs.
         """
         if self._count_fd < 0:
             return False

@@ -62,7 +62,7 @@ def advise(process: Process, ranges: Ranges, advice: int, mapping: NDArray[np.in
         part = part[: max(int(np.searchsorted(total, np.uint64(_MAX_BYTES), "right")), 1)]
         advised, number = _call(process.pidfd, pieces[part, 0], lengths[part], advice)
         if advised > 0:
-            # What is counted are whole ranges: the first ones, up to the one that was refused.
+            # Whole ranges are counted: the first ones, up to the one that was refused.
             whole = int(np.searchsorted(total[: len(part)], np.uint64(advised), "right"))
             if not whole:  # not even one, and it would be the same again
                 refused[owner[todo[0]]] = True
@@ -103,7 +103,7 @@ def _refusal(number: int, pid: int) -> str:
     if number == errno.ENOSYS:
         return "this kernel has no such call; it needs Linux 5.10 with CONFIG_ADVISE_SYSCALLS"
     if number == errno.EINVAL:
-        return f"this kernel does not let another process (here {pid}) be advised so"
+        return f"this kernel does not take this advice for another process (here {pid})"
     return f"no permission to advise process {pid} ({os.strerror(number)}); {_NEEDS}"
 
 

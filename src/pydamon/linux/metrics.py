@@ -75,7 +75,7 @@ class MachineMetrics:
         try:
             free, total = self._kib(path, ("MemFree", "MemTotal"))
         except MachineError as error:
-            reason = f"NUMA node {nid} has no memory here, or the kernel no CONFIG_NUMA ({error.message})"
+            reason = f"NUMA node {nid} has no memory here, or the kernel lacks CONFIG_NUMA ({error.message})"
             raise MachineError(reason, where=path) from None
         return free, total
 

@@ -1,6 +1,6 @@
 """move_pages(2): on which NUMA node pages of a process are, and moving them to other nodes.
 
-A process's own pages need no privilege; pages that other processes map, too, are moved with CAP_SYS_NICE only.
+A process's own pages need no privilege; pages that other processes map, too, are moved only with CAP_SYS_NICE.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def nodes_of(process: Process, addresses: Addresses) -> Nodes:
 def move(process: Process, addresses: Addresses, nodes: Nodes) -> None:
     """Move the page at each address to the node beside it; a huge page by any address in it, once.
 
-    What has moved is to be asked of `nodes_of`: a page's status here is no proof, for all of its folio moves with it.
+    Ask `nodes_of` what has moved: a page's status here is no proof, since all of its folio moves with it.
     Nothing more is moved if the process ends. Raises MachineError without permission.
     """
     for begin in range(0, len(addresses), _BATCH):

@@ -22,7 +22,7 @@ _syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_void_p, ctypes.c_voi
 
 
 class MappedFile:
-    """The file behind one mapping of a process; about one that is no regular file nothing is known."""
+    """The file behind one mapping of a process; nothing is known about one that is not a regular file."""
 
     def __init__(self, pid: int, mapping: Mapping) -> None:
         self._mapping = mapping

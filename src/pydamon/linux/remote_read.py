@@ -37,7 +37,7 @@ _readv.argtypes = (
 def mark_accessed(process: Process, addresses: Addresses) -> NDArray[np.bool_]:
     """Read one byte at each address (uint64, shape (n,)); whether it could be read.
 
-    All that is left is False if the process ends. Raises MachineError without permission.
+    If the process ends, the rest is False. Raises MachineError without permission.
     """
     read = np.zeros(len(addresses), np.bool_)
     buffer = np.empty(_IOV_MAX, np.uint8)
@@ -59,7 +59,7 @@ def mark_accessed(process: Process, addresses: Addresses) -> NDArray[np.bool_]:
                 raise MachineError(_refusal(process.pid), where="process_vm_readv")
             got = 0
         read[done : done + got] = True
-        done += got + (got < len(part))  # it stops at the first that cannot be read: go on behind that
+        done += got + (got < len(part))  # it stops at the first that cannot be read: go on after that
     return read
 
 

@@ -113,7 +113,7 @@ def _value(path: Path) -> int | None:
 class Resctrl:
     """Reads the groups of the targets; keeps what is needed to have counters that only grow.
 
-    ``notices`` are lines for the user, each said once.
+    ``notices`` are lines for the user, each given once.
     """
 
     def __init__(self, mount: Path | None = None, proc: Path = Path("/proc")) -> None:
@@ -194,7 +194,7 @@ class Resctrl:
         if others:
             name = "the default group" if group == self.mount else f"the group {group.relative_to(self.mount)}"
             self.notices.append(
-                f"resctrl: process {pid} is in {name} with {others} threads of others, which its numbers contain"
+                f"resctrl: process {pid} is in {name} with {others} threads of others, which its numbers include"
             )
 
 

@@ -61,7 +61,7 @@ class UserEvent:
             fcntl.ioctl(self._fd, _IOCSREG, request)
         except OSError as error:
             os.close(self._fd)
-            why = "it is there with other fields" if error.errno == errno.EADDRINUSE else error.strerror
+            why = "it exists already, with other fields" if error.errno == errno.EADDRINUSE else error.strerror
             raise MachineError(f"cannot be registered: {why}", where=f"user_events:{name}") from None
         self._index = struct.pack("=I", _REG.unpack(request)[6])
 
@@ -71,7 +71,7 @@ class UserEvent:
         return bool(self._enabled.value & 1)
 
     def write(self, payload: bytes) -> None:
-        """One event. That nobody listens any more is no error."""
+        """One event. It is no error if nobody listens any more."""
         try:
             os.writev(self._fd, (self._index, payload))
         except OSError as error:

@@ -137,8 +137,8 @@ class PageTableWalk:
     def _calibrate(self) -> int:
         """Find at which virtual address the kernel maps physical address 0, and set it.
 
-        It is a multiple of 1 GiB (arch/x86/mm/kaslr.c) at or below the top table, and right is the one with which the
-        walk of our own pages finds the frames that our own pagemap shows.
+        It is a multiple of 1 GiB (arch/x86/mm/kaslr.c) at or below the top table: the one with which the walk of our
+        own pages finds the frames that our own pagemap shows.
         """
         with mmap.mmap(-1, _CALIBRATION_PAGES * _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
             with contextlib.suppress(OSError):  # a kernel without huge pages knows no such advice
@@ -157,7 +157,7 @@ class PageTableWalk:
         raise bpf_syscall.unusable("the walk of this process's own pages does not find the frames its pagemap shows")
 
     def _base_for(self, addresses: Addresses, frames: Frames) -> int | None:
-        """The base with which the walk of our own ``addresses`` gives ``frames``, None if no one does."""
+        """The base with which the walk of our own ``addresses`` gives ``frames``; None if there is none."""
         pid = os.getpid()
         top_table = self.walk_space(pid, addresses)[2]
         highest = top_table & -_GIB

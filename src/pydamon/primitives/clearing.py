@@ -3,7 +3,7 @@
 Two ways, with what was measured on a 2-CPU virtual machine, Linux 6.18:
 
 - process_madvise(MADV_COLD) of single pages: 1 to 3 µs a page, 10 to 50 µs if the process runs on another CPU just
-  then, for the processor's cached translation is dropped there. It skips pages that several processes map or that are
+  then, since the processor's cached translation is dropped there. It skips pages that several processes map or that are
   not on an LRU list (yet: those faulted in last on another CPU), refuses mappings that are locked, hugetlb or
   PFN-mapped, and moves the page to the inactive list.
 - `clear_refs` of the whole process: 26 ms per GiB resident, whatever was asked for. It skips hugetlb, PFN-mapped and

@@ -1,8 +1,8 @@
 """The primitives `idle`, `bpf+idle` and `idle` over physical memory: pages asked through idle page tracking.
 
-- `IdlePrimitive`: one process; where its pages are is told by a walk of its page tables (`PageTableWalk`) or by its
-  pagemap, whether they were accessed by the idle bitmap. Accesses of others to a shared page, and of a virtual machine
-  that runs in the process, count.
+- `IdlePrimitive`: one process; a walk of its page tables (`PageTableWalk`) or its pagemap tells where its pages are,
+  the idle bitmap whether they were accessed. Accesses of others to a shared page, and of a virtual machine that runs in
+  the process, count.
 - with ``tables``: the walk also tells whether pages were accessed, and the bitmap only clears the bits of those that
   were. Much cheaper for cold memory (0.03 µs a page instead of 2 µs), precise to 4 KiB in folios that are not mapped
   as a huge page, and blind to accesses of others.
@@ -236,8 +236,8 @@ class IdleFrames:
     def check(self) -> Answers:
         """Whether each frame was accessed since: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
 
-        A bit that is off says "accessed" only if the frame is still, or by now, on an LRU list: freeing a page takes
-        its bit away, and a page that was allocated meanwhile begins without one.
+        A bit that is off says "accessed" only if the frame is on an LRU list now: freeing a page takes its bit
+        away, and a page that was allocated meanwhile begins without one.
         """
         began = time.perf_counter_ns()
         answers: Answers = np.full(len(self._frames), NOT_ACCESSED, np.uint8)

@@ -64,8 +64,8 @@ class AccessModel:
         """Which parts of ``spans`` (int64, shape (n, 2), sorted, disjoint) are accessed in [start_ns, end_ns).
 
         The same pages as ``accessed`` says, with two exceptions that keep the cost independent of the size. Of a random
-        pattern on more than ``max_pieces`` pages, that many equal pieces are looked at: in each, as many pages are
-        touched as are in the mean, the lowest ones. A stride above a page with more than ``max_pieces`` positions is
+        pattern on more than ``max_pieces`` pages, that many equal pieces are looked at: in each, the lowest pages count
+        as touched, as many as are on average. A stride above a page with more than ``max_pieces`` positions is
         described by that many runs of pages, of as many pages as are touched there.
         """
         found = []

@@ -53,7 +53,7 @@ def place(workload: Workload, base: int, mapping: str = "separate") -> Layout:
     mapping named ``[anon:workload]``. Raises RequestError for another ``mapping``.
     """
     if mapping not in MAPPINGS:
-        raise RequestError(f"{mapping!r} is no way to map; it is {' or '.join(MAPPINGS)}", where="mapping")
+        raise RequestError(f"{mapping!r} is not a mapping; it is {' or '.join(MAPPINGS)}", where="mapping")
     regions = []
     at = base
     for region in workload.regions:

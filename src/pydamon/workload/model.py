@@ -171,7 +171,7 @@ def read(path: str) -> Workload:
 def parse_bytes(data: bytes, *, source: str) -> Workload:
     """Like ``parse``, of UTF-8 bytes; refuses more than 1 MiB and what is not text."""
     if len(data) > MAX_FILE_BYTES:
-        raise RequestError(f"larger than {MAX_FILE_BYTES} bytes; that is no workload file", where=source)
+        raise RequestError(f"larger than {MAX_FILE_BYTES} bytes; that is not a workload file", where=source)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -69,7 +69,7 @@ def check_options(repeat: int, time_scale: float) -> None:
     if repeat < 0:
         raise RequestError(f"{repeat} is negative; give a number of times, or 0 for ever", where="repeat")
     if not (math.isfinite(time_scale) and 0 < time_scale <= 1e6):
-        raise RequestError(f"{time_scale} is no factor for time; give a number like 0.1 or 2", where="time_scale")
+        raise RequestError(f"{time_scale} is not a factor for time; give a number like 0.1 or 2", where="time_scale")
 
 
 def _play(workload: Workload, memory: Memory, report: _Report, repeat: int, time_scale: float) -> None:

@@ -111,7 +111,7 @@ class GroundTruth:
     def hot_ranges(self, start_ns: int, end_ns: int | None = None) -> Ranges:
         """What is touched in [start_ns, end_ns), or by the phase at ``start_ns``: shape (n, 2), bytes, sorted, merged.
 
-        A pattern counts from the first to the last page that it ever touches, also if its stride leaves pages out
+        A pattern counts from the first to the last page that it ever touches, even if its stride leaves pages out
         (``is_hot`` is exact about those), and however little of it the window has time for.
         """
         stop_ns = start_ns + 1 if end_ns is None else end_ns
@@ -212,8 +212,8 @@ def precision_recall(found: Ranges, truth: Ranges) -> tuple[float, float]:
 def from_events(lines: Iterable[str]) -> GroundTruth:
     """The truth as ``pydamon workload`` told it in JSON: with the real addresses and the real times.
 
-    Raises ValueError or KeyError if ``lines`` are not its output. Without the final event (it was stopped, or runs
-    still) the last phase is taken to end as planned.
+    Raises ValueError or KeyError if ``lines`` are not its output. Without the final event (it was stopped, or is still
+    running) the last phase is taken to end as planned.
     """
     layout_event: dict[str, Any] = {}
     begins: list[tuple[int, int]] = []

@@ -31,7 +31,7 @@ def test_by_address(capsys: pytest.CaptureFixture[str]) -> None:
         == """\
 a -> b, target 0
 mean working set 1.5 MiB -> 3.0 MiB (+1.5 MiB)
-two processes: what lies at other addresses in each is compared by --by mapping
+two processes: where their addresses differ, compare with --by mapping
 colder 1.0 MiB, gone 1.0 MiB, hotter 1.0 MiB
 range                             size  change  before  after  mapping
 0x55d0c0a00000-0x55d0c0b00000  1.0 MiB  colder   100 %   20 %  [heap]

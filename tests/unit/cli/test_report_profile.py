@@ -132,7 +132,7 @@ def test_virtual_time_has_no_samples(capsys: pytest.CaptureFixture[str]) -> None
     with RecordWriter("r", metadata=metadata(1, clock="virtual")) as writer:
         writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
     status, _, err = report(capsys, "profile", "--perf", "perf.txt", "-i", "r")
-    assert (status, err) == (2, "pydamon: --perf: r is of virtual time, which no CPU samples are of\n")
+    assert (status, err) == (2, "pydamon: --perf: r is in virtual time; there are no CPU samples of that\n")
 
 
 def test_a_record_of_several_targets_needs_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,8 +63,8 @@ def test_a_process_is_traced(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-i", "x.damon", "1234"], "--input: goes with no target"),
-        (["-i", "x.damon", "--", "ls"], "--input: goes with no target"),
+        (["-i", "x.damon", "1234"], "--input: takes no target"),
+        (["-i", "x.damon", "--", "ls"], "--input: takes no target"),
         (["-i", "x.damon", "--sample", "5ms"], "--sample: is about monitoring"),
         (["-i", "x.damon", "--user-events"], "--user-events: are for what happens now"),
         (["--quiet", "1234"], "--quiet: goes with --user-events"),

@@ -160,7 +160,7 @@ class TestRows:
         for _ in range(3):
             source.rows(0, {0: 77, 1: 5})
         assert source.notices == [
-            "resctrl: process 77 is in the default group with 2 threads of others, which its numbers contain"
+            "resctrl: process 77 is in the default group with 2 threads of others, which its numbers include"
         ]
 
     def test_what_has_ended_or_lost_its_group_has_no_rows(self, tree: Tree) -> None:

@@ -48,7 +48,7 @@ def heat_figure(
     """
     tops = [float(np.nanmax(h.heat[:, h.shown], initial=0)) for h in heatmaps]
     norm = Normalize(0, nice_ceiling(max(tops)))
-    # Not from black on: cold memory is dark, but memory.
+    # Not starting at black: cold memory is dark, but it is memory.
     colours = LinearSegmentedColormap.from_list("heat", colormaps["inferno"](np.linspace(0.06, 1, 256)))
     body = 4.9 if len(heatmaps) == 1 else 3.4
     group = _HEAD + body + _FOOT

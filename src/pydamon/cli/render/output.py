@@ -59,7 +59,7 @@ def _write_into(path: str, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _own(fd: int) -> None:
-    """Permissions as for any new file; under sudo the file belongs to who called sudo."""
+    """Permissions as for any new file; under sudo the file belongs to whoever called sudo."""
     mask = os.umask(0)
     os.umask(mask)
     os.fchmod(fd, 0o666 & ~mask)

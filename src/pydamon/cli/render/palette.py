@@ -7,7 +7,7 @@ from functools import lru_cache
 from pydamon.cli.render.screen import Screen
 from pydamon.markup import RAMP
 
-# The like among the 256 colours of older terminals, chosen by hand so that each is brighter than the one before.
+# The same among the 256 colours of older terminals, chosen by hand so that each is brighter than the one before.
 _STOPS_256 = (17, 53, 54, 90, 126, 161, 166, 202, 208, 214, 220, 227, 229)
 
 RESET = "\x1b[0m"

@@ -15,7 +15,7 @@ _FORMATS = {".png": "png", ".svg": "svg"}
 
 
 def check_picture(path: str) -> str:
-    """The format for the file's name; RequestError if it is none of ours, MachineError without matplotlib."""
+    """The format for the file's name; RequestError if it is not one of ours, MachineError without matplotlib."""
     extension = os.path.splitext(path)[1].lower()
     if extension not in _FORMATS:
         raise RequestError(f"{path}: pictures are .png, .svg or .html; choose such a name", where=OPTION)

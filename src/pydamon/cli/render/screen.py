@@ -38,7 +38,7 @@ class Screen:
 
 
 def current_screen() -> Screen:
-    """The screen that standard output is: 80 x 24 if it is none and COLUMNS and LINES do not say otherwise."""
+    """The screen that standard output is: 80 x 24 if it is none, unless COLUMNS and LINES say otherwise."""
     stream = sys.stdout
     terminal = stream.isatty()
     size = shutil.get_terminal_size((80, 24))

@@ -71,7 +71,7 @@ def details(kdamond: dict[str, Any]) -> list[str]:
 
 
 def ended(report: dict[str, Any]) -> list[str]:
-    """What a kdamond did that has ended."""
+    """What a kdamond that has ended did."""
     name, reason = report.get("name", "?"), report["reason"]
     if "snapshots" not in report:
         return [_plain(f"kdamond {name}: {reason}")]

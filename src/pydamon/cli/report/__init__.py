@@ -50,7 +50,7 @@ def command() -> None:
 @click.option("--size", type=SIZES, metavar="MIN-MAX", help="Only regions of this size, e.g. 1M- or 4K-64K.")
 @click.option("--rate", type=RATES, metavar="MIN-MAX", help="… of this access rate, in percent of the samples.")
 @click.option("--age", type=AGES, metavar="MIN-MAX", help="… of this age, e.g. 10s-.")
-@click.option("--mapping", metavar="NAME", help="… of mappings with this in their names, or like this with * and ?.")
+@click.option("--mapping", metavar="NAME", help="… of mappings whose names contain this, or match it with * and ?.")
 @click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses.")
 @click.option(
     "--view",
@@ -275,7 +275,7 @@ def probes(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     show_default=True,
     help="Hot is when bytes x access rate (of --address) is at least this share of its maximum.",
 )
-@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="So many symbols.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Symbols to show.")
 def profile(
     path: str, target: int | None, as_json: bool, perf: str, hot_percent: float, top: int, **window: Any
 ) -> None:

@@ -93,7 +93,7 @@ def _at(reader: RecordReader, span: tuple[int, int], at_ns: int, target: int | N
 
 
 def _choose(snapshot: Snapshot, names: MappingNames | Owners, view: View) -> Snapshot:
-    """The wanted regions in the wanted order; regions that reach out of the addresses are cut."""
+    """The wanted regions in the wanted order; regions that reach beyond the addresses are cut."""
     if view.low or view.high < 2**64 - 1:
         inside = Window(low=view.low, high=view.high).of([RegionBatch.of([snapshot])])
         cut = next((batch.snapshot(0) for batch in inside), None)
@@ -107,7 +107,7 @@ def _choose(snapshot: Snapshot, names: MappingNames | Owners, view: View) -> Sna
 
 
 def _matches(name: str, wanted: str) -> bool:
-    """Whether a mapping is called like that: a part of its name, or a pattern with ``*`` and ``?`` for all of it."""
+    """Whether a mapping's name matches: a part of it, or a pattern with ``*`` and ``?`` for all of it."""
     if "*" in wanted or "?" in wanted:
         return fnmatchcase(name, wanted.replace("[", "[[]"))
     return wanted in name

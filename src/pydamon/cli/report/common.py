@@ -17,7 +17,7 @@ from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
 
-# So many targets fit one report, so many one picture; a record that has more needs --target.
+# This many targets fit one report, this many one picture; a record that has more needs --target.
 MAX_TARGETS = 64
 MAX_DRAWN = 12
 
@@ -40,7 +40,7 @@ def empty(reader: RecordReader, target: int | None) -> PydamonError:
 
 
 def check_drawable(reader: RecordReader, targets: int) -> None:
-    """Raise RequestError if so many targets are too many for one picture."""
+    """Raise RequestError if there are too many targets for one picture."""
     if targets > MAX_DRAWN:
         raise RequestError(
             f"{reader.path} has {targets} targets, too many for one picture; choose one", where="--target"

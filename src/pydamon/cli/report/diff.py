@@ -127,7 +127,7 @@ def _text(
     lines = _heading(one, other, target, sizes, screen)
     processes = [(info.pid, info.start_ticks) for info in (r.info.target(target) for r in (one, other))]
     if processes[0] != processes[1]:
-        lines.append(screen.fit("two processes: what lies at other addresses in each is compared by --by mapping"))
+        lines.append(screen.fit("two processes: where their addresses differ, compare with --by mapping"))
     by_kind: dict[str, int] = {}
     for change in found:
         by_kind[change.kind] = by_kind.get(change.kind, 0) + change.end - change.start

@@ -71,7 +71,7 @@ def report(
 
 
 def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
-    """Print how much memory has been idle for how long at least: what could be reclaimed."""
+    """Print how much memory has been idle for at least how long: what could be reclaimed."""
     screen = current_screen()
     edges = np.array([-math.inf, 0, *dist.IDLE_BOUNDS_S, math.inf])
     with opened(path) as reader:

@@ -37,7 +37,7 @@ from pydamon.spec.units import format_duration_ns, parse_address
 if TYPE_CHECKING:
     from pydamon.cli.render.html import Panel
 
-# Where to look is decided on so many rows.
+# Where to look is decided from this many rows.
 _SURVEY_ROWS = 1 << 16
 _JSON_SHAPE = (100, 200)
 _PICTURE_SHAPE = (600, 400)
@@ -189,7 +189,8 @@ def _segments(wanted: str | Segment, batches: list[RegionBatch]) -> list[Segment
     focus = survey(batches)
     assert focus is not None  # there is no snapshot without regions
     choose = {"auto": automatic, "hottest": hottest, "all": everything}[wanted]
-    # Without any access there is nothing to focus on: show all. Of time of which next to nothing was monitored, too.
+    # Without any access there is nothing to focus on: show all. Likewise for time in which next to nothing was
+    # monitored.
     ends = Segment(int(focus.edges[0]), int(focus.edges[-1]))
     return choose(focus) or everything(focus) or [ends]
 

@@ -27,7 +27,7 @@ def report(path: str, perf: str, choice: Choice, hot_percent: float, top: int, a
     screen = current_screen()
     with opened(path) as reader:
         if reader.info.clock == "virtual":
-            raise RequestError(f"{path} is of virtual time, which no CPU samples are of", where="--perf")
+            raise RequestError(f"{path} is in virtual time; there are no CPU samples of that", where="--perf")
         target = choice.target
         if target is None:
             numbers = [info.target for info in reader.info.targets]

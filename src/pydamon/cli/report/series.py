@@ -117,7 +117,7 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
                 ]
                 emit(msgspec.json.encode({**head, "snapshots": snapshots, "resctrl": mine}).decode() + "\n")
                 continue
-            lines = _heading(reader, one.target, "accessed regions' bytes per second: an estimate, no traffic", screen)
+            lines = _heading(reader, one.target, "accessed regions' bytes per second: an estimate, not traffic", screen)
             rates = one.bytes_per_s.clip(0, 2**63)  # more than that is drawn as that
             sizes = WorkingSet(one.target, one.start_ns, one.end_ns, rates.astype(np.uint64))
             edges, values = sizes.over_time(layout(screen).columns)
