@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pydamon.errors import RequestError
 from pydamon.ops.reported.reports import (
     ADDRESS_LIMIT,
     MAX_HOT_RANGES,
+    MAX_LOOSE,
     NOBODY,
     NOT_ACCESSED_RANGE,
     WRITE,
@@ -108,27 +110,70 @@ def test_from_many_threads_nothing_is_lost_or_mixed() -> None:
         assert (rows.thread == rows.target).all()
 
 
-def test_a_signal_handler_may_report_while_its_thread_does() -> None:
+def test_what_waits_while_others_hold_the_lock_is_bounded_and_the_rest_is_counted() -> None:
     reports = AccessReports()
-    calls = []
+    with reports._lock:
+        for i in range(MAX_LOOSE + 1000):
+            reports.report_access(0, i * 4096, 1)
+        for _ in range(5):
+            reports.report_not_accessed(0, 0, 4096)
+        assert len(reports._loose) == MAX_LOOSE
+    for _ in range(2):  # looking changes nothing
+        assert (reports.reported, reports.dropped) == (MAX_LOOSE + 1005, 1005)
+    rows, dropped = reports.take()
+    assert (rows.address // 4096).tolist() == list(range(MAX_LOOSE))
+    assert dropped == 1005
+    reports.report_access(0, 0x1000, 1)  # there is room again
+    rows, dropped = reports.take()
+    assert (rows.address.tolist(), dropped) == ([0x1000], 0)
+    assert (reports.reported, reports.dropped) == (MAX_LOOSE + 1006, 1005)
 
-    def handler(*_: object) -> None:
-        calls.append(1)
-        for _i in range(5000):
+
+def test_dropped_by_many_threads_none_is_forgotten() -> None:
+    reports = AccessReports()
+
+    def work() -> None:
+        for _ in range(MAX_LOOSE // 2):
             reports.report_access(0, 0x1000, 1)
 
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with reports._lock:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    rows, dropped = reports.take()
+    assert MAX_LOOSE <= len(rows) <= MAX_LOOSE + 3  # between the look and the report another thread may come
+    assert len(rows) + dropped == reports.reported == 2 * MAX_LOOSE
+
+
+def test_a_signal_handler_may_report_while_its_thread_does() -> None:
+    """The timer is armed once for each tick, so that a handler is never interrupted by the next, however slow it is."""
+    reports = AccessReports()
+    ticks: list[int] = []
+
+    def handler(*_: object) -> None:
+        for _i in range(5000):
+            reports.report_access(0, 0x1000, 1)
+        ticks.append(1)
+
     old = signal.signal(signal.SIGALRM, handler)
+    taken = dropped = 0
+    give_up = time.monotonic() + 120
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.02)
-        taken = 0
-        while len(calls) < 5:
-            reports.report_accesses(0, [0x2000], 1)
-            taken += len(reports.take()[0])
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for tick in range(5):
+            signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.0007 * tick)
+            while len(ticks) <= tick:
+                assert time.monotonic() < give_up
+                reports.report_accesses(0, [0x2000], 1)
+                rows, lost = reports.take()
+                taken, dropped = taken + len(rows), dropped + lost
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
-    assert taken + len(reports.take()[0]) == reports.reported
+    rows, lost = reports.take()
+    assert taken + len(rows) + dropped + lost == reports.reported
+    assert (dropped + lost, reports.reported > 25_000) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ be taken lies in a ring of NumPy columns: when it is full the oldest reports are
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ WRITE = 1  # flags of a report
 NOT_ACCESSED_RANGE = 2
 
 _LOOSE = 4096  # single reports are moved into the ring in groups: one by one it would cost 2 us each
+MAX_LOOSE = 1 << 16  # so many wait while somebody else holds the lock, 13 MB; what is reported beyond is dropped
 _DTYPES: dict[str, type[np.generic]] = {
     "address": np.uint64,
     "size": np.uint64,
@@ -109,8 +111,9 @@ class AccessReports:
     ``clear_hot`` forgets them); ``end`` says that no more will come. Addresses and sizes are in bytes, times in ns.
 
     ``now_ns`` gives the time of a report that is made without one. All methods may be called from any thread;
-    ``report_access`` never waits for a lock, so that it may be called from a signal handler, too. ``reported`` counts
-    the reports, ``dropped`` those that were overwritten before anybody took them.
+    ``report_access`` and ``report_not_accessed`` never wait for a lock, so that they, and they only, may be called from
+    a signal handler, too. While others hold the lock, about ``MAX_LOOSE`` such reports wait; more are dropped.
+    ``reported`` counts the reports, ``dropped`` those that were overwritten or dropped before anybody took them.
     """
 
     def __init__(
@@ -132,7 +135,8 @@ class AccessReports:
         self._put = 0  # rows ever put into the ring, and up to which of them they were taken
         self._taken = 0
         self._loose: deque[tuple[int, ...]] = deque()
-        self._dropped = 0
+        self._refused = _Tally()
+        self._dropped = 0  # of the ring
         self._dropped_told = 0
         self._hot: list[deque[tuple[int, int]]] = [deque(maxlen=MAX_HOT_RANGES) for _ in range(nr_targets)]
         self.hot_dropped = 0
@@ -264,7 +268,8 @@ class AccessReports:
                 head = ring[begin : begin + first]
                 parts.append(head.copy() if first == length else np.concatenate([head, ring[: length - first]]))
             self._taken = self._put
-            dropped, self._dropped_told = self._dropped - self._dropped_told, self._dropped
+            all_dropped = self._dropped + self._refused.read()
+            dropped, self._dropped_told = all_dropped - self._dropped_told, all_dropped
         return Reports(*parts), dropped
 
     def hot_ranges(self, target: int) -> Ranges:
@@ -286,12 +291,14 @@ class AccessReports:
     @property
     def reported(self) -> int:
         """Reports so far."""
-        return self._put + len(self._loose)
+        with self._lock:
+            return self._put + len(self._loose) + self._refused.read()
 
     @property
     def dropped(self) -> int:
-        """Reports that nobody took before the ring was full."""
-        return self._dropped
+        """Reports that nobody took before there was no more room for them."""
+        with self._lock:
+            return self._dropped + self._refused.read()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -309,13 +316,16 @@ class AccessReports:
 
     def _add_loose(self, row: tuple[int, ...]) -> None:
         loose = self._loose
-        loose.append(row)  # atomic
-        # Whoever holds the lock moves the loose reports itself when it takes; while that lasts they are few.
         if len(loose) >= _LOOSE and self._lock.acquire(blocking=False):
             try:
                 self._absorb_loose()
             finally:
                 self._lock.release()
+        # The lock may be held for long: by a thread that does not get the CPU, or below the signal handler we are in.
+        if len(loose) < MAX_LOOSE:
+            loose.append(row)  # one step, as is the next
+        else:
+            self._refused.add()
 
     def _absorb_loose(self) -> None:
         rows = [self._loose.popleft() for _ in range(len(self._loose))]
@@ -344,6 +354,24 @@ class AccessReports:
         if oldest > self._taken:
             self._dropped += oldest - self._taken
             self._taken = oldest
+
+
+class _Tally:
+    """A count that any thread and any signal handler raises without a lock; whoever reads it holds one."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._reads = 0
+
+    def add(self) -> None:
+        """Count one: a single step, in which neither a thread nor a signal handler can come between."""
+        next(self._numbers)
+
+    def read(self) -> int:
+        """How often ``add`` was called."""
+        drawn = next(self._numbers) - self._reads  # each earlier look has drawn a number, too
+        self._reads += 1
+        return drawn
 
 
 def union(ranges: Ranges) -> Ranges:
