@@ -20,9 +20,9 @@ class Regions:
     """``n`` regions: ``start``/``end`` in bytes (uint64) and, per region, the counters of DAMON (int64 views).
 
     ``nr_accesses``: accesses found in this aggregation; ``last_nr_accesses``: in the one before; ``nr_accesses_bp``:
-    their moving sum × 10000 (2.6); ``age``: aggregations without much change; ``unknown``: samples of this aggregation
-    that could not be answered; ``probe_hits``: samples of this aggregation that had the attribute of each probe, of the
-    ``probe_samples`` that they were asked about.
+    their moving sum × 10000 (docs/algorithms.md 2.6); ``age``: aggregations without much change; ``unknown``: samples
+    of this aggregation that could not be answered; ``probe_hits``: samples of this aggregation that had the attribute
+    of each probe, of the ``probe_samples`` that they were asked about.
     """
 
     __slots__ = ("_counters", "_outflow", "_window", "end", "start")
