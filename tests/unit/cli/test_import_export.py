@@ -12,6 +12,7 @@ import pytest
 from tests.unit.records.format_samples import expected, put, read, some, trace_text
 from tests.unit.records.record_samples import snapshot, write
 
+from helpers.command import PYDAMON
 from pydamon.cli import main
 
 MADE = some(4)
@@ -110,9 +111,8 @@ def test_help_names_every_format() -> None:
 
 def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
     import subprocess
-    import sys
 
-    command = [sys.executable, "-m", "pydamon", "report", "regions", "--json", "-i", "-"]
+    command = [*PYDAMON, "report", "regions", "--json", "-i", "-"]
     done = subprocess.run(command, input=TEXT.encode(), capture_output=True, check=True)
     assert done.stdout.count(b'"nr_accesses"') == 12
     assert done.stderr.startswith(b"pydamon: -: read as trace text: ")

@@ -13,6 +13,8 @@ import pytest
 from tests.unit.cli.report_helpers import HEAP, LIBC, MIB, STACK, on_terminal, plain, report, stairs
 from tests.unit.records.record_samples import AGGR_NS, START_NS, Region, snapshot, write
 
+from helpers.command import PYDAMON
+
 
 def test_three_areas_as_text(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -138,7 +140,7 @@ def test_no_color_means_characters(tmp_path: Path) -> None:
 
 def test_other_encodings_get_ascii(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pydamon", "report", "heatmap", "-i", str(stairs(tmp_path / "r"))],
+        [*PYDAMON, "report", "heatmap", "-i", str(stairs(tmp_path / "r"))],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=True,

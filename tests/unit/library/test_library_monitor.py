@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import pydamon
+from helpers.waiting import wait_until
 
 
 def sim(**more: object) -> pydamon.Monitor:
@@ -153,9 +154,7 @@ class TestAsync:
 
         before = threading.active_count()
         assert asyncio.run(first()) > 0
-        deadline = time.monotonic() + 30
-        while threading.active_count() > before and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: threading.active_count() <= before)
         assert not any(thread.name == "pydamon" for thread in threading.enumerate())
 
     def test_an_error_reaches_who_iterates(self) -> None:

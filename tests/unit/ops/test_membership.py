@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers.waiting import wait_until
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.mounts import mounts
 from pydamon.linux.process import Process, start_ticks
@@ -108,14 +108,6 @@ def closing() -> Iterator[Callable[[Membership], Membership]]:
 
 def pids(processes: list[Process]) -> set[int]:
     return {process.pid for process in processes}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 def kill(pid: int) -> None:

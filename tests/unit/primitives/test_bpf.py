@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, pages, started_child, use_cpus, watching
+from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, pages, started_child, use_cpus, watching
 
+from helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.primitives import bpf, bpf_program
@@ -122,7 +123,7 @@ def test_a_process_that_ended_is_unknown(child: Child, walk: PageTableWalk) -> N
     with watching(child, walk) as primitive:
         assert primitive.prepare(pages(start, 256)).all()
         child.tell("exit")
-        assert eventually(lambda: not child.process.alive())
+        wait_until(lambda: not child.process.alive())
         assert (primitive.check() == UNKNOWN).all()  # a zombie
         child.end()
         assert not primitive.prepare(pages(start, 256)).any()

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from helpers.command import PYDAMON
+from helpers.waiting import wait_until
 from pydamon.cli import main
 from pydamon.cli.workload import command
 from pydamon.errors import MachineError, RequestError
@@ -43,7 +44,7 @@ hot, 0, 4096, 1{mode}
 def running(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A workload in a process of its own, which is ended with the block."""
     with subprocess.Popen(
-        [sys.executable, "-m", "pydamon", "workload", str(path), *options],
+        [*PYDAMON, "workload", str(path), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -228,13 +229,8 @@ def test_only_the_hot_region_looks_accessed_from_outside(tmp_path: Path, mode: s
             Path(f"/proc/{child.pid}/clear_refs").write_text("1")
         except OSError as error:
             pytest.skip(f"/proc/PID/clear_refs: {error.strerror}")
-        deadline = time.monotonic() + 5
-        referenced_kb = -1
-        while referenced_kb != 1024 and time.monotonic() < deadline:
-            time.sleep(0.01)
-            fields = smaps(child.pid)
-            referenced_kb = fields[hot["start"], hot["end"]]["Referenced"]
-        assert referenced_kb == 1024
+        wait_until(lambda: smaps(child.pid)[hot["start"], hot["end"]]["Referenced"] == 1024)
+        fields = smaps(child.pid)
         assert fields[cold["start"], cold["end"]]["Referenced"] == 0
         # All is resident, in pages of its own, however it is accessed.
         assert fields[cold["start"], cold["end"]]["Anonymous"] == 296
