@@ -109,6 +109,7 @@ def test_help_names_every_format() -> None:
     assert tuple(FORMATS) == export._FORMATS
 
 
+@pytest.mark.usefixtures("processes")
 def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
     import subprocess
 

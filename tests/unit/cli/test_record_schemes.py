@@ -131,7 +131,7 @@ time.sleep(60)
 
 
 @pytest.fixture
-def holder() -> Iterator[int]:
+def holder(processes: None) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.readline()

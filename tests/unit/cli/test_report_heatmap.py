@@ -122,6 +122,7 @@ def test_a_record_without_accesses_is_shown_as_it_is(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("columns", [20, 33, 200])
 @pytest.mark.parametrize("colours", ["", "truecolor"])
+@pytest.mark.usefixtures("processes")
 def test_a_terminal_of_any_width_is_filled_but_not_exceeded(tmp_path: Path, columns: int, colours: str) -> None:
     out = on_terminal(columns, 30, "heatmap", "-i", stairs(tmp_path / "r"), COLORTERM=colours)
     assert ("\x1b[38;2;" in out) == bool(colours)
@@ -132,12 +133,14 @@ def test_a_terminal_of_any_width_is_filled_but_not_exceeded(tmp_path: Path, colu
     assert any("[heap]" in line for line in lines)
 
 
+@pytest.mark.usefixtures("processes")
 def test_no_color_means_characters(tmp_path: Path) -> None:
     out = on_terminal(80, 30, "heatmap", "-i", stairs(tmp_path / "r"), NO_COLOR="1")
     assert "\x1b" not in out
     assert "@@@@" in out
 
 
+@pytest.mark.usefixtures("processes")
 def test_other_encodings_get_ascii(tmp_path: Path) -> None:
     done = subprocess.run(
         [*PYDAMON, "report", "heatmap", "-i", str(stairs(tmp_path / "r"))],

@@ -115,6 +115,7 @@ def test_bad_ranges_are_one_line(capsys: pytest.CaptureFixture[str], addresses: 
 
 
 @pytest.mark.parametrize("verb", [["regions"], ["regions", "--json"], ["heatmap", "--json"]])
+@pytest.mark.usefixtures("processes")
 def test_a_closed_pipe_ends_quietly(verb: list[str]) -> None:
     stairs(Path("r"))
     command = " ".join([*PYDAMON, "report", *verb, "-i", "r"])
@@ -124,6 +125,7 @@ def test_a_closed_pipe_ends_quietly(verb: list[str]) -> None:
     assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 100)
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from pydamon.cli import main; main(['report', 'heatmap', '--help']); "

@@ -175,6 +175,7 @@ def test_a_heatmap_of_one_pixel(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["heatmap", "regions", "idle"])
+@pytest.mark.usefixtures("processes")
 def test_a_closed_pipe_ends_quietly(name: str) -> None:
     command = [*PYDAMON, "report", *_arguments(name, "r")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:

@@ -77,6 +77,7 @@ def test_intervals_grow_until_a_rarely_accessed_target_meets_the_goal() -> None:
     assert 40_000 <= np.median(samples[len(samples) // 2 :]) <= 110_000
 
 
+@pytest.mark.slow
 def test_a_goal_of_zeros_is_off() -> None:
     zeros = {"access_bp": 0, "aggrs": 0, "min_sample_us": 0, "max_sample_us": 0}
     assert set(simulate(zeros, 10_000)) == {5_000}

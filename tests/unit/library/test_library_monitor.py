@@ -24,7 +24,7 @@ def sim(**more: object) -> pydamon.Monitor:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[int]:
+def sleeper(processes: None) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
     assert process.stdout
     process.stdout.readline()
@@ -40,6 +40,7 @@ def test_everything_that_is_promised_is_there() -> None:
         _ = pydamon.nonsense  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("processes")
 def test_importing_it_is_cheap() -> None:
     code = "import sys, pydamon; print('numpy' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

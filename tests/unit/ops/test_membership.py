@@ -75,7 +75,7 @@ class Tree:
 
 
 @pytest.fixture
-def tree() -> Iterator[Tree]:
+def tree(processes: None) -> Iterator[Tree]:
     tree = Tree()
     yield tree
     tree.close()
@@ -176,6 +176,7 @@ class TestChildren:
         assert grandchild in group.members
         assert group.update() == Change()
 
+    @pytest.mark.usefixtures("processes")
     def test_the_children_of_an_orphan_join_and_keep_the_group_alive(
         self, children: Callable[..., Children], closing: Callable[[Membership], Membership]
     ) -> None:

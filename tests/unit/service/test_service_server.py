@@ -207,6 +207,7 @@ def test_a_server_that_never_began_is_finished_at_once() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.usefixtures("processes")
 def test_another_user_is_not_listened_to_even_where_the_socket_lets_him_in() -> None:
     script = (
         "import os, socket, sys\n"

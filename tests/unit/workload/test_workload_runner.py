@@ -215,6 +215,7 @@ def smaps(pid: int) -> dict[tuple[int, int], dict[str, int]]:
 
 
 @pytest.mark.parametrize("mode", ["", ", ro", ", rw"])
+@pytest.mark.usefixtures("processes")
 def test_only_the_hot_region_looks_accessed_from_outside(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "w.cfg"
     path.write_text(
@@ -240,6 +241,7 @@ def test_only_the_hot_region_looks_accessed_from_outside(tmp_path: Path, mode: s
         assert sum(f["Referenced"] for f in others if f["Rss"] == f["Anonymous"]) < 4096
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_mapping_is_one_vma(small: Path) -> None:
     with running(small, "--json", "--mapping", "one", "--repeat", "0") as child:
         assert child.stdout is not None
@@ -249,6 +251,7 @@ def test_one_mapping_is_one_vma(small: Path) -> None:
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.usefixtures("processes")
 def test_signals_end_it_quietly(small: Path, signum: int, status: int) -> None:
     with running(small, "--repeat", "0") as child:
         assert child.stdout is not None
@@ -259,6 +262,7 @@ def test_signals_end_it_quietly(small: Path, signum: int, status: int) -> None:
         assert child.stderr.read().strip() == ""
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_reader_that_goes_away_ends_it_quietly(small: Path) -> None:
     with running(small, "--repeat", "0", "--time-scale", "0.01") as child:
         assert child.stdout is not None
