@@ -1,9 +1,9 @@
-# make demo | test | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
+# make demo | check | test | coverage | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lab lab-shell bench clean
+.PHONY: demo check test coverage lint lab lab-shell bench clean
 
 # Without root only smaps can be used. It would take longer intervals for a target of this size; for a demo, it may cost.
 DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] || echo --sample 40ms --aggr 400ms)
@@ -17,13 +17,24 @@ demo: $(VENV)/.plot
 	$(BIN)/pydamon report wss -i demo.damon
 	$(BIN)/pydamon report heatmap -i demo.damon -o heatmap.png
 
+# While one works: what needs no process of its own and takes no seconds, on all CPUs.
+check: lint
+	$(BIN)/pytest -q -m "not processes and not truth and not slow" -n auto
+
+# Everything that this machine can. One test after the other: those that start processes measure what this machine does
+# with them, and all but a few seconds are theirs.
 test: lint
 	$(BIN)/pytest --junit-xml=build/junit.xml
+
+# How much of the code the tests reach; those of the guest lab are not counted, nor what runs in other processes.
+coverage: $(VENV)/.dev
+	$(BIN)/pytest -q --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # The tests that need a kernel with everything, in a virtual machine: see lab/README.md.
 lab: $(VENV)/.dev
@@ -50,4 +61,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.plot
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache demo.damon heatmap.png
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo.damon heatmap.png

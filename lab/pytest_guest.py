@@ -19,7 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if in_guest():
+    if in_guest():  # an emulated machine, which is slow
+        for item in items:
+            item.add_marker(pytest.mark.timeout(900))
         return
     skip = pytest.mark.skip(reason="needs the guest lab (make lab)")
     for item in items:

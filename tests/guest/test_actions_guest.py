@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.unit.ops.action_targets import acting_on, apply, page_kinds, scheme, small_pages
-from tests.unit.primitives.bpf_child import MIB, PAGE, Child, eventually, kib_of, pages, started_child
+from tests.unit.primitives.bpf_child import MIB, PAGE, Child, kib_of, pages, started_child
 
+from helpers.waiting import wait_until
 from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import MachineError, RequestError
@@ -274,7 +275,7 @@ def cgroup() -> Iterator[Path]:
     made = CGROUPS / f"actions-{os.getpid()}"
     made.mkdir()
     yield made
-    assert eventually(lambda: not (made / "cgroup.procs").read_text())
+    wait_until(lambda: not (made / "cgroup.procs").read_text())
     made.rmdir()
 
 

@@ -7,13 +7,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers.command import PYDAMON, pydamon
 from pydamon.linux.idle_bitmap import BITMAP
 from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader
@@ -22,14 +22,6 @@ pytestmark = pytest.mark.guest
 
 BLOCKS = Path("/sys/devices/system/memory")
 SLOW = ("--sample", "50ms", "--aggr", "500ms", "--update", "500ms")
-
-
-def pydamon(*args: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pydamon", *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    print(done.stderr)
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture
@@ -88,7 +80,7 @@ def test_memory_that_goes_offline_is_not_accessed_and_monitoring_goes_on(tmp_pat
     start = int((block / "phys_index").read_text(), 16) * size
     out = tmp_path / "phys.damon"
     with out.with_suffix(".log").open("w+") as log:
-        command = [sys.executable, "-m", "pydamon", "record", "-o", str(out), "--ops", "paddr", *SLOW]
+        command = [*PYDAMON, "record", "-o", str(out), "--ops", "paddr", *SLOW]
         command += ["--region", f"{start:#x}-{start + size:#x}", "--min-regions", "50"]
         record = subprocess.Popen(command, stderr=log)
         try:
@@ -129,7 +121,7 @@ def test_thousands_of_short_children(tmp_path: Path) -> None:
     storm = "sleep 600 & read go; i=0; while [ $i -lt 3000 ]; do (:) ; i=$((i+1)); done; echo done; wait"
     with subprocess.Popen(["sh", "-c", storm], start_new_session=True, stdin=-1, stdout=-1) as root:
         record = subprocess.Popen(
-            [sys.executable, "-m", "pydamon", "record", "-o", str(out), *SLOW, "--include-children", str(root.pid)],
+            [*PYDAMON, "record", "-o", str(out), *SLOW, "--include-children", str(root.pid)],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -169,7 +161,7 @@ def test_record_ends_when_its_cgroup_is_removed(tmp_path: Path) -> None:
     member = subprocess.Popen(["sleep", "600"])
     (cgroup / "cgroup.procs").write_text(str(member.pid))
     record = subprocess.Popen(
-        [sys.executable, "-m", "pydamon", "record", "-o", str(out), *SLOW, "--cgroup", cgroup.name],
+        [*PYDAMON, "record", "-o", str(out), *SLOW, "--cgroup", cgroup.name],
         stderr=subprocess.PIPE,
         text=True,
     )

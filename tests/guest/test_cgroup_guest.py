@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers.waiting import wait_until
 from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import RequestError
 from pydamon.linux.mounts import mounts
@@ -35,13 +35,15 @@ def cgroup() -> Iterator[Path]:
 
 def remove(cgroup: Path) -> None:
     """Remove it once its processes are gone."""
-    for _ in range(600):
+
+    def removed() -> bool:
         try:
             cgroup.rmdir()
-            return
         except OSError:
-            time.sleep(0.05)
-    raise AssertionError(f"{cgroup} cannot be removed")
+            return False
+        return True
+
+    wait_until(removed, every_s=0.05)
 
 
 @pytest.fixture

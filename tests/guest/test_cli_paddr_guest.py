@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import pydamon
 from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader
 
@@ -37,11 +38,6 @@ def sweeper() -> Iterator[tuple[int, int]]:
     yield child.pid, int(child.stdout.readline())
     child.kill()
     child.communicate()
-
-
-def pydamon(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pydamon", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def report(verb: str, path: Path) -> list[dict[str, object]]:

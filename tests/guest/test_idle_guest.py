@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.unit.primitives.bpf_child import MIB, PAGE, Child, kib_of, pages, started_child
 
+from helpers.waiting import wait_until
 from pydamon.linux.idle_bitmap import FrameWatch
 from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.fvaddr import FvaddrOps
@@ -124,8 +125,7 @@ def test_a_process_that_ended(child: Child, primitive: IdlePrimitive) -> None:
     child.do("touch", "a", "all")
     primitive.prepare(pages(at, 10))
     child.tell("exit")
-    while child.process.alive():
-        time.sleep(0.01)
+    wait_until(lambda: not child.process.alive())
     assert (primitive.check() == UNKNOWN).all()
     primitive.update()
     assert not primitive.prepare(pages(at, 10)).any()

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from helpers.command import pydamon
+from helpers.waiting import wait_until
 from pydamon.engines.kernel import modules
 from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, RequestError
@@ -310,11 +312,6 @@ def test_a_kdamond_that_only_looks_like_a_killed_ones_is_left_alone(sweeper: tup
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def pydamon(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pydamon", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_record_with_the_kernel_and_trace_it_as_text(sweeper: tuple[int, int], tmp_path: Path) -> None:
     pid, _ = sweeper
     out = str(tmp_path / "kernel.damon")
@@ -386,8 +383,12 @@ def test_start_tune_status_and_stop_with_the_kernel(sweeper: tuple[int, int]) ->
         tuned = pydamon("tune", "k", "--sample", "10ms", "--aggr", "200ms", "--max-regions", "99")
         assert tuned.returncode == 0, tuned.stderr
         assert Tree(Roots().damon).read("kdamonds/0/contexts/0/monitoring_attrs/nr_regions/max") == "99"
-        time.sleep(3)
-        status = json.loads(pydamon("status", "k", "--json").stdout)["kdamonds"][0]
+
+        def status_now() -> dict[str, Any]:
+            return json.loads(pydamon("status", "k", "--json").stdout)["kdamonds"][0]
+
+        wait_until(lambda: status_now()["schemes"][0]["stats"]["nr_tried"] > 0)
+        status = status_now()
         assert (status["engine"], status["primitive"]) == ("kernel", "damon_aggregated")
         assert status["snapshots"] > 0
         assert status["intervals"]["aggr_us"] == 200_000

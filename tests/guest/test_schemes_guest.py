@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import pydamon
+from helpers.waiting import wait_until
 from pydamon.core.kdamond import Kdamond
 from pydamon.engines.user.engine import UserEngine
 from pydamon.linux.metrics import MachineMetrics
@@ -98,11 +100,6 @@ def sweeping(hot: int, cold: int, node: int = -1) -> Iterator[Sweeper]:
 def small_pages() -> None:
     """Huge pages only where they are asked for."""
     Path("/sys/kernel/mm/transparent_hugepage/enabled").write_text("madvise")
-
-
-def pydamon(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pydamon", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def engine_on(
@@ -238,7 +235,7 @@ def test_the_quota_follows_a_users_goal_in_four_steps() -> None:
             for value in (0, 15_000, 5_000, 18_000, 0, 10_000):
                 before = damos.states[0].quota.esz or 0
                 damos.set_goal("0.0", value)
-                time.sleep(1.5)
+                time.sleep(1.5)  # more than a window
                 seen.append((value, before, damos.states[0].quota.esz or 0))
             engine.kdamond.stop()
 
@@ -332,15 +329,15 @@ def test_start_tune_status_stop_with_schemes(tmp_path: Path) -> None:
         done = pydamon("start", *options, "--scheme", scheme, str(sweeper.pid))
         assert done.returncode == 0, done.stderr
         try:
-            time.sleep(4)
-            first = json.loads(pydamon("status", "--json").stdout)["kdamonds"][0]
-            assert first["schemes"][0]["stats"]["nr_tried"] > 0
+
+            def tried() -> int:
+                first = json.loads(pydamon("status", "--json").stdout)["kdamonds"][0]
+                return int(first["schemes"][0]["stats"]["nr_tried"])
+
+            wait_until(lambda: tried() > 0, every_s=0.5)
             tuned = f"pageout rate=0% age>=1s {only(sweeper.cold_at, 8)}"
             assert pydamon("tune", "--scheme", tuned).returncode == 0
-            deadline = time.monotonic() + 40
-            while sweeper.kib(sweeper.cold_at, "Swap") < 7 * 1024 and time.monotonic() < deadline:
-                time.sleep(0.5)
-            assert sweeper.kib(sweeper.cold_at, "Swap") >= 7 * 1024
+            wait_until(lambda: sweeper.kib(sweeper.cold_at, "Swap") >= 7 * 1024, every_s=0.5)
         finally:
             ended = pydamon("stop", "--undo")
         print(ended.stdout)

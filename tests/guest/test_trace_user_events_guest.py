@@ -7,12 +7,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from helpers.command import PYDAMON
+from helpers.waiting import wait_until
 
 TRACING = Path("/sys/kernel/tracing")
 pytestmark = [
@@ -22,27 +23,20 @@ pytestmark = [
 GROUP = TRACING / "events/user_events"
 
 
-def wait_for(path: Path, there: bool = True) -> None:
-    deadline = time.monotonic() + 60
-    while path.exists() != there:
-        assert time.monotonic() < deadline, f"{path} is {'not there' if there else 'still there'}"
-        time.sleep(0.1)
-
-
 @pytest.fixture(name="event")
 def event_fixture() -> Iterator[Path]:
     """The event, while this process is traced; it is gone afterwards."""
-    command = [sys.executable, "-m", "pydamon", "trace", "--user-events", "--quiet", str(os.getpid())]
+    command = [*PYDAMON, "trace", "--user-events", "--quiet", str(os.getpid())]
     traced = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     event = GROUP / "damon_aggregated"
     try:
-        wait_for(event)
+        wait_until(event.exists)
         yield event
     finally:
         traced.send_signal(signal.SIGINT)
         _, errors = traced.communicate(timeout=60)
     assert traced.returncode == 0, errors
-    wait_for(event, there=False)
+    wait_until(lambda: not event.exists())
 
 
 def check_region(found: dict[str, int]) -> None:
@@ -58,10 +52,8 @@ def test_who_listens_sees_each_region(event: Path) -> None:
         "u64 target_id", "u32 nr_regions", "u64 start", "u64 end", "u32 nr_accesses", "u32 age",
     ]  # fmt: skip
     (event / "enable").write_text("1")
-    deadline = time.monotonic() + 60
-    while "damon_aggregated:" not in (text := (TRACING / "trace").read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_until(lambda: "damon_aggregated:" in (TRACING / "trace").read_text(), every_s=0.5)
+    text = (TRACING / "trace").read_text()
     (event / "enable").write_text("0")
     line = next(line for line in text.splitlines() if "damon_aggregated:" in line)
     # ftrace's own text of a user event: target_id=0x0 (0) nr_regions=0x16 (22) …
@@ -69,18 +61,16 @@ def test_who_listens_sees_each_region(event: Path) -> None:
 
 
 def test_hits_of_probes_are_seen() -> None:
-    command = [sys.executable, "-m", "pydamon", "trace", "--user-events", "--quiet", "--probe", "anon"]
+    command = [*PYDAMON, "trace", "--user-events", "--quiet", "--probe", "anon"]
     command += ["-e", "damon_region_aggregated", str(os.getpid())]
     traced = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     event = GROUP / "damon_region_aggregated"
     try:
-        wait_for(event)
+        wait_until(event.exists)
         (TRACING / "trace").write_text("")
         (event / "enable").write_text("1")
-        deadline = time.monotonic() + 60
-        while not (lines := re.findall("damon_region_aggregated: (.+)", (TRACING / "trace").read_text())):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+        wait_until(lambda: "damon_region_aggregated: " in (TRACING / "trace").read_text(), every_s=0.5)
+        lines = re.findall("damon_region_aggregated: (.+)", (TRACING / "trace").read_text())
         (event / "enable").write_text("0")
     finally:
         traced.send_signal(signal.SIGINT)

@@ -8,38 +8,19 @@ import re
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.command import pydamon
 from pydamon.errors import RequestError
 from pydamon.service.client import Client, running
 
-PYDAMON = [sys.executable, "-m", "pydamon"]
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]
 SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
 SIM = ["--ops", "sim", "--workload", "stairs"]
-
-
-def pydamon(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PYDAMON, *args], capture_output=True, text=True, timeout=120, check=False, **options)
-
-
-def only_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line on standard error; there must be no other, and no traceback."""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("pydamon")
-    return line
-
-
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 def lives(pid: int) -> bool:

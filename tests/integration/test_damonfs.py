@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import PYDAMON
+from helpers.waiting import wait_until
 from pydamon.damonfs import namespace
 from pydamon.damonfs.legacy import LegacyTree
 from pydamon.damonfs.levels import level
@@ -24,7 +26,7 @@ from pydamon.damonfs.tree import DamonTree, usable_operations
 from pydamon.errors import MachineError
 from pydamon.records.reader import RecordReader
 
-MOUNT = [sys.executable, "-m", "pydamon", "mount"]
+MOUNT = [*PYDAMON, "mount"]
 # Keeps 64 MiB, and uses all of it again and again.
 BUSY = """
 import sys
@@ -49,13 +51,6 @@ def why_not_mounted() -> str | None:
 
 
 needs_fuse = pytest.mark.skipif(why_not_mounted() is not None, reason=f"no FUSE here: {why_not_mounted()}")
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture(name="busy")
@@ -213,7 +208,7 @@ class TestEngine:
         kdamond.state("commit")
         kdamond.state("update_schemes_stats")
         paused = kdamond.scheme("stats/nr_snapshots")
-        time.sleep(0.2)
+        time.sleep(0.2)  # in which nothing is to happen
         kdamond.state("update_schemes_stats")
         assert kdamond.scheme("stats/nr_snapshots") <= paused + 1  # what was under way when it was told
         kdamond.context("pause", "N")

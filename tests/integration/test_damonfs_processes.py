@@ -5,23 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from helpers.waiting import wait_until
 from pydamon.damonfs.levels import level
 from pydamon.damonfs.remote import Spawner
 from pydamon.damonfs.runner import starter
 from pydamon.damonfs.tree import DamonTree
 
 K = "/admin/kdamonds"
-
-
-def wait_until(what: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it does not happen"
-        time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:

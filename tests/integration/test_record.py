@@ -16,37 +16,20 @@ from typing import Any
 
 import pytest
 
+from helpers.command import PYDAMON, only_line, pydamon
+from helpers.waiting import wait_until
 from pydamon.records.reader import RecordReader
 
-PYDAMON = [sys.executable, "-m", "pydamon"]
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]
 SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
-
-
-def pydamon(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PYDAMON, *args], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
 def start(*args: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([*PYDAMON, *args], stdout=-1, stderr=-1, text=True, **options)
 
 
-def wait_until(condition: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
 def nr_snapshots(path: Path) -> int:
     return sum(1 for _ in RecordReader(str(path)).snapshots())
-
-
-def only_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line on standard error; there must be no other, and no traceback."""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("pydamon")
-    return line
 
 
 class TestEnds:

@@ -12,17 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import pydamon
 from pydamon.cli import main
 from pydamon.ops import cgroup
 from pydamon.records.reader import RecordReader
 
-PYDAMON = [sys.executable, "-m", "pydamon"]
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms", "--update", "50ms"]
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-
-
-def pydamon(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PYDAMON, *args], capture_output=True, text=True, timeout=60, check=False)
 
 
 def as_nobody(*args: str) -> subprocess.CompletedProcess[str]:

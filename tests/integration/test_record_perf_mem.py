@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import PYDAMON
 from pydamon.records.reader import RecordReader
 
 # What perf does of it: `mem record -e list`, a trial, `mem record -o - [--pid=…] [-- COMMAND]` and `script -i -`.
@@ -67,7 +68,7 @@ def made(tmp_path: Path) -> Make:
 
 
 def record(path: Path, environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pydamon", "record", "-o", str(path), "--ops", "reported", *args]
+    command = [*PYDAMON, "record", "-o", str(path), "--ops", "reported", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 

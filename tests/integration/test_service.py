@@ -18,20 +18,18 @@ from pathlib import Path
 
 import pytest
 from service_helpers import (  # noqa: F401 - fixtures
-    PYDAMON,
     SIM,
     SLEEPER,
     SMAPS,
     lives,
-    only_line,
-    pydamon,
     runtime_fixture,
     sleeper_fixture,
     start,
     wait_for_end,
-    wait_until,
 )
 
+from helpers.command import PYDAMON, only_line, pydamon
+from helpers.waiting import wait_until
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 from pydamon.service.client import Client, running
@@ -94,7 +92,7 @@ class TestLife:
         start(*SIM)
         before = time.monotonic_ns()
         first = Client().status()
-        time.sleep(0.5)
+        time.sleep(0.5)  # what is measured
         second = Client().status()
         passed_ns = time.monotonic_ns() - before
         # a snapshot is 100 ms of virtual time

@@ -6,21 +6,19 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from service_helpers import (  # noqa: F401 - fixtures
     SIM,
     SMAPS,
-    only_line,
-    pydamon,
     runtime_fixture,
     sleeper_fixture,
     start,
-    wait_until,
 )
 
+from helpers.command import only_line, pydamon
+from helpers.waiting import wait_until
 from pydamon.errors import PydamonError, RequestError
 from pydamon.service.client import Client, running
 
@@ -135,7 +133,8 @@ class TestSchemes:
         done = pydamon("tune", "--sample", "20ms", "--scheme", scheme)
         assert done.returncode == 3
         assert "--scheme: target_nid" in only_line(done)
-        time.sleep(0.2)
+        before = Client().status()["snapshots"]
+        wait_until(lambda: Client().status()["snapshots"] > before + 1)
         status = Client().status()
         assert (status["intervals"]["sample_us"], status["schemes"]) == (5_000, [])
 

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.command import PYDAMON
+
 SOURCE = Path("/usr/src/linux-source-6.12.tar.xz")
 TESTS = (
     "sysfs.sh",
@@ -116,7 +118,7 @@ def _run(name: str, kernel: bool, more: Sequence[str]) -> tuple[int, str]:
     else:
         legacy = tempfile.mkdtemp(prefix="damonfs-debug-") if name in DEBUGFS_TESTS else None
         place = tempfile.mkdtemp(prefix="damonfs-test-")
-        mount = [sys.executable, "-m", "pydamon", "mount", place, "--level", "6.12", *more]
+        mount = [*PYDAMON, "mount", place, "--level", "6.12", *more]
         mount += ["--debugfs", legacy] if legacy else []
         command = [*mount, "--", "sh", "-c", _ONLY_ON_DAMONFS, "sh", *command]
         # Some clear the kernel's log, which is the machine's.

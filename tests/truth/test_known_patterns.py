@@ -86,6 +86,7 @@ def test_random_accesses_are_found_with_few_regions(seed: int) -> None:
 
 @needs("bpf")
 @pytest.mark.parametrize("mapping", ["separate", "one"])
+@pytest.mark.usefixtures("processes")
 def test_a_real_process_is_seen_to_the_page_through_bpf(mapping: str, turns: str) -> None:
     # Short phases on a machine that may be busy: looser than the benchmark's aims (5 %, 0.95).
     run = monitor_workload(turns, "bpf", mapping=mapping)
@@ -93,6 +94,7 @@ def test_a_real_process_is_seen_to_the_page_through_bpf(mapping: str, turns: str
 
 
 @needs("smaps")
+@pytest.mark.usefixtures("processes")
 def test_a_real_process_is_seen_by_mapping_through_smaps(turns: str) -> None:
     run = monitor_workload(turns, "smaps", intervals={"sample_us": 20_000, "aggr_us": 200_000})
     scores = score_phases(run.snapshots, run.truth.hot_ranges, window=run.window)

@@ -19,6 +19,7 @@ def test_this_process_cannot_open_it_for_writing() -> None:
         Path(STATE).write_text("1")
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_child_cannot_either() -> None:
     child = subprocess.run([sys.executable, "-c", f"open({STATE!r}, 'w')"], capture_output=True, text=True)
     assert "must not write" in child.stderr

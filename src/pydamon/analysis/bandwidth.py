@@ -1,4 +1,4 @@
-"""An estimate of memory bandwidth: bytes of accessed regions per second (damon-algorithms 2.18).
+"""An estimate of memory bandwidth: bytes of accessed regions per second (docs/algorithms.md 2.18).
 
 Each sample that found an access counts as if all of its region had been accessed once: sum of size × nr_accesses per
 aggregation. It says how the demand changes and which ranges cause it; it does not measure traffic, which `resctrl` has

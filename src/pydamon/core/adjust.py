@@ -1,4 +1,4 @@
-"""Adaptive regions adjustment: age, merge, split, and following the target's ranges (damon-algorithms 2.3-2.5, 2.8).
+"""Adaptive regions adjustment: age, merge, split, and following the target's ranges (docs/algorithms.md 2.3-2.5, 2.8).
 
 Everything here is a pure function of regions; the formulas use integers throughout, as the kernel's do.
 """

@@ -328,7 +328,7 @@ class _Pass:
         return index, allowed[index]
 
     def _rate(self, place: int, regions: Regions) -> I64:
-        """Accesses per aggregation: the moving sum, so that it means the same at any time (2.6)."""
+        """Accesses per aggregation: the moving sum, so that it means the same at any time (docs/algorithms.md 2.6)."""
         rate = regions.nr_accesses_bp // 10_000
         if self._damos.hot is not None:
             ranges = self._damos.hot(self._targets[place])

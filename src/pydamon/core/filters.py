@@ -1,4 +1,4 @@
-"""DAMOS filters that the core decides, per region: address ranges and targets (damon-algorithms 1, 2.14).
+"""DAMOS filters that the core decides, per region: address ranges and targets (docs/algorithms.md 1.3, 2.14).
 
 The first filter that matches a region decides: out, or in (``allow``). One that no filter matches is treated as the
 opposite of what the last filter does. What a filter lets in explicitly is not asked about by the operations set's

@@ -1,4 +1,4 @@
-"""How much a scheme may do: effective bytes per window, what was charged, and where to go on (damon-algorithms 2.11).
+"""How much a scheme may do: effective bytes per window, what was charged, and where to go on (docs/algorithms.md 2.11).
 
 Where the kernel differs: the effective quota is known before its first use (as in newer kernels; 6.12 begins with no
 limit), and a time quota also ends the window when its time has really been spent.

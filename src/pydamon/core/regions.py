@@ -21,8 +21,8 @@ class Regions:
     """``n`` regions: ``start``/``end`` in bytes (uint64), ``counts`` of this aggregation, and what is kept beyond it.
 
     Per region (int64): ``nr_accesses``: accesses counted in this aggregation; ``last_nr_accesses``: in the one before;
-    ``nr_accesses_bp``: their moving sum × 10000 (2.6); ``age``: aggregations without much change. The counts are the
-    operations set's to add to; what they amount to is worked out when it is asked for.
+    ``nr_accesses_bp``: their moving sum × 10000 (docs/algorithms.md 2.6); ``age``: aggregations without much
+    change. The counts are the operations set's to add to; what they amount to is worked out when it is asked for.
     """
 
     __slots__ = ("_kept", "_samples", "_window", "counts", "end", "start")

@@ -1,4 +1,4 @@
-"""Which regions a scheme prefers when it may not act on all: scores of 0 to 99 (damon-algorithms 2.12).
+"""Which regions a scheme prefers when it may not act on all: scores of 0 to 99 (docs/algorithms.md 2.12).
 
 Integer arithmetic throughout, as in the kernel, so that the scores are the kernel's.
 """

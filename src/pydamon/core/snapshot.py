@@ -108,5 +108,5 @@ class Snapshot(columns.PerRegion):
 
 
 def max_nr_accesses(sample_us: int, aggr_us: int) -> int:
-    """Samples per aggregation interval, at least 1; a sampling interval of 0 counts as 1 us (DAMON 2.1)."""
+    """Samples per aggregation interval, at least 1; a sampling interval of 0 counts as 1 us: docs/algorithms.md 2.1."""
     return max(aggr_us // max(sample_us, 1), 1)

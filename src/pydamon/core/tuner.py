@@ -1,4 +1,4 @@
-"""Intervals auto-tuning: long enough to see something, short enough to tell differences (damon-algorithms 2.9, 2.10).
+"""Intervals auto-tuning: long enough to see something, short enough to tell differences (docs/algorithms.md 2.9, 2.10).
 
 The goal is a share of observed access events among the possible ones. Too few events: the intervals get longer, at most
 twice as long a step; too many: shorter, at most half. The ratio of aggregation to sampling interval stays.

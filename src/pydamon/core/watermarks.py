@@ -1,4 +1,4 @@
-"""When a scheme is active: by a metric and three watermarks, with hysteresis (damon-algorithms 2.13)."""
+"""When a scheme is active: by a metric and three watermarks, with hysteresis (docs/algorithms.md 2.13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether sampled pages have the attributes that probes ask for (damon-algorithms 1: data attributes monitoring).
+"""Whether sampled pages have the attributes that probes ask for (docs/algorithms.md 1.2: data attributes monitoring).
 
 As in the kernel only memory that is there has attributes: a page that is absent, in swap, or of a driver has none.
 """

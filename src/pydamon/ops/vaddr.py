@@ -25,10 +25,10 @@ NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
 
 
 def three_ranges(mappings: Sequence[Mapping]) -> Ranges:
-    """The ranges around the two largest gaps between mappings: usually program and heap, mmap area, stack (2.8).
+    """The ranges around the two largest gaps between mappings: usually program and heap, mmap area, stack.
 
-    Result: (3, 2) uint64; of two gaps of one size the lower counts. With fewer than two gaps there are fewer ranges
-    (the kernel gives up there); without mappings, none.
+    DAMON calls them three regions (docs/algorithms.md 2.8). Result: (3, 2) uint64; of two gaps of one size the lower
+    counts. With fewer than two gaps there are fewer ranges (the kernel gives up there); without mappings, none.
     """
     # The vsyscall page stands in the file for every process but belongs to no address space.
     spans = sorted((m.start, m.end) for m in mappings if m.name != "[vsyscall]")

@@ -29,8 +29,8 @@ ONLY_CONTEXT = "kdamonds[0].contexts[0]"  # the path of what an engine runs, for
 
 
 class IntervalsGoal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Auto-tuning of the intervals (2.9): the wanted share of access events in 1/10,000, tried every ``aggrs``
-    aggregations, within bounds of the sampling interval. All zero, as in the kernel, means off."""
+    """Auto-tuning of the intervals (docs/algorithms.md 2.9): the wanted share of access events in 1/10,000, tried every
+    ``aggrs`` aggregations, within bounds of the sampling interval. All zero, as in the kernel, means off."""
 
     access_bp: int = 400
     aggrs: int = 3
@@ -39,7 +39,7 @@ class IntervalsGoal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Intervals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sampling, aggregation and update interval. Our update default is 1 s; the kernel's is 60 s (DAMON 2.1)."""
+    """Sampling, aggregation and update interval. Our update default is 1 s; the kernel's is 60 s (2.1)."""
 
     sample_us: int = 5_000
     aggr_us: int = 100_000

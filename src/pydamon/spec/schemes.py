@@ -82,7 +82,7 @@ class Goal(Struct, frozen=True):
 
 
 class Weights(Struct, frozen=True):
-    """How much counts what when not everything can be acted on; in 1/1000. Size does not count (2.12).
+    """How much counts what when not everything can be acted on (docs/algorithms.md 2.12); in 1/1000. Size does not.
 
     The kernel's defaults are all 0, by which every region is alike; ours let access rate and age count the same.
     """

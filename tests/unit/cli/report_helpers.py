@@ -7,7 +7,6 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from fcntl import ioctl
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.unit.records.record_samples import mapping, snapshot, write
 
+from helpers.command import PYDAMON
 from pydamon.cli import main
 
 MIB = 1 << 20
@@ -34,7 +34,7 @@ def on_terminal(columns: int, lines: int, *args: str | Path, **environment: str)
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     cleared = {"NO_COLOR", "COLORTERM", "COLUMNS", "LINES"}
     child = subprocess.Popen(
-        [sys.executable, "-m", "pydamon", "report", *(str(arg) for arg in args)],
+        [*PYDAMON, "report", *(str(arg) for arg in args)],
         stdin=subprocess.DEVNULL,
         stdout=terminal,
         stderr=terminal,

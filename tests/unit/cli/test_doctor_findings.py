@@ -25,6 +25,7 @@ NAMES = {
 }
 
 
+@pytest.mark.usefixtures("processes")
 def test_everything_is_named_with_a_reason_where_it_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -71,6 +72,7 @@ def test_what_would_enable_it_is_said(
     assert "/proc/iomem: shows no addresses; run as root\n" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("processes")
 def test_without_any_primitive_processes_cannot_be_monitored(monkeypatch: pytest.MonkeyPatch) -> None:
     from pydamon.engines.user import choose
 

@@ -14,6 +14,7 @@ from tests.unit.cli.rich_record import rich
 from tests.unit.records.format_samples import expected, put, read, some, trace_text
 from tests.unit.records.record_samples import snapshot, write
 
+from helpers.command import PYDAMON
 from pydamon.cli import main
 from pydamon.records.reader import RecordReader
 from pydamon.records.side_tables import TABLES
@@ -112,11 +113,11 @@ def test_help_names_every_format() -> None:
     assert tuple(FORMATS) == export._FORMATS
 
 
+@pytest.mark.usefixtures("processes")
 def test_standard_input_is_a_file_like_any_other(tmp_path: Path) -> None:
     import subprocess
-    import sys
 
-    command = [sys.executable, "-m", "pydamon", "report", "regions", "--json", "-i", "-"]
+    command = [*PYDAMON, "report", "regions", "--json", "-i", "-"]
     done = subprocess.run(command, input=TEXT.encode(), capture_output=True, check=True)
     assert done.stdout.count(b'"nr_accesses"') == 12
     assert done.stderr.startswith(b"pydamon: -: read as trace text: ")

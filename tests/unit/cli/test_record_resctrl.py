@@ -24,7 +24,7 @@ OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--durat
 
 
 @pytest.fixture
-def sleeper() -> Iterator[int]:
+def sleeper(processes: None) -> Iterator[int]:
     with subprocess.Popen(["sleep", "600"]) as process:
         yield process.pid
         process.kill()

@@ -39,7 +39,7 @@ def test_statistics_and_tried_regions_are_in_the_record(out: Path, capsys: pytes
     assert "scheme cold (pageout): was applied to" in said
     stat, pageout = last_statistics(out)
     assert (stat["action"], stat["name"], pageout["action"], pageout["name"]) == ("stat", "", "pageout", "cold")
-    # The kernel's stat applies to nothing (damon-algorithms.md, actions).
+    # The kernel's stat applies to nothing (docs/algorithms.md 1.3).
     assert (stat["sz_applied"], stat["effective_bytes"]) == (0, None)
     assert pageout["effective_bytes"] == 64 * MIB
     # Stairs: 10 regions of 10 MiB, of which 9 are cold at any time.
@@ -131,7 +131,7 @@ time.sleep(60)
 
 
 @pytest.fixture
-def holder() -> Iterator[int]:
+def holder(processes: None) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.readline()

@@ -80,6 +80,7 @@ def test_without_mappings_there_is_no_column_for_them(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("columns", [20, 60, 200])
+@pytest.mark.usefixtures("processes")
 def test_a_terminal_of_any_width_is_not_exceeded(columns: int) -> None:
     stairs(Path("r"))
     lines = plain(on_terminal(columns, 24, "access", "-i", "r")).splitlines()
@@ -88,6 +89,7 @@ def test_a_terminal_of_any_width_is_not_exceeded(columns: int) -> None:
     assert "1.0 MiB" in lines[5]
 
 
+@pytest.mark.usefixtures("processes")
 def test_long_commands_are_cut_before_the_pid(capsys: pytest.CaptureFixture[str]) -> None:
     about = metadata(42)
     about["targets"][0]["command"] = "/usr/bin/python3 /opt/a/serve.py --root /srv/data " + "x" * 200

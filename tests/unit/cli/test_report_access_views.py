@@ -102,6 +102,7 @@ def test_boxes_are_wider_the_larger_and_higher_the_older(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("view", ["table", "boxes", "strip"])
 @pytest.mark.parametrize("columns", [20, 80])
+@pytest.mark.usefixtures("processes")
 def test_no_view_exceeds_the_terminal(view: str, columns: int) -> None:
     lines = plain(on_terminal(columns, 24, "access", "--view", view, "--by", "coldest")).splitlines()
     assert max(len(line) for line in lines) <= columns

@@ -13,6 +13,8 @@ import pytest
 from tests.unit.cli.report_helpers import HEAP, LIBC, MIB, STACK, on_terminal, plain, report, stairs
 from tests.unit.records.record_samples import AGGR_NS, START_NS, Region, snapshot, write
 
+from helpers.command import PYDAMON
+
 
 def test_three_areas_as_text(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -120,6 +122,7 @@ def test_a_record_without_accesses_is_shown_as_it_is(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("columns", [20, 33, 200])
 @pytest.mark.parametrize("colours", ["", "truecolor"])
+@pytest.mark.usefixtures("processes")
 def test_a_terminal_of_any_width_is_filled_but_not_exceeded(tmp_path: Path, columns: int, colours: str) -> None:
     out = on_terminal(columns, 30, "heatmap", "-i", stairs(tmp_path / "r"), COLORTERM=colours)
     assert ("\x1b[38;2;" in out) == bool(colours)
@@ -130,15 +133,17 @@ def test_a_terminal_of_any_width_is_filled_but_not_exceeded(tmp_path: Path, colu
     assert any("[heap]" in line for line in lines)
 
 
+@pytest.mark.usefixtures("processes")
 def test_no_color_means_characters(tmp_path: Path) -> None:
     out = on_terminal(80, 30, "heatmap", "-i", stairs(tmp_path / "r"), NO_COLOR="1")
     assert "\x1b" not in out
     assert "@@@@" in out
 
 
+@pytest.mark.usefixtures("processes")
 def test_other_encodings_get_ascii(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pydamon", "report", "heatmap", "-i", str(stairs(tmp_path / "r"))],
+        [*PYDAMON, "report", "heatmap", "-i", str(stairs(tmp_path / "r"))],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=True,

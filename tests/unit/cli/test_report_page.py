@@ -90,6 +90,7 @@ def test_a_page_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> No
     assert sorted(os.listdir()) == ["d.html", "pydamon.damon"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_window_is_labelled_with_the_time_of_the_record() -> None:
     """The seconds 7 to 9, not 0 to 2."""
     for arguments in (["heatmap"], ["wss", "--over", "time"]):

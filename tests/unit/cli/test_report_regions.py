@@ -11,6 +11,8 @@ import pytest
 from tests.unit.cli.report_helpers import report, stairs
 from tests.unit.records.record_samples import START_NS, snapshot, write
 
+from helpers.command import PYDAMON
+
 REGIONS = [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2)]
 REPORTS = [["access"], ["heatmap"], ["wss"], ["regions"]]
 
@@ -113,15 +115,17 @@ def test_bad_ranges_are_one_line(capsys: pytest.CaptureFixture[str], addresses: 
 
 
 @pytest.mark.parametrize("verb", [["regions"], ["regions", "--json"], ["heatmap", "--json"]])
+@pytest.mark.usefixtures("processes")
 def test_a_closed_pipe_ends_quietly(verb: list[str]) -> None:
     stairs(Path("r"))
-    command = " ".join([sys.executable, "-m", "pydamon", "report", *verb, "-i", "r"])
+    command = " ".join([*PYDAMON, "report", *verb, "-i", "r"])
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -c 100"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 100)
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from pydamon.cli import main; main(['report', 'heatmap', '--help']); "

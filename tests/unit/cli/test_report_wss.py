@@ -103,6 +103,7 @@ def test_over_time_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("columns", [20, 200])
 @pytest.mark.parametrize("over", [[], ["--over", "time"]])
+@pytest.mark.usefixtures("processes")
 def test_a_terminal_of_any_width_is_not_exceeded(columns: int, over: list[str]) -> None:
     lines = plain(on_terminal(columns, 24, "wss", *over)).splitlines()
     assert max(len(line) for line in lines) <= columns

@@ -14,6 +14,7 @@ from tests.unit.cli.report_helpers import plain, report
 from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import snapshot, write
 
+from helpers.command import PYDAMON
 from pydamon.cli import main
 
 # Each report with options that bring out all it has.
@@ -174,8 +175,9 @@ def test_a_heatmap_of_one_pixel(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["heatmap", "regions", "idle"])
+@pytest.mark.usefixtures("processes")
 def test_a_closed_pipe_ends_quietly(name: str) -> None:
-    command = [sys.executable, "-m", "pydamon", "report", *_arguments(name, "r")]
+    command = [*PYDAMON, "report", *_arguments(name, "r")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stderr is not None

@@ -101,6 +101,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == f"pydamon: {tmp_path / 'none'}: cannot be read: No such file or directory\n"
 
 
+@pytest.mark.usefixtures("processes")
 def test_yaml_is_loaded_only_for_yaml(policy: str) -> None:
     code = (
         "import sys; from pydamon.cli import main; "

@@ -25,7 +25,7 @@ class TestFeedLoop:
 
     @pytest.mark.parametrize(
         ("score", "following"),
-        # damon-algorithms 2.10: goal: unchanged; 0: twice; 5,000: half as much more; 15,000: half less; 20,000: floor
+        # docs/algorithms.md 2.10: goal: unchanged; 0: twice; 5,000: half as much more; 15,000: half less; 20,000: floor
         [(10_000, 100_000), (0, 200_000), (5_000, 150_000), (15_000, 50_000), (19_999, 10_000), (20_000, 10_000)],
     )
     def test_worked_numbers(self, score: int, following: int) -> None:
@@ -77,6 +77,7 @@ def test_intervals_grow_until_a_rarely_accessed_target_meets_the_goal() -> None:
     assert 40_000 <= np.median(samples[len(samples) // 2 :]) <= 110_000
 
 
+@pytest.mark.slow
 def test_a_goal_of_zeros_is_off() -> None:
     zeros = {"access_bp": 0, "aggrs": 0, "min_sample_us": 0, "max_sample_us": 0}
     assert set(simulate(zeros, 10_000)) == {5_000}

@@ -233,6 +233,7 @@ class TestCounts:
         assert world.error(f"{KDAMOND}/contexts/nr_contexts", 2) == errno.EINVAL
         assert world.read(f"{CONTEXT}/schemes/nr_schemes") == "1\n"
 
+    @pytest.mark.slow
     def test_memory_is_not_the_users_to_fill(self) -> None:
         world = World()
         world.one_of_each()

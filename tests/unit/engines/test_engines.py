@@ -44,6 +44,7 @@ class TestMachineClock:
         os.close(read_fd)
         os.close(write_fd)
 
+    @pytest.mark.usefixtures("processes")
     def test_the_end_of_a_process_ends_one_sleep_and_not_the_next(self) -> None:
         with subprocess.Popen(["sleep", "0.05"]) as child:
             pidfd = os.pidfd_open(child.pid)
@@ -106,6 +107,7 @@ def test_a_process_that_does_not_exist_is_refused() -> None:
         UserEngine(spec({"targets": [{"pid": 2**22 + 5}], "primitive": "smaps"}))
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_of_several_processes_ends_and_the_others_go_on() -> None:
     with subprocess.Popen(["sleep", "0.4"]) as short, subprocess.Popen(["sleep", "1"]) as long:
         request = {
@@ -120,6 +122,7 @@ def test_one_of_several_processes_ends_and_the_others_go_on() -> None:
     assert not engine.kdamond.stop_requested
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_group_is_monitored_instead_of_the_processes_of_the_spec() -> None:
     script = "sleep 0.3; sleep 0.8 & wait"
     with subprocess.Popen(["sh", "-c", script]) as root:
@@ -142,6 +145,7 @@ def test_more_processes_than_regions_allow_for_are_refused() -> None:
         UserEngine(spec(request | {"primitive": "smaps"}))
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_user_engine_monitors_until_its_process_ends() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"]) as child:
         request = {"targets": [{"pid": child.pid}], "primitive": "smaps", "intervals": {"aggr_us": 50_000}}

@@ -278,6 +278,7 @@ def test_a_probe_that_the_kernel_does_not_know_is_named(roots: Roots, start: Cal
     assert find_occupants(roots) == []
 
 
+@pytest.mark.usefixtures("processes")
 def test_targets_are_told_apart_by_filters(roots: Roots, start: Callable[..., KernelEngine]) -> None:
     tree = FakeTree(roots)
     tree.regions = {0: [(4096, 8192, 1, 1)], 1: [(4096, 12288, 2, 2)]}
@@ -398,6 +399,7 @@ def test_a_tree_that_somebody_else_has_taken_over_is_left_alone(
     assert engine.ops.remarks() == ["the kernel's DAMON is used by somebody else by now; left alone"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_end_of_the_process_ends_it(roots: Roots, start: Callable[..., KernelEngine]) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         engine = start(FakeTree(roots), spec_of(pids=(other.pid,)))

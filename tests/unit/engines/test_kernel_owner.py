@@ -183,6 +183,7 @@ def leave(roots: Roots, own: int, tree: FakeTree, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
+@pytest.mark.usefixtures("processes")
 def test_what_a_killed_pydamon_left_is_ended_if_it_is_exactly_that(roots: Roots, own: int, running: bool) -> None:
     tree = make_busy(roots, PID)
     if not running:
@@ -204,6 +205,7 @@ def test_what_a_killed_pydamon_left_is_ended_if_it_is_exactly_that(roots: Roots,
         {"pid": os.getpid(), "start_ticks": "ours"},  # who wrote it lives
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_what_differs_in_anything_is_left_alone(
     roots: Roots, own: int, tmp_path: Path, writes: list[str], changes: dict[str, Any]
 ) -> None:
@@ -220,6 +222,7 @@ def test_what_differs_in_anything_is_left_alone(
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_tree_that_was_changed_since_is_left_alone(roots: Roots, own: int) -> None:
     tree = make_busy(roots, PID)
     tree.stop()
@@ -244,6 +247,7 @@ def test_a_state_file_of_anything_is_believed_nothing(roots: Roots, own: int, te
 
 
 @pytest.mark.parametrize("name", ["../../etc", "pydamon-1/../x", "other"])
+@pytest.mark.usefixtures("processes")
 def test_only_an_instance_with_a_name_like_ours_is_removed(roots: Roots, own: int, name: str) -> None:
     ours, others = Path(roots.tracing, "instances/pydamon-7"), Path(roots.tracing, "instances", name)
     ours.mkdir(parents=True)

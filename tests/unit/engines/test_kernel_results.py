@@ -131,7 +131,7 @@ def test_events_of_another_kdamond_are_not_ours(instance: Instance) -> None:
 
 
 def test_tuned_intervals_hold_from_the_next_aggregation_on(instance: Instance) -> None:
-    """The kernel tunes just before it hands out what was found under the old intervals (damon-algorithms 2.2)."""
+    """The kernel tunes just before it hands out what was found under the old intervals (docs/algorithms.md 2.2)."""
     results = results_of(instance)
     instance.tuned = [(100 * MS - 5, PID, 8_000), (100 * MS - 4, PID + 1, 9_000)]
     instance.aggregate(100, 0, 1)

@@ -34,7 +34,7 @@ def spec(**context: Any) -> Spec:
 
 
 @pytest.fixture
-def child() -> Iterator[tuple[int, int]]:
+def child(processes: None) -> Iterator[tuple[int, int]]:
     """(pid, start of its mapping)"""
     with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -86,6 +86,7 @@ def test_what_processes_share_is_closed_when_opening_fails(monkeypatch: pytest.M
     assert open_files() == before
 
 
+@pytest.mark.usefixtures("processes")
 def test_children_and_cgroups_come_from_the_spec_alone() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600 & wait"], start_new_session=True) as root:
         try:

@@ -207,6 +207,7 @@ int main(void) {
 
 @pytest.mark.truth
 @pytest.mark.skipif(not (shutil.which("valgrind") and shutil.which("gcc")), reason="needs valgrind and gcc")
+@pytest.mark.usefixtures("processes")
 def test_a_real_program_under_valgrind(tmp_path: Path) -> None:
     source, program = tmp_path / "p.c", tmp_path / "p"
     source.write_text(PROGRAM)

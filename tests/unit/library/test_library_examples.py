@@ -24,6 +24,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("number", "said"), list(enumerate(SAID)))
+@pytest.mark.usefixtures("processes")
 def test_an_example_of_the_page_runs(number: int, said: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", EXAMPLES[number]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import pydamon
+from helpers.waiting import wait_until
 
 
 def sim(**more: object) -> pydamon.Monitor:
@@ -23,7 +24,7 @@ def sim(**more: object) -> pydamon.Monitor:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[int]:
+def sleeper(processes: None) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
     assert process.stdout
     process.stdout.readline()
@@ -39,6 +40,7 @@ def test_everything_that_is_promised_is_there() -> None:
         _ = pydamon.nonsense  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("processes")
 def test_importing_it_is_cheap() -> None:
     code = "import sys, pydamon; print('numpy' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
@@ -153,9 +155,7 @@ class TestAsync:
 
         before = threading.active_count()
         assert asyncio.run(first()) > 0
-        deadline = time.monotonic() + 30
-        while threading.active_count() > before and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: threading.active_count() <= before)
         assert not any(thread.name == "pydamon" for thread in threading.enumerate())
 
     def test_an_error_reaches_who_iterates(self) -> None:

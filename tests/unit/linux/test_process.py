@@ -49,6 +49,7 @@ def test_identity_is_pidfd_and_start_time() -> None:
     process.close()
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_zombie_does_not_live() -> None:
     child = subprocess.Popen(["true"])
     process = Process(child.pid) if os.path.exists(f"/proc/{child.pid}") else None
@@ -59,6 +60,7 @@ def test_a_zombie_does_not_live() -> None:
     process.close()
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_process_name_with_parentheses_does_not_confuse_the_start_time(tmp_path: object) -> None:
     # field 2 of /proc/PID/stat is the name in parentheses, as it is
     path = f"{tmp_path}/a) 1 (b"

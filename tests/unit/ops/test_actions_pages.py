@@ -71,7 +71,7 @@ def test_runs_end_at_gaps_and_at_mappings() -> None:
 @pytest.mark.parametrize(
     ("filters", "passed"),
     [
-        # The pages: anon, file, anon in swap, file. Rules: damon-algorithms 2.14 and 1 ("allow").
+        # The pages: anon, file, anon in swap, file. Rules: docs/algorithms.md 2.14.
         ([Filter(filter_type="anon")], [False, True, False, True]),
         ([Filter(filter_type="anon", matching=False)], [True, False, True, False]),
         ([Filter(filter_type="anon", allow=True)], [True, False, True, False]),

@@ -29,7 +29,7 @@ HUGE = pagemap_scan.PRESENT | pagemap_scan.HUGE
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child(processes: None) -> Iterator[Child]:
     yield from started_child()
 
 
@@ -91,6 +91,7 @@ def test_lru_prio_marks_as_used_and_a_second_time_activates(child: Child, area: 
         assert int(active.sum()) * PAGE <= int(done.passed[0]) <= 2 * MIB
 
 
+@pytest.mark.usefixtures("processes")
 def test_collapse_makes_huge_pages() -> None:
     with small_pages(8 * MIB) as (pid, at):
         # Two blocks are whole; of those that the region begins and ends in only a page is in it.
@@ -106,6 +107,7 @@ def test_collapse_makes_huge_pages() -> None:
             assert apply(ops, scheme("stat", sizes), (at, 8 * MIB)).passed.tolist() == [4 * MIB]
 
 
+@pytest.mark.usefixtures("processes")
 def test_pageout_of_file_memory_is_measured(child: Child, tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(os.urandom(4 * MIB))
@@ -315,6 +317,7 @@ finally:
 """
 
 
+@pytest.mark.usefixtures("processes")
 def test_without_root_anon_is_told_and_the_rest_refused_with_reasons() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT_ROOT], capture_output=True, text=True, check=False, timeout=60

@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers.waiting import wait_until
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.mounts import mounts
 from pydamon.linux.process import Process, start_ticks
@@ -75,7 +75,7 @@ class Tree:
 
 
 @pytest.fixture
-def tree() -> Iterator[Tree]:
+def tree(processes: None) -> Iterator[Tree]:
     tree = Tree()
     yield tree
     tree.close()
@@ -108,14 +108,6 @@ def closing() -> Iterator[Callable[[Membership], Membership]]:
 
 def pids(processes: list[Process]) -> set[int]:
     return {process.pid for process in processes}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 def kill(pid: int) -> None:
@@ -184,6 +176,7 @@ class TestChildren:
         assert grandchild in group.members
         assert group.update() == Change()
 
+    @pytest.mark.usefixtures("processes")
     def test_the_children_of_an_orphan_join_and_keep_the_group_alive(
         self, children: Callable[..., Children], closing: Callable[[Membership], Membership]
     ) -> None:

@@ -105,6 +105,7 @@ def test_attributes_are_those_that_smaps_counts(
         assert not hits["read"].any()
 
 
+@pytest.mark.usefixtures("processes")
 def test_pages_of_a_process_that_has_ended_have_no_attributes(told: VirtualAttributes) -> None:
     pid = os.fork()
     if not pid:

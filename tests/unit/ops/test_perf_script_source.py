@@ -177,6 +177,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed")
+@pytest.mark.usefixtures("processes")
 def test_what_this_machines_perf_prints(tmp_path: Path) -> None:
     """Page faults have addresses, too, and need no hardware counter."""
     data = tmp_path / "perf.data"

@@ -147,6 +147,7 @@ def test_dropped_by_many_threads_none_is_forgotten() -> None:
     assert len(rows) + dropped == reports.reported == 2 * MAX_LOOSE
 
 
+@pytest.mark.timeout(method="thread")  # it needs the timer itself
 def test_a_signal_handler_may_report_while_its_thread_does() -> None:
     """The timer is armed once for each tick, so that a handler is never interrupted by the next, however slow it is."""
     reports = AccessReports()

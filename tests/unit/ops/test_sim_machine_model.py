@@ -6,6 +6,7 @@ import itertools
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.unit.ops import sim_naive
@@ -100,6 +101,7 @@ def state_of_naive(naive: sim_naive.NaiveMachine) -> list[tuple[object, ...]]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(st.data())
+@pytest.mark.slow
 def test_ranges_are_what_single_pages_are(data: st.DataObject) -> None:
     workload = data.draw(workloads())
     pages = sum(-(-region.size_bytes // PAGE) for region in workload.regions)

@@ -80,7 +80,7 @@ class FakePrimitive:
 
 
 @pytest.fixture
-def child() -> Iterator[subprocess.Popen[bytes]]:
+def child(processes: None) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
     assert process.stdout
     process.stdout.readline()
@@ -137,6 +137,7 @@ def test_the_end_of_a_process_is_seen_and_everything_closed(child: subprocess.Po
     assert process.pidfd == -1
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_exec_is_followed() -> None:
     with subprocess.Popen(["sh", "-c", "read _; exec sleep 60"], stdin=-1) as child:
         assert child.stdin

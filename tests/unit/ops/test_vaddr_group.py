@@ -53,7 +53,7 @@ class CountingPrimitive:
 
 
 @pytest.fixture
-def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
+def sleepers(processes: None) -> Iterator[list[subprocess.Popen[bytes]]]:
     processes = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
     CountingPrimitive.open_now.clear()
     yield processes
@@ -117,6 +117,7 @@ def test_who_joined_is_described(sleepers: list[subprocess.Popen[bytes]]) -> Non
     ops.cleanup()
 
 
+@pytest.mark.usefixtures("processes")
 def test_nothing_stays_open_of_processes_that_ended(sleepers: list[subprocess.Popen[bytes]], cgroup: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     ops = group(cgroup)
@@ -243,6 +244,7 @@ class TestRefusal:
 STORM = "while :; do sleep 0.001; done"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_storm_of_short_children_is_counted_and_leaves_nothing_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     with subprocess.Popen(["sh", "-c", STORM], start_new_session=True, stderr=subprocess.DEVNULL) as root:

@@ -168,6 +168,7 @@ def test_a_command_that_is_not_there() -> None:
 
 
 @needs_valgrind
+@pytest.mark.usefixtures("processes")
 def test_a_real_command() -> None:
     trace = launch(["sh", "-c", "exit 3"])
     rows = rows_of(trace)
@@ -180,6 +181,7 @@ def test_a_real_command() -> None:
 
 
 @needs_valgrind
+@pytest.mark.usefixtures("processes")
 def test_a_child_that_stays_behind_does_not_keep_the_trace_open() -> None:
     began = time.monotonic()
     rows = rows_of(launch(["sh", "-c", "sleep 30 >/dev/null 2>&1 & exit 0"]))
@@ -188,6 +190,7 @@ def test_a_child_that_stays_behind_does_not_keep_the_trace_open() -> None:
 
 
 @needs_valgrind
+@pytest.mark.usefixtures("processes")
 def test_closing_ends_the_command() -> None:
     trace = launch(["sh", "-c", "while :; do :; done"])
     while trace.counts.accesses < 1000:
@@ -199,6 +202,7 @@ def test_closing_ends_the_command() -> None:
 
 @needs_valgrind
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.usefixtures("processes")
 def test_threads_of_a_real_program(tmp_path: Path) -> None:
     source, program = tmp_path / "p.c", tmp_path / "p"
     source.write_text(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux.process import Process
 from pydamon.primitives import bpf
@@ -132,7 +132,7 @@ class Child:
     def rest(self) -> None:
         """Return once the child sleeps in its wait for a command: after its answer it still runs its way there."""
         stat = Path(f"/proc/{self.pid}/stat")
-        assert eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S"), "the child does not sleep"
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
 
     def tell(self, *words: object) -> None:
         assert self._popen.stdin is not None
@@ -203,13 +203,3 @@ def kib_of(child: Child, address: int, key: str) -> int:
         elif inside and first == f"{key}:":
             return int(line.split()[1])
     raise AssertionError(f"no {key} for {address:#x}")
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether the condition comes true in that time. Others may keep this machine's processors busy."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, pages, started_child, use_cpus, watching
+from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, pages, started_child, use_cpus, watching
 
+from helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.primitives import bpf, bpf_program
@@ -34,7 +35,7 @@ def walk() -> Iterator[PageTableWalk]:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child(processes: None) -> Iterator[Child]:
     yield from started_child()
 
 
@@ -122,7 +123,7 @@ def test_a_process_that_ended_is_unknown(child: Child, walk: PageTableWalk) -> N
     with watching(child, walk) as primitive:
         assert primitive.prepare(pages(start, 256)).all()
         child.tell("exit")
-        assert eventually(lambda: not child.process.alive())
+        wait_until(lambda: not child.process.alive())
         assert (primitive.check() == UNKNOWN).all()  # a zombie
         child.end()
         assert not primitive.prepare(pages(start, 256)).any()
@@ -153,6 +154,7 @@ def test_walks_while_the_address_space_comes_and_goes(child: Child, walk: PageTa
     assert walks > 10
 
 
+@pytest.mark.usefixtures("processes")
 def test_processes_that_start_and_end_all_the_time(walk: PageTableWalk) -> None:
     """Walks of processes in every stage of starting and ending give answers or unknown, and no error."""
     mine = np.frombuffer(bytearray(PAGE), np.uint8)
@@ -166,6 +168,7 @@ def test_processes_that_start_and_end_all_the_time(walk: PageTableWalk) -> None:
         assert (walk.walk(popen.pid, watched)[1] == LEVEL_UNKNOWN).all()
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_walk_serves_several_threads_and_processes(walk: PageTableWalk) -> None:
     children = [Child() for _ in range(3)]
     wrong: list[str] = []
@@ -226,6 +229,7 @@ def run_limited(*dropped: str) -> str:
         (["sys_admin"], "MachineError bpf: no permission to see frame numbers in /proc/self/pagemap; run as root"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_what_is_missing_is_said_in_one_line(dropped: list[str], message: str) -> None:
     if not any((Path(folder) / "setpriv").exists() for folder in os.get_exec_path()):
         pytest.skip("needs setpriv of util-linux")

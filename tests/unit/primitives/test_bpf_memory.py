@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, kib_of, pages, started_child, use_cpus, watching
+from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, kib_of, pages, started_child, use_cpus, watching
 
+from helpers.waiting import wait_until
 from pydamon.linux.clear_refs import tracks_soft_dirty
 from pydamon.linux.frames import FrameInfo, is_large
 from pydamon.primitives import bpf_program
@@ -28,7 +29,7 @@ def walk() -> Iterator[PageTableWalk]:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child(processes: None) -> Iterator[Child]:
     yield from started_child()
 
 
@@ -160,7 +161,7 @@ def test_memory_that_several_processes_map_needs_clear_refs(child: Child, walk: 
         assert (primitive.check() == UNKNOWN).all()
         os.kill(child.forked.pop(), 9)
         # Once the other is gone, its pages are this process's alone.
-        assert eventually(lambda: bool(primitive.prepare(watched).all()))
+        wait_until(lambda: bool(primitive.prepare(watched).all()))
     child.fork("s")
     with watching(child, walk) as primitive:
         primitive._clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
@@ -224,4 +225,4 @@ def test_pages_in_constant_use_are_accessed_not_stuck(child: Child, walk: PageTa
             assert not answers[64:].any()
             return bool((answers[:64] == ACCESSED).all())
 
-        assert eventually(round_trip)
+        wait_until(round_trip)

@@ -77,7 +77,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def toucher() -> Iterator[subprocess.Popen[str]]:
+def toucher(processes: None) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen([sys.executable, "-c", TOUCHER], stdin=-1, stdout=-1, text=True)
     yield process
     process.kill()
@@ -157,6 +157,7 @@ def test_an_ended_process_gives_no_answers(toucher: subprocess.Popen[str]) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.usefixtures("processes")
 def test_anothers_process_is_refused_in_one_line() -> None:
     # Runs as nobody (keeping only the right to read this Python's files) and asks for a process of root.
     script = (

@@ -139,6 +139,7 @@ def test_sizes_that_passed_filters_are_a_column(tmp_path: Path) -> None:
     assert second.column("sz_filter_passed") is None  # of filters that let nothing pass, or none: damo does not tell
 
 
+@pytest.mark.slow
 def test_cut_at_every_byte_leaves_the_whole_snapshots(tmp_path: Path) -> None:
     made = some(2, regions=1)
     data = damo_record(damo_object(made), indent=None, packed=False)
@@ -235,6 +236,7 @@ def test_too_many_targets(tmp_path: Path) -> None:
         read(put(tmp_path / "r", damo_record(*objects)))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_record(tmp_path: Path) -> None:
     made = some(1, regions=100)
     peaks = []

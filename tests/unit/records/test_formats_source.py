@@ -79,6 +79,7 @@ def fake(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) 
     ("tool", "magic", "arguments"),
     [("perf", b"PERFILE2", "script --force -i"), ("trace-cmd", b"\x17\x08\x44tracing", "report -i")],
 )
+@pytest.mark.usefixtures("processes")
 def test_recordings_are_printed_by_their_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, magic: bytes, arguments: str
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_tool_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monkey
         read(put(tmp_path / "data", b"PERFILE2" + b"\0" * 100))
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path / "bin", "perf", "echo some; echo 'incompatible file format' >&2; exit 255", monkeypatch)
     path = put(tmp_path / "data", b"PERFILE2" + b"\0" * 100)
@@ -104,6 +106,7 @@ def test_a_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         read(path)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_tool_that_stops_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "text", TEXT)
     fake(tmp_path / "bin", "perf", f"cat {tmp_path}/text; exit 1", monkeypatch)

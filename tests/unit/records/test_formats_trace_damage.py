@@ -11,6 +11,7 @@ from tests.unit.records.format_samples import expected, put, read, read_with_war
 from pydamon.errors import PydamonError
 
 
+@pytest.mark.slow
 def test_cut_at_every_byte_leaves_the_whole_snapshots(tmp_path: Path) -> None:
     made = some(2, regions=2)
     text = trace_text(made, style="perf, time only")

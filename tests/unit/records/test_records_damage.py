@@ -58,6 +58,7 @@ def _use(path: Path) -> int:
         return -1
 
 
+@pytest.mark.slow
 def test_truncation_at_every_byte_leaves_the_whole_messages(sound: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r"
     ends = _ends(sound)

@@ -292,6 +292,7 @@ def test_a_full_device_is_named(tmp_path: Path) -> None:
         RecordWriter("/dev/full", metadata=metadata(1))
 
 
+@pytest.mark.usefixtures("processes")
 def test_what_was_flushed_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "r"
     program = (

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests.unit.records.record_samples import metadata, snapshot, write
 
 from pydamon.analysis.heatmap import HeatAccumulator
@@ -103,6 +104,7 @@ def test_all_texts_are_escaped() -> None:
     assert "&lt;y&gt;" in html_table("<x>", [], [["<y>"]])
 
 
+@pytest.mark.usefixtures("processes")
 def test_none_of_it_is_imported_before_it_is_shown() -> None:
     code = "import sys, pydamon.records.joined, pydamon.analysis.heatmap; sys.exit('pydamon.markup' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

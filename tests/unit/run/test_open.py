@@ -12,6 +12,7 @@ from pydamon.errors import MachineError
 
 
 @pytest.mark.parametrize(("engine", "status"), [("auto", 0), ("kernel", 3)])
+@pytest.mark.usefixtures("processes")
 def test_auto_goes_on_with_the_command_that_was_launched_for_the_kernel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str], engine: str, status: int
 ) -> None:

@@ -117,6 +117,7 @@ class TestNames:
 
 
 class TestLeftBehind:
+    @pytest.mark.usefixtures("processes")
     def test_files_of_a_killed_daemon_are_removed_and_its_log_is_kept(
         self, directory: RuntimeDirectory, base: Path
     ) -> None:

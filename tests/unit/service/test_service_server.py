@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from helpers.waiting import wait_until
 from pydamon.errors import RequestError
 from pydamon.service import protocol
 from pydamon.service.server import MAX_PEERS, ControlServer
@@ -136,16 +137,16 @@ def test_an_endless_line_is_cut_off(served: Served) -> None:
 
 def test_a_client_that_says_nothing_or_drips_is_dropped_while_others_are_served(served: Served) -> None:
     with served.connect() as silent, served.connect() as dripping:
-        began = time.monotonic()
-        dropped = False
-        while not dropped and time.monotonic() - began < 10:
+
+        def dropped() -> bool:
             assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}
             try:
                 dripping.send(b" ")
             except BrokenPipeError:
-                dropped = True
-            time.sleep(0.05)
-        assert dropped
+                return True
+            return False
+
+        wait_until(dropped, every_s=0.05)
         assert silent.recv(1) == b""
 
 
@@ -165,14 +166,14 @@ def test_more_clients_than_there_is_room_for_are_turned_away(served: Served) -> 
     finally:
         for connection in connections:
             connection.close()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:  # there is room again as soon as it has seen that they left
+
+    def room() -> bool:
         try:
-            if json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}:
-                return
+            return bool(json.loads(served.ask(STATUS)) == {"result": {"regions": 3}})
         except (OSError, ValueError):
-            time.sleep(0.02)
-    raise AssertionError("no room")
+            return False
+
+    wait_until(room)  # as soon as it has seen that they left
 
 
 def test_who_waits_for_the_end_gets_the_last_report_however_long_it_takes(served: Served) -> None:
@@ -206,6 +207,7 @@ def test_a_server_that_never_began_is_finished_at_once() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.usefixtures("processes")
 def test_another_user_is_not_listened_to_even_where_the_socket_lets_him_in() -> None:
     script = (
         "import os, socket, sys\n"

@@ -19,7 +19,7 @@ def request(**context: Any) -> dict[str, Any]:
 
 
 def test_defaults_are_damons_except_for_the_update_interval() -> None:
-    # damon-algorithms.md 2.1: 5 ms, 100 ms, 10..1000; the kernel's 60 s update is 1 s here, as damo's
+    # docs/algorithms.md 2.1: 5 ms, 100 ms, 10..1000; the kernel's 60 s update is 1 s here, as damo's
     context = from_builtins(request()).kdamonds[0].contexts[0]
     assert (context.intervals.sample_us, context.intervals.aggr_us) == (5000, 100_000)
     assert context.intervals.ops_update_us == 1_000_000

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from helpers.command import PYDAMON
+from helpers.waiting import wait_until
 from pydamon.cli import main
 from pydamon.cli.workload import command
 from pydamon.errors import MachineError, RequestError
@@ -43,7 +44,7 @@ hot, 0, 4096, 1{mode}
 def running(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A workload in a process of its own, which is ended with the block."""
     with subprocess.Popen(
-        [sys.executable, "-m", "pydamon", "workload", str(path), *options],
+        [*PYDAMON, "workload", str(path), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -214,6 +215,7 @@ def smaps(pid: int) -> dict[tuple[int, int], dict[str, int]]:
 
 
 @pytest.mark.parametrize("mode", ["", ", ro", ", rw"])
+@pytest.mark.usefixtures("processes")
 def test_only_the_hot_region_looks_accessed_from_outside(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "w.cfg"
     path.write_text(
@@ -228,13 +230,8 @@ def test_only_the_hot_region_looks_accessed_from_outside(tmp_path: Path, mode: s
             Path(f"/proc/{child.pid}/clear_refs").write_text("1")
         except OSError as error:
             pytest.skip(f"/proc/PID/clear_refs: {error.strerror}")
-        deadline = time.monotonic() + 5
-        referenced_kb = -1
-        while referenced_kb != 1024 and time.monotonic() < deadline:
-            time.sleep(0.01)
-            fields = smaps(child.pid)
-            referenced_kb = fields[hot["start"], hot["end"]]["Referenced"]
-        assert referenced_kb == 1024
+        wait_until(lambda: smaps(child.pid)[hot["start"], hot["end"]]["Referenced"] == 1024)
+        fields = smaps(child.pid)
         assert fields[cold["start"], cold["end"]]["Referenced"] == 0
         # All is resident, in pages of its own, however it is accessed.
         assert fields[cold["start"], cold["end"]]["Anonymous"] == 296
@@ -244,6 +241,7 @@ def test_only_the_hot_region_looks_accessed_from_outside(tmp_path: Path, mode: s
         assert sum(f["Referenced"] for f in others if f["Rss"] == f["Anonymous"]) < 4096
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_mapping_is_one_vma(small: Path) -> None:
     with running(small, "--json", "--mapping", "one", "--repeat", "0") as child:
         assert child.stdout is not None
@@ -253,6 +251,7 @@ def test_one_mapping_is_one_vma(small: Path) -> None:
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.usefixtures("processes")
 def test_signals_end_it_quietly(small: Path, signum: int, status: int) -> None:
     with running(small, "--repeat", "0") as child:
         assert child.stdout is not None
@@ -263,6 +262,7 @@ def test_signals_end_it_quietly(small: Path, signum: int, status: int) -> None:
         assert child.stderr.read().strip() == ""
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_reader_that_goes_away_ends_it_quietly(small: Path) -> None:
     with running(small, "--repeat", "0", "--time-scale", "0.01") as child:
         assert child.stdout is not None

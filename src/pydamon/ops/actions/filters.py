@@ -1,4 +1,4 @@
-"""DAMOS filters that are decided per page (damon-algorithms 1, 2.14): the first that matches a page decides.
+"""DAMOS filters that are decided per page (docs/algorithms.md 1.3, 2.14): the first that matches a page decides.
 
 A page that none matches is treated as the opposite of what the last filter does. As in the kernel, a filter of type
 young makes the pages that it finds young old again. Pages that are not in memory are not of any type but anon.

@@ -98,7 +98,7 @@ class PhysicalActions(Actions):
         """Apply the scheme's action to the physical ranges [start, end), less what its page filters reject.
 
         What ``passed`` is: all of a region that no filter is for; else the pages on LRU lists that pass. As in the
-        kernel, pageout leaves young pages alone unless the scheme has a filter for them (2.15).
+        kernel, pageout leaves young pages alone unless the scheme has a filter for them (docs/algorithms.md 2.15).
         """
         order = np.argsort(start, kind="stable")
         start, end, allowed = start[order], end[order], allowed[order]

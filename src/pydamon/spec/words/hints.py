@@ -92,7 +92,7 @@ def _watermarks(scheme: Scheme) -> list[tuple[str, str]]:
     marks = scheme.watermarks
     if marks.metric == "none" or marks.low_permil < marks.mid_permil:
         return []
-    # Active from low on, and activated below mid only (damon-algorithms 2.13).
+    # Active from low on, and activated below mid only (docs/algorithms.md 2.13).
     return [("watermarks", "never activate: low must be below mid")]
 
 
