@@ -13,6 +13,7 @@ from pydamon.engines.user.engine import UserEngine
 from pydamon.linux.process import Process
 from pydamon.ops.vaddr import three_ranges
 from pydamon.spec import from_builtins
+from pydamon.spec.primitives import facts
 from pydamon.spec.units import format_size
 from pydamon.workload.model import parse
 
@@ -73,7 +74,7 @@ def main() -> None:
         if offer.obstacle is not None:
             print(f"{offer.name}: skipped, {offer.obstacle}")
             continue
-        if offer.name == "smaps":
+        if not facts(offer.name).page_granular:
             continue  # walks the whole resident set by its nature: see the table of `cost`
         small_bytes, large_bytes = GIB // 4, 4 * GIB
         real: dict[int, list[float]] = {small_bytes: [], large_bytes: []}

@@ -9,6 +9,7 @@ import click
 from pydamon.cli.rules import PROCESSES, check
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
+from pydamon.spec.primitives import seeing, sees_writes_only
 
 if TYPE_CHECKING:
     from pydamon.run.request import Request
@@ -108,11 +109,13 @@ def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]
 def _primitive(options: dict[str, Any]) -> Any:
     primitive = options["primitive"]
     if options["access"] == "write":
-        if options["ops"] not in PROCESSES or primitive not in ("auto", "soft-dirty"):
-            raise RequestError("needs --ops vaddr or fvaddr, and soft-dirty or auto", where="access write")
-        return "soft-dirty"
-    if primitive == "soft-dirty":
-        raise RequestError("sees writes only; say so with --access write", where="primitive soft-dirty")
+        able = seeing("write")
+        if options["ops"] not in PROCESSES or primitive not in ("auto", *able):
+            known = " or ".join([*able, "auto"])
+            raise RequestError(f"needs --ops vaddr or fvaddr, and {known}", where="access write")
+        return able[0] if primitive == "auto" else primitive
+    if sees_writes_only(primitive):
+        raise RequestError("sees writes only; say so with --access write", where=f"primitive {primitive}")
     return primitive
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.spec.primitives import seeing
+
 if TYPE_CHECKING:
     from pydamon.linux.damon_sysfs import Roots
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _HEADINGS = {
     "ops": "operations sets (--ops)",
-    "primitives": "primitives (--primitive; soft-dirty: --access write)",
+    "primitives": f"primitives (--primitive; {', '.join(seeing('write'))}: --access write)",
     "sources": "sources (--source)",
     "actions": "actions of schemes, on other processes",
     "filters": "filters of pages in schemes, attributes for probes",

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from pydamon.cli.options import PRIMITIVES, LaunchCommand
+from pydamon.cli.options import LaunchCommand
 from pydamon.errors import RequestError
+from pydamon.spec.primitives import CHOICES
 
 _LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
 
@@ -22,7 +23,7 @@ _LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
 @click.argument("directory", required=False)
 @click.option("--level", default="mm", show_default=True, metavar="KERNEL", help=f"Look like this kernel: {_LEVELS}.")
 @click.option("--debugfs", metavar="DIR", help="Also (or only) serve the legacy debugfs tree, on this directory.")
-@click.option("--primitive", type=click.Choice(PRIMITIVES), default="auto", help="How pages are asked.")
+@click.option("--primitive", type=click.Choice(CHOICES), default="auto", help="How pages are asked.")
 @click.option("--faithful", is_flag=True, help="Sample as the kernel does; ignore what this machine tells for free.")
 @click.option("--user-events", is_flag=True, help="Offer what kdamonds find to perf and trace-cmd, as user_events:…")
 @click.option("--log", metavar="FILE", help="Append what it says (e.g. why a write was refused) to this file.")

@@ -10,6 +10,7 @@ import click
 
 from pydamon.errors import PydamonError, RequestError
 from pydamon.spec import units
+from pydamon.spec.primitives import CHOICES
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[int]
@@ -67,7 +68,6 @@ class Numbers(_SetType):
 TIME = Quantity("time", units.parse_time_us)
 COUNT = Quantity("number", units.parse_count)
 OPS = ["vaddr", "fvaddr", "paddr", "sim", "reported"]
-PRIMITIVES = ["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ _MONITORING = [
         show_default=True,
         help="Who monitors: pydamon, the kernel's DAMON, or (auto) the kernel's if it is free and fits.",
     ),
-    click.Option(["--primitive"], type=click.Choice(PRIMITIVES), default="auto", show_default=True),
+    click.Option(["--primitive"], type=click.Choice(CHOICES), default="auto", show_default=True),
     click.Option(
         ["--access"],
         type=click.Choice(["any", "write"]),

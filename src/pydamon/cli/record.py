@@ -55,6 +55,7 @@ def _record(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
 def _explain(request: Request, spec: Spec) -> None:
     from pydamon.cli.rules import LIVE
     from pydamon.spec import explain
+    from pydamon.spec.primitives import facts
     from pydamon.spec.units import format_duration_ns
 
     lines = explain(spec)
@@ -70,7 +71,7 @@ def _explain(request: Request, spec: Spec) -> None:
 
         choice = choose_for(spec.context)
         lines.append(f"Pages are asked through the primitive {choice.name} ({choice.reason}).")
-        if choice.name == "smaps" and request.fit_intervals:
+        if facts(choice.name).walks_all and request.fit_intervals:
             lines.append("Its check walks all resident memory: the intervals grow until it takes a tenth of the time.")
     ends = [f"after {format_duration_ns(request.duration_ns)}"] if request.duration_ns is not None else []
     ends += ["when the target ends"] if ops != "paddr" else []

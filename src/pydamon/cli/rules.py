@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydamon.errors import RequestError
+from pydamon.spec.primitives import serving
 
 if TYPE_CHECKING:
     from pydamon.run.request import Request
@@ -151,8 +152,8 @@ _PADDR = (
     ),
     Rule(
         "primitive",
-        lambda c, r: c.primitive not in ("auto", "idle"),
-        "asks processes; physical memory is asked through idle",
+        lambda c, r: c.primitive not in ("auto", *serving("paddr")),
+        f"asks processes; physical memory is asked through {' or '.join(serving('paddr'))}",
     ),
 )
 _NOT_VADDR = (

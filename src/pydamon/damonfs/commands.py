@@ -40,13 +40,12 @@ class Controller:
     ) -> None:
         self._number = number
         self._contexts = contexts
-        self._level = level
         self._refresh_ms = refresh_ms
         self._start = start
         self._say = say
         self._running: Running | None = None
         self._refreshed_ns = 0
-        self._commands: dict[str, Callable[[], None]] = {
+        commands: dict[str, Callable[[], None]] = {
             "on": self._on,
             "off": self._off,
             "commit": self._commit,
@@ -56,9 +55,9 @@ class Controller:
             "update_schemes_tried_regions": lambda: self._walk(with_regions=True),
             "clear_schemes_tried_regions": self._clear,
             "update_schemes_effective_quotas": self._update_effective_quotas,
+            "update_tuned_intervals": self._update_intervals,
         }
-        if level.has("update_tuned_intervals"):
-            self._commands["update_tuned_intervals"] = self._update_intervals
+        self._commands = {word: command for word, command in commands.items() if level.knows(word)}
 
     @property
     def running(self) -> bool:
@@ -166,12 +165,12 @@ class Controller:
         return files
 
     def _asked(self, *, starting: bool) -> Context:
-        context = request.context(self._files(), self._level, starting=starting)
+        context = request.context(self._files(), starting=starting)
         validate(Spec(kdamonds=(Kdamond(contexts=(context,)),)))
         return context
 
     def _paused(self) -> bool:
-        return bool(self._level.has("pause") and self._files()["pause"])
+        return bool(self._files().optional("pause", False))
 
     def _pairs(self) -> Iterator[tuple[Directory, SchemeState]]:
         """The directories of schemes with what runs; users may have changed how many there are meanwhile."""

@@ -1,7 +1,6 @@
-"""Which files which kernel has: damonfs can look like an older one.
+"""The kernels that damonfs can look like; which of them has which file is said by `pydamon.spec.damon_files`.
 
-The versions are those of the kernels whose documents first describe the feature; ``mm`` is what waits in the memory
-management tree for a release.
+``mm`` is what waited in the memory management tree for a release when its documents described it.
 """
 
 from __future__ import annotations
@@ -9,42 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydamon.errors import RequestError
+from pydamon.spec.damon_files import COMMANDS, File, Version
 
-Version = tuple[int, int]
 _MM: Version = (7, 2)
 
-# The first kernel with a feature; what is not here is in 6.12, the oldest level.
-SINCE: dict[str, Version] = {
-    "allow": (6, 14),
-    "sz_ops_filter_passed": (6, 14),
-    "intervals_goal": (6, 15),
-    "filter_directories": (6, 15),
-    "filter_sizes": (6, 15),
-    "goal_nid": (6, 16),
-    "dests": (6, 17),
-    "refresh_ms": (6, 17),
-    "update_tuned_intervals": (6, 17),
-    "addr_unit": (6, 18),
-    "obsolete_target": (6, 19),
-    "goal_path": (6, 19),
-    "nr_snapshots": (7, 0),
-    "goal_tuner": (7, 1),
-    "collapse": _MM,
-    "fail_charge": _MM,
-    "pause": _MM,
-    "probes": _MM,
-}
-FILTERS: dict[str, Version] = {
-    "anon": (6, 3),
-    "active": (6, 15),
-    "memcg": (6, 3),
-    "young": (6, 10),
-    "hugepage_size": (6, 15),
-    "unmapped": (6, 15),
-    "addr": (6, 6),
-    "target": (6, 6),
-}
-PROBE_FILTERS = ("anon", "memcg")
 METRICS: dict[str, Version] = {
     "user_input": (6, 8),
     "some_mem_psi_us": (6, 9),
@@ -70,14 +37,24 @@ class Level:
 
     version: Version
 
-    def has(self, feature: str) -> bool:
-        """Whether that kernel has ``feature`` (of `SINCE`)."""
-        return self.version >= SINCE[feature]
+    def has(self, file: File) -> bool:
+        """Whether that kernel has ``file``, if it has the file's directory."""
+        return self._reached(file.since)
 
-    @property
-    def filters(self) -> list[str]:
-        """Its types of filters."""
-        return [name for name, since in FILTERS.items() if self.version >= since]
+    def knows(self, command: str) -> bool:
+        """Whether ``command`` may be written to ``state``."""
+        return self._reached(COMMANDS[command])
+
+    def words(self, file: File) -> list[str]:
+        """The words that may be written to a file of that kind."""
+        if file.name == "action":
+            return self.actions
+        if file.name == "target_metric":
+            return self.metrics
+        return [word for word, since in file.words.items() if self._reached(since)]
+
+    def _reached(self, since: Version | None) -> bool:
+        return since is None or self.version >= since
 
     @property
     def metrics(self) -> list[str]:
@@ -87,7 +64,7 @@ class Level:
     @property
     def actions(self) -> list[str]:
         """Its actions."""
-        return [*ACTIONS, "collapse"] if self.has("collapse") else list(ACTIONS)
+        return [*ACTIONS, "collapse"] if self.version >= _MM else list(ACTIONS)
 
 
 def level(name: str) -> Level:

@@ -87,6 +87,13 @@ ULONG_OR_EINVAL = Kind(_inval(formats.parse_ulong))
 INT_OR_EINVAL = Kind(_inval(formats.parse_int))
 
 
+def _not_0(data: bytes) -> int:
+    return formats.parse_ulong(data) or fail(errno.EINVAL)
+
+
+ULONG_NOT_0 = Kind(_not_0)
+
+
 def one_of(words: Iterable[str]) -> Kind:
     """One of ``words``; EINVAL for another."""
     known = frozenset(words)

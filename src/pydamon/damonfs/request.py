@@ -1,4 +1,4 @@
-"""What the files of a context ask for, as a spec.
+"""What the files of a context ask for, as a spec; which file holds which field is said by `pydamon.spec.damon_files`.
 
 Where the kernel takes numbers that our spec does not have (a range whose end is below its start, an interval of 0),
 they become what the kernel makes of them. What is wrong, or cannot be done here, raises PydamonError.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from pydamon.damonfs.formats import U32_MAX
-from pydamon.damonfs.levels import Level
 from pydamon.damonfs.nodes import Directory
 from pydamon.errors import RequestError, located
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Probe, Region, Scheme, Target
+from pydamon.spec.damon_files import files_in
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
@@ -35,31 +35,39 @@ _MOST_MS = 10**10
 _MOST_US = 10**13
 
 
-def context(files: Directory, level: Level, *, starting: bool) -> Context:
+def context(files: Directory, *, starting: bool) -> Context:
     """The context that the files below ``contexts/0`` describe.
 
     ``starting``: it is to be turned on, not committed to one that runs; a goal without target value is wrong then,
     and left out otherwise, as in the kernel.
     """
-    if level.has("addr_unit") and files["addr_unit"] != 1:
+    if files.optional("addr_unit", 1) != 1:
         raise RequestError("must be 1: addresses have 64 bits here", where="addr_unit")
     ops = files["operations"]
     targets = tuple(
-        _target(directory, ops)
-        for directory in files["targets"]
-        if not (level.has("obsolete_target") and directory["obsolete_target"])
+        _target(directory, ops) for directory in files["targets"] if not directory.optional("obsolete_target", False)
     )
-    regions = files["monitoring_attrs/nr_regions"]
+    attributes = files["monitoring_attrs"]
     return Context(
         ops=ops,
         targets=targets,
-        intervals=_intervals(files["monitoring_attrs/intervals"]),
-        nr_regions=NrRegions(min=regions["min"], max=regions["max"]),
+        intervals=_intervals(attributes["intervals"]),
+        nr_regions=NrRegions(**_fields(attributes["nr_regions"], "monitoring_attrs/nr_regions")),
         schemes=schemes(files, starting=starting),
-        probes=tuple(_probe(directory) for directory in files["monitoring_attrs/probes"])
-        if level.has("probes")
-        else (),
+        probes=tuple(_probe(directory) for directory in attributes.optional("probes", ())),
     )
+
+
+def _fields(files: Directory, pattern: str) -> dict[str, Any]:
+    """The fields of the spec that the files in a directory of ``pattern`` hold as they are, as far as there are such.
+
+    Without those that the spec may leave out (`File.optional`): whether a file means one depends on more than itself.
+    """
+    return {
+        file.stands_for.rpartition(".")[2]: files[file.name]
+        for file in files_in(pattern)
+        if file.stands_for and file.kind != "count" and not file.optional and file.name in files
+    }
 
 
 def _probe(files: Directory) -> Probe:
@@ -95,19 +103,13 @@ def _intervals(files: Directory) -> Intervals:
     sample_us = max(files["sample_us"], 1)
     goal = None
     if "intervals_goal" in files and files["intervals_goal/aggrs"]:
-        wanted = files["intervals_goal"]
-        goal = IntervalsGoal(
-            access_bp=wanted["access_bp"],
-            aggrs=wanted["aggrs"],
-            min_sample_us=wanted["min_sample_us"],
-            max_sample_us=wanted["max_sample_us"],
-        )
-    return Intervals(
-        sample_us=sample_us,
-        aggr_us=max(files["aggr_us"], 1),
-        ops_update_us=min(max(files["update_us"], sample_us), _MOST_US),
-        intervals_goal=goal,
-    )
+        goal = IntervalsGoal(**_fields(files["intervals_goal"], "monitoring_attrs/intervals/intervals_goal"))
+    fields = _fields(files, "monitoring_attrs/intervals") | {
+        "sample_us": sample_us,
+        "aggr_us": max(files["aggr_us"], 1),
+        "ops_update_us": min(max(files["update_us"], sample_us), _MOST_US),
+    }
+    return Intervals(**fields, intervals_goal=goal)
 
 
 # -- schemes -----------------------------------------------------------------------------------------------------------
@@ -119,26 +121,25 @@ def _scheme(files: Directory, starting: bool) -> Scheme:
     dests: tuple[Dest, ...] = ()
     if action in MIGRATIONS:
         if "dests" in files:
-            dests = tuple(Dest(id=dest["id"], weight=dest["weight"]) for dest in files["dests"])
+            dests = tuple(Dest(**_fields(dest, "schemes/*/dests/*")) for dest in files["dests"])
         if not dests and files["target_nid"] >= 0:
             target_nid = files["target_nid"]
-    stats = files["stats"]
     filters = [
         _filter(directory, f"{kind}/{number}")
         for kind in ("filters", "core_filters", "ops_filters")
         if kind in files
         for number, directory in enumerate(files[kind])
     ]
+    fields = _fields(files, "schemes/*") | {"apply_interval_us": min(files["apply_interval_us"], _MOST_US)}
     return Scheme(
-        action=action,
+        **fields,
+        **_fields(files["stats"], "schemes/*/stats"),
         access_pattern=_pattern(files["access_pattern"]),
-        apply_interval_us=min(files["apply_interval_us"], _MOST_US),
         quotas=_quotas(files["quotas"], starting),
         watermarks=_watermarks(files["watermarks"]),
         filters=tuple(filters),
         target_nid=target_nid,
         dests=dests,
-        max_nr_snapshots=stats.optional("max_nr_snapshots", 0),
     )
 
 
@@ -166,33 +167,19 @@ def _quotas(files: Directory, starting: bool) -> Quotas:
             goals.append(_goal(directory))
         elif starting:
             raise RequestError("must not be 0", where=f"quotas/goals/{number}/target_value")
-    extra: dict[str, Any] = {}
-    if "goal_tuner" in files:
-        extra["goal_tuner"] = files["goal_tuner"]
-    if "fail_charge_num" in files:
-        extra |= {name: files[name] for name in ("fail_charge_num", "fail_charge_denom")}
-    weights = files["weights"]
-    return Quotas(
-        time_ms=min(files["ms"], _MOST_MS),
-        sz_bytes=files["bytes"],
+    weights = Weights(**_fields(files["weights"], "schemes/*/quotas/weights"))
+    fields = _fields(files, "schemes/*/quotas") | {
+        "time_ms": min(files["ms"], _MOST_MS),
         # With 0, every application has a window of its own in the kernel.
-        reset_interval_ms=min(max(files["reset_interval_ms"], 1), _MOST_MS),
-        goals=tuple(goals),
-        weights=Weights(
-            sz_permil=weights["sz_permil"],
-            nr_accesses_permil=weights["nr_accesses_permil"],
-            age_permil=weights["age_permil"],
-        ),
-        **extra,
-    )
+        "reset_interval_ms": min(max(files["reset_interval_ms"], 1), _MOST_MS),
+    }
+    return Quotas(**fields, goals=tuple(goals), weights=weights)
 
 
 def _goal(files: Directory) -> Goal:
     metric = files["target_metric"]
     return Goal(
-        metric=metric,
-        target_value=files["target_value"],
-        current_value=files["current_value"],
+        **_fields(files, "schemes/*/quotas/goals/*"),
         nid=files["nid"] if metric.startswith("node_") else None,
         memcg_path=files["path"].strip("\n") if metric.startswith("node_memcg_") else None,
     )
@@ -201,18 +188,14 @@ def _goal(files: Directory) -> Goal:
 def _watermarks(files: Directory) -> Watermarks:
     if files["metric"] == "none":
         return Watermarks()
-    return Watermarks(
-        metric=files["metric"],
-        interval_us=min(max(files["interval_us"], 1), _MOST_US),
-        high_permil=min(files["high"], 1000),
-        mid_permil=min(files["mid"], 1000),
-        low_permil=min(files["low"], 1000),
-    )
+    fields = _fields(files, "schemes/*/watermarks")
+    shares = {name: min(value, 1000) for name, value in fields.items() if name.endswith("_permil")}
+    return Watermarks(**fields | shares | {"interval_us": min(max(files["interval_us"], 1), _MOST_US)})
 
 
 def _filter(files: Directory, where: str, memcg_file: str = "memcg_path") -> Filter:
     kind = files["type"]
-    fields: dict[str, Any] = {}
+    fields = _fields(files, "schemes/*/filters/*")
     if kind == "memcg":
         fields["memcg_path"] = files[memcg_file].strip("\n")
     elif kind == "addr":
@@ -223,5 +206,4 @@ def _filter(files: Directory, where: str, memcg_file: str = "memcg_path") -> Fil
         if files["min"] > files["max"]:
             raise RequestError("is not a range; min must not be above max", where=where)
         fields["hugepage_size"] = SizeRange(min=files["min"], max=files["max"])
-    allow = files.optional("allow", False)
-    return Filter(filter_type=kind, matching=files["matching"], allow=allow, **fields)
+    return Filter(**fields)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 
 NOT_ACCESSED = 0
@@ -64,3 +66,34 @@ class Primitive(Protocol):
     def close(self) -> None:
         """Give back file descriptors and kernel objects."""
         ...
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_Kept = TypeVar("_Kept", bound=_Closable)
+
+
+class Shared:
+    """What the primitives of several processes share; it is closed in the end.
+
+    ``resident_only``: what is asked about is memory that is there, where a primitive can tell the difference.
+    """
+
+    def __init__(self, *, resident_only: bool = False) -> None:
+        self.resident_only = resident_only
+        self._kept: list[_Closable] = []
+
+    def keep(self, thing: _Kept) -> _Kept:
+        """Have ``thing`` closed in the end; returns it."""
+        self._kept.append(thing)
+        return thing
+
+    def close(self) -> None:
+        """Release what is shared, the last first; the primitives must be closed already."""
+        while self._kept:
+            self._kept.pop().close()
+
+
+Opener = Callable[[Process], Primitive]

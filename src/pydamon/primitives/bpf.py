@@ -17,17 +17,19 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.btf import Btf
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_program as program
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
 
@@ -310,6 +312,26 @@ class BpfPrimitive:
 def probe() -> None:
     """Raise MachineError with the reason if this primitive does not work here. Takes 60 ms, leaves nothing behind."""
     PageTableWalk().close()
+
+
+def opener(shared: Shared) -> Callable[[Process], BpfPrimitive]:
+    """What opens it for one process; one program serves all processes. Raises MachineError."""
+    walk = shared.keep(PageTableWalk())
+
+    def open_one(process: Process) -> BpfPrimitive:
+        primitive = BpfPrimitive(process, walk)
+        primitive.begin()
+        return primitive
+
+    return open_one
+
+
+def walk_if_possible(shared: Shared) -> PageTableWalk | None:
+    """A walk that is shared, for those that go faster with one; None where there is none to be had."""
+    try:
+        return shared.keep(PageTableWalk())
+    except MachineError:
+        return None
 
 
 def _answers() -> Answers:

@@ -14,6 +14,7 @@ See `pydamon.linux.idle_bitmap` for what idle page tracking cannot tell.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.idle_bitmap import MARKED, UNLISTED, UNMARKABLE, FrameWatch, probe
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import Entries, Levels
 
@@ -191,6 +192,22 @@ class IdlePrimitive:
             self.cost.disturb_ns += int(spent * _MARK_DISTURBS)
         self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
         return frames, levels, heads, usable
+
+
+def opener(shared: Shared) -> Callable[[Process], IdlePrimitive]:
+    """What opens ``idle`` for one process. Raises MachineError."""
+    from pydamon.primitives.bpf import walk_if_possible
+
+    walk, watch = walk_if_possible(shared), shared.keep(FrameWatch())
+    return lambda process: IdlePrimitive(process, walk, watch=watch)
+
+
+def opener_by_tables(shared: Shared) -> Callable[[Process], IdlePrimitive]:
+    """What opens ``bpf+idle`` for one process. Raises MachineError."""
+    from pydamon.primitives.bpf import PageTableWalk
+
+    walk, watch = shared.keep(PageTableWalk()), shared.keep(FrameWatch())
+    return lambda process: IdlePrimitive(process, walk, watch=watch, tables=True)
 
 
 class IdleFrames:

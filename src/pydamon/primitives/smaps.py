@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from pydamon.errors import MachineError
 from pydamon.linux import clear_refs
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -159,3 +160,8 @@ def probe() -> None:
     with open("/proc/self/smaps", "rb") as file:
         if b"\nReferenced:" not in file.read(4096):
             raise MachineError("this kernel's smaps does not tell what was referenced", where="smaps")
+
+
+def opener(shared: Shared) -> Callable[[Process], SmapsPrimitive]:
+    """What opens it for one process."""
+    return lambda process: SmapsPrimitive(process, resident_only=shared.resident_only)

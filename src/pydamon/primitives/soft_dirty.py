@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from pydamon.linux.clear_refs import tracks_soft_dirty
 from pydamon.linux.frames import Flags
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost
+from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.idle import Walk
 
@@ -173,6 +174,14 @@ def probe() -> None:
         raise MachineError("needs /proc and a kernel with CONFIG_PROC_PAGE_MONITOR", where="soft-dirty")
     if not tracks_soft_dirty():
         raise MachineError("this kernel does not track it; it needs CONFIG_MEM_SOFT_DIRTY", where="soft-dirty")
+
+
+def opener(shared: Shared) -> Callable[[Process], SoftDirtyPrimitive]:
+    """What opens it for one process."""
+    from pydamon.primitives.bpf import walk_if_possible
+
+    walk = walk_if_possible(shared)
+    return lambda process: SoftDirtyPrimitive(process, walk)
 
 
 def _level_states() -> NDArray[np.uint8]:

@@ -15,12 +15,12 @@ import msgspec
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import modules, quantities, units
+from pydamon.spec.primitives import PrimitiveName
 from pydamon.spec.probes import Probe, validate_probes
 from pydamon.spec.schemes import PARSERS as SCHEME_PARSERS
 from pydamon.spec.schemes import QUANTITIES, Scheme, validate_schemes
 
 OpsName = Literal["vaddr", "fvaddr", "paddr", "sim", "reported"]
-PrimitiveName = Literal["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"]
 
 _INDEX = re.compile(r"\[\d+\]")
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)

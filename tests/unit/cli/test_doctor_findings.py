@@ -15,11 +15,13 @@ from pydamon.errors import MachineError
 from pydamon.linux import mounts, resctrl
 from pydamon.ops import paddr, reverse_map
 from pydamon.ops.reported.sources import perf_mem, valgrind
+from pydamon.primitives import registry
+from pydamon.spec.primitives import CHOICES
 
 NAMES = {
     "engines": ["user", "kernel", "sim"],
     "ops": ["vaddr", "fvaddr", "paddr", "reported", "sim"],
-    "primitives": ["bpf", "bpf+idle", "idle", "smaps", "soft-dirty"],
+    "primitives": list(CHOICES[1:]),
     "sources": ["valgrind", "perf-mem", "lackey", "perf-script"],
     "facilities": ["reverse map", "cgroup v2", "resctrl", "damonfs", "user events", "huge pages"],
 }
@@ -74,9 +76,7 @@ def test_what_would_enable_it_is_said(
 
 @pytest.mark.usefixtures("processes")
 def test_without_any_primitive_processes_cannot_be_monitored(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydamon.engines.user import choose
-
-    monkeypatch.setattr(choose, "_obstacle", lambda name: f"no {name} here")
+    monkeypatch.setattr(registry, "obstacle", lambda name: f"no {name} here")
     found = doctor.examine()
     assert found["auto"]["primitive"] is None
     usable = {item["name"]: item["usable"] for item in found["ops"]}

@@ -17,6 +17,7 @@ from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
 from pydamon.ops import paddr
 from pydamon.spec import Spec, from_builtins
+from pydamon.spec.primitives import CHOICES, seeing, serving
 
 FAST = {"sample_us": 2_000, "aggr_us": 10_000, "ops_update_us": 20_000}
 # One mapping of 1 MiB; says where it is.
@@ -26,7 +27,7 @@ CHILD = (
     "print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)\n"
     "time.sleep(600)"
 )
-USABLE = [offer.name for offer in offers() if offer.obstacle is None and offer.name != "soft-dirty"]
+USABLE = [offer.name for offer in offers() if offer.obstacle is None and offer.name in seeing("any")]
 
 
 def spec(**context: Any) -> Spec:
@@ -105,7 +106,7 @@ def test_children_and_cgroups_come_from_the_spec_alone() -> None:
 
 
 class TestPhysicalMemory:
-    @pytest.mark.parametrize("primitive", ["bpf", "smaps", "bpf+idle", "soft-dirty"])
+    @pytest.mark.parametrize("primitive", sorted({*CHOICES} - {"auto", *serving("paddr")}))
     def test_it_is_not_asked_through_a_processs_primitive(self, primitive: str) -> None:
         context = spec(ops="paddr", primitive=primitive, targets=[{}]).kdamonds[0].contexts[0]
         with pytest.raises(RequestError, match="physical memory is asked through idle"):

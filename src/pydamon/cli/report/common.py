@@ -16,6 +16,7 @@ from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
+from pydamon.spec.primitives import sees_writes_only
 
 # This many targets fit one report, this many one picture; a record that has more needs --target.
 MAX_TARGETS = 64
@@ -72,7 +73,9 @@ def source_line(reader: RecordReader) -> str:
     if info.clock == "virtual" and info.ops != "reported":
         return "simulated"
     ops, primitive = (printable(text) if text else "" for text in (info.ops, info.primitive))
-    return " by ".join(part for part in (ops, primitive) if part) + (" (writes)" if primitive == "soft-dirty" else "")
+    return " by ".join(part for part in (ops, primitive) if part) + (
+        " (writes)" if sees_writes_only(info.primitive) else ""
+    )
 
 
 def mapping_names(reader: RecordReader, target: int) -> MappingNames:

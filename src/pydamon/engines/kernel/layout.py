@@ -1,24 +1,29 @@
 """A context of the spec as files of the kernel's DAMON: which value goes where, and what a missing file means.
 
-Nothing here reads or writes: `settings` says what is to be written, in order. A kernel that lacks a file lacks a
-feature; each `Setting` knows the field of the spec that it carries, its default, and the nearest thing to do instead.
-The files are those of the kernel's ``Documentation/admin-guide/mm/damon/usage.rst``.
+Nothing here reads or writes: it says what is to be written, in order. A kernel that lacks a file lacks a feature; each
+`Setting` knows the field of the spec that it carries, its default, and the nearest thing to do instead. Which files
+there are, and all of that, is in the table `pydamon.spec.damon_files`; here is what is more than a field in a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+import msgspec
 
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
-from pydamon.spec import Context, Intervals, Probe, Scheme
-from pydamon.spec.schemes import CORE_FILTERS, Filter, Goal
+from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Scheme
+from pydamon.spec.damon_files import OPERATIONS, File, counter_in, files_in, pattern, text, version_text
+from pydamon.spec.schemes import CORE_FILTERS, Filter, SizeRange
 
-KERNEL_OPS = ("vaddr", "fvaddr", "paddr")
+KERNEL_OPS = tuple(OPERATIONS)
 _ADVICE = ("willneed", "cold", "pageout", "hugepage", "nohugepage", "collapse")
 _MIGRATIONS = ("migrate_hot", "migrate_cold")
+_NO_GOAL = IntervalsGoal(access_bp=0, aggrs=0, min_sample_us=0, max_sample_us=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,122 +76,120 @@ def check_context(context: Context) -> None:
             )
 
 
+def _files(
+    here: str, part: object, at: str, field: str, scenery: Scenery | None = None, **nearest: str
+) -> Iterator[Setting]:
+    """The settings for what ``part``, the spec's ``field``, has for the files in the directory ``at`` below ``here``.
+
+    ``nearest`` says for a file, by its name, what to ask for instead where that depends on more than the file.
+    """
+    known = f"{pattern(field)}." if field else ""
+    for file in files_in(pattern(at)):
+        if file.kind == "count" or not file.stands_for or not file.stands_for.startswith(known):
+            continue
+        attribute = file.stands_for.removeprefix(known)
+        whole = attribute.partition(".")[0]  # of a range with two ends, both or none are given
+        if getattr(part, whole) is None:
+            continue
+        value = text(attrgetter(attribute)(part))
+        if file.kind == "cgroup" and scenery is not None:
+            value = scenery.cgroup(value)
+        yield _setting(here, at, file, value, f"{field}.{whole}".lstrip("."), nearest.get(file.name))
+
+
+def _count(here: str, at: str, number: int, field: str) -> Setting:
+    """The setting that makes ``number`` directories in ``at``."""
+    return _setting(here, at, counter_in(pattern(at)), str(number), field)
+
+
+def _setting(here: str, at: str, file: File, value: str, field: str, nearest: str | None = None) -> Setting:
+    return Setting(
+        "/".join(filter(None, (here, at, file.name))),
+        value,
+        field,
+        since=version_text(file.since) if file.since is not None else None,
+        default=file.first_text if file.since is not None and not file.optional else None,
+        nearest=file.nearest if nearest is None else nearest,
+    )
+
+
+def operations(context: Context, here: str) -> Iterator[Setting]:
+    """What is directly in the context's directory ``here``: the operations set."""
+    yield from _files(here, context, "", "")
+
+
 def attributes(context: Context, here: str) -> Iterator[Setting]:
     """Intervals and number of regions; ``here`` is the context's directory."""
-    intervals, nr_regions = context.intervals, context.nr_regions
-    at = f"{here}/monitoring_attrs"
-    yield Setting(f"{at}/intervals/sample_us", str(intervals.sample_us), "intervals.sample_us")
-    yield Setting(f"{at}/intervals/aggr_us", str(intervals.aggr_us), "intervals.aggr_us")
-    yield Setting(f"{at}/intervals/update_us", str(intervals.ops_update_us), "intervals.ops_update_us")
-    goal = intervals.intervals_goal
-    for name in ("access_bp", "aggrs", "min_sample_us", "max_sample_us"):
-        yield Setting(
-            f"{at}/intervals/intervals_goal/{name}",
-            str(getattr(goal, name) if goal is not None else 0),
-            "intervals.intervals_goal",
-            since="6.15",
-            default="0",
-            nearest="fixed intervals, or the user engine",
-        )
-    yield Setting(f"{at}/nr_regions/min", str(nr_regions.min), "nr_regions.min")
-    yield Setting(f"{at}/nr_regions/max", str(nr_regions.max), "nr_regions.max")
+    at, intervals = "monitoring_attrs", context.intervals
+    yield from _files(here, intervals, f"{at}/intervals", "intervals")
+    goal = intervals.intervals_goal or _NO_GOAL
+    for setting in _files(here, goal, f"{at}/intervals/intervals_goal", "intervals.intervals_goal"):
+        yield replace(setting, field="intervals.intervals_goal")
+    yield from _files(here, context.nr_regions, f"{at}/nr_regions", "nr_regions")
 
 
 def probes(wanted: tuple[Probe, ...], here: str, scenery: Scenery) -> Iterator[Setting]:
     """Data attributes to count. (Kernels so far know anon and memcg; they refuse another type.)"""
-    nearest = "the user engine"
-    at = f"{here}/monitoring_attrs/probes"
-    yield Setting(f"{at}/nr_probes", "0", "probes", default="0")
-    yield Setting(f"{at}/nr_probes", str(len(wanted)), "probes", since="7.2", default="0", nearest=nearest)
+    at = "monitoring_attrs/probes"
+    yield _count(here, at, 0, "probes")
+    yield _count(here, at, len(wanted), "probes")
     for number, probe in enumerate(wanted):
         filters, field = f"{at}/{number}/filters", f"probes[{number}].filters"
-        yield Setting(f"{filters}/nr_filters", str(len(probe.filters)), field, nearest=nearest)
+        yield _count(here, filters, len(probe.filters), field)
         for index, item in enumerate(probe.filters):
-            of_item, within = f"{filters}/{index}", f"{field}[{index}]"
-            yield Setting(f"{of_item}/type", item.filter_type, f"{within}.filter_type", nearest=nearest)
-            yield Setting(f"{of_item}/matching", "Y" if item.matching else "N", f"{within}.matching")
-            yield Setting(f"{of_item}/allow", "Y" if item.allow else "N", f"{within}.allow")
-            if item.memcg_path is not None:
-                cgroup = scenery.cgroup(item.memcg_path)
-                yield Setting(f"{of_item}/path", cgroup, f"{within}.memcg_path", nearest=nearest)
-            if item.hugepage_size is not None:
-                sizes, where = item.hugepage_size, f"{within}.hugepage_size"
-                yield Setting(f"{of_item}/min", str(sizes.min), where, nearest=nearest)
-                yield Setting(f"{of_item}/max", str(sizes.max), where, nearest=nearest)
+            yield from _files(here, item, f"{filters}/{index}", f"{field}[{index}]", scenery)
 
 
 def targets(context: Context, here: str, ranges: list[Ranges]) -> Iterator[Setting]:
     """The targets and their regions (``ranges``: one array of shape (n, 2) for each target, in bytes)."""
-    at = f"{here}/targets"
     # Down to none first: what a directory of that number held before must not remain.
-    yield Setting(f"{at}/nr_targets", "0", "targets")
-    yield Setting(f"{at}/nr_targets", str(len(context.targets)), "targets")
+    yield _count(here, "targets", 0, "targets")
+    yield _count(here, "targets", len(context.targets), "targets")
     for number, (target, regions) in enumerate(zip(context.targets, ranges, strict=True)):
-        field = f"targets[{number}]"
-        if target.pid is not None:
-            yield Setting(f"{at}/{number}/pid_target", str(target.pid), f"{field}.pid")
-        yield Setting(f"{at}/{number}/regions/nr_regions", str(len(regions)), f"{field}.regions")
+        at, field = f"targets/{number}", f"targets[{number}]"
+        yield from _files(here, target, at, field)
+        yield _count(here, f"{at}/regions", len(regions), f"{field}.regions")
         for index, (start, end) in enumerate(regions.tolist()):
-            yield Setting(f"{at}/{number}/regions/{index}/start", str(start), f"{field}.regions[{index}].start")
-            yield Setting(f"{at}/{number}/regions/{index}/end", str(end), f"{field}.regions[{index}].end")
+            for name, value in (("start", start), ("end", end)):
+                yield Setting(f"{here}/{at}/regions/{index}/{name}", str(value), f"{field}.regions[{index}].{name}")
 
 
 def schemes(
     wanted: tuple[Scheme, ...], here: str, intervals: Intervals, ops: str, scenery: Scenery
 ) -> Iterator[Setting]:
     """All schemes, in order. Raises RequestError for an action that ``ops`` does not have in the kernel."""
-    at = f"{here}/schemes"
-    yield Setting(f"{at}/nr_schemes", "0", "schemes")
-    yield Setting(f"{at}/nr_schemes", str(len(wanted)), "schemes")
+    yield _count(here, "schemes", 0, "schemes")
+    yield _count(here, "schemes", len(wanted), "schemes")
     for number, scheme in enumerate(wanted):
-        yield from _scheme(scheme, f"{at}/{number}", f"schemes[{number}]", intervals, ops, scenery)
+        yield from _scheme(scheme, here, f"schemes/{number}", f"schemes[{number}]", intervals, ops, scenery)
 
 
-def _scheme(scheme: Scheme, at: str, field: str, intervals: Intervals, ops: str, scenery: Scenery) -> Iterator[Setting]:
+def _scheme(
+    scheme: Scheme, here: str, at: str, field: str, intervals: Intervals, ops: str, scenery: Scenery
+) -> Iterator[Setting]:
     _check_action(scheme, field, ops, scenery)
-    yield Setting(f"{at}/action", scheme.action, f"{field}.action", nearest=_nearest_action(scheme.action))
-    pattern = scheme.access_pattern
+    bare = msgspec.structs.replace(scheme, target_nid=None)
+    yield from _files(here, bare, at, field, action=_nearest_action(scheme.action))
+    wanted = scheme.access_pattern
     window, aggr_us = max_nr_accesses(intervals.sample_us, intervals.aggr_us), intervals.aggr_us
-    rates, ages = pattern.nr_accesses, pattern.age
+    rates, ages = wanted.nr_accesses, wanted.age
     bounds = {
-        "sz": (pattern.sz_bytes.min, pattern.sz_bytes.max),
-        "nr_accesses": (rates.min.to_samples(window, aggr_us, upper=False),
-                        rates.max.to_samples(window, aggr_us, upper=True)),
-        "age": (ages.min.to_aggregations(aggr_us, upper=False), ages.max.to_aggregations(aggr_us, upper=True)),
+        "sz_bytes": wanted.sz_bytes,
+        "nr_accesses": SizeRange(min=rates.min.to_samples(window, aggr_us, upper=False),
+                                 max=rates.max.to_samples(window, aggr_us, upper=True)),
+        "age": SizeRange(min=ages.min.to_aggregations(aggr_us, upper=False),
+                         max=ages.max.to_aggregations(aggr_us, upper=True)),
     }  # fmt: skip
-    for name, (low, high) in bounds.items():
-        source = f"{field}.access_pattern.{'sz_bytes' if name == 'sz' else name}"
-        yield Setting(f"{at}/access_pattern/{name}/min", str(low), f"{source}.min")
-        yield Setting(f"{at}/access_pattern/{name}/max", str(high), f"{source}.max")
-    yield Setting(
-        f"{at}/apply_interval_us",
-        str(scheme.apply_interval_us),
-        f"{field}.apply_interval_us",
-        since="6.7",
-        default="0",
-        nearest="0, the aggregation interval",
-    )
-    if scheme.action in _MIGRATIONS or scheme.target_nid is not None:
-        yield from _destinations(scheme, at, field)
-    yield from _quotas(scheme, f"{at}/quotas", f"{field}.quotas", scenery)
-    marks = scheme.watermarks
-    yield Setting(f"{at}/watermarks/metric", marks.metric, f"{field}.watermarks.metric")
-    if marks.metric != "none":
-        for name, value in (
-            ("interval_us", marks.interval_us), ("high", marks.high_permil), ("mid", marks.mid_permil),
-            ("low", marks.low_permil),
-        ):  # fmt: skip
-            source = name if name == "interval_us" else f"{name}_permil"
-            yield Setting(f"{at}/watermarks/{name}", str(value), f"{field}.watermarks.{source}")
-    yield from _filters(scheme, at, field, scenery)
-    yield Setting(
-        f"{at}/stats/max_nr_snapshots",
-        str(scheme.max_nr_snapshots),
-        f"{field}.max_nr_snapshots",
-        since="7.0",
-        default="0",
-        nearest="end the monitoring, or the user engine",
-    )
+    for name, bound in bounds.items():
+        directory = "sz" if name == "sz_bytes" else name
+        yield from _files(here, bound, f"{at}/access_pattern/{directory}", f"{field}.access_pattern.{name}")
+    yield from _destinations(scheme, here, at, field)
+    yield from _quotas(scheme, here, f"{at}/quotas", f"{field}.quotas", scenery)
+    marks = _files(here, scheme.watermarks, f"{at}/watermarks", f"{field}.watermarks")
+    # Without a metric there is nothing to say of its values.
+    yield from (mark for mark in marks if scheme.watermarks.metric != "none" or mark.field.endswith(".metric"))
+    yield from _filters(scheme, here, at, field, scenery)
+    yield from _files(here, scheme, f"{at}/stats", field)
 
 
 def _check_action(scheme: Scheme, field: str, ops: str, scenery: Scenery) -> None:
@@ -208,87 +211,47 @@ def _nearest_action(action: str) -> str:
     return "hugepage" if action == "collapse" else "stat, or the user engine"
 
 
-def _destinations(scheme: Scheme, at: str, field: str) -> Iterator[Setting]:
+def _destinations(scheme: Scheme, here: str, at: str, field: str) -> Iterator[Setting]:
     destinations = scheme.destinations
     if len(destinations) == 1:
         place = "target_nid" if scheme.target_nid is not None else "dests[0].id"
-        yield Setting(f"{at}/target_nid", str(destinations[0].id), f"{field}.{place}", since="6.11")
-        return
-    yield Setting(
-        f"{at}/dests/nr_dests", str(len(destinations)), f"{field}.dests", since="6.17", nearest="one node: target_nid"
-    )
-    for index, dest in enumerate(destinations):
-        yield Setting(f"{at}/dests/{index}/id", str(dest.id), f"{field}.dests[{index}].id")
-        yield Setting(f"{at}/dests/{index}/weight", str(dest.weight), f"{field}.dests[{index}].weight")
+        (file,) = (file for file in files_in(pattern(at)) if file.name == "target_nid")
+        yield _setting(here, at, file, str(destinations[0].id), f"{field}.{place}")
+    elif destinations:
+        yield _count(here, f"{at}/dests", len(destinations), f"{field}.dests")
+        for index, dest in enumerate(destinations):
+            yield from _files(here, dest, f"{at}/dests/{index}", f"{field}.dests[{index}]")
 
 
-def _quotas(scheme: Scheme, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
+def _quotas(scheme: Scheme, here: str, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
     quotas = scheme.quotas
-    limited = quotas.limited
-    yield Setting(f"{at}/ms", str(quotas.time_ms), f"{field}.time_ms")
-    yield Setting(f"{at}/bytes", str(quotas.sz_bytes), f"{field}.sz_bytes")
-    yield Setting(f"{at}/reset_interval_ms", str(quotas.reset_interval_ms if limited else 0),
-                  f"{field}.reset_interval_ms")  # fmt: skip
-    for name in ("sz_permil", "nr_accesses_permil", "age_permil"):
-        yield Setting(f"{at}/weights/{name}", str(getattr(quotas.weights, name)), f"{field}.weights.{name}")
+    yield from _files(here, quotas.weights, f"{at}/weights", f"{field}.weights")
     if quotas.goals:
-        yield Setting(f"{at}/goals/nr_goals", str(len(quotas.goals)), f"{field}.goals", since="6.8",
-                      nearest="a fixed quota")  # fmt: skip
+        yield _count(here, f"{at}/goals", len(quotas.goals), f"{field}.goals")
         for index, goal in enumerate(quotas.goals):
-            yield from _goal(goal, f"{at}/goals/{index}", f"{field}.goals[{index}]", scenery)
-    yield Setting(f"{at}/goal_tuner", quotas.goal_tuner, f"{field}.goal_tuner", since="7.1", default="consist",
-                  nearest="consist")  # fmt: skip
-    for name in ("fail_charge_num", "fail_charge_denom"):
-        yield Setting(f"{at}/{name}", str(getattr(quotas, name)), f"{field}.{name}", since="7.2", default="0",
-                      nearest="0: what failed is charged in full")  # fmt: skip
+            yield from _files(here, goal, f"{at}/goals/{index}", f"{field}.goals[{index}]", scenery)
+    if not quotas.limited:
+        quotas = msgspec.structs.replace(quotas, reset_interval_ms=0)
+    yield from _files(here, quotas, at, field)
 
 
-def _goal(goal: Goal, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
-    yield Setting(f"{at}/target_metric", goal.metric, f"{field}.metric", since="6.9", default="user_input",
-                  nearest="user_input, with a value that you measure")  # fmt: skip
-    yield Setting(f"{at}/target_value", str(goal.target_value), f"{field}.target_value")
-    yield Setting(f"{at}/current_value", str(goal.current_value), f"{field}.current_value")
-    if goal.nid is not None:
-        yield Setting(f"{at}/nid", str(goal.nid), f"{field}.nid", since="6.16")
-    if goal.memcg_path is not None:
-        yield Setting(f"{at}/path", scenery.cgroup(goal.memcg_path), f"{field}.memcg_path", since="6.19")
-
-
-def _filters(scheme: Scheme, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
+def _filters(scheme: Scheme, here: str, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
     """Into core_filters and ops_filters where the kernel has them (6.15), else all into filters, in order."""
     numbered = [(item, f"{field}.filters[{index}]") for index, item in enumerate(scheme.filters)]
     core = [pair for pair in numbered if pair[0].filter_type in CORE_FILTERS]
     ops = [pair for pair in numbered if pair[0].filter_type not in CORE_FILTERS]
     # The directory of the scheme may be yet to be made: then the caller asks again when it is there.
-    split = scenery.exists(f"{at}/core_filters")
+    split = scenery.exists(f"{here}/{at}/core_filters")
     groups = [("core_filters", core), ("ops_filters", ops)] if split else [("filters", core + ops)]
     for name, members in groups:
         if not members:
             continue
-        yield Setting(f"{at}/{name}/nr_filters", str(len(members)), members[0][1].rpartition("[")[0], since="6.3")
+        yield _count(here, f"{at}/{name}", len(members), f"{field}.filters")
         for index, (item, source) in enumerate(members):
-            yield from _filter(item, f"{at}/{name}/{index}", source, scenery)
+            instead = _instead_of_allow(item)
+            yield from _files(here, item, f"{at}/{name}/{index}", source, scenery, allow=instead)
 
 
-def _filter(item: Filter, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
-    yield Setting(f"{at}/type", item.filter_type, f"{field}.filter_type", nearest="to leave it out")
-    yield Setting(f"{at}/matching", "Y" if item.matching else "N", f"{field}.matching")
+def _instead_of_allow(item: Filter) -> str:
     opposite = "false" if item.matching else "true"
-    yield Setting(
-        f"{at}/allow",
-        "Y" if item.allow else "N",
-        f"{field}.allow",
-        since="6.14",
-        default="N",
-        nearest=f"to reject what is not of the type (matching: {opposite}, allow: false), if it is the only filter",
-    )
-    if item.memcg_path is not None:
-        yield Setting(f"{at}/memcg_path", scenery.cgroup(item.memcg_path), f"{field}.memcg_path")
-    if item.address_range is not None:
-        yield Setting(f"{at}/addr_start", str(item.address_range.start), f"{field}.address_range", since="6.6")
-        yield Setting(f"{at}/addr_end", str(item.address_range.end), f"{field}.address_range", since="6.6")
-    if item.damon_target_idx is not None:
-        yield Setting(f"{at}/damon_target_idx", str(item.damon_target_idx), f"{field}.damon_target_idx", since="6.6")
-    if item.hugepage_size is not None:
-        yield Setting(f"{at}/min", str(item.hugepage_size.min), f"{field}.hugepage_size.min", since="6.15")
-        yield Setting(f"{at}/max", str(item.hugepage_size.max), f"{field}.hugepage_size.max", since="6.15")
+    return f"to reject what is not of the type (matching: {opposite}, allow: false), if it is the only filter"

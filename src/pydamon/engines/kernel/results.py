@@ -18,10 +18,11 @@ from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.linux.damon_sysfs import Tree
 from pydamon.linux.damon_trace import AGGREGATED, OF_SCHEMES, TUNED, Events, TraceInstance
 from pydamon.spec import Intervals
+from pydamon.spec.damon_files import files_in
 from pydamon.spec.probes import MAX_PROBES
 
 _SETTLED_NS = 20_000_000  # the events of one aggregation follow each other in much less
-_COLUMNS = ("start", "end", "nr_accesses", "age", "sz_filter_passed")
+_REGION = "schemes/*/tried_regions/*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +229,9 @@ def read_tried(tree: Tree, scheme: str, nr_probes: int = 0) -> dict[str, NDArray
     """
     here = f"{scheme}/tried_regions"
     numbers = sorted(int(name) for name in tree.list(here) if name.isdigit())
-    columns = _COLUMNS if numbers and tree.exists(f"{here}/{numbers[0]}/sz_filter_passed") else _COLUMNS[:4]
-    columns = (*columns, *map(hits_of, range(nr_probes)))
+    first = f"{here}/{numbers[0]}" if numbers else here
+    columns = [file.name for file in files_in(_REGION) if file.since is None or tree.exists(f"{first}/{file.name}")]
+    columns += map(hits_of, range(nr_probes))
     table = [[int(tree.read(f"{here}/{number}/{column}")) for column in columns] for number in numbers]
     array = np.array(table, np.uint64).reshape(len(numbers), len(columns))
     found = {column: array[:, place] for place, column in enumerate(columns)}

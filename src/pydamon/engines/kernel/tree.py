@@ -46,7 +46,7 @@ class KernelTree:
             raise
 
     def _all(self, context: Context) -> Iterator[Setting]:
-        yield Setting(f"{CONTEXT}/operations", context.ops, "ops")
+        yield from layout.operations(context, CONTEXT)
         yield from layout.attributes(context, CONTEXT)
         yield from layout.probes(context.probes, CONTEXT, self._scenery())
         yield from layout.targets(context, CONTEXT, self.ranges)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 
 from pydamon.errors import MachineError
+from pydamon.spec.primitives import PRIMITIVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,12 @@ class Offer:
     obstacle: str | None
 
 
-_WHAT = {
-    "bpf": "page-granular: reads page tables through BPF, clears through process_madvise",
-    "bpf+idle": "page-granular: reads page tables through BPF, clears through the idle bitmap",
-    "idle": "page-granular: idle page tracking; needs no BPF",
-    "smaps": "per mapping: clear_refs and Referenced; no privilege needed for one's own processes",
-    "soft-dirty": "writes only: soft-dirty bits",
-}
-# Tried in this order. idle and bpf+idle do not flush the TLB, so they miss accesses to pages that stay cached there.
-_AUTO = ("bpf", "bpf+idle", "idle", "smaps")
+_ANSWERS = {True: "page-granular", False: "coarser, one answer per mapping"}
 
 
 def offers() -> list[Offer]:
     """All primitives, best first, each probed by trying (nothing is changed on the machine)."""
-    return [Offer(name, what, _obstacle(name)) for name, what in _WHAT.items()]
+    return [Offer(row.name, row.what, _obstacle(row.name)) for row in PRIMITIVES]
 
 
 def choose(requested: str) -> Choice:
@@ -49,27 +41,23 @@ def choose(requested: str) -> Choice:
             raise MachineError(obstacle, where=f"primitive {requested}")
         return Choice(requested, "asked for")
     obstacles: dict[str, str] = {}
-    for name in _AUTO:
-        obstacle = _obstacle(name)
+    for row in PRIMITIVES:
+        if not row.auto:
+            continue
+        obstacle = _obstacle(row.name)
         if obstacle is not None:
-            obstacles[name] = obstacle
-        elif name == "bpf":
-            return Choice(name, "page-granular and usable here")
+            obstacles[row.name] = obstacle
+        elif not obstacles:
+            return Choice(row.name, f"{_ANSWERS[row.page_granular]} and usable here")
         else:
-            what = "coarser, one answer per mapping" if name == "smaps" else "page-granular"
-            return Choice(name, f"{what}; bpf, which is better, cannot be used: {obstacles['bpf']}")
+            best, why = next(iter(obstacles.items()))
+            return Choice(row.name, f"{_ANSWERS[row.page_granular]}; {best}, which is better, cannot be used: {why}")
     reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     raise MachineError(f"no primitive can be used; {reasons}", where="primitive auto")
 
 
 def _obstacle(name: str) -> str | None:
     """Why the primitive cannot be used here; None if it can."""
-    if name == "bpf+idle":
-        return _obstacle("bpf") or _obstacle("idle")
-    module = importlib.import_module(f"pydamon.primitives.{name.replace('-', '_')}")
-    try:
-        module.probe()
-    except MachineError as error:
-        # The file is worth naming; the primitive's own name stands beside it already.
-        return error.message if error.where in (None, name) else str(error)
-    return None
+    from pydamon.primitives import registry  # whoever only names a choice needs none of it
+
+    return registry.obstacle(name)

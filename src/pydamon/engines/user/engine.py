@@ -21,6 +21,7 @@ from pydamon.errors import RequestError, located
 from pydamon.ops.membership import Membership
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import ONLY_CONTEXT, Context, NrRegions, Spec, validate
+from pydamon.spec.primitives import facts
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -89,7 +90,7 @@ class UserEngine:
             # What starting up has cost is a debt: the first aggregation pays, too.
             first = self._budget.update(now_ns, cpu_ns, 0, context.nr_regions.max, intervals.sample_us)
             intervals = fit_sample(intervals, first.sample_us, intervals)
-        elif fit_intervals and self.choice.name in ("smaps", "soft-dirty"):
+        elif fit_intervals and facts(self.choice.name).walks_all:
             self._meter = CostMeter()
         try:
             if context.probes:

@@ -16,6 +16,7 @@ from pydamon.ops.membership import Children, Membership, Pids
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import ONLY_CONTEXT, Context, Target
+from pydamon.spec.primitives import serving
 
 PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")
@@ -55,12 +56,13 @@ def choose_for(context: Context) -> Choice:
     """The primitive for ``context``. Raises MachineError if it cannot be used, RequestError if it does not fit."""
     if context.ops != "paddr":
         return choose(context.primitive)
-    if context.primitive not in ("auto", "idle"):
+    (only,) = serving("paddr")
+    if context.primitive not in ("auto", only):
         raise RequestError(
-            "asks processes; physical memory is asked through idle", where=f"primitive {context.primitive}"
+            f"asks processes; physical memory is asked through {only}", where=f"primitive {context.primitive}"
         )
     try:
-        choice = choose("idle")
+        choice = choose(only)
     except MachineError as error:
         raise MachineError(error.message, where="ops paddr") from None
     return Choice(choice.name, "the primitive for physical memory")

@@ -19,6 +19,7 @@ from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.word_files import Words
 from pydamon.ops.actions.pages import Pages
 from pydamon.ops.base import Addresses
+from pydamon.spec.primitives import PRIMITIVES
 from pydamon.spec.schemes import Filter
 
 # Filters that ask for the page frame, so need to see frame numbers and /proc/kpageflags.
@@ -74,9 +75,10 @@ class PageFilters:
             raise MachineError(f"{kind} cannot be told here: {error}") from None
         if kind == "young" and not all(isinstance(primitive, Ages) for primitive in primitives):
             name = getattr(primitives[0], "name", "this primitive")
+            *able, last = (row.name for row in PRIMITIVES if row.knows_ages)
             raise MachineError(
-                f"young cannot be told by {name}, which does not know single pages; it needs the primitive bpf, "
-                "bpf+idle or idle (see `pydamon doctor`)"
+                f"young cannot be told by {name}, which does not know single pages; it needs the primitive "
+                f"{', '.join(able)} or {last} (see `pydamon doctor`)"
             )
 
     def decide(
