@@ -25,7 +25,6 @@ from pydamon.damonfs.nodes import (
 from pydamon.spec.schemes import CORE_FILTERS, MAX_FILTERS, MAX_SCHEMES
 
 _MOST = 1024  # goals, destinations
-STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots")
 _TRIED = ("start", "end", "nr_accesses", "age", "sz_filter_passed")
 
 
@@ -35,7 +34,7 @@ class TriedRegions(Directory):
     __slots__ = ("_fields", "_found", "_has_probes", "_hits", "_rows")
 
     def __init__(self, level: Level) -> None:
-        self._fields = _TRIED if level.has("sz_ops_filter_passed") else _TRIED[:-1]
+        self._fields = _TRIED if level.has("sz_filter_passed") else _TRIED[:-1]
         self._has_probes = level.has("probes")
         self._rows: list[tuple[int, ...]] = []
         self._hits: list[list[int]] = []  # per region and probe
@@ -179,13 +178,8 @@ class SchemeTree:
         return make
 
     def _stats(self) -> Directory:
-        shown = set(STATS)
-        if not self._level.has("sz_ops_filter_passed"):
-            shown.discard("sz_ops_filter_passed")
-        if not self._level.has("nr_snapshots"):
-            shown.discard("nr_snapshots")
-        children: dict[str, Node] = {name: Value(ULONG, 0, mode=0o400) for name in STATS if name in shown}
-        if self._level.has("nr_snapshots"):
+        children: dict[str, Node] = {name: Value(ULONG, 0, mode=0o400) for name in self._level.statistics}
+        if self._level.has("max_nr_snapshots"):
             children["max_nr_snapshots"] = Value(ULONG, 0)
         return Directory(children)
 
@@ -201,9 +195,9 @@ def _destination(_: int) -> Directory:
 def show_stats(scheme: Directory, state: SchemeState) -> None:
     """Write what a running scheme did into its files."""
     stats = scheme["stats"]
-    for name in STATS:
+    for name, value in state.stats.by_name().items():
         if name in stats:
-            stats.set(name, getattr(state.stats, name))
+            stats.set(name, value)
 
 
 def show_effective_bytes(scheme: Directory, state: SchemeState) -> None:

@@ -14,11 +14,10 @@ from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
 from pydamon.spec import Context, Intervals, Probe, Scheme
+from pydamon.spec.actions import ACTIONS
 from pydamon.spec.schemes import CORE_FILTERS, Filter, Goal
 
 KERNEL_OPS = ("vaddr", "fvaddr", "paddr")
-_ADVICE = ("willneed", "cold", "pageout", "hugepage", "nohugepage", "collapse")
-_MIGRATIONS = ("migrate_hot", "migrate_cold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ def schemes(
 
 def _scheme(scheme: Scheme, at: str, field: str, intervals: Intervals, ops: str, scenery: Scenery) -> Iterator[Setting]:
     _check_action(scheme, field, ops, scenery)
-    yield Setting(f"{at}/action", scheme.action, f"{field}.action", nearest=_nearest_action(scheme.action))
+    yield Setting(f"{at}/action", scheme.action, f"{field}.action", nearest=scheme.does.nearest)
     pattern = scheme.access_pattern
     window, aggr_us = max_nr_accesses(intervals.sample_us, intervals.aggr_us), intervals.aggr_us
     rates, ages = pattern.nr_accesses, pattern.age
@@ -166,7 +165,7 @@ def _scheme(scheme: Scheme, at: str, field: str, intervals: Intervals, ops: str,
         default="0",
         nearest="0, the aggregation interval",
     )
-    if scheme.action in _MIGRATIONS or scheme.target_nid is not None:
+    if scheme.does.migrates or scheme.target_nid is not None:
         yield from _destinations(scheme, at, field)
     yield from _quotas(scheme, f"{at}/quotas", f"{field}.quotas", scenery)
     marks = scheme.watermarks
@@ -191,21 +190,17 @@ def _scheme(scheme: Scheme, at: str, field: str, intervals: Intervals, ops: str,
 
 def _check_action(scheme: Scheme, field: str, ops: str, scenery: Scenery) -> None:
     """The kernel takes any action with any ops, and then does nothing: say so before."""
-    if ops == "paddr":
-        known: tuple[str, ...] = ("pageout", "lru_prio", "lru_deprio", *_MIGRATIONS, "stat")
-    else:
-        known = (*_ADVICE, *(_MIGRATIONS if scenery.migrates_processes else ()), "stat")
+    on = "paddr" if ops == "paddr" else "vaddr"
+    known = [
+        row.name
+        for row in ACTIONS.values()
+        if on in row.since and (on == "paddr" or scenery.migrates_processes or not row.migrates)
+    ]
     if scheme.action not in known:
-        hint = "" if scheme.action not in _MIGRATIONS else " (migration of processes' memory came with Linux 6.17)"
+        hint = "" if not scheme.does.migrates else " (migration of processes' memory came with Linux 6.17)"
         raise RequestError(
             f"is {scheme.action}; with {ops} this kernel's DAMON does {', '.join(known)}{hint}", where=f"{field}.action"
         )
-
-
-def _nearest_action(action: str) -> str:
-    if action in _MIGRATIONS:
-        return "lru_prio or lru_deprio"
-    return "hugepage" if action == "collapse" else "stat, or the user engine"
 
 
 def _destinations(scheme: Scheme, at: str, field: str) -> Iterator[Setting]:
