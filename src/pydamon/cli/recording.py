@@ -167,12 +167,12 @@ def _summarize_schemes(kdamond: Kdamond) -> None:
         did = "would have been applied to" if getattr(kdamond.ops, "dry_run", False) else "was applied to"
         tried, applied = format_size(stats.sz_tried), format_size(stats.sz_applied)
         used = f", its quota was used up {stats.qt_exceeds} times" if stats.qt_exceeds else ""
-        name = state.scheme.name or f"{number}"
-        if state.scheme.action == "stat":
+        who = f"scheme {state.scheme.name or number} ({state.scheme.action})"
+        if not state.scheme.does.acts:
             passes = "1 pass" if stats.nr_snapshots == 1 else f"{stats.nr_snapshots:,} passes"
-            _say(f"scheme {name} (stat): counted {stats.nr_tried:,} regions, {tried}, in {passes}{used}")
+            _say(f"{who}: counted {stats.nr_tried:,} regions, {tried}, in {passes}{used}")
             continue
-        _say(f"scheme {name} ({state.scheme.action}): {did} {applied} of {tried} tried{used}")
+        _say(f"{who}: {did} {applied} of {tried} tried{used}")
 
 
 def _lifetime_ns() -> int:

@@ -170,10 +170,10 @@ def _check_ops(scheme: Any, path: str, ops: str) -> None:
     with located(path):
         validate_scheme(scheme, ops=ops)
         if ops == "paddr":
-            from pydamon.ops.actions.physical import ACTIONS
+            from pydamon.spec.actions import PHYSICAL
 
-            if scheme.action not in ACTIONS:
-                text = f"{scheme.action!r} is no action on physical memory; there are {', '.join(ACTIONS)}"
+            if not scheme.does.physical:
+                text = f"{scheme.action!r} is no action on physical memory; there are {', '.join(PHYSICAL)}"
                 raise RequestError(text, where="action")
 
 

@@ -14,15 +14,17 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
 
     Also who uses the kernel's own DAMON, and its modules, if they are there and this user may look.
     """
-    from pydamon.cli.render import status as render
     from pydamon.errors import PydamonError
     from pydamon.service.client import Client, running
+    from pydamon.views import lines, status
 
     names = running() if name is None else [name]
-    found = []
+    found, shown = [], []
     for each in names:
         try:
             found.append(Client(each).status())
+            if not as_json:
+                shown.append(status.running(found[-1]))
         except PydamonError as error:
             if name is not None:
                 raise
@@ -37,12 +39,12 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
 
         told = {"kdamonds": found, "kernel": kernel} if with_kernel or name is None else {"kdamonds": found}
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
-    elif not found:
+    elif not shown:
         click.echo("nothing runs in the background")
     elif name is not None:
-        click.echo("\n".join(render.details(found[0])))
+        click.echo("\n".join(lines.details(shown[0])))
     else:
-        click.echo("\n".join(render.overview(found)))
+        click.echo("\n".join(lines.overview(shown)))
     if (with_kernel or kernel) and not as_json:
-        lines = status_lines(kernel) or ["not in use, or not visible"]
-        click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in lines)]))
+        about = status_lines(kernel) or ["not in use, or not visible"]
+        click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in about)]))

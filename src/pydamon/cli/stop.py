@@ -35,8 +35,8 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
 
     NAME may also be a module of the kernel that `start` has started, e.g. damon_reclaim.
     """
-    from pydamon.cli.render import status as render
     from pydamon.service.client import Client, running
+    from pydamon.views import lines, status
 
     if name is not None and all_of_them:
         raise RequestError("takes no name", where="--all")
@@ -56,7 +56,8 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
                 problems.append(error)
             continue
         if not as_json:
-            click.echo("\n".join(render.ended(reports[-1])))
+            report = reports[-1]
+            click.echo("\n".join(lines.ended(report.get("name", "?"), report["reason"], status.ended(report))))
     modules = _stop_modules(name, problems) if is_module or all_of_them else []
     if as_json:
         import msgspec

@@ -23,6 +23,7 @@ from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
 from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.schemes import Goal, Quotas
 
 # A time quota is looked after in steps of this share of the effective quota.
@@ -184,7 +185,7 @@ class Damos:
         return self.metrics
 
     def _check_metric(self, goal: Goal) -> None:
-        if goal.metric not in ("user_input", "node_eligible_mem_bp"):
+        if METRICS[goal.metric].source == "machine":
             GoalState(goal).measure(self._need_metrics())
 
     def _begin_goals(self, state: SchemeState) -> None:
@@ -208,7 +209,7 @@ class Damos:
         """The score of the goal that is furthest reached; None without goals. ``eligible(node)`` in 1/10,000."""
         for goal in state.goals:
             try:
-                if goal.goal.metric == "node_eligible_mem_bp":
+                if METRICS[goal.goal.metric].source == "scheme":
                     goal.current_value = eligible(goal.goal.nid or 0)
                 elif self.metrics is not None:
                     goal.measure(self.metrics)
@@ -494,6 +495,6 @@ class _Pass:
                 probe_hits=regions.probe_hits[:, index],
             )
         )
-        if self._scheme.action != "stat":
+        if self._scheme.does.acts:
             regions.age[index] = 0  # what was acted on is to be judged anew
         return True

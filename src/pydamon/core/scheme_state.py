@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,12 @@ from pydamon.core.regions import I64, U64
 from pydamon.core.watermarks import WatermarkState
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Goal
+from pydamon.spec.statistics import STATISTICS
 
 
 @dataclass(slots=True)
 class SchemeStats:
-    """What a scheme did since its start; numbers of regions, sizes in bytes, and windows whose quota was used up."""
+    """What a scheme did since its start; what each field is, and its unit, is in `pydamon.spec.statistics`."""
 
     nr_tried: int = 0
     sz_tried: int = 0
@@ -25,6 +27,15 @@ class SchemeStats:
     sz_ops_filter_passed: int = 0
     qt_exceeds: int = 0
     nr_snapshots: int = 0
+
+    @classmethod
+    def of(cls, values: Mapping[str, int | None]) -> SchemeStats:
+        """From values by their names; what is not known is 0."""
+        return cls(**{name: values.get(name) or 0 for name in STATISTICS})
+
+    def by_name(self) -> dict[str, int]:
+        """All values by their names."""
+        return {name: getattr(self, name) for name in STATISTICS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

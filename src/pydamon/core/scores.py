@@ -8,14 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from pydamon.core.regions import I64, U64
+from pydamon.spec.actions import ACTIONS
 from pydamon.spec.schemes import Weights
 
 MAX_SCORE = 99
 _MAX_AGE_LOG = 32
-
-# Which actions prefer the cold ones, and which the hot ones; for the others all are alike (the top score).
-_COLD = frozenset({"pageout", "cold", "lru_deprio", "migrate_cold"})
-_HOT = frozenset({"lru_prio", "migrate_hot", "collapse", "hugepage", "willneed"})
 
 
 def hot_scores(nr_accesses: I64, age: I64, weights: Weights, *, window: int, aggr_us: int) -> I64:
@@ -39,14 +36,15 @@ def hot_scores(nr_accesses: I64, age: I64, weights: Weights, *, window: int, agg
 
 
 def scores(action: str, hot: I64) -> I64:
-    """How much ``action`` wants regions of these hot scores.
+    """How much ``action`` wants regions of these hot scores; all alike get the top score.
 
     In the kernel the scores of ``vaddr`` are 99 for all but ``pageout``, and ``cold``, ``collapse``, ``hugepage`` and
     ``willneed`` know no preference; here they have the obvious one, whatever the operations set is.
     """
-    if action in _COLD:
+    prefers = ACTIONS[action].prefers
+    if prefers == "cold":
         return MAX_SCORE - hot
-    if action in _HOT:
+    if prefers == "hot":
         return hot
     return np.full(len(hot), MAX_SCORE, np.int64)
 

@@ -23,6 +23,7 @@ from pydamon.damonfs.runner import Start
 from pydamon.damonfs.tree import DamonTree
 from pydamon.errors import PydamonError
 from pydamon.records.writer import check_output
+from pydamon.spec.actions import DEBUGFS_ACTIONS
 
 
 class MakeStart(Protocol):
@@ -35,7 +36,6 @@ _LAST: tuple[int, int] = (6, 12)  # the level at which the names say that it is 
 _MOST_CONTEXTS = 256
 _MOST_TARGETS = 32
 _RECORD_SIZES = range(4096, 4 * 1024 * 1024 + 1)
-_ACTIONS = ("willneed", "cold", "pageout", "hugepage", "nohugepage", "stat")
 _METRICS = ("none", "free_mem_rate")
 # The numbers of a line of `schemes`, in order; those of 32 bits wrap around in the kernel and are refused here.
 _SCHEME = (
@@ -45,7 +45,7 @@ _SCHEME = (
     "quotas/weights/age_permil", "watermarks/metric", "watermarks/interval_us", "watermarks/high", "watermarks/mid",
     "watermarks/low",
 )  # fmt: skip
-_STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")
+_STATS = Level(_LAST).statistics
 _ATTRS = ("intervals/sample_us", "intervals/aggr_us", "intervals/update_us", "nr_regions/min", "nr_regions/max")
 _KDAMOND = "/admin/kdamonds/0"
 _CONTEXT = f"{_KDAMOND}/contexts/0"
@@ -233,7 +233,7 @@ class _Context:
         for number in range(self._number("schemes/nr_schemes")):
             names = [*_SCHEME, *(f"stats/{name}" for name in _STATS)]
             fields = {name: self._read(f"schemes/{number}/{name}") for name in names}
-            fields["action"] = str(_ACTIONS.index(fields["action"]))
+            fields["action"] = str(DEBUGFS_ACTIONS.index(fields["action"]))
             fields["watermarks/metric"] = str(_METRICS.index(fields["watermarks/metric"]))
             lines.append(" ".join(fields.values()) + "\n")
         return "".join(lines)
@@ -249,7 +249,7 @@ class _Context:
         self._write("schemes/nr_schemes", len(lines))
         for number, line in enumerate(lines):
             for name, value in zip(_SCHEME, line, strict=True):
-                words = {"action": _ACTIONS, "watermarks/metric": _METRICS}.get(name)
+                words = {"action": DEBUGFS_ACTIONS, "watermarks/metric": _METRICS}.get(name)
                 self._write(f"schemes/{number}/{name}", value if words is None else words[value])
 
     def _show_pid(self) -> str:
@@ -264,7 +264,7 @@ def _check_scheme(line: Sequence[int]) -> None:
         not all(0 <= value <= U64_MAX for value in line)
         or any(value > U32_MAX for value in (*rates, *ages, *line[10:13]))
         or any(pair[0] > pair[1] for pair in (sizes, rates, ages))
-        or line[6] >= len(_ACTIONS)
+        or line[6] >= len(DEBUGFS_ACTIONS)
         or line[13] >= len(_METRICS)
         or not high >= mid >= low
     ):

@@ -8,25 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydamon.errors import RequestError
+from pydamon.spec.actions import ACTIONS
 from pydamon.spec.damon_files import COMMANDS, File, Version
+from pydamon.spec.metrics import METRICS
+from pydamon.spec.statistics import STATISTICS
 
 _MM: Version = (7, 2)
 
-METRICS: dict[str, Version] = {
-    "user_input": (6, 8),
-    "some_mem_psi_us": (6, 9),
-    "node_mem_used_bp": (6, 16),
-    "node_mem_free_bp": (6, 16),
-    "node_memcg_used_bp": (6, 19),
-    "node_memcg_free_bp": (6, 19),
-    "active_mem_bp": (7, 0),
-    "inactive_mem_bp": (7, 0),
-    "node_eligible_mem_bp": _MM,
-}
-ACTIONS = (
-    "willneed", "cold", "pageout", "hugepage", "nohugepage", "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold",
-    "stat",
-)  # fmt: skip
 NEWEST = "mm"
 NAMES = ("6.12", "6.14", "6.15", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", NEWEST)
 
@@ -59,12 +47,17 @@ class Level:
     @property
     def metrics(self) -> list[str]:
         """Its metrics of quota goals."""
-        return [name for name, since in METRICS.items() if self.version >= since]
+        return [row.name for row in METRICS.values() if self.version >= row.since]
 
     @property
     def actions(self) -> list[str]:
         """Its actions."""
-        return [*ACTIONS, "collapse"] if self.version >= _MM else list(ACTIONS)
+        return [row.name for row in ACTIONS.values() if self.version >= row.known_since]
+
+    @property
+    def statistics(self) -> list[str]:
+        """What it counts of a scheme."""
+        return [row.name for row in STATISTICS.values() if row.since is not None and self.version >= row.since]
 
 
 def level(name: str) -> Level:

@@ -12,11 +12,12 @@ from pydamon.damonfs.formats import U32_MAX
 from pydamon.damonfs.nodes import Directory
 from pydamon.errors import RequestError, located
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Probe, Region, Scheme, Target
+from pydamon.spec.actions import ACTIONS
 from pydamon.spec.damon_files import files_in
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
-    MIGRATIONS,
     AccessPattern,
     AddressRange,
     AgeRange,
@@ -119,7 +120,7 @@ def _scheme(files: Directory, starting: bool) -> Scheme:
     action = files["action"]
     target_nid: int | None = None
     dests: tuple[Dest, ...] = ()
-    if action in MIGRATIONS:
+    if ACTIONS[action].migrates:
         if "dests" in files:
             dests = tuple(Dest(**_fields(dest, "schemes/*/dests/*")) for dest in files["dests"])
         if not dests and files["target_nid"] >= 0:
@@ -180,8 +181,8 @@ def _goal(files: Directory) -> Goal:
     metric = files["target_metric"]
     return Goal(
         **_fields(files, "schemes/*/quotas/goals/*"),
-        nid=files["nid"] if metric.startswith("node_") else None,
-        memcg_path=files["path"].strip("\n") if metric.startswith("node_memcg_") else None,
+        nid=files["nid"] if METRICS[metric].of_node else None,
+        memcg_path=files["path"].strip("\n") if METRICS[metric].of_memcg else None,
     )
 
 

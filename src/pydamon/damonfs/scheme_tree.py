@@ -10,8 +10,6 @@ from pydamon.damonfs.levels import Level
 from pydamon.damonfs.nodes import ULONG, Directory, Node, Value
 from pydamon.spec.damon_files import files_in
 
-STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots")
-
 
 class TriedRegions(Directory):
     """What a scheme tried last: ``total_bytes``, and one directory per region, made when somebody looks."""
@@ -67,9 +65,9 @@ class TriedRegions(Directory):
 def show_stats(scheme: Directory, state: SchemeState) -> None:
     """Write what a running scheme did into its files."""
     stats = scheme["stats"]
-    for name in STATS:
+    for name, value in state.stats.by_name().items():
         if name in stats:
-            stats.set(name, getattr(state.stats, name))
+            stats.set(name, value)
 
 
 def show_effective_bytes(scheme: Directory, state: SchemeState) -> None:

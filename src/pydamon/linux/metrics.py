@@ -33,6 +33,10 @@ class MachineMetrics:
         self._read = read
         self._below = below
 
+    def measure(self, metric: str, nid: int, memcg_path: str) -> int:
+        """The metric in its unit, of the NUMA node and the cgroup if it is of one."""
+        return MEASURED[metric](self, nid, memcg_path)
+
     def free_mem_permil(self) -> int:
         """Free memory in 1/1000 of all; the page cache is not free (free_mem_rate: freeram of totalram)."""
         values = self._kib("/proc/meminfo", ("MemFree", "MemTotal"))
@@ -88,3 +92,15 @@ class MachineMetrics:
         if not zero and not values[-1]:
             raise MachineError(f"says {names[-1]} is 0", where=path)
         return values
+
+
+# How each metric of the machine is measured, by its name in `pydamon.spec.metrics`; of a node and a cgroup.
+MEASURED: dict[str, Callable[[MachineMetrics, int, str], int]] = {
+    "some_mem_psi_us": lambda machine, nid, path: machine.some_mem_psi_us(),
+    "node_mem_used_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=True),
+    "node_mem_free_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=False),
+    "node_memcg_used_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=True),
+    "node_memcg_free_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=False),
+    "active_mem_bp": lambda machine, nid, path: machine.active_bp(active=True),
+    "inactive_mem_bp": lambda machine, nid, path: machine.active_bp(active=False),
+}

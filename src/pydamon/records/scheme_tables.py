@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pydamon.core.scheme_state import SchemeState, Tried
-from pydamon.records.side_tables import STATISTICS, from_columns
+from pydamon.records.side_tables import from_columns
 
 
 def scheme_rows(now_ns: int, states: Sequence[SchemeState]) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def scheme_rows(now_ns: int, states: Sequence[SchemeState]) -> list[dict[str, An
             "name": state.scheme.name or "",
             "action": state.scheme.action,
             "active": state.active and not state.finished,
-            **{name: getattr(state.stats, name) for name in STATISTICS},
+            **state.stats.by_name(),
             "effective_bytes": state.quota.esz,
         }
         for number, state in enumerate(states)

@@ -13,11 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pydamon.records.framing import BadMessage
-
-# The statistics of a scheme: the fields of `core.scheme_state.SchemeStats`, which imports much that no report needs.
-STATISTICS = (
-    "nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots",
-)  # fmt: skip
+from pydamon.spec.statistics import STATISTICS
 
 _FEW, _MANY = 1 << 16, 1 << 20
 
@@ -75,7 +71,7 @@ _ALL = (
     _declare(
         "schemes", "the statistics of each scheme since the start, once a second",
         time_ns="int64", scheme="int32", name="string", action="string", active="bool_",
-        **dict.fromkeys(STATISTICS, "uint64"), effective_bytes="uint64?",
+        **{row.name: "uint64?" if row.optional else "uint64" for row in STATISTICS.values()}, effective_bytes="uint64?",
     ),
     _declare(
         "tried_regions", "what the last pass of a scheme tried, if that is a new one", _MANY,

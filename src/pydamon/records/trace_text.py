@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
 from pydamon.records import hits
-from pydamon.records.side_tables import STATISTICS
+from pydamon.spec.statistics import OF_EVENT
 
 AGGREGATED = "damon_aggregated"
 BEFORE_APPLY = "damos_before_apply"
@@ -92,12 +92,9 @@ class Writer:
 
     def stat(self, time_ns: int, scheme: int, stats: SchemeStats) -> str:
         """``damos_stat_after_apply_interval``; the kernel calls sz_applied "sz_tried", too (7.0), and so do we."""
-        return (
-            f"{self._head(STAT, time_ns)}ctx_idx=0 scheme_idx={scheme} nr_tried={stats.nr_tried} "
-            f"sz_tried={stats.sz_tried} nr_applied={stats.nr_applied} sz_tried={stats.sz_applied} "
-            f"sz_ops_filter_passed={stats.sz_ops_filter_passed} qt_exceeds={stats.qt_exceeds} "
-            f"nr_snapshots={stats.nr_snapshots}\n"
-        )
+        values = stats.by_name()
+        told = " ".join(f"{row.event}={values[row.name]}" for row in OF_EVENT)
+        return f"{self._head(STAT, time_ns)}ctx_idx=0 scheme_idx={scheme} {told}\n"
 
 
 def _lines(head: str, *columns: NDArray[Any], form: str = " %d-%d: %d %d\n") -> str:
@@ -178,7 +175,7 @@ class _State:
             self._esz[number] = row["effective_bytes"]
             text = self._writer.esz(time_ns, number, row["effective_bytes"])
         if STAT in self._wanted:
-            stats = SchemeStats(**{name: row[name] for name in STATISTICS})
+            stats = SchemeStats.of(row)
             text += self._writer.stat(time_ns, number, stats)
         return text
 

@@ -17,6 +17,7 @@ from pydamon.linux.user_events import UserEvent
 from pydamon.records import trace_text
 from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, PROBED, STAT, TUNED
 from pydamon.spec.probes import MAX_PROBES
+from pydamon.spec.statistics import OF_EVENT
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -34,13 +35,11 @@ _FIELDS = {
     "u32 nr_regions",
     TUNED: "u64 sample_us",
     ESZ: "u32 context_idx;u32 scheme_idx;u64 esz",
-    STAT: "u32 context_idx;u32 scheme_idx;u64 nr_tried;u64 sz_tried;u64 nr_applied;u64 sz_applied;"
-    "u64 sz_ops_filter_passed;u64 qt_exceeds;u64 nr_snapshots",
+    STAT: ";".join(["u32 context_idx", "u32 scheme_idx", *(f"u64 {row.name}" for row in OF_EVENT)]),
     # The kernel's own has an array of as many as there are probes.
     PROBED: "u64 target_id;u64 start;u64 end;u32 nr_regions;u32 nr_accesses;u32 age;"
     + ";".join(f"u8 probe_hits_{number}" for number in range(MAX_PROBES)),
 }
-_STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots")
 
 
 class Sink(Protocol):
@@ -120,7 +119,7 @@ def _rows(event: str, values: dict[str, Any]) -> NDArray[np.void]:
         if event == ESZ and columns["esz"] is None:
             columns["esz"] = 2**64 - 1
         if event == STAT:
-            columns |= {name: getattr(values["stats"], name) for name in _STATS}
+            columns |= values["stats"].by_name()
     names = [field.split() for field in _FIELDS[event].split(";")]
     dtype = np.dtype([(name, f"<u{int(kind[1:]) // 8}") for kind, name in names])
     rows = np.zeros(len(columns["start"]) if "start" in columns else 1, dtype)
@@ -183,7 +182,7 @@ class Tracer:
         elif event.name == ESZ:
             told["esz"] = values["esz"]
         else:
-            told["stats"] = SchemeStats(**{name: values[name] for name in _STATS})
+            told["stats"] = SchemeStats.of(values)
         self._emit(event.name, event.time_ns, **told)
 
     def _aggregated(self, kdamond: Kdamond) -> None:

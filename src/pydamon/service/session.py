@@ -14,7 +14,6 @@ from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import check_output
-from pydamon.run import account
 from pydamon.run.ending import end_reason
 from pydamon.run.launch import describe_exit, end
 from pydamon.run.live import is_live
@@ -27,8 +26,11 @@ from pydamon.service import protocol
 from pydamon.service.log import Log
 from pydamon.service.server import ControlServer
 from pydamon.service.tuning import Parameters, tuned
-from pydamon.spec import Scheme, Spec, to_builtins
+from pydamon.spec import Scheme, Spec
+from pydamon.spec import to_builtins as spec_to_builtins
 from pydamon.spec.units import format_duration_ns
+from pydamon.views import kdamond as kdamond_view
+from pydamon.views.status import Ended, Running, to_builtins
 
 _MAX_REMEMBERED = 10_000  # schemes that may be undone
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
@@ -154,15 +156,11 @@ class Session:
         return end_reason(self._opened.engine, self._signals)
 
     def _report(self, reason: str) -> dict[str, Any]:
-        report = self._describe() | {
-            "state": "ended",
-            "reason": reason,
-            "command_fate": self._child_fate,
-            "undone": self._undone,
-        }
-        elapsed = format_duration_ns(report["uptime_ns"])
-        self._say(f"{reason} after {elapsed}: {self._snapshots} snapshots")
-        return report
+        told = Ended(
+            **self._describe(), state="ended", reason=reason, command_fate=self._child_fate, undone=self._undone
+        )
+        self._say(f"{reason} after {format_duration_ns(told.uptime_ns)}: {self._snapshots} snapshots")
+        return to_builtins(told)
 
     def _say(self, line: str) -> None:
         print(f"pydamon: {line}", file=sys.stderr, flush=True)
@@ -186,10 +184,12 @@ class Session:
     def status(self) -> dict[str, Any]:
         """All there is to know, in integers and with units in the names."""
         state = "stopping" if self._opened.engine.kdamond.stop_requested else "running"
-        targets = account.live_targets(self._opened.engine, self._opened.targets, self._commands)
-        return self._describe() | {"state": state, "targets": targets, "notices": self._log.last()}
+        targets = kdamond_view.live_targets(self._opened.engine, self._opened.targets, self._commands)
+        told = Running(**self._describe(), state=state, targets=targets, notices=self._log.last())
+        return to_builtins(told)
 
     def _describe(self) -> dict[str, Any]:
+        """The fields of a `Kdamond` but its state."""
         opened, kdamond = self._opened, self._opened.engine.kdamond
         uptime_ns = time.monotonic_ns() - self._began_ns
         return {
@@ -204,14 +204,14 @@ class Session:
             "about": opened.about,
             "record": self._output,
             "command_pid": None if self._child is None else self._child.pid,
-            **account.parameters(kdamond),
+            **kdamond_view.parameters(kdamond),
             "commit_pending": kdamond.commit_pending,
             "regions": sum(map(len, list(kdamond.regions))),
             "snapshots": self._snapshots,
-            "dry_run": account.dry_run(opened.engine),
-            "schemes": account.schemes(kdamond),
-            "cost": account.cost(opened.engine, uptime_ns),
-            "spec": to_builtins(self._spec),
+            "dry_run": kdamond_view.dry_run(opened.engine),
+            "schemes": kdamond_view.schemes(kdamond),
+            "cost": kdamond_view.cost(opened.engine, uptime_ns),
+            "spec": spec_to_builtins(self._spec),
         }
 
     def tune(self, wanted: protocol.Tune) -> dict[str, Any]:

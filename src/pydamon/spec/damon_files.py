@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pydamon.spec.schemes import CORE_FILTERS
+from pydamon.spec.statistics import STATISTICS
 
 Version = tuple[int, int]
 # What the kernel reads and shows: numbers of C's types (a few files call each wrong number EINVAL, never ERANGE), a
@@ -183,13 +184,11 @@ FILES = (
     *_filters("core_filters", _CORE, (6, 15)),
     *_filters("ops_filters", _OPS, (6, 15)),
     # -- what schemes did
-    File("schemes/*/stats/nr_tried", "ulong", mode=READ_ONLY),
-    File("schemes/*/stats/sz_tried", "ulong", mode=READ_ONLY),
-    File("schemes/*/stats/nr_applied", "ulong", mode=READ_ONLY),
-    File("schemes/*/stats/sz_applied", "ulong", mode=READ_ONLY),
-    File("schemes/*/stats/sz_ops_filter_passed", "ulong", since=(6, 14), mode=READ_ONLY),
-    File("schemes/*/stats/qt_exceeds", "ulong", mode=READ_ONLY),
-    File("schemes/*/stats/nr_snapshots", "ulong", since=(7, 0), mode=READ_ONLY),
+    *(
+        File(f"schemes/*/stats/{row.name}", "ulong", since=row.since, mode=READ_ONLY)
+        for row in STATISTICS.values()
+        if row.since is not None
+    ),
     File("schemes/*/stats/max_nr_snapshots", "ulong", "schemes[*].max_nr_snapshots", 0, (7, 0),
          "end the monitoring, or the user engine"),
     File("schemes/*/tried_regions/total_bytes", "ulong", since=(6, 6), mode=READ_ONLY),

@@ -13,22 +13,14 @@ import msgspec
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
+from pydamon.spec.actions import ACTIONS, MIGRATIONS, Action, ActionName
+from pydamon.spec.metrics import METRICS, OF_MEMCG, MetricName
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.units import U64_MAX, format_size
 
-ActionName = Literal[
-    "willneed", "cold", "pageout", "hugepage", "nohugepage", "collapse",
-    "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold", "stat",
-]  # fmt: skip
-MetricName = Literal[
-    "user_input", "some_mem_psi_us",
-    "node_mem_used_bp", "node_mem_free_bp", "node_memcg_used_bp", "node_memcg_free_bp",
-    "active_mem_bp", "inactive_mem_bp", "node_eligible_mem_bp",
-]  # fmt: skip
 FilterName = Literal["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "addr", "target"]
 
 CORE_FILTERS = frozenset({"addr", "target"})  # decided per region by the core; the others per page by the ops
-MIGRATIONS = frozenset({"migrate_hot", "migrate_cold"})
 MAX_SCHEMES = 256
 MAX_FILTERS = 1024
 MAX_NODE = 1023
@@ -161,6 +153,11 @@ class Scheme(Struct, frozen=True):
     name: str | None = None
 
     @property
+    def does(self) -> Action:
+        """What is known of its action."""
+        return ACTIONS[self.action]
+
+    @property
     def core_filters(self) -> tuple[Filter, ...]:
         """Those that are decided per region, in order; they come before the others."""
         return tuple(f for f in self.filters if f.filter_type in CORE_FILTERS)
@@ -240,9 +237,10 @@ def validate_scheme(scheme: Scheme, *, ops: str, nr_targets: int | None = None) 
     for index, item in enumerate(scheme.filters):
         with located(f"filters[{index}]"):
             validate_filter(item, nr_targets)
-    if ops == "reported" and scheme.action != "stat":
+    if ops == "reported" and scheme.does.acts:
+        counting = " or ".join(name for name, row in ACTIONS.items() if not row.acts)
         raise RequestError(
-            f"{scheme.action!r} cannot be done: reported accesses are of no running process; use stat",
+            f"{scheme.action!r} cannot be done: reported accesses are of no running process; use {counting}",
             where="action",
         )
 
@@ -271,11 +269,11 @@ def _validate_pattern(pattern: AccessPattern) -> None:
 
 
 def _validate_destinations(scheme: Scheme) -> None:
-    migrates = scheme.action in MIGRATIONS
+    migrates = scheme.does.migrates
     if migrates and not scheme.destinations:
         raise RequestError(f"is needed with {scheme.action}: the NUMA node to migrate to", where="target_nid")
     if not migrates and scheme.dests:
-        raise RequestError(f"is for migrate_hot and migrate_cold, not for {scheme.action}", where="dests")
+        raise RequestError(f"is for {' and '.join(MIGRATIONS)}, not for {scheme.action}", where="dests")
     if scheme.target_nid is not None:
         if scheme.dests:
             raise RequestError("goes with no dests; name the nodes in dests only", where="target_nid")
@@ -311,14 +309,15 @@ def _validate_quotas(quotas: Quotas) -> None:
 def _validate_goal(goal: Goal) -> None:
     _bounded(goal.target_value, 1, U64_MAX, "target_value", "")
     _bounded(goal.current_value, 0, U64_MAX, "current_value", "")
-    if goal.metric.startswith("node_"):
+    metric = METRICS[goal.metric]
+    if metric.of_node:
         if goal.nid is None:
             raise RequestError(f"is needed with {goal.metric}: the NUMA node", where="nid")
         _bounded(goal.nid, 0, MAX_NODE, "nid", "")
     elif goal.nid is not None:
         raise RequestError(f"is for metrics of a node, not for {goal.metric}", where="nid")
-    if (goal.memcg_path is not None) != goal.metric.startswith("node_memcg_"):
-        need = "is needed with" if goal.memcg_path is None else "is for node_memcg_*, not for"
+    if (goal.memcg_path is not None) != metric.of_memcg:
+        need = "is needed with" if goal.memcg_path is None else f"is for {', '.join(OF_MEMCG)}, not for"
         raise RequestError(f"{need} {goal.metric}", where="memcg_path")
 
 

@@ -134,19 +134,16 @@ class FakeMetrics:
             raise MachineError("no /proc/meminfo")
         return self.free
 
-    def some_mem_psi_us(self) -> int:
-        if self.psi is None:
-            raise MachineError("no pressure stall information")
-        return self.psi
-
-    def node_mem_bp(self, nid: int, *, used: bool) -> int:
-        return self.nodes[nid, used]
-
-    def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
-        return self.memcgs[nid, path, used]
-
-    def active_bp(self, *, active: bool) -> int:
-        return self.active if active else 10_000 - self.active
+    def measure(self, metric: str, nid: int, memcg_path: str) -> int:
+        if metric == "some_mem_psi_us":
+            if self.psi is None:
+                raise MachineError("no pressure stall information")
+            return self.psi
+        if metric.startswith("node_memcg_"):
+            return self.memcgs[nid, memcg_path, "used" in metric]
+        if metric.startswith("node_mem_"):
+            return self.nodes[nid, "used" in metric]
+        return {"active_mem_bp": self.active, "inactive_mem_bp": 10_000 - self.active}[metric]
 
 
 INTERVALS = Intervals(sample_us=5_000, aggr_us=100_000)

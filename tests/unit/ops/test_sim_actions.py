@@ -84,7 +84,7 @@ def test_cold_memory_stays_out_and_hot_memory_comes_back() -> None:
     assert summary.fault_bytes == 16 * PAGE
     assert summary.stall_ns == 16 * Costs().fault
     # What faulted back is active: it was needed again. 16 of 16 pages in memory.
-    assert (ops.active_bp(active=True), ops.active_bp(active=False)) == (10_000, 0)
+    assert (ops.machine.active_bp(active=True), ops.machine.active_bp(active=False)) == (10_000, 0)
     assert pages(act(ops, Scheme(action="pageout"), HOT, COLD).applied) == [16, 0]
 
 
@@ -168,7 +168,7 @@ def test_waiting_for_memory_is_never_longer_than_the_time() -> None:
     ops, clock = start(spec=MachineSpec(costs=costs))
     act(ops, Scheme(action="pageout"), HOT)
     clock.sleep_ns(100 * MS)
-    assert ops.some_mem_psi_us() == 100_000  # 16 faults of 10 ms
+    assert ops.machine.some_mem_psi_us() == 100_000  # 16 faults of 10 ms
     assert ops.summary().stall_ns == 160 * MS
 
 
@@ -199,8 +199,8 @@ def test_targets_share_the_memory() -> None:
     assert [ops.summary(target).resident_bytes // PAGE for target in (0, 1)] == [8, 16]  # the first 9 of 33 are out
     clock.sleep_ns(S)
     assert [ops.summary(target).faults for target in (0, 1)] == [0, 0]
-    assert ops.node_memcg_bp(0, "/web", used=True) == 3333  # 8 of 24
-    assert ops.node_memcg_bp(0, "/db", used=False) == 3333
+    assert ops.machine.node_memcg_bp(0, "/web", used=True) == 3333  # 8 of 24
+    assert ops.machine.node_memcg_bp(0, "/db", used=False) == 3333
     clock.sleep_ns(9 * S)
     ops.reset_aggregated()
     clock.sleep_ns(100 * MS)
@@ -260,7 +260,7 @@ def test_cold_makes_old_and_inactive() -> None:
     ops, clock = start()
     act(ops, Scheme(action="lru_prio"), COLD)
     assert pages(act(ops, Scheme(action="cold"), COLD).applied) == [48]
-    assert ops.active_bp(active=True) == 0
+    assert ops.machine.active_bp(active=True) == 0
     young = Scheme(action="stat", filters=(reject("young", matching=False),))
     assert pages(act(ops, young, HOT, COLD).passed) == [16, 0]
     clock.sleep_ns(MS)
@@ -328,9 +328,9 @@ def test_advice() -> None:
 def test_memory_fills_the_nodes_in_order() -> None:
     ops, _ = start(spec=MachineSpec(node_bytes=(40 * PAGE, 100 * PAGE)))
     assert ops.summary().node_resident_bytes == (40 * PAGE, 24 * PAGE)
-    assert (ops.node_mem_bp(0, used=True), ops.node_mem_bp(1, used=False)) == (10_000, 7600)
-    assert ops.node_memcg_bp(1, "/sim/0", used=True) == 2400
-    assert ops.node_memcg_bp(1, "/", used=False) == 7600
+    assert (ops.machine.node_mem_bp(0, used=True), ops.machine.node_mem_bp(1, used=False)) == (10_000, 7600)
+    assert ops.machine.node_memcg_bp(1, "/sim/0", used=True) == 2400
+    assert ops.machine.node_memcg_bp(1, "/", used=False) == 7600
     ends = np.array([[BASE_ADDRESS + 30 * PAGE], [BASE_ADDRESS + 50 * PAGE]], np.uint64)
     assert (ops.node_bytes(0, *ends, 0), ops.node_bytes(0, *ends, 1)) == (10 * PAGE, 10 * PAGE)
 
@@ -362,9 +362,9 @@ def test_nodes_and_groups_that_are_not_there() -> None:
     with pytest.raises(MachineError, match=r"filters\[0\].memcg_path: no cgroup '/x' in .*; there are: /sim/0"):
         ops.check_scheme(Scheme(action="stat", filters=(reject("memcg", memcg_path="/x"),)))
     with pytest.raises(MachineError):
-        ops.node_mem_bp(1, used=True)
+        ops.machine.node_mem_bp(1, used=True)
     with pytest.raises(MachineError):
-        ops.node_memcg_bp(0, "/simulated", used=True)
+        ops.machine.node_memcg_bp(0, "/simulated", used=True)
 
 
 # -- cost -------------------------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def test_a_goal_on_free_memory_stops_the_reclaim() -> None:
     clock = VirtualClock()
     ops = SimOps(builtin.load("hotspots"), clock, mapping="one", seed=1, machine=MachineSpec(node_bytes=(1024 * MIB,)))
     monitor(ops, clock, idle(2, quotas=quotas), 30)
-    free_bp = ops.node_mem_bp(0, used=False)
+    free_bp = ops.machine.node_mem_bp(0, used=False)
     # At the goal the quota stays as it is, and above twice the goal it is a byte: so between the two.
     assert 2000 <= free_bp <= 4000
 

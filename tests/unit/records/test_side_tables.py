@@ -13,7 +13,6 @@ from tests.unit.records.record_samples import START_NS, mapping, metadata, snaps
 
 from pydamon.cli import main
 from pydamon.core.scheme_state import SchemeState, SchemeStats, Tried
-from pydamon.records import side_tables
 from pydamon.records.framing import BadMessage
 from pydamon.records.reader import RecordReader
 from pydamon.records.scheme_tables import scheme_rows, tried_table
@@ -120,8 +119,7 @@ def test_what_schemes_did_and_tried() -> None:
     state.stats.sz_tried = 2**64 - 1
     (row,) = from_rows("schemes", scheme_rows(9, [state])).to_pylist()
     assert (row["scheme"], row["action"], row["sz_tried"], row["time_ns"]) == (0, "stat", 2**64 - 1, 9)
-    assert tuple(field.name for field in fields(SchemeStats)) == side_tables.STATISTICS
-    assert set(side_tables.STATISTICS) < row.keys()
+    assert {field.name for field in fields(SchemeStats)} < row.keys()
     u64, i64 = np.array([4096], np.uint64), np.array([3], np.int64)
     (tried,) = tried_table(9, 1, Tried(2, u64, u64 * 2, i64, i64, u64, u64)).to_pylist()
     assert (tried["scheme"], tried["target"], tried["start"], tried["end"], tried["age"]) == (1, 2, 4096, 8192, 3)

@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pydamon.errors import RequestError
-from pydamon.spec.forms.scheme_short import ACTIONS, FILTERS, METRICS
+from pydamon.spec.actions import ACTIONS
+from pydamon.spec.forms.scheme_short import FILTERS
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
@@ -64,7 +66,7 @@ size_ranges = st.tuples(sizes, sizes).map(lambda ends: SizeRange(min=min(ends), 
 
 @st.composite
 def goals(draw: st.DrawFn) -> Goal:
-    metric = draw(st.sampled_from(METRICS))
+    metric = draw(st.sampled_from(list(METRICS)))
     return Goal(
         metric=metric,  # type: ignore[arg-type]
         target_value=draw(st.integers(1, U64_MAX)),
@@ -89,7 +91,7 @@ def filters(draw: st.DrawFn) -> Filter:
 
 @st.composite
 def schemes(draw: st.DrawFn) -> Scheme:
-    action = draw(st.sampled_from(ACTIONS))
+    action = draw(st.sampled_from(list(ACTIONS)))
     migration: dict[str, Any] = {}
     if action.startswith("migrate_"):
         dests = draw(st.lists(st.builds(Dest, id=st.integers(0, 1023), weight=st.integers(1, 2**32 - 1)), max_size=3))

@@ -45,6 +45,7 @@ def test_sensible_policies_pass_without_a_word(text: str) -> None:
         ("stat quota=4095B", "s.quotas.sz_bytes: 4095 bytes are less than a page"),
         ("stat quota=1s/500ms", "s.quotas.time_ms: is longer than the reset interval"),
         ("stat tuner=temporal", "s.quotas.goal_tuner: temporal has nothing to tune"),
+        ("stat goal=active_mem_bp:101%", "s.quotas.goals[0].target_value: is above 100 %, which active_mem_bp never"),
         ("stat watermarks=free:50%:20%:20%", "s.watermarks: never activate"),
         ("hugepage rate>=5%", "s.action: hugepage cannot be given to other processes by most kernels; use collapse"),
         ("stat filter=unmapped", "s.filters[0]: never matches: with vaddr, all pages are mapped"),

@@ -15,6 +15,7 @@ from pydamon.cli.report.common import count, opened, window_of
 from pydamon.cli.report.series import each_row, rows_of
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
+from pydamon.spec.statistics import REPORTED, told
 from pydamon.spec.units import format_duration_ns, format_size
 
 
@@ -56,15 +57,11 @@ def _statistics(rows: list[dict[str, Any]], span: tuple[int, int], screen: Any) 
             [
                 format_duration_ns(max(row["time_ns"] - span[0], 0)),
                 "yes" if row["active"] else "no",
-                f"{row['nr_tried']:,}",
-                format_size(row["sz_tried"]),
-                format_size(row["sz_ops_filter_passed"]),
-                format_size(row["sz_applied"]),
-                f"{row['qt_exceeds']:,}",
+                *(told(row[statistic.name], statistic) for statistic in REPORTED),
                 "-" if quota is None else format_size(quota),
             ]
         )
-    headings = ["at", "active", "tried", "tried bytes", "passed", "applied", "quota used up", "effective quota"]
+    headings = ["at", "active", *(statistic.heading for statistic in REPORTED), "effective quota"]
     return table(headings, cells, screen)
 
 

@@ -17,12 +17,11 @@ from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
 from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Scheme
+from pydamon.spec.actions import ACTIONS
 from pydamon.spec.damon_files import OPERATIONS, File, counter_in, files_in, pattern, text, version_text
 from pydamon.spec.schemes import CORE_FILTERS, Filter, SizeRange
 
 KERNEL_OPS = tuple(OPERATIONS)
-_ADVICE = ("willneed", "cold", "pageout", "hugepage", "nohugepage", "collapse")
-_MIGRATIONS = ("migrate_hot", "migrate_cold")
 _NO_GOAL = IntervalsGoal(access_bp=0, aggrs=0, min_sample_us=0, max_sample_us=0)
 
 
@@ -169,7 +168,7 @@ def _scheme(
 ) -> Iterator[Setting]:
     _check_action(scheme, field, ops, scenery)
     bare = msgspec.structs.replace(scheme, target_nid=None)
-    yield from _files(here, bare, at, field, action=_nearest_action(scheme.action))
+    yield from _files(here, bare, at, field, action=scheme.does.nearest)
     wanted = scheme.access_pattern
     window, aggr_us = max_nr_accesses(intervals.sample_us, intervals.aggr_us), intervals.aggr_us
     rates, ages = wanted.nr_accesses, wanted.age
@@ -194,21 +193,17 @@ def _scheme(
 
 def _check_action(scheme: Scheme, field: str, ops: str, scenery: Scenery) -> None:
     """The kernel takes any action with any ops, and then does nothing: say so before."""
-    if ops == "paddr":
-        known: tuple[str, ...] = ("pageout", "lru_prio", "lru_deprio", *_MIGRATIONS, "stat")
-    else:
-        known = (*_ADVICE, *(_MIGRATIONS if scenery.migrates_processes else ()), "stat")
+    on = "paddr" if ops == "paddr" else "vaddr"
+    known = [
+        row.name
+        for row in ACTIONS.values()
+        if on in row.since and (on == "paddr" or scenery.migrates_processes or not row.migrates)
+    ]
     if scheme.action not in known:
-        hint = "" if scheme.action not in _MIGRATIONS else " (migration of processes' memory came with Linux 6.17)"
+        hint = "" if not scheme.does.migrates else " (migration of processes' memory came with Linux 6.17)"
         raise RequestError(
             f"is {scheme.action}; with {ops} this kernel's DAMON does {', '.join(known)}{hint}", where=f"{field}.action"
         )
-
-
-def _nearest_action(action: str) -> str:
-    if action in _MIGRATIONS:
-        return "lru_prio or lru_deprio"
-    return "hugepage" if action == "collapse" else "stat, or the user engine"
 
 
 def _destinations(scheme: Scheme, here: str, at: str, field: str) -> Iterator[Setting]:

@@ -22,6 +22,7 @@ from pydamon.errors import MachineError, PydamonError
 from pydamon.ops.base import ActingOperationsSet
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
+from pydamon.spec.statistics import STATISTICS
 
 if TYPE_CHECKING:
     from pydamon.engines.kernel.engine import KernelKdamond
@@ -30,7 +31,6 @@ _LOOK_S = 1.0
 _SHARE = 10  # reading takes at most 1/10 of the time
 _LAST_S = 0.3  # for another command that is under way
 _PATIENCE = 5  # looks in a row that may fail: the tree changes under us during a commit
-_STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "sz_ops_filter_passed", "qt_exceeds", "nr_snapshots")
 
 
 def everything(nr_targets: int) -> tuple[Scheme, ...]:
@@ -227,4 +227,4 @@ class Watcher:
 
     def _stats(self, number: int) -> SchemeStats:
         here = f"{SCHEMES}/{number}/stats"
-        return SchemeStats(**{name: self._files.tree.read_int(f"{here}/{name}") for name in _STATS})
+        return SchemeStats.of({name: self._files.tree.read_int(f"{here}/{name}") for name in STATISTICS})

@@ -6,7 +6,9 @@ That a process ends or unmaps memory meanwhile is no error: what cannot be found
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +34,11 @@ from pydamon.ops.actions.pages import (
 )
 from pydamon.ops.base import PAGE_SIZE, Addresses
 from pydamon.spec import Scheme
+from pydamon.spec.actions import ACTIONS
 from pydamon.spec.schemes import Dest
 
 U64 = NDArray[np.uint64]
 
-# What is advised about single pages. lru_deprio has no advice of its own: COLD deactivates, as that does.
-PAGE_ADVICE = {"pageout": madvise.MADV_PAGEOUT, "cold": madvise.MADV_COLD, "lru_deprio": madvise.MADV_COLD}
-# What is advised about addresses, whether there are pages or not.
-RANGE_ADVICE = {
-    "willneed": madvise.MADV_WILLNEED,
-    "hugepage": madvise.MADV_HUGEPAGE,
-    "nohugepage": madvise.MADV_NOHUGEPAGE,
-}
 _HUGE_MASK = np.uint64(HUGE_PAGE - 1)
 _HUGE_SHIFT = np.uint64(21)
 _READ_AHEAD = 128 << 10  # of a file the kernel reads no more than this ahead for one range (the usual read_ahead_kb)
@@ -60,29 +55,51 @@ class Subject:
     homes: Homes
 
 
+OnPages = Callable[[Subject, Scheme, Pages, bool], U64]
+OnRanges = Callable[[Subject, Scheme, Segments, bool], U64]
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """How an action is done: ``on`` pages or addresses, and what raises MachineError where a process cannot be told.
+
+    The last argument of ``on_pages`` and ``on_ranges`` is whether it is a dry run.
+    """
+
+    require: Callable[[Process], None]
+    on_pages: OnPages | None = None
+    on_ranges: OnRanges | None = None  # it is about addresses, whether there are pages or not
+    swapped: bool = False  # pages in swap are asked about, too
+    blocks: bool = False  # it is for whole blocks of 2 MiB only (`whole_blocks`)
+
+
 def on_pages(subject: Subject, scheme: Scheme, pages: Pages, *, dry_run: bool) -> U64:
     """Apply an action that is about pages to ``pages``, all those of a batch that may be acted on."""
-    action = scheme.action
-    if action == "collapse":
-        return _collapse(subject, pages, dry_run)
-    pages = pages.take(pages.resident)
-    if action in ("migrate_hot", "migrate_cold"):
-        return _migrate(subject, scheme, pages, dry_run)
-    if action == "lru_prio":
-        return _prioritize(subject, pages, dry_run)
-    return _advise_pages(subject, action, pages, dry_run)
+    act = DOINGS[scheme.action].on_pages
+    assert act is not None
+    return act(subject, scheme, pages.take(pages.resident), dry_run)
 
 
-def _advise_pages(subject: Subject, action: str, pages: Pages, dry_run: bool) -> U64:
+def _advise_pages(advice: int) -> OnPages:
+    """Advise; what the kernel accepts counts as done."""
+
+    def act(subject: Subject, _: Scheme, pages: Pages, dry_run: bool) -> U64:
+        chosen = np.ones(len(pages), np.bool_)
+        if not dry_run and len(pages):
+            ranges, mapping, owner = runs(pages)
+            chosen = madvise.advise(subject.process, ranges, advice, mapping)[owner]
+        return sizes(pages, chosen, subject.regions)
+
+    return act
+
+
+def _page_out(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
     chosen = np.ones(len(pages), np.bool_)
     if not dry_run and len(pages):
-        ranges, mapping, owner = runs(pages)
-        accepted = madvise.advise(subject.process, ranges, PAGE_ADVICE[action], mapping)
-        if action == "pageout":
-            present, known, _ = present_now(subject.table, pages.address)
-            chosen = known & ~present & _lives(subject)
-        else:
-            chosen = accepted[owner]
+        ranges, mapping, _ = runs(pages)
+        madvise.advise(subject.process, ranges, madvise.MADV_PAGEOUT, mapping)
+        present, known, _ = present_now(subject.table, pages.address)
+        chosen = known & ~present & _lives(subject)
     return sizes(pages, chosen, subject.regions)
 
 
@@ -91,7 +108,7 @@ def _lives(subject: Subject) -> bool:
     return subject.process.alive()
 
 
-def _prioritize(subject: Subject, pages: Pages, dry_run: bool) -> U64:
+def _prioritize(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
     first, owner = _units(pages)
     read = np.ones(len(first), np.bool_)
     if not dry_run:
@@ -167,7 +184,7 @@ def whole_blocks(pages: Pages, rejected: Addresses, start: Addresses, end: Addre
     return inside
 
 
-def _collapse(subject: Subject, pages: Pages, dry_run: bool) -> U64:
+def _collapse(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
     """``pages`` are those of whole blocks; each that is mapped by a huge page and was not counts as 2 MiB."""
     applied = np.zeros(subject.regions, np.uint64)
     block = pages.address >> _HUGE_SHIFT
@@ -196,21 +213,29 @@ def _collapse(subject: Subject, pages: Pages, dry_run: bool) -> U64:
 
 
 def on_ranges(subject: Subject, scheme: Scheme, wanted: Segments, *, dry_run: bool) -> U64:
-    """Give an advice that is about addresses, on all of the segments."""
-    if scheme.action == "willneed":
-        return _read_in(subject, wanted, dry_run)
-    accepted = np.ones(len(wanted.ranges), np.bool_)
-    if not dry_run:
-        advice = RANGE_ADVICE[scheme.action]
-        accepted = madvise.advise(subject.process, wanted.ranges, advice, wanted.mapping)
-        subject.homes.advised(scheme, subject.process, wanted.ranges[accepted])
-    applied = np.zeros(subject.regions, np.uint64)
-    size = wanted.ranges[:, 1] - wanted.ranges[:, 0]
-    np.add.at(applied, wanted.region[accepted], size[accepted])
-    return applied
+    """Apply an action that is about addresses to all of the segments."""
+    act = DOINGS[scheme.action].on_ranges
+    assert act is not None
+    return act(subject, scheme, wanted, dry_run)
 
 
-def _read_in(subject: Subject, wanted: Segments, dry_run: bool) -> U64:
+def _advise_ranges(advice: int, *, opposite: int) -> OnRanges:
+    """Advise; what the kernel accepts counts as done. The opposite undoes it."""
+
+    def act(subject: Subject, scheme: Scheme, wanted: Segments, dry_run: bool) -> U64:
+        accepted = np.ones(len(wanted.ranges), np.bool_)
+        if not dry_run:
+            accepted = madvise.advise(subject.process, wanted.ranges, advice, wanted.mapping)
+            subject.homes.advised(scheme, subject.process, wanted.ranges[accepted], opposite)
+        applied = np.zeros(subject.regions, np.uint64)
+        size = wanted.ranges[:, 1] - wanted.ranges[:, 0]
+        np.add.at(applied, wanted.region[accepted], size[accepted])
+        return applied
+
+    return act
+
+
+def _read_in(subject: Subject, _scheme: Scheme, wanted: Segments, dry_run: bool) -> U64:
     """Have pages read in, from swap and from files.
 
     The kernel does not map them: it puts them into the swap cache and the page cache, and returns while it still reads.
@@ -291,30 +316,29 @@ def _swap_cached() -> int:
 
 def require(action: str, process: Process) -> None:
     """Raise MachineError if this user cannot do ``action`` to that process on this kernel; changes nothing."""
-    if action in ("migrate_hot", "migrate_cold"):
-        move_pages.require(process)
-    elif action == "lru_prio":
-        remote_read.require(process)
-    elif action in ("hugepage", "nohugepage"):
-        try:
-            madvise.require(process, RANGE_ADVICE[action])
-        except MachineError:
-            hint = "; use collapse, which makes huge pages of what is in memory" if action == "hugepage" else ""
-            madvise.require(process, madvise.MADV_COLD)  # if not even that: it is the permission
-            raise MachineError(
-                f"{action} cannot be given to another process on this kernel (process_madvise refuses it); only the "
-                f"process itself can{hint}"
-            ) from None
-    elif action == "collapse":
-        _require_huge_pages()
-        madvise.require(process, madvise.MADV_COLLAPSE)
-    elif action != "stat":
-        madvise.require(process, {**PAGE_ADVICE, **RANGE_ADVICE}[action])
+    row = ACTIONS[action]
+    if not row.acts:
+        return
+    try:
+        DOINGS[action].require(process)
+    except MachineError:
+        if not row.own_process:
+            raise
+        madvise.require(process, madvise.MADV_COLD)  # if not even that: it is the permission
+        raise MachineError(
+            f"{action} cannot be given to another process on this kernel (process_madvise refuses it); only the "
+            f"process itself can{f'; {row.instead}' if row.instead else ''}"
+        ) from None
 
 
-def _require_huge_pages() -> None:
+def _permitted(advice: int) -> Callable[[Process], None]:
+    return partial(madvise.require, advice=advice)
+
+
+def _require_collapse(process: Process) -> None:
     if not Path("/sys/kernel/mm/transparent_hugepage").exists():
         raise MachineError("this kernel has no transparent huge pages; it needs CONFIG_TRANSPARENT_HUGEPAGE")
+    madvise.require(process, madvise.MADV_COLLAPSE)
 
 
 def require_nodes(scheme: Scheme) -> None:
@@ -325,3 +349,25 @@ def require_nodes(scheme: Scheme) -> None:
             there = ", ".join(map(str, nodes))
             reason = f"NUMA node {dest.id} has no memory on this machine; nodes with memory: {there}"
             raise MachineError(reason, where="dests" if scheme.dests else "target_nid")
+
+
+# How each action is done, by its name in `pydamon.spec.actions`. lru_deprio has no advice of its own: COLD deactivates,
+# as that does.
+DOINGS: dict[str, Doing] = {
+    "willneed": Doing(_permitted(madvise.MADV_WILLNEED), on_ranges=_read_in, swapped=True),
+    "cold": Doing(_permitted(madvise.MADV_COLD), _advise_pages(madvise.MADV_COLD)),
+    "pageout": Doing(_permitted(madvise.MADV_PAGEOUT), _page_out),
+    "hugepage": Doing(
+        _permitted(madvise.MADV_HUGEPAGE),
+        on_ranges=_advise_ranges(madvise.MADV_HUGEPAGE, opposite=madvise.MADV_NOHUGEPAGE),
+    ),
+    "nohugepage": Doing(
+        _permitted(madvise.MADV_NOHUGEPAGE),
+        on_ranges=_advise_ranges(madvise.MADV_NOHUGEPAGE, opposite=madvise.MADV_HUGEPAGE),
+    ),
+    "collapse": Doing(_require_collapse, _collapse, blocks=True),
+    "lru_prio": Doing(remote_read.require, _prioritize),
+    "lru_deprio": Doing(_permitted(madvise.MADV_COLD), _advise_pages(madvise.MADV_COLD)),
+    "migrate_hot": Doing(move_pages.require, _migrate),
+    "migrate_cold": Doing(move_pages.require, _migrate),
+}

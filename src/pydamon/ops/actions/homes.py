@@ -43,6 +43,7 @@ class Homes:
         self._left = max_ranges
         self._moved: dict[Scheme, list[_Record]] = {}
         self._advised: dict[Scheme, list[_Record]] = {}
+        self._opposite: dict[Scheme, int] = {}
         self.forgotten = 0  # bytes that were moved without a way home
 
     def remember(self, scheme: Scheme, process: Process, addresses: Addresses, nodes: Nodes) -> None:
@@ -59,8 +60,9 @@ class Homes:
         if kept:
             self._moved.setdefault(scheme, []).append(_Record(process, ranges, nodes[first][:kept]))
 
-    def advised(self, scheme: Scheme, process: Process, ranges: Ranges) -> None:
-        """Huge-page advice was accepted on these ranges."""
+    def advised(self, scheme: Scheme, process: Process, ranges: Ranges, opposite: int) -> None:
+        """An advice was accepted on these ranges that ``opposite`` undoes."""
+        self._opposite[scheme] = opposite
         records = self._advised.setdefault(scheme, [])
         known = [record for record in records if record.process is process]
         if known:
@@ -70,7 +72,7 @@ class Homes:
             records.append(_Record(process, ranges, np.empty(0, np.int32)))
 
     def undo(self, scheme: Scheme) -> Undone:
-        """Move pages back to the node that each first came from, and give the opposite of huge-page advice.
+        """Move pages back to the node that each first came from, and give the opposite of what was advised.
 
         What is once undone is forgotten. Raises MachineError if a permission was lost.
         """
@@ -87,24 +89,12 @@ class Homes:
         if self.forgotten:
             done.remarks.append(f"{self.forgotten} bytes stay on their new nodes: where they came from was not kept")
             self.forgotten = 0
-        advice = madvise.MADV_HUGEPAGE if scheme.action == "nohugepage" else madvise.MADV_NOHUGEPAGE
         for record in filter(lambda record: _held(record.process), self._advised.pop(scheme, [])):
-            accepted = madvise.advise(record.process, record.ranges, advice)
+            accepted = madvise.advise(record.process, record.ranges, self._opposite[scheme])
             done.advice_reversed += int((record.ranges[:, 1] - record.ranges[:, 0])[accepted].sum())
-        cannot = _CANNOT.get(scheme.action)
-        if cannot is not None:
-            done.remarks.append(cannot)
+        if scheme.does.stays is not None:
+            done.remarks.append(scheme.does.stays)
         return done
-
-
-_CANNOT = {
-    "pageout": "what was paged out stays out until it is used again",
-    "willneed": "what was read in stays until the kernel needs the memory",
-    "collapse": "collapsed memory stays in huge pages until the kernel splits them",
-    "cold": "pages stay deactivated until they are used again",
-    "lru_deprio": "pages stay deactivated until they are used again",
-    "lru_prio": "pages stay where they are on the LRU lists until the kernel moves them",
-}
 
 
 def _by_process(records: list[_Record]) -> list[_Record]:

@@ -30,11 +30,11 @@ from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
 from pydamon.spec import Scheme
-from pydamon.spec.schemes import MIGRATIONS, Filter
+from pydamon.spec.actions import PHYSICAL
+from pydamon.spec.schemes import Filter
 
 U64 = NDArray[np.uint64]
 
-ACTIONS = ("pageout", "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold", "stat")
 _PAGE = np.uint64(PAGE_SIZE)
 _SHIFT = np.uint64(12)
 _NEAR = np.uint64(32 * PAGE_SIZE)  # pages of a process this close are looked at together
@@ -72,14 +72,14 @@ class PhysicalActions(Actions):
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise RequestError for an action that is none of physical memory, MachineError if the machine cannot."""
-        if scheme.action not in ACTIONS:
+        if not scheme.does.physical:
             raise RequestError(
-                f"{scheme.action!r} is no action on physical memory; there are {', '.join(ACTIONS)}",
+                f"{scheme.action!r} is no action on physical memory; there are {', '.join(PHYSICAL)}",
                 where="action",
             )
-        if scheme.action in MIGRATIONS:
+        if scheme.does.migrates:
             acting.require_nodes(scheme)
-        if scheme.action != "stat":
+        if scheme.does.acts:
             try:
                 pagemap.probe()
                 self._filters.file(page_flags.FLAGS)
@@ -106,14 +106,15 @@ class PhysicalActions(Actions):
         filtered = ~allowed if filters else np.zeros(len(start), np.bool_)
         passed = np.where(filtered, np.uint64(0), end - start)
         applied = np.zeros(len(start), np.uint64)
-        if scheme.action != "stat" or filtered.any():
+        acts = scheme.does.acts
+        if acts or filtered.any():
             file = self._filters.file(page_flags.FLAGS)
-            if scheme.action != "stat":
+            if acts:
                 self._refresh()
             for pages, known_flags in _survey(file, start, end):
                 through = self._pass(pages, known_flags, filters, default, filtered)
                 passed += sizes(pages, through & filtered[pages.region], len(start))
-                if scheme.action != "stat":
+                if acts:
                     applied += self._act(target, scheme, pages.take(through), end)
         back = np.argsort(order, kind="stable")
         return Applied(np.minimum(applied, passed)[back], passed[back])
@@ -231,12 +232,12 @@ class PhysicalActions(Actions):
 def effective_filters(scheme: Scheme) -> tuple[tuple[Filter, ...], bool]:
     """The page filters of a scheme on physical memory, and whether a page that none matches passes.
 
-    Pageout has one more behind the user's, unless that has one of its type: young pages are rejected. What becomes of
-    unmatched pages is decided by the user's last filter.
+    Pageout (`Action.spares_young`) has one more behind the user's, unless that has one of its type: young pages are
+    rejected. What becomes of unmatched pages is decided by the user's last filter.
     """
     filters = scheme.ops_filters
     default = not filters[-1].allow if filters else True
-    if scheme.action == "pageout" and not any(item.filter_type == "young" for item in filters):
+    if scheme.does.spares_young and not any(item.filter_type == "young" for item in filters):
         filters = (*filters, YOUNG)
     return filters, default
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydamon.errors import MachineError
-from pydamon.linux import memcg, move_pages, page_flags, pagemap
+from pydamon.linux import move_pages, page_flags, pagemap
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
 from pydamon.linux.process import Process
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.physical import other_process
+from pydamon.spec.actions import ACTIONS, Action
+from pydamon.spec.metrics import OF_MACHINE, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,47 +32,32 @@ class Finding:
     remark: str | None = None
 
 
-_ACTIONS = {
-    "willneed": "read in what is in swap or in the file",
-    "cold": "deactivate: the first to go when memory is short",
-    "pageout": "page out now",
-    "hugepage": "allow huge pages",
-    "nohugepage": "forbid huge pages",
-    "collapse": "make huge pages of what is in memory",
-    "lru_prio": "mark as used on the LRU lists",
-    "lru_deprio": "deactivate on the LRU lists",
-    "migrate_hot": "move to another NUMA node",
-    "migrate_cold": "move to another NUMA node",
-    "stat": "count only",
-}
-
-
 def actions() -> list[Finding]:
     """All actions on other processes, tried on one without telling it anything."""
     process = other_process()
     try:
         found = []
-        for name, what in _ACTIONS.items():
+        for row in ACTIONS.values():
             remark = None
-            if name in ("hugepage", "nohugepage"):
+            if row.own_process:
                 remark = "on this process itself it can be given"
-            elif name == "pageout" and not _has_swap():
+            elif row.swaps and not _has_swap():
                 remark = "there is no swap: only memory of files can go"
-            obstacle = _obstacle(functools.partial(_try_action, name, process))
-            found.append(Finding(name, what, obstacle, remark))
+            obstacle = _obstacle(functools.partial(_try_action, row, process))
+            found.append(Finding(row.name, row.help, obstacle, remark))
         return found
     finally:
         if process is not None:
             process.close()
 
 
-def _try_action(name: str, process: Process | None) -> None:
-    if name.startswith("migrate"):
+def _try_action(row: Action, process: Process | None) -> None:
+    if row.migrates:
         nodes = move_pages.memory_nodes()
         if len(nodes) < 2:
             raise MachineError(f"this machine has one NUMA node with memory ({nodes[0]}); it needs two")
     if process is not None:
-        acting.require(name, process)
+        acting.require(row.name, process)
 
 
 def filters() -> list[Finding]:
@@ -113,28 +101,20 @@ def _try_young() -> None:
 def metrics() -> list[Finding]:
     """All metrics of quota goals and watermarks that are the machine's."""
     machine = MachineMetrics()
+    found = [Finding("free_mem_rate", "free memory (watermarks)", _obstacle(machine.free_mem_permil))]
+    for what, rows in itertools.groupby(OF_MACHINE, key=lambda row: row.help):
+        names = list(rows)
+        obstacle = _obstacle(functools.partial(_try_metric, names[0], machine))
+        found.append(Finding(", ".join(row.name for row in names), what, obstacle))
+    return found
 
-    def of_node() -> None:
-        machine.node_mem_bp(move_pages.memory_nodes()[0], used=True)
 
-    def of_cgroup() -> None:
-        of_node()
-        roots = mounts("cgroup2")
-        if not roots:
-            raise MachineError("no cgroup v2 is mounted")
-        memcg.lru_bytes_by_node(str(roots[0]))
-
-    return [
-        Finding("free_mem_rate", "free memory (watermarks)", _obstacle(machine.free_mem_permil)),
-        Finding("some_mem_psi_us", "time in which a task waited for memory", _obstacle(machine.some_mem_psi_us)),
-        Finding("node_mem_used_bp, node_mem_free_bp", "memory of a NUMA node", _obstacle(of_node)),
-        Finding("node_memcg_used_bp, node_memcg_free_bp", "a cgroup's share of a NUMA node", _obstacle(of_cgroup)),
-        Finding(
-            "active_mem_bp, inactive_mem_bp",
-            "share of the LRU lists",
-            _obstacle(lambda: machine.active_bp(active=True)),
-        ),
-    ]
+def _try_metric(row: Metric, machine: MachineMetrics) -> None:
+    nid = move_pages.memory_nodes()[0] if row.of_node else 0
+    roots = mounts("cgroup2") if row.of_memcg else []
+    if row.of_memcg and not roots:
+        raise MachineError("no cgroup v2 is mounted")
+    machine.measure(row.name, nid, str(roots[0]) if roots else "")
 
 
 def _obstacle(attempt: Callable[[], object]) -> str | None:

@@ -14,14 +14,13 @@ from pydamon.linux import move_pages
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.actions import acting
-from pydamon.ops.actions.acting import RANGE_ADVICE, Subject
+from pydamon.ops.actions.acting import DOINGS, Subject
 from pydamon.ops.actions.base import Actions
 from pydamon.ops.actions.pages import Layout, Pages, Segments, segments, sizes, survey
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import Addresses, Applied
 from pydamon.ops.membership import command_of
 from pydamon.spec import Scheme
-from pydamon.spec.schemes import MIGRATIONS
 
 Mask = NDArray[np.bool_]
 
@@ -50,7 +49,7 @@ class VirtualActions(Actions):
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise MachineError, naming the field, if the action or a filter cannot be done here; changes nothing."""
-        if scheme.action in MIGRATIONS:
+        if scheme.does.migrates:
             acting.require_nodes(scheme)
         live = [at for at in range(len(self._targets.processes)) if self._targets.target_valid(at)]
         for target in live:
@@ -115,20 +114,21 @@ class VirtualActions(Actions):
         plan = Plan(scheme, target, []) if self.dry_run else None
         owners = _owners(subject) if plan is not None else []
         applied = np.zeros(len(start), np.uint64)
-        if scheme.action in RANGE_ADVICE:
+        acts = scheme.does.acts
+        if acts and DOINGS[scheme.action].on_ranges is not None:
             # Of filtered regions the pages that pass are advised on, of the others all.
             through = self._filter_ranges(target, subject, scheme, wanted, filtered, passed)
             if plan is not None:
                 plan.add_segments(through, owners)
             applied += acting.on_ranges(subject, scheme, through, dry_run=self.dry_run)
-        elif scheme.action != "stat" or filtered.any():
+        elif acts or filtered.any():
             for pages in survey(subject.table, wanted):
                 through_mask = self._pass(target, subject, scheme, pages, filtered)
                 passed += sizes(pages, through_mask & filtered[pages.region], len(start))
-                if scheme.action == "stat":
+                if not acts:
                     continue
                 chosen = pages.take(through_mask & pages.resident)
-                if scheme.action == "collapse":
+                if DOINGS[scheme.action].blocks:
                     rejected = pages.address[~through_mask & pages.resident]
                     chosen = chosen.take(acting.whole_blocks(chosen, rejected, start, end, subject.layout))
                 if plan is not None:
@@ -140,7 +140,7 @@ class VirtualActions(Actions):
 
     def _pass(self, target: int, subject: Subject, scheme: Scheme, pages: Pages, filtered: Mask) -> Mask:
         """Which pages may be acted on: in memory (or in swap, which only some actions are for) and not rejected."""
-        through = pages.resident | (scheme.action == "willneed")
+        through = pages.resident | (scheme.does.acts and DOINGS[scheme.action].swapped)
         index = np.flatnonzero(through & filtered[pages.region])
         if len(index):
             some = pages.take(index)

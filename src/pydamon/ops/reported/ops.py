@@ -239,7 +239,7 @@ class ReportedOps(StepSampler):
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise RequestError unless the scheme only counts what no filter of pages is needed for."""
-        if scheme.action != "stat":
+        if scheme.does.acts:
             raise RequestError(
                 f"{scheme.action!r} cannot be done: reported accesses are of no running process; use stat",
                 where="action",

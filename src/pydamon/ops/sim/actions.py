@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from pydamon.ops.sim.extents import (
 )
 from pydamon.ops.sim.machine import Machine, SimTarget
 from pydamon.spec import Probe, Scheme
-from pydamon.spec.schemes import MAX_NODE, MIGRATIONS, Filter
+from pydamon.spec.schemes import MAX_NODE, Filter
 from pydamon.workload import intervals
 from pydamon.workload.intervals import Spans
 
@@ -36,7 +36,7 @@ _MOST = np.uint64(1 << 62)
 
 def check_scheme(machine: Machine, scheme: Scheme) -> None:
     """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""
-    if scheme.action in MIGRATIONS:
+    if scheme.does.migrates:
         for index, dest in enumerate(scheme.destinations):
             with located(f"dests[{index}].id" if scheme.dests else "target_nid"):
                 machine.check_node(dest.id)
@@ -146,24 +146,14 @@ class _Application:
 
     def run(self) -> Applied:
         """Filter, act, and say what that was."""
-        costs, action = self.machine.spec.costs, self.scheme.action
+        costs = self.machine.spec.costs
         looked = self.extents.bytes_of((self.owner >= 0) & self.extents.resident) // PAGE_SIZE
         self._filter()
         passed = self._per_region(self.passed)
-        done, cost = {
-            "pageout": (self._pageout, costs.pageout),
-            "willneed": (self._willneed, costs.willneed),
-            "cold": (self._deactivate, costs.mark),
-            "lru_deprio": (self._deactivate, costs.mark),
-            "lru_prio": (self._activate, costs.mark),
-            "collapse": (self._collapse, costs.collapse),
-            "hugepage": (self._hugepage, costs.mark),
-            "nohugepage": (self._nohugepage, costs.mark),
-            "migrate_hot": (self._migrate, costs.migrate),
-            "migrate_cold": (self._migrate, costs.migrate),
-            "stat": (self._nothing, 0),
-        }[action]
-        applied = done()
+        applied, cost = self._nothing(), 0
+        if self.scheme.does.acts:
+            act, name = DOINGS[self.scheme.action]
+            applied, cost = act(self), getattr(costs, name)
         self.extents.settle()
         spent_ns = len(self.spans) * costs.region + looked * costs.look + int(applied.sum()) // PAGE_SIZE * cost
         return Applied(applied.astype(np.uint64), passed.astype(np.uint64), spent_ns)
@@ -334,3 +324,18 @@ class _Application:
         first = (start - base) // unit
         owner, number = intervals.pieces((end - 1 - base) // unit - first)
         return extents.cut(base[owner] + (first[owner] + 1 + number) * unit[owner])
+
+
+# How each action is done, by its name in `pydamon.spec.actions`, and which of `Costs` a page of it has.
+DOINGS: dict[str, tuple[Callable[[_Application], NDArray[np.int64]], str]] = {
+    "pageout": (_Application._pageout, "pageout"),
+    "willneed": (_Application._willneed, "willneed"),
+    "cold": (_Application._deactivate, "mark"),
+    "lru_deprio": (_Application._deactivate, "mark"),
+    "lru_prio": (_Application._activate, "mark"),
+    "collapse": (_Application._collapse, "collapse"),
+    "hugepage": (_Application._hugepage, "mark"),
+    "nohugepage": (_Application._nohugepage, "mark"),
+    "migrate_hot": (_Application._migrate, "migrate"),
+    "migrate_cold": (_Application._migrate, "migrate"),
+}

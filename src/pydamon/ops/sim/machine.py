@@ -6,7 +6,7 @@ after each aggregation; the time in between is one window. Pure: it is told the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -424,3 +424,15 @@ def _check_names(spec: MachineSpec, names: list[str], nr_targets: int) -> None:
     if spec.memcgs and len(spec.memcgs) != nr_targets:
         text = f"has {len(spec.memcgs)} entries for {nr_targets} targets; it needs one each, or none"
         raise RequestError(text, where="machine.memcgs")
+
+
+# How each metric is measured, by its name in `pydamon.spec.metrics`; of a node and a cgroup.
+MEASURED: dict[str, Callable[[Machine, int, str], int]] = {
+    "some_mem_psi_us": lambda machine, nid, path: machine.some_mem_psi_us(),
+    "node_mem_used_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=True),
+    "node_mem_free_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=False),
+    "node_memcg_used_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=True),
+    "node_memcg_free_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=False),
+    "active_mem_bp": lambda machine, nid, path: machine.active_bp(active=True),
+    "inactive_mem_bp": lambda machine, nid, path: machine.active_bp(active=False),
+}

@@ -21,7 +21,7 @@ from pydamon.ops.base import Addresses, Applied, Hits, Ranges
 from pydamon.ops.pace import Clock
 from pydamon.ops.sampling import PageSampler
 from pydamon.ops.sim import actions
-from pydamon.ops.sim.machine import Machine, MachineSpec, Summary
+from pydamon.ops.sim.machine import MEASURED, Machine, MachineSpec, Summary
 from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
 from pydamon.workload import layout as layouts
@@ -221,18 +221,6 @@ class SimOps:
         """Free memory in 1/1000 of all."""
         return self.machine.free_mem_permil()
 
-    def some_mem_psi_us(self) -> int:
-        """Time in us in which some workload waited for memory."""
-        return self.machine.some_mem_psi_us()
-
-    def node_mem_bp(self, nid: int, *, used: bool) -> int:
-        """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""
-        return self.machine.node_mem_bp(nid, used=used)
-
-    def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
-        """What a cgroup uses of a node, or the rest of the node, in 1/10,000 of it; MachineError without them."""
-        return self.machine.node_memcg_bp(nid, path, used=used)
-
-    def active_bp(self, *, active: bool) -> int:
-        """Active or inactive memory in 1/10,000 of both."""
-        return self.machine.active_bp(active=active)
+    def measure(self, metric: str, nid: int, memcg_path: str) -> int:
+        """A metric of the simulated machine in its unit; MachineError if there is no such node or cgroup."""
+        return MEASURED[metric](self.machine, nid, memcg_path)

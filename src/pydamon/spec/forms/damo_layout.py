@@ -16,7 +16,9 @@ import msgspec
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
-from pydamon.spec.forms.scheme_short import ACTIONS, FILTERS, METRICS, guess, shown
+from pydamon.spec.actions import ACTIONS
+from pydamon.spec.forms.scheme_short import FILTERS, guess, shown
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import Context, Intervals, IntervalsGoal, NrRegions, Target
 from pydamon.spec.probes import Probe
 from pydamon.spec.schemes import (
@@ -252,7 +254,7 @@ class Layout:
         dests = _items(fields.get("dests"), f"{path}.dests")
         for index, item in enumerate(dests):
             _known(_object(item, f"{path}.dests[{index}]"), Dest, f"{path}.dests[{index}]")
-        if "target_nid" in fields and (dests or not action.startswith("migrate_")):
+        if "target_nid" in fields and (dests or not ACTIONS[action].migrates):
             if dests:
                 self._warn(f"{path}.target_nid", "is ignored: dests says where to")
             del fields["target_nid"]

@@ -32,7 +32,7 @@ def damo_scheme(scheme: Scheme, path: str, warn: Callable[[str], None], aggr_us:
         "action": scheme.action,
         "dests": [{"id": dest.id, "weight": dest.weight} for dest in scheme.dests],
     }
-    if scheme.action.startswith("migrate_"):
+    if scheme.does.migrates:
         fields["target_nid"] = scheme.target_nid
     size = scheme.access_pattern.sz_bytes
     fields["access_pattern"] = {

@@ -15,17 +15,17 @@ from typing import Any, get_args
 
 from pydamon.errors import RequestError
 from pydamon.spec import units
+from pydamon.spec.actions import ACTIONS
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
-    ActionName,
     AddressRange,
     AgeRange,
     Dest,
     Filter,
     FilterName,
     Goal,
-    MetricName,
     Quotas,
     RateRange,
     Scheme,
@@ -35,8 +35,6 @@ from pydamon.spec.schemes import (
 )
 from pydamon.spec.units import U64_MAX
 
-ACTIONS: tuple[str, ...] = get_args(ActionName)
-METRICS: tuple[str, ...] = get_args(MetricName)
 FILTERS: tuple[str, ...] = get_args(FilterName)
 
 _LONGEST = 64 << 10  # characters of one scheme
@@ -442,16 +440,17 @@ def _write_goal(goal: Goal) -> str:
         of = f"@{'' if goal.nid is None else goal.nid}"
     if goal.memcg_path is not None:
         of += f"@{_quote(goal.memcg_path)}"
-    text = f"goal={goal.metric}{of}:{_write_metric(goal.metric, goal.target_value)}"
+    text = f"goal={goal.metric}{of}:{_write_metric(goal, goal.target_value)}"
     if goal.current_value:
-        text += f",now={_write_metric(goal.metric, goal.current_value)}"
+        text += f",now={_write_metric(goal, goal.current_value)}"
     return text if goal.name is None else f"{text},name={_quote(goal.name)}"
 
 
-def _write_metric(metric: str, value: int) -> str:
-    if metric.endswith("_us"):
+def _write_metric(goal: Goal, value: int) -> str:
+    unit = METRICS[goal.metric].unit
+    if unit == "us":
         return exact_time_us(value)
-    if metric.endswith("_bp"):
+    if unit == "bp":
         return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
     return str(value)
 

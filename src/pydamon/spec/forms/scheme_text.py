@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
+from pydamon.spec.actions import ACTIONS, DEBUGFS_ACTIONS
 from pydamon.spec.forms.damo_layout import LONGEST_RESET_MS, bare_number, reset_ms, size_bytes, time_in
-from pydamon.spec.forms.scheme_short import ACTIONS, guess, parse_short, shown
+from pydamon.spec.forms.scheme_short import guess, parse_short, shown
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Quotas, RateRange, Scheme, SizeRange, Watermarks, Weights
 from pydamon.spec.units import U32_MAX, U64_MAX
 
-# The kernel's debugfs numbers of actions and of metrics.
-_ACTION_NUMBERS = ("willneed", "cold", "pageout", "hugepage", "nohugepage", "stat")
+# The kernel's debugfs numbers of watermarks' metrics.
 _METRIC_NUMBERS = ("none", "free_mem_rate")
 _NUMBERS = re.compile(r"[\d\s]+", re.ASCII)
 _ONE_LINE = re.compile(r"(?:min|max|[\d.,]+(?:[KMGTPE]i?B?|B)?)\s+(?:min|max|[\d.,]+(?:[KMGTPE]i?B?|B)?)\s", re.I)
@@ -142,10 +142,10 @@ def _debugfs(words: list[str], warn: Callable[[str], None]) -> list[Scheme]:
     fitting = [
         length
         for length in (7, 18, 23)
-        if len(numbers) % length == 0 and all(action < len(_ACTION_NUMBERS) for action in numbers[6::length])
+        if len(numbers) % length == 0 and all(action < len(DEBUGFS_ACTIONS) for action in numbers[6::length])
     ]
     if not fitting:
-        actions = ", ".join(f"{number} {name}" for number, name in enumerate(_ACTION_NUMBERS))
+        actions = ", ".join(f"{number} {name}" for number, name in enumerate(DEBUGFS_ACTIONS))
         raise RequestError(
             f"has {len(numbers)} numbers; a scheme has 7 (or 18, or 23): MIN_SIZE MAX_SIZE MIN_ACCESSES MAX_ACCESSES "
             f"MIN_AGE MAX_AGE ACTION, with the actions {actions}"
@@ -165,9 +165,9 @@ def _numbers(numbers: list[int]) -> Scheme:
         nr_accesses=RateRange(min=Rate.parse(numbers[2]), max=Rate.parse(numbers[3])),
         age=AgeRange(min=Age.parse(numbers[4]), max=Age.parse(numbers[5])),
     )
-    action = _ACTION_NUMBERS[numbers[6]]
+    action = DEBUGFS_ACTIONS[numbers[6]]
     if len(numbers) == 7:
-        return Scheme(action=action, access_pattern=pattern)  # type: ignore[arg-type]
+        return Scheme(action=action, access_pattern=pattern)
     time_ms, sz_bytes, reset, size, rate, age, metric, interval_us, high, mid, low = numbers[7:18]
     if metric >= len(_METRIC_NUMBERS):
         raise RequestError(f"{metric} is no metric of watermarks; there are: 0 none, 1 free_mem_rate")
@@ -182,4 +182,4 @@ def _numbers(numbers: list[int]) -> Scheme:
         marks = Watermarks(
             metric="free_mem_rate", interval_us=interval_us, high_permil=high, mid_permil=mid, low_permil=low
         )
-    return Scheme(action=action, access_pattern=pattern, quotas=quotas, watermarks=marks)  # type: ignore[arg-type]
+    return Scheme(action=action, access_pattern=pattern, quotas=quotas, watermarks=marks)

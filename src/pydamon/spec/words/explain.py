@@ -5,37 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from pydamon.spec.actions import Action
 from pydamon.spec.forms.scheme_short import exact_permil
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, Filter, Goal, Quotas, Scheme, Watermarks
 from pydamon.spec.units import U64_MAX, format_duration_ns
 
-_ACTIONS = {
-    "willneed": "is read in before it is used (willneed)",
-    "cold": "is made the first to go when memory gets short (cold)",
-    "pageout": "is paged out",
-    "hugepage": "may get huge pages (hugepage)",
-    "nohugepage": "gets no new huge pages (nohugepage)",
-    "collapse": "is put into huge pages (collapse)",
-    "lru_prio": "is marked as used on the kernel's LRU lists (lru_prio)",
-    "lru_deprio": "is made inactive on the kernel's LRU lists (lru_deprio)",
-    "migrate_hot": "is moved",
-    "migrate_cold": "is moved",
-    "stat": "is counted and left alone (stat)",
-}
-_HOT_FIRST = ("willneed", "hugepage", "collapse", "lru_prio", "migrate_hot")
-_COLD_FIRST = ("pageout", "cold", "lru_deprio", "migrate_cold")
-_METRICS = {
-    "user_input": "the value that the user gives",
-    "some_mem_psi_us": "the time per reset interval in which some task waited for memory (PSI)",
-    "node_mem_used_bp": "the used share of NUMA node {node}",
-    "node_mem_free_bp": "the free share of NUMA node {node}",
-    "node_memcg_used_bp": "the share of NUMA node {node} that the cgroup {memcg} uses",
-    "node_memcg_free_bp": "the share of NUMA node {node} that the cgroup {memcg} does not use",
-    "active_mem_bp": "the active share of memory on the LRU lists",
-    "inactive_mem_bp": "the inactive share of memory on the LRU lists",
-    "node_eligible_mem_bp": "the share of the memory with this access pattern that is on NUMA node {node}",
-}
 _FILTERS = {
     "anon": ("anonymous memory", "memory of files"),
     "active": ("pages on an active LRU list", "pages on no active LRU list"),
@@ -62,7 +38,7 @@ def explain_schemes(schemes: Sequence[Scheme], aggr_us: int | None = None) -> li
 
 
 def _details(scheme: Scheme) -> list[str]:
-    lines = [*_quota(scheme.quotas, scheme.action), *_watermarks(scheme.watermarks)]
+    lines = [*_quota(scheme.quotas, scheme.does), *_watermarks(scheme.watermarks)]
     for title, filters in (("Of regions", scheme.core_filters), ("Of pages", scheme.ops_filters)):
         if filters:
             lines.append(f"{title}, the first of these filters that is about one decides:")
@@ -150,20 +126,19 @@ def _age(age: Age) -> str:
 
 
 def _what(scheme: Scheme) -> str:
-    text = _ACTIONS[scheme.action]
-    dests = scheme.destinations
+    dests, to = scheme.destinations, ""
     if len(dests) == 1:
-        return f"{text} to NUMA node {dests[0].id} ({scheme.action})"
-    if dests:
+        to = f" to NUMA node {dests[0].id}"
+    elif dests:
         total = sum(dest.weight for dest in dests)
         shares = ", ".join(f"{dest.weight * 100 / total:.3g} % to {dest.id}" for dest in dests)
-        return f"{text} to the NUMA nodes: {shares} ({scheme.action})"
-    return text
+        to = f" to the NUMA nodes: {shares}"
+    return scheme.does.words.format(to=to)
 
 
-def _quota(quotas: Quotas, action: str) -> list[str]:
+def _quota(quotas: Quotas, action: Action) -> list[str]:
     if not quotas.limited:
-        return [] if action == "stat" else ["All of it, whatever that costs: there is no quota."]
+        return [] if not action.acts else ["All of it, whatever that costs: there is no quota."]
     per = _time_us(quotas.reset_interval_ms * 1000)
     most = []
     if quotas.time_ms:
@@ -186,12 +161,12 @@ def _quota(quotas: Quotas, action: str) -> list[str]:
     return lines
 
 
-def _order(quotas: Quotas, action: str) -> str:
+def _order(quotas: Quotas, action: Action) -> str:
     weights = quotas.weights
     rate, age = weights.nr_accesses_permil, weights.age_permil
-    if action not in _HOT_FIRST + _COLD_FIRST or not (rate or age):
+    if action.prefers is None or not (rate or age):
         return ", all regions alike"
-    what = "coldest first" if action in _COLD_FIRST else "hottest first"
+    what = "hottest first" if action.prefers == "hot" else "coldest first"
     if rate == age:
         return f", {what} (access rate and age count the same)"
     if not rate or not age:
@@ -201,16 +176,17 @@ def _order(quotas: Quotas, action: str) -> str:
 
 def _goal(goal: Goal) -> str:
     node = "?" if goal.nid is None else goal.nid
-    metric = _METRICS[goal.metric].format(node=node, memcg=goal.memcg_path)
+    metric = METRICS[goal.metric].words.format(node=node, memcg=goal.memcg_path)
     name = f" ({goal.name})" if goal.name is not None else ""
-    now = f" (now {_metric(goal, goal.current_value)})" if goal.metric == "user_input" else ""
+    now = f" (now {_metric(goal, goal.current_value)})" if METRICS[goal.metric].source == "user" else ""
     return f"{metric}{name} is {_metric(goal, goal.target_value)}{now}"
 
 
 def _metric(goal: Goal, value: int) -> str:
-    if goal.metric.endswith("_us"):
+    unit = METRICS[goal.metric].unit
+    if unit == "us":
         return _time_us(value)
-    return f"{_number(Fraction(value, 100))} %" if goal.metric.endswith("_bp") else f"{value:,}"
+    return f"{_number(Fraction(value, 100))} %" if unit == "bp" else f"{value:,}"
 
 
 def _watermarks(marks: Watermarks) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import PAGE_SIZE, Intervals
 from pydamon.spec.schemes import CORE_FILTERS, Filter, Scheme
 from pydamon.spec.units import format_duration_ns
 
-_FOR_COLD = frozenset({"pageout", "cold", "lru_deprio", "migrate_cold"})
-_FOR_HOT = frozenset({"willneed", "hugepage", "collapse", "lru_prio", "migrate_hot"})
 _VIRTUAL = ("vaddr", "fvaddr")
 
 
@@ -26,8 +25,8 @@ def hints(scheme: Scheme, path: str, *, ops: str = "vaddr", intervals: Intervals
         *_watermarks(scheme),
         *_filters(scheme, ops),
     ]
-    if ops in _VIRTUAL and scheme.action in ("hugepage", "nohugepage"):
-        other = "; use collapse, which makes huge pages of what is in memory" if scheme.action == "hugepage" else ""
+    if ops in _VIRTUAL and scheme.does.own_process:
+        other = f"; {scheme.does.instead}" if scheme.does.instead else ""
         found.append(("action", f"{scheme.action} cannot be given to other processes by most kernels{other}"))
     return [f"{path}.{where}: {text}" for where, text in found]
 
@@ -69,10 +68,10 @@ def _temperature(scheme: Scheme, intervals: Intervals) -> list[tuple[str, str]]:
     rates = scheme.access_pattern.nr_accesses
     low = rates.min.to_samples(window, intervals.aggr_us, upper=False)
     high = rates.max.to_samples(window, intervals.aggr_us, upper=True)
-    if scheme.action in _FOR_COLD and (low * 2 > window or (high * 2 > window and not scheme.quotas.limited)):
+    if scheme.does.prefers == "cold" and (low * 2 > window or (high * 2 > window and not scheme.quotas.limited)):
         # With a quota the coldest go first, so that no upper bound of the rate is needed.
         return [("access_pattern.nr_accesses", f"{scheme.action} of memory that is accessed all the time, too")]
-    if scheme.action in _FOR_HOT and high == 0:
+    if scheme.does.prefers == "hot" and high == 0:
         return [("access_pattern.nr_accesses", f"{scheme.action} of memory that is not accessed at all")]
     return []
 
@@ -83,6 +82,10 @@ def _quotas(scheme: Scheme) -> list[tuple[str, str]]:
         found.append(("quotas.sz_bytes", f"{quotas.sz_bytes} bytes are less than a page: nothing is ever done"))
     if quotas.goal_tuner != "consist" and not quotas.goals:
         found.append(("quotas.goal_tuner", f"{quotas.goal_tuner} has nothing to tune: there are no goals"))
+    for number, goal in enumerate(quotas.goals):
+        most = METRICS[goal.metric].most
+        if most is not None and goal.target_value > most:
+            found.append((f"quotas.goals[{number}].target_value", f"is above 100 %, which {goal.metric} never reaches"))
     if quotas.time_ms > quotas.reset_interval_ms:
         found.append(("quotas.time_ms", "is longer than the reset interval, so that it limits nothing"))
     return found

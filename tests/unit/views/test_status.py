@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import numpy as np
+import pytest
 
-from pydamon.cli.render import status as text
 from pydamon.core.clock import VirtualClock
 from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.scheme_state import Tried
-from pydamon.run import account
+from pydamon.errors import PydamonError
 from pydamon.service.log import Log
 from pydamon.spec import Intervals, Scheme, read
+from pydamon.spec.statistics import STATISTICS
+from pydamon.views import kdamond as made
+from pydamon.views import lines, status
+from pydamon.views.fields import fields_of
 
 SCHEME = {
     "action": "pageout",
@@ -41,11 +47,12 @@ def running() -> list[dict[str, Any]]:
     zeros = np.zeros(2, np.int64)
     state.tried = [Tried(0, start, start + size, zeros, zeros, size, size)]
     state.watermarks.activated = True
-    return account.schemes(cast(Kdamond, SimpleNamespace(damos=damos)))
+    return cast(list[dict[str, Any]], msgspec.to_builtins(made.schemes(cast(Kdamond, SimpleNamespace(damos=damos)))))
 
 
 def kdamond(schemes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
+        "started_unix_ns": 1, "about": "a process", "command_pid": None, "dry_run": False, "spec": {},
         "name": "web", "pid": 7, "state": "running", "uptime_ns": 61_000_000_000, "engine": "user", "ops": "vaddr",
         "primitive": "smaps", "primitive_reason": "asked for", "record": None, "commit_pending": False,
         "targets": [{"target": 0, "pid": 8, "command": "evil\x1b[2Jname"}],
@@ -78,13 +85,13 @@ def test_it_can_be_written_as_json() -> None:
 
 
 def test_no_schemes_where_none_can_be_applied() -> None:
-    assert account.schemes(cast(Kdamond, SimpleNamespace(damos=None))) == []
+    assert made.schemes(cast(Kdamond, SimpleNamespace(damos=None))) == []
 
 
 def test_tables_are_aligned_and_show_no_control_characters() -> None:
-    lines = text.overview([kdamond(running())])
-    assert not any("\x1b" in line for line in lines)
-    head, row, _, scheme_head, cold, stat = lines
+    shown = lines.overview([status.running(kdamond(running()))])
+    assert not any("\x1b" in line for line in shown)
+    head, row, _, scheme_head, cold, stat = shown
     assert row[head.index("SAMPLE") :].startswith("5 ms")
     assert row[head.index("UP") :] == "1 min 1 s"
     assert cold[scheme_head.index("TRIED") :].startswith("2 (12.0 KiB)")
@@ -93,17 +100,74 @@ def test_tables_are_aligned_and_show_no_control_characters() -> None:
 
 
 def test_details_name_goals_and_notices() -> None:
-    lines = text.details(kdamond(running()))
-    assert "notices    a notice" in lines
-    assert lines[-2].split() == ["SCHEME", "GOAL", "METRIC", "TARGET", "CURRENT", "REACHED"]
-    assert lines[-1].split() == ["cold", "rps", "user_input", "200", "50", "25.0%"]
+    shown = lines.details(status.running(kdamond(running())))
+    assert "notices    a notice" in shown
+    assert shown[-2].split() == ["SCHEME", "GOAL", "METRIC", "TARGET", "CURRENT", "REACHED"]
+    assert shown[-1].split() == ["cold", "rps", "user_input", "200", "50", "25.0%"]
 
 
 def test_what_has_ended_says_what_it_did() -> None:
-    lines = text.ended(kdamond(running()) | {"undone": ["4.0 KiB migrated back"]})
-    assert lines[0] == "kdamond web: stopped after 1 min 1 s, 600 snapshots"
-    assert "undone: 4.0 KiB migrated back" in lines
-    assert text.ended({"name": "web", "reason": "ended by SIGTERM"}) == ["kdamond web: ended by SIGTERM"]
+    told = status.ended(kdamond(running()) | {"undone": ["4.0 KiB migrated back"]})
+    shown = lines.ended("web", "stopped", told)
+    assert shown[0] == "kdamond web: stopped after 1 min 1 s, 600 snapshots"
+    assert "undone: 4.0 KiB migrated back" in shown
+    nothing = status.ended({"name": "web", "reason": "ended by SIGTERM"})
+    assert lines.ended("web", "ended by SIGTERM", nothing) == ["kdamond web: ended by SIGTERM"]
+
+
+def test_what_it_costs_is_told_as_far_as_it_is_known() -> None:
+    told = kdamond([]) | {"cost": {"cpu_ns": 1, "cpu_bp": 123, "kdamond_cpu_ns": 5, "kdamond_cpu_bp": 45}}
+    assert "cost       1.2% of a CPU, and 0.5% in the kernel's kdamond" in lines.details(status.running(told))
+    more = {"checks": 1234, "check_ns": 1, "clears": 2, "clear_ns": 3, "disturb_ns": 4, "disturb_bp": 50}
+    told = kdamond([]) | {"cost": {"cpu_ns": 1, "cpu_bp": 123} | more}
+    shown = lines.details(status.running(told))
+    assert "cost       1.2% of a CPU, 1,234 checks, target disturbed 0.5% of the time" in shown
+
+
+def test_a_status_is_its_own_json() -> None:
+    told = kdamond(running())
+    back = status.to_builtins(status.running(told))
+    assert back == {key: value for key, value in told.items() if key not in ("reason", "command_fate", "undone")}
+
+
+def test_a_status_of_another_version_is_no_traceback() -> None:
+    told = kdamond(running())
+    del told["intervals"]
+    with pytest.raises(PydamonError, match="web: is of another version of pydamon"):
+        status.running(told)
+
+
+def test_every_value_of_a_status_has_a_field_that_says_what_it_is() -> None:
+    def paths(value: Any, path: str) -> set[str]:
+        if path in ("spec", "schemes[].scheme", "intervals.intervals_goal", "notices", "undone"):
+            return set()
+        if isinstance(value, list):
+            return set().union(*(paths(each, f"{path}[]") for each in value))
+        if isinstance(value, dict):
+            return set().union(*(paths(each, f"{path}.{key}".lstrip(".")) for key, each in value.items()))
+        return {path}
+
+    known = fields_of(status.Running) | fields_of(status.Ended)
+    assert paths(kdamond(running()), "") <= set(known)
+    assert all(field.help and field.kind in ("counter", "gauge", "fact") for field in known.values())
+    # A number's unit stands in its name, and the other way round.
+    for field in known.values():
+        last = field.path.rpartition(".")[2].rpartition("_")[2]
+        assert (last if last in ("ns", "us", "bytes", "bp") else "") == field.unit, field.path
+
+
+def test_the_numbers_of_schemes_are_the_table_of_statistics() -> None:
+    fields = fields_of(status.Running)
+    for row in STATISTICS.values():
+        field = fields[f"schemes[].stats.{row.key}"]
+        assert (field.kind, field.unit, field.help) == (row.kind, row.unit, row.help)
+
+
+def test_the_document_lists_all_numbers() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+    rows = re.findall(r"^\| `(\S+)` \| (counter|gauge) \| (.*) \|$", text, re.MULTILINE)
+    fields = fields_of(status.Running).values()
+    assert rows == [(field.path, field.kind, field.help) for field in fields if field.kind != "fact"]
 
 
 def test_the_log_keeps_whole_lines_and_the_last_ones(tmp_path: Any) -> None:

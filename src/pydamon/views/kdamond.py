@@ -1,0 +1,132 @@
+"""A running kdamond as a view: the parts of ``views/status.py: Kdamond`` as they are now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from pydamon.core.kdamond import Kdamond
+from pydamon.core.scheme_state import SchemeState
+from pydamon.errors import RequestError
+from pydamon.linux.process import Process
+from pydamon.ops.membership import command_of
+from pydamon.run.live import is_kernel, is_live
+from pydamon.spec import quantities
+from pydamon.spec.statistics import STATISTICS
+from pydamon.views import status
+
+_Value = TypeVar("_Value")
+_BP = 10_000
+
+if TYPE_CHECKING:
+    from pydamon.run.open import Engine
+
+
+def parameters(kdamond: Kdamond) -> dict[str, Any]:
+    """The fields ``intervals`` (as tuned by now) and ``nr_regions``."""
+    return {
+        "intervals": status.Intervals(**msgspec.to_builtins(kdamond.intervals)),
+        "nr_regions": status.NrRegions(min=kdamond.nr_regions.min, max=kdamond.nr_regions.max),
+    }
+
+
+def live_targets(engine: Engine, known: list[dict[str, Any]], commands: dict[int, str]) -> list[status.Target]:
+    """The targets that are valid now: number, pid and command as far as there are any.
+
+    ``known`` are those of the start; ``commands`` keeps what was looked up, by the target's number.
+    """
+    pids = steady(engine.ops.live_pids) if is_live(engine) else {}
+    if not pids:
+        return [
+            status.Target(**{key: row[key] for key in ("target", "pid", "command") if key in row})
+            for row in known
+            if engine.ops.target_valid(row["target"])
+        ]
+    for target in commands.keys() - pids.keys():
+        del commands[target]
+    for target in pids.keys() - commands.keys():
+        commands[target] = _command(pids[target])
+    return [status.Target(target=target, pid=pid, command=commands[target]) for target, pid in pids.items()]
+
+
+def _command(pid: int) -> str:
+    try:
+        process = Process(pid)
+    except RequestError:
+        return "?"
+    try:
+        return command_of(process)
+    finally:
+        process.close()
+
+
+def schemes(kdamond: Kdamond) -> list[status.Scheme]:
+    """Each scheme with its statistics, quota, watermarks and goals."""
+    return [] if kdamond.damos is None else [_scheme(state) for state in list(kdamond.damos.states)]
+
+
+def _scheme(state: SchemeState) -> status.Scheme:
+    quota, scheme, tried = state.quota, state.scheme, state.tried
+    return status.Scheme(
+        name=scheme.name,
+        action=scheme.action,
+        stats={STATISTICS[name].key: value for name, value in state.stats.by_name().items()},
+        tried_regions=status.TriedRegions(
+            nr=sum(len(part.start) for part in tried),
+            sz_bytes=sum(int((part.end - part.start).sum()) for part in tried),
+        ),
+        quota=status.Quota(
+            limited=scheme.quotas.limited,
+            effective_bytes=quota.esz,
+            charged_bytes=quota.charged_bytes,
+            charged_ns=quota.charged_ns,
+        ),
+        watermarks=status.Watermarks(metric=scheme.watermarks.metric, active=state.active),
+        goals=[
+            status.Goal(
+                name=goal.goal.name,
+                metric=goal.goal.metric,
+                target_value=goal.goal.target_value,
+                current_value=goal.current_value,
+                score_bp=goal.score,
+            )
+            for goal in list(state.goals)
+        ],
+        finished=state.finished,
+        failed=state.failed,
+        scheme=msgspec.to_builtins(scheme, enc_hook=quantities.encode),
+    )
+
+
+def dry_run(engine: Engine) -> bool:
+    """Whether schemes only find out what they would do."""
+    return bool(getattr(engine.ops, "dry_run", False))
+
+
+def cost(engine: Engine, elapsed_ns: int) -> status.Cost:
+    """CPU time of the whole daemon since its start, ``elapsed_ns`` ago, and what the primitive has counted."""
+    cpu_ns = time.process_time_ns()
+    elapsed_ns = max(elapsed_ns, 1)
+    told = status.Cost(cpu_ns=cpu_ns, cpu_bp=cpu_ns * _BP // elapsed_ns)
+    if is_kernel(engine):
+        told.kdamond_cpu_ns = engine.cost().check_ns
+        told.kdamond_cpu_bp = told.kdamond_cpu_ns * _BP // elapsed_ns
+    elif is_live(engine):
+        spent = steady(engine.cost)
+        for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns"):
+            setattr(told, name, getattr(spent, name))
+        told.disturb_bp = spent.disturb_ns * _BP // elapsed_ns
+    return told
+
+
+def steady(look: Callable[[], _Value]) -> _Value:
+    """What ``look`` returns, though another thread changes what it looks at."""
+    for _ in range(20):
+        try:
+            return look()
+        except (RuntimeError, KeyError):  # a dictionary changed meanwhile
+            time.sleep(0)
+    return look()

@@ -1,0 +1,160 @@
+"""What runs in the background, or did, as plain text for people: tables of the fields of a status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydamon.spec.units import format_size
+from pydamon.views.fields import cell
+from pydamon.views.status import Cost, Ended, Kdamond, Running, Scheme, Target
+
+# The columns of tables: their headings, and the path of a field or what makes text of several.
+_KDAMONDS: dict[str, str | Callable[[Running], str]] = {
+    "NAME": "name",
+    "PID": "pid",
+    "OPS": "ops",
+    "PRIMITIVE": "primitive",
+    "TARGETS": lambda kdamond: _targets(kdamond.targets),
+    "SAMPLE": "intervals.sample_us",
+    "AGGR": "intervals.aggr_us",
+    "REGIONS": lambda kdamond: f"{kdamond.regions}/{kdamond.nr_regions.max}",
+    "SNAPSHOTS": "snapshots",
+    "CPU": "cost.cpu_bp",
+    "UP": "uptime_ns",
+}
+_SCHEMES: dict[str, str | Callable[[Scheme], str]] = {
+    "ACTION": "action",
+    "TRIED": lambda scheme: f"{cell(scheme, 'stats.nr_tried')} ({cell(scheme, 'stats.sz_tried_bytes')})",
+    "APPLIED": lambda scheme: f"{cell(scheme, 'stats.nr_applied')} ({cell(scheme, 'stats.sz_applied_bytes')})",
+    "QUOTA": lambda scheme: _quota(scheme),
+    "USED UP": "stats.qt_exceeds",
+    "STATE": lambda scheme: _state(scheme),
+}
+_GOALS = {"METRIC": "metric", "TARGET": "target_value", "CURRENT": "current_value", "REACHED": "score_bp"}
+_MOST_TARGETS = 20
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with aligned columns; the first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def overview(kdamonds: Sequence[Running]) -> list[str]:
+    """One line for each kdamond, and one for each of their schemes."""
+    rows = [list(_KDAMONDS)]
+    for each in kdamonds:
+        rows.append([_plain(cell(each, of) if isinstance(of, str) else of(each)) for of in _KDAMONDS.values()])
+    lines = table(rows)
+    schemes = [row for each in kdamonds for row in _scheme_rows(each)]
+    return [*lines, "", *_scheme_table(schemes)] if schemes else lines
+
+
+def details(kdamond: Running) -> list[str]:
+    """Everything about one kdamond."""
+    intervals, bounds = kdamond.intervals, kdamond.nr_regions
+    auto = ", tuned automatically" if (intervals.intervals_goal or {}).get("access_bp") else ""
+    pending = ", a change is about to be taken" if kdamond.commit_pending else ""
+    sample, aggr, update = (cell(intervals, name) for name in ("sample_us", "aggr_us", "ops_update_us"))
+    facts = [
+        ("kdamond", f"{kdamond.name} (pid {kdamond.pid}), {kdamond.state}"),
+        ("up", cell(kdamond, "uptime_ns")),
+        ("engine", f"{kdamond.engine}, ops {kdamond.ops}"),
+        ("primitive", f"{kdamond.primitive}: {kdamond.primitive_reason}"),
+        *[("target" if not n else "", _target(row)) for n, row in enumerate(kdamond.targets[:_MOST_TARGETS])],
+        ("intervals", f"sample {sample}, aggregate {aggr}, update {update}{auto}{pending}"),
+        ("regions", f"{kdamond.regions}, bounds {bounds.min} to {bounds.max}"),
+        ("snapshots", cell(kdamond, "snapshots")),
+        ("cost", _cost(kdamond.cost)),
+    ]
+    if len(kdamond.targets) > _MOST_TARGETS:
+        facts.insert(-4, ("", f"and {len(kdamond.targets) - _MOST_TARGETS} more"))
+    if kdamond.record is not None:
+        facts.append(("record", kdamond.record))
+    facts += [("notices" if not n else "", line) for n, line in enumerate(kdamond.notices)]
+    lines = [f"{head:<9}  {_plain(text)}" for head, text in facts]
+    if kdamond.schemes:
+        lines += ["", *_scheme_table(_scheme_rows(kdamond))]
+        lines += _goal_table(kdamond)
+    return lines
+
+
+def ended(name: str, reason: str, report: Ended | None) -> list[str]:
+    """What a kdamond that has ended did; None: it could not tell any more."""
+    if report is None:
+        return [_plain(f"kdamond {name}: {reason}")]
+    count = "1 snapshot" if report.snapshots == 1 else f"{report.snapshots:,} snapshots"
+    lines = [f"kdamond {name}: {reason} after {cell(report, 'uptime_ns')}, {count}", f"cost: {_cost(report.cost)}"]
+    if report.record is not None:
+        lines.append(f"record: {report.record}")
+    if report.command_fate is not None:
+        lines.append(f"the command: {report.command_fate}")
+    if report.undone is not None:
+        lines += [f"undone: {line}" for line in report.undone]
+    lines = list(map(_plain, lines))
+    return [*lines, *_scheme_table(_scheme_rows(report))] if report.schemes else lines
+
+
+def _scheme_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return table([["KDAMOND", "SCHEME", *_SCHEMES], *rows])
+
+
+def _scheme_rows(kdamond: Kdamond) -> list[list[str]]:
+    rows = []
+    for number, scheme in enumerate(kdamond.schemes):
+        cells = [cell(scheme, of) if isinstance(of, str) else of(scheme) for of in _SCHEMES.values()]
+        rows.append([_plain(text) for text in (kdamond.name, scheme.name or str(number), *cells)])
+    return rows
+
+
+def _quota(scheme: Scheme) -> str:
+    quota = scheme.quota
+    if not quota.limited:
+        return "none"
+    if quota.effective_bytes is None:
+        return "not yet"
+    return f"{format_size(quota.charged_bytes)} of {format_size(quota.effective_bytes)}"
+
+
+def _state(scheme: Scheme) -> str:
+    if scheme.failed is not None:
+        return f"failed: {scheme.failed}"
+    if scheme.finished:
+        return "finished"
+    return "active" if scheme.watermarks.active else "inactive, by its watermarks"
+
+
+def _goal_table(kdamond: Kdamond) -> list[str]:
+    rows = [["SCHEME", "GOAL", *_GOALS]]
+    for s, scheme in enumerate(kdamond.schemes):
+        for g, goal in enumerate(scheme.goals):
+            names = scheme.name or str(s), goal.name or f"{s}.{g}"
+            rows.append([_plain(text) for text in (*names, *(cell(goal, path) for path in _GOALS.values()))])
+    return ["", *table(rows)] if len(rows) > 1 else []
+
+
+def _targets(targets: Sequence[Target]) -> str:
+    if not targets:
+        return "none now"
+    more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+    text = _target(targets[0])
+    return (text if len(text) <= 32 else text[:31] + "…") + more
+
+
+def _target(target: Target) -> str:
+    parts = [str(value) for value in (target.pid, target.command) if isinstance(value, int | str)]
+    return " ".join(parts) or f"target {target.target}"
+
+
+def _cost(cost: Cost) -> str:
+    text = f"{cell(cost, 'cpu_bp')} of a CPU"
+    if isinstance(cost.kdamond_cpu_bp, int):
+        text += f", and {cell(cost, 'kdamond_cpu_bp')} in the kernel's kdamond"
+    if isinstance(cost.checks, int) and isinstance(cost.disturb_bp, int):
+        text += f", {cost.checks:,} checks, target disturbed {cell(cost, 'disturb_bp')} of the time"
+    return text
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: commands and names are somebody else's text."""
+    return "".join(c if c.isprintable() else "?" for c in text)
