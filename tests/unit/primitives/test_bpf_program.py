@@ -14,9 +14,10 @@ import pytest
 
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
+from pydamon.linux.bpf_assembler import Assembler
 from pydamon.linux.btf import Btf, BtfError
 from pydamon.primitives import bpf_program as program
-from pydamon.primitives.bpf_program import Assembler, KernelFacts
+from pydamon.primitives.bpf_program import KernelFacts
 
 U64 = (1 << 64) - 1
 FROM_PID, RELEASE, NEW, NEXT, DESTROY, CAST, LOCK, UNLOCK = range(101, 109)
