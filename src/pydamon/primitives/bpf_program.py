@@ -6,8 +6,6 @@ of an array map, laid out as the ``*_AT`` constants say (bytes). It only reads, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pydamon.linux.bpf_assembler import (
     ADD,
     ADD_K,
@@ -46,7 +44,7 @@ from pydamon.linux.bpf_assembler import (
     STX8,
     Assembler,
 )
-from pydamon.linux.btf import KIND_FUNC, KIND_STRUCT, Btf, BtfError
+from pydamon.primitives.bpf_facts import KernelFacts
 
 BATCH = 1024  # addresses a run
 
@@ -81,46 +79,90 @@ LARGE = 1 << 7  # in an upper table: this entry is a leaf
 PROTNONE = 1 << 8  # without PRESENT: mapped, but every access faults (PROT_NONE, NUMA hinting)
 
 
-@dataclass(frozen=True, slots=True)
-class KernelFacts:
-    """What the program needs to know of the running kernel: offsets in bytes, and BTF ids of kfuncs."""
-
-    task_mm: int
-    mm_pgd: int
-    task_from_pid: int
-    task_release: int
-    by_namespace: bool  # whether task_from_pid understands pids of the caller's pid namespace
-    loop: tuple[int, int, int]  # bpf_iter_num_new, _next, _destroy
-    cast: tuple[int, int]  # bpf_rdonly_cast, and a struct that begins with a 64-bit number
-    rcu: tuple[int, int] | None  # bpf_rcu_read_lock, bpf_rcu_read_unlock
+Place = tuple[int, int]  # a register that points somewhere, and an offset
 
 
-def kernel_facts(btf: Btf) -> KernelFacts:
-    """Look them up. Raises BtfError, naming what is missing."""
+def walk_levels(
+    asm: Assembler,
+    facts: KernelFacts,
+    *,
+    address: Place,
+    pgd: Place,
+    mask: Place,
+    limit: Place,
+    base: Place,
+    read: int,
+    done: str,
+) -> None:
+    """Walk the page tables of ``pgd`` down to ``address``. Jumps or falls through to the label ``done`` with the entry
+    in r1, its LEVEL_ in r2 and its address in r9; ``read`` is a free stack slot.
+    """
+    emit, jump, label = asm.emit, asm.jump, asm.label
+    emit(LDX8, R9, *pgd)
+    emit(LDX8, R1, *address)
+    emit(RSH_K, R1, imm=47)
+    jump(JNE_K, "unknown", R1)  # user space ends at 2**47
+    for shift, leaf in ((39, None), (30, LEVEL_1G), (21, LEVEL_2M), (12, LEVEL_4K)):
+        emit(LDX8, R3, *address)
+        emit(RSH_K, R3, imm=shift - 3)
+        emit(AND_K, R3, imm=0x1FF << 3)
+        emit(ADD, R3, R9)
+        emit(MOV, R9, R3)
+        # A load through a cast pointer costs a nanosecond, the helper thirty. But a load that faults reads as 0, so a 0
+        # is read again by the helper, which tells.
+        load_kernel(asm, facts, R3)
+        jump(JEQ_K, "zero", R1)
+        if leaf == LEVEL_4K:
+            emit(MOV_K, R2, imm=leaf)
+            jump(JSET_K, done, R1, imm=PRESENT | PROTNONE)
+            emit(MOV_K, R2, imm=LEVEL_ABSENT)
+            jump(JA, done)
+            break
+        if leaf is not None:
+            # LARGE alone means present: a huge page that is being split loses PRESENT for a moment.
+            emit(MOV_K, R2, imm=leaf)
+            jump(JSET_K, done, R1, imm=LARGE)
+        emit(MOV_K, R2, imm=LEVEL_ABSENT)
+        emit(MOV, R3, R1)
+        emit(AND_K, R3, imm=PRESENT)
+        jump(JEQ_K, done, R3)
+        emit(LDX8, R2, *mask)
+        emit(AND, R1, R2)
+        emit(LDX8, R2, *limit)
+        jump(JGE, "unknown", R1, R2)
+        emit(LDX8, R9, *base)
+        emit(ADD, R9, R1)
 
-    def kfunc(name: str) -> int:
-        btf_id = btf.find(KIND_FUNC, name)
-        if btf_id is None:
-            raise BtfError(f"this kernel has no kfunc {name}; Linux 6.4 and later have it")
-        return btf_id
+    label("zero")
+    emit(MOV, R3, R9)
+    read_kernel(asm, read)
+    emit(MOV_K, R1)
+    emit(MOV_K, R2, imm=LEVEL_ABSENT)
+    jump(JEQ_K, done, R0)
+    label("unknown")
+    emit(MOV_K, R1)
+    emit(MOV_K, R2, imm=LEVEL_UNKNOWN)
 
-    # bpf_task_from_vpid (since Linux 6.14) takes pids as the caller's namespace numbers them; the older
-    # bpf_task_from_pid only the initial namespace's.
-    by_vpid = btf.find(KIND_FUNC, "bpf_task_from_vpid")
-    regs = btf.find(KIND_STRUCT, "pt_regs")
-    if regs is None or btf.member_offset("pt_regs", "r15") != 0:
-        raise BtfError("struct pt_regs of this kernel does not begin with r15")
-    lock, unlock = btf.find(KIND_FUNC, "bpf_rcu_read_lock"), btf.find(KIND_FUNC, "bpf_rcu_read_unlock")
-    return KernelFacts(
-        task_mm=btf.member_offset("task_struct", "mm"),
-        mm_pgd=btf.member_offset("mm_struct", "pgd"),
-        task_from_pid=by_vpid or kfunc("bpf_task_from_pid"),
-        task_release=kfunc("bpf_task_release"),
-        by_namespace=by_vpid is not None,
-        loop=(kfunc("bpf_iter_num_new"), kfunc("bpf_iter_num_next"), kfunc("bpf_iter_num_destroy")),
-        cast=(kfunc("bpf_rdonly_cast"), regs),
-        rcu=(lock, unlock) if lock and unlock else None,
-    )
+
+def load_kernel(asm: Assembler, facts: KernelFacts, address: int) -> None:
+    """Load the 8 bytes at the kernel address in that register into r1; 0 if that faults. r2 to r5 are lost."""
+    asm.emit(MOV, R1, address)
+    asm.emit(MOV_K, R2, imm=facts.cast[1])
+    kfunc(asm, facts.cast[0])
+    asm.emit(LDX8, R1, R0)
+
+
+def read_kernel(asm: Assembler, slot: int) -> None:
+    """Read the 8 bytes at r3 into the stack slot; r0 is 0 if that worked."""
+    asm.emit(MOV, R1, R10)
+    asm.emit(ADD_K, R1, imm=slot)
+    asm.emit(MOV_K, R2, imm=8)
+    asm.emit(CALL, imm=PROBE_READ_KERNEL)
+
+
+def kfunc(asm: Assembler, btf_id: int) -> None:
+    """Call that function of the kernel."""
+    asm.emit(CALL, src=PSEUDO_KFUNC_CALL, imm=btf_id)
 
 
 # Stack slots (bytes below the frame pointer).
@@ -135,32 +177,22 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     asm = Assembler()
     emit, jump, label = asm.emit, asm.jump, asm.label
 
-    def read_kernel() -> None:
-        """Read 8 bytes at r3 into the slot _READ; r0 is 0 if that worked."""
-        emit(MOV, R1, R10)
-        emit(ADD_K, R1, imm=_READ)
-        emit(MOV_K, R2, imm=8)
-        emit(CALL, imm=PROBE_READ_KERNEL)
-
     def read_task_mm(on_fault: str) -> None:
         emit(MOV, R3, R6)
         emit(ADD_K, R3, imm=facts.task_mm)
-        read_kernel()
+        read_kernel(asm, _READ)
         jump(JNE_K, on_fault, R0)
 
     def read_mm_pgd(on_fault: str) -> None:
         emit(LDX8, R3, R10, _MM)
         emit(ADD_K, R3, imm=facts.mm_pgd)
-        read_kernel()
+        read_kernel(asm, _READ)
         jump(JNE_K, on_fault, R0)
-
-    def kfunc(btf_id: int) -> None:
-        emit(CALL, src=PSEUDO_KFUNC_CALL, imm=btf_id)
 
     emit(LD_IMM64, R7, PSEUDO_MAP_VALUE, imm=map_fd)
     emit(0)  # second half: offset 0 in the value
     emit(LDX4, R1, R7, PID_AT)
-    kfunc(facts.task_from_pid)
+    kfunc(asm, facts.task_from_pid)
     jump(JNE_K, "have_task", R0)
     emit(MOV_K, R1, imm=STATUS_NO_TASK)
     emit(STX4, R7, R1, STATUS_AT)
@@ -171,7 +203,7 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     emit(MOV, R6, R0)
     # Page tables are freed after an RCU grace period: inside this section none is freed (and reused) under the walk.
     if facts.rcu is not None:
-        kfunc(facts.rcu[0])
+        kfunc(asm, facts.rcu[0])
     read_task_mm("no_mm")
     emit(LDX8, R1, R10, _READ)
     jump(JEQ_K, "no_mm", R1)
@@ -185,12 +217,12 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     emit(ADD_K, R1, imm=_ITERATOR)
     emit(MOV_K, R2)
     emit(LDX4, R3, R7, COUNT_AT)
-    kfunc(facts.loop[0])
+    kfunc(asm, facts.loop[0])
 
     label("next_address")
     emit(MOV, R1, R10)
     emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(facts.loop[1])
+    kfunc(asm, facts.loop[1])
     jump(JEQ_K, "walked", R0)
     emit(LDX4, R8, R0)
     jump(JGE_K, "walked", R8, imm=BATCH)
@@ -199,52 +231,17 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     emit(ADD, R2, R7)
     emit(LDX8, R1, R2, ADDRESSES_AT)
     emit(STX8, R10, R1, _ADDRESS)
-    emit(RSH_K, R1, imm=47)
-    jump(JNE_K, "unknown", R1)  # user space ends at 2**47
-    emit(LDX8, R9, R10, _PGD)
-    for shift, leaf in ((39, None), (30, LEVEL_1G), (21, LEVEL_2M), (12, LEVEL_4K)):
-        emit(LDX8, R3, R10, _ADDRESS)
-        emit(RSH_K, R3, imm=shift - 3)
-        emit(AND_K, R3, imm=0x1FF << 3)
-        emit(ADD, R3, R9)
-        emit(MOV, R9, R3)
-        # A load through a cast pointer costs a nanosecond, the helper thirty. But a load that faults reads as 0, so a 0
-        # is read again by the helper, which tells.
-        emit(MOV, R1, R3)
-        emit(MOV_K, R2, imm=facts.cast[1])
-        kfunc(facts.cast[0])
-        emit(LDX8, R1, R0)
-        jump(JEQ_K, "zero", R1)
-        if leaf == LEVEL_4K:
-            emit(MOV_K, R2, imm=leaf)
-            jump(JSET_K, "store", R1, imm=PRESENT | PROTNONE)
-            emit(MOV_K, R2, imm=LEVEL_ABSENT)
-            jump(JA, "store")
-            break
-        if leaf is not None:
-            # LARGE alone means present: a huge page that is being split loses PRESENT for a moment.
-            emit(MOV_K, R2, imm=leaf)
-            jump(JSET_K, "store", R1, imm=LARGE)
-        emit(MOV_K, R2, imm=LEVEL_ABSENT)
-        emit(MOV, R3, R1)
-        emit(AND_K, R3, imm=PRESENT)
-        jump(JEQ_K, "store", R3)
-        emit(LDX8, R2, R7, MASK_AT)
-        emit(AND, R1, R2)
-        emit(LDX8, R2, R7, LIMIT_AT)
-        jump(JGE, "unknown", R1, R2)
-        emit(LDX8, R9, R7, BASE_AT)
-        emit(ADD, R9, R1)
-
-    label("zero")
-    emit(MOV, R3, R9)
-    read_kernel()
-    emit(MOV_K, R1)
-    emit(MOV_K, R2, imm=LEVEL_ABSENT)
-    jump(JEQ_K, "store", R0)
-    label("unknown")
-    emit(MOV_K, R1)
-    emit(MOV_K, R2, imm=LEVEL_UNKNOWN)
+    walk_levels(
+        asm,
+        facts,
+        address=(R10, _ADDRESS),
+        pgd=(R10, _PGD),
+        mask=(R7, MASK_AT),
+        limit=(R7, LIMIT_AT),
+        base=(R7, BASE_AT),
+        read=_READ,
+        done="store",
+    )
     label("store")
     emit(MOV, R3, R8)
     emit(LSH_K, R3, imm=3)
@@ -258,7 +255,7 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     label("walked")
     emit(MOV, R1, R10)
     emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(facts.loop[2])
+    kfunc(asm, facts.loop[2])
     # exit and exec take the address space off the task before they free it: if it is still there, the tables that were
     # read were this process's all along.
     read_task_mm("changed")
@@ -279,9 +276,9 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     label("finish")
     emit(STX4, R7, R1, STATUS_AT)
     if facts.rcu is not None:
-        kfunc(facts.rcu[1])
+        kfunc(asm, facts.rcu[1])
     emit(MOV, R1, R6)
-    kfunc(facts.task_release)
+    kfunc(asm, facts.task_release)
     emit(MOV_K, R0)
     emit(EXIT)
     return asm.code()

@@ -179,9 +179,9 @@ def watching(child: Child, walk: PageTableWalk, *, whole: bool | None = None) ->
     """A primitive on the child; ``whole`` forces the way of clearing, and forbids clear_refs for stuck pages."""
     primitive = BpfPrimitive(child.process, walk)
     if whole is not None:
-        primitive._clearer._whole_is_cheaper = lambda ranges: whole  # type: ignore[method-assign]
+        primitive.clearer._whole_is_cheaper = lambda ranges: whole  # type: ignore[method-assign]
     if whole is False:
-        primitive._clearer.clear_stuck = lambda stuck, total: False  # type: ignore[method-assign]
+        primitive.clearer.clear_stuck = lambda stuck, total: False  # type: ignore[method-assign]
     try:
         yield primitive
     finally:

@@ -17,7 +17,7 @@ from pydamon.linux import bpf_syscall
 from pydamon.linux.bpf_assembler import Assembler
 from pydamon.linux.btf import Btf, BtfError
 from pydamon.primitives import bpf_program as program
-from pydamon.primitives.bpf_program import KernelFacts
+from pydamon.primitives.bpf_facts import KernelFacts, kernel_facts
 
 U64 = (1 << 64) - 1
 FROM_PID, RELEASE, NEW, NEXT, DESTROY, CAST, LOCK, UNLOCK = range(101, 109)
@@ -314,8 +314,8 @@ IDS = {
 
 
 def test_facts_prefer_the_kfunc_that_knows_namespaces() -> None:
-    assert program.kernel_facts(NamesOnly(**IDS)) == FACTS
-    older = program.kernel_facts(NamesOnly(**{name: i for name, i in IDS.items() if name != "bpf_task_from_vpid"}))
+    assert kernel_facts(NamesOnly(**IDS)) == FACTS
+    older = kernel_facts(NamesOnly(**{name: i for name, i in IDS.items() if name != "bpf_task_from_vpid"}))
     assert (older.task_from_pid, older.by_namespace) == (1, False)
 
 
@@ -324,7 +324,7 @@ def test_facts_prefer_the_kfunc_that_knows_namespaces() -> None:
 )
 def test_a_missing_fact_is_named(name: str) -> None:
     with pytest.raises(BtfError, match=name):
-        program.kernel_facts(NamesOnly(**{n: i for n, i in IDS.items() if n not in (name, "bpf_task_from_vpid")}))
+        kernel_facts(NamesOnly(**{n: i for n, i in IDS.items() if n not in (name, "bpf_task_from_vpid")}))
 
 
 def test_five_level_paging_and_other_architectures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
