@@ -18,6 +18,7 @@ from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, eventually, pages, s
 
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
+from pydamon.linux.btf import KIND_FUNC, Btf
 from pydamon.primitives import bpf, bpf_facts, bpf_program
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
@@ -84,7 +85,7 @@ def test_the_verifier_takes_every_form_of_the_program(rcu: bool, namespace: bool
     if not rcu:
         facts = dataclasses.replace(facts, rcu=None)
     if not namespace:
-        initial = bpf.Btf.of_kernel().find(bpf_program.KIND_FUNC, "bpf_task_from_pid")
+        initial = Btf.of_kernel().find(KIND_FUNC, "bpf_task_from_pid")
         assert initial is not None
         facts = dataclasses.replace(facts, task_from_pid=initial)
     map_fd = bpf_syscall.create_map(bpf_program.VALUE_SIZE)
