@@ -62,6 +62,14 @@ def add(name, size, kind=""):
         assert libc.mlock(at + skip, int(size)) == 0
     return at + skip
 
+def file(name, path):
+    size = os.path.getsize(path)
+    fd = os.open(path, os.O_RDWR)
+    area = mmap.mmap(fd, size, mmap.MAP_SHARED)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    areas[name] = area, 0, at, size
+    return at
+
 def fork(name):
     pid = os.fork()
     if not pid:

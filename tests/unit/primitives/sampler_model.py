@@ -416,7 +416,8 @@ def agree(program: Program, model: Model) -> None:
 def random_memory(machine: PagedMachine, pid: int, start: int, pages: int, chance: random.Random) -> list[int]:
     """Map pages of every kind into [start, start + pages): returns the addresses of those that are resident."""
     frame = 0x10000 * pid
-    at, end, resident = start, start + pages * PAGE, []
+    resident: list[int] = []
+    at, end = start, start + pages * PAGE
     top = machine.tops[pid]
     while at < end:
         frame += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 import pytest
 from bpf_machine import ACCESSED, BASE, DESTROY, LARGE, LIMIT, LOCK, PRESENT, TABLE, UNLOCK
@@ -48,7 +49,9 @@ def _step(program: Program, model: Model, flags: int, clear: bool = True) -> Non
 @pytest.mark.parametrize("seed", range(1, 13))
 def test_program_and_model_draw_list_and_count_the_same(seed: int) -> None:
     chance = random.Random(seed)
-    machine, targets, resident = PagedMachine(), [], []
+    machine = PagedMachine()
+    targets: list[Target] = []
+    resident: list[int] = []
     for pid in range(1, 1 + chance.randint(1, 3)):
         machine.add_task(pid, start=1000 + pid)
         pages = chance.choice((40, 700, 1600))
@@ -209,11 +212,18 @@ def test_exec_to_a_table_at_the_same_address_is_noticed_by_its_number() -> None:
     assert (region.accessed, region.unknown) == (0, 1)
 
 
-def test_an_address_space_exchanged_during_the_run_makes_its_windows_unknown() -> None:
+@pytest.mark.parametrize("what", ["exec", "pgd", "exit"])
+def test_an_address_space_exchanged_during_the_run_makes_its_windows_unknown(what: str) -> None:
     machine = PagedMachine()
     program, _, _ = _one_page(machine, 5 << 12 | PRESENT | ACCESSED)
     machine.page(5)
-    machine.during = lambda: machine.execute(PID)
+    mm = machine.memory[machine.tasks[PID] + 1136]
+    changes: dict[str, Callable[[], object]] = {
+        "exec": lambda: machine.execute(PID),
+        "pgd": lambda: machine.memory.update({mm + 120: BASE}),
+        "exit": lambda: machine.tasks.clear(),
+    }
+    machine.during = changes[what]
     program.run(DRAW)
     assert int(program.targets["status"][0]) == lay.CHANGED
     assert program.header["bad"][0] == 0  # it lives
