@@ -337,7 +337,7 @@ class BpfSampler:
             self.cost.disturb_ns += int(spent * _DISTURBS)
         if word(bpf_sampler_map.SLOW):
             self._open_slowly(memory.slow[: word(bpf_sampler_map.SLOW)].astype(np.intp))
-        if word(bpf_sampler_map.UNWATCHED):
+        if word(bpf_sampler_map.UNWATCHED) and self.vmemmap:  # without it the slow way has done so
             self._clear_stuck()
 
     def _with(self, name: str) -> Sequence[_Loaded]:

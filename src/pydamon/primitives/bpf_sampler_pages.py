@@ -74,6 +74,7 @@ class Pages(Words):
         self.jump(JSET_K, "folio", R1, imm=facts.head)
         self.get(R2, run.level)
         self.jump(JEQ_K, "uncleared", R2, imm=LEVEL_2M)
+        self._check_small_if_fresh()
         self._check_flags("small")
         self.load_page_half(facts.page_mapcount)
         self.jump(JNE_K, "uncleared", R1)  # it counts from -1
@@ -82,14 +83,28 @@ class Pages(Words):
         self.put(run.begin, R1)
         self.jump(JA, "clearable")
 
+    def _check_small_if_fresh(self) -> None:
+        """clear_refs, which was just done in a FRESH run, minds no lock, list, or other mapping: only whether the page
+        is mapped memory as the kernel manages it (the zero page is not). The page's flags are in r1."""
+        self.get(R2, self.run.flags)
+        self.jump(JSET_K, "fresh_page", R2, imm=lay.FRESH)
+        self.jump(JA, "not_fresh")
+        self.label("fresh_page")
+        self.jump(JEQ_K, "uncleared", R1)  # there is no struct page
+        self.load_page_half(self.facts.page_mapcount)
+        self.emit(RSH_K, R1, imm=31)
+        self.jump(JEQ_K, "watch", R1)
+        self.jump(JA, "uncleared")
+        self.label("not_fresh")
+
     def _check_flags(self, label: str) -> None:
-        """By the page flags in r1: on an LRU list, and not locked. clear_refs, which was just done in a FRESH run, does
-        not mind the lock, nor how often the page is mapped."""
+        """By the page flags in r1: on an LRU list, and not locked; a large folio in a FRESH run: on an LRU list."""
         self.jump(JSET_K, label, R1, imm=self.facts.lru)
         self.jump(JA, "uncleared")
         self.label(label)
-        self.get(R2, self.run.flags)
-        self.jump(JSET_K, "watch", R2, imm=lay.FRESH)
+        if label == "large":
+            self.get(R2, self.run.flags)
+            self.jump(JSET_K, "watch", R2, imm=lay.FRESH)
         self.emit(MOV_K, R2, imm=self.facts.locked)
         self.emit(AND, R1, R2)
         self.jump(JNE_K, "uncleared", R1)

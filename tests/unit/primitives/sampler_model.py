@@ -28,7 +28,7 @@ from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_A
 from pydamon.primitives.bpf_sampler_program import sampler_program
 
 VMEMMAP = 0xFFFF_EA00_0000_0000
-LRU, HEAD, LOCKED = 1 << 5, 1 << 6, 1 << 20
+LRU, HEAD, LOCKED, UPTODATE = 1 << 5, 1 << 6, 1 << 20, 1 << 3
 SAMPLER_FACTS = SamplerFacts(
     walk=FACTS,
     task_start=1560,
@@ -45,7 +45,7 @@ SAMPLER_FACTS = SamplerFacts(
 )
 PAGE, HUGE = 4096, 2 << 20
 _KINDS = (
-    *("small", "small", "small", "shared", "locked", "fresh", "absent", "swapped", "inverted"),
+    *("small", "small", "small", "shared", "locked", "fresh", "zero", "absent", "swapped", "inverted"),
     *("folio", "part", "apart", "huge"),
 )
 
@@ -295,6 +295,8 @@ class Model:
         large = bool(head_word & 1 or flags & HEAD)
         if not large and level == LEVEL_2M:
             return False
+        if fresh and not large:
+            return bool(flags) and (read(page + 48) or 0) >> 31 & 1 == 0
         if not flags & LRU:
             return False
         if fresh:
@@ -446,8 +448,8 @@ def random_memory(machine: PagedMachine, pid: int, start: int, pages: int, chanc
                 at += PAGE
             frame += 32
             continue
-        flags = {"locked": LRU | LOCKED, "fresh": 0}.get(kind, LRU)
-        machine.page(frame, flags, mapcount=2 if kind == "shared" else 1)
+        flags = {"locked": LRU | LOCKED, "fresh": UPTODATE, "zero": UPTODATE}.get(kind, LRU)
+        machine.page(frame, flags, mapcount={"shared": 2, "zero": 0}.get(kind, 1))
         entry = frame << 12 | bits
         if kind == "inverted":
             entry = (~(frame << 12) & MASK) | PROTNONE | bits & ACCESSED

@@ -13,6 +13,7 @@ from sampler_model import (
     LOCKED,
     LRU,
     PAGE,
+    UPTODATE,
     Model,
     PagedMachine,
     Program,
@@ -143,6 +144,20 @@ def test_after_a_page_that_cannot_be_cleared_clear_ones_are_refused_on_the_same_
     assert not region.watched
     _step(program, model, DRAW | FRESH)  # after all of the process was cleared it may be watched, young or not
     assert region.watched
+
+
+@pytest.mark.parametrize(
+    ("flags", "mapcount", "watched"),
+    [(LRU, 2, True), (LRU | LOCKED, 1, True), (UPTODATE, 1, True), (UPTODATE, 0, False), (0, 1, False)],
+    ids=["shared", "locked", "on no list", "zero page", "no struct page"],
+)
+def test_what_may_be_watched_once_all_of_the_process_was_cleared(flags: int, mapcount: int, watched: bool) -> None:
+    machine = PagedMachine()
+    program, model, region = _one_page(machine, 5 << 12 | PRESENT | ACCESSED)
+    machine.page(5, flags, mapcount)
+    _step(program, model, DRAW | FRESH)
+    assert bool(region.watched) == watched
+    assert model.targets[0].ranges == []
 
 
 def test_a_huge_page_is_listed_as_a_whole() -> None:
