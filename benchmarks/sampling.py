@@ -95,6 +95,7 @@ def _measure(regions: int, share: float, samples: int, rounds: int) -> str:
             at, process = int(child.stdout.readline()), Process(child.pid)
             walk = PageTableWalk()
             primitive, sampler = BpfPrimitive(process, walk), BpfSampler(walk, 1)
+            primitive.begin()
             edges = np.uint64(at) + np.linspace(0, _SIZE // _PAGE, regions + 1).astype(np.uint64) * np.uint64(_PAGE)
             rng = np.random.default_rng(1)
             cost: dict[str, list[float]] = {"old": [], "new": []}

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from pydamon.linux.btf import BtfError
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives import bpf_facts, bpf_sampler_map
+from pydamon.primitives import bpf_facts
 from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
-from pydamon.primitives.bpf_sampler_map import SamplerMap
+from pydamon.primitives.bpf_sampler_map import BAD, SamplerMap
 from pydamon.primitives.bpf_sampler_pages import HASH_FACTOR
 from pydamon.primitives.vmemmap import find_vmemmap
 
@@ -102,7 +102,7 @@ class BpfSampler:
     _loaded: list[_Loaded] = field(default_factory=list, init=False)
     _runs: list[tuple[int, int]] = field(default_factory=list, init=False)  # target records of each run
     _nr_regions: int = field(default=0, init=False)
-    _pieces: NDArray[np.int64] = field(init=False)  # of each record: target's place, pid, first region, regions
+    _pieces: NDArray[np.int32] = field(init=False)  # of each record: pid, first region, regions, target's place
     _identities: dict[int, tuple[BpfPrimitive, int]] = field(default_factory=dict, init=False)
     _resident_loaded: list[Addresses] = field(default_factory=list, init=False)
     _saw_failures: bool = field(default=False, init=False)
@@ -123,25 +123,23 @@ class BpfSampler:
         """Sample these regions from now on. All windows are closed and all counts are 0."""
         careful = self._careful_ranges()
         self._lay_out(targets)
-        regions = self._map.regions[: self._nr_regions]
+        words = self._map.region_words[: self._nr_regions]
         if targets:
             start = np.concatenate([watched.start for watched in targets])
             end = np.concatenate([watched.end for watched in targets])
-            regions["start"], regions["pages"] = start, (end - start) // np.uint64(_PAGE)
-        for name in ("watched", "accessed", "unknown", "flags"):
-            regions[name] = 0
+            words[:, 0], words[:, 1] = start, (end - start) // np.uint64(_PAGE)
+            words[:, 2:] = 0
         for loaded in self._loaded if careful else ():
             if (known := careful.get(id(loaded.watched.primitive))) is not None:
                 overlap = _overlap(loaded.watched.start, loaded.watched.end, *known)
-                regions["flags"][loaded.first : loaded.end] = overlap
+                self._map.regions["flags"][loaded.first : loaded.end] = overlap
         self._load_resident()
         self._load_records()
         self._load_refused()
 
     def _careful_ranges(self) -> dict[int, tuple[Addresses, Addresses]]:
         """The regions of each target in which a page was met that cannot be cleared alone."""
-        regions = self._map.regions[: self._nr_regions]
-        met = (regions["flags"] & np.uint32(lay.MET)) != 0
+        met = (self._map.regions["flags"][: self._nr_regions] & np.uint32(lay.MET)) != 0
         if not met.any():
             return {}
         found = {}
@@ -166,12 +164,12 @@ class BpfSampler:
                     self._runs.append((run_first, record))
                     run_first, run_regions = record, 0
                 run_regions += count
-                pieces.append((place, watched.primitive.process.pid, first, count))
+                pieces.append((watched.primitive.process.pid, first, count, place))
             region, loaded.end_record = loaded.end, len(pieces)
             self._loaded.append(loaded)
         self._runs.append((run_first, len(pieces)))
         self._nr_regions = region
-        self._pieces = np.array(pieces, np.int64).reshape(-1, 4)
+        self._pieces = np.array(pieces, np.int32).reshape(-1, 4)
         runs = sum(len(w.resident.starts) for w in targets if w.resident is not None)
         if not self._map.layout.has_room(len(pieces), region, runs):
             self._grow(lay.Layout.for_size(len(pieces), region, runs))
@@ -182,29 +180,30 @@ class BpfSampler:
         self._map = SamplerMap(self._facts, layout)
         self._map.header["random"] = old.header["random"]
         self._map.header["panel"] = old.header["panel"]
+        self._map.header["noted"] = old.header["noted"]
         self._map.filter[:] = old.filter
+        self._map.noted[:] = old.noted
         self._resident_loaded = []
         old.close()
         self._set_memory_facts()
 
     def _load_records(self) -> None:
         records = self._map.targets[: len(self._pieces)]
-        records["space"] = 0
-        for name, column in zip(("owner", "pid", "first", "count"), self._pieces.T, strict=True):
+        records["space"] = records["refusals"] = 0
+        for name, column in zip(("pid", "first", "count", "owner"), self._pieces.T, strict=True):
             records[name] = column
         primitives = [loaded.watched.primitive for loaded in self._loaded]
         if any(id(primitive) not in self._identities for primitive in primitives):
             self._learn_identities(primitives)
         identities = np.array([self._identities[id(primitive)][1] for primitive in primitives], np.uint64)
-        records["identity"] = identities[self._pieces[:, 0]]
+        records["identity"] = identities[self._pieces[:, 3]]
 
     def _learn_identities(self, primitives: Sequence[BpfPrimitive]) -> None:
         """Let the program read the start time of each task that is new; it is the target's if that lives after it."""
         records = self._map.targets[: len(self._pieces)]
         records["identity"] = 0
-        self._map.begin()
         for first, end in self._runs:
-            self._map.run(0, first, end)
+            self._map.run(lay.BEGIN, first, end)
         known, self._identities = self._identities, {}
         for primitive, loaded in zip(primitives, self._loaded, strict=True):
             if id(primitive) in known:
@@ -218,11 +217,12 @@ class BpfSampler:
         """Give each region the rank of its first resident page among those of all targets."""
         regions = self._map.regions
         known = [loaded for loaded in self._loaded if loaded.watched.resident is not None]
+        if not known:
+            return
         lists = [loaded.watched.resident.starts for loaded in known if loaded.watched.resident is not None]
         same = len(lists) == len(self._resident_loaded) and all(
             one is other for one, other in zip(lists, self._resident_loaded, strict=True)
         )
-        regions["resident"][: self._nr_regions] = 0
         run = pages = 0
         for loaded in known:
             resident = loaded.watched.resident
@@ -240,13 +240,12 @@ class BpfSampler:
 
     def _load_refused(self) -> None:
         """Tell the program which mappings refuse advice: the last few of each target."""
-        records = self._map.targets
-        records["refusals"][: len(self._pieces)] = 0
         for loaded in self._loaded:
-            refused = loaded.watched.primitive.clearer.refused[-lay.REFUSED_RANGES :]
-            loaded.refusals = len(loaded.watched.primitive.clearer.refused)
+            refused = loaded.watched.primitive.clearer.refused
+            loaded.refusals = len(refused)
             if len(refused):
-                of_target = records[loaded.first_record : loaded.end_record]
+                refused = refused[-lay.REFUSED_RANGES :]
+                of_target = self._map.targets[loaded.first_record : loaded.end_record]
                 of_target["refusals"], of_target["refused"] = len(refused), 0
                 of_target["refused"][:, : len(refused), 0] = refused[:, 0]
                 of_target["refused"][:, : len(refused), 1] = refused[:, 1] - refused[:, 0]
@@ -294,7 +293,7 @@ class BpfSampler:
         ``sleep`` sleeps until the next look is due; False means that it came back early: that sample says nothing.
         """
         self._run(lay.DRAW)
-        bad = self._map.word(bpf_sampler_map.BAD)
+        bad = self._map.word(BAD)
         self._clear()
         for done in range(1, most + 1):
             if self.refusal is not None:
@@ -302,7 +301,7 @@ class BpfSampler:
             if not sleep():
                 return done - 1, WOKEN
             self._run(lay.CHECK if done == most else lay.CHECK | lay.DRAW)
-            if self._map.word(bpf_sampler_map.BAD) > bad:
+            if self._map.word(BAD) > bad:
                 return done, ENDED
             if done < most:
                 self._clear()
@@ -311,41 +310,42 @@ class BpfSampler:
     def _run(self, flags: int) -> None:
         began = time.perf_counter_ns()
         memory = self._map
-        memory.begin()
         for first, end in self._runs:
-            memory.run(flags, first, end)
+            memory.run(flags if first else flags | lay.BEGIN, first, end)
         cost = self.cost
         cost.check_ns += time.perf_counter_ns() - began
         if flags & lay.CHECK:
             cost.checks += self._nr_regions
-        if memory.word(bpf_sampler_map.FAILED):
-            self._saw_failures = True
 
     def _clear(self) -> None:
         """Clear what the last run listed."""
         memory = self._map
-        word = memory.word
-        ranges = word(bpf_sampler_map.RANGES)
+        ranges, parts, slow, unwatched, failed = memory.sums()
         if ranges:
             began = time.perf_counter_ns()
-            if word(bpf_sampler_map.PARTS):
+            if parts:
                 self._leave_out_split_folios()
-            elsewhere = sum(map(self._advise, self._with("ranges")))
+            elsewhere = 0
+            for loaded in self._with("ranges"):
+                elsewhere += self._advise(loaded)
             spent = time.perf_counter_ns() - began - elsewhere
-            self.cost.clears += ranges
-            self.cost.clear_ns += spent
-            self.cost.disturb_ns += int(spent * _DISTURBS)
-        if word(bpf_sampler_map.SLOW):
-            self._open_slowly(memory.slow[: word(bpf_sampler_map.SLOW)].astype(np.intp))
-        if word(bpf_sampler_map.UNWATCHED) and self.vmemmap:  # without it the slow way has done so
+            cost = self.cost
+            cost.clears += ranges
+            cost.clear_ns += spent
+            cost.disturb_ns += int(spent * _DISTURBS)
+        if slow:
+            self._open_slowly(memory.slow[:slow].astype(np.intp))
+        if unwatched and self.vmemmap:  # without it the slow way has done so
             self._clear_stuck()
+        if failed:
+            self._saw_failures = True
 
     def _with(self, name: str) -> Sequence[_Loaded]:
         """The targets for which that field of a record is not 0; a few are all of them."""
         if len(self._loaded) < 8:
             return self._loaded
         records = np.flatnonzero(self._map.targets[name][: len(self._pieces)])
-        return [self._loaded[owner] for owner in dict.fromkeys(self._pieces[records, 0].tolist())]
+        return [self._loaded[owner] for owner in dict.fromkeys(self._pieces[records, 3].tolist())]
 
     def _advise(self, loaded: _Loaded) -> int:
         """Clear a target's ranges. Returns the nanoseconds that are in its own primitive's account."""

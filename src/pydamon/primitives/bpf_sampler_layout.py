@@ -17,6 +17,7 @@ NOTED = 1024  # cleared panel pages that one run can note
 # What a run is asked to do (`HEADER["flags"]`).
 CHECK = 1  # look at the watched pages and count
 DRAW = 2  # draw a page per region and watch it
+BEGIN = 8  # a new sample: what adds up begins at 0
 FRESH = 4  # draw for regions without a watched page only, right after all of the process was cleared
 
 # What became of a target (`TARGET["status"]`).
@@ -41,7 +42,7 @@ HEADER = np.dtype(
         ("limit", np.uint64),  # end of physical memory; a table beyond it is not believed
         ("vmemmap", np.uint64),  # address of frame 0's struct page; 0: not known
         ("random", np.uint64),  # state of the random numbers (xorshift64*), never 0
-        # in and out: they add up over the runs of a sample
+        # in and out: they add up over the runs of a sample (from BEGIN on)
         ("ranges", np.uint32),  # in iovecs
         ("parts", np.uint32),  # of these, folios smaller than 2 MiB whose mapping is to be looked at
         ("slow", np.uint32),  # regions in the slow list: a young page, about which nothing else is known

@@ -16,8 +16,6 @@ from pydamon.primitives.bpf_sampler_program import sampler_program
 
 Records = NDArray[np.void]
 
-_ADDED = ("ranges", "parts", "slow", "unwatched", "bad", "failed")  # what adds up over the runs of a sample
-
 
 class SamplerMap:
     """Program and map of one layout. The views look into the map's memory: drop them all before `close`.
@@ -40,6 +38,8 @@ class SamplerMap:
         self.header = np.frombuffer(memory, lay.HEADER, 1)
         self.targets = np.frombuffer(memory, lay.TARGET, layout.targets, layout.targets_at)
         self.regions = np.frombuffer(memory, lay.REGION, layout.regions, layout.regions_at)
+        # The same, as rows of 8 words: start, pages, and what is 0 when it is loaded.
+        self.region_words = self.regions.view(np.uint64).reshape(-1, lay.REGION.itemsize // 8)
         self.iovecs = np.frombuffer(memory, lay.IOVEC, layout.regions, layout.iovecs_at)
         self.slow = np.frombuffer(memory, np.uint32, layout.regions, layout.slow_at)
         self.before = np.frombuffer(memory, np.uint64, layout.runs, layout.before_at)
@@ -51,12 +51,7 @@ class SamplerMap:
         # Of single numbers, a memoryview is several times as fast as an array.
         self._bytes = memoryview(memory)
         self._words = self._bytes[: lay.HEADER.itemsize].cast("I")
-        self._added = slice(field_at("ranges"), field_at("failed") + 4)
         self._target_words = self._bytes[layout.targets_at : layout.regions_at].cast("I")
-
-    def begin(self) -> None:
-        """A new sample: what adds up begins at 0."""
-        self._bytes[self._added] = _NOTHING
 
     def run(self, flags: int, first_target: int, end_target: int) -> None:
         """Run the program once for these target records."""
@@ -65,8 +60,13 @@ class SamplerMap:
         self._test_run()
 
     def word(self, at: int) -> int:
-        """A 32-bit field of the header; ``at``: one of this module's numbers."""
+        """A 32-bit field of the header; ``at``: its place, in words."""
         return self._words[at]
+
+    def sums(self) -> tuple[int, int, int, int, int]:
+        """What a sample's runs have added up: ranges, parts, slow regions, unwatched ones, failed walks."""
+        words = self._words
+        return words[_RANGES_SUM], words[_PARTS], words[_SLOW], words[_UNWATCHED], words[_FAILED]
 
     def ranges_of(self, target: int) -> tuple[int, int, int]:
         """First range, number of ranges and bytes in them of a target record."""
@@ -82,8 +82,8 @@ class SamplerMap:
         self._map_fd = self._program_fd = -1
         if self._memory is not None:
             # The memory can be released only when nothing looks at it; what a caller still holds keeps it.
-            for name in ("header", "targets", "regions", "iovecs", "slow", "before", "run_starts", "filter", "noted"):
-                self.__dict__.pop(name, None)
+            for name in [name for name, held in vars(self).items() if isinstance(held, np.ndarray)]:
+                del self.__dict__[name]
             for view in (self._words, self._target_words, self._bytes):
                 view.release()
             with contextlib.suppress(BufferError):
@@ -97,8 +97,9 @@ def field_at(name: str, dtype: np.dtype[np.void] = lay.HEADER) -> int:
     return int(dtype.fields[name][1])
 
 
-_NOTHING = bytes(field_at(_ADDED[-1]) + 4 - field_at(_ADDED[0]))
 _FLAGS, _FIRST, _END = (field_at(name) // 4 for name in ("flags", "first_target", "end_target"))
-RANGES, PARTS, SLOW, UNWATCHED, BAD, FAILED = (field_at(name) // 4 for name in _ADDED)
+_RANGES_SUM, _PARTS, _SLOW, _UNWATCHED, _FAILED, BAD = (
+    field_at(name) // 4 for name in ("ranges", "parts", "slow", "unwatched", "failed", "bad")
+)
 _TARGET_WORDS = lay.TARGET.itemsize // 4
 _BYTES, _FIRST_RANGE, _RANGES = (field_at(name, lay.TARGET) // 4 for name in ("bytes", "first_range", "ranges"))

@@ -95,6 +95,13 @@ class _Program(Pages):
         # Page tables are freed after an RCU grace period: inside this section none is freed under the walk.
         if self.facts.walk.rcu is not None:
             kfunc(self.asm, self.facts.walk.rcu[0])
+        run = self.run
+        self.wants(lay.BEGIN, "begin")
+        self.jump(JA, "begun")
+        self.label("begin")
+        for field in (run.ranges, run.parts, run.slow, run.unwatched, run.bad, run.failed):
+            self.store(field, 0)
+        self.label("begun")
         self.get(R2, self.run.first_target)
         self.get(R3, self.run.end_target)
         self.iterate(_TARGETS)

@@ -376,9 +376,7 @@ class Program:
         self.header["panel"] = 1
 
     def run(self, flags: int) -> None:
-        for name in ("ranges", "parts", "slow", "unwatched", "bad", "failed"):
-            self.header[name] = 0
-        self.header["flags"] = flags
+        self.header["flags"] = flags | lay.BEGIN
         self.machine.run(self.code, self.value)
 
 
