@@ -189,7 +189,7 @@ class BpfSampler:
 
     def _load_records(self) -> None:
         records = self._map.targets[: len(self._pieces)]
-        records["space"] = records["refusals"] = 0
+        records["space"] = records["refusals"] = records["absent"] = 0
         for name, column in zip(("pid", "first", "count", "owner"), self._pieces.T, strict=True):
             records[name] = column
         primitives = [loaded.watched.primitive for loaded in self._loaded]
@@ -279,6 +279,11 @@ class BpfSampler:
     def watched(self, place: int) -> Addresses:
         """The pages whose window is open, 0 where none is: a view, shape (n,), bytes."""
         return self._view(place, "watched")
+
+    def saw_absent(self, place: int) -> bool:
+        """Whether, since the load, a page of the target was drawn that is absent, and no resident one was known."""
+        loaded = self._loaded[place]
+        return bool(self._map.targets["absent"][loaded.first_record : loaded.end_record].any())
 
     def _view(self, place: int, name: str) -> NDArray[Any]:
         loaded = self._loaded[place]

@@ -82,7 +82,7 @@ TARGET = np.dtype(
         ("unwatched", np.uint32),  # out: its regions without a watched page
         ("refusals", np.uint32),  # entries of `refused` in use
         ("owner", np.uint32),  # place of the target in the caller's list
-        ("spare", np.uint32),
+        ("absent", np.uint32),  # out, adds up: pages that were drawn and are absent, where no resident one is known
         ("refused", np.uint64, (REFUSED_RANGES, 2)),  # start and length in bytes
     ]
 )

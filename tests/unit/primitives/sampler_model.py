@@ -156,6 +156,7 @@ class Target:
     status: int = 0
     ranges: list[tuple[int, int]] = field(default_factory=list)
     unwatched: int = 0
+    absent: int = 0
 
 
 class Model:
@@ -263,6 +264,7 @@ class Model:
             return False, False
         if level == LEVEL_ABSENT and region.resident and not last:
             return False, True
+        target.absent += level == LEVEL_ABSENT and not last
         young = level >= LEVEL_4K and bool(entry & ACCESSED)
         if level >= LEVEL_4K and (young or region.flags & lay.CAREFUL or fresh):
             verdict = self.clearable(address, entry, level, slot, fresh)
@@ -398,6 +400,7 @@ def agree(program: Program, model: Model) -> None:
             ("space", target.space),
             ("identity", target.identity),
             ("unwatched", target.unwatched),
+            ("absent", target.absent),
             ("first_range", ranges),
             ("ranges", len(target.ranges)),
             ("bytes", sum(length for _, length in target.ranges)),

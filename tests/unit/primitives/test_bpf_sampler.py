@@ -274,8 +274,10 @@ def test_resident_pages_are_preferred_also_of_several_targets(
         sampler.sample(SAMPLES, touching(child, "two", *range(0, 1024, 64)))
         assert sampler.accessed(0).tolist() == [0, 0]
         assert sampler.accessed(1).tolist() == [SAMPLES, SAMPLES]
+        assert not sampler.saw_absent(1)
         sampler.load([Watched(primitive, *of) for of, _ in sparse])  # all pages alike
         sampler.sample(SAMPLES, touching(child, "two", *range(0, 1024, 64)))
+        assert sampler.saw_absent(1)
         assert (sampler.accessed(1) < SAMPLES // 2).all()
 
 
