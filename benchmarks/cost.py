@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from benchmarks.real import make_spec
 from pydamon.core.kdamond import Kdamond
 from pydamon.engines.user.choose import offers
 from pydamon.engines.user.engine import UserEngine
+from pydamon.ops.pace import Pace
 
 MIB = 1 << 20
 # One region, a quarter of it touched over and over: most of memory is cold, as in most services.
@@ -49,29 +51,41 @@ class Stopwatch:
     def __init__(self, engine: UserEngine) -> None:
         self.steps: dict[str, list[float]] = {}
         self.engine = engine
-        for name in ("_prepare_access_checks", "_check_accesses", "_merge_regions", "_take_snapshots",
-                     "_reset_aggregated", "_split_regions"):  # fmt: skip
-            self._wrap(engine.kdamond, name)
+        self._slept_ns = 0
+        self._undo: list[tuple[type, str, Any]] = [(Pace, "sleep", Pace.sleep)]
+        sleep = Pace.sleep
 
-    def _wrap(self, kdamond: Kdamond, name: str) -> None:
+        def asleep(pace: Pace) -> bool:
+            began = time.perf_counter_ns()
+            whole = sleep(pace)
+            self._slept_ns += time.perf_counter_ns() - began
+            return whole
+
+        Pace.sleep = asleep  # type: ignore[method-assign]
+        for name in ("_check_accesses", "_merge_regions", "_take_snapshots", "_reset_aggregated", "_split_regions"):
+            self._wrap(name)
+
+    def _wrap(self, name: str) -> None:
         step = getattr(Kdamond, name)
         times = self.steps.setdefault(name, [])
 
-        def timed(_self: Kdamond) -> None:
+        def timed(kdamond: Kdamond) -> Any:
             cost = self.engine.cost()
-            inside, began = cost.check_ns + cost.clear_ns, time.perf_counter_ns()
-            step(_self)
+            outside, began = cost.check_ns + cost.clear_ns + self._slept_ns, time.perf_counter_ns()
+            result = step(kdamond)
             elapsed = time.perf_counter_ns() - began
             cost = self.engine.cost()
-            times.append((elapsed - (cost.check_ns + cost.clear_ns - inside)) / 1000)
+            python_ns = elapsed - (cost.check_ns + cost.clear_ns + self._slept_ns - outside)
+            times.append(python_ns / (result or 1) / 1000)  # of many samples: of each
+            return result
 
-        setattr(type(kdamond), name, timed)
-        self._undo = [*getattr(self, "_undo", []), (name, step)]
+        setattr(Kdamond, name, timed)
+        self._undo.append((Kdamond, name, step))
 
     def restore(self) -> None:
         """Put the methods back."""
-        for name, step in self._undo:
-            setattr(Kdamond, name, step)
+        for owner, name, step in self._undo:
+            setattr(owner, name, step)
 
 
 def monitor(
@@ -107,7 +121,7 @@ def steps() -> None:
         finally:
             watch.restore()
     median = {name: statistics.median(times) for name, times in watch.steps.items()}
-    sampling = median["_prepare_access_checks"] + median["_check_accesses"]
+    sampling = median["_check_accesses"]
     aggregation = sum(median.values()) - sampling
     regions = len(engine.kdamond.regions[0])
     print(f"Python per sampling step, system calls excluded   {sampling:8.0f} us at {regions} regions (aim: 100 us)")

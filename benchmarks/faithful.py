@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.real import monitor_workload
 from benchmarks.truth import simulated
 from pydamon.analysis.accuracy import PhaseScore, score_phases
@@ -61,7 +63,7 @@ def only_mappings(engine: UserEngine) -> None:
 
 def only_resident(engine: UserEngine) -> None:
     """Leave it at resident pages."""
-    engine.kdamond.faithful = True
+    engine.kdamond.context = msgspec.structs.replace(engine.kdamond.context, faithful=True)
 
 
 WAYS: dict[str, tuple[bool, Callable[[UserEngine], None] | None]] = {

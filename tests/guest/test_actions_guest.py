@@ -24,7 +24,7 @@ from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.actions import probe
 from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import ReverseMap
-from pydamon.spec import Intervals, NrRegions
+from pydamon.spec import Context, Intervals, NrRegions
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AddressRange, AgeRange, Dest, Filter, RateRange
 
@@ -104,12 +104,15 @@ def test_monitoring_finds_the_cold_half_and_pages_it_out(child: Child, area: int
         only = Filter(filter_type="addr", matching=False, address_range=AddressRange(start=area, end=area + SIZE))
         kdamond = Kdamond(
             ops=ops,
-            intervals=Intervals(sample_us=1000, aggr_us=5000, ops_update_us=1_000_000),
-            nr_regions=NrRegions(min=50, max=500),
+            context=Context(
+                intervals=Intervals(sample_us=1000, aggr_us=5000, ops_update_us=1_000_000),
+                nr_regions=NrRegions(min=50, max=500),
+                schemes=(scheme("pageout", only, access_pattern=pattern),),
+                faithful=True,
+            ),
             clock=clock,
             rng=np.random.default_rng(1),
             damos=Damos(ops=ops, clock=clock, metrics=metrics),
-            schemes=(scheme("pageout", only, access_pattern=pattern),),
         )
         for count, _ in enumerate(kdamond.monitor()):
             if count == 40:

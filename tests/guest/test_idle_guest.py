@@ -140,9 +140,9 @@ def test_fixed_ranges_of_a_process(child: Child, walk: PageTableWalk) -> None:
     assert ops.init()[0].tolist() == [[at, at + 2 * MIB]]
     accessed = np.zeros(2, int)
     for _ in range(30):
-        ops.prepare_access_checks(0, given[:, 0], given[:, 1])
+        ops.sampler.prepare_access_checks(0, given[:, 0], given[:, 1])
         child.do("load", "a", *range(256))
-        accessed += ops.check_accesses(0) == ACCESSED
+        accessed += ops.sampler.check_accesses(0) == ACCESSED
         assert ops.update() == [None]
     assert accessed[0] > 25
     assert accessed[1] < 5

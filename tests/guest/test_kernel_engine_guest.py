@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pydamon.engines.kernel import modules
 from pydamon.engines.kernel.engine import KernelEngine
@@ -172,12 +173,15 @@ def test_tuning_a_running_kdamond_keeps_it_running(sweeper: tuple[int, int]) -> 
             scheme = from_builtins(
                 {"kdamonds": [{"contexts": [{"targets": [{"pid": 1}], "schemes": [{"action": "stat"}]}]}]}
             )
-            engine.commit(
-                Intervals(sample_us=10_000, aggr_us=100_000), NrRegions(min=20, max=200),
-                scheme.kdamonds[0].contexts[0].schemes,
-            )  # fmt: skip
+            changed = replace(
+                engine.kdamond.context,
+                intervals=Intervals(sample_us=10_000, aggr_us=100_000),
+                nr_regions=NrRegions(min=20, max=200),
+                schemes=scheme.kdamonds[0].contexts[0].schemes,
+            )
+            engine.commit(changed)
             with pytest.raises(MachineError, match=r"schemes\[0\]\.quotas\.goal_tuner.*7\.1"):
-                engine.commit(Intervals(), NrRegions(), _with_temporal_goals())
+                engine.commit(replace(changed, schemes=_with_temporal_goals()))
             assert Tree(Roots().damon).read("kdamonds/0/pid") == pid
         if len(found) == 40:
             engine.kdamond.stop()

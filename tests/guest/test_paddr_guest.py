@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from tests.unit.primitives.bpf_child import MIB, PAGE, Child, pages, started_child
 
-from pydamon.core.clock import Clock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.snapshot import Snapshot
 from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops import paddr
+from pydamon.ops.pace import Clock
 from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import ReverseMap
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED
 from pydamon.primitives.idle import IdleFrames
-from pydamon.spec import Intervals, NrRegions
+from pydamon.spec import Context, Intervals, NrRegions
 
 pytestmark = pytest.mark.guest
 
@@ -71,8 +71,8 @@ def test_frames_that_nobody_uses_are_not_accessed() -> None:
     ops = PaddrOps(rng=np.random.default_rng(1))
     (ranges,) = ops.init()
     edges = np.linspace(int(ranges[-1, 0]) // PAGE, int(ranges[-1, 1]) // PAGE, 501).astype(np.uint64) * np.uint64(PAGE)
-    ops.prepare_access_checks(0, edges[:-1], edges[1:])  # mostly free memory of the second node
-    answers = ops.check_accesses(0)
+    ops.sampler.prepare_access_checks(0, edges[:-1], edges[1:])  # mostly free memory of the second node
+    answers = ops.sampler.check_accesses(0)
     assert (answers == ACCESSED).mean() < 0.1
     assert (answers == NOT_ACCESSED).mean() > 0.9
     ops.cleanup()
@@ -137,8 +137,12 @@ def test_monitoring_finds_the_hot_process(child: Child) -> None:
     clock: Clock = _Clock(lambda: child.do("load", "hot", "all"))
     kdamond = Kdamond(
         ops=ops,
-        intervals=Intervals(sample_us=1000, aggr_us=5000, ops_update_us=20_000),
-        nr_regions=NrRegions(min=100, max=1000),
+        context=Context(
+            ops="paddr",
+            intervals=Intervals(sample_us=1000, aggr_us=5000, ops_update_us=20_000),
+            nr_regions=NrRegions(min=100, max=1000),
+            faithful=True,
+        ),
         clock=clock,
         rng=np.random.default_rng(3),
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pydamon.core.boundaries import NO_BOUNDARIES
 from pydamon.core.regions import U64, Regions
+from pydamon.ops.counts import Count
 
 
 def size_limit(total_bytes: int, min_nr_regions: int, min_region: int) -> int:
@@ -86,17 +87,21 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
 
     new_end[heads] = np.array([m[0] for m in merged], np.uint64)
     index = np.flatnonzero(keep)
-    regions.nr_accesses[heads] = [m[1] for m in merged]
-    regions.nr_accesses_bp[heads] = regions.nr_accesses[heads] * 10000
+    counts = regions.counts
+    counts.accessed[heads] = [m[1] for m in merged]
+    moving_sum = regions.nr_accesses_bp
+    moving_sum[heads] = counts.accessed[heads] * np.int64(10000)
+    regions.nr_accesses_bp = moving_sum
     regions.age[heads] = [m[2] for m in merged]
-    if len(regions.probe_counts):
+    if len(counts.hits):
         bounds = np.stack([heads, behinds], axis=1).ravel()
-        regions.probe_counts[:, heads] = _mean_counts(regions, bounds)
+        counts.probed[heads] = _mean_counts(regions, counts.probed, bounds)
+        counts.hits[:, heads] = _mean_counts(regions, counts.hits, bounds)
     return regions.select(index, start[index], new_end[index])
 
 
-def _mean_counts(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The size-weighted means of what probes have counted in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
+def _mean_counts(regions: Regions, counted: Count, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The size-weighted means of what probes have ``counted`` in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
 
     (Rounded down once; the means of nr_accesses and age are at each of the regions that are merged.)
     """
@@ -108,7 +113,7 @@ def _mean_counts(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int6
         result: NDArray[np.int64] = summed[..., bounds[1::2]] - summed[..., bounds[::2]]
         return result
 
-    return of_runs(regions.probe_counts * pages) // np.maximum(of_runs(pages), 1)
+    return of_runs(counted * pages) // np.maximum(of_runs(pages), 1)
 
 
 def merge_all(

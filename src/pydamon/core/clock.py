@@ -1,20 +1,6 @@
-"""The core never sleeps or reads a clock by itself: it is given one of these."""
+"""Virtual time. The core never sleeps or reads a clock by itself: it is given one (`pydamon.ops.pace.Clock`)."""
 
 from __future__ import annotations
-
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """What the sampling loop needs of time."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds since some fixed point; never goes back."""
-        ...
-
-    def sleep_ns(self, duration_ns: int) -> bool:
-        """Return True after ``duration_ns``, or earlier and False if something asks the loop to look up."""
-        ...
 
 
 class VirtualClock:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core import filters, scores
-from pydamon.core.clock import Clock
 from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.regions import I64, U64, Regions
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
+from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.schemes import Goal, Quotas
 
@@ -51,7 +51,6 @@ class Damos:
     hot: Callable[[int], U64] | None = None
     states: list[SchemeState] = field(default_factory=list, init=False)
     notices: list[str] = field(default_factory=list, init=False)
-    _pending: tuple[Scheme, ...] | None = field(default=None, init=False)
     _said: set[str] = field(default_factory=set, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -74,16 +73,6 @@ class Damos:
         for index, goal in enumerate(quotas.goals):
             with located(f"quotas.goals[{index}].metric", ": "):
                 self._check_metric(goal)
-
-    def commit(self, schemes: tuple[Scheme, ...]) -> None:
-        """Change the schemes of a running context; safe from any thread. Raises like `check`, and changes nothing.
-
-        A scheme that stands at the same place with the same action, or has the same name, goes on with its
-        statistics and its quota's state.
-        """
-        self.check(schemes)
-        with self._lock:
-            self._pending = schemes
 
     def set_goal(self, name: str, value: int) -> None:
         """Give the value of the ``user_input`` goals of that name, or of one by ``scheme.goal`` numbers like ``0.0``.
@@ -118,14 +107,17 @@ class Damos:
             state.next_apply = _apply_samples(state.scheme, intervals)
             self._begin_goals(state)
 
-    def take_commit(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
-        """Apply a pending `commit` after ``passed`` sampling intervals; the results come at ``aggregation_at``."""
+    def change(
+        self, schemes: tuple[Scheme, ...], passed: int, intervals: Intervals, aggregation_at: int | None = None
+    ) -> None:
+        """Go on with ``schemes`` (as `check` lets pass) after ``passed`` samples; results come at ``aggregation_at``.
+
+        A scheme that stands at the same place with the same action, or has the same name, goes on with its
+        statistics and its quota's state.
+        """
         with self._lock:  # nobody gives a goal a value meanwhile
-            pending, self._pending = self._pending, None
-            if pending is None:
-                return
             states = []
-            for scheme, state in zip(pending, _successors(pending, self.states), strict=True):
+            for scheme, state in zip(schemes, _successors(schemes, self.states), strict=True):
                 if state is None:
                     state = SchemeState(scheme, next_apply=passed + _apply_samples(scheme, intervals))
                 else:
@@ -156,6 +148,15 @@ class Damos:
                 due_ns = state.watermarks.wait_ns(now_ns)
                 wait = due_ns if wait is None else min(wait, due_ns)
         return wait or 0
+
+    def look_due(self) -> bool:
+        """Whether the watermarks of some scheme are to be looked at (`wait_ns`)."""
+        now_ns = self.clock.now_ns()
+        return any(state.watermarks.due(state.scheme.watermarks, now_ns) for state in self.states)
+
+    def next_apply(self) -> int | None:
+        """After how many samples `apply` has something to do; None without schemes."""
+        return min((state.next_apply for state in self.states), default=None)
 
     def apply(self, passed: int, intervals: Intervals, targets: list[int], regions: list[Regions]) -> None:
         """Apply the schemes that are due; ``regions`` (parallel to ``targets``) are cut where need be, in the list."""

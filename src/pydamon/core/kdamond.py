@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from pydamon.core import adjust, boundaries, tuner
-from pydamon.core.clock import Clock
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, ProbingOperationsSet
-from pydamon.primitives.base import ACCESSED, UNKNOWN
-from pydamon.spec import Intervals, NrRegions, Probe, Scheme, validate_attrs
+from pydamon.ops.pace import Clock, Pace
+from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
@@ -44,19 +44,20 @@ class Callbacks:
 
 @dataclass(slots=True)
 class Kdamond:
-    """Monitors the targets of an operations set, and has schemes applied to them by ``damos``.
+    """Monitors the targets of an operations set as ``context`` says, and has schemes applied to them by ``damos``.
 
-    Without ``damos``, ``make_damos`` makes it once there are schemes; without either there can be none.
+    ``context`` is what runs now: its intervals as tuned, its schemes and probes as committed. It is replaced, never
+    changed, so that any thread may read it. Without ``damos``, ``make_damos`` makes it once there are schemes; without
+    either there can be none.
 
     ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
-    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless ``faithful``,
-    regions end where large mappings end (`core.boundaries`).
+    samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless the context is
+    ``faithful``, regions end where large mappings end (`core.boundaries`).
     """
 
     ops: OperationsSet
-    intervals: Intervals
-    nr_regions: NrRegions
+    context: Context
     clock: Clock
     callbacks: Callbacks = field(default_factory=Callbacks)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
@@ -64,9 +65,6 @@ class Kdamond:
     end_ns: int | None = None
     damos: Damos | None = None
     make_damos: Callable[[], Damos] | None = None
-    schemes: tuple[Scheme, ...] = ()
-    probes: tuple[Probe, ...] = ()
-    faithful: bool = True
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
@@ -78,18 +76,18 @@ class Kdamond:
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
-    _due_ns: int = field(default=0, init=False)
-    _prober: ProbingOperationsSet | None = field(default=None, init=False)
+    _pace: Pace = field(init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
-    _pending: tuple[Intervals, NrRegions, tuple[Probe, ...]] | None = field(default=None, init=False)
+    _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
         self._check_probes(self.probes)
-        if self.schemes:
-            self._need_damos()
+        self._pace = Pace(self.clock, self)
+        if self.context.schemes and self.damos is None:
+            self.damos = self._new_damos()
 
     # -- what a user of the loop does ---------------------------------------------------------------------------
 
@@ -102,13 +100,10 @@ class Kdamond:
         """End the monitoring after the current iteration; safe from any thread and from signal handlers."""
         self._stop = True
 
-    def _need_damos(self) -> Damos:
-        """What applies schemes, made when there are some for the first time."""
-        if self.damos is None:
-            if self.make_damos is None:
-                raise RequestError("cannot be applied by this operations set", where="schemes")
-            self.damos = self.make_damos()
-        return self.damos
+    def _new_damos(self) -> Damos:
+        if self.make_damos is None:
+            raise RequestError("cannot be applied by this operations set", where="schemes")
+        return self.make_damos()
 
     def _check_probes(self, probes: tuple[Probe, ...]) -> None:
         if probes:
@@ -116,33 +111,66 @@ class Kdamond:
                 raise RequestError("cannot be applied by this operations set", where="probes")
             with located("probes"):
                 self.ops.check_probes(probes)
-            self._prober = self.ops
 
-    def commit(
-        self,
-        intervals: Intervals,
-        nr_regions: NrRegions,
-        schemes: tuple[Scheme, ...] | None = None,
-        probes: tuple[Probe, ...] | None = None,
-    ) -> None:
-        """Change attributes and (unless None) schemes and probes of a running kdamond without losing its regions.
+    def commit(self, context: Context) -> None:
+        """Go on as ``context`` says without losing regions: with all of it between two iterations, or none of it.
 
-        Safe from any thread. Raises RequestError or MachineError, and changes nothing, if that is not possible.
+        Operations set and targets must be those that run; ``primitive`` and ``faithful`` stay what they were. Start
+        from `asked` to change a part. Schemes that are the very tuple of `asked` are left alone; any other tuple is a
+        commit of schemes, also if it is equal: one that has failed is tried again. Safe from any thread. Raises
+        RequestError or MachineError, and changes nothing, if that is not possible.
         """
-        validate_attrs(intervals, nr_regions)
-        if probes is not None and probes != self.probes:
-            self._check_probes(probes)
-        if schemes is not None and (schemes or self.damos is not None):
-            self._need_damos().commit(schemes)
+        for name in ("ops", "targets"):
+            if getattr(context, name) != getattr(self.context, name):
+                raise RequestError("cannot be changed while it is monitored", where=name)
+        validate_context(context)
         with self._lock:
-            if probes is None:
-                probes = self.probes if self._pending is None else self._pending[2]
-            self._pending = (intervals, nr_regions, probes)
+            before, damos = (self.context, self.damos) if self._pending is None else self._pending
+        if context.probes != before.probes:
+            self._check_probes(context.probes)
+        if context.schemes is not before.schemes:
+            if context.schemes and damos is None:
+                damos = self._new_damos()
+            if damos is not None:
+                damos.check(context.schemes)
+        context = msgspec.structs.replace(context, primitive=before.primitive, faithful=before.faithful)
+        with self._lock:
+            self._pending = (context, damos)
+
+    @property
+    def asked(self) -> Context:
+        """What was committed last if the loop is still to take it, else what runs: what a change starts from."""
+        pending = self._pending
+        return self.context if pending is None else pending[0]
+
+    @property
+    def intervals(self) -> Intervals:
+        """Those in force, as tuned by now."""
+        return self.context.intervals
+
+    @property
+    def nr_regions(self) -> NrRegions:
+        """The bounds in force."""
+        return self.context.nr_regions
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """Those that are asked now."""
+        return self.context.probes
+
+    @property
+    def faithful(self) -> bool:
+        """Whether regions are the kernel's, without regard to mappings."""
+        return self.context.faithful
 
     @property
     def stop_requested(self) -> bool:
         """Whether the loop ended, or will, because it was told to and not because its targets ended."""
         return self._stop
+
+    def interrupted(self) -> bool:
+        """Whether something is to be done before the next sample (of `ops.pace.Until`)."""
+        return self._stop or self._pending is not None or (self.damos is not None and self.damos.look_due())
 
     @property
     def commit_pending(self) -> bool:
@@ -165,11 +193,8 @@ class Kdamond:
                 self._apply_commit()
                 if not self._wait_for_watermarks():
                     continue
-                self._prepare_access_checks()
-                if not self._sleep():
-                    continue  # woken before the time: this sample says nothing
-                self.passed_samples += 1
-                self._check_accesses()
+                if not self._check_accesses():
+                    continue  # woken before the first sample was over
                 self._call(self.callbacks.after_sampling)
 
                 aggregated = self.passed_samples >= self._next_aggregation
@@ -208,23 +233,6 @@ class Kdamond:
         may_grow = getattr(self.ops, "may_grow", None)  # few operations sets have targets that come and go
         return may_grow is not None and bool(may_grow())
 
-    def _sleep(self) -> bool:
-        """Sleep until a sampling interval after the last sample was due; False if it was cut short.
-
-        The kernel sleeps for a whole interval: what it does in between takes next to nothing. Here that takes a part of
-        it, and if it came on top, an aggregation interval (and with it every age) would be longer than was asked for.
-        Half of the interval is slept at least, so that there is time for an access to be seen in.
-        """
-        sample_ns, now_ns = self.intervals.sample_us * 1000, self.clock.now_ns()
-        self._due_ns = min(max(self._due_ns + sample_ns, now_ns + sample_ns // 2), now_ns + sample_ns)
-        duration_ns = self._due_ns - now_ns
-        if self.end_ns is not None:
-            left_ns = self.end_ns - now_ns
-            if left_ns < duration_ns:
-                self.clock.sleep_ns(max(left_ns, 0))
-                return False
-        return self.clock.sleep_ns(duration_ns)
-
     def _wait_for_watermarks(self) -> bool:
         """Without an active scheme, monitoring pauses until one's watermarks are looked at next; False after that."""
         wait_ns = self.damos.wait_ns() if self.damos is not None else 0
@@ -234,8 +242,7 @@ class Kdamond:
             wait_ns = min(wait_ns, max(self.end_ns - self.clock.now_ns(), 0))
         began_ns = self.clock.now_ns()
         self.clock.sleep_ns(wait_ns)
-        self._due_ns = self.clock.now_ns()
-        self._aggregation_start_ns += self._due_ns - began_ns  # the pause belongs to no snapshot
+        self._aggregation_start_ns += self._pace.restart() - began_ns  # the pause belongs to no snapshot
         return False
 
     def _apply_schemes(self) -> None:
@@ -248,21 +255,22 @@ class Kdamond:
         piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
         self.targets = list(range(len(ranges)))
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
-        self._make_room_for_probes()
+        self._ask_probes()
         self._limit_sizes()
         self._cut_at_mappings()
-        self._aggregation_start_ns = self._due_ns = self.clock.now_ns()
+        self._aggregation_start_ns = self._pace.restart()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as
         # long each time, until that is the update interval. (The kernel waits a full update interval at once.)
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
         if self.damos is not None:
-            self.damos.start(self.schemes, self.intervals)
+            self.damos.start(self.context.schemes, self.intervals)
 
-    def _make_room_for_probes(self) -> None:
+    def _ask_probes(self) -> None:
         for regions in self.regions:
-            regions.set_nr_probes(len(self.probes))
+            regions.counts.set_nr_probes(len(self.probes))
+        self.ops.sampler.probes = self.probes
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
@@ -292,18 +300,23 @@ class Kdamond:
         if sum(map(len, cut)) <= self.nr_regions.max:
             self.regions = cut
 
-    def _prepare_access_checks(self) -> None:
-        for target, regions in zip(self.targets, self.regions, strict=True):
-            self.ops.prepare_access_checks(target, regions.start, regions.end)
+    def _check_accesses(self) -> int:
+        """Have accesses counted, a sampling interval each time, until there is something else to do; how often."""
+        self._pace.sample_ns = self.intervals.sample_us * 1000
+        counts = [regions.counts for regions in self.regions]
+        done, _ = self.ops.sampler.sample(self.targets, self.regions, counts, self._samples_ahead(), self._pace)
+        self.passed_samples += done
+        for regions in self.regions:
+            regions.count_samples(done, self.window)
+        return done
 
-    def _check_accesses(self) -> None:
-        window = self.window
-        for target, regions in zip(self.targets, self.regions, strict=True):
-            answers = self.ops.check_accesses(target)
-            unknown = answers == UNKNOWN
-            regions.record_answers(answers == ACCESSED, unknown if unknown.any() else None, window)
-            if self.probes and self._prober is not None:
-                regions.record_probes(self._prober.apply_probes(target, self.probes))
+    def _samples_ahead(self) -> int:
+        """How many samples there are until the core has to look up: to aggregate, to update, to apply schemes."""
+        if self.callbacks.after_sampling is not None or not any(map(self.ops.target_valid, self.targets)):
+            return 1  # whoever may come or go without being a target is looked for each time
+        until = min(self._next_aggregation, self._next_update)
+        applied = self.damos.next_apply() if self.damos is not None else None
+        return max((until if applied is None else min(until, applied)) - self.passed_samples, 1)
 
     def _retire_ended(self) -> None:
         """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
@@ -337,8 +350,8 @@ class Kdamond:
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
-                probe_hits=regions.probe_hits.astype(np.uint32),
-                probe_samples=regions.probe_samples.astype(np.uint32),
+                probe_hits=regions.counts.hits.astype(np.uint32),
+                probe_samples=regions.counts.probed.astype(np.uint32),
             )
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
@@ -353,8 +366,9 @@ class Kdamond:
             return
         self._untuned_aggregations = 0
         old = self.intervals
-        self.intervals = tuner.tuned(old, goal, tuner.access_score(self.regions, self.window, goal.access_bp))
-        if self.intervals != old:
+        intervals = tuner.tuned(old, goal, tuner.access_score(self.regions, self.window, goal.access_bp))
+        if intervals != old:
+            self.context = msgspec.structs.replace(self.context, intervals=intervals)
             # The window stays, so the counts keep their meaning; ages and what is scheduled are counted in time.
             tuner.rescale_age(self.regions, old.aggr_us, self.intervals.aggr_us)
             self._update_step = self._samples_per_update()
@@ -385,7 +399,7 @@ class Kdamond:
         for target in range(known, len(all_ranges)):
             self.targets.append(target)
             self.regions.append(Regions.empty())
-        self._make_room_for_probes()
+        self._ask_probes()
         self._retire_ended()
         for place, target in enumerate(self.targets):
             ranges = all_ranges[target]
@@ -393,7 +407,7 @@ class Kdamond:
                 self.regions[place] = adjust.set_ranges(self.regions[place], ranges, self.min_region)
             if target >= known:
                 # The samples of this aggregation before it joined were not answered, not answered by "no".
-                self.regions[place].unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
+                self.regions[place].counts.unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
         self._limit_sizes()
         self._cut_at_mappings()
         self._update_step = min(2 * self._update_step, self._samples_per_update())
@@ -402,30 +416,32 @@ class Kdamond:
     def _apply_commit(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, None
-        if self.damos is not None:
-            intervals = self.intervals if pending is None else pending[0]
-            self.damos.take_commit(self.passed_samples, intervals, self._next_aggregation)
         if pending is None:
             return
-        old, old_window = self.intervals, self.window
-        self.intervals, self.nr_regions, probes = pending
-        if probes != self.probes:
-            self.probes = probes
+        before, old_window = self.context, self.window
+        self.context, damos = pending
+        self.damos = self.damos or damos
+        if self.probes != before.probes:
             for regions in self.regions:
-                regions.probe_counts[:] = 0
-            self._make_room_for_probes()
-        if old != self.intervals:
-            for regions in self.regions:
-                regions.rescale(
-                    old_window=old_window,
-                    new_window=self.window,
-                    old_aggr_us=old.aggr_us,
-                    new_aggr_us=self.intervals.aggr_us,
-                )
-            self._aggregation_start_ns = self.clock.now_ns()
-            self._next_aggregation = self.passed_samples + self.window
-            self._update_step = self._samples_per_update()
-            self._next_update = self.passed_samples + self._update_step
-            if self.damos is not None:
-                self.damos.reschedule(self.passed_samples, self.intervals, self._next_aggregation)
+                regions.counts.reset_probes()
+            self._ask_probes()
+        if self.intervals != before.intervals:
+            self._apply_intervals(before.intervals, old_window)
+        if self.damos is not None and self.context.schemes is not before.schemes:
+            self.damos.change(self.context.schemes, self.passed_samples, self.intervals, self._next_aggregation)
         self._limit_sizes()
+
+    def _apply_intervals(self, old: Intervals, old_window: int) -> None:
+        for regions in self.regions:
+            regions.rescale(
+                old_window=old_window,
+                new_window=self.window,
+                old_aggr_us=old.aggr_us,
+                new_aggr_us=self.intervals.aggr_us,
+            )
+        self._aggregation_start_ns = self.clock.now_ns()
+        self._next_aggregation = self.passed_samples + self.window
+        self._update_step = self._samples_per_update()
+        self._next_update = self.passed_samples + self._update_step
+        if self.damos is not None:
+            self.damos.reschedule(self.passed_samples, self.intervals, self._next_aggregation)

@@ -1,7 +1,7 @@
 """The regions of one target, as parallel arrays that keep their invariants.
 
 Sorted, disjoint, at least one minimum region long and aligned to it. The address arrays are never changed in place
-(snapshots share them); the counters are.
+(snapshots share them, and samplers see by it that they are others); the counters are.
 """
 
 from __future__ import annotations
@@ -9,30 +9,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.ops.counts import Counts
+
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
-# Rows of the counters. Where there are probes, how many samples they were asked about and their hits come after them.
-_NR, _LAST, _BP, _AGE, _UNKNOWN, _PROBED, _HITS = range(7)
+_LAST, _BP_AT_RESET, _AGE = range(3)  # rows of what the core keeps from one aggregation to the next
 
 
 class Regions:
-    """``n`` regions: ``start``/``end`` in bytes (uint64) and, per region, the counters of DAMON (int64 views).
+    """``n`` regions: ``start``/``end`` in bytes (uint64), ``counts`` of this aggregation, and what is kept beyond it.
 
-    ``nr_accesses``: accesses found in this aggregation; ``last_nr_accesses``: in the one before; ``nr_accesses_bp``:
-    their moving sum × 10000 (2.6); ``age``: aggregations without much change; ``unknown``: samples of this aggregation
-    that could not be answered; ``probe_hits``: samples of this aggregation that had the attribute of each probe, of the
-    ``probe_samples`` that they were asked about.
+    Per region (int64): ``nr_accesses``: accesses counted in this aggregation; ``last_nr_accesses``: in the one before;
+    ``nr_accesses_bp``: their moving sum × 10000 (2.6); ``age``: aggregations without much change. The counts are the
+    operations set's to add to; what they amount to is worked out when it is asked for.
     """
 
-    __slots__ = ("_counters", "_outflow", "_window", "end", "start")
+    __slots__ = ("_kept", "_samples", "_window", "counts", "end", "start")
 
-    def __init__(self, start: U64, end: U64, counters: I64 | None = None) -> None:
+    def __init__(self, start: U64, end: U64, counts: Counts | None = None, kept: I64 | None = None) -> None:
         self.start = start
         self.end = end
-        self._counters: I64 = np.zeros((_PROBED, len(start)), np.int64) if counters is None else counters
-        self._outflow: I64 | None = None
-        self._window = 0
+        self.counts = Counts.zeros(len(start)) if counts is None else counts
+        self._kept: I64 = np.zeros((3, len(start)), np.int64) if kept is None else kept
+        self._samples = 0  # since the last reset, of a window of so many
+        self._window = 1
 
     @classmethod
     def empty(cls) -> Regions:
@@ -42,58 +43,44 @@ class Regions:
     def __len__(self) -> int:
         return len(self.start)
 
-    def _row(self, row: int) -> I64:
-        view: I64 = self._counters[row]
-        return view
-
     @property
     def nr_accesses(self) -> I64:
-        """Accesses found so far in this aggregation interval (samples)."""
-        return self._row(_NR)
+        """Accesses found so far in this aggregation interval (samples); to be changed in ``counts``."""
+        return self.counts.accessed.astype(np.int64, copy=False)
 
     @property
     def last_nr_accesses(self) -> I64:
         """Accesses found in the aggregation interval before (samples)."""
-        return self._row(_LAST)
+        view: I64 = self._kept[_LAST]
+        return view
 
     @property
     def nr_accesses_bp(self) -> I64:
-        """Moving sum of the accesses over one aggregation interval, in 1/10000 samples."""
-        return self._row(_BP)
+        """Moving sum of the accesses over one aggregation interval, in 1/10000 samples; set it as a whole.
+
+        With each sample an equal part of the last count leaves the sum and 10000 enter it for an access.
+        """
+        moving_sum: I64 = self._kept[_BP_AT_RESET] + self._bp_since_reset()
+        return moving_sum
+
+    @nr_accesses_bp.setter
+    def nr_accesses_bp(self, moving_sum: I64) -> None:
+        self._kept[_BP_AT_RESET] = moving_sum - self._bp_since_reset()
+
+    def _bp_since_reset(self) -> I64:
+        gained: I64 = self.nr_accesses * 10000 - self._samples * (self._kept[_LAST] * 10000 // self._window)
+        return gained
 
     @property
     def age(self) -> I64:
         """Aggregation intervals for which the access rate has stayed about the same."""
-        return self._row(_AGE)
-
-    @property
-    def unknown(self) -> I64:
-        """Samples of this aggregation interval without an answer."""
-        return self._row(_UNKNOWN)
+        view: I64 = self._kept[_AGE]
+        return view
 
     @property
     def probe_hits(self) -> I64:
         """Samples of this aggregation interval that had the attribute of each probe; shape (probes, n)."""
-        view: I64 = self._counters[_HITS:]
-        return view
-
-    @property
-    def probe_samples(self) -> I64:
-        """Samples of this aggregation interval that the probes were asked about; shape (n,)."""
-        return self._row(_PROBED) if len(self._counters) > _PROBED else np.zeros(len(self), np.int64)
-
-    @property
-    def probe_counts(self) -> I64:
-        """`probe_samples` and `probe_hits` together, to be changed; without probes there is no row."""
-        view: I64 = self._counters[_PROBED:]
-        return view
-
-    def set_nr_probes(self, nr_probes: int) -> None:
-        """Count for that many probes from now on; their counts begin at 0 unless their number stays."""
-        rows = _HITS + nr_probes if nr_probes else _PROBED
-        if rows != len(self._counters):
-            nothing = np.zeros((rows - _PROBED, len(self)), np.int64)
-            self._counters = np.concatenate([self._counters[:_PROBED], nothing])
+        return self.counts.hits.astype(np.int64, copy=False)
 
     @property
     def size(self) -> U64:
@@ -106,55 +93,44 @@ class Regions:
 
     def select(self, index: NDArray[np.intp], start: U64, end: U64) -> Regions:
         """Regions [start, end) that take over the counters of the regions ``index``; -1 begins with zeros."""
-        counters = self._counters[:, index] if len(self) else np.zeros((len(self._counters), len(index)), np.int64)
-        counters[:, index < 0] = 0
-        return Regions(start, end, counters)
+        kept = self._kept[:, index] if len(self) else np.zeros((3, len(index)), np.int64)
+        kept[:, index < 0] = 0
+        selected = Regions(start, end, self.counts.select(index), kept)
+        selected._samples, selected._window = self._samples, self._window
+        return selected
 
-    def record_answers(self, accessed: NDArray[np.bool_], unknown: NDArray[np.bool_] | None, window: int) -> None:
-        """Count one sample: ``accessed`` per region; ``window`` is the number of samples per aggregation (2.6)."""
-        counters = self._counters
-        if self._outflow is None or self._window != window:
-            # What leaves the moving sum with each sample stays the same until the next aggregation or resize.
-            self._outflow = counters[_LAST] * 10000 // window
-            self._window = window
-        counters[_NR] += accessed
-        counters[_BP] += accessed * np.int64(10000) - self._outflow
-        if unknown is not None:
-            counters[_UNKNOWN] += unknown
-
-    def record_probes(self, hits: NDArray[np.bool_]) -> None:
-        """Count one sample's probes: ``hits`` has the shape (probes, n)."""
-        self._counters[_PROBED] += 1
-        self._counters[_HITS:] += hits
+    def count_samples(self, samples: int, window: int) -> None:
+        """So many more samples are in ``counts``; ``window`` is the number of samples per aggregation (2.6)."""
+        self._samples += samples
+        self._window = window
 
     def settle_unknown(self, window: int) -> None:
         """Scale up what unanswered samples left out: unknown is not "not accessed".
 
         A region without any answer keeps the rate it had. (The kernel has no such case: its check always answers.)
         """
-        unknown = self._counters[_UNKNOWN]
+        unknown = self.counts.unknown.astype(np.int64, copy=False)
         if not unknown.any():
             return
-        known = window - unknown
-        nr = self._counters[_NR]
+        known, nr = window - unknown, self.nr_accesses
         scaled = (nr * window + known // 2) // np.maximum(known, 1)
-        nr[:] = np.minimum(np.where(known > 0, scaled, self._counters[_LAST]), window)
-        self._counters[_BP] = nr * 10000
-        unknown[:] = 0
+        nr = np.minimum(np.where(known > 0, scaled, self._kept[_LAST]), window)
+        self.counts.accessed[:] = nr
+        self.nr_accesses_bp = nr * 10000
+        self.counts.unknown[:] = 0
 
     def reset_aggregated(self) -> None:
         """Begin a new aggregation interval: the counts become the last ones (2.2)."""
-        self._counters[_LAST] = self._counters[_NR]
-        self._counters[_NR] = 0
-        self._counters[_UNKNOWN:] = 0
-        self._outflow = None
+        self._kept[_BP_AT_RESET] = self.nr_accesses_bp
+        self._kept[_LAST] = self.counts.accessed
+        self.counts.reset()
+        self._samples = 0
 
     def rescale(self, *, old_window: int, new_window: int, old_aggr_us: int, new_aggr_us: int) -> None:
         """Make the counters mean the same under new intervals (2.7); a begun aggregation starts over."""
-        counters = self._counters
-        counters[_LAST] = counters[_LAST] * 10000 // old_window * new_window // 10000
-        counters[_NR] = 0
-        counters[_BP] = counters[_LAST] * 10000
-        counters[_AGE] = counters[_AGE] * old_aggr_us // new_aggr_us
-        counters[_UNKNOWN:] = 0
-        self._outflow = None
+        kept = self._kept
+        kept[_LAST] = kept[_LAST] * 10000 // old_window * new_window // 10000
+        kept[_BP_AT_RESET] = kept[_LAST] * 10000
+        kept[_AGE] = kept[_AGE] * old_aggr_us // new_aggr_us
+        self.counts.reset()
+        self._samples = 0

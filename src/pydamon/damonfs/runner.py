@@ -338,7 +338,7 @@ class Runner:
             mine = self._context
             context = msgspec.structs.replace(context, primitive=mine.primitive, faithful=mine.faithful)
         if (context.ops, context.targets) == (self._context.ops, self._context.targets):
-            self._engine.commit(context.intervals, context.nr_regions, context.schemes, context.probes)
+            self._engine.commit(context)
             kdamond = self._engine.kdamond
             _set_paused(clock, paused)
             self._wake()
@@ -417,13 +417,13 @@ def _take_over(engine: UserEngine, before: UserEngine) -> None:
                     old_aggr_us=old.intervals.aggr_us,
                     new_aggr_us=new.intervals.aggr_us,
                 )
-                regions.set_nr_probes(len(new.probes))
+                regions.counts.set_nr_probes(len(new.probes))
                 new.regions[place] = regions
     if new.damos is not None and old.damos is not None:
         new.damos.states = old.damos.states
         for state in new.damos.states:
             state.next_apply = new.window
-        new.damos.commit(new.schemes)
+        new.damos.change(new.context.schemes, new.passed_samples, new.intervals, new.window)
 
 
 def _identity(ops: VaddrGroupOps, target: int) -> tuple[int, int]:

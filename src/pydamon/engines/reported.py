@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from pydamon.core.kdamond import Callbacks, Kdamond
@@ -150,13 +151,11 @@ class ReportedEngine:
         self.clock.collect = self.ops.collect
         self.kdamond = Kdamond(
             ops=self.ops,
-            intervals=context.intervals,
-            nr_regions=context.nr_regions,
+            context=msgspec.structs.replace(context, faithful=True),
             clock=self.clock,
             callbacks=callbacks if callbacks is not None else Callbacks(),
             rng=rng,
             make_damos=self._damos,
-            schemes=context.schemes,
         )
         if context.schemes and self.kdamond.damos is not None:
             try:

@@ -47,15 +47,11 @@ class SimEngine:
             self.ops.check_probes(context.probes)
         self.kdamond = Kdamond(
             ops=self.ops,
-            intervals=context.intervals,
-            nr_regions=context.nr_regions,
+            context=context,
             clock=self.clock,
             callbacks=callbacks if callbacks is not None else Callbacks(),
             rng=np.random.default_rng(seed),
             make_damos=self._damos,
-            schemes=context.schemes,
-            probes=context.probes,
-            faithful=context.faithful,
         )
         if context.schemes and self.kdamond.damos is not None:
             with located(ONLY_CONTEXT):

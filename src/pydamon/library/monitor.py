@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import msgspec
+
 from pydamon.core.kdamond import Callbacks
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.user.choose import Choice
@@ -249,12 +251,9 @@ class Monitor:
         """Change what is given without losing regions; raises RequestError, and changes nothing then."""
         kdamond = self.engine.kdamond
         commit = getattr(self.engine, "commit", kdamond.commit)
-        commit(
-            kdamond.intervals if intervals is None else intervals,
-            kdamond.nr_regions if nr_regions is None else nr_regions,
-            schemes,
-            probes,
-        )
+        given = {"intervals": intervals, "nr_regions": nr_regions, "schemes": schemes, "probes": probes}
+        changes = {name: value for name, value in given.items() if value is not None}
+        commit(msgspec.structs.replace(kdamond.asked, **changes))
         self._wake()
 
     def set_goal(self, name: str, value: int) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.linux.process import Mapping
-from pydamon.primitives.base import Answers
+from pydamon.ops.counts import Counts
+from pydamon.ops.pace import Pace
 from pydamon.spec import Probe, Scheme
 
 PAGE_SIZE = 4096  # DAMON's minimum region; the primitives handle larger pages below this interface
@@ -27,15 +29,68 @@ Addresses = NDArray[np.uint64]
 Hits = NDArray[np.bool_]  # shape (probes, n)
 
 
-class OperationsSet(Protocol):
-    """What ``core`` calls, in the order of DAMON's design: init, {prepare, sleep, check, ...}, cleanup.
+class Spans(Protocol):
+    """Regions below the core: start and exclusive end in bytes, shape (n,), sorted and disjoint."""
 
+    @property
+    def start(self) -> Addresses: ...
+
+    @property
+    def end(self) -> Addresses: ...
+
+
+class BatchEnd(Enum):
+    """Why a sampler came back."""
+
+    DONE = "all samples were taken"
+    WOKEN = "a sleep was cut short"
+    INTERRUPTED = "the time is over, or there is something else to do"
+    TARGET_ENDED = "a target has ended"
+
+
+class Sampler(Protocol):
+    """Counts accesses, in one sample or many: all that happens between two judgements of the core.
+
+    ``probes`` are asked in each sample; `Counts.hits` has a row for each. The core sets them between two calls.
+    """
+
+    probes: Sequence[Probe]
+
+    def sample(
+        self, targets: Sequence[int], regions: Sequence[Spans], counts: Sequence[Counts], n: int, pace: Pace
+    ) -> tuple[int, BatchEnd]:
+        """Take up to ``n`` samples of all ``targets``, one each time that `Pace.sleep` has slept.
+
+        ``regions`` and ``counts`` are parallel to ``targets``. Each sample adds to the counts of each region. Returns
+        how many samples were counted, and why no more: a sleep that was cut short is no sample; `Pace.over`, and the
+        end of a target that was valid when the call began, end it at the next sample.
+
+        **What changed between two calls** is told by identity: address arrays are never changed in place, so regions
+        whose ``start`` or ``end`` `is not` what was loaded are to be loaded again, with their counts: these are what
+        has been counted so far in this aggregation (updates, schemes and filters cut regions in the middle of it).
+        Likewise counts whose arrays are not those that the sampler has put there. It may put its own arrays (strided
+        views of memory that it shares with others, of any integer type) into `Counts`, with the same values; the core
+        reads and resets them there until the regions change. What an older `Counts` still shows of that memory has to
+        be copied before it is loaded anew.
+        """
+        ...
+
+
+class OperationsSet(Protocol):
+    """What ``core`` calls, in the order of DAMON's design: init, {check accesses, aggregate, update, ...}, cleanup.
+
+    It counts accesses (``sampler``), and the core judges what was counted.
     A set that may get targets although none is valid at the moment has a method ``may_grow() -> bool``, too: while it
     says True the monitoring goes on.
     """
 
     name: str
     nr_targets: int
+
+    @property
+    def sampler(self) -> Sampler:
+        """What counts the accesses."""
+        ...
 
     def init(self) -> list[Ranges]:
         """Construct the target ranges, one array per target; an empty one if a target has none (yet)."""
@@ -46,14 +101,6 @@ class OperationsSet(Protocol):
 
         None for a target whose ranges cannot be told (keep the old ones) or that has ended.
         """
-        ...
-
-    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
-        """Pick one page per region [start, end) and open its window of observation."""
-        ...
-
-    def check_accesses(self, target: int) -> Answers:
-        """For each region of the last ``prepare_access_checks`` of this target: was its page accessed?"""
         ...
 
     def reset_aggregated(self) -> None:
@@ -116,14 +163,10 @@ class ActingOperationsSet(OperationsSet, Protocol):
 
 @runtime_checkable
 class ProbingOperationsSet(OperationsSet, Protocol):
-    """An operations set that can tell attributes of the pages that it samples."""
+    """An operations set whose sampler asks probes about the pages that it samples."""
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter (``[0].filters[1]``), if the machine cannot tell this user."""
-        ...
-
-    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
-        """Which of the pages of the last ``prepare_access_checks`` of this target have which attribute."""
         ...
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process
 from pydamon.ops.applying import Applying
-from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges, sample_addresses
+from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges
 from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.vaddr import troubles
-from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
+from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.primitives.idle import IdleFrames
 from pydamon.spec import Probe
 from pydamon.spec.units import format_size
@@ -36,9 +37,6 @@ _SYSTEM_RAM = re.compile(r"^ *([0-9a-f]+)-([0-9a-f]+) : System RAM\b", re.MULTIL
 _NODE = re.compile(r"^Node (\d+), zone", re.MULTILINE)
 _SPANNED = re.compile(r"^ +spanned +(\d+)", re.MULTILINE)
 _START = re.compile(r"^ +start_pfn: +(\d+)", re.MULTILINE)
-
-# How often another frame of the same region is offered in place of one that cannot be watched.
-_REPLACEMENTS = 2
 
 
 class Memory(Protocol):
@@ -145,14 +143,14 @@ class PaddrOps(Applying["PhysicalActions"]):
         self._wanted = ranges if ranges is not None and len(ranges) else None
         self._read = read
         self._maps = maps
-        self._rng = rng if rng is not None else np.random.default_rng()
+        dice = rng if rng is not None else np.random.default_rng()
+        self.sampler = PageSampler(self, lambda target: dice)
         self._mappings: list[Mapping] = []
         self._ranges = self._look()  # before anything is opened: this says best what is missing
         self.primitives: list[Primitive] = [open_primitive()]
         self._joined: list[dict[str, Any]] = [{"target": 0, "command": "physical memory"}]
         self._notices: list[str] = []
         self._lookup_failed = False
-        self._sampled = np.empty(0, np.uint64)
         self._attributes: Attributes | None = None
 
     def init(self) -> list[Ranges]:
@@ -196,28 +194,16 @@ class PaddrOps(Applying["PhysicalActions"]):
             self._mappings = mappings
         return ranges
 
-    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
-        """Watch one random frame per region; where that is not possible, try another one."""
-        primitive = self.primitives[0]
-        self._sampled = sampled = sample_addresses(start, end, self._rng)  # also where another is watched in its place
-        usable = primitive.prepare(sampled.copy())
-        for _ in range(_REPLACEMENTS):
-            if usable.all():
-                break
-            index = np.flatnonzero(~usable)
-            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
-
-    def check_accesses(self, target: int) -> Answers:
-        """Answers for the frames of the last prepare."""
-        return self.primitives[0].check()
+    def residency(self, target: int) -> None:
+        """All of physical memory is there."""
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
         self._tell_attributes().check(probes, virtual=False)
 
-    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
-        """Which frames of the last prepare have which attribute."""
-        return self._tell_attributes().of_frames(self._sampled, self._sampled >> np.uint64(12), probes)
+    def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
+        """Which of the frames at ``addresses`` have which attribute."""
+        return self._tell_attributes().of_frames(addresses, addresses >> np.uint64(12), probes)
 
     def _tell_attributes(self) -> Attributes:
         if self._attributes is None:

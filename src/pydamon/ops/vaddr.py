@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.applying import Applying
-from pydamon.ops.base import Addresses, Hits, Ranges, sample_addresses
+from pydamon.ops.base import Addresses, Hits, Ranges
 from pydamon.ops.residency import Residency
-from pydamon.primitives.base import Answers, Primitive, PrimitiveCost
+from pydamon.ops.sampling import PageSampler
+from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.spec import Probe
 
 if TYPE_CHECKING:  # needed only where there are schemes or probes
@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # needed only where there are schemes or probes
     from pydamon.ops.attributes import VirtualAttributes
 
 NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
-
-# How often another page of the same region is offered in place of one that cannot be watched.
-_REPLACEMENTS = 2
 
 
 def three_ranges(mappings: Sequence[Mapping]) -> Ranges:
@@ -83,9 +80,9 @@ class VaddrOps(Applying["VirtualActions"]):
         self._shared = shared
         self._initial = list(initial)
         self._mappings: list[list[Mapping]] = []
-        self._rng = rng if rng is not None else np.random.default_rng()
+        dice = rng if rng is not None else np.random.default_rng()
+        self.sampler = PageSampler(self, lambda target: dice)
         self._residency: dict[int, Residency] = {}
-        self._sampled: dict[int, Addresses] = {}
         self._attributes: VirtualAttributes | None = None
         try:
             for process in processes:
@@ -136,44 +133,22 @@ class VaddrOps(Applying["VirtualActions"]):
         if mappings != self._mappings[target]:
             self._mappings[target] = mappings
 
-    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
-        """Watch one random page per region; where that is not possible, try another one."""
-        primitive = self.primitives[target]
-        # Probes are asked about the pages that were drawn first: those in their place are chosen by what they are.
-        self._sampled[target] = sampled = sample_addresses(start, end, self._rng)
-        usable = primitive.prepare(sampled.copy())
-        for _ in range(_REPLACEMENTS):
-            if usable.all():
-                break
-            index = np.flatnonzero(~usable)
-            usable[index] = primitive.replace(index, sample_addresses(start[index], end[index], self._rng))
-        # (isinstance of a protocol takes longer than all the rest)
-        tells_absent = None if self.faithful else getattr(primitive, "absent", None)
-        if tells_absent is not None:
-            self._prefer_resident(target, np.flatnonzero(tells_absent()), start, end)
-
-    def _prefer_resident(self, target: int, absent: NDArray[np.intp], start: Addresses, end: Addresses) -> None:
-        """Watch a resident page instead of each one that is absent, where the region has any."""
-        if not len(absent):
-            return
+    def residency(self, target: int) -> Residency | None:
+        """Which pages of the process are there, as of the last update; None if the kernel's way is asked for."""
+        if self.faithful:
+            return None
         if target not in self._residency:
             self._residency[target] = Residency(self.processes[target])
             self._residency[target].refresh()
-        index, addresses = self._residency[target].sample(start[absent], end[absent], self._rng)
-        if len(index):
-            self.primitives[target].replace(absent[index], addresses)
-
-    def check_accesses(self, target: int) -> Answers:
-        """Answers for the pages of the last prepare."""
-        return self.primitives[target].check()
+        return self._residency[target]
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
         self._tell_attributes().check(probes, virtual=True)
 
-    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
-        """Which pages of the last prepare have which attribute."""
-        return self._tell_attributes().of_process(target, self.processes[target], self._sampled[target], probes)
+    def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
+        """Which of the pages at ``addresses`` have which attribute."""
+        return self._tell_attributes().of_process(target, self.processes[target], addresses, probes)
 
     def _tell_attributes(self) -> VirtualAttributes:
         if self._attributes is None:

@@ -173,7 +173,7 @@ class VaddrGroupOps(VaddrOps):
         add_cost(self._ended_cost, primitive.cost)
         self.primitives[target] = _ENDED
         self._mappings[target] = []
-        self._sampled.pop(target, None)
+        self.sampler.forget(target)
         if self._attributes is not None:
             self._attributes.forget(target)
 

@@ -19,10 +19,10 @@ from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, PROBED, ST
 from pydamon.spec.probes import MAX_PROBES
 
 if TYPE_CHECKING:
-    from pydamon.core.clock import Clock
     from pydamon.core.damos import Damos
     from pydamon.engines.kernel.engine import KernelKdamond
     from pydamon.engines.kernel.results import SchemeEvent
+    from pydamon.ops.pace import Clock
 
 OnApply = Callable[[int, int, Regions, NDArray[np.intp]], object]
 OnPass = Callable[[int], object]

@@ -227,7 +227,8 @@ class Session:
             self._check_goals(wanted.goal_values)
         if wanted != protocol.Tune(goal_values=wanted.goal_values):
             commit = engine.commit if is_live(engine) else kdamond.commit
-            commit(new.intervals, new.nr_regions, new.schemes)
+            changed = msgspec.structs.replace(kdamond.asked, intervals=new.intervals, nr_regions=new.nr_regions)
+            commit(changed if new.schemes is None else msgspec.structs.replace(changed, schemes=new.schemes))
             self._committed = new
             self._remember(new, asked_intervals=new.intervals != present.intervals)
             self._say(f"tuned: {_in_words(new)}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         to_builtins,
         validate,
         validate_attrs,
+        validate_context,
     )
     from pydamon.spec.probes import Probe
     from pydamon.spec.quantities import Age, Rate
@@ -48,6 +49,7 @@ __all__ = [
     "to_builtins",
     "validate",
     "validate_attrs",
+    "validate_context",
 ]
 
 _ELSEWHERE = {

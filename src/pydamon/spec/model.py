@@ -218,7 +218,9 @@ def validate(spec: Spec) -> None:
     validate_parts(spec)
     for k, kdamond in enumerate(spec.kdamonds):
         with located(f"kdamonds[{k}]"):
-            _validate_context(only_context(kdamond))
+            context = only_context(kdamond)
+            with located("contexts[0]"):
+                validate_context(context)
 
 
 def only_context(kdamond: Kdamond) -> Context:
@@ -276,14 +278,14 @@ def validate_attrs(intervals: Intervals, nr_regions: NrRegions) -> None:
     )
 
 
-def _validate_context(context: Context) -> None:
-    with located("contexts[0]"):
-        validate_attrs(context.intervals, context.nr_regions)
-        validate_schemes(context.schemes, ops=context.ops, nr_targets=len(context.targets))
-        validate_probes(context.probes, ops=context.ops)
-        _validate_who(context)
-        for t, target in enumerate(context.targets):
-            _validate_ranges(target, f"targets[{t}]")
+def validate_context(context: Context) -> None:
+    """Check all of a context that types alone do not say; raises RequestError naming the field."""
+    validate_attrs(context.intervals, context.nr_regions)
+    validate_schemes(context.schemes, ops=context.ops, nr_targets=len(context.targets))
+    validate_probes(context.probes, ops=context.ops)
+    _validate_who(context)
+    for t, target in enumerate(context.targets):
+        _validate_ranges(target, f"targets[{t}]")
 
 
 def _validate_ranges(target: Target, where: str) -> None:

@@ -13,6 +13,7 @@ from pydamon.core.damos import Damos
 from pydamon.core.regions import Regions
 from pydamon.errors import MachineError, RequestError
 from pydamon.ops.base import Applied, sample_addresses
+from pydamon.ops.sampling import StepSampler
 from pydamon.spec import Intervals, Scheme
 
 PAGE = 4096
@@ -31,7 +32,7 @@ class Call:
     now_ns: int
 
 
-class FakeActing:
+class FakeActing(StepSampler):
     """Notes what is applied.
 
     ``share(start, end)`` says how many bytes of a region work out, ``passes`` how many the page filters let pass (all
@@ -58,6 +59,10 @@ class FakeActing:
         self.checks = 0
 
     # -- monitoring ---------------------------------------------------------------------------------------------
+
+    @property
+    def sampler(self) -> Any:
+        return self
 
     def init(self) -> list[Any]:
         return list(self.ranges)
@@ -151,7 +156,7 @@ def make_regions(spans: list[tuple[int, int]], nr: Any = 0, age: Any = 0) -> Reg
     """Regions with these counts per aggregation (also as the moving sum) and ages."""
     regions = Regions(np.array([s for s, _ in spans], np.uint64), np.array([e for _, e in spans], np.uint64))
     regions.nr_accesses[:] = nr
-    regions.nr_accesses_bp[:] = regions.nr_accesses * 10_000
+    regions.nr_accesses_bp = regions.nr_accesses * 10_000
     regions.age[:] = age
     return regions
 
@@ -179,6 +184,7 @@ class Bench:
         self.targets = list(range(len(regions)))
         self.passed = 0
         self.intervals = INTERVALS
+        self._committed: tuple[Scheme, ...] | None = None
         self.damos.check(schemes)
         self.damos.start(schemes, self.intervals)
         self.damos.wait_ns()
@@ -188,10 +194,17 @@ class Bench:
         before = len(self.ops.spans())
         self.clock.sleep_ns(samples * self.intervals.sample_us * 1000)
         self.passed += samples
-        self.damos.take_commit(self.passed, self.intervals)
+        if self._committed is not None:
+            self.damos.change(self._committed, self.passed, self.intervals)
+            self._committed = None
         self.damos.wait_ns()
         self.damos.apply(self.passed, self.intervals, self.targets, self.regions)
         return self.ops.spans()[before:]
+
+    def commit(self, *schemes: Scheme) -> None:
+        """Go on with ``schemes`` from the next step on, as `Kdamond.commit` does."""
+        self.damos.check(schemes)
+        self._committed = schemes
 
     @property
     def state(self) -> Any:

@@ -115,7 +115,7 @@ class TestSplit:
     def test_children_inherit_all_counters(self) -> None:
         # mm/damon/tests/core-kunit.h damon_test_split_at uses nr 42, last 15, bp 420000
         regions = make([(0, 100)], [42], [7])
-        regions.nr_accesses_bp[:] = 420000
+        regions.nr_accesses_bp = np.array([420000])
         regions.last_nr_accesses[:] = 15
         halves = adjust.split(regions, 2, 1, np.random.default_rng(1))
         assert len(halves) == 2

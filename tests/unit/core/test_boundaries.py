@@ -12,7 +12,7 @@ from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.linux.process import Mapping
 from pydamon.ops.sim.ops import SimOps
-from pydamon.spec import Intervals, NrRegions
+from pydamon.spec import Context, NrRegions
 from pydamon.workload.model import parse
 
 PAGE = 4096
@@ -92,7 +92,8 @@ def snapshots(*, faithful: bool, most: int = 1000) -> list[tuple[np.ndarray, np.
     clock = VirtualClock()
     ops = SimOps([parse(PATTERN, source="test")], clock)
     bounds = NrRegions(min=3, max=most)
-    kdamond = Kdamond(ops, Intervals(), bounds, clock, rng=np.random.default_rng(1), faithful=faithful)
+    context = Context(ops="sim", nr_regions=bounds, faithful=faithful)
+    kdamond = Kdamond(ops, context, clock, rng=np.random.default_rng(1))
     found = [(shots[0].start, shots[0].nr_accesses) for shots in kdamond.monitor()]
     assert all(len(start) <= most for start, _ in found)
     return found

@@ -183,7 +183,7 @@ class TestCommit:
         old = Scheme(action="pageout", quotas=limited(3 * MIB, window_ms=1000))
         bench = Bench(old, regions=[row(8)])
         assert places(bench.step()) == [0, 1, 2]
-        bench.damos.commit((Scheme(action="pageout", quotas=limited(4 * MIB, window_ms=1000)),))
+        bench.commit(Scheme(action="pageout", quotas=limited(4 * MIB, window_ms=1000)))
         assert places(bench.step()) == [3]  # 4 MiB per window, 3 of them were used
         assert bench.state.stats.sz_tried == 4 * MIB
         assert bench.step() == []
@@ -191,14 +191,14 @@ class TestCommit:
     def test_committing_over_and_over_gives_no_more_than_the_quota(self) -> None:
         bench = Bench(Scheme(action="stat", quotas=limited(MIB, window_ms=1000)), regions=[row(64)])
         for number in range(100):  # 10 s
-            bench.damos.commit((Scheme(action="stat", quotas=limited(MIB + number % 2 * PAGE, window_ms=1000)),))
+            bench.commit(Scheme(action="stat", quotas=limited(MIB + number % 2 * PAGE, window_ms=1000)))
             bench.step()
         assert bench.ops.tried_bytes() <= 10 * (MIB + PAGE)
 
     def test_another_action_is_another_scheme(self) -> None:
         bench = Bench(Scheme(action="stat"), regions=[row(1)])
         bench.step()
-        bench.damos.commit((Scheme(action="cold"),))
+        bench.commit(Scheme(action="cold"))
         bench.step(samples=1)
         assert (bench.state.scheme.action, bench.state.stats.nr_tried) == ("cold", 0)
         bench.step(samples=20)
@@ -209,35 +209,35 @@ class TestCommit:
         bench = Bench(named, regions=[row(1)])
         bench.step()
         # An unnamed scheme of the same action is put before it.
-        bench.damos.commit((Scheme(action="stat"), named))
+        bench.commit(Scheme(action="stat"), named)
         bench.step(samples=1)
         assert [(s.scheme.name, s.stats.nr_tried) for s in bench.damos.states] == [(None, 0), ("wss", 1)]
-        bench.damos.commit((Scheme(action="stat", name="other"), named))
+        bench.commit(Scheme(action="stat", name="other"), named)
         bench.step(samples=1)
-        bench.damos.commit((Scheme(action="stat", name="third"), named))
+        bench.commit(Scheme(action="stat", name="third"), named)
         bench.step(samples=1)
         assert [(s.scheme.name, s.stats.nr_tried) for s in bench.damos.states] == [("third", 0), ("wss", 1)]
 
     def test_a_name_can_be_given_later(self) -> None:
         bench = Bench(Scheme(action="stat"), regions=[row(1)])
         bench.step()
-        bench.damos.commit((Scheme(action="stat", name="wss"),))
+        bench.commit(Scheme(action="stat", name="wss"))
         bench.step(samples=1)
         assert bench.state.stats.nr_tried == 1
 
     def test_fewer_schemes_and_none(self) -> None:
         bench = Bench(Scheme(action="stat"), Scheme(action="cold"), regions=[row(1)])
-        bench.damos.commit((Scheme(action="stat"),))
+        bench.commit(Scheme(action="stat"))
         bench.step()
         assert [call.action for call in bench.ops.calls] == ["stat"]
-        bench.damos.commit(())
+        bench.commit()
         assert bench.step() == []
 
     def test_a_refused_commit_changes_nothing(self) -> None:
         bench = Bench(Scheme(action="stat"), regions=[row(1)])
         bench.ops.refused = {"cold"}
         with pytest.raises(RequestError, match=r"schemes\[1\].action"):
-            bench.damos.commit((Scheme(action="stat", apply_interval_us=1), Scheme(action="cold")))
+            bench.commit(Scheme(action="stat", apply_interval_us=1), Scheme(action="cold"))
         bench.step(samples=1)
         assert [state.scheme for state in bench.damos.states] == [Scheme(action="stat")]
 
@@ -251,10 +251,10 @@ class TestCommit:
             bench.step()
         assert bench.state.quota.esz == 16
         bench.damos.set_goal("g", 100)
-        bench.damos.commit((scheme(100, sz=MIB),))
+        bench.commit(scheme(100, sz=MIB))
         bench.step()
         assert (bench.state.goals[0].current_value, bench.state.quota.esz) == (100, 16)
-        bench.damos.commit((scheme(100, current=50, sz=MIB),))  # the spec gives another value than before
+        bench.commit(scheme(100, current=50, sz=MIB))  # the spec gives another value than before
         bench.step()
         assert (bench.state.goals[0].current_value, bench.state.quota.esz) == (50, 24)
 
@@ -263,11 +263,11 @@ class TestCommit:
         slow = Watermarks(metric="free_mem_rate", interval_us=10**9, high_permil=1000, mid_permil=1000, low_permil=0)
         old = Scheme(action="stat", apply_interval_us=10_000_000, watermarks=slow)
         bench = Bench(old, regions=[row(1)], metrics=metrics)
-        bench.damos.commit((Scheme(action="stat", apply_interval_us=10_000, watermarks=slow),))
+        bench.commit(Scheme(action="stat", apply_interval_us=10_000, watermarks=slow))
         bench.step(samples=1)  # the interval counts from here
         assert len(bench.step(samples=2)) == 1
         never = Watermarks(metric="free_mem_rate", interval_us=10**9, high_permil=10, mid_permil=10, low_permil=0)
-        bench.damos.commit((Scheme(action="stat", apply_interval_us=10_000, watermarks=never),))
+        bench.commit(Scheme(action="stat", apply_interval_us=10_000, watermarks=never))
         assert bench.step(samples=2) == []
 
     def test_a_failed_scheme_is_tried_again(self) -> None:
@@ -277,7 +277,7 @@ class TestCommit:
         bench.step()
         assert bench.state.finished
         ops.fails = {}
-        bench.damos.commit((Scheme(action="stat"),))
+        bench.commit(Scheme(action="stat"))
         assert len(bench.step()) == 1
 
     def test_goals_can_be_set_while_schemes_are_committed(self) -> None:
@@ -299,8 +299,7 @@ class TestCommit:
         thread = threading.Thread(target=user)
         thread.start()
         for number in range(300):
-            bench.damos.commit((scheme(number),))
-            bench.damos.take_commit(0, bench.intervals)
+            bench.damos.change((scheme(number),), 0, bench.intervals)
         stop.set()
         thread.join()
         assert errors == []

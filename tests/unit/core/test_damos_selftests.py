@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_acting import BASE, MIB, FakeActing, FakeMetrics
+from msgspec.structs import replace
 
 from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.spec import Intervals, NrRegions, Scheme
+from pydamon.spec import Context, Scheme
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Goal, Quotas, RateRange, Watermarks
 
@@ -36,14 +37,12 @@ def kdamond(*schemes: Scheme, metrics: FakeMetrics | None = None, callbacks: Cal
     ops.hot = hot
     return Kdamond(
         ops=ops,
-        intervals=Intervals(),
-        nr_regions=NrRegions(),
+        context=Context(ops="sim", schemes=schemes, faithful=True),
         clock=ops.clock,
         callbacks=callbacks or Callbacks(),
         rng=np.random.default_rng(3),
         end_ns=4 * S,
         damos=Damos(ops=ops, clock=ops.clock, metrics=metrics),
-        schemes=schemes,
     )
 
 
@@ -153,7 +152,7 @@ def test_schemes_change_while_the_loop_runs() -> None:
     k = kdamond(Scheme(action="stat"))
     for count, _ in enumerate(k.monitor()):
         if count == 10:
-            k.commit(k.intervals, k.nr_regions, (Scheme(action="stat"), Scheme(action="cold")))
+            k.commit(replace(k.context, schemes=(Scheme(action="stat"), Scheme(action="cold"))))
     assert k.damos is not None
     assert [state.scheme.action for state in k.damos.states] == ["stat", "cold"]
     assert k.damos.states[0].stats.nr_snapshots > k.damos.states[1].stats.nr_snapshots > 0

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.errors import RequestError
-from pydamon.spec import Intervals, NrRegions
+from pydamon.ops.sampling import StepSampler
+from pydamon.spec import Context, Intervals, NrRegions
 
 MIB = 1 << 20
 BASE = 0x7F00_0000_0000
 
 
-class ScriptedOps:
+class ScriptedOps(StepSampler):
     """Answers by a function of the sampled address; writes down what was called."""
 
     name = "scripted"
@@ -29,6 +31,10 @@ class ScriptedOps:
         self.valid = True
         self.rng = np.random.default_rng(1)
         self._addresses: list[Any] = [None] * nr_targets
+
+    @property
+    def sampler(self) -> Any:
+        return self
 
     def init(self) -> list[Any]:
         self.calls.append("init")
@@ -68,8 +74,12 @@ def hot_between(low: int, high: int) -> Any:
 def kdamond(ops: Any, callbacks: Callbacks | None = None, **attrs: Any) -> Kdamond:
     return Kdamond(
         ops=ops,
-        intervals=Intervals(**{k: v for k, v in attrs.items() if k.endswith("_us")}),
-        nr_regions=NrRegions(**{k: v for k, v in attrs.items() if k in ("min", "max")}),
+        context=Context(
+            ops="sim",
+            intervals=Intervals(**{k: v for k, v in attrs.items() if k.endswith("_us")}),
+            nr_regions=NrRegions(**{k: v for k, v in attrs.items() if k in ("min", "max")}),
+            faithful=True,
+        ),
         clock=VirtualClock(),
         callbacks=callbacks or Callbacks(),
         rng=np.random.default_rng(2),
@@ -243,7 +253,7 @@ def test_commit_changes_the_intervals_and_keeps_regions_and_rates() -> None:
     for count, (snapshot,) in enumerate(k.monitor()):
         results.append(snapshot)
         if count == 20:
-            k.commit(Intervals(sample_us=10_000, aggr_us=100_000), NrRegions())
+            k.commit(replace(k.context, intervals=Intervals(sample_us=10_000, aggr_us=100_000)))
         if count == 25:
             break
     before, after = results[20], results[21]
@@ -257,7 +267,7 @@ def test_commit_changes_the_intervals_and_keeps_regions_and_rates() -> None:
 def test_commit_refuses_nonsense_and_changes_nothing() -> None:
     k = kdamond(ScriptedOps([(BASE, BASE + MIB)]))
     with pytest.raises(RequestError, match="sampling interval"):
-        k.commit(Intervals(sample_us=2_000_000, aggr_us=100_000), NrRegions())
+        k.commit(replace(k.context, intervals=Intervals(sample_us=2_000_000, aggr_us=100_000)))
     for _, _ in zip(k.monitor(), range(2), strict=False):
         assert k.intervals == Intervals()
 
@@ -268,7 +278,7 @@ def test_lowering_the_maximum_merges_at_the_next_aggregation() -> None:
     for count, (snapshot,) in enumerate(k.monitor()):
         if count == 20:
             assert len(snapshot.start) > 50
-            k.commit(k.intervals, NrRegions(min=10, max=50))
+            k.commit(replace(k.context, nr_regions=NrRegions(min=10, max=50)))
         if count == 22:
             break
     assert len(snapshot.start) <= 50

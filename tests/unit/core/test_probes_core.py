@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from test_kdamond import BASE, MIB, ScriptedOps, hot_between
 
 from pydamon.core import adjust
@@ -13,7 +14,7 @@ from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Callbacks, Kdamond
 from pydamon.core.regions import Regions
 from pydamon.errors import RequestError
-from pydamon.spec import Intervals, NrRegions, Probe
+from pydamon.spec import Context, Probe
 from pydamon.spec.probes import parse_probe
 
 PAGE = 4096
@@ -41,12 +42,10 @@ TWO = (parse_probe("anon"), parse_probe("!anon"))
 def kdamond(ops: Any, *, probes: tuple[Probe, ...] = TWO, callbacks: Callbacks | None = None) -> Kdamond:
     return Kdamond(
         ops=ops,
-        intervals=Intervals(),
-        nr_regions=NrRegions(),
+        context=Context(ops="sim", probes=probes, faithful=True),
         clock=VirtualClock(),
         callbacks=callbacks or Callbacks(),
         rng=np.random.default_rng(2),
-        probes=probes,
     )
 
 
@@ -76,24 +75,27 @@ def test_merging_makes_the_mean_by_size() -> None:
     start = np.array([0, 3 * PAGE, 8 * PAGE, 9 * PAGE], np.uint64)
     end = np.array([3 * PAGE, 4 * PAGE, 9 * PAGE, 10 * PAGE], np.uint64)
     regions = Regions(start, end)
-    regions.set_nr_probes(2)
-    regions.probe_counts[:] = [[20, 20, 20, 10], [20, 0, 4, 4], [2, 7, 1, 5]]
+    regions.counts.set_nr_probes(2)
+    regions.counts.probed[:] = [20, 20, 20, 10]
+    regions.counts.hits[:] = [[20, 0, 4, 4], [2, 7, 1, 5]]
     merged = adjust.merge(regions, 0, 100 * PAGE)
     assert merged.start.tolist() == [0, 8 * PAGE]
-    assert merged.probe_samples.tolist() == [20, 15]
+    assert merged.counts.probed.tolist() == [20, 15]
     assert merged.probe_hits.tolist() == [[15, 4], [3, 3]]
 
 
 def test_splitting_keeps_the_hits_and_a_new_aggregation_begins_at_0() -> None:
     regions = Regions(np.array([0], np.uint64), np.array([100 * PAGE], np.uint64))
-    regions.set_nr_probes(1)
-    regions.record_probes(np.array([[True]]))
+    regions.counts.set_nr_probes(1)
+    regions.counts.probed += 1
+    regions.counts.hits += 1
     pieces = adjust.split(regions, 3, PAGE, np.random.default_rng(1))
     assert len(pieces) > 1
     assert (pieces.probe_hits == 1).all()
-    assert (pieces.probe_samples == 1).all()
+    assert (pieces.counts.probed == 1).all()
     pieces.reset_aggregated()
-    assert (pieces.probe_counts == 0).all()
+    assert (pieces.counts.probed == 0).all()
+    assert (pieces.counts.hits == 0).all()
 
 
 def test_probes_can_be_changed_while_it_runs() -> None:
@@ -103,9 +105,9 @@ def test_probes_can_be_changed_while_it_runs() -> None:
     def after(k: Kdamond) -> bool:
         shapes.append(k.snapshots[0].probe_hits.shape[0])
         if len(shapes) == 2:
-            k.commit(k.intervals, k.nr_regions, None, TWO[:1])
+            k.commit(replace(k.context, probes=TWO[:1]))
         elif len(shapes) == 4:
-            k.commit(k.intervals, k.nr_regions, None, ())
+            k.commit(replace(k.context, probes=()))
         return len(shapes) == 6
 
     kdamond(ops, callbacks=Callbacks(after_aggregation=after)).run()
@@ -118,7 +120,7 @@ def test_probes_that_begin_within_an_aggregation_say_of_how_many_samples() -> No
 
     def sampled(k: Kdamond) -> None:
         if k.passed_samples == 25:
-            k.commit(k.intervals, k.nr_regions, None, TWO)
+            k.commit(replace(k.context, probes=TWO))
 
     def aggregated(k: Kdamond) -> bool:
         if len(k.snapshots[0].probe_hits):

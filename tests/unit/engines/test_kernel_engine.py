@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_fake import PID, FakeTree
+from msgspec.structs import replace
 
 from pydamon.core.kdamond import Callbacks
 from pydamon.engines.kernel.engine import KernelEngine
@@ -266,7 +267,7 @@ def test_probes_are_written_and_their_hits_read(roots: Roots, start: Callable[..
     for ((snapshot,),) in zip(engine.monitor(), strict=False):
         assert snapshot.probe_hits.tolist() == tree.hits
         with pytest.raises(RequestError, match="probes: cannot be changed"):
-            engine.commit(engine.kdamond.intervals, engine.kdamond.nr_regions, None, ())
+            engine.commit(replace(engine.kdamond.context, probes=()))
         engine.kdamond.stop()
 
 
@@ -323,19 +324,26 @@ def test_a_commit_changes_files_and_a_refused_one_changes_nothing(
     engine = start(tree, spec_of(schemes=[{"action": "stat", "access_pattern": {"age": {"min": "1s", "max": "max"}}}]))
     monitor = engine.monitor()
     next(monitor)
-    engine.commit(Intervals(sample_us=1000, aggr_us=50_000), NrRegions(min=5, max=50))
+    engine.commit(
+        replace(
+            engine.kdamond.context,
+            intervals=Intervals(sample_us=1000, aggr_us=50_000),
+            nr_regions=NrRegions(min=5, max=50),
+        )
+    )
     assert tree.read(f"{CONTEXT}/monitoring_attrs/nr_regions/max") == "50"
     assert tree.read(f"{SCHEME}/access_pattern/age/min") == "20"  # 1 s is 20 aggregations by now, and was 100
     assert "commit" in tree.commands
     assert engine.kdamond.intervals.aggr_us == 50_000
     before = dict(tree.settings())
+    default = replace(engine.kdamond.context, intervals=Intervals(), nr_regions=NrRegions())
     for wanted in (Scheme(action="collapse"), Scheme(action="lru_prio")):
         with pytest.raises((MachineError, RequestError), match=r"schemes\[0\]\.action"):
-            engine.commit(Intervals(), NrRegions(), (wanted,))
+            engine.commit(replace(default, schemes=(wanted,)))
         assert dict(tree.settings()) == before
     tree.refuse["commit"] = errno.EINVAL
     with pytest.raises(MachineError, match="refuses 'commit'"):
-        engine.commit(Intervals(), NrRegions())
+        engine.commit(default)
     assert dict(tree.settings()) == before
     assert engine.kdamond.intervals.aggr_us == 50_000
     engine.kdamond.stop()

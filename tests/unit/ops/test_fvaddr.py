@@ -65,8 +65,8 @@ def test_ranges_stay_over_updates(process: Process) -> None:
 def test_samples_lie_in_the_ranges(process: Process) -> None:
     ops = FvaddrOps([process], FakePrimitive, ranges=[ranges((0x10000, 0x20000))])
     (own,) = ops.init()
-    ops.prepare_access_checks(0, own[:, 0], own[:, 1])
-    assert ops.check_accesses(0).tolist() == [ACCESSED]
+    ops.sampler.prepare_access_checks(0, own[:, 0], own[:, 1])
+    assert ops.sampler.check_accesses(0).tolist() == [ACCESSED]
     (asked,) = ops.primitives[0].asked.tolist()  # type: ignore[attr-defined]
     assert 0x10000 <= asked < 0x20000
     assert asked % 4096 == 0

@@ -172,10 +172,10 @@ def test_hot_plug_is_seen_at_the_update() -> None:
 def test_samples_lie_in_the_regions_and_others_are_tried() -> None:
     ops, primitive = made(Memory(), rng=np.random.default_rng(3))
     (ranges,) = ops.init()
-    ops.prepare_access_checks(0, ranges[:, 0], ranges[:, 1])
+    ops.sampler.prepare_access_checks(0, ranges[:, 0], ranges[:, 1])
     assert ((primitive.asked >= ranges[:, 0]) & (primitive.asked < ranges[:, 1])).all()
     assert primitive.replaced == 4  # two regions, twice
-    answers = ops.check_accesses(0)
+    answers = ops.sampler.check_accesses(0)
     assert answers.tolist()[:2] == [UNKNOWN, UNKNOWN]
     assert UNKNOWN not in answers.tolist()[2:]
     assert ops.target_valid(0)

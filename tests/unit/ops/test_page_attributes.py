@@ -175,11 +175,11 @@ def test_probes_are_asked_about_pages_that_were_drawn_at_random(memory: Memory) 
     try:
         assert isinstance(ops, ProbingOperationsSet)
         start = memory.pages("written")[::4]
-        ops.prepare_access_checks(0, start, start + np.uint64(4 * PAGE))
+        ops.sampler.prepare_access_checks(0, start, start + np.uint64(4 * PAGE))
         assert (primitive.addresses != primitive.first).any()
         drawn = (primitive.first - start[0]) // np.uint64(PAGE) % np.uint64(2) == 0
         assert 0 < np.count_nonzero(drawn) < len(start)
-        assert (ops.apply_probes(0, (ANON,))[0] == drawn).all()
+        assert (ops.sampler.apply_probes(0, (ANON,))[0] == drawn).all()
     finally:
         ops.cleanup()
 
@@ -219,8 +219,8 @@ def test_the_simulated_machine_tells_its_own() -> None:
     pages = np.uint64(BASE_ADDRESS) + np.arange(64, dtype=np.uint64) * np.uint64(PAGE)
     probes = [parse_probe(text) for text in ("anon", "memcg=/one", "!memcg=/one", "hugepage_size=2M")]
     for target in range(2):
-        ops.prepare_access_checks(target, pages, pages + np.uint64(PAGE))
-        hits = ops.apply_probes(target, probes)
+        ops.sampler.prepare_access_checks(target, pages, pages + np.uint64(PAGE))
+        hits = ops.sampler.apply_probes(target, probes)
         assert hits.sum(axis=1).tolist() == [48, 64 * (target == 0), 64 * (target == 1), 0]
         assert not hits[0, :16].any()
     with pytest.raises(MachineError, match=r"^\[0\]\.filters\[0\]\.memcg_path"):

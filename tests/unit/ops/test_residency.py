@@ -157,7 +157,7 @@ def test_absent_pages_are_exchanged_unless_it_is_faithful(faithful: bool, monkey
     ops = VaddrOps([Process(os.getpid())], OnePageInEight, rng=np.random.default_rng(1))
     ops.faithful = faithful
     start = np.arange(0, 8192, 64, dtype=np.uint64) * np.uint64(PAGE)  # the upper half has no resident page
-    ops.prepare_access_checks(0, start, start + np.uint64(64 * PAGE))
+    ops.sampler.prepare_access_checks(0, start, start + np.uint64(64 * PAGE))
     primitive = ops.primitives[0]
     assert isinstance(primitive, OnePageInEight)
     assert ((primitive.watched >= start) & (primitive.watched < start + np.uint64(64 * PAGE))).all()

@@ -24,9 +24,9 @@ def regions_of(ops: SimOps, target: int = 0) -> tuple[Addresses, Addresses]:
 
 
 def ask(ops: SimOps, clock: VirtualClock, target: int = 0) -> list[int]:
-    ops.prepare_access_checks(target, *regions_of(ops, target))
+    ops.sampler.prepare_access_checks(target, *regions_of(ops, target))
     clock.sleep_ns(5 * MS)
-    answers: list[int] = ops.check_accesses(target).tolist()
+    answers: list[int] = ops.sampler.check_accesses(target).tolist()
     return answers
 
 
@@ -69,9 +69,9 @@ def test_gaps_are_not_accessed() -> None:
     ops = SimOps(builtin.load("stairs"), clock)
     ops.init()
     first, second = ops.mappings(0)[:2]
-    ops.prepare_access_checks(0, np.array([first.end], np.uint64), np.array([second.start], np.uint64))
+    ops.sampler.prepare_access_checks(0, np.array([first.end], np.uint64), np.array([second.start], np.uint64))
     clock.sleep_ns(5 * MS)
-    assert ops.check_accesses(0).tolist() == [NOT_ACCESSED]
+    assert ops.sampler.check_accesses(0).tolist() == [NOT_ACCESSED]
 
 
 def test_one_mapping() -> None:
@@ -86,10 +86,10 @@ def test_targets_are_independent() -> None:
     ops = SimOps([short, builtin.load("zigzag")], clock)
     assert [len(ranges) for ranges in ops.init()] == [1, 1]
     for target in range(2):
-        ops.prepare_access_checks(target, *regions_of(ops, target))
+        ops.sampler.prepare_access_checks(target, *regions_of(ops, target))
     clock.sleep_ns(5 * MS)
-    assert ops.check_accesses(0).tolist() == [ACCESSED]
-    assert len(ops.check_accesses(1)) == 2
+    assert ops.sampler.check_accesses(0).tolist() == [ACCESSED]
+    assert len(ops.sampler.check_accesses(1)) == 2
     clock.sleep_ns(5 * MS)
     assert (ops.target_valid(0), ops.target_valid(1)) == (False, True)
     update = ops.update()
@@ -117,9 +117,9 @@ def test_equal_seeds_give_equal_answers() -> None:
         edges = np.linspace(middle.start, middle.end, 101, dtype=np.uint64) & ~np.uint64(4095)
         result = []
         for _ in range(3):
-            ops.prepare_access_checks(0, edges[:-1], edges[1:])
+            ops.sampler.prepare_access_checks(0, edges[:-1], edges[1:])
             clock.sleep_ns(5 * MS)
-            result.append(ops.check_accesses(0).tolist())
+            result.append(ops.sampler.check_accesses(0).tolist())
         return result
 
     assert answers(1) == answers(1)
@@ -133,10 +133,10 @@ def test_a_terabyte() -> None:
     (span,) = ops.init()[0]
     edges = np.linspace(span[0], span[1], 1001, dtype=np.uint64) & ~np.uint64(4095)
     clock.sleep_ns(S)
-    ops.prepare_access_checks(0, edges[:-1], edges[1:])
+    ops.sampler.prepare_access_checks(0, edges[:-1], edges[1:])
     clock.sleep_ns(3 * S)
     # 150 million accesses of a pass of 268,435,456, from 50 million on: regions 93.1 to 372.5 of the 500 of "a".
-    hot = np.flatnonzero(ops.check_accesses(0) == ACCESSED)
+    hot = np.flatnonzero(ops.sampler.check_accesses(0) == ACCESSED)
     assert (hot[0], hot[-1], len(hot)) in {(first, last, last - first + 1) for first in (93, 94) for last in (371, 372)}
     assert ops.truths[0].hot_bytes(clock.now_ns()) == 1 << 40
 
@@ -144,10 +144,10 @@ def test_a_terabyte() -> None:
 def test_nothing_asked_nothing_answered() -> None:
     ops = SimOps(builtin.load("stairs"), VirtualClock())
     ops.init()
-    assert ops.check_accesses(0).tolist() == []
+    assert ops.sampler.check_accesses(0).tolist() == []
     nothing = np.empty(0, np.uint64)
-    ops.prepare_access_checks(0, nothing, nothing)
-    assert ops.check_accesses(0).tolist() == []
+    ops.sampler.prepare_access_checks(0, nothing, nothing)
+    assert ops.sampler.check_accesses(0).tolist() == []
 
 
 @pytest.mark.parametrize("options", [{"accesses_per_s": 0}, {"repeat": -1}, {"time_scale": 0.0}, {"mapping": "two"}])

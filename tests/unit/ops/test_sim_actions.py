@@ -20,7 +20,7 @@ from pydamon.errors import MachineError, RequestError
 from pydamon.ops.base import ActingOperationsSet, Applied
 from pydamon.ops.sim.machine import Costs, MachineSpec
 from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
-from pydamon.spec import Intervals, NrRegions, Scheme
+from pydamon.spec import Context, Scheme
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Dest, Filter, Goal, Quotas, RateRange, SizeRange
 from pydamon.workload import builtin, model
@@ -407,11 +407,9 @@ def monitor(ops: SimOps, clock: VirtualClock, scheme: Scheme, seconds: int) -> D
     damos = Damos(ops=ops, clock=clock, metrics=ops)
     kdamond = Kdamond(
         ops=ops,
-        intervals=Intervals(),
-        nr_regions=NrRegions(),
+        context=Context(ops="sim", schemes=(scheme,), faithful=True),
         clock=clock,
         rng=np.random.default_rng(1),
-        schemes=(scheme,),
         damos=damos,
     )
     kdamond.end_ns = seconds * S

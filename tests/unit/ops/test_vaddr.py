@@ -113,12 +113,12 @@ def test_initial_ranges_are_used_until_the_first_update(child: subprocess.Popen[
 def test_another_page_is_offered_where_one_cannot_be_watched(child: subprocess.Popen[bytes]) -> None:
     ops = VaddrOps([Process(child.pid)], FakePrimitive, rng=np.random.default_rng(0))
     start = np.arange(400, dtype=np.uint64) * np.uint64(1 << 20)
-    ops.prepare_access_checks(0, start, start + np.uint64(1 << 20))
+    ops.sampler.prepare_access_checks(0, start, start + np.uint64(1 << 20))
     primitive = ops.primitives[0]
     assert isinstance(primitive, FakePrimitive)
     # half of 400, then half of those: about 300 replacements, and an eighth stays unusable
     assert 200 < primitive.replaced < 400
-    assert 320 < int((ops.check_accesses(0) == ACCESSED).sum()) < 380
+    assert 320 < int((ops.sampler.check_accesses(0) == ACCESSED).sum()) < 380
     ops.cleanup()
 
 

@@ -78,8 +78,8 @@ def group(cgroup: Path, **options: int) -> VaddrGroupOps:
 
 def ask(ops: VaddrGroupOps, target: int) -> list[int]:
     start = np.array([0x1000, 0x9000], np.uint64)
-    ops.prepare_access_checks(target, start, start + np.uint64(0x1000))
-    return ops.check_accesses(target).tolist()
+    ops.sampler.prepare_access_checks(target, start, start + np.uint64(0x1000))
+    return ops.sampler.check_accesses(target).tolist()
 
 
 def test_an_index_is_never_used_for_another_process(sleepers: list[subprocess.Popen[bytes]], cgroup: Path) -> None:

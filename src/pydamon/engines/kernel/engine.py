@@ -32,7 +32,7 @@ from pydamon.linux.damon_sysfs import Roots, Thread, Tree
 from pydamon.linux.damon_trace import TraceInstance
 from pydamon.ops.base import OperationsSet
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import Context, Intervals, NrRegions, Probe, Scheme, Spec, validate, validate_attrs
+from pydamon.spec import Context, Probe, Spec, validate, validate_attrs
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -98,15 +98,9 @@ class KernelEngine:
         """Start the kernel's kdamond; yields one snapshot per target and aggregation until stopped, or targets end."""
         return self.kdamond.monitor()
 
-    def commit(
-        self,
-        intervals: Intervals,
-        nr_regions: NrRegions,
-        schemes: tuple[Scheme, ...] | None = None,
-        probes: tuple[Probe, ...] | None = None,
-    ) -> None:
+    def commit(self, context: Context) -> None:
         """Change a running kdamond, all or nothing; waits for the kernel. Raises RequestError or MachineError."""
-        self.kdamond.commit(intervals, nr_regions, schemes, probes)
+        self.kdamond.commit(context)
 
     def cost(self) -> PrimitiveCost:
         """``check_ns`` is the CPU time of the kernel's thread; what it checks is not counted by it."""
@@ -172,14 +166,11 @@ class KernelKdamond(Kdamond):
         # Nobody asks these ops about pages: the kernel does that.
         super().__init__(
             ops=cast(OperationsSet, ops),
-            intervals=context.intervals,
-            nr_regions=context.nr_regions,
+            context=context,
             clock=clock,
             callbacks=callbacks,
             make_damos=self._make_damos,
-            schemes=context.schemes,
         )
-        self.probes = context.probes  # which the kernel asks about
         self.targets = list(range(ops.nr_targets))
         self._context = context
         self._kernel_ops = ops
@@ -209,38 +200,30 @@ class KernelKdamond(Kdamond):
         """Never: `commit` waits until the kernel has taken it."""
         return False
 
-    def commit(
-        self,
-        intervals: Intervals,
-        nr_regions: NrRegions,
-        schemes: tuple[Scheme, ...] | None = None,
-        probes: tuple[Probe, ...] | None = None,
-    ) -> None:
-        """Change attributes and (unless None) schemes of the running kdamond; all or nothing. Probes stay.
+    def _check_probes(self, probes: tuple[Probe, ...]) -> None:
+        """The kernel checks them when they are written."""
+
+    def commit(self, context: Context) -> None:
+        """Change attributes and schemes of the running kdamond; all or nothing. Targets and probes stay.
 
         Safe from any thread. Raises RequestError or MachineError.
         """
-        validate_attrs(intervals, nr_regions)
-        if probes is not None and probes != self._context.probes:
-            raise RequestError("cannot be changed while the kernel's DAMON runs", where="probes")
+        validate_attrs(context.intervals, context.nr_regions)
+        for name in ("ops", "targets", "probes"):
+            if getattr(context, name) != getattr(self._context, name):
+                raise RequestError("cannot be changed while the kernel's DAMON runs", where=name)
         with self._commit_lock:
             self._check_ours()
-            before = self._context
-            after = msgspec.structs.replace(
-                before,
-                intervals=intervals,
-                nr_regions=nr_regions,
-                schemes=before.schemes if schemes is None else schemes,
-            )
-            check_context(after)
-            self._files.change(before, after)
-            self._context = after
+            check_context(context)
+            self._files.change(self._context, context)
             self._claim.note(fingerprint=owner.fingerprint(self._files.tree))
-            if intervals != self.intervals:
-                self._log.change(self.clock.now_ns(), intervals.sample_us, intervals.aggr_us, restarts=True)
-            self.intervals, self.nr_regions = intervals, nr_regions
-            if schemes is not None and (schemes or self.damos is not None):
-                cast(KernelDamos, self._need_damos()).replace(schemes)
+            if context.intervals != self.intervals:
+                sample_us, aggr_us = context.intervals.sample_us, context.intervals.aggr_us
+                self._log.change(self.clock.now_ns(), sample_us, aggr_us, restarts=True)
+            before, self._context, self.context = self.context, context, context
+            if context.schemes is not before.schemes:
+                self.damos = self.damos or self._new_damos()
+                cast(KernelDamos, self.damos).replace(context.schemes)
 
     def set_goal_value(self, scheme: int, goal: int, value: int) -> None:
         """Give a ``user_input`` goal of the running kdamond its value. Raises MachineError."""
@@ -355,7 +338,8 @@ class KernelKdamond(Kdamond):
     def _follow_tuning(self) -> None:
         latest = self._log.latest()
         if (latest.sample_us, latest.aggr_us) != (self.intervals.sample_us, self.intervals.aggr_us):
-            self.intervals = msgspec.structs.replace(self.intervals, sample_us=latest.sample_us, aggr_us=latest.aggr_us)
+            intervals = msgspec.structs.replace(self.intervals, sample_us=latest.sample_us, aggr_us=latest.aggr_us)
+            self.context = msgspec.structs.replace(self.context, intervals=intervals)
 
     def _check_fate(self) -> None:
         """Whether the kdamond has ended although nobody here wanted it to, and its targets live."""

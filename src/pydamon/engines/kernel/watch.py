@@ -70,10 +70,6 @@ class KernelDamos(Damos):
     def check(self, schemes: tuple[Scheme, ...]) -> None:
         """The kernel checks them when they are written."""
 
-    def commit(self, schemes: tuple[Scheme, ...]) -> None:
-        """Change the schemes alone; waits for the kernel. Raises RequestError or MachineError."""
-        self._kdamond.commit(self._kdamond.intervals, self._kdamond.nr_regions, schemes)
-
     def set_goal(self, name: str, value: int) -> None:
         """Give the value of a ``user_input`` goal, here and in the kernel. Raises RequestError or MachineError."""
         super().set_goal(name, value)

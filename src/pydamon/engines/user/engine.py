@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from pydamon.core.kdamond import Callbacks, Kdamond
@@ -19,7 +20,7 @@ from pydamon.engines.user.open_ops import LIVE_OPS, choose_for, open_ops
 from pydamon.errors import RequestError, located
 from pydamon.ops.membership import Membership
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import ONLY_CONTEXT, Context, Intervals, NrRegions, Probe, Scheme, Spec, validate
+from pydamon.spec import ONLY_CONTEXT, Context, NrRegions, Spec, validate
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -96,15 +97,11 @@ class UserEngine:
                     self.ops.check_probes(context.probes)
             self.kdamond = Kdamond(
                 ops=self.ops,
-                intervals=intervals,
-                nr_regions=context.nr_regions,
+                context=msgspec.structs.replace(context, intervals=intervals, faithful=faithful),
                 clock=self.clock,
                 callbacks=callbacks if callbacks is not None else Callbacks(),
                 rng=rng,
                 make_damos=self._damos,
-                schemes=context.schemes,
-                probes=context.probes,
-                faithful=faithful,
             )
             if context.schemes and self.kdamond.damos is not None:
                 with located(ONLY_CONTEXT):
@@ -132,30 +129,24 @@ class UserEngine:
                 if self._budget is not None:
                     self._stay_below(self._budget)
 
-    def commit(
-        self,
-        intervals: Intervals,
-        nr_regions: NrRegions,
-        schemes: tuple[Scheme, ...] | None = None,
-        probes: tuple[Probe, ...] | None = None,
-    ) -> None:
+    def commit(self, context: Context) -> None:
         """`Kdamond.commit` for a user: the bound on the CPU share keeps to what is asked for now.
 
         Intervals that are the present ones leave it to the engine how they go on. Safe from any thread.
         """
         with self._commit_lock:
             before = self.kdamond.intervals
-            self.kdamond.commit(intervals, nr_regions, schemes, probes)
-            if intervals != before:
-                self._wanted, self._meter = intervals, None
+            self.kdamond.commit(context)
+            if context.intervals != before:
+                self._wanted, self._meter = context.intervals, None
             if self._budget is not None:
-                self._budget.change(self._wanted, nr_regions)
+                self._budget.change(self._wanted, context.nr_regions)
 
     def _fit(self, meter: CostMeter) -> None:
         intervals = self.kdamond.intervals
         fitting = affordable(intervals, *meter.since_last(self.cost(), self.kdamond.passed_samples))
         if fitting != intervals:
-            self.kdamond.commit(fitting, self.kdamond.nr_regions)
+            self.kdamond.commit(msgspec.structs.replace(self.kdamond.context, intervals=fitting))
 
     def _stay_below(self, budget: CpuBudget) -> None:
         kdamond = self.kdamond
@@ -170,7 +161,7 @@ class UserEngine:
         intervals = fit_sample(kdamond.intervals, allowed.sample_us, self._wanted)
         nr_regions = NrRegions(min=kdamond.nr_regions.min, max=allowed.max_regions)
         if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):
-            kdamond.commit(intervals, nr_regions)
+            kdamond.commit(msgspec.structs.replace(kdamond.context, intervals=intervals, nr_regions=nr_regions))
 
     def cost(self) -> PrimitiveCost:
         """What the primitives of all targets have cost so far."""

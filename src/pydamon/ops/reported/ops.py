@@ -33,15 +33,17 @@ so far; they grow at updates and never shrink, because nobody reports an munmap.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Mapping
-from pydamon.ops.base import PAGE_SIZE, Addresses, Applied, Ranges, sample_addresses
+from pydamon.ops.base import PAGE_SIZE, Addresses, Applied, Ranges, Sampler, sample_addresses
+from pydamon.ops.pace import Clock
 from pydamon.ops.reported.reports import NOT_ACCESSED_RANGE, AccessFilter, AccessReports, Reports, covered_below, union
+from pydamon.ops.sampling import StepSampler
 from pydamon.ops.touched import TouchedPages, page_of
 from pydamon.ops.vaddr import three_ranges
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers
@@ -56,14 +58,6 @@ _MAX_MAPPINGS = 256
 _TYPICAL = 2.3  # 1 - exp(-2.3) = 90 %
 _MEMORY = 64  # intervals
 _NO_SPANS: Ranges = np.empty((0, 2), np.uint64)
-
-
-class Clock(Protocol):
-    """What is needed of time."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds on the clock of the reports' ``when_ns``; never goes back."""
-        ...
 
 
 class _Window:
@@ -139,8 +133,11 @@ class _Window:
         return result
 
 
-class ReportedOps:
+class ReportedOps(StepSampler):
     """Monitors the targets of ``reports``.
+
+    It is its own sampler, and no `PageSampler`: nobody can be asked about a page. Accesses come by themselves, of pages
+    or of whole regions (``scope``), and are sorted into the windows that are open.
 
     ``complete``: the reports are all accesses (of those that ``accept`` lets pass); ``scope`` and ``silence``
     follow from it unless given, see above. ``initial`` gives, per target, ranges to begin with. ``late`` counts reports
@@ -148,6 +145,11 @@ class ReportedOps:
     """
 
     name = "reported"
+
+    @property
+    def sampler(self) -> Sampler:
+        """This set itself."""
+        return self
 
     def __init__(
         self,

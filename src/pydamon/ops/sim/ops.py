@@ -11,17 +11,18 @@ changes nothing in what is accessed when.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError, located
 from pydamon.linux.process import Mapping
-from pydamon.ops.base import Addresses, Applied, Hits, Ranges, sample_addresses
+from pydamon.ops.base import Addresses, Applied, Hits, Ranges
+from pydamon.ops.pace import Clock
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.sim import actions
 from pydamon.ops.sim.machine import Machine, MachineSpec, Summary
-from pydamon.primitives.base import UNKNOWN, Answers
+from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
 from pydamon.workload import layout as layouts
 from pydamon.workload.closed_form import AccessModel
@@ -35,12 +36,38 @@ DEFAULT_ACCESSES_PER_S = 50_000_000
 BASE_ADDRESS = 0x7000_0000_0000
 
 
-class Clock(Protocol):
-    """What the simulation needs of time."""
+class SimPages:
+    """The primitive of one simulated process: any page can be watched, and nothing is disturbed by it."""
 
-    def now_ns(self) -> int:
-        """Virtual nanoseconds; never goes back."""
-        ...
+    name = "sim"
+
+    def __init__(self, ops: SimOps, target: int, clock: Clock) -> None:
+        self.cost = PrimitiveCost()
+        self._ops = ops
+        self._target = target
+        self._clock = clock
+        self._since_ns = 0
+        self._addresses: Addresses = np.empty(0, np.uint64)
+
+    def prepare(self, addresses: Addresses) -> NDArray[np.bool_]:
+        """The windows of the pages begin now."""
+        self._since_ns, self._addresses = self._clock.now_ns(), addresses
+        return np.ones(len(addresses), np.bool_)
+
+    def replace(self, index: NDArray[np.intp], addresses: Addresses) -> NDArray[np.bool_]:
+        """Other pages instead of those at ``index``; their windows began with the others'."""
+        self._addresses[index] = addresses
+        return np.ones(len(index), np.bool_)
+
+    def check(self) -> Answers:
+        """Exact for the windows since ``prepare``."""
+        return self._ops.answers(self._target, self._addresses, self._since_ns)
+
+    def update(self) -> None:
+        """Mappings stay."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class SimOps:
@@ -89,11 +116,11 @@ class SimOps:
             AccessModel(workload, layout, accesses_per_s, seed + index)
             for index, (workload, layout) in enumerate(zip(self.workloads, self._layouts, strict=True))
         ]
-        self._rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        self.primitives = [SimPages(self, target, clock) for target in range(self.nr_targets)]
+        self.sampler = PageSampler(self, rng.__getitem__)
         self._machine_spec = machine if machine is not None else MachineSpec()
         self._machine = self._new_machine()
-        nothing = np.empty(0, np.uint64)
-        self._asked: list[tuple[int, Addresses]] = [(0, nothing)] * self.nr_targets
 
     def init(self) -> list[Ranges]:
         """Start the processes now, on the clock."""
@@ -121,16 +148,14 @@ class SimOps:
         layout = self._layouts[target]
         return np.array([[layout.start, layout.end]], dtype=np.uint64)
 
-    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
-        """Pick one page per region; its window begins now."""
-        self._asked[target] = (self._clock.now_ns(), sample_addresses(start, end, self._rng[target]))
-
-    def check_accesses(self, target: int) -> Answers:
-        """Exact for the window since ``prepare``; UNKNOWN once the process has ended: it has no pages any more."""
-        since_ns, addresses = self._asked[target]
+    def answers(self, target: int, addresses: Addresses, since_ns: int) -> Answers:
+        """Exact for the window from ``since_ns`` to now; UNKNOWN once the process has ended: no page is left."""
         if not self.target_valid(target):
             return np.full(len(addresses), UNKNOWN, dtype=np.uint8)
         return self.accessed(target, addresses, since_ns, self._clock.now_ns()).astype(np.uint8)
+
+    def residency(self, target: int) -> None:
+        """Pages are asked as they come: what the pattern accesses is there."""
 
     def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
         """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
@@ -164,9 +189,9 @@ class SimOps:
             with located(f"[{number}]"):
                 actions.check_filters(self._machine, probe.filters)
 
-    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
-        """Which pages of the last prepare have which attribute, as the machine is now."""
-        return actions.attributes(self.machine, target, self._asked[target][1], probes)
+    def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
+        """Which of the pages at ``addresses`` have which attribute, as the machine is now."""
+        return actions.attributes(self.machine, target, addresses, probes)
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""

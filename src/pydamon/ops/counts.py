@@ -1,0 +1,61 @@
+"""What an operations set has counted for the regions of one target within one aggregation; the core judges it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Count = NDArray[np.integer[Any]]
+
+
+class Counts:
+    """For each of ``n`` regions, the samples of this aggregation with an access, without an answer, and with probes.
+
+    ``accessed``, ``unknown`` and ``probed`` (asked about attributes) have the shape (n,), ``hits`` (had the attribute)
+    (probes, n). All are arrays of integers, of any width, and may be strided views into memory that somebody else owns:
+    a sampler may put its own arrays in the place of these. So they are read as they are now, and changed in place.
+    """
+
+    __slots__ = ("accessed", "hits", "probed", "unknown")
+
+    def __init__(self, accessed: Count, unknown: Count, probed: Count, hits: Count) -> None:
+        self.accessed = accessed
+        self.unknown = unknown
+        self.probed = probed
+        self.hits = hits
+
+    @classmethod
+    def zeros(cls, n: int, nr_probes: int = 0) -> Counts:
+        """Nothing counted yet."""
+        accessed, unknown, probed = np.zeros((3, n), np.int64)
+        return cls(accessed, unknown, probed, np.zeros((nr_probes, n), np.int64))
+
+    def select(self, index: NDArray[np.intp]) -> Counts:
+        """The counts of the regions ``index`` in arrays of their own; -1 begins with zeros."""
+        if not len(self.accessed):
+            return Counts.zeros(len(index), len(self.hits))
+        rows = [self.accessed[index], self.unknown[index], self.probed[index], self.hits[:, index]]
+        new = index < 0
+        for row in rows:
+            row[..., new] = 0
+        accessed, unknown, probed, hits = (row.astype(np.int64, copy=False) for row in rows)
+        return Counts(accessed, unknown, probed, hits)
+
+    def reset(self) -> None:
+        """Begin to count anew."""
+        self.accessed[:] = 0
+        self.unknown[:] = 0
+        self.reset_probes()
+
+    def reset_probes(self) -> None:
+        """Begin to count the probes anew."""
+        self.probed[:] = 0
+        self.hits[:] = 0
+
+    def set_nr_probes(self, nr_probes: int) -> None:
+        """Count for that many probes from now on; their counts begin at 0 unless their number stays."""
+        if nr_probes != len(self.hits):
+            self.probed = np.zeros(len(self.accessed), np.int64)
+            self.hits = np.zeros((nr_probes, len(self.accessed)), np.int64)

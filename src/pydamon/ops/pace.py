@@ -1,0 +1,67 @@
+"""The time of sampling: a clock, when the next sample is due on it, and what else there is to do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What sampling needs of time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some fixed point; never goes back."""
+        ...
+
+    def sleep_ns(self, duration_ns: int) -> bool:
+        """Return True after ``duration_ns``, or earlier and False if something asks the loop to look up."""
+        ...
+
+
+class Until(Protocol):
+    """What ends a series of samples; ``end_ns`` is when all sampling ends, on the clock."""
+
+    end_ns: int | None
+
+    def interrupted(self) -> bool:
+        """Whether something is to be done before the next sample: a stop, a commit. Asked before each one."""
+        ...
+
+
+class Pace:
+    """Sleeps from sample to sample, ``sample_ns`` apart, on ``clock``.
+
+    A sampler asks `over` before each sample but its first, opens the windows, and has `sleep` wait for their end.
+    """
+
+    def __init__(self, clock: Clock, until: Until, sample_ns: int = 0) -> None:
+        self.clock = clock
+        self.sample_ns = sample_ns
+        self._until = until
+        self._due_ns = 0
+
+    def restart(self) -> int:
+        """The next sample is due one interval from now on; returns the present time."""
+        self._due_ns = self.clock.now_ns()
+        return self._due_ns
+
+    def over(self) -> bool:
+        """Whether no further sample is to begin: the time is over, or there is something else to do."""
+        until = self._until
+        return until.interrupted() or (until.end_ns is not None and self.clock.now_ns() >= until.end_ns)
+
+    def sleep(self) -> bool:
+        """Sleep until a sampling interval after the last sample was due; False if it was cut short: no sample.
+
+        The kernel sleeps for a whole interval: what it does in between takes next to nothing. Here that takes a part of
+        it, and if it came on top, an aggregation interval (and with it every age) would be longer than was asked for.
+        Half of the interval is slept at least, so that there is time for an access to be seen in.
+        """
+        sample_ns, now_ns = self.sample_ns, self.clock.now_ns()
+        self._due_ns = min(max(self._due_ns + sample_ns, now_ns + sample_ns // 2), now_ns + sample_ns)
+        duration_ns = self._due_ns - now_ns
+        if self._until.end_ns is not None:
+            left_ns = self._until.end_ns - now_ns
+            if left_ns < duration_ns:
+                self.clock.sleep_ns(max(left_ns, 0))
+                return False
+        return self.clock.sleep_ns(duration_ns)
