@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.errors import MachineError
 from pydamon.linux.btf import BtfError
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_facts
@@ -70,7 +71,7 @@ class Watched:
     primitive: BpfPrimitive
     start: Addresses
     end: Addresses
-    resident: Resident | None = None  # None: draw from all pages (--faithful)
+    resident: Resident | None = None  # None: draw from all pages alike
 
 
 @dataclass(slots=True, eq=False)
@@ -461,6 +462,21 @@ class BpfSampler:
     def close(self) -> None:
         """Unload the program; no sampling is possible any more."""
         self._map.close()
+
+
+def shortcoming() -> str | None:
+    """What keeps samples from being taken as a whole on a machine where `bpf` works; None if nothing does."""
+    walk = PageTableWalk()
+    try:
+        sampler = BpfSampler(walk, seed=1)
+    except MachineError as error:
+        return f"samples are taken page by page: {error.message}"
+    finally:
+        walk.close()
+    sampler.close()
+    if sampler.vmemmap:
+        return None
+    return "pages are cleared the slow way: struct pages are not found (they are through CONFIG_VMAP_STACK)"
 
 
 def _overlap(start: Addresses, end: Addresses, known_start: Addresses, known_end: Addresses) -> Flags:
