@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from pydamon.engines.user.choose import Choice
 from pydamon.errors import MachineError
@@ -12,6 +15,7 @@ from pydamon.linux.process import Process
 from pydamon.primitives.base import Primitive
 
 if TYPE_CHECKING:
+    from pydamon.ops.vaddr import VaddrOps
     from pydamon.primitives.bpf import PageTableWalk
 
 
@@ -28,6 +32,7 @@ class Access:
     def __init__(self, choice: Choice, *, resident_only: bool = False) -> None:
         self._resident_only = resident_only
         self._shared: list[_Closable] = []
+        self._tables: PageTableWalk | None = None  # where the primitive is `bpf`
         try:
             self._open = self._opener(choice.name)
         except BaseException:
@@ -38,6 +43,18 @@ class Access:
         """The primitive for one process."""
         return self._open(process)
 
+    def sample_whole(self, ops: VaddrOps, rng: np.random.Generator) -> None:
+        """Let ``ops``, whose primitives this has opened, take samples of all targets at once where that is possible.
+
+        Where it is not (`pydamon doctor` says why), it goes on page by page.
+        """
+        if self._tables is None:
+            return
+        from pydamon.primitives.bpf_sampler import BpfSampler
+
+        with contextlib.suppress(MachineError):
+            ops.sample_whole(BpfSampler(self._tables, int(rng.integers(1, 1 << 63))))
+
     def close(self) -> None:
         """Release what the primitives share; they must be closed already."""
         while self._shared:
@@ -47,7 +64,7 @@ class Access:
         if name == "bpf":
             from pydamon.primitives.bpf import BpfPrimitive
 
-            walk = self._walk()  # one program serves all processes
+            walk = self._tables = self._walk()  # one program serves all processes
 
             def open_bpf(process: Process) -> Primitive:
                 primitive = BpfPrimitive(process, walk)
