@@ -58,6 +58,12 @@ def examine() -> dict[str, Any]:
     primitives = [
         {"name": o.name, "usable": o.obstacle is None, "what": o.what, "reason": o.obstacle} for o in offers()
     ]
+    for item in primitives:
+        if item["name"] == "bpf" and item["usable"]:
+            from pydamon.primitives.bpf_sampler import shortcoming
+
+            if remark := shortcoming():
+                item["remark"] = remark
     try:
         choice = choose("auto")
         auto: dict[str, Any] = {"primitive": choice.name, "reason": choice.reason}

@@ -21,6 +21,7 @@ VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
 KIND_STRUCT = 4
 KIND_UNION = 5
+KIND_ENUM = 6
 KIND_FUNC = 12
 
 _MAGIC = 0xEB9F
@@ -105,6 +106,25 @@ class Btf:
         if bits % 8:
             raise BtfError(f"member {member} of struct {struct_name} is a bit field")
         return bits // 8
+
+    def struct_size(self, struct_name: str) -> int:
+        """Size of ``struct_name`` in bytes. Raises BtfError if there is no such struct."""
+        type_id = self.find(KIND_STRUCT, struct_name)
+        if type_id is None:
+            raise BtfError(f"this kernel has no struct {struct_name}")
+        return int(self._words[self._start_of(type_id) + 2])
+
+    def enum_value(self, enum_name: str, constant: str) -> int:
+        """The value of a constant of a 32-bit enum. Raises BtfError if there is no such enum or constant."""
+        type_id = self.find(KIND_ENUM, enum_name)
+        if type_id is None:
+            raise BtfError(f"this kernel has no enum {enum_name}")
+        start = self._start_of(type_id)
+        count = self._words[start + 1] & 0xFFFF
+        for at in range(start + 3, start + 3 + 2 * count, 2):
+            if self._name(self._words[at]) == constant.encode():
+                return int(self._words[at + 1])
+        raise BtfError(f"enum {enum_name} of this kernel has no constant {constant}")
 
     def _search(self, type_id: int, member: bytes, seen: set[int], depth: int = 0) -> int | None:
         """Offset in bits of ``member`` in a struct or union, None if it has none. Looks at each type once."""

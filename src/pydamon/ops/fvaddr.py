@@ -70,7 +70,7 @@ class FvaddrOps(VaddrOps):
 
     def remarks(self) -> list[str]:
         """What to say at the end: where the kernel refused."""
-        return list(dict.fromkeys(troubles(self.primitives)))
+        return self.whole_refusal() + list(dict.fromkeys(troubles(self.primitives)))
 
     def live_pids(self) -> dict[int, int]:
         """The pid of each target that is valid now."""

@@ -72,6 +72,17 @@ class Residency:
         run = np.searchsorted(self._before, page, "right") - 1
         return index, self._start[run] + (page - self._before[run]) * np.uint64(PAGE_SIZE)
 
+    def of_regions(self, start: Addresses, end: Addresses) -> tuple[Addresses, Addresses, Addresses, Addresses] | None:
+        """What there is of the ranges [start, end): starts of the runs of resident pages, pages before each run (and of
+        all), and per range the number of its first resident page and how many it has. None if nothing is known.
+
+        The first two are the same objects until the next `refresh` that has looked again.
+        """
+        if not len(self._start):
+            return None
+        low = self._rank(start)
+        return self._start, self._before, low, self._rank(end) - low
+
     def _rank(self, address: Addresses) -> Addresses:
         """How many resident pages lie below each address."""
         run = np.searchsorted(self._start, address, "right") - 1

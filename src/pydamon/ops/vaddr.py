@@ -20,6 +20,8 @@ from pydamon.spec import Probe
 if TYPE_CHECKING:  # needed only where there are schemes or probes
     from pydamon.ops.actions import VirtualActions
     from pydamon.ops.attributes import VirtualAttributes
+    from pydamon.ops.whole_samples import WholeSampler
+    from pydamon.primitives.bpf_sampler import BpfSampler
 
 NO_RANGES: Ranges = np.empty((0, 2), np.uint64)
 
@@ -81,7 +83,8 @@ class VaddrOps(Applying["VirtualActions"]):
         self._initial = list(initial)
         self._mappings: list[list[Mapping]] = []
         dice = rng if rng is not None else np.random.default_rng()
-        self.sampler = PageSampler(self, lambda target: dice)
+        self.sampler: PageSampler | WholeSampler = PageSampler(self, lambda target: dice)
+        self._whole: WholeSampler | None = None
         self._residency: dict[int, Residency] = {}
         self._attributes: VirtualAttributes | None = None
         try:
@@ -90,6 +93,18 @@ class VaddrOps(Applying["VirtualActions"]):
         except BaseException:
             self.cleanup()
             raise
+
+    def sample_whole(self, sampler: BpfSampler) -> None:
+        """Take samples of all targets at once from now on; all primitives are `bpf`. ``sampler`` is taken over."""
+        from pydamon.ops.whole_samples import WholeSampler
+
+        assert isinstance(self.sampler, PageSampler)
+        self.sampler = self._whole = WholeSampler(self, self.sampler, sampler)
+
+    def whole_refusal(self) -> list[str]:
+        """Why samples are not taken of all targets at once any more, if that is so."""
+        refusal = None if self._whole is None else self._whole.refusal
+        return [] if refusal is None else [f"samples are taken page by page: {refusal}"]
 
     def _add_target(self, primitive: Primitive) -> None:
         """The next target begins to be monitored through ``primitive``."""
@@ -109,7 +124,12 @@ class VaddrOps(Applying["VirtualActions"]):
 
     def update(self) -> list[Ranges | None]:
         """Target ranges now; None for a target that has ended or shows nothing (it may be exec'ing)."""
+        self._update_sampler()
         return [self._update_target(target) for target in range(self.nr_targets)]
+
+    def _update_sampler(self) -> None:
+        if self._whole is not None:
+            self._whole.update()
 
     def _update_target(self, target: int) -> Ranges | None:
         try:
@@ -169,7 +189,12 @@ class VaddrOps(Applying["VirtualActions"]):
         total = PrimitiveCost()
         for primitive in self.primitives:
             add_cost(total, primitive.cost)
+        self._add_sampler_cost(total)
         return total
+
+    def _add_sampler_cost(self, total: PrimitiveCost) -> None:
+        if self._whole is not None:
+            add_cost(total, self._whole.cost)
 
     def mappings(self, target: int) -> list[Mapping]:
         """What the process had mapped at the last init or update."""
@@ -187,6 +212,8 @@ class VaddrOps(Applying["VirtualActions"]):
         self.close_actions()
         if self._attributes is not None:
             self._attributes.close()
+        if self._whole is not None:
+            self._whole.close()
         for primitive in self.primitives:
             primitive.close()
         for process in self.processes:

@@ -84,7 +84,7 @@ class VaddrGroupOps(VaddrOps):
     def remarks(self) -> list[str]:
         """What to say at the end about who was not monitored, and where the kernel refused."""
         group = self.membership
-        found = list(dict.fromkeys(troubles(self.primitives)))
+        found = self.whole_refusal() + list(dict.fromkeys(troubles(self.primitives)))
         if group.too_short:
             found.append(f"{_processes(group.too_short)} lived too short to be monitored")
         if group.refused:
@@ -102,6 +102,7 @@ class VaddrGroupOps(VaddrOps):
     def update(self) -> list[Ranges | None]:
         """Target ranges now, also of processes that have just joined; None for those that ended or show nothing."""
         self._follow()
+        self._update_sampler()
         ranges: list[Ranges | None] = [None] * self.nr_targets
         for target in list(self._monitored):
             ranges[target] = self._update_target(target)
@@ -123,6 +124,7 @@ class VaddrGroupOps(VaddrOps):
         add_cost(total, self._ended_cost)
         for target in self._monitored:
             add_cost(total, self.primitives[target].cost)
+        self._add_sampler_cost(total)
         return total
 
     def cleanup(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +79,12 @@ class Shared:
     """What the primitives of several processes share; it is closed in the end.
 
     ``resident_only``: what is asked about is memory that is there, where a primitive can tell the difference.
+    ``sampler`` makes, from a seed, what takes whole samples of all processes at once, where there is such a thing.
     """
 
     def __init__(self, *, resident_only: bool = False) -> None:
         self.resident_only = resident_only
+        self.sampler: Callable[[int], Any] | None = None
         self._kept: list[_Closable] = []
 
     def keep(self, thing: _Kept) -> _Kept:

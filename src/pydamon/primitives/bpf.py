@@ -11,27 +11,30 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import mmap
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
-from pydamon.linux.btf import Btf
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
+from pydamon.primitives import bpf_facts
 from pydamon.primitives import bpf_program as program
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
+
+if TYPE_CHECKING:
+    from pydamon.primitives.bpf_sampler import BpfSampler
 
 _PAGE = 4096
 _GIB = 1 << 30
@@ -51,7 +54,7 @@ class PageTableWalk:
     def __init__(self) -> None:
         cpuinfo = _first_cpu()
         bpf_syscall.require_machine(cpuinfo)
-        facts = _kernel_facts()
+        facts = bpf_facts.of_this_kernel()[0]
         if not facts.by_namespace and os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             raise bpf_syscall.unusable(
                 "inside a pid namespace (container) it needs the kfunc bpf_task_from_vpid of Linux 6.14; run it outside"
@@ -122,6 +125,10 @@ class PageTableWalk:
         end = _end_of_memory() or 1 << self._address_bits
         self._longs[program.LIMIT_AT // 8] = end
 
+    def memory_facts(self) -> tuple[int, int, int]:
+        """Where the kernel maps physical address 0, the bits of an entry that are one, and where memory ends."""
+        return self.direct_map_base, int(self._frame_mask), int(self._longs[program.LIMIT_AT // 8])
+
     def close(self) -> None:
         """Unload the program and release the map; no walk is possible any more."""
         with self._lock:
@@ -142,17 +149,10 @@ class PageTableWalk:
         It is a multiple of 1 GiB (arch/x86/mm/kaslr.c) at or below the top table: the one with which the walk of our
         own pages finds the frames that our own pagemap shows.
         """
-        with mmap.mmap(-1, _CALIBRATION_PAGES * _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-            with contextlib.suppress(OSError):  # a kernel without huge pages knows no such advice
-                memory.madvise(mmap.MADV_NOHUGEPAGE)
-            for page in range(_CALIBRATION_PAGES):
-                memory[page * _PAGE] = 1
-            view = ctypes.c_char.from_buffer(memory)
-            start = ctypes.addressof(view)
-            del view  # or the memory cannot be closed
+        with own_pages(_CALIBRATION_PAGES) as start:
             addresses = np.arange(_CALIBRATION_PAGES, dtype=np.uint64) * np.uint64(_PAGE) + np.uint64(start)
             for _ in range(2):  # the kernel may move a page between the two looks at it
-                frames = _own_frames(start, _CALIBRATION_PAGES)
+                frames = own_frames(start, _CALIBRATION_PAGES)
                 base = self._base_for(addresses, frames)
                 if base is not None:
                     return base
@@ -183,10 +183,10 @@ class BpfPrimitive:
 
     def __init__(self, process: Process, walk: PageTableWalk | None = None) -> None:
         self.cost = PrimitiveCost()
-        self._process = process
+        self.process = process
         self._owns_walk = walk is None
-        self._walk = PageTableWalk() if walk is None else walk
-        self._clearer = Clearer(process, self._walk_process, self._walk.frames, self.cost)
+        self.walk = PageTableWalk() if walk is None else walk
+        self.clearer = Clearer(process, self._walk_process, self.walk.frames, self.cost)
         self._saw_unknown = False
         # The window of observation: the pages, the level each had at its start, whether it says something.
         self._addresses: Addresses = np.empty(0, np.uint64)
@@ -196,7 +196,7 @@ class BpfPrimitive:
 
     def begin(self) -> None:
         """Clear all accessed bits once, if that is quick: old ones would make every page's first sample costly."""
-        self._clearer.begin()
+        self.clearer.begin()
 
     def prepare(self, addresses: Addresses) -> Flags:
         """Open a window of observation on the pages of ``addresses`` (bytes; uint64, shape (n,)); it replaces the last.
@@ -207,7 +207,7 @@ class BpfPrimitive:
         """
         self._addresses = np.array(addresses, np.uint64)
         self._space = 0
-        self._at_start, self._usable = self._open(self._addresses)
+        self._at_start, self._usable = self.open_windows(self._addresses, len(self._addresses))
         return self._usable.copy()
 
     def replace(self, index: NDArray[np.intp], addresses: Addresses) -> Flags:
@@ -217,7 +217,7 @@ class BpfPrimitive:
         """
         addresses = np.array(addresses, np.uint64)
         self._addresses[index] = addresses
-        self._at_start[index], usable = self._open(addresses)
+        self._at_start[index], usable = self.open_windows(addresses, len(self._addresses))
         self._usable[index] = usable
         return usable
 
@@ -238,7 +238,7 @@ class BpfPrimitive:
         answers: Answers = _ANSWERS[self._at_start, levels, young]
         answers[~self._usable] = UNKNOWN
         # The pid meant this process during the walk only if it is still alive after it.
-        if space != self._space or not self._process.alive():
+        if space != self._space or not self.process.alive():
             answers[:] = UNKNOWN
         self.cost.check_ns += time.perf_counter_ns() - began
         return answers
@@ -250,23 +250,26 @@ class BpfPrimitive:
 
     def make_old(self, addresses: Addresses, heads: Frames) -> None:
         """Clear the accessed bits of these pages where that is possible; ends the window of observation."""
-        self._open(addresses)
+        self.open_windows(addresses, len(self._addresses))
 
     def update(self) -> None:
         """The process's mappings may have changed."""
-        self._clearer.update()
+        self.clearer.update()
         if self._saw_unknown:
             self._saw_unknown = False
-            self._walk.refresh()
+            self.walk.refresh()
 
     def close(self) -> None:
         """Release what this opened; the process and a shared walk stay open."""
-        self._clearer.close()
+        self.clearer.close()
         if self._owns_walk:
-            self._walk.close()
+            self.walk.close()
 
-    def _open(self, addresses: Addresses) -> tuple[Levels, Flags]:
-        """Clear the accessed bits of pages that show it. Returns their levels after that, and which are usable."""
+    def open_windows(self, addresses: Addresses, total: int) -> tuple[Levels, Flags]:
+        """Clear the accessed bits of pages that show it, of ``total`` that are watched.
+
+        Returns their levels after that, and which are usable.
+        """
         began, cleared = time.perf_counter_ns(), self.cost.clear_ns
         entries, levels, space = self._read(addresses)
         if not self._space:
@@ -274,12 +277,12 @@ class BpfPrimitive:
         usable = levels != LEVEL_UNKNOWN
         young = np.flatnonzero(_is_young(entries, levels))
         if len(young):
-            done = self._clearer.clear(addresses[young], entries[young], levels[young])
+            done = self.clearer.clear(addresses[young], entries[young], levels[young])
             stuck = young[self._settle(addresses, levels, young, done)]
-            if len(stuck) and not (done == WHOLE).any() and self._clearer.clear_stuck(len(stuck), len(self._addresses)):
+            if len(stuck) and not (done == WHOLE).any() and self.clearer.clear_stuck(len(stuck), total):
                 before = len(stuck)
                 stuck = stuck[self._settle(addresses, levels, stuck, np.full(before, WHOLE, np.uint8))]
-                self._clearer.stuck_helped(before - len(stuck), before)
+                self.clearer.stuck_helped(before - len(stuck), before)
             usable[stuck] = False
             usable &= levels != LEVEL_UNKNOWN
         self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
@@ -295,11 +298,11 @@ class BpfPrimitive:
         again = np.flatnonzero(_is_young(entries, levels[pages]))
         stuck = np.zeros(len(pages), np.bool_)
         if len(again):
-            stuck[again] = ~self._clearer.certain(entries[again], levels[pages[again]], done[again])
+            stuck[again] = ~self.clearer.certain(entries[again], levels[pages[again]], done[again])
         return stuck
 
     def _read(self, addresses: Addresses) -> tuple[Entries, Levels, int]:
-        entries, levels, space = self._walk.walk_space(self._process.pid, addresses)
+        entries, levels, space = self.walk.walk_space(self.process.pid, addresses)
         if not levels.all():
             self._saw_unknown = True
         return entries, levels, space
@@ -317,6 +320,13 @@ def probe() -> None:
 def opener(shared: Shared) -> Callable[[Process], BpfPrimitive]:
     """What opens it for one process; one program serves all processes. Raises MachineError."""
     walk = shared.keep(PageTableWalk())
+
+    def sampler(seed: int) -> BpfSampler:
+        from pydamon.primitives.bpf_sampler import BpfSampler
+
+        return BpfSampler(walk, seed)
+
+    shared.sampler = sampler
 
     def open_one(process: Process) -> BpfPrimitive:
         primitive = BpfPrimitive(process, walk)
@@ -345,12 +355,6 @@ def _answers() -> Answers:
 
 
 _ANSWERS = _answers()
-
-
-@functools.cache
-def _kernel_facts() -> program.KernelFacts:
-    """Looked up once: most of the time of setting up a walk goes into this, and `probe` comes before it."""
-    return program.kernel_facts(Btf.of_kernel())
 
 
 def _is_young(entries: Entries, levels: Levels) -> Flags:
@@ -383,7 +387,21 @@ def _end_of_memory() -> int:
     return end + 1 if end else 0
 
 
-def _own_frames(start: int, count: int) -> Frames:
+@contextlib.contextmanager
+def own_pages(count: int) -> Iterator[int]:
+    """Fresh anonymous memory of this process, ``count`` pages that are there; yields their address."""
+    with mmap.mmap(-1, count * _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        with contextlib.suppress(OSError):  # a kernel without huge pages knows no such advice
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+        for page in range(count):
+            memory[page * _PAGE] = 1
+        view = ctypes.c_char.from_buffer(memory)
+        start = ctypes.addressof(view)
+        del view  # or the memory cannot be closed
+        yield start
+
+
+def own_frames(start: int, count: int) -> Frames:
     """The frame numbers of this process's pages from address ``start``, as its pagemap shows them."""
     try:
         fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)

@@ -2,16 +2,49 @@
 
 The program walks x86-64's four levels for up to ``BATCH`` addresses of one process. Its input and output are one value
 of an array map, laid out as the ``*_AT`` constants say (bytes). It only reads, and reads that fail do not fault.
-
-Instruction encoding: the kernel's Documentation/bpf/standardization/instruction-set.rst.
 """
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-
-from pydamon.linux.btf import KIND_FUNC, KIND_STRUCT, Btf, BtfError
+from pydamon.linux.bpf_assembler import (
+    ADD,
+    ADD_K,
+    AND,
+    AND_K,
+    CALL,
+    EXIT,
+    JA,
+    JEQ_K,
+    JGE,
+    JGE_K,
+    JNE,
+    JNE_K,
+    JSET_K,
+    LD_IMM64,
+    LDX4,
+    LDX8,
+    LSH_K,
+    MOV,
+    MOV_K,
+    PROBE_READ_KERNEL,
+    PSEUDO_KFUNC_CALL,
+    PSEUDO_MAP_VALUE,
+    R0,
+    R1,
+    R2,
+    R3,
+    R6,
+    R7,
+    R8,
+    R9,
+    R10,
+    RSH_K,
+    STX1,
+    STX4,
+    STX8,
+    Assembler,
+)
+from pydamon.primitives.bpf_facts import KernelFacts
 
 BATCH = 1024  # addresses a run
 
@@ -45,93 +78,91 @@ DIRTY_BIT = 1 << 6
 LARGE = 1 << 7  # in an upper table: this entry is a leaf
 PROTNONE = 1 << 8  # without PRESENT: mapped, but every access faults (PROT_NONE, NUMA hinting)
 
-_R0, _R1, _R2, _R3, _R6, _R7, _R8, _R9, _R10 = 0, 1, 2, 3, 6, 7, 8, 9, 10
-_PROBE_READ_KERNEL = 113  # helper number, include/uapi/linux/bpf.h
-_PSEUDO_MAP_VALUE = 2
-_PSEUDO_KFUNC_CALL = 2
 
-# Opcodes: class, operation and operand source combined.
-_MOV, _MOV_K, _ADD, _ADD_K, _AND, _AND_K, _LSH_K, _RSH_K = 0xBF, 0xB7, 0x0F, 0x07, 0x5F, 0x57, 0x67, 0x77
-_LDX8, _LDX4, _STX8, _STX4, _STX1, _LD_IMM64 = 0x79, 0x61, 0x7B, 0x63, 0x73, 0x18
-_JA, _JEQ_K, _JNE_K, _JNE, _JGE_K, _JGE, _JSET_K, _CALL, _EXIT = 0x05, 0x15, 0x55, 0x5D, 0x35, 0x3D, 0x45, 0x85, 0x95
+Place = tuple[int, int]  # a register that points somewhere, and an offset
 
 
-class Assembler:
-    """Collects instructions; jumps name labels, which ``code`` resolves."""
+def walk_levels(
+    asm: Assembler,
+    facts: KernelFacts,
+    *,
+    address: Place,
+    pgd: Place,
+    mask: Place,
+    limit: Place,
+    base: Place,
+    read: int,
+    done: str,
+) -> None:
+    """Walk the page tables of ``pgd`` down to ``address``. Jumps or falls through to the label ``done`` with the entry
+    in r1, its LEVEL_ in r2 and its address in r9; ``read`` is a free stack slot.
+    """
+    emit, jump, label = asm.emit, asm.jump, asm.label
+    emit(LDX8, R9, *pgd)
+    emit(LDX8, R1, *address)
+    emit(RSH_K, R1, imm=47)
+    jump(JNE_K, "unknown", R1)  # user space ends at 2**47
+    for shift, leaf in ((39, None), (30, LEVEL_1G), (21, LEVEL_2M), (12, LEVEL_4K)):
+        emit(LDX8, R3, *address)
+        emit(RSH_K, R3, imm=shift - 3)
+        emit(AND_K, R3, imm=0x1FF << 3)
+        emit(ADD, R3, R9)
+        emit(MOV, R9, R3)
+        # A load through a cast pointer costs a nanosecond, the helper thirty. But a load that faults reads as 0, so a 0
+        # is read again by the helper, which tells.
+        load_kernel(asm, facts, R3)
+        jump(JEQ_K, "zero", R1)
+        if leaf == LEVEL_4K:
+            emit(MOV_K, R2, imm=leaf)
+            jump(JSET_K, done, R1, imm=PRESENT | PROTNONE)
+            emit(MOV_K, R2, imm=LEVEL_ABSENT)
+            jump(JA, done)
+            break
+        if leaf is not None:
+            # LARGE alone means present: a huge page that is being split loses PRESENT for a moment.
+            emit(MOV_K, R2, imm=leaf)
+            jump(JSET_K, done, R1, imm=LARGE)
+        emit(MOV_K, R2, imm=LEVEL_ABSENT)
+        emit(MOV, R3, R1)
+        emit(AND_K, R3, imm=PRESENT)
+        jump(JEQ_K, done, R3)
+        emit(LDX8, R2, *mask)
+        emit(AND, R1, R2)
+        emit(LDX8, R2, *limit)
+        jump(JGE, "unknown", R1, R2)
+        emit(LDX8, R9, *base)
+        emit(ADD, R9, R1)
 
-    def __init__(self) -> None:
-        self._instructions: list[tuple[int, int, int, int, int, str | None]] = []
-        self._labels: dict[str, int] = {}
-
-    def emit(self, opcode: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> None:
-        """One instruction: ``opcode`` byte, register numbers, 16-bit signed ``off``, 32-bit signed ``imm``."""
-        self._instructions.append((opcode, dst, src, off, imm, None))
-
-    def jump(self, opcode: int, label: str, dst: int = 0, src: int = 0, imm: int = 0) -> None:
-        """A jump to ``label``, which may be defined later."""
-        self._instructions.append((opcode, dst, src, 0, imm, label))
-
-    def label(self, name: str) -> None:
-        """Name the place of the next instruction. ValueError if the name is taken."""
-        if name in self._labels:
-            raise ValueError(f"label {name} is defined twice")
-        self._labels[name] = len(self._instructions)
-
-    def code(self) -> bytes:
-        """The instructions, 8 bytes each. ValueError for an undefined label or a value that does not fit its field."""
-        out = bytearray()
-        for index, (opcode, dst, src, off, imm, label) in enumerate(self._instructions):
-            if label is not None:
-                if label not in self._labels:
-                    raise ValueError(f"label {label} is not defined")
-                off = self._labels[label] - index - 1
-            try:
-                out += struct.pack("<BBhi", opcode, dst | src << 4, off, imm)
-            except struct.error as error:
-                raise ValueError(f"instruction {index} does not fit its encoding: {error}") from None
-        return bytes(out)
+    label("zero")
+    emit(MOV, R3, R9)
+    read_kernel(asm, read)
+    emit(MOV_K, R1)
+    emit(MOV_K, R2, imm=LEVEL_ABSENT)
+    jump(JEQ_K, done, R0)
+    label("unknown")
+    emit(MOV_K, R1)
+    emit(MOV_K, R2, imm=LEVEL_UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class KernelFacts:
-    """What the program needs to know of the running kernel: offsets in bytes, and BTF ids of kfuncs."""
-
-    task_mm: int
-    mm_pgd: int
-    task_from_pid: int
-    task_release: int
-    by_namespace: bool  # whether task_from_pid understands pids of the caller's pid namespace
-    loop: tuple[int, int, int]  # bpf_iter_num_new, _next, _destroy
-    cast: tuple[int, int]  # bpf_rdonly_cast, and a struct that begins with a 64-bit number
-    rcu: tuple[int, int] | None  # bpf_rcu_read_lock, bpf_rcu_read_unlock
+def load_kernel(asm: Assembler, facts: KernelFacts, address: int) -> None:
+    """Load the 8 bytes at the kernel address in that register into r1; 0 if that faults. r2 to r5 are lost."""
+    asm.emit(MOV, R1, address)
+    asm.emit(MOV_K, R2, imm=facts.cast[1])
+    kfunc(asm, facts.cast[0])
+    asm.emit(LDX8, R1, R0)
 
 
-def kernel_facts(btf: Btf) -> KernelFacts:
-    """Look them up. Raises BtfError, naming what is missing."""
+def read_kernel(asm: Assembler, slot: int) -> None:
+    """Read the 8 bytes at r3 into the stack slot; r0 is 0 if that worked."""
+    asm.emit(MOV, R1, R10)
+    asm.emit(ADD_K, R1, imm=slot)
+    asm.emit(MOV_K, R2, imm=8)
+    asm.emit(CALL, imm=PROBE_READ_KERNEL)
 
-    def kfunc(name: str) -> int:
-        btf_id = btf.find(KIND_FUNC, name)
-        if btf_id is None:
-            raise BtfError(f"this kernel has no kfunc {name}; Linux 6.4 and later have it")
-        return btf_id
 
-    # bpf_task_from_vpid (since Linux 6.14) takes pids as the caller's namespace numbers them; the older
-    # bpf_task_from_pid only the initial namespace's.
-    by_vpid = btf.find(KIND_FUNC, "bpf_task_from_vpid")
-    regs = btf.find(KIND_STRUCT, "pt_regs")
-    if regs is None or btf.member_offset("pt_regs", "r15") != 0:
-        raise BtfError("struct pt_regs of this kernel does not begin with r15")
-    lock, unlock = btf.find(KIND_FUNC, "bpf_rcu_read_lock"), btf.find(KIND_FUNC, "bpf_rcu_read_unlock")
-    return KernelFacts(
-        task_mm=btf.member_offset("task_struct", "mm"),
-        mm_pgd=btf.member_offset("mm_struct", "pgd"),
-        task_from_pid=by_vpid or kfunc("bpf_task_from_pid"),
-        task_release=kfunc("bpf_task_release"),
-        by_namespace=by_vpid is not None,
-        loop=(kfunc("bpf_iter_num_new"), kfunc("bpf_iter_num_next"), kfunc("bpf_iter_num_destroy")),
-        cast=(kfunc("bpf_rdonly_cast"), regs),
-        rcu=(lock, unlock) if lock and unlock else None,
-    )
+def kfunc(asm: Assembler, btf_id: int) -> None:
+    """Call that function of the kernel."""
+    asm.emit(CALL, src=PSEUDO_KFUNC_CALL, imm=btf_id)
 
 
 # Stack slots (bytes below the frame pointer).
@@ -146,153 +177,108 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     asm = Assembler()
     emit, jump, label = asm.emit, asm.jump, asm.label
 
-    def read_kernel() -> None:
-        """Read 8 bytes at r3 into the slot _READ; r0 is 0 if that worked."""
-        emit(_MOV, _R1, _R10)
-        emit(_ADD_K, _R1, imm=_READ)
-        emit(_MOV_K, _R2, imm=8)
-        emit(_CALL, imm=_PROBE_READ_KERNEL)
-
     def read_task_mm(on_fault: str) -> None:
-        emit(_MOV, _R3, _R6)
-        emit(_ADD_K, _R3, imm=facts.task_mm)
-        read_kernel()
-        jump(_JNE_K, on_fault, _R0)
+        emit(MOV, R3, R6)
+        emit(ADD_K, R3, imm=facts.task_mm)
+        read_kernel(asm, _READ)
+        jump(JNE_K, on_fault, R0)
 
     def read_mm_pgd(on_fault: str) -> None:
-        emit(_LDX8, _R3, _R10, _MM)
-        emit(_ADD_K, _R3, imm=facts.mm_pgd)
-        read_kernel()
-        jump(_JNE_K, on_fault, _R0)
+        emit(LDX8, R3, R10, _MM)
+        emit(ADD_K, R3, imm=facts.mm_pgd)
+        read_kernel(asm, _READ)
+        jump(JNE_K, on_fault, R0)
 
-    def kfunc(btf_id: int) -> None:
-        emit(_CALL, src=_PSEUDO_KFUNC_CALL, imm=btf_id)
-
-    emit(_LD_IMM64, _R7, _PSEUDO_MAP_VALUE, imm=map_fd)
+    emit(LD_IMM64, R7, PSEUDO_MAP_VALUE, imm=map_fd)
     emit(0)  # second half: offset 0 in the value
-    emit(_LDX4, _R1, _R7, PID_AT)
-    kfunc(facts.task_from_pid)
-    jump(_JNE_K, "have_task", _R0)
-    emit(_MOV_K, _R1, imm=STATUS_NO_TASK)
-    emit(_STX4, _R7, _R1, STATUS_AT)
-    emit(_MOV_K, _R0)
-    emit(_EXIT)
+    emit(LDX4, R1, R7, PID_AT)
+    kfunc(asm, facts.task_from_pid)
+    jump(JNE_K, "have_task", R0)
+    emit(MOV_K, R1, imm=STATUS_NO_TASK)
+    emit(STX4, R7, R1, STATUS_AT)
+    emit(MOV_K, R0)
+    emit(EXIT)
 
     label("have_task")
-    emit(_MOV, _R6, _R0)
+    emit(MOV, R6, R0)
     # Page tables are freed after an RCU grace period: inside this section none is freed (and reused) under the walk.
     if facts.rcu is not None:
-        kfunc(facts.rcu[0])
+        kfunc(asm, facts.rcu[0])
     read_task_mm("no_mm")
-    emit(_LDX8, _R1, _R10, _READ)
-    jump(_JEQ_K, "no_mm", _R1)
-    emit(_STX8, _R10, _R1, _MM)
+    emit(LDX8, R1, R10, _READ)
+    jump(JEQ_K, "no_mm", R1)
+    emit(STX8, R10, R1, _MM)
     read_mm_pgd("no_mm")
-    emit(_LDX8, _R1, _R10, _READ)
-    emit(_STX8, _R10, _R1, _PGD)
-    emit(_STX8, _R7, _R1, PGD_AT)
+    emit(LDX8, R1, R10, _READ)
+    emit(STX8, R10, R1, _PGD)
+    emit(STX8, R7, R1, PGD_AT)
     # An iterator, not a counted loop: the verifier looks at its body once instead of BATCH times.
-    emit(_MOV, _R1, _R10)
-    emit(_ADD_K, _R1, imm=_ITERATOR)
-    emit(_MOV_K, _R2)
-    emit(_LDX4, _R3, _R7, COUNT_AT)
-    kfunc(facts.loop[0])
+    emit(MOV, R1, R10)
+    emit(ADD_K, R1, imm=_ITERATOR)
+    emit(MOV_K, R2)
+    emit(LDX4, R3, R7, COUNT_AT)
+    kfunc(asm, facts.loop[0])
 
     label("next_address")
-    emit(_MOV, _R1, _R10)
-    emit(_ADD_K, _R1, imm=_ITERATOR)
-    kfunc(facts.loop[1])
-    jump(_JEQ_K, "walked", _R0)
-    emit(_LDX4, _R8, _R0)
-    jump(_JGE_K, "walked", _R8, imm=BATCH)
-    emit(_MOV, _R2, _R8)
-    emit(_LSH_K, _R2, imm=3)
-    emit(_ADD, _R2, _R7)
-    emit(_LDX8, _R1, _R2, ADDRESSES_AT)
-    emit(_STX8, _R10, _R1, _ADDRESS)
-    emit(_RSH_K, _R1, imm=47)
-    jump(_JNE_K, "unknown", _R1)  # user space ends at 2**47
-    emit(_LDX8, _R9, _R10, _PGD)
-    for shift, leaf in ((39, None), (30, LEVEL_1G), (21, LEVEL_2M), (12, LEVEL_4K)):
-        emit(_LDX8, _R3, _R10, _ADDRESS)
-        emit(_RSH_K, _R3, imm=shift - 3)
-        emit(_AND_K, _R3, imm=0x1FF << 3)
-        emit(_ADD, _R3, _R9)
-        emit(_MOV, _R9, _R3)
-        # A load through a cast pointer costs a nanosecond, the helper thirty. But a load that faults reads as 0, so a 0
-        # is read again by the helper, which tells.
-        emit(_MOV, _R1, _R3)
-        emit(_MOV_K, _R2, imm=facts.cast[1])
-        kfunc(facts.cast[0])
-        emit(_LDX8, _R1, _R0)
-        jump(_JEQ_K, "zero", _R1)
-        if leaf == LEVEL_4K:
-            emit(_MOV_K, _R2, imm=leaf)
-            jump(_JSET_K, "store", _R1, imm=PRESENT | PROTNONE)
-            emit(_MOV_K, _R2, imm=LEVEL_ABSENT)
-            jump(_JA, "store")
-            break
-        if leaf is not None:
-            # LARGE alone means present: a huge page that is being split loses PRESENT for a moment.
-            emit(_MOV_K, _R2, imm=leaf)
-            jump(_JSET_K, "store", _R1, imm=LARGE)
-        emit(_MOV_K, _R2, imm=LEVEL_ABSENT)
-        emit(_MOV, _R3, _R1)
-        emit(_AND_K, _R3, imm=PRESENT)
-        jump(_JEQ_K, "store", _R3)
-        emit(_LDX8, _R2, _R7, MASK_AT)
-        emit(_AND, _R1, _R2)
-        emit(_LDX8, _R2, _R7, LIMIT_AT)
-        jump(_JGE, "unknown", _R1, _R2)
-        emit(_LDX8, _R9, _R7, BASE_AT)
-        emit(_ADD, _R9, _R1)
-
-    label("zero")
-    emit(_MOV, _R3, _R9)
-    read_kernel()
-    emit(_MOV_K, _R1)
-    emit(_MOV_K, _R2, imm=LEVEL_ABSENT)
-    jump(_JEQ_K, "store", _R0)
-    label("unknown")
-    emit(_MOV_K, _R1)
-    emit(_MOV_K, _R2, imm=LEVEL_UNKNOWN)
+    emit(MOV, R1, R10)
+    emit(ADD_K, R1, imm=_ITERATOR)
+    kfunc(asm, facts.loop[1])
+    jump(JEQ_K, "walked", R0)
+    emit(LDX4, R8, R0)
+    jump(JGE_K, "walked", R8, imm=BATCH)
+    emit(MOV, R2, R8)
+    emit(LSH_K, R2, imm=3)
+    emit(ADD, R2, R7)
+    emit(LDX8, R1, R2, ADDRESSES_AT)
+    emit(STX8, R10, R1, _ADDRESS)
+    walk_levels(
+        asm,
+        facts,
+        address=(R10, _ADDRESS),
+        pgd=(R10, _PGD),
+        mask=(R7, MASK_AT),
+        limit=(R7, LIMIT_AT),
+        base=(R7, BASE_AT),
+        read=_READ,
+        done="store",
+    )
     label("store")
-    emit(_MOV, _R3, _R8)
-    emit(_LSH_K, _R3, imm=3)
-    emit(_ADD, _R3, _R7)
-    emit(_STX8, _R3, _R1, ENTRIES_AT)
-    emit(_MOV, _R3, _R8)
-    emit(_ADD, _R3, _R7)
-    emit(_STX1, _R3, _R2, LEVELS_AT)
-    jump(_JA, "next_address")
+    emit(MOV, R3, R8)
+    emit(LSH_K, R3, imm=3)
+    emit(ADD, R3, R7)
+    emit(STX8, R3, R1, ENTRIES_AT)
+    emit(MOV, R3, R8)
+    emit(ADD, R3, R7)
+    emit(STX1, R3, R2, LEVELS_AT)
+    jump(JA, "next_address")
 
     label("walked")
-    emit(_MOV, _R1, _R10)
-    emit(_ADD_K, _R1, imm=_ITERATOR)
-    kfunc(facts.loop[2])
+    emit(MOV, R1, R10)
+    emit(ADD_K, R1, imm=_ITERATOR)
+    kfunc(asm, facts.loop[2])
     # exit and exec take the address space off the task before they free it: if it is still there, the tables that were
     # read were this process's all along.
     read_task_mm("changed")
-    emit(_LDX8, _R1, _R10, _READ)
-    emit(_LDX8, _R2, _R10, _MM)
-    jump(_JNE, "changed", _R1, _R2)
+    emit(LDX8, R1, R10, _READ)
+    emit(LDX8, R2, R10, _MM)
+    jump(JNE, "changed", R1, R2)
     read_mm_pgd("changed")
-    emit(_LDX8, _R1, _R10, _READ)
-    emit(_LDX8, _R2, _R10, _PGD)
-    jump(_JNE, "changed", _R1, _R2)
-    emit(_MOV_K, _R1, imm=STATUS_OK)
-    jump(_JA, "finish")
+    emit(LDX8, R1, R10, _READ)
+    emit(LDX8, R2, R10, _PGD)
+    jump(JNE, "changed", R1, R2)
+    emit(MOV_K, R1, imm=STATUS_OK)
+    jump(JA, "finish")
     label("no_mm")
-    emit(_MOV_K, _R1, imm=STATUS_NO_MM)
-    jump(_JA, "finish")
+    emit(MOV_K, R1, imm=STATUS_NO_MM)
+    jump(JA, "finish")
     label("changed")
-    emit(_MOV_K, _R1, imm=STATUS_CHANGED)
+    emit(MOV_K, R1, imm=STATUS_CHANGED)
     label("finish")
-    emit(_STX4, _R7, _R1, STATUS_AT)
+    emit(STX4, R7, R1, STATUS_AT)
     if facts.rcu is not None:
-        kfunc(facts.rcu[1])
-    emit(_MOV, _R1, _R6)
-    kfunc(facts.task_release)
-    emit(_MOV_K, _R0)
-    emit(_EXIT)
+        kfunc(asm, facts.rcu[1])
+    emit(MOV, R1, R6)
+    kfunc(asm, facts.task_release)
+    emit(MOV_K, R0)
+    emit(EXIT)
     return asm.code()

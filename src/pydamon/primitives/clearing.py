@@ -183,6 +183,28 @@ class Clearer:
         """Tell how many of the ``stuck`` pages the last `clear_stuck` helped: if hardly any, it is done less often."""
         self._backoff = 1.0 if freed * 10 >= stuck else min(2 * self._backoff, _MAX_BACKOFF)
 
+    def advise(self, starts: NDArray[np.uint64], lengths: NDArray[np.uint64]) -> Flags:
+        """MADV_COLD these ranges, which need not be looked at before; which were accepted, shape (n,)."""
+        return self._advise(starts, lengths)
+
+    @property
+    def may_advise(self) -> bool:
+        """False once the kernel has said that it, or this user, may not advise the process."""
+        return self._may_advise
+
+    @property
+    def refused(self) -> NDArray[np.uint64]:
+        """Mappings that are known to refuse MADV_COLD: start and end in bytes, sorted; shape (n, 2)."""
+        return self._refused
+
+    def within_mappings(self, starts: NDArray[np.uint64], lengths: NDArray[np.uint64]) -> Flags:
+        """Whether each range lies within one mapping, as far as the mappings are known; shape (n,)."""
+        inside = np.zeros(len(starts), np.bool_)
+        for at, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+            mapping = self._mapping_of(start)
+            inside[at] = mapping is not None and start + length <= mapping[1]
+        return inside
+
     def certain(self, entries: Entries, levels: Levels, done: NDArray[np.uint8]) -> Flags:
         """For pages that show their bit after a clear: whether it was surely cleared, so that they were accessed since.
 

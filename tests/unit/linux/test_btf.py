@@ -95,6 +95,11 @@ def test_offsets_add_up_through_anonymous_members(btf: Btf, member: str, offset:
     assert btf.member_offset("task_struct", member) == offset
 
 
+def test_the_size_of_a_struct_and_the_constants_of_an_enum(btf: Btf) -> None:
+    assert btf.struct_size("task_struct") == 64
+    assert [btf.enum_value("colour", name) for name in ("red", "blue")] == [0, 1]
+
+
 def test_bit_fields_have_their_width_above_the_offset(btf: Btf) -> None:
     assert btf.member_offset("bits", "low") == 0
     assert btf.member_offset("bits", "next") == 8
@@ -107,6 +112,12 @@ def test_missing_names_are_named(btf: Btf) -> None:
         btf.member_offset("mm_struct", "pgd")
     with pytest.raises(BtfError, match=r"^BTF: struct task_struct of this kernel has no member pgd$"):
         btf.member_offset("task_struct", "pgd")
+    with pytest.raises(BtfError, match=r"^BTF: this kernel has no struct mm_struct$"):
+        btf.struct_size("mm_struct")
+    with pytest.raises(BtfError, match=r"^BTF: this kernel has no enum pageflags$"):
+        btf.enum_value("pageflags", "PG_lru")
+    with pytest.raises(BtfError, match=r"^BTF: enum colour of this kernel has no constant green$"):
+        btf.enum_value("colour", "green")
 
 
 def test_a_struct_inside_of_itself_ends() -> None:
@@ -177,6 +188,7 @@ def test_changed_bytes_give_an_answer_or_a_btf_error(changes: list[tuple[int, in
         damaged = Btf(bytes(data))
         damaged.find(KIND_FUNC, "last")
         damaged.member_offset("task_struct", "mm")
+        damaged.enum_value("colour", "blue")
     except BtfError:
         pass
 
@@ -192,3 +204,4 @@ def test_this_kernels_own() -> None:
     assert btf.member_offset("task_struct", "mm") % 8 == 0
     assert btf.member_offset("mm_struct", "pgd") % 8 == 0
     assert btf.member_offset("list_head", "prev") == 8  # include/linux/types.h
+    assert 0 < btf.enum_value("pageflags", "PG_lru") < 32

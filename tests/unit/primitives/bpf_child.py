@@ -62,6 +62,14 @@ def add(name, size, kind=""):
         assert libc.mlock(at + skip, int(size)) == 0
     return at + skip
 
+def file(name, path):
+    size = os.path.getsize(path)
+    fd = os.open(path, os.O_RDWR)
+    area = mmap.mmap(fd, size, mmap.MAP_SHARED)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    areas[name] = area, 0, at, size
+    return at
+
 def fork(name):
     pid = os.fork()
     if not pid:
@@ -179,9 +187,9 @@ def watching(child: Child, walk: PageTableWalk, *, whole: bool | None = None) ->
     """A primitive on the child; ``whole`` forces the way of clearing, and forbids clear_refs for stuck pages."""
     primitive = BpfPrimitive(child.process, walk)
     if whole is not None:
-        primitive._clearer._whole_is_cheaper = lambda ranges: whole  # type: ignore[method-assign]
+        primitive.clearer._whole_is_cheaper = lambda ranges: whole  # type: ignore[method-assign]
     if whole is False:
-        primitive._clearer.clear_stuck = lambda stuck, total: False  # type: ignore[method-assign]
+        primitive.clearer.clear_stuck = lambda stuck, total: False  # type: ignore[method-assign]
     try:
         yield primitive
     finally:

@@ -19,7 +19,8 @@ from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, pages, started_child
 from helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
-from pydamon.primitives import bpf, bpf_program
+from pydamon.linux.btf import KIND_FUNC, Btf
+from pydamon.primitives import bpf, bpf_facts, bpf_program
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
@@ -81,11 +82,11 @@ def test_kernel_addresses_are_unknown(child: Child, walk: PageTableWalk) -> None
 @pytest.mark.parametrize("rcu", [True, False])
 @pytest.mark.parametrize("namespace", [True, False])
 def test_the_verifier_takes_every_form_of_the_program(rcu: bool, namespace: bool) -> None:
-    facts = bpf._kernel_facts()
+    facts = bpf_facts.of_this_kernel()[0]
     if not rcu:
         facts = dataclasses.replace(facts, rcu=None)
     if not namespace:
-        initial = bpf.Btf.of_kernel().find(bpf_program.KIND_FUNC, "bpf_task_from_pid")
+        initial = Btf.of_kernel().find(KIND_FUNC, "bpf_task_from_pid")
         assert initial is not None
         facts = dataclasses.replace(facts, task_from_pid=initial)
     map_fd = bpf_syscall.create_map(bpf_program.VALUE_SIZE)
@@ -245,7 +246,7 @@ def test_a_machine_with_five_levels_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_wrong_look_at_ones_own_pages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf, "_own_frames", lambda start, count: np.arange(count, dtype=np.uint64))
+    monkeypatch.setattr(bpf, "own_frames", lambda start, count: np.arange(count, dtype=np.uint64))
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MachineError, match="does not find the frames"):
         bpf.probe()

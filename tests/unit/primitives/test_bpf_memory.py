@@ -145,7 +145,7 @@ def test_locked_memory_needs_clear_refs(child: Child, walk: PageTableWalk) -> No
             assert usable.tolist() == [True] * 50 + [False] * 100 + [True] * 50
             assert (primitive.check() == np.where(usable, NOT_ACCESSED, UNKNOWN)).all()
     with watching(child, walk) as primitive:
-        primitive._clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
+        primitive.clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
         assert primitive.prepare(watched).all()
         child.do("touch", "l", 3)
         assert np.flatnonzero(primitive.check()).tolist() == [53]
@@ -164,8 +164,8 @@ def test_memory_that_several_processes_map_needs_clear_refs(child: Child, walk: 
         wait_until(lambda: bool(primitive.prepare(watched).all()))
     child.fork("s")
     with watching(child, walk) as primitive:
-        primitive._clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
-        primitive._clearer.stuck_share = 1e-9
+        primitive.clearer._whole_is_cheaper = lambda ranges: False  # type: ignore[method-assign]
+        primitive.clearer.stuck_share = 1e-9
         child.do("touch", "s", "all")
         assert primitive.prepare(watched).all()
         child.do("touch", "s", 9)

@@ -89,9 +89,9 @@ def process() -> Iterator[Process]:
 def watch(process: Process, *entries: tuple[int, int]) -> tuple[BpfPrimitive, Tables, Clears]:
     tables = Tables(*entries)
     primitive = BpfPrimitive(process, tables)  # type: ignore[arg-type]
-    primitive._clearer.close()
+    primitive.clearer.close()
     clears = Clears(tables)
-    primitive._clearer = clears  # type: ignore[assignment]
+    primitive.clearer = clears  # type: ignore[assignment]
     return primitive, tables, clears
 
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from pydamon.engines.user.choose import Choice
+from pydamon.errors import MachineError
 from pydamon.linux.process import Process
 from pydamon.primitives import registry
 from pydamon.primitives.base import Primitive, Shared
+
+if TYPE_CHECKING:
+    from pydamon.ops.vaddr import VaddrOps
 
 
 class Access:
@@ -25,6 +34,15 @@ class Access:
     def open(self, process: Process) -> Primitive:
         """The primitive for one process."""
         return self._open(process)
+
+    def sample_whole(self, ops: VaddrOps, rng: np.random.Generator) -> None:
+        """Let ``ops``, whose primitives this has opened, take samples of all targets at once where that is possible.
+
+        Where it is not (`pydamon doctor` says why), it goes on page by page.
+        """
+        if self._shared.sampler is not None:
+            with contextlib.suppress(MachineError):
+                ops.sample_whole(self._shared.sampler(int(rng.integers(1, 1 << 63))))
 
     def close(self) -> None:
         """Release what the primitives share; they must be closed already."""

@@ -120,6 +120,7 @@ def _virtual(
             max_live=max(context.nr_regions.max // 3, 1),
             shared=access,
         )
+        access.sample_whole(ops, rng)
     except BaseException:
         group.close()
         raise
@@ -136,6 +137,7 @@ def _fixed(context: Context, access: Access, rng: np.random.Generator) -> tuple[
             processes.append(Process(target.pid or 0))
         ranges = [_ranges(target) for target in context.targets]
         ops = FvaddrOps(processes, access.open, ranges=ranges, rng=rng, shared=access)
+        access.sample_whole(ops, rng)
     except BaseException:
         for process in processes:
             process.close()

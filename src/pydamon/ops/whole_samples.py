@@ -1,0 +1,178 @@
+"""A sampler for operations sets on page tables: each sample of all targets is one run of a BPF program.
+
+Regions, counts and windows lie in memory that is shared with the program (`pydamon.primitives.bpf_sampler`); Python
+works once per batch. Where the kernel turns out not to let it, `PageSampler` goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydamon.ops.base import Addresses, BatchEnd, Spans
+from pydamon.ops.counts import Count, Counts
+from pydamon.ops.pace import Pace
+from pydamon.ops.sampling import PageOps, PageSampler
+from pydamon.primitives.base import PrimitiveCost
+from pydamon.primitives.bpf import BpfPrimitive
+from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, BpfSampler, Resident, Watched
+from pydamon.spec import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A target as it was loaded, and the arrays that were put into its counts."""
+
+    target: int
+    primitive: BpfPrimitive
+    start: Addresses
+    end: Addresses
+    counts: Counts
+    accessed: Count
+    unknown: Count
+
+    def is_now(self, target: int, primitive: BpfPrimitive, spans: Spans, counts: Counts) -> bool:
+        """Whether nothing of it was exchanged since. (Arrays are not changed in place.)"""
+        return (
+            self.target == target
+            and self.primitive is primitive
+            and self.start is spans.start
+            and self.end is spans.end
+            and self.accessed is counts.accessed
+            and self.unknown is counts.unknown
+        )
+
+
+class WholeSampler:
+    """A `Sampler` of targets whose primitives are `bpf`; ``pages`` samples where that turns out to be impossible.
+
+    ``sampler`` is closed with this.
+    """
+
+    def __init__(self, ops: PageOps, pages: PageSampler, sampler: BpfSampler) -> None:
+        self.probes: Sequence[Probe] = ()
+        self._ops = ops
+        self._pages = pages
+        self._sampler = sampler
+        self._loaded: list[_Loaded] = []
+        self._sparse: set[int] = set()  # targets of which absent pages were drawn
+
+    @property
+    def refusal(self) -> str | None:
+        """Why samples are taken page by page by now; None if they are not."""
+        return self._sampler.refusal
+
+    @property
+    def cost(self) -> PrimitiveCost:
+        """What sampling has cost so far, without what the primitives were asked for."""
+        return self._sampler.cost
+
+    def sample(
+        self, targets: Sequence[int], regions: Sequence[Spans], counts: Sequence[Counts], n: int, pace: Pace
+    ) -> tuple[int, BatchEnd]:
+        """Take up to ``n`` samples, see `Sampler`."""
+        if self.refusal is not None:
+            return self._page_by_page(targets, regions, counts, n, pace)
+        self._load(targets, regions, counts)
+        batch = _Batch(self, pace)
+        done, why = self._sampler.sample(n, batch.sleep)
+        self._finish(targets, counts, done)
+        if why == REFUSED:
+            more, end = self._page_by_page(targets, regions, counts, n - done, pace)
+            return done + more, end
+        return done, {DONE: BatchEnd.DONE, ENDED: BatchEnd.TARGET_ENDED}.get(why, batch.end)
+
+    def update(self) -> None:
+        """Mappings or memory may have changed."""
+        self._sampler.update()
+
+    def forget(self, target: int) -> None:
+        """The target has ended."""
+        self._sparse.discard(target)
+        self._pages.forget(target)
+
+    def close(self) -> None:
+        """Unload the program. What was counted stays."""
+        self._take_back()
+        self._sampler.close()
+
+    def _load(self, targets: Sequence[int], regions: Sequence[Spans], counts: Sequence[Counts]) -> None:
+        """Load the regions and their counts, unless these are what is loaded."""
+        wanted = []
+        for target, spans, counted in zip(targets, regions, counts, strict=True):
+            primitive = self._ops.primitives[target]
+            if isinstance(primitive, BpfPrimitive):  # a target that has ended has another one
+                wanted.append((target, primitive, spans, counted))
+        if len(wanted) == len(self._loaded) and all(
+            loaded.is_now(*now) for loaded, now in zip(self._loaded, wanted, strict=True)
+        ):
+            return
+        self._take_back()
+        self._sampler.load([self._watched(target, primitive, spans) for target, primitive, spans, _ in wanted])
+        for place, (target, primitive, spans, counted) in enumerate(wanted):
+            accessed, unknown = self._sampler.accessed(place), self._sampler.unknown(place)
+            accessed[:], unknown[:] = counted.accessed, counted.unknown
+            counted.accessed, counted.unknown = accessed, unknown
+            self._loaded.append(_Loaded(target, primitive, spans.start, spans.end, counted, accessed, unknown))
+
+    def _watched(self, target: int, primitive: BpfPrimitive, spans: Spans) -> Watched:
+        residency = self._ops.residency(target) if target in self._sparse else None
+        found = None if residency is None else residency.of_regions(spans.start, spans.end)
+        return Watched(primitive, spans.start, spans.end, None if found is None else Resident(*found))
+
+    def _take_back(self) -> None:
+        """Counts that still show the shared memory get arrays of their own: that memory changes its meaning now."""
+        for loaded in self._loaded:
+            counts = loaded.counts
+            if counts.accessed is loaded.accessed:
+                counts.accessed = loaded.accessed.copy()
+            if counts.unknown is loaded.unknown:
+                counts.unknown = loaded.unknown.copy()
+        self._loaded.clear()
+
+    def _finish(self, targets: Sequence[int], counts: Sequence[Counts], done: int) -> None:
+        """Note where absent pages were drawn, and that targets which have ended did not answer."""
+        for place, loaded in enumerate(self._loaded):
+            if loaded.target not in self._sparse and self._sampler.saw_absent(place):
+                self._sparse.add(loaded.target)
+        if len(self._loaded) < len(targets):
+            answered = {loaded.target for loaded in self._loaded}
+            for target, counted in zip(targets, counts, strict=True):
+                if target not in answered:
+                    counted.unknown += done
+
+    def ask_probes(self) -> None:
+        """Count the attributes of the pages whose windows are open."""
+        for place, loaded in enumerate(self._loaded):
+            drawn = self._sampler.drawn(place).copy()
+            loaded.counts.probed += 1
+            loaded.counts.hits += self._ops.apply_probes(loaded.target, drawn, self.probes)
+
+    def _page_by_page(
+        self, targets: Sequence[int], regions: Sequence[Spans], counts: Sequence[Counts], n: int, pace: Pace
+    ) -> tuple[int, BatchEnd]:
+        self._take_back()
+        self._pages.probes = self.probes
+        return self._pages.sample(targets, regions, counts, n, pace)
+
+
+class _Batch:
+    """Sleeps between the samples of one batch; ``end`` tells why it did not."""
+
+    def __init__(self, sampler: WholeSampler, pace: Pace) -> None:
+        self.end = BatchEnd.WOKEN
+        self._sampler = sampler
+        self._pace = pace
+        self._begun = False
+
+    def sleep(self) -> bool:
+        """Until the next look is due; False if there is to be none."""
+        if self._begun and self._pace.over():
+            self.end = BatchEnd.INTERRUPTED
+            return False
+        self._begun = True
+        if not self._pace.sleep():
+            return False
+        if self._sampler.probes:
+            self._sampler.ask_probes()
+        return True

@@ -1,0 +1,105 @@
+"""The sampler's loaded program and the memory that it shares with us, seen as NumPy records."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.linux import bpf_syscall
+from pydamon.primitives import bpf_sampler_layout as lay
+from pydamon.primitives.bpf_facts import SamplerFacts
+from pydamon.primitives.bpf_sampler_program import sampler_program
+
+Records = NDArray[np.void]
+
+
+class SamplerMap:
+    """Program and map of one layout. The views look into the map's memory: drop them all before `close`.
+
+    Raises MachineError where the kernel refuses the program.
+    """
+
+    def __init__(self, facts: SamplerFacts, layout: lay.Layout) -> None:
+        self.layout = layout
+        self._map_fd = self._program_fd = -1
+        self._memory: mmap.mmap | None = None
+        try:
+            self._map_fd = bpf_syscall.create_map(layout.size)
+            self._program_fd = bpf_syscall.load_program(sampler_program(facts, layout, self._map_fd))
+            self._memory = memory = bpf_syscall.map_value(self._map_fd, layout.size)
+        except BaseException:
+            self.close()
+            raise
+        self._test_run = bpf_syscall.TestRun(self._program_fd)
+        self.header = np.frombuffer(memory, lay.HEADER, 1)
+        self.targets = np.frombuffer(memory, lay.TARGET, layout.targets, layout.targets_at)
+        self.regions = np.frombuffer(memory, lay.REGION, layout.regions, layout.regions_at)
+        # The same, as rows of 8 words: start, pages, and what is 0 when it is loaded.
+        self.region_words = self.regions.view(np.uint64).reshape(-1, lay.REGION.itemsize // 8)
+        self.iovecs = np.frombuffer(memory, lay.IOVEC, layout.regions, layout.iovecs_at)
+        self.slow = np.frombuffer(memory, np.uint32, layout.regions, layout.slow_at)
+        self.before = np.frombuffer(memory, np.uint64, layout.runs, layout.before_at)
+        self.run_starts = np.frombuffer(memory, np.uint64, layout.runs, layout.starts_at)
+        self.filter = np.frombuffer(memory, np.uint8, (1 << lay.FILTER_BITS) // 8, layout.filter_at)
+        self.noted = np.frombuffer(memory, lay.NOTE, lay.NOTED, layout.noted_at)
+        self.before[:] = lay.BEHIND_ALL
+        self.iovecs_address = int(self.iovecs.ctypes.data)
+        # Of single numbers, a memoryview is several times as fast as an array.
+        self._bytes = memoryview(memory)
+        self._words = self._bytes[: lay.HEADER.itemsize].cast("I")
+        self._target_words = self._bytes[layout.targets_at : layout.regions_at].cast("I")
+
+    def run(self, flags: int, first_target: int, end_target: int) -> None:
+        """Run the program once for these target records."""
+        words = self._words
+        words[_FLAGS], words[_FIRST], words[_END] = flags, first_target, end_target
+        self._test_run()
+
+    def word(self, at: int) -> int:
+        """A 32-bit field of the header; ``at``: its place, in words."""
+        return self._words[at]
+
+    def sums(self) -> tuple[int, int, int, int, int]:
+        """What a sample's runs have added up: ranges, parts, slow regions, unwatched ones, failed walks."""
+        words = self._words
+        return words[_RANGES_SUM], words[_PARTS], words[_SLOW], words[_UNWATCHED], words[_FAILED]
+
+    def ranges_of(self, target: int) -> tuple[int, int, int]:
+        """First range, number of ranges and bytes in them of a target record."""
+        words, at = self._target_words, target * _TARGET_WORDS
+        size = words[at + _BYTES] | words[at + _BYTES + 1] << 32
+        return words[at + _FIRST_RANGE], words[at + _RANGES], size
+
+    def close(self) -> None:
+        """Unload the program and release the map."""
+        for fd in (self._program_fd, self._map_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._map_fd = self._program_fd = -1
+        if self._memory is not None:
+            # The memory can be released only when nothing looks at it; what a caller still holds keeps it.
+            for name in [name for name, held in vars(self).items() if isinstance(held, np.ndarray)]:
+                del self.__dict__[name]
+            for view in (self._words, self._target_words, self._bytes):
+                view.release()
+            with contextlib.suppress(BufferError):
+                self._memory.close()
+            self._memory = None
+
+
+def field_at(name: str, dtype: np.dtype[np.void] = lay.HEADER) -> int:
+    """Bytes before that field of the record."""
+    assert dtype.fields is not None
+    return int(dtype.fields[name][1])
+
+
+_FLAGS, _FIRST, _END = (field_at(name) // 4 for name in ("flags", "first_target", "end_target"))
+_RANGES_SUM, _PARTS, _SLOW, _UNWATCHED, _FAILED, BAD = (
+    field_at(name) // 4 for name in ("ranges", "parts", "slow", "unwatched", "failed", "bad")
+)
+_TARGET_WORDS = lay.TARGET.itemsize // 4
+_BYTES, _FIRST_RANGE, _RANGES = (field_at(name, lay.TARGET) // 4 for name in ("bytes", "first_range", "ranges"))

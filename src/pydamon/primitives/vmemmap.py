@@ -1,0 +1,211 @@
+"""Where the kernel keeps its struct pages (vmemmap): found through our own kernel stack, checked on own pages."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import MachineError
+from pydamon.linux import bpf_syscall
+from pydamon.linux.bpf_assembler import (
+    ADD,
+    ADD_K,
+    CALL,
+    EXIT,
+    GET_CURRENT_TASK,
+    JA,
+    JEQ_K,
+    JGE_K,
+    JNE_K,
+    LD_IMM64,
+    LDX4,
+    LDX8,
+    LSH_K,
+    MOV,
+    MOV_K,
+    PSEUDO_MAP_VALUE,
+    R0,
+    R1,
+    R2,
+    R3,
+    R7,
+    R8,
+    R10,
+    STX8,
+    Assembler,
+)
+from pydamon.linux.frames import FrameInfo, Frames, on_lru
+from pydamon.primitives.bpf import PageTableWalk, own_frames, own_pages
+from pydamon.primitives.bpf_facts import KernelFacts, SamplerFacts
+from pydamon.primitives.bpf_program import LARGE, PRESENT, kfunc, read_kernel
+
+_WORDS = 64  # addresses in one run
+_TASK_AT, _COUNT_AT, _ADDRESSES_AT = 0, 8, 16
+_VALUES_AT = _ADDRESSES_AT + 8 * _WORDS
+_FAILED_AT = _VALUES_AT + 8 * _WORDS
+_SIZE = _FAILED_AT + 8 * _WORDS
+_READ, _ITERATOR = -8, -16  # stack slots
+_OWN_PAGES = 16
+_ALIGNMENT = 1 << 30  # arch/x86/mm/kaslr.c: of the region, whose start belongs to frame 0
+_MADV_COLD = 20
+
+
+class KernelReader:
+    """Reads words of kernel memory, a few at a time; for setting up only."""
+
+    def __init__(self, facts: KernelFacts) -> None:
+        self._map_fd = self._program_fd = -1
+        self._memory: mmap.mmap | None = None
+        try:
+            self._map_fd = bpf_syscall.create_map(_SIZE)
+            self._program_fd = bpf_syscall.load_program(_reader_program(facts, self._map_fd))
+            self._memory = bpf_syscall.map_value(self._map_fd, _SIZE)
+            self._run = bpf_syscall.TestRun(self._program_fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, addresses: Sequence[int]) -> list[int]:
+        """The 8 bytes at each address. Raises LookupError if one cannot be read."""
+        assert self._memory is not None
+        found: list[int] = []
+        for begin in range(0, len(addresses), _WORDS):
+            part = np.array(addresses[begin : begin + _WORDS], np.uint64)
+            self._memory[_COUNT_AT : _COUNT_AT + 8] = len(part).to_bytes(8, "little")
+            self._memory[_ADDRESSES_AT : _ADDRESSES_AT + part.nbytes] = part.tobytes()
+            self._run()
+            if any(self._memory[_FAILED_AT : _FAILED_AT + part.nbytes]):
+                raise LookupError("kernel memory that cannot be read")
+            found += np.frombuffer(self._memory[_VALUES_AT : _VALUES_AT + part.nbytes], np.uint64).tolist()
+        return found
+
+    def own_task(self) -> int:
+        """Address of this thread's task_struct."""
+        assert self._memory is not None
+        self._memory[_COUNT_AT : _COUNT_AT + 8] = bytes(8)
+        self._run()
+        return int.from_bytes(self._memory[_TASK_AT : _TASK_AT + 8], "little")
+
+    def close(self) -> None:
+        """Unload the program."""
+        for fd in (self._program_fd, self._map_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._map_fd = self._program_fd = -1
+        if self._memory is not None:
+            self._memory.close()
+
+
+def find_vmemmap(facts: SamplerFacts, walk: PageTableWalk) -> int:
+    """The address of frame 0's struct page; 0 if it is not found, or does not tell what /proc says of own pages."""
+    try:
+        reader = KernelReader(facts.walk)
+    except MachineError:
+        return 0
+    try:
+        found = _by_own_stack(facts, walk, reader)
+        agrees = any(_agrees_with_proc(facts, reader, found) for _ in range(2))  # a page may move between two looks
+        return found if agrees else 0
+    except (LookupError, MachineError):  # no virtually mapped stack, another memory model, no permission
+        return 0
+    finally:
+        reader.close()
+
+
+def _by_own_stack(facts: SamplerFacts, walk: PageTableWalk, reader: KernelReader) -> int:
+    """The stack's first page is known by its struct page (stack_vm_area->pages[0]) and, by a walk, by its frame."""
+    task = reader.own_task()
+    stack_at, area_at, pages_at = facts.stack
+    stack, area = reader.read([task + stack_at, task + area_at])
+    (pages,) = reader.read([area + pages_at])
+    (page,) = reader.read([pages])
+    base, mask, _ = walk.memory_facts()
+    _, _, table = walk.walk_space(os.getpid(), np.zeros(1, np.uint64))
+    for shift in (39, 30, 21, 12):
+        (entry,) = reader.read([table + 8 * (stack >> shift & 0x1FF)])
+        if not entry & PRESENT or (shift in (30, 21) and entry & LARGE):
+            raise LookupError("the stack is not mapped by small pages")
+        table = base + (entry & mask)
+    found = page - facts.page_size * ((entry & mask) >> 12)
+    if found % _ALIGNMENT:
+        raise LookupError("struct pages do not lie in one array")
+    return found
+
+
+def _agrees_with_proc(facts: SamplerFacts, reader: KernelReader, vmemmap: int) -> bool:
+    """Whether the struct pages of own pages say what kpageflags and kpagecount say."""
+    with own_pages(_OWN_PAGES) as start:
+        # Put them on an LRU list: the flag must be seen set.
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(_OWN_PAGES * mmap.PAGESIZE), _MADV_COLD)
+        frames = own_frames(start, _OWN_PAGES)
+        info = FrameInfo()
+        try:
+            listed = on_lru(info.flags(frames))
+            once = [info.mapped_once(frame, 1) for frame in frames.tolist()]
+        finally:
+            info.close()
+        flags, mapcounts = _struct_pages(facts, reader, vmemmap, frames)
+    small = (flags & np.uint64(facts.head)) == 0
+    counted_once = (mapcounts & np.uint64(0xFFFF_FFFF)) == 0  # it counts from -1
+    return bool(
+        listed.any()
+        and np.array_equal((flags & np.uint64(facts.lru)) != 0, listed)
+        and np.array_equal(counted_once[small], np.array(once)[small])
+    )
+
+
+def _struct_pages(
+    facts: SamplerFacts, reader: KernelReader, vmemmap: int, frames: Frames
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Flags and mapcount (with 4 bytes behind it) of the frames."""
+    pages = [vmemmap + facts.page_size * frame for frame in frames.tolist()]
+    heads = reader.read([page + facts.page_head for page in pages])
+    pages = [head - 1 if head & 1 else page for page, head in zip(pages, heads, strict=True)]
+    flags = reader.read([page + facts.page_flags for page in pages])
+    mapcounts = reader.read([page + facts.page_mapcount for page in pages])
+    return np.array(flags, np.uint64), np.array(mapcounts, np.uint64)
+
+
+def _reader_program(facts: KernelFacts, map_fd: int) -> bytes:
+    """For each address of the map's value: the 8 bytes there, or -EFAULT among the failures; and the current task."""
+    asm = Assembler()
+    emit, jump, label = asm.emit, asm.jump, asm.label
+    emit(LD_IMM64, R7, PSEUDO_MAP_VALUE, imm=map_fd)
+    emit(0)  # second half: offset 0 in the value
+    emit(CALL, imm=GET_CURRENT_TASK)
+    emit(STX8, R7, R0, _TASK_AT)
+    emit(MOV, R1, R10)
+    emit(ADD_K, R1, imm=_ITERATOR)
+    emit(MOV_K, R2)
+    emit(LDX4, R3, R7, _COUNT_AT)
+    kfunc(asm, facts.loop[0])
+    label("next")
+    emit(MOV, R1, R10)
+    emit(ADD_K, R1, imm=_ITERATOR)
+    kfunc(asm, facts.loop[1])
+    jump(JEQ_K, "end", R0)
+    emit(LDX4, R8, R0)
+    jump(JGE_K, "end", R8, imm=_WORDS)
+    emit(LSH_K, R8, imm=3)
+    emit(ADD, R8, R7)
+    emit(LDX8, R3, R8, _ADDRESSES_AT)
+    read_kernel(asm, _READ)
+    emit(STX8, R8, R0, _FAILED_AT)
+    emit(MOV_K, R1)
+    jump(JNE_K, "store", R0)
+    emit(LDX8, R1, R10, _READ)
+    label("store")
+    emit(STX8, R8, R1, _VALUES_AT)
+    jump(JA, "next")
+    label("end")
+    emit(MOV, R1, R10)
+    emit(ADD_K, R1, imm=_ITERATOR)
+    kfunc(asm, facts.loop[2])
+    emit(MOV_K, R0)
+    emit(EXIT)
+    return asm.code()
