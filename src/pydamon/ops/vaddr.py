@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -170,6 +170,10 @@ class VaddrOps(Applying["VirtualActions"]):
         for primitive in self.primitives:
             add_cost(total, primitive.cost)
         return total
+
+    def side_rows(self, start: Addresses, end: Addresses) -> dict[str, list[dict[str, Any]]]:
+        """Nothing: the regions are the processes' own."""
+        return {}
 
     def mappings(self, target: int) -> list[Mapping]:
         """What the process had mapped at the last init or update."""

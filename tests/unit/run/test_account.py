@@ -11,11 +11,13 @@ import numpy as np
 from pydamon.cli.render import status as text
 from pydamon.core.clock import VirtualClock
 from pydamon.core.damos import Damos
-from pydamon.core.kdamond import Kdamond
 from pydamon.core.scheme_state import Tried
+from pydamon.engines.base import Engine
+from pydamon.engines.sim import SimEngine
 from pydamon.run import account
 from pydamon.service.log import Log
-from pydamon.spec import Intervals, Scheme, read
+from pydamon.spec import Intervals, Scheme, from_builtins, read
+from pydamon.workload.builtin import load
 
 SCHEME = {
     "action": "pageout",
@@ -41,7 +43,7 @@ def running() -> list[dict[str, Any]]:
     zeros = np.zeros(2, np.int64)
     state.tried = [Tried(0, start, start + size, zeros, zeros, size, size)]
     state.watermarks.activated = True
-    return account.schemes(cast(Kdamond, SimpleNamespace(damos=damos)))
+    return account.schemes(cast(Engine, SimpleNamespace(schemes=lambda: damos.states)))
 
 
 def kdamond(schemes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def test_it_can_be_written_as_json() -> None:
 
 
 def test_no_schemes_where_none_can_be_applied() -> None:
-    assert account.schemes(cast(Kdamond, SimpleNamespace(damos=None))) == []
+    spec = from_builtins({"kdamonds": [{"contexts": [{"ops": "sim", "targets": [{}]}]}]})
+    assert account.schemes(SimEngine(spec, load("stairs"))) == []
 
 
 def test_tables_are_aligned_and_show_no_control_characters() -> None:

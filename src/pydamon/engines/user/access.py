@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pydamon.engines.user.choose import Choice
+from pydamon.engines.base import Choice
 from pydamon.errors import MachineError
 from pydamon.linux.process import Process
 from pydamon.primitives.base import Primitive
