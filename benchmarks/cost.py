@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.real import make_spec
+from benchmarks.real import make_spec, opened
 from pydamon.core.kdamond import Kdamond
+from pydamon.engines.base import Engine
 from pydamon.engines.user.choose import offers
-from pydamon.engines.user.engine import UserEngine
 from pydamon.ops.pace import Pace
 
 MIB = 1 << 20
@@ -48,7 +48,7 @@ def running(total_bytes: int, hot_bytes: int = 0) -> Iterator[int]:
 class Stopwatch:
     """Times the steps of a kdamond, by replacing the methods of the loop with timed ones."""
 
-    def __init__(self, engine: UserEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.steps: dict[str, list[float]] = {}
         self.engine = engine
         self._slept_ns = 0
@@ -70,17 +70,19 @@ class Stopwatch:
         times = self.steps.setdefault(name, [])
 
         def timed(kdamond: Kdamond) -> Any:
-            cost = self.engine.cost()
-            outside, began = cost.check_ns + cost.clear_ns + self._slept_ns, time.perf_counter_ns()
+            outside, began = self._asking_ns() + self._slept_ns, time.perf_counter_ns()
             result = step(kdamond)
             elapsed = time.perf_counter_ns() - began
-            cost = self.engine.cost()
-            python_ns = elapsed - (cost.check_ns + cost.clear_ns + self._slept_ns - outside)
+            python_ns = elapsed - (self._asking_ns() + self._slept_ns - outside)
             times.append(python_ns / (result or 1) / 1000)  # of many samples: of each
             return result
 
         setattr(Kdamond, name, timed)
         self._undo.append((Kdamond, name, step))
+
+    def _asking_ns(self) -> int:
+        cost = self.engine.cost()
+        return 0 if cost is None else cost.check_ns + cost.clear_ns
 
     def restore(self) -> None:
         """Put the methods back."""
@@ -88,21 +90,19 @@ class Stopwatch:
             setattr(owner, name, step)
 
 
-def monitor(
-    pid: int, primitive: str, seconds: float, *, regions: int, sample_us: int = 5000
-) -> tuple[UserEngine, float]:
+def monitor(pid: int, primitive: str, seconds: float, *, regions: int, sample_us: int = 5000) -> tuple[Engine, float]:
     """Monitor with about ``regions`` regions; returns the engine and the CPU share of this process."""
     context = {
         "nr_regions": {"min": max(regions * 9 // 10, 3), "max": max(regions, 3)},
         "intervals": {"sample_us": sample_us, "aggr_us": 20 * sample_us},
     }
-    engine = UserEngine(make_spec(pid, primitive, **context), seed=1)
+    engine = opened(make_spec(pid, primitive, **context), seed=1)
     return engine, run(engine, seconds)
 
 
-def run(engine: UserEngine, seconds: float) -> float:
+def run(engine: Engine, seconds: float) -> float:
     """Run the engine; the CPU share of this process meanwhile (first tenth left out)."""
-    engine.kdamond.end_ns = time.monotonic_ns() + int(seconds * 1e9)
+    engine.end_ns = time.monotonic_ns() + int(seconds * 1e9)
     settled = time.monotonic_ns() + int(seconds * 1e8)
     began = cpu = 0.0
     for _ in engine.monitor():
@@ -114,7 +114,7 @@ def run(engine: UserEngine, seconds: float) -> float:
 def steps() -> None:
     """Python's share of the sampling and aggregation steps at 1,000 regions."""
     with running(512 * MIB) as pid:
-        engine = UserEngine(make_spec(pid, "bpf", nr_regions={"min": 900, "max": 1000}), seed=1)
+        engine = opened(make_spec(pid, "bpf", nr_regions={"min": 900, "max": 1000}), seed=1)
         watch = Stopwatch(engine)
         try:
             run(engine, 6)
@@ -175,7 +175,8 @@ def table() -> None:
                 cells = []
                 for sample_us in (5_000, 20_000, 100_000):
                     engine, share = monitor(pid, offer.name, 4, regions=regions, sample_us=sample_us)
-                    lost = engine.cost().disturb_ns / 4e9
+                    cost = engine.cost()
+                    lost = 0.0 if cost is None else cost.disturb_ns / 4e9
                     cells.append(f"{share:9.1%} +{lost:8.1%} ")
                 print(f"{regions:>9} " + "".join(f"{cell:>20}" for cell in cells), flush=True)
 

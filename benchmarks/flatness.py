@@ -6,10 +6,8 @@ import statistics
 import time
 
 from benchmarks.cost import running
-from benchmarks.real import make_spec
-from pydamon.engines.sim import SimEngine
+from benchmarks.real import make_spec, opened
 from pydamon.engines.user.choose import offers
-from pydamon.engines.user.engine import UserEngine
 from pydamon.linux.process import Process
 from pydamon.ops.vaddr import three_ranges
 from pydamon.spec import from_builtins
@@ -26,9 +24,9 @@ def simulated(total_bytes: int) -> float:
     text = f"hot, {total_bytes // 4}\ncold, {total_bytes * 3 // 4}\n\nsteady\n60000\nhot, 1, 4096, 1\n"
     bounds = {"min": REGIONS * 9 // 10, "max": REGIONS}
     spec = from_builtins({"kdamonds": [{"contexts": [{"ops": "sim", "targets": [{}], "nr_regions": bounds}]}]})
-    engine = SimEngine(spec, parse(text, source="flatness"), mapping="one")
+    engine = opened(spec, workload=parse(text, source="flatness"), mapping="one")
     began = time.process_time()
-    engine.kdamond.end_ns = 20_000_000_000
+    engine.end_ns = 20_000_000_000
     for _ in engine.monitor():
         pass
     return (time.process_time() - began) / engine.kdamond.passed_samples * 1e6
@@ -37,8 +35,8 @@ def simulated(total_bytes: int) -> float:
 def per_sample_us(pid: int, primitive: str, seconds: float = 4) -> float:
     """CPU time per sample, from the third aggregation on: unlike the share it does not depend on who else is busy."""
     bounds = {"min": REGIONS * 9 // 10, "max": REGIONS}
-    engine = UserEngine(make_spec(pid, primitive, nr_regions=bounds), seed=1)
-    engine.kdamond.end_ns = time.monotonic_ns() + int(seconds * 1e9)
+    engine = opened(make_spec(pid, primitive, nr_regions=bounds), seed=1)
+    engine.end_ns = time.monotonic_ns() + int(seconds * 1e9)
     cpu_ns = samples = 0
     for number, _ in enumerate(engine.monitor()):
         if number == 2:

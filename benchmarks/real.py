@@ -8,10 +8,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
-from pydamon.core.kdamond import Callbacks
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.base import Engine
 from pydamon.engines.user.engine import UserEngine
+from pydamon.run.open import open_engine
+from pydamon.run.request import Request
+from pydamon.run.signals import Waker
 from pydamon.spec import Spec, from_builtins
 from pydamon.workload.truth import GroundTruth, from_events
 
@@ -49,6 +53,11 @@ sys.exit(main())
 """
 
 
+def opened(spec: Spec, **how: Any) -> Engine:
+    """The engine for ``spec``; ``how`` are fields of a `Request`."""
+    return open_engine(spec, Request(**how), waker=Waker()).engine
+
+
 def monitor_workload(
     workload: str,
     primitive: str,
@@ -73,14 +82,10 @@ def monitor_workload(
                 time.sleep(0.005)
                 events.seek(0, 2)
             began, cpu_began = time.monotonic(), time.process_time()
-            engine = UserEngine(
-                make_spec(process.pid, primitive, **context),
-                callbacks=Callbacks(),
-                seed=seed,
-                fit_intervals="intervals" not in context,
-            )
+            spec = make_spec(process.pid, primitive, **context)
+            engine = opened(spec, seed=seed, fit_intervals="intervals" not in context)
             if adjust is not None:
-                adjust(engine)
+                adjust(cast(UserEngine, engine))
             snapshots = [snapshots[0] for snapshots in engine.monitor()]
             elapsed, cpu = time.monotonic() - began, time.process_time() - cpu_began
         finally:
@@ -89,4 +94,5 @@ def monitor_workload(
         events.seek(0)
         truth = from_events(events)
     cost = engine.cost()
-    return Run(snapshots, truth, cpu / elapsed, cost.disturb_ns / 1e9 / elapsed, engine.kdamond.intervals.sample_us)
+    assert cost is not None
+    return Run(snapshots, truth, cpu / elapsed, cost.disturb_ns / 1e9 / elapsed, engine.context.intervals.sample_us)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.real import opened
 from pydamon.core.clock import VirtualClock
-from pydamon.engines.reported import ReportedEngine
+from pydamon.engines.base import Engine
 from pydamon.ops.reported.ops import ReportedOps
 from pydamon.ops.reported.reports import AccessReports
+from pydamon.ops.reported.sources.base import Source
 from pydamon.ops.reported.sources.perf_script import open_script
 from pydamon.ops.reported.sources.valgrind import launch, open_trace
 from pydamon.spec import Context, Intervals, Kdamond, Spec, Target
@@ -29,6 +31,11 @@ def make_spec(sample_us: int, aggr_us: int) -> Spec:
     intervals = Intervals(sample_us=sample_us, aggr_us=aggr_us)
     context = Context(ops="reported", targets=(Target(),), intervals=intervals)
     return Spec(kdamonds=(Kdamond(contexts=(context,)),))
+
+
+def reading(spec: Spec, source: Source) -> Engine:
+    """The engine that reads ``source``."""
+    return opened(spec, source=source, seed=0)
 
 
 def rate(what: str, accesses: int, work: Callable[[], object]) -> None:
@@ -118,19 +125,20 @@ def main() -> None:
 
         rate(f"lackey's trace: parse ({trace.stat().st_size / lines:.0f} bytes a line)", lines, parse)
         for sample_us, aggr_us in ((5000, 100_000), (50, 1000)):
-            engine = ReportedEngine(make_spec(sample_us, aggr_us), open_trace(str(trace)), seed=0)
+            engine = reading(make_spec(sample_us, aggr_us), open_trace(str(trace)))
             what = f"lackey's trace: record, sampling every {sample_us * 1000:,} instructions"
             rate(what, lines, lambda engine=engine: list(engine.monitor()))  # type: ignore[misc]
         lines = 300_000
         write_samples(script, lines)
-        engine = ReportedEngine(make_spec(50_000, 1_000_000), open_script(str(script)), seed=0)
+        engine = reading(make_spec(50_000, 1_000_000), open_script(str(script)))
         rate("perf script: record, sampling every 50 ms", lines, lambda: list(engine.monitor()))
     if shutil.which("valgrind"):
         live = launch([sys.executable, "-c", "sum(range(300000))"])
-        engine = ReportedEngine(make_spec(50, 1000), live, seed=0)
+        engine = reading(make_spec(50, 1000), live)
         began, user_began = time.perf_counter(), time.process_time()
         list(engine.monitor())
         elapsed = time.perf_counter() - began
         busy = (time.process_time() - user_began) / elapsed
+        assert engine.reports is not None
         made = engine.reports.reported / elapsed / 1e6
         print(f"  live: valgrind made {made:.2f} M accesses/s on {os.cpu_count()} CPUs; we were busy {busy:.0%} of it")

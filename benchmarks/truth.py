@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from typing import cast
 
-from benchmarks.real import monitor_workload
+from benchmarks.real import monitor_workload, opened
 from pydamon.analysis.accuracy import PhaseScore, score_phases
 from pydamon.engines.sim import SimEngine
 from pydamon.engines.user.choose import offers
 from pydamon.spec import from_builtins
-from pydamon.workload.builtin import load
 
 WORKLOADS = ("stairs", "zigzag")
 # Left to itself smaps would take longer intervals for these sizes than a phase has time for.
@@ -21,7 +21,7 @@ HEADER = f"{'':26} {'wss error':>15} {'found after':>12} {'precision':>10} {'rec
 def simulated(workload: str, mapping: str, seed: int = 0, **context: object) -> list[PhaseScore]:
     """Scores of the phases of a simulated run at default attributes."""
     spec = from_builtins({"kdamonds": [{"contexts": [{"ops": "sim", "targets": [{}], **context}]}]})
-    engine = SimEngine(spec, load(workload), mapping=mapping, seed=seed)
+    engine = cast(SimEngine, opened(spec, workload=workload, mapping=mapping, seed=seed))
     snapshots = [snapshots[0] for snapshots in engine.monitor()]
     return score_phases(snapshots, engine.ops.truths[0].hot_ranges)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydamon.errors import MachineError, PydamonError, RequestError
 
 if TYPE_CHECKING:
-    from pydamon.core.kdamond import Callbacks
+    from pydamon.core.callbacks import Callbacks
     from pydamon.core.snapshot import Snapshot
     from pydamon.library.build import make_scheme, make_spec
     from pydamon.library.monitor import Monitor
@@ -28,7 +28,7 @@ from pydamon.version import __version__
 _PLACES = {
     "AccessFilter": "ops.reported.reports",
     "AccessReports": "ops.reported.reports",
-    "Callbacks": "core.kdamond",
+    "Callbacks": "core.callbacks",
     "Client": "service.client",
     "Intervals": "spec.model",
     "Monitor": "library.monitor",

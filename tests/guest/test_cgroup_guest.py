@@ -157,7 +157,7 @@ def test_a_cgroup_is_monitored_from_empty_to_removed(cgroup: Path) -> None:
         for child in children:
             child.kill()
             child.wait()
-    assert not engine.kdamond.stop_requested
-    rows = engine.ops.take_joined()
+    assert not engine.stop_requested
+    rows = engine.joined()
     assert [(row["target"], row["pid"]) for row in rows] == [(n, child.pid) for n, child in enumerate(children)]
-    assert engine.ops.take_notices() == [f"the cgroup {cgroup} was removed"]
+    assert engine.notices() == [f"the cgroup {cgroup} was removed"]

@@ -66,12 +66,12 @@ def spec_of(pids: list[int], ops: str = "vaddr", **context: Any) -> Spec:
 
 def run(engine: KernelEngine, snapshots: int, seconds: float = 60) -> list[Any]:
     """The first so many snapshots of target 0, at most for so long."""
-    engine.kdamond.end_ns = engine.clock.now_ns() + int(seconds * 1e9)
+    engine.end_ns = engine.clock.now_ns() + int(seconds * 1e9)
     found = []
     for group in engine.monitor():
         found.append(group[0])
         if len(found) >= snapshots:
-            engine.kdamond.stop()
+            engine.stop()
     return found
 
 
@@ -102,18 +102,18 @@ def test_the_memory_that_a_process_sweeps_is_found(sweeper: tuple[int, int], res
     assert all(a.start_ns < a.end_ns for a in found)
     if results == "trace":  # every aggregation: one begins where the last ended
         assert all(a.end_ns == b.start_ns for a, b in pairwise(found))
-        assert engine.ops.remarks() == []
+        assert engine.remarks() == []
     assert engine.cost().check_ns > 0
 
 
 def test_two_processes_are_told_apart_by_the_tried_regions(sweeper: tuple[int, int]) -> None:
     pid, address = sweeper
     engine = open_kernel_engine(spec_of([os.getpid(), pid]), results="tried")
-    engine.kdamond.end_ns = engine.clock.now_ns() + 8_000_000_000
+    engine.end_ns = engine.clock.now_ns() + 8_000_000_000
     groups = list(engine.monitor())
     assert {tuple(s.target for s in group) for group in groups} == {(0, 1)}
     assert any(hot_bytes(group[1], address) for group in groups)
-    own = {m.start for m in engine.ops.mappings(0)} or {0}
+    own = {m.start for m in engine.mappings(0)} or {0}
     assert len(own) > 0
 
 
@@ -124,9 +124,7 @@ def test_physical_memory_is_recorded_with_a_scheme_and_its_statistics(sweeper: t
     found = run(engine, 1000, seconds=12)
     total = int((found[-1].end - found[-1].start).sum())
     assert total > 1 << 30  # the guest has 3 GiB
-    damos = engine.kdamond.damos
-    assert damos is not None
-    (state,) = damos.states
+    (state,) = engine.schemes()
     assert state.stats.nr_tried > 0
     assert state.stats.sz_tried > MIB
     assert state.stats.sz_applied == 0  # stat applies nothing
@@ -149,8 +147,7 @@ def test_a_pageout_scheme_pages_out_under_its_quota(sweeper: tuple[int, int]) ->
     }
     engine = open_kernel_engine(spec_of([cold.pid], schemes=[scheme]))
     run(engine, 10_000, seconds=8)
-    assert engine.kdamond.damos is not None
-    (state,) = engine.kdamond.damos.states
+    (state,) = engine.schemes()
     swapped = next(
         int(line.split()[1]) * 1024
         for line in Path(f"/proc/{cold.pid}/status").read_text().splitlines()
@@ -166,7 +163,7 @@ def test_a_pageout_scheme_pages_out_under_its_quota(sweeper: tuple[int, int]) ->
 
 def test_tuning_a_running_kdamond_keeps_it_running(sweeper: tuple[int, int]) -> None:
     engine = open_kernel_engine(spec_of([sweeper[0]]))
-    engine.kdamond.end_ns = engine.clock.now_ns() + 60_000_000_000
+    engine.end_ns = engine.clock.now_ns() + 60_000_000_000
     found = []
     for snapshots in engine.monitor():
         found.append(snapshots[0])
@@ -176,7 +173,7 @@ def test_tuning_a_running_kdamond_keeps_it_running(sweeper: tuple[int, int]) -> 
                 {"kdamonds": [{"contexts": [{"targets": [{"pid": 1}], "schemes": [{"action": "stat"}]}]}]}
             )
             changed = replace(
-                engine.kdamond.context,
+                engine.context,
                 intervals=Intervals(sample_us=10_000, aggr_us=100_000),
                 nr_regions=NrRegions(min=20, max=200),
                 schemes=scheme.kdamonds[0].contexts[0].schemes,
@@ -186,13 +183,12 @@ def test_tuning_a_running_kdamond_keeps_it_running(sweeper: tuple[int, int]) -> 
                 engine.commit(replace(changed, schemes=_with_temporal_goals()))
             assert Tree(Roots().damon).read("kdamonds/0/pid") == pid
         if len(found) == 40:
-            engine.kdamond.stop()
+            engine.stop()
     assert (found[0].sample_us, found[0].aggr_us) == (5_000, 100_000)
     assert (found[-1].sample_us, found[-1].aggr_us) == (10_000, 100_000)
     assert 20 <= len(found[-1].start) <= 200
     assert found[-1].nr_accesses.max() <= 10
-    assert engine.kdamond.damos is not None
-    assert engine.kdamond.damos.states[0].stats.nr_tried > 0
+    assert engine.schemes()[0].stats.nr_tried > 0
 
 
 def _with_temporal_goals() -> Any:
@@ -205,11 +201,10 @@ def test_a_goal_gets_its_value_while_it_runs(sweeper: tuple[int, int]) -> None:
     goal = {"metric": "user_input", "target_value": 1000, "name": "slowness"}
     scheme = {"action": "stat", "quotas": {"sz_bytes": "16M", "goals": [goal]}}
     engine = open_kernel_engine(spec_of([sweeper[0]], schemes=[scheme]))
-    engine.kdamond.end_ns = engine.clock.now_ns() + 6_000_000_000
+    engine.end_ns = engine.clock.now_ns() + 6_000_000_000
     for number, _ in enumerate(engine.monitor()):
         if number == 3:
-            assert engine.kdamond.damos is not None
-            engine.kdamond.damos.set_goal("slowness", 900)
+            engine.set_goal("slowness", 900)
             current = "kdamonds/0/contexts/0/schemes/0/quotas/goals/0/current_value"
             assert Tree(Roots().damon).read(current) == "900"
 
@@ -233,7 +228,7 @@ def test_the_end_of_the_process_ends_the_monitoring(sweeper: tuple[int, int]) ->
     began = time.monotonic()
     assert list(engine.monitor())
     assert time.monotonic() - began < 60
-    assert not engine.kdamond.stop_requested
+    assert not engine.stop_requested
 
 
 def test_somebody_elses_kdamond_is_shown_and_left_alone(sweeper: tuple[int, int]) -> None:

@@ -121,7 +121,7 @@ def engine_on(
 
 
 def run_for(engine: UserEngine, seconds: float, each: Callable[[Kdamond], object] = lambda kdamond: None) -> None:
-    engine.kdamond.end_ns = engine.clock.now_ns() + int(seconds * 1e9)
+    engine.end_ns = engine.clock.now_ns() + int(seconds * 1e9)
     for _ in engine.monitor():
         each(engine.kdamond)
 
@@ -237,7 +237,7 @@ def test_the_quota_follows_a_users_goal_in_four_steps() -> None:
                 damos.set_goal("0.0", value)
                 time.sleep(1.5)  # more than a window
                 seen.append((value, before, damos.states[0].quota.esz or 0))
-            engine.kdamond.stop()
+            engine.stop()
 
         leader = threading.Thread(target=lead)
         leader.start()

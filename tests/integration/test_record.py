@@ -358,6 +358,7 @@ class TestUsers:
         # Becomes nobody after its imports, which may lie where nobody may read.
         script = (
             "import difflib, os, sys, pydamon.cli.recording, pydamon.cli.record, pydamon.cli\n"
+            "import pydamon.engines.user.engine, pydamon.run.recorder\n"
             "import pydamon.primitives.bpf, pydamon.primitives.smaps, pydamon.ops.vaddr_group\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "sys.exit(pydamon.cli.main(sys.argv[1:]))"

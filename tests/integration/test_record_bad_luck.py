@@ -26,6 +26,7 @@ def as_nobody(*args: str) -> subprocess.CompletedProcess[str]:
     read); in a directory of nobody's, which must be left as it was unless the command succeeds."""
     script = (
         "import difflib, os, sys, pydamon.cli.recording, pydamon.cli.record, pydamon.cli\n"
+        "import pydamon.engines.user.engine, pydamon.run.recorder\n"
         "import pydamon.primitives.bpf, pydamon.primitives.smaps, pydamon.primitives.idle, pydamon.ops.vaddr_group\n"
         "import pydamon.ops.paddr, pydamon.ops.fvaddr, pydamon.ops.cgroup, pydamon.linux.resctrl\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); os.chdir(sys.argv[1])\n"

@@ -45,11 +45,6 @@ def make_request(ctx: click.Context, context: Context, options: dict[str, Any], 
         output=options["output"] or "",
         duration_ns=options["duration"],
         launch=launch,
-        pids=context.pids if launch is None else (),
-        include_children=context.include_children,
-        cgroup=context.cgroup,
-        ops=context.ops,
-        primitive=context.primitive,
         workload=options["workload"],
         mapping=options["mapping"] or "separate",
         seed=options["seed"],
@@ -64,7 +59,7 @@ def make_request(ctx: click.Context, context: Context, options: dict[str, Any], 
         cpus=options["cpus"],
         nodes=options["nodes"],
         resctrl=bool(options.get("resctrl")),
-        engine=options["engine"],
+        engine=None if options["engine"] == "user" else options["engine"],  # that is for running processes only
     )
     check(context, request, ctx.info_name or "pydamon")
     return request

@@ -56,8 +56,12 @@ def _for(ops: str) -> Iterator[Rule]:
     yield from _LIVE if ops in LIVE else _NOT_LIVE
 
 
+def _source(request: Request) -> str:
+    return str(request.source or "")  # options name it
+
+
 def _kind(request: Request) -> str:
-    return (request.source or "").partition(":")[0]
+    return _source(request).partition(":")[0]
 
 
 def _named(context: Context, request: Request) -> tuple[int, ...]:
@@ -80,7 +84,7 @@ _NOT_REPORTED = (
 _REPORTED = (
     Rule(
         "source",
-        lambda c, r: (_kind(r), bool((r.source or "").partition(":")[2])) not in _SOURCES,
+        lambda c, r: (_kind(r), bool(_source(r).partition(":")[2])) not in _SOURCES,
         "must be valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)",
     ),
     Rule("workload", lambda c, r: r.workload is not None, "does not go with --ops reported"),

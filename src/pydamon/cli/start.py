@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,9 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     options["output"] = options["output"] and os.path.abspath(options["output"])
     if options["source"] in ("perf-script:-", "lackey:-"):
         raise RequestError("there is no standard input in the background; name a file or a FIFO", where="source")
+    if options["source"] is not None:
+        kind, _, path = options["source"].partition(":")
+        options["source"] = f"{kind}:{os.path.abspath(path)}" if path else kind
     if spec_file is None:
         from pydamon.cli.asked import understand
 
@@ -47,9 +49,6 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
             _start_module(ctx, spec)
             return
         request, spec = _understand_spec(ctx, spec, options)
-    if request.source is not None:
-        kind, _, path = request.source.partition(":")
-        request = dataclasses.replace(request, source=f"{kind}:{os.path.abspath(path)}" if path else kind)
 
     from pydamon.service.daemon import start
 

@@ -77,7 +77,7 @@ def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events:
     from pydamon import lean
 
     with lean.imports():
-        from pydamon.run.tracing import trace
+        from pydamon.cli.tracing import trace
 
     trace(request, spec, events, user_events=user_events, quiet=quiet)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydamon.core import filters, scores
 from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.regions import I64, U64, Regions
-from pydamon.core.scheme_state import SchemeState, Tried
+from pydamon.core.scheme_state import SchemeState, Tried, user_goals
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
@@ -80,24 +80,9 @@ class Damos:
 
         Safe from any thread. Raises RequestError if there is no such goal.
         """
-        if value < 0:
-            raise RequestError(f"is {value}; it must not be below 0", where=f"goal {name}")
         with self._lock:
-            goals = [
-                (f"{s}.{g}", goal)
-                for s, state in enumerate(self.states)
-                for g, goal in enumerate(state.goals)
-                if goal.goal.metric == "user_input"
-            ]
-            meant = [goal for _, goal in goals if goal.goal.name == name]
-            meant = meant or [goal for number, goal in goals if number == name]
-            for goal in meant:
+            for _, _, goal in user_goals(self.states, name, value):
                 goal.current_value = value
-        if meant:
-            return
-        known = dict.fromkeys(goal.goal.name or number for number, goal in goals)
-        hint = f"there are: {', '.join(known)}" if known else "no scheme has a goal of the metric user_input"
-        raise RequestError(f"there is no such goal; {hint}", where=f"goal {name}")
 
     # -- what the loop does -------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from pydamon.core import adjust, boundaries, tuner
+from pydamon.core.callbacks import Callback, Callbacks
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError, located
@@ -25,21 +26,6 @@ from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, v
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
-
-Callback = Callable[["Kdamond"], object]
-
-
-@dataclass(slots=True)
-class Callbacks:
-    """Called by the monitoring loop; one that returns something true ends it after the current iteration.
-
-    ``after_aggregation`` sees the aggregated results (``Kdamond.snapshots``); after it they are reset.
-    """
-
-    before_start: Callback | None = None
-    after_sampling: Callback | None = None
-    after_aggregation: Callback | None = None
-    before_terminate: Callback | None = None
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from pydamon.core.goals import GoalState
 from pydamon.core.quota import QuotaState
 from pydamon.core.regions import I64, U64
 from pydamon.core.watermarks import WatermarkState
+from pydamon.errors import RequestError
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Goal
 from pydamon.spec.statistics import STATISTICS
@@ -95,6 +96,29 @@ class SchemeState:
         if old.watermarks != scheme.watermarks:
             self.watermarks.change()
         self.failed = None
+
+
+def user_goals(states: Sequence[SchemeState], name: str, value: int = 0) -> list[tuple[int, int, GoalState]]:
+    """The ``user_input`` goals that ``name`` and ``value`` are for, with the numbers of scheme and goal.
+
+    Those of that name, or the one of the numbers ``scheme.goal`` like ``0.0``. Raises RequestError if there is none, or
+    if the value cannot be one.
+    """
+    if value < 0:
+        raise RequestError(f"is {value}; it must not be below 0", where=f"goal {name}")
+    goals = [
+        (s, g, goal)
+        for s, state in enumerate(states)
+        for g, goal in enumerate(state.goals)
+        if goal.goal.metric == "user_input"
+    ]
+    meant = [found for found in goals if found[2].goal.name == name]
+    meant = meant or [(s, g, goal) for s, g, goal in goals if f"{s}.{g}" == name]
+    if meant:
+        return meant
+    known = dict.fromkeys(goal.goal.name or f"{s}.{g}" for s, g, goal in goals)
+    hint = f"there are: {', '.join(known)}" if known else "no scheme has a goal of the metric user_input"
+    raise RequestError(f"there is no such goal; {hint}", where=f"goal {name}")
 
 
 def _with_history(goal: Goal, before: list[GoalState]) -> GoalState:

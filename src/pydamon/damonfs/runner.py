@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from pydamon.core.damos import Damos
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.core.scheme_state import SchemeState, Tried
+from pydamon.engines.base import Engine
 from pydamon.engines.clock import MachineClock
-from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import PydamonError
-from pydamon.linux.process import Process
-from pydamon.ops.vaddr_group import VaddrGroupOps
-from pydamon.spec import Context, Intervals, Spec, to_builtins
+from pydamon.linux.damon_trace import STAT
+from pydamon.run.request import Request
+from pydamon.run.run import Run
+from pydamon.run.signals import Waker
+from pydamon.spec import Context, Intervals, Spec
 from pydamon.spec import Kdamond as KdamondSpec
 
 if TYPE_CHECKING:
@@ -100,6 +99,14 @@ class PausingClock(MachineClock):
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    """A kdamond from one change of its targets to the next."""
+
+    run: Run
+    clock: PausingClock
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """Where a kdamond's findings go, besides the tree: into a ``record``, and to whoever listens to user events."""
 
@@ -108,7 +115,10 @@ class Output:
 
 
 class Runner:
-    """A kdamond of the user engine. Raises PydamonError if it cannot be opened; runs when it returns."""
+    """A kdamond of the user engine. Raises PydamonError if it cannot be opened; runs when it returns.
+
+    Other targets need another engine: the thread then goes on with another `Run`, which takes over from the one before.
+    """
 
     def __init__(
         self,
@@ -126,24 +136,24 @@ class Runner:
         self._context = context
         self._every_sample = every_sample
         self._say = say
-        self._record = output.record
+        self._record = output.record or ""
         self._events: UserEvents | None = None
         self._tracer: Tracer | None = None
         self._walk: _Walk | None = None
         self._lock = threading.Lock()
-        self._next: UserEngine | None = None
+        self._next: _Part | None = None
         self._lingers = False
         self._failure: Exception | None = None  # before the engine that it was given last ran
         self._taken = threading.Event()  # the loop runs the engine that it was given last
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._waker = Waker()
         try:
             if output.user_events:
                 self._offer_events()
-            self._engine = self._open(context, paused)
+            self._part = self._open(context, paused)
         except BaseException:
             self._give_back()
             raise
-        self._thread = threading.Thread(target=self._run, name=f"kdamond.{number}", daemon=True)
+        self._thread = threading.Thread(target=self._monitor, name=f"kdamond.{number}", daemon=True)
         self._thread.start()
         self._wait_until_taken()
 
@@ -156,48 +166,34 @@ class Runner:
         self._events = UserEvents(EVENTS)
         self._tracer = Tracer(EVENTS, [self._events])
 
-    def _open(self, context: Context, paused: bool, before: UserEngine | None = None) -> UserEngine:
-        def begin(_: Kdamond) -> None:
+    def _open(self, context: Context, paused: bool, before: Engine | None = None) -> _Part:
+        def begin(_: Loop) -> None:
             self._name_thread()
             if before is not None:
-                _take_over(engine, before)
+                part.run.engine.take_over(before.handover())
             self._taken.set()
 
-        clock = PausingClock(self._wake_read)
+        clock = PausingClock(self._waker.wake_fd)
         clock.paused = paused
-        spec = _spec(context)
         traced = Callbacks() if self._tracer is None else self._tracer.callbacks()
 
-        def sampled(kdamond: Kdamond) -> None:
+        def sampled(loop: Loop) -> None:
             self._every_sample()
             if traced.after_sampling is not None:
-                traced.after_sampling(kdamond)
+                traced.after_sampling(loop)
 
         callbacks = Callbacks(before_start=begin, after_sampling=sampled, after_aggregation=traced.after_aggregation)
-        engine = UserEngine(spec, callbacks=callbacks, clock=clock)
-        make = engine.kdamond.make_damos
-
-        def make_damos() -> Damos:
-            assert make is not None
-            return self._followed(make(), clock)
-
-        engine.kdamond.make_damos = make_damos
-        if engine.kdamond.damos is not None:
-            self._followed(engine.kdamond.damos, clock)
-        return engine
-
-    def _followed(self, damos: Damos, clock: MachineClock) -> Damos:
-        """The schemes, of whose passes we hear from now on."""
-        damos.on_pass = self._passed
+        spec = Spec(kdamonds=(KdamondSpec(contexts=(context,)),))
+        request = Request(output=self._record)
+        run = Run(spec, request, waker=self._waker, callbacks=callbacks, clock=clock, say=self._say_own)
+        part = _Part(run, clock)
+        run.engine.follow((STAT,), self._passed)
         if self._tracer is not None:
-            damos.on_apply, after_pass = self._tracer.of_schemes(clock, damos)
+            self._tracer.follow(run.engine)
+        return part
 
-            def passed(number: int) -> None:
-                self._passed(number)
-                after_pass(number)
-
-            damos.on_pass = passed
-        return damos
+    def _say_own(self, line: str) -> None:
+        self._say(f"kdamond {self._number}: {line}")
 
     def _wait_until_taken(self) -> None:
         """Until the loop runs the engine that it was given last; raises what it has failed with before."""
@@ -214,17 +210,17 @@ class Runner:
         with contextlib.suppress(OSError):
             ctypes.CDLL(None).prctl(15, f"kdamond.{self._number}".encode())  # PR_SET_NAME
 
-    def _run(self) -> None:
+    def _monitor(self) -> None:
         try:
             while True:
-                self._monitor(self._engine)
-                self._tell(self._engine)
+                with self._part.run as run:
+                    run.run()
                 self._linger()
                 with self._lock:
                     following, self._next = self._next, None
                 if following is None:
                     break
-                self._engine = following
+                self._part = following
         except Exception as error:  # one kdamond's end must not be the end of the others
             if self._taken.is_set():
                 self._say(f"kdamond {self._number} ended: {type(error).__name__}: {error}")
@@ -235,127 +231,84 @@ class Runner:
                 self.ended.set()
                 following, self._next = self._next, None
                 if following is not None:
-                    following.ops.cleanup()
+                    following.run.close()
                 self._give_back()
             self._taken.set()
-
-    def _monitor(self, engine: UserEngine) -> None:
-        if self._record is None:
-            for _ in engine.monitor():
-                self._tell(engine)
-            return
-        from pydamon.records.schema import build_metadata
-        from pydamon.records.writer import RecordWriter
-        from pydamon.run.recorder import Recorder
-
-        metadata = build_metadata(
-            targets=engine.ops.take_joined(),
-            spec=to_builtins(_spec(self._context)),
-            ops=self._context.ops,
-            primitive=engine.choice.name,
-            primitive_reason=engine.choice.reason,
-            wall_offset_ns=time.time_ns() - time.monotonic_ns(),
-        )
-        with RecordWriter(self._record, metadata=metadata) as writer:
-            Recorder(writer, engine, say=self._say).run()
 
     def _linger(self) -> None:
         """As in the kernel a target is there until its parent has asked how it ended: run on, with nothing to do."""
         self._lingers = True
-        clock = MachineClock(wake_fd=self._wake_read)  # the engine's still watches processes that have been closed
-        while not self._engine.kdamond.stop_requested and any(map(_is_zombie, self._engine.ops.processes)):
+        clock = MachineClock(wake_fd=self._waker.wake_fd)  # the run's still watches processes that have been closed
+        run = self._part.run
+        while not run.engine.stop_requested and any(map(_is_zombie, run.targets)):
             clock.sleep_ns(_LINGER_NS)
         self._lingers = False
 
     def _give_back(self) -> None:
         if self._events is not None:
             self._events.close()
-        fds = self._wake_read, self._wake_write
-        self._wake_write = -1  # first: other threads write to it
-        for fd in fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._waker.close()
 
-    def _tell(self, engine: UserEngine) -> None:
-        damos = engine.kdamond.damos
-        lines = engine.ops.take_notices()
-        if damos is not None:
-            lines += damos.notices
-            damos.notices.clear()
-        for line in lines:
-            self._say(f"kdamond {self._number}: {line}")
-
-    def _passed(self, number: int) -> None:
+    def _passed(self, event: str, time_ns: int, **values: Any) -> None:
         """A scheme has gone over all regions: keep what it tried for whoever waits for it."""
         with self._lock:
-            walk, damos = self._walk, self._engine.kdamond.damos
-            if walk is None or damos is None or number not in walk.left:
+            walk, number = self._walk, values["scheme"]
+            if walk is None or number not in walk.left:
                 return
-            walk.tried[number] = list(damos.states[number].tried)
+            walk.tried[number] = list(self.states()[number].tried)
             walk.left.discard(number)
             if not walk.left:
                 walk.done.set()
 
     # -- other threads ------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"\0")
-
     def stop(self) -> None:
         """End it, and wait until it has ended."""
         while not self.ended.is_set():
             # Again and again: the loop may be changing engines.
-            self._engine.kdamond.stop()
-            self._wake()
+            self._part.run.stop()
             self.ended.wait(_TICK_S)
         self._thread.join()
 
     def states(self) -> list[SchemeState]:
         """Its schemes, also after its end."""
-        damos = self._engine.kdamond.damos
-        return [] if damos is None else list(damos.states)
+        return self._part.run.engine.schemes()
 
     def intervals(self) -> Intervals:
         """The intervals in force."""
-        return self._engine.kdamond.intervals
+        return self._part.run.engine.context.intervals
 
     def set_goal(self, scheme: int, goal: int, value: int) -> None:
         """Give the value of a goal of the metric ``user_input``; one that does not run is ignored."""
-        damos = self._engine.kdamond.damos
-        if damos is not None:
-            with contextlib.suppress(PydamonError):
-                damos.set_goal(f"{scheme}.{goal}", value)
+        with contextlib.suppress(PydamonError):
+            self._part.run.engine.set_goal(f"{scheme}.{goal}", value)
 
     def commit(self, context: Context, *, paused: bool) -> None:
         """Go on as ``context`` says; waits until that is so. Raises PydamonError, and goes on as before then.
 
         Regions of targets that stay are kept, and schemes go on.
         """
-        clock = self._engine.clock
+        part = self._part
         if context.ops == self._context.ops:
             # How it samples is not in the tree, but what it was started with.
             mine = self._context
             context = msgspec.structs.replace(context, primitive=mine.primitive, faithful=mine.faithful)
         if (context.ops, context.targets) == (self._context.ops, self._context.targets):
-            self._engine.commit(context)
-            kdamond = self._engine.kdamond
-            _set_paused(clock, paused)
-            self._wake()
-            while kdamond.commit_pending and not self._lingers and not self.ended.wait(_TICK_S / 10):
+            part.run.commit(context)
+            part.clock.paused = paused
+            self._waker.wake()
+            while part.run.engine.commit_pending and not self._lingers and not self.ended.wait(_TICK_S / 10):
                 pass
         else:
-            old = self._engine
-            following = self._open(context, paused, before=old)
+            following = self._open(context, paused, before=part.run.engine)
             with self._lock:
                 if self.ended.is_set():
-                    following.ops.cleanup()
+                    following.run.close()
                     raise PydamonError("has ended", where=f"kdamond {self._number}")
                 self._taken.clear()
                 self._next = following
-            _set_paused(clock, False)
-            old.kdamond.stop()
-            self._wake()
+            part.clock.paused = False
+            part.run.stop()
             self._wait_until_taken()
         self._context = context
 
@@ -378,60 +331,23 @@ class Runner:
         return walk.tried
 
 
-def _spec(context: Context) -> Spec:
-    return Spec(kdamonds=(KdamondSpec(contexts=(context,)),))
-
-
-def _is_zombie(process: Process) -> bool:
-    """Whether the process has ended, and its parent has not taken notice yet."""
+def _is_zombie(target: dict[str, Any]) -> bool:
+    """Whether the process of a row of ``targets`` has ended, and its parent has not taken notice yet."""
     try:
-        text = Path(f"/proc/{process.pid}/stat").read_bytes()
+        text = Path(f"/proc/{target['pid']}/stat").read_bytes()
+    except KeyError:
+        return False  # physical memory
     except OSError:
         return False
     fields = text[text.rindex(b")") + 2 :].split()  # proc_pid_stat(5), from the third on
-    return fields[0] == b"Z" and int(fields[22 - 3]) == process.start_ticks
+    return fields[0] == b"Z" and int(fields[22 - 3]) == target["start_ticks"]
 
 
 def _at_rest(state: SchemeState) -> bool:
     return state.finished or (state.scheme.watermarks.metric != "none" and not state.active)
 
 
-def _set_paused(clock: MachineClock, paused: bool) -> None:
-    assert isinstance(clock, PausingClock)
-    clock.paused = paused
-
-
-def _take_over(engine: UserEngine, before: UserEngine) -> None:
-    """Go on where another engine has stopped: with the regions of processes that both monitor, and its schemes."""
-    new, old = engine.kdamond, before.kdamond
-    if isinstance(engine.ops, VaddrGroupOps) and isinstance(before.ops, VaddrGroupOps):
-        known = {
-            _identity(before.ops, target): regions for target, regions in zip(old.targets, old.regions, strict=True)
-        }
-        for place, target in enumerate(new.targets):
-            regions = known.get(_identity(engine.ops, target))
-            if regions is not None and len(regions):
-                regions.rescale(
-                    old_window=old.window,
-                    new_window=new.window,
-                    old_aggr_us=old.intervals.aggr_us,
-                    new_aggr_us=new.intervals.aggr_us,
-                )
-                regions.counts.set_nr_probes(len(new.probes))
-                new.regions[place] = regions
-    if new.damos is not None and old.damos is not None:
-        new.damos.states = old.damos.states
-        for state in new.damos.states:
-            state.next_apply = new.window
-        new.damos.change(new.context.schemes, new.passed_samples, new.intervals, new.window)
-
-
-def _identity(ops: VaddrGroupOps, target: int) -> tuple[int, int]:
-    process = ops.processes[target]
-    return process.pid, process.start_ticks
-
-
-class Run(Protocol):
+class Make(Protocol):
     """Makes what runs a kdamond: `Runner`, or `remote.Spawner.run`."""
 
     def __call__(
@@ -452,7 +368,7 @@ def starter(
     faithful: bool = False,
     record: Callable[[], str | None] = lambda: None,
     user_events: bool = False,
-    run: Run = Runner,
+    run: Make = Runner,
 ) -> Start:
     """A `Start` that runs kdamonds of the user engine with the ``primitive`` (physical memory has its own).
 

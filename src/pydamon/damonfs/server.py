@@ -27,9 +27,12 @@ _PATIENCE_S = 5.0
 
 _NEEDED_LATER = (
     "pydamon.core.damos",
+    "pydamon.engines.follow",
+    "pydamon.engines.user.engine",
     "pydamon.linux.metrics",
     "pydamon.ops.actions.acting",
     "pydamon.ops.attributes",
+    "pydamon.ops.vaddr_group",
     "pydamon.run.events",
 )
 

@@ -7,6 +7,8 @@ import select
 import time
 from collections.abc import Iterable
 
+from pydamon.core.clock import VirtualClock
+
 _FD_SETSIZE = 1024  # select(2) takes no file descriptor beyond it
 
 
@@ -56,3 +58,20 @@ class MachineClock:
             return ready
         # select(2) is used because poll(2) has only milliseconds.
         return select.select(self._watched, (), (), duration_ns / 1e9)[0]
+
+
+class PacedClock(VirtualClock):
+    """Virtual time that passes as fast as the machine's: a simulation that can be watched and tuned while it runs."""
+
+    def __init__(self, pace: MachineClock) -> None:
+        super().__init__()
+        self._pace = pace
+        self._began_ns = pace.now_ns()
+
+    def sleep_ns(self, duration_ns: int) -> bool:
+        """Until the machine's clock has come as far; always for the whole virtual duration."""
+        super().sleep_ns(duration_ns)
+        ahead_ns = self._began_ns + self.now_ns() - self._pace.now_ns()
+        if ahead_ns > 0:
+            self._pace.sleep_ns(ahead_ns)
+        return True

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.user.choose import Choice
-from pydamon.engines.user.engine import only_context
-from pydamon.errors import RequestError, located
+from pydamon.engines.base import Choice, Kind, Rows
+from pydamon.engines.on_core import OnCore, only_context
+from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
 from pydamon.ops.reported.ops import ReportedOps, Scope, Silence
 from pydamon.ops.reported.reports import AccessFilter, AccessReports
@@ -103,19 +103,25 @@ class TraceClock:
         self._reports.end()
 
 
-class ReportedEngine:
+class ReportedEngine(OnCore):
     """Runs a ``reported`` spec on a source; ends with it, and closes it. Equal traces and seeds give equal results.
 
-    ``accept``, ``scope`` and ``silence`` are those of :class:`ReportedOps`. Raises RequestError if the spec
-    does not have as many targets as the source, or (from ``prime`` and ``monitor``) if the source is not what it should
-    be.
+    ``name`` is what the source is called. ``accept``, ``scope`` and ``silence`` are those of :class:`ReportedOps`.
+    Raises RequestError if the spec does not have as many targets as the source, or (from ``prime`` and ``monitor``) if
+    the source is not what it should be.
     """
+
+    kind: Kind = "reported"
+    ops: ReportedOps
+    clock: TraceClock
+    reports: AccessReports
 
     def __init__(
         self,
         spec: Spec,
         source: Source,
         *,
+        name: str = "",
         callbacks: Callbacks | None = None,
         seed: int | None = None,
         accept: AccessFilter | None = None,
@@ -133,14 +139,14 @@ class ReportedEngine:
         except BaseException:
             source.close()
             raise
+        self._joined = [_row(number, target, name or source.name) for number, target in enumerate(context.targets)]
         self.reports = AccessReports(source.nr_targets)
-        self.clock = TraceClock(source, self.reports)
+        clock = TraceClock(source, self.reports)
         what = "every access is told" if source.complete else "samples of accesses: hotness, not every access"
-        self.choice = Choice(source.name, what)
         rng = np.random.default_rng(seed)
-        self.ops = ReportedOps(
+        ops = ReportedOps(
             self.reports,
-            self.clock,
+            clock,
             complete=source.complete,
             scope=scope,
             silence=silence,
@@ -148,26 +154,19 @@ class ReportedEngine:
             initial=[_ranges(target) for target in context.targets],
             rng=rng,
         )
-        self.clock.collect = self.ops.collect
-        self.kdamond = Kdamond(
-            ops=self.ops,
-            context=msgspec.structs.replace(context, faithful=True),
-            clock=self.clock,
-            callbacks=callbacks if callbacks is not None else Callbacks(),
-            rng=rng,
-            make_damos=self._damos,
-        )
-        if context.schemes and self.kdamond.damos is not None:
-            try:
-                with located(ONLY_CONTEXT):
-                    self.kdamond.damos.check(context.schemes)
-            except BaseException:
-                source.close()
-                raise
-        self.clock.stopping = lambda: self.kdamond.stop_requested
+        clock.collect = ops.collect
+        clock.stopping = lambda: self.stop_requested
         self._primed = False
+        super().__init__(
+            msgspec.structs.replace(context, faithful=True),
+            ops=ops,
+            clock=clock,
+            choice=Choice(source.name, what),
+            callbacks=callbacks,
+            rng=rng,
+        )
 
-    def _damos(self) -> Damos:
+    def _new_damos(self) -> Damos:
         from pydamon.core.damos import Damos
 
         return Damos(self.ops, self.clock, hot=self.reports.hot_ranges)
@@ -187,13 +186,21 @@ class ReportedEngine:
                 mine = block.address if block.target is None else block.address[block.target == target]
                 self.ops.foresee(target, mine)
 
-    def monitor(self) -> Iterator[list[Snapshot]]:
-        """Monitor; yields one snapshot per target after each aggregation, until stopped or the source ends."""
+    def _monitor(self) -> Generator[list[Snapshot], None, None]:
         self.prime()
         try:
             yield from self.kdamond.monitor()
         finally:
             self.source.close()
+
+    def _give_back(self) -> None:
+        self.source.close()
+        super()._give_back()
+
+    def joined(self) -> Rows:
+        """Whose accesses are reported, once."""
+        joined, self._joined = self._joined, []
+        return joined
 
     def remarks(self) -> list[str]:
         """What a user should know about the input, one line each: lines that were not understood, reports lost."""
@@ -206,6 +213,10 @@ class ReportedEngine:
         if self.ops.dropped:
             remarks.append(f"{self.ops.dropped} reports were dropped")
         return remarks
+
+
+def _row(number: int, target: Target, name: str) -> dict[str, object]:
+    return {"target": number, "command": name} if target.pid is None else {"target": number, "pid": target.pid}
 
 
 def _ranges(target: Target) -> Ranges:

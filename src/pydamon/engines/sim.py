@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
-from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.core.snapshot import Snapshot
-from pydamon.engines.user.choose import Choice
-from pydamon.engines.user.engine import only_context
-from pydamon.errors import located
+from pydamon.engines.base import Choice, Kind, Rows
+from pydamon.engines.on_core import OnCore, only_context
 from pydamon.ops.sim.machine import MachineSpec
 from pydamon.ops.sim.ops import DEFAULT_ACCESSES_PER_S, SimOps
-from pydamon.spec import ONLY_CONTEXT, Spec
+from pydamon.spec import Spec
 from pydamon.workload.model import Workload
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
 
 
-class SimEngine:
-    """Runs a sim spec on a workload; ends with the workload. The same seed gives the same result."""
+class SimEngine(OnCore):
+    """Runs a sim spec on a workload; ends with the workload. The same seed gives the same result.
+
+    ``name`` is what the workload is called. Raises RequestError.
+    """
+
+    kind: Kind = "sim"
+    ops: SimOps
 
     def __init__(
         self,
         spec: Spec,
         workload: Workload,
         *,
+        name: str = "",
         mapping: str = "separate",
         callbacks: Callbacks | None = None,
         seed: int = 0,
@@ -38,30 +42,23 @@ class SimEngine:
         machine: MachineSpec | None = None,
     ) -> None:
         context = only_context(spec, "sim")
-        self.clock = clock if clock is not None else VirtualClock()
-        self.choice = Choice("sim", "the pattern is known")
-        self.ops = SimOps(
-            [workload], self.clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine
-        )
-        with located(f"{ONLY_CONTEXT}.probes"):
-            self.ops.check_probes(context.probes)
-        self.kdamond = Kdamond(
-            ops=self.ops,
-            context=context,
-            clock=self.clock,
-            callbacks=callbacks if callbacks is not None else Callbacks(),
+        clock = clock if clock is not None else VirtualClock()
+        self._joined: Rows = [{"target": 0, "command": f"workload {name}".rstrip()}]
+        super().__init__(
+            context,
+            ops=SimOps([workload], clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine),
+            clock=clock,
+            choice=Choice("sim", "the pattern is known"),
+            callbacks=callbacks,
             rng=np.random.default_rng(seed),
-            make_damos=self._damos,
         )
-        if context.schemes and self.kdamond.damos is not None:
-            with located(ONLY_CONTEXT):
-                self.kdamond.damos.check(context.schemes)
 
-    def _damos(self) -> Damos:
+    def _new_damos(self) -> Damos:
         from pydamon.core.damos import Damos
 
         return Damos(self.ops, self.clock, self.ops)
 
-    def monitor(self) -> Iterator[list[Snapshot]]:
-        """Monitor; yields one snapshot per target after each aggregation, until stopped or the workload ends."""
-        return self.kdamond.monitor()
+    def joined(self) -> Rows:
+        """The simulated process, once."""
+        joined, self._joined = self._joined, []
+        return joined

@@ -23,7 +23,10 @@ from pydamon.linux.damon_sysfs import Tree
 SYSTEM = "damon"
 AGGREGATED = "damon_aggregated"
 TUNED = "damon_monitor_intervals_tune"
-OF_SCHEMES = ("damos_before_apply", "damos_esz", "damos_stat_after_apply_interval")
+BEFORE_APPLY = "damos_before_apply"
+ESZ = "damos_esz"
+STAT = "damos_stat_after_apply_interval"
+OF_SCHEMES = (BEFORE_APPLY, ESZ, STAT)
 
 Rows = NDArray[np.void]
 Part = tuple[NDArray[np.intp], NDArray[np.uint8]]  # places in a page's times, bytes of each event

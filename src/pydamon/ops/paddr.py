@@ -150,6 +150,7 @@ class PaddrOps(Applying["PhysicalActions"]):
         self.primitives: list[Primitive] = [open_primitive()]
         self._joined: list[dict[str, Any]] = [{"target": 0, "command": "physical memory"}]
         self._notices: list[str] = []
+        self._owners_told = 0  # refreshes of the reverse map that `side_rows` has told of
         self._lookup_failed = False
         self._attributes: Attributes | None = None
 
@@ -273,6 +274,15 @@ class PaddrOps(Applying["PhysicalActions"]):
             for low, high in zip(start.tolist(), end.tolist(), strict=True)  # once per refresh
             for owner, pages in self.reverse_map.mapped_pages(low, high, most)
         ]
+
+    def side_rows(self, start: Addresses, end: Addresses) -> dict[str, list[dict[str, Any]]]:
+        """Whose memory the regions are (tables ``owners`` and ``reverse_map``), each time that was looked up anew."""
+        if self.reverse_map is None or self.reverse_map.cost.refreshes == self._owners_told:
+            return {}
+        cost = self.reverse_map.cost
+        self._owners_told = cost.refreshes
+        looked_up = {"refreshes": cost.refreshes, "total_ns": cost.total_ns, "pages": cost.pages}
+        return {"owners": self.owner_rows(start, end), "reverse_map": [looked_up]}
 
     def live_pids(self) -> dict[int, int]:
         """No process is a target."""

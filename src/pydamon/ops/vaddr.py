@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -195,6 +195,10 @@ class VaddrOps(Applying["VirtualActions"]):
     def _add_sampler_cost(self, total: PrimitiveCost) -> None:
         if self._whole is not None:
             add_cost(total, self._whole.cost)
+
+    def side_rows(self, start: Addresses, end: Addresses) -> dict[str, list[dict[str, Any]]]:
+        """Nothing: the regions are the processes' own."""
+        return {}
 
     def mappings(self, target: int) -> list[Mapping]:
         """What the process had mapped at the last init or update."""

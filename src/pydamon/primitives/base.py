@@ -79,12 +79,12 @@ class Shared:
     """What the primitives of several processes share; it is closed in the end.
 
     ``resident_only``: what is asked about is memory that is there, where a primitive can tell the difference.
-    ``sampler`` makes, from a seed, what takes whole samples of all processes at once, where there is such a thing.
+    ``tables`` is what the openers have put there that a sampler of whole samples needs (`registry.sampler`).
     """
 
     def __init__(self, *, resident_only: bool = False) -> None:
         self.resident_only = resident_only
-        self.sampler: Callable[[int], Any] | None = None
+        self.tables: Any = None
         self._kept: list[_Closable] = []
 
     def keep(self, thing: _Kept) -> _Kept:

@@ -17,7 +17,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +31,6 @@ from pydamon.primitives import bpf_program as program
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
-
-if TYPE_CHECKING:
-    from pydamon.primitives.bpf_sampler import BpfSampler
 
 _PAGE = 4096
 _GIB = 1 << 30
@@ -321,12 +317,7 @@ def opener(shared: Shared) -> Callable[[Process], BpfPrimitive]:
     """What opens it for one process; one program serves all processes. Raises MachineError."""
     walk = shared.keep(PageTableWalk())
 
-    def sampler(seed: int) -> BpfSampler:
-        from pydamon.primitives.bpf_sampler import BpfSampler
-
-        return BpfSampler(walk, seed)
-
-    shared.sampler = sampler
+    shared.tables = walk
 
     def open_one(process: Process) -> BpfPrimitive:
         primitive = BpfPrimitive(process, walk)

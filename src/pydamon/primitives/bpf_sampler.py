@@ -21,7 +21,7 @@ from pydamon.linux.btf import BtfError
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_facts
 from pydamon.primitives import bpf_sampler_layout as lay
-from pydamon.primitives.base import PrimitiveCost
+from pydamon.primitives.base import PrimitiveCost, Shared
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_sampler_map import BAD, SamplerMap
 from pydamon.primitives.bpf_sampler_pages import HASH_FACTOR
@@ -462,6 +462,11 @@ class BpfSampler:
     def close(self) -> None:
         """Unload the program; no sampling is possible any more."""
         self._map.close()
+
+
+def sampler(shared: Shared, seed: int) -> BpfSampler:
+    """For the processes whose primitives were opened with ``shared``. Raises MachineError where it cannot work."""
+    return BpfSampler(shared.tables, seed)
 
 
 def shortcoming() -> str | None:

@@ -16,15 +16,20 @@ from pydamon.primitives.base import Opener, Shared
 
 
 class Binding(NamedTuple):
-    """Where a primitive's functions are. ``parts``: other primitives of which it is made, and which must all work."""
+    """Where a primitive's functions are.
+
+    ``parts``: other primitives of which it is made, and which must all work. ``sampler`` is the module whose function
+    of that name makes what takes whole samples of all processes at once; None: there is no such thing.
+    """
 
     module: str
     opener: str = "opener"
     parts: tuple[str, ...] = ()
+    sampler: str | None = None
 
 
 BINDINGS = {
-    "bpf": Binding("pydamon.primitives.bpf"),
+    "bpf": Binding("pydamon.primitives.bpf", sampler="pydamon.primitives.bpf_sampler"),
     "bpf+idle": Binding("pydamon.primitives.idle", "opener_by_tables", parts=("bpf", "idle")),
     "idle": Binding("pydamon.primitives.idle"),
     "smaps": Binding("pydamon.primitives.smaps"),
@@ -50,6 +55,15 @@ def opener(name: str, shared: Shared) -> Opener:
     binding = BINDINGS[name]
     found: Opener = getattr(_module(binding), binding.opener)(shared)
     return found
+
+
+def sampler(name: str, shared: Shared, seed: int) -> Any:
+    """What takes whole samples of all processes that ``shared`` serves, through the primitive ``name``; None: nothing.
+
+    Raises MachineError where it cannot work.
+    """
+    module = BINDINGS[name].sampler
+    return None if module is None else importlib.import_module(module).sampler(shared, seed)
 
 
 def _module(binding: Binding) -> Any:

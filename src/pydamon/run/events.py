@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.core.regions import Regions
-from pydamon.core.scheme_state import SchemeStats
+from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.base import Engine, Tell
 from pydamon.linux.damon_trace import OF_SCHEMES
 from pydamon.linux.user_events import UserEvent
 from pydamon.records import trace_text
 from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, PROBED, STAT, TUNED
 from pydamon.spec.probes import MAX_PROBES
 from pydamon.spec.statistics import OF_EVENT
-
-if TYPE_CHECKING:
-    from pydamon.core.damos import Damos
-    from pydamon.engines.kernel.engine import KernelKdamond
-    from pydamon.engines.kernel.results import SchemeEvent
-    from pydamon.ops.pace import Clock
-
-OnApply = Callable[[int, int, Regions, NDArray[np.intp]], object]
-OnPass = Callable[[int], object]
 
 # What perf and trace-cmd see of each event: the kernel's own fields, without its padding.
 _FIELDS = {
@@ -42,15 +32,7 @@ _FIELDS = {
 }
 
 
-class Sink(Protocol):
-    """Where events go: arrays have one element per region, the rest is the same for all of them."""
-
-    def __call__(self, event: str, time_ns: int, **values: Any) -> None:
-        """One event, or one per region."""
-        ...
-
-
-def text_sink(write: Callable[[str], object], writer: trace_text.Writer) -> Sink:
+def text_sink(write: Callable[[str], object], writer: trace_text.Writer) -> Tell:
     """Events as text."""
 
     def sink(event: str, time_ns: int, **values: Any) -> None:
@@ -131,77 +113,37 @@ def _rows(event: str, values: dict[str, Any]) -> NDArray[np.void]:
 class Tracer:
     """Turns what a kdamond does into events, as far as they are ``wanted``."""
 
-    def __init__(self, wanted: tuple[str, ...], sinks: list[Sink]) -> None:
+    def __init__(self, wanted: tuple[str, ...], sinks: list[Tell]) -> None:
         self.wanted = frozenset(wanted)
         self._sinks = sinks
         self._sample_us: int | None = None
-        self._esz: dict[int, int | None] = {}
 
     def callbacks(self) -> Callbacks:
         """To be given to the engine."""
         return Callbacks(after_aggregation=self._aggregated, after_sampling=self._sampled)
 
-    def follow(self, kdamond: Kdamond) -> None:
-        """Hear of its schemes, too."""
-        if kdamond.damos is not None:
-            kdamond.damos.on_apply, kdamond.damos.on_pass = self.of_schemes(kdamond.clock, kdamond.damos)
+    def follow(self, engine: Engine) -> list[str]:
+        """Hear of its schemes, too; returns the events that are not to be had of it. Before it runs."""
+        return engine.follow(self.wanted.intersection(OF_SCHEMES), self.tell)
 
-    def of_schemes(self, clock: Clock, damos: Damos) -> tuple[OnApply, OnPass]:
-        """What is to be called before schemes are applied, and after each of their passes."""
-
-        def before_apply(scheme: int, target: int, regions: Regions, index: NDArray[np.intp]) -> None:
-            if BEFORE_APPLY in self.wanted and len(index):
-                self._emit(
-                    BEFORE_APPLY, clock.now_ns(), scheme=scheme, target=target, nr_regions=len(regions),
-                    start=regions.start[index], end=regions.end[index],
-                    nr_accesses=regions.nr_accesses_bp[index] // 10_000, age=regions.age[index],
-                )  # fmt: skip
-
-        def after_pass(scheme: int) -> None:
-            now_ns, state = clock.now_ns(), damos.states[scheme]
-            if ESZ in self.wanted and state.scheme.quotas.limited and self._esz.get(scheme, -1) != state.quota.esz:
-                self._esz[scheme] = state.quota.esz
-                self._emit(ESZ, now_ns, scheme=scheme, esz=state.quota.esz)
-            if STAT in self.wanted:
-                self._emit(STAT, now_ns, scheme=scheme, stats=state.stats)
-
-        return before_apply, after_pass
-
-    def follow_kernel(self, kdamond: KernelKdamond) -> list[str]:
-        """Hear of the schemes of the kernel's kdamond, too; returns the events that are not to be had of it."""
-        wanted = sorted(self.wanted.intersection(OF_SCHEMES))
-        had = kdamond.trace_schemes(wanted, self._of_scheme) if wanted else []
-        return [event for event in wanted if event not in had]
-
-    def _of_scheme(self, event: SchemeEvent) -> None:
-        values = event.values
-        told: dict[str, Any] = {"scheme": values["scheme_idx"]}
-        if event.name == BEFORE_APPLY:
-            told |= {"target": values["target_idx"], "nr_regions": values["nr_regions"]}
-            told |= {name: np.array([values[name]], np.uint64) for name in ("start", "end", "nr_accesses", "age")}
-        elif event.name == ESZ:
-            told["esz"] = values["esz"]
-        else:
-            told["stats"] = SchemeStats.of(values)
-        self._emit(event.name, event.time_ns, **told)
-
-    def _aggregated(self, kdamond: Kdamond) -> None:
-        self._sampled(kdamond)
+    def _aggregated(self, loop: Loop) -> None:
+        self._sampled(loop)
         if AGGREGATED in self.wanted:
-            for snapshot in kdamond.snapshots:
+            for snapshot in loop.snapshots:
                 if len(snapshot.start):
-                    self._emit(AGGREGATED, snapshot.end_ns, snapshot=snapshot)
+                    self.tell(AGGREGATED, snapshot.end_ns, snapshot=snapshot)
         if PROBED in self.wanted:
-            for snapshot in kdamond.snapshots:
+            for snapshot in loop.snapshots:
                 if len(snapshot.start) and len(snapshot.probe_hits):
-                    self._emit(PROBED, snapshot.end_ns, snapshot=snapshot)
+                    self.tell(PROBED, snapshot.end_ns, snapshot=snapshot)
 
-    def _sampled(self, kdamond: Kdamond) -> None:
-        sample_us = kdamond.intervals.sample_us
+    def _sampled(self, loop: Loop) -> None:
+        sample_us = loop.intervals.sample_us
         if self._sample_us not in (None, sample_us) and TUNED in self.wanted:
-            self._emit(TUNED, kdamond.clock.now_ns(), sample_us=sample_us)
+            self.tell(TUNED, loop.clock.now_ns(), sample_us=sample_us)
         self._sample_us = sample_us
 
-    def _emit(self, event: str, time_ns: int, **values: Any) -> None:
+    def tell(self, event: str, time_ns: int, **values: Any) -> None:
+        """Tell all sinks."""
         for sink in self._sinks:
             sink(event, time_ns, **values)

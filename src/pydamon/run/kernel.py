@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydamon.engines.user.choose import Choice
+from pydamon.engines.base import Choice
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux import damon_sysfs
 from pydamon.linux.damon_sysfs import Occupant, Roots
 from pydamon.run.directory import RuntimeDirectory
+from pydamon.run.request import Request
 
 if TYPE_CHECKING:
-    from pydamon.core.kdamond import Callbacks
+    from pydamon.core.callbacks import Callbacks
     from pydamon.engines.clock import MachineClock
     from pydamon.engines.kernel.engine import KernelEngine, Results
     from pydamon.spec import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class OnlyUser:
-    """What a user may ask for and only the user engine can do."""
+# What only the user engine can do, with why the kernel's DAMON cannot.
+_ONLY_USER = {
+    "dry_run": "the kernel's DAMON cannot only say what it would do; nearest: the user engine",
+    "undo": "nobody notes what the kernel's DAMON did; nearest: the user engine",
+    "max_cpu": "bounds pydamon's own monitoring; nearest: fewer regions, intervals that tune themselves, or the user "
+    "engine",
+    "resctrl": "goes with the user engine",
+}
 
-    dry_run: bool = False
-    undo: bool = False
-    max_cpu: float | None = None
-    resctrl: bool = False
 
-    def given(self) -> dict[str, str]:
-        """What was given, with why the kernel's DAMON cannot do it."""
-        reasons = {
-            "dry_run": (self.dry_run, "the kernel's DAMON cannot only say what it would do; nearest: the user engine"),
-            "undo": (self.undo, "nobody notes what the kernel's DAMON did; nearest: the user engine"),
-            "max_cpu": (
-                self.max_cpu is not None,
-                "bounds pydamon's own monitoring; nearest: fewer regions and intervals that tune themselves, or the "
-                "user engine",
-            ),
-            "resctrl": (self.resctrl, "goes with the user engine"),
-        }
-        return {field: why for field, (given, why) in reasons.items() if given}
-
-    def refuse(self) -> None:
-        """Raise RequestError for the first that was given."""
-        for field, why in self.given().items():
-            raise RequestError(why, where=field)
+def refuse_only_user(request: Request) -> None:
+    """Raise RequestError for the first thing that was asked for and that the kernel's DAMON cannot do."""
+    for field in request.only_user:
+        raise RequestError(_ONLY_USER[field], where=field)
 
 
 def open_kernel_engine(
@@ -68,18 +55,18 @@ def open_kernel_engine(
         )
 
 
-def choose_engine(wanted: str, spec: Spec, besides: OnlyUser | None = None, *, roots: Roots | None = None) -> Choice:
+def choose_engine(wanted: str, spec: Spec, request: Request, *, roots: Roots | None = None) -> Choice:
     """Which engine ``user``, ``kernel`` or ``auto`` stands for, and why in a few words; looks and changes nothing.
 
     ``auto`` takes the kernel's DAMON where it is free and can be used for this spec, because it costs least and
-    disturbs least; else the user engine, as for what it alone can do (``besides``). Raises MachineError for ``kernel``
+    disturbs least; else the user engine, as for what it alone can do. Raises MachineError for ``kernel``
     if somebody else uses it.
     """
     if wanted == "kernel":
         _check_free(roots if roots is not None else Roots())
     if wanted != "auto":
         return Choice(wanted, "")
-    given = besides.given() if besides is not None else {}
+    given = request.only_user
     obstacle = f"{next(iter(given))} is only with the user engine" if given else obstacle_to_kernel(spec, roots)
     if obstacle is None:
         return Choice("kernel", "the kernel's DAMON is here, free, and costs least")

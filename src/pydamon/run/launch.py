@@ -7,6 +7,7 @@ import pwd
 import signal
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydamon.errors import PydamonError, RequestError
@@ -48,6 +49,14 @@ def launch(
         raise RequestError(f"cannot be run: {error.strerror}", where=command[0]) from None
     except ValueError:  # a NUL character
         raise RequestError("is not a command", where=repr(command[0])) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a command that was launched: whether it ``still_ran`` and was ended, and its exit status."""
+
+    still_ran: bool
+    status: int
 
 
 def end(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> int:

@@ -1,4 +1,4 @@
-"""From a request to an engine that is ready to monitor; the same for ``record`` and ``start``."""
+"""From a spec to an engine that is ready to monitor: the only way in, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -11,213 +11,206 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pydamon.core.clock import VirtualClock
-from pydamon.core.kdamond import Callbacks
+from pydamon.engines.base import Choice, Engine, Rows
 from pydamon.engines.clock import MachineClock
-from pydamon.engines.user.engine import UserEngine
-from pydamon.engines.user.open_ops import check_attributes, choose_for
 from pydamon.errors import MachineError, RequestError
-from pydamon.linux import resctrl
 from pydamon.linux.process import Process
 from pydamon.run.launch import launch
-from pydamon.run.request import Request
-from pydamon.run.signals import Signals
+from pydamon.run.request import ENGINES, Request
+from pydamon.run.signals import Waker
 from pydamon.spec import Spec, to_builtins
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
-    from pydamon.engines.kernel.engine import KernelEngine
-    from pydamon.engines.reported import ReportedEngine
-    from pydamon.engines.sim import SimEngine
+    from pydamon.core.callbacks import Callbacks
+    from pydamon.linux import resctrl
     from pydamon.ops.reported.sources.base import Source
-    from pydamon.run.kernel import OnlyUser
 
-    Engine = UserEngine | SimEngine | ReportedEngine | KernelEngine
+Child = subprocess.Popen[bytes]
+_VIRTUAL = ("sim", "reported")
 
 
 @dataclasses.dataclass(slots=True)
 class Opened:
     """An engine, and what is known about it.
 
-    ``targets`` are rows of a record's table, ``about`` is for people, ``metadata`` for `records.schema.build_metadata`.
-    ``end_ns`` is when it is to end, by its clock.
+    ``spec`` has a launched command's process in it. ``targets`` are rows of the side table ``targets``, ``about`` is
+    for people, ``chosen`` is which engine it is and why that one. ``child`` is a command that was launched and is to be
+    ended with the monitoring, ``traced`` one that its source runs. ``groups`` are to be closed in the end.
     """
 
-    kind: str
     engine: Engine
     spec: Spec
-    targets: list[dict[str, Any]]
     about: str
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
-    child: subprocess.Popen[bytes] | None = None
-    end_ns: int | None = None
+    chosen: Choice
+    targets: Rows = dataclasses.field(default_factory=list)
+    child: Child | None = None
+    traced: Child | None = None
     groups: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
 
-    def close(self) -> None:
-        """Give back what monitoring would have given back in the end, if it never began."""
-        self.groups.close()
-        source = getattr(self.engine, "source", None)
-        if source is not None:
-            source.close()
-        else:
-            self.engine.ops.cleanup()
+    def __post_init__(self) -> None:
+        self.targets = self.engine.joined()
+
+    def metadata(self) -> dict[str, Any]:
+        """For `records.schema.build_metadata`."""
+        ops, choice = self.spec.context.ops, self.engine.choice
+        virtual = {"clock": "virtual"} if ops in _VIRTUAL else {}
+        return {
+            "targets": self.targets,
+            "spec": to_builtins(self.spec),
+            "ops": ops,
+            "primitive": choice.name,
+            "primitive_reason": choice.reason,
+            **(virtual or {"wall_offset_ns": time.time_ns() - time.monotonic_ns()}),
+        }
 
 
-class PacedClock(VirtualClock):
-    """Virtual time that passes as fast as the machine's: a simulation that can be watched and tuned while it runs."""
+@dataclasses.dataclass(slots=True)
+class _Opener:
+    """What all ways of opening need. ``child`` is a command that was launched by now."""
 
-    def __init__(self, pace: MachineClock) -> None:
-        super().__init__()
-        self._pace = pace
-        self._began_ns = pace.now_ns()
+    spec: Spec
+    request: Request
+    callbacks: Callbacks | None
+    waker: Waker
+    clock: MachineClock | None
+    launched: Callable[[Child], object]
+    say: Callable[[str], object]
+    child: Child | None = None
 
-    def sleep_ns(self, duration_ns: int) -> bool:
-        """Until the machine's clock has come as far; always for the whole virtual duration."""
-        super().sleep_ns(duration_ns)
-        ahead_ns = self._began_ns + self.now_ns() - self._pace.now_ns()
-        if ahead_ns > 0:
-            self._pace.sleep_ns(ahead_ns)
-        return True
+    def machine_clock(self) -> MachineClock:
+        """The one that was given, or one that can be woken."""
+        return self.clock if self.clock is not None else MachineClock(wake_fd=self.waker.wake_fd)
+
+    def launch(self) -> None:
+        """Start the command, if there is one and it does not run yet; its process is the target then."""
+        if self.request.launch is None or self.child is not None:
+            return
+        self.child = launch(self.request.launch)
+        self.launched(self.child)
+        context = self.spec.context
+        target = msgspec.structs.replace(context.targets[0], pid=self.child.pid)
+        self.spec = self.spec.with_context(msgspec.structs.replace(context, targets=(target,)))
 
 
 def open_engine(
-    request: Request,
     spec: Spec,
+    request: Request,
     *,
-    signals: Signals,
-    launched: Callable[[subprocess.Popen[bytes]], object],
+    waker: Waker,
     callbacks: Callbacks | None = None,
+    clock: MachineClock | None = None,
+    launched: Callable[[Child], object] = lambda child: None,
     say: Callable[[str], object] = lambda line: None,
-    real_time: bool = False,
-    remember_homes: bool = False,
 ) -> Opened:
-    """The engine for ``request``; raises PydamonError, and nothing is left open then but a launched command.
+    """The engine for ``spec``; raises PydamonError, and nothing is left open then but a launched command.
 
-    ``launched`` is told of a command as soon as it runs. With ``real_time`` a simulation takes as long as what it
-    simulates; with ``remember_homes`` what schemes do can be taken back. What is to be said when all has ended goes to
-    ``say``.
+    ``launched`` is told of a command as soon as it runs. What is to be said when all has ended goes to ``say``.
+    ``clock`` is instead of the machine's own.
     """
-    callbacks = callbacks if callbacks is not None else Callbacks()
-    if request.ops == "sim":
-        opened = _open_sim(request, spec, callbacks, signals.wake_fd if real_time else None)
-    elif request.ops == "reported":
-        with signals.interruptible():
-            opened = _open_reported(request, spec, callbacks)
-    else:
-        opened = _open_live(request, spec, callbacks, signals.wake_fd, launched, say, remember_homes)
-    opened.metadata |= {
-        "targets": opened.targets,
-        "spec": to_builtins(opened.spec),
-        "ops": request.ops,
-        "primitive": opened.engine.choice.name,
-        "primitive_reason": opened.engine.choice.reason,
-    }
-    return opened
+    if not spec.kdamonds:
+        raise RequestError("has none: a module of the kernel runs without anybody who watches", where="kdamonds")
+    opener = _Opener(spec, request, callbacks, waker, clock, launched, say)
+    engine = _which(spec, request)
+    if engine == "sim":
+        return _open_sim(opener)
+    if engine == "reported":
+        with waker.interruptible():
+            return _open_reported(opener)
+    return _open_live(opener, engine)
+
+
+def _which(spec: Spec, request: Request) -> str:
+    """``sim``, ``reported``, ``user``, ``kernel`` or ``auto``. Raises RequestError if the engine does not fit."""
+    ops, wanted = spec.context.ops, request.engine
+    natural = ops if ops in _VIRTUAL else "user"
+    if wanted is None or (wanted == "auto" and natural != "user"):
+        return natural
+    if wanted not in ENGINES:
+        raise RequestError(f"{wanted!r} is none; there are {', '.join(ENGINES)}", where="engine")
+    if wanted != natural and not (natural == "user" and wanted in ("kernel", "auto")):
+        raise RequestError(f"{wanted} does not run ops {ops}; {natural} does", where="engine")
+    return wanted
 
 
 # -- running processes, physical memory -------------------------------------------------------------------------------
 
 
-def _open_live(
-    request: Request,
-    spec: Spec,
-    callbacks: Callbacks,
-    wake_fd: int,
-    launched: Callable[[subprocess.Popen[bytes]], object],
-    say: Callable[[str], object],
-    remember_homes: bool,
-) -> Opened:
-    child: subprocess.Popen[bytes] | None = None
+def _open_live(opener: _Opener, engine: str) -> Opened:
     reason = ""
-    if request.engine != "user":
+    if engine != "user":
         from pydamon.run.kernel import choose_engine
 
         # What the machine cannot do, or somebody else does, is said before anything is started.
-        chosen = choose_engine(request.engine, spec, _only_user(request))
+        chosen = choose_engine(engine, opener.spec, opener.request)
         reason = chosen.reason
         if chosen.name == "kernel":
-
-            def launched_first(process: subprocess.Popen[bytes]) -> None:
-                nonlocal child
-                child = process
-                launched(process)
-
             try:
-                return _open_kernel(request, spec, callbacks, wake_fd, launched_first, reason)
+                return _open_kernel(opener, reason)
             except (MachineError, RequestError) as error:
-                if request.engine != "auto":
+                if engine != "auto":
                     raise
                 reason = f"not the kernel's DAMON: {error}"  # it has all that is needed here, but not for this spec
-    if child is not None:
-        spec = _with_pid(spec, child.pid)
-    elif request.launch is not None:
+    return _open_user(opener, reason)
+
+
+def _open_user(opener: _Opener, reason: str) -> Opened:
+    from pydamon.engines.user.engine import UserEngine
+    from pydamon.engines.user.open_ops import check_attributes, choose_for
+
+    request = opener.request
+    if request.launch is not None and opener.child is None:
         # What the machine cannot do is said before anything is started.
-        choose_for(spec.kdamonds[0].contexts[0])
-        check_attributes(spec.kdamonds[0].contexts[0])
+        choose_for(opener.spec.context)
+        check_attributes(opener.spec.context)
         if request.resctrl:
+            from pydamon.linux import resctrl
+
             resctrl.probe()
-        child = launch(request.launch)
-        launched(child)
-        spec = _with_pid(spec, child.pid)
-    clock = MachineClock(wake_fd=wake_fd)
+    opener.launch()
     engine = UserEngine(
-        spec,
-        callbacks=callbacks,
-        clock=clock,
+        opener.spec,
+        callbacks=opener.callbacks,
+        clock=opener.machine_clock(),
         seed=request.seed,
         fit_intervals=request.fit_intervals,
         max_cpu=request.max_cpu,
         dry_run=request.dry_run,
-        remember_homes=remember_homes,
+        remember_homes=request.remember_homes or request.undo,
     )
-    opened = Opened("user", engine, spec, [], "", child=child)
+    return _live(opener, engine, Choice("user", reason))
+
+
+def _open_kernel(opener: _Opener, reason: str) -> Opened:
+    from pydamon.run.kernel import open_kernel_engine, refuse_only_user
+
+    refuse_only_user(opener.request)
+    opener.launch()
+    engine = open_kernel_engine(opener.spec, callbacks=opener.callbacks, clock=opener.machine_clock())
+    return _live(opener, engine, Choice("kernel", reason))
+
+
+def _live(opener: _Opener, engine: Engine, chosen: Choice) -> Opened:
+    opened = Opened(engine, opener.spec, "", chosen, child=opener.child)
     try:
-        opened.targets = engine.ops.take_joined()
-        for target in opened.targets if request.resctrl else ():
-            opened.groups.callback(_remove, resctrl.OwnGroup(target["pid"]), say)
+        if opener.request.resctrl:
+            from pydamon.linux import resctrl
+
+            for target in opened.targets:
+                opened.groups.callback(_remove, resctrl.OwnGroup(target["pid"]), opener.say)
     except BaseException:
-        opened.close()
+        opened.groups.close()
+        engine.close()
         raise
-    _tell(opened, request, clock, reason)
+    choice = engine.choice
+    opened.about = f"monitoring {_who(opened)} through {choice.name}: {choice.reason}"
+    opened.about += f" ({chosen.reason})" if chosen.reason else ""
+    _set_end(engine, opener.request)
     return opened
 
 
-def _only_user(request: Request) -> OnlyUser:
-    from pydamon.run.kernel import OnlyUser
-
-    return OnlyUser(request.dry_run, request.undo, request.max_cpu, request.resctrl)
-
-
-def _open_kernel(
-    request: Request,
-    spec: Spec,
-    callbacks: Callbacks,
-    wake_fd: int,
-    launched: Callable[[subprocess.Popen[bytes]], object],
-    reason: str,
-) -> Opened:
-    from pydamon.run.kernel import open_kernel_engine
-
-    _only_user(request).refuse()
-    child = None
-    if request.launch is not None:
-        child = launch(request.launch)
-        launched(child)
-        spec = _with_pid(spec, child.pid)
-    clock = MachineClock(wake_fd=wake_fd)
-    engine = open_kernel_engine(spec, callbacks=callbacks, clock=clock)
-    opened = Opened("kernel", engine, spec, engine.ops.take_joined(), "", child=child)
-    _tell(opened, request, clock, reason)
-    return opened
-
-
-def _tell(opened: Opened, request: Request, clock: MachineClock, reason: str) -> None:
-    """What is known of an engine that monitors this machine; ``reason`` is why it is this engine."""
-    choice = opened.engine.choice
-    opened.about = f"monitoring {_who(request, opened.targets)} through {choice.name}: {choice.reason}"
-    opened.about += f" ({reason})" if reason else ""
-    opened.metadata["wall_offset_ns"] = time.time_ns() - time.monotonic_ns()
+def _set_end(engine: Engine, request: Request) -> None:
     if request.duration_ns is not None:
-        opened.end_ns = clock.now_ns() + request.duration_ns
+        engine.end_ns = engine.clock.now_ns() + request.duration_ns
 
 
 def _remove(group: resctrl.OwnGroup, say: Callable[[str], object]) -> None:
@@ -227,96 +220,101 @@ def _remove(group: resctrl.OwnGroup, say: Callable[[str], object]) -> None:
         say(str(error))
 
 
-def _who(request: Request, targets: list[dict[str, Any]]) -> str:
-    if request.ops == "paddr":
+def _who(opened: Opened) -> str:
+    context, targets = opened.spec.context, opened.targets
+    if context.ops == "paddr":
         return "physical memory"
     named = ", ".join(f"{target['pid']} ({target['command']})" for target in targets[:3])
     more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
-    if request.cgroup is not None:
-        return f"the cgroup {request.cgroup}, now {named or 'empty'}{more}"
-    return named + more + (" and what they start" if request.include_children else "")
-
-
-def _with_pid(spec: Spec, pid: int) -> Spec:
-    """The spec with the launched command's process as its target."""
-    (context,) = spec.kdamonds[0].contexts
-    target = msgspec.structs.replace(context.targets[0], pid=pid)
-    context = msgspec.structs.replace(context, targets=(target,))
-    kdamond = msgspec.structs.replace(spec.kdamonds[0], contexts=(context,))
-    return msgspec.structs.replace(spec, kdamonds=(kdamond,))
+    if context.cgroup is not None:
+        return f"the cgroup {context.cgroup}, now {named or 'empty'}{more}"
+    return named + more + (" and what they start" if context.include_children else "")
 
 
 # -- simulations -------------------------------------------------------------------------------------------------------
 
 
-def _open_sim(request: Request, spec: Spec, callbacks: Callbacks, wake_fd: int | None) -> Opened:
+def _open_sim(opener: _Opener) -> Opened:
+    from pydamon.engines.clock import PacedClock
     from pydamon.engines.sim import SimEngine
     from pydamon.workload.builtin import load
 
-    if request.workload is None:
+    request, workload = opener.request, opener.request.workload
+    if workload is None:
         raise RequestError("is needed with ops sim, e.g. stairs", where="workload")
-    clock = VirtualClock() if wake_fd is None else PacedClock(MachineClock(wake_fd=wake_fd))
+    name = workload if isinstance(workload, str) else "of the program"
     engine = SimEngine(
-        spec, load(request.workload), mapping=request.mapping, callbacks=callbacks, seed=request.seed or 0, clock=clock
+        opener.spec,
+        load(workload) if isinstance(workload, str) else workload,
+        name=name,
+        mapping=request.mapping,
+        callbacks=opener.callbacks,
+        seed=request.seed or 0,
+        clock=PacedClock(opener.machine_clock()) if request.real_time else None,
     )
-    targets = [{"target": 0, "command": f"workload {request.workload}"}]
-    pace = "" if wake_fd is None else " in real time"
-    opened = Opened("sim", engine, spec, targets, f"simulating the workload {request.workload}{pace}")
-    opened.metadata["clock"] = "virtual"
-    opened.end_ns = request.duration_ns
-    return opened
+    _set_end(engine, request)
+    pace = " in real time" if request.real_time else ""
+    return Opened(engine, opener.spec, f"simulating the workload {name}{pace}", Choice("sim", ""))
 
 
 # -- reported accesses -------------------------------------------------------------------------------------------------
 
 
-def _open_reported(request: Request, spec: Spec, callbacks: Callbacks) -> Opened:
+def _open_reported(opener: _Opener) -> Opened:
     from pydamon.engines.reported import ReportedEngine
     from pydamon.ops.reported.reports import AccessFilter
 
-    source = open_source(request)
-    accept = AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes)
-    engine = ReportedEngine(spec, source, callbacks=callbacks, seed=request.seed, accept=accept)
-    engine.prime()  # a wrong input is refused before monitoring has begun, and before there is a file
-    about = f"reading {request.source}: {engine.choice.reason}"
-    opened = Opened("reported", engine, spec, _reported_targets(request), about)
-    opened.metadata["clock"] = "virtual"
-    if request.duration_ns is not None:
-        opened.end_ns = engine.clock.now_ns() + request.duration_ns
+    request, given = opener.request, opener.request.source
+    if given is None:
+        raise RequestError("is needed with ops reported", where="source")
+    traced: list[Child] = []
+    engine = ReportedEngine(
+        opener.spec,
+        _open_source(given, opener, traced) if isinstance(given, str) else given,
+        name=" ".join(request.launch or ()) or str(given if isinstance(given, str) else given.name),
+        callbacks=opener.callbacks,
+        seed=request.seed,
+        accept=AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes),
+    )
+    if isinstance(given, str):
+        engine.prime()  # a wrong input is refused before monitoring has begun, and before there is a file
+    _set_end(engine, request)
+    opened = Opened(engine, opener.spec, f"reading {given}: {engine.choice.reason}", Choice("reported", ""))
+    opened.traced = traced[-1] if traced else None
     return opened
 
 
-def open_source(request: Request) -> Source:
-    """Where accesses are reported from, as ``request.source`` names it. Raises PydamonError."""
-    kind, _, path = (request.source or "").partition(":")
+def _open_source(text: str, opener: _Opener, traced: list[Child]) -> Source:
+    """Where accesses are reported from, as ``text`` names it; ``traced`` gets the command that it runs."""
+    kind, _, path = text.partition(":")
     if kind == "perf-script":
         from pydamon.ops.reported.sources import perf_script
 
-        return perf_script.open_script(path, pids=request.pids)
+        return perf_script.open_script(path, pids=opener.spec.context.pids)
     if kind == "perf-mem":
-        return _open_perf_mem(request)
+        return _open_perf_mem(opener, traced)
     from pydamon.ops.reported.sources import valgrind
 
     if kind == "lackey":
         return valgrind.open_trace(path)
-    return valgrind.launch(request.launch or [], start=lambda command, fds: launch(command, pass_fds=fds))
+
+    def start(command: list[str], pass_fds: Sequence[int]) -> Child:
+        traced.append(launch(command, pass_fds=pass_fds))
+        return traced[-1]
+
+    return valgrind.launch(opener.request.launch or [], start=start)
 
 
-def _open_perf_mem(request: Request) -> Source:
+def _open_perf_mem(opener: _Opener, traced: list[Child]) -> Source:
     from pydamon.ops.reported.sources import perf_mem
 
-    if request.launch is None:
-        for pid in request.pids:
+    if opener.request.launch is None:
+        for pid in opener.spec.context.pids:
             Process(pid).close()  # raises RequestError if there is none
-        return perf_mem.launch(None, pids=request.pids)
+        return perf_mem.launch(None, pids=opener.spec.context.pids)
 
-    def start(command: Sequence[str], stdout: int | None, stderr: int | None) -> subprocess.Popen[bytes]:
-        return launch(command, stdout=stdout, stderr=stderr)
+    def start(command: Sequence[str], stdout: int | None, stderr: int | None) -> Child:
+        traced.append(launch(command, stdout=stdout, stderr=stderr))
+        return traced[-1]
 
-    return perf_mem.launch(request.launch, start=start)
-
-
-def _reported_targets(request: Request) -> list[dict[str, Any]]:
-    if request.pids:
-        return [{"target": number, "pid": pid} for number, pid in enumerate(request.pids)]
-    return [{"target": 0, "command": " ".join(request.launch or [request.source or "?"])}]
+    return perf_mem.launch(opener.request.launch, start=start)

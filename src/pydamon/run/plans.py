@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydamon.core.kdamond import Kdamond
+from pydamon.engines.base import Engine
 from pydamon.spec.units import format_duration_ns, format_size
 
 
-def take_plans(kdamond: Kdamond, began_ns: int, now_ns: int, *, most: int) -> Iterator[str]:
+def describe_plans(engine: Engine, began_ns: int, now_ns: int, *, most: int) -> Iterator[str]:
     """Lines for what the schemes would have done since the last call: bytes, quota, ranges and whose they are.
 
     Of one application the ``most`` largest ranges are listed.
     """
-    actions = getattr(kdamond.ops, "actions", None)
-    if actions is None or kdamond.damos is None:
-        return
     at = format_duration_ns(max(now_ns - began_ns, 0))
-    for plan in actions.take_plans():
+    for plan in engine.plans():
         number, state = next(
-            ((number, state) for number, state in enumerate(kdamond.damos.states) if state.scheme is plan.scheme),
+            ((number, state) for number, state in enumerate(engine.schemes()) if state.scheme is plan.scheme),
             (None, None),
         )
         who = f"scheme {plan.scheme.name or ('?' if number is None else number)} ({plan.scheme.action})"

@@ -1,39 +1,52 @@
-"""What a user asks for when something is monitored, beside the spec."""
+"""What a spec does not say about how it is run, and where what is found goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydamon.ops.reported.sources.base import Source
+    from pydamon.workload.model import Workload
+
+ENGINES = ("auto", "user", "kernel", "sim", "reported")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How a spec is to be run and where what is found goes. Times in ns, ``max_cpu`` as a share of one CPU.
+    """How a spec is to be run. Times in ns, ``max_cpu`` as a share of one CPU.
 
-    ``launch`` is a command to start and to monitor. ``rotate`` is after how many bytes, or ns, a new file begins.
-    ``engine``: ``user``, ``kernel`` or ``auto``. ``dry_run``: schemes only find out what they would do; ``undo``: what
-    they did is taken back in the end.
+    ``engine``: one of `ENGINES`, or None for the one that its operations set suggests; ``auto`` is the kernel's DAMON
+    if that is free and can do it. ``launch`` is a command to start and to monitor. ``workload`` (a name, a file, or one
+    that was read already) is for a simulation, which with ``real_time`` takes as long as what it simulates; ``source``,
+    ``threads``, ``cpus`` and ``nodes`` are for reported accesses. ``dry_run``: schemes only find out what they would
+    do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be. ``output`` is the record,
+    if there is to be one; ``rotate`` is after how many bytes, or ns, a new file begins.
     """
 
-    output: str
-    duration_ns: int | None
-    launch: list[str] | None
-    pids: tuple[int, ...]
-    include_children: bool
-    cgroup: str | None
-    ops: str
-    primitive: str
-    workload: str | None
-    mapping: str
-    seed: int | None
-    fit_intervals: bool
-    max_cpu: float | None
-    dry_run: bool = False
-    undo: bool = False
-    rotate: tuple[int | None, int | None] | None = None
-    keep: int | None = None
-    source: str | None = None
+    engine: str | None = None
+    launch: list[str] | None = None
+    duration_ns: int | None = None
+    seed: int | None = None
+    fit_intervals: bool = False
+    max_cpu: float | None = None
+    workload: Workload | str | None = None
+    mapping: str = "separate"
+    real_time: bool = False
+    source: Source | str | None = None
     threads: frozenset[int] | None = None
     cpus: frozenset[int] | None = None
     nodes: frozenset[int] | None = None
+    dry_run: bool = False
+    undo: bool = False
+    remember_homes: bool = False
     resctrl: bool = False
-    engine: str = "user"
+    output: str = ""
+    rotate: tuple[int | None, int | None] | None = None
+    keep: int | None = None
+
+    @property
+    def only_user(self) -> dict[str, Any]:
+        """What was asked for that only the user engine can do, by field."""
+        fields = {"dry_run": self.dry_run, "undo": self.undo, "max_cpu": self.max_cpu, "resctrl": self.resctrl}
+        return {name: value for name, value in fields.items() if value}

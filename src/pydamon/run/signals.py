@@ -1,4 +1,4 @@
-"""Signals that ask monitoring to end, and what wakes it from a sleep."""
+"""What wakes monitoring from a sleep, and signals that ask it to end."""
 
 from __future__ import annotations
 
@@ -10,20 +10,51 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-class Signals:
-    """SIGINT and SIGTERM (and SIGHUP) ask the monitoring to end; they also wake it from a sleep, as ``wake`` does.
-
-    A context manager. ``on_stop`` is called, in the main thread or by whoever calls ``stop``; ``wake_fd`` becomes
-    readable.
-    """
+class Waker:
+    """Wakes a loop that sleeps: ``wake_fd`` becomes readable. ``on_stop`` is called by who calls ``stop``."""
 
     def __init__(self) -> None:
         self.stopped = False
         self.on_stop: Callable[[], None] = lambda: None
         self.wake_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._lock = threading.RLock()  # a signal handler may come in between
+
+    def stop(self) -> None:
+        """As a signal would; from any thread."""
+        self.stopped = True
+        self.on_stop()
+        self.wake()
+
+    def wake(self) -> None:
+        """The loop looks up from its sleep; from any thread, also when all is over."""
+        with self._lock, contextlib.suppress(BlockingIOError):  # full: it wakes up anyway
+            if self._write_fd >= 0:
+                os.write(self._write_fd, b"\0")
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """What is done in here may wait for long, as for a FIFO's other end."""
+        yield
+
+    def close(self) -> None:
+        """Nobody is woken any more; once is enough."""
+        with self._lock:
+            fds = self.wake_fd, self._write_fd
+            self.wake_fd = self._write_fd = -1
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
+
+
+class Signals(Waker):
+    """SIGINT and SIGTERM (and SIGHUP) ask the monitoring to end, in the main thread; they also wake it.
+
+    A context manager, which closes it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self._old: dict[int, Any] = {}
-        self._open = True
-        self._lock = threading.Lock()
 
     def _handle(self, _number: int, _frame: object) -> None:
         self.stopped = True
@@ -38,13 +69,10 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._open = False
         for number, handler in self._old.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_wakeup)
-        os.close(self.wake_fd)
-        os.close(self._write_fd)
+        self.close()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -60,14 +88,3 @@ class Signals:
             yield
         finally:
             self.on_stop = before
-
-    def stop(self) -> None:
-        """As a signal would; from any thread."""
-        self._handle(0, None)
-        self.wake()
-
-    def wake(self) -> None:
-        """The loop looks up from its sleep; from any thread."""
-        with self._lock, contextlib.suppress(BlockingIOError):
-            if self._open:
-                os.write(self._write_fd, b"\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -10,29 +11,23 @@ from typing import Any
 
 import msgspec
 
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.callbacks import Callbacks, Loop
+from pydamon.core.scheme_state import user_goals
 from pydamon.errors import RequestError
-from pydamon.records.schema import build_metadata
-from pydamon.records.writer import check_output
-from pydamon.run.ending import end_reason
-from pydamon.run.launch import describe_exit, end
-from pydamon.run.live import is_live
-from pydamon.run.open import Opened, open_engine
-from pydamon.run.recorder import Recorder, Writer, open_writer
+from pydamon.run.launch import Ended, describe_exit
 from pydamon.run.request import Request
+from pydamon.run.run import Run
 from pydamon.run.signals import Signals
-from pydamon.run.undo import undo
 from pydamon.service import protocol
 from pydamon.service.log import Log
 from pydamon.service.server import ControlServer
-from pydamon.service.tuning import Parameters, tuned
-from pydamon.spec import Scheme, Spec
+from pydamon.service.tuning import tuned
+from pydamon.spec import Context, Spec
 from pydamon.spec import to_builtins as spec_to_builtins
 from pydamon.spec.units import format_duration_ns
 from pydamon.views import kdamond as kdamond_view
-from pydamon.views.status import Ended, Running, to_builtins
+from pydamon.views import status
 
-_MAX_REMEMBERED = 10_000  # schemes that may be undone
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
 
 
@@ -45,122 +40,68 @@ class Session:
 
     def __init__(self, request: Request, spec: Spec, *, name: str, log: Log, began_ns: int) -> None:
         self.name = name
-        self._request = request
+        # A simulation is there to be watched; `stop` may ask for undoing.
+        self._request = dataclasses.replace(request, real_time=True, remember_homes=True)
         self._spec = spec
         self._log = log
-        self._output = request.output or None
-        self._opened: Opened
+        self._run: Run
         self._signals = Signals()
         self._began_ns = began_ns
         self._began_wall_ns = time.time_ns() - (time.monotonic_ns() - began_ns)
         self._snapshots = 0
-        self._committed: Parameters | None = None
         self._commands: dict[int, str] = {}
-        self._stop_asked = self._undo_asked = False
-        self._undone: list[str] | None = None
-        self._schemes: dict[Scheme, None] = {}  # all there were, in order
-        self._child: Any = None
+        self._stop_asked = False
+        self._child_pid: int | None = None
         self._child_fate: str | None = None
 
     # -- the main thread ------------------------------------------------------------------------------------------
 
     def run(self, server: ControlServer, ready: Any) -> dict[str, Any]:
         """Monitor until the end. ``ready`` is called with what is monitored; raises PydamonError or OSError."""
-        if self._output is not None:
-            check_output(self._output)
-        with self._signals as signals:
-            try:
-                self._opened = opened = open_engine(
-                    self._request,
-                    self._spec,
-                    callbacks=Callbacks(
-                        before_start=lambda _: self._begin(server, ready),
-                        after_aggregation=self._note,
-                        before_terminate=self._before_end,
-                    ),
-                    signals=signals,
-                    launched=self._note_child,
-                    say=self._say,
-                    real_time=True,
-                    remember_homes=True,  # undoing may be asked for at the end
-                )
-                self._spec = opened.spec
-                self._schemes |= dict.fromkeys(opened.spec.kdamonds[0].contexts[0].schemes)
-                self._monitor(opened)
-            finally:
-                self._end_child()
-            return self._report(self._end_reason())
-
-    def _note_child(self, child: Any) -> None:
-        self._child = child
-
-    def _monitor(self, opened: Opened) -> None:
-        engine = opened.engine
-        try:
-            writer = self._open_record(opened)
-        except BaseException:
-            opened.close()
-            raise
-        engine.kdamond.end_ns = opened.end_ns
-        self._signals.on_stop = engine.kdamond.stop
-        if self._signals.stopped:
-            engine.kdamond.stop()
-        self._say(opened.about)
-        recorder = Recorder(
-            writer,
-            engine,
-            say=self._say,
-            plan=self._say if self._request.dry_run else None,
-            planned_ranges=_PLANNED_RANGES,
+        callbacks = Callbacks(
+            before_start=lambda _: self._begin(server, ready),
+            after_aggregation=self._note,
         )
-        with opened.groups, writer or contextlib.nullcontext():
-            recorder.run()
-        remarks = engine.ops.remarks() if is_live(engine) else getattr(engine, "remarks", list)()
-        for remark in remarks:
-            self._say(remark)
-
-    def _open_record(self, opened: Opened) -> Writer | None:
-        if self._output is None:
-            return None
-        return open_writer(self._request, build_metadata(**opened.metadata))
+        with self._signals as signals:
+            with Run(
+                self._spec,
+                self._request,
+                waker=signals,
+                callbacks=callbacks,
+                say=self._say,
+                plan=self._say if self._request.dry_run else None,
+                planned_ranges=_PLANNED_RANGES,
+                command_ended=self._note_end,
+            ) as run:
+                self._run, self._spec = run, run.spec
+                self._child_pid = None if run.child is None else run.child.pid
+                self._say(run.about)
+                run.run()
+            return self._report("stopped" if self._stop_asked else run.reason())
 
     def _begin(self, server: ControlServer, ready: Any) -> None:
-        if self._opened.engine.kdamond.stop_requested:
+        if self._run.engine.stop_requested:
             return
         server.start()
         try:
-            ready(self._opened.about)
+            ready(self._run.about)
         except BrokenPipeError:  # who started us is gone, and does not know that we run
             self._say("the start was interrupted")
-            self._opened.engine.kdamond.stop()
+            self._run.stop()
 
-    def _note(self, kdamond: Kdamond) -> None:
-        self._snapshots += any(len(snapshot.start) for snapshot in kdamond.snapshots)
+    def _note(self, loop: Loop) -> None:
+        self._snapshots += any(len(snapshot.start) for snapshot in loop.snapshots)
 
-    def _before_end(self, kdamond: Kdamond) -> None:
-        """Undo while the operations set still has what it needs for that."""
-        if self._undo_asked or self._request.undo:
-            self._undone = undo(kdamond, self._schemes)
-
-    def _end_child(self) -> None:
-        if self._child is None:
-            return
-        still_runs = self._child.poll() is None
-        status = end(self._child)
-        self._child_fate = "ended, as it was still running" if still_runs else describe_exit(status)
+    def _note_end(self, ended: Ended) -> None:
+        self._child_fate = "ended, as it was still running" if ended.still_ran else describe_exit(ended.status)
         self._say(f"the command: {self._child_fate}")
 
-    def _end_reason(self) -> str:
-        if self._stop_asked:
-            return "stopped"
-        return end_reason(self._opened.engine, self._signals)
-
     def _report(self, reason: str) -> dict[str, Any]:
-        told = Ended(
-            **self._describe(), state="ended", reason=reason, command_fate=self._child_fate, undone=self._undone
+        told = status.Ended(
+            **self._describe(), state="ended", reason=reason, command_fate=self._child_fate, undone=self._run.undone
         )
         self._say(f"{reason} after {format_duration_ns(told.uptime_ns)}: {self._snapshots} snapshots")
-        return to_builtins(told)
+        return status.to_builtins(told)
 
     def _say(self, line: str) -> None:
         print(f"pydamon: {line}", file=sys.stderr, flush=True)
@@ -174,110 +115,78 @@ class Session:
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
-            self._set_goals({request.name: request.value})
+            self._run.engine.set_goal(request.name, request.value)
             return {"goal": request.name, "current_value": request.value}
-        self._undo_asked |= request.undo
+        self._run.undo_asked |= request.undo
         self._stop_asked = True
         self._signals.stop()
         return None
 
     def status(self) -> dict[str, Any]:
         """All there is to know, in integers and with units in the names."""
-        state = "stopping" if self._opened.engine.kdamond.stop_requested else "running"
-        targets = kdamond_view.live_targets(self._opened.engine, self._opened.targets, self._commands)
-        told = Running(**self._describe(), state=state, targets=targets, notices=self._log.last())
-        return to_builtins(told)
+        engine = self._run.engine
+        state = "stopping" if engine.stop_requested else "running"
+        targets = kdamond_view.live_targets(engine, self._run.targets, self._commands)
+        told = status.Running(**self._describe(), state=state, targets=targets, notices=self._log.last())
+        return status.to_builtins(told)
 
     def _describe(self) -> dict[str, Any]:
         """The fields of a `Kdamond` but its state."""
-        opened, kdamond = self._opened, self._opened.engine.kdamond
+        engine = self._run.engine
         uptime_ns = time.monotonic_ns() - self._began_ns
         return {
             "name": self.name,
             "pid": os.getpid(),
             "started_unix_ns": self._began_wall_ns,
             "uptime_ns": uptime_ns,
-            "engine": opened.kind,
-            "ops": self._request.ops,
-            "primitive": opened.engine.choice.name,
-            "primitive_reason": opened.engine.choice.reason,
-            "about": opened.about,
-            "record": self._output,
-            "command_pid": None if self._child is None else self._child.pid,
-            **kdamond_view.parameters(kdamond),
-            "commit_pending": kdamond.commit_pending,
-            "regions": sum(map(len, list(kdamond.regions))),
+            "engine": engine.kind,
+            "ops": engine.context.ops,
+            "primitive": engine.choice.name,
+            "primitive_reason": engine.choice.reason,
+            "about": self._run.about,
+            "record": self._request.output or None,
+            "command_pid": self._child_pid,
+            **kdamond_view.parameters(engine.context),
+            "commit_pending": engine.commit_pending,
+            "regions": sum(map(len, list(engine.kdamond.regions))),
             "snapshots": self._snapshots,
-            "dry_run": kdamond_view.dry_run(opened.engine),
-            "schemes": kdamond_view.schemes(kdamond),
-            "cost": kdamond_view.cost(opened.engine, uptime_ns),
+            "dry_run": self._request.dry_run,
+            "schemes": kdamond_view.schemes(engine),
+            "cost": kdamond_view.cost(engine, uptime_ns),
             "spec": spec_to_builtins(self._spec),
         }
 
     def tune(self, wanted: protocol.Tune) -> dict[str, Any]:
         """Change parameters, all or nothing; raises RequestError or MachineError."""
-        engine = self._opened.engine
-        kdamond = engine.kdamond
-        present = Parameters(kdamond.intervals, kdamond.nr_regions)
-        if self._committed is not None and kdamond.commit_pending:
-            present = self._committed
-        context = self._spec.kdamonds[0].contexts[0]
-        new = tuned(wanted, present, context, primitive=engine.choice.name, nr_targets=engine.ops.nr_targets)
-        if new.schemes is None and wanted.goal_values:
-            self._check_goals(wanted.goal_values)
+        engine, asked = self._run.engine, self._spec.context
+        present = engine.asked
+        new = tuned(wanted, present, asked, primitive=engine.choice.name, nr_targets=engine.nr_targets)
+        if new.schemes is present.schemes:
+            for name, value in wanted.goal_values.items():
+                user_goals(engine.schemes(), name, value)  # says what there is
         if wanted != protocol.Tune(goal_values=wanted.goal_values):
-            commit = engine.commit if is_live(engine) else kdamond.commit
-            changed = msgspec.structs.replace(kdamond.asked, intervals=new.intervals, nr_regions=new.nr_regions)
-            commit(changed if new.schemes is None else msgspec.structs.replace(changed, schemes=new.schemes))
-            self._committed = new
-            self._remember(new, asked_intervals=new.intervals != present.intervals)
-            self._say(f"tuned: {_in_words(new)}")
+            self._run.commit(new)
+            # What the user has asked for by now; intervals that were left alone may have been tuned since.
+            intervals = asked.intervals if new.intervals == present.intervals else new.intervals
+            context = msgspec.structs.replace(
+                asked, intervals=intervals, nr_regions=new.nr_regions, schemes=new.schemes
+            )
+            self._spec = self._spec.with_context(context)
+            self._say(f"tuned: {_in_words(new, present)}")
         with contextlib.suppress(RequestError):  # of schemes that are to come: the values stand in them
-            self._set_goals(wanted.goal_values)
-        self._signals.wake()
+            for name, value in wanted.goal_values.items():
+                engine.set_goal(name, value)
+        self._run.wake()
         return {
             "intervals": msgspec.to_builtins(new.intervals),
             "nr_regions": msgspec.to_builtins(new.nr_regions),
-            "nr_schemes": len(self._spec.kdamonds[0].contexts[0].schemes),
+            "nr_schemes": len(self._spec.context.schemes),
         }
 
-    def _remember(self, new: Parameters, *, asked_intervals: bool) -> None:
-        """What the user has asked for by now."""
-        self._schemes |= dict.fromkeys(new.schemes or ())
-        while len(self._schemes) > _MAX_REMEMBERED:
-            del self._schemes[next(iter(self._schemes))]
-        context = self._spec.kdamonds[0].contexts[0]
-        context = msgspec.structs.replace(
-            context,
-            intervals=new.intervals if asked_intervals else context.intervals,
-            nr_regions=new.nr_regions,
-            schemes=context.schemes if new.schemes is None else new.schemes,
-        )
-        kdamond = msgspec.structs.replace(self._spec.kdamonds[0], contexts=(context,))
-        self._spec = msgspec.structs.replace(self._spec, kdamonds=(kdamond,))
 
-    def _check_goals(self, values: dict[str, int]) -> None:
-        damos = self._opened.engine.kdamond.damos
-        known = set()
-        for s, state in enumerate(damos.states if damos is not None else []):
-            for g, goal in enumerate(state.goals):
-                if goal.goal.metric == "user_input":
-                    known |= {goal.goal.name, f"{s}.{g}"}
-        for name, value in values.items():
-            if name not in known:
-                self._set_goals({name: value})  # says what there is
-
-    def _set_goals(self, values: dict[str, int]) -> None:
-        damos = self._opened.engine.kdamond.damos
-        for name, value in values.items():
-            if damos is None:
-                raise RequestError("there is no such goal; there are no schemes", where=f"goal {name}")
-            damos.set_goal(name, value)
-
-
-def _in_words(parameters: Parameters) -> str:
-    intervals, nr_regions = parameters.intervals, parameters.nr_regions
+def _in_words(new: Context, before: Context) -> str:
+    intervals, nr_regions = new.intervals, new.nr_regions
     times = (intervals.sample_us, intervals.aggr_us, intervals.ops_update_us)
     sample, aggr, update = (format_duration_ns(value * 1000) for value in times)
     text = f"sample {sample}, aggregate {aggr}, update {update}, {nr_regions.min} to {nr_regions.max} regions"
-    return text if parameters.schemes is None else f"{text}, {len(parameters.schemes)} schemes"
+    return text if new.schemes is before.schemes else f"{text}, {len(new.schemes)} schemes"

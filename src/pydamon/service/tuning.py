@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import msgspec
@@ -18,44 +17,38 @@ _HERE = "kdamonds[0].contexts[0]"
 _RESTART = "cannot be changed while it runs; stop it and start anew"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Parameters:
-    """What can be changed while a kdamond runs; ``schemes`` None: they stay as they are."""
+def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_targets: int) -> Context:
+    """What is to run after ``wanted``. Raises RequestError naming the field.
 
-    intervals: Intervals
-    nr_regions: NrRegions
-    schemes: tuple[Scheme, ...] | None = None
-
-
-def tuned(wanted: Tune, present: Parameters, asked: Context, *, primitive: str, nr_targets: int) -> Parameters:
-    """The parameters after ``wanted``. Raises RequestError naming the field.
-
-    ``present`` are those in force, as tuned by now; ``asked`` is what the user has asked for so far. Of sampling and
-    aggregation interval, the one that is not given keeps their ratio.
+    ``present`` is what runs, as tuned by now; ``asked`` is what the user has asked for so far. Of sampling and
+    aggregation interval, the one that is not given keeps their ratio. Schemes that are not given are those of
+    ``present``.
     """
+    schemes: tuple[Scheme, ...] | None
     if wanted.spec is not None:
         given = [name for name in Tune.__struct_fields__ if name not in ("spec", "goal_values")]
         if any(getattr(wanted, name) is not None for name in given):
             raise RequestError("says everything; give no other parameters beside it", where="spec")
-        result = _from_spec(wanted.spec, asked, primitive)
+        new = _from_spec(wanted.spec, asked, primitive)
+        intervals, nr_regions, schemes = new.intervals, new.nr_regions, new.schemes
     else:
-        result = Parameters(
-            _intervals(wanted, present.intervals, asked.intervals),
-            NrRegions(
-                min=asked.nr_regions.min if wanted.min_regions is None else wanted.min_regions,
-                max=asked.nr_regions.max if wanted.max_regions is None else wanted.max_regions,
-            ),
-            None if wanted.schemes is None else read(wanted.schemes, tuple[Scheme, ...], "schemes"),
+        intervals = _intervals(wanted, present.intervals, asked.intervals)
+        nr_regions = NrRegions(
+            min=asked.nr_regions.min if wanted.min_regions is None else wanted.min_regions,
+            max=asked.nr_regions.max if wanted.max_regions is None else wanted.max_regions,
         )
-    validate_attrs(result.intervals, result.nr_regions)
-    if result.schemes is not None:
-        validate_schemes(result.schemes, ops=asked.ops, nr_targets=nr_targets)
+        schemes = None if wanted.schemes is None else read(wanted.schemes, tuple[Scheme, ...], "schemes")
+    validate_attrs(intervals, nr_regions)
+    if schemes is not None:
+        validate_schemes(schemes, ops=asked.ops, nr_targets=nr_targets)
     for name, value in wanted.goal_values.items():
         if not 0 <= value <= U64_MAX:
             raise RequestError(f"is {value}; it must be 0 to {U64_MAX}", where=f"goal {name}")
-    if result.schemes is None or not wanted.goal_values:
-        return result
-    return dataclasses.replace(result, schemes=with_goal_values(result.schemes, wanted.goal_values))
+    if schemes is None:
+        schemes = present.schemes
+    elif wanted.goal_values:
+        schemes = with_goal_values(schemes, wanted.goal_values)
+    return msgspec.structs.replace(present, intervals=intervals, nr_regions=nr_regions, schemes=schemes)
 
 
 def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
@@ -74,7 +67,7 @@ def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
     return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=update_us, intervals_goal=goal)
 
 
-def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Parameters:
+def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Context:
     spec = read(data, Spec)
     validate(spec)
     if len(spec.kdamonds) != 1:
@@ -92,7 +85,7 @@ def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Paramete
         raise RequestError(f"are not those that are monitored; {_RESTART}", where=f"{_HERE}.targets")
     if context.probes and context.probes != asked.probes:
         raise RequestError(f"are not those that are counted; {_RESTART}", where=f"{_HERE}.probes")
-    return Parameters(context.intervals, context.nr_regions, context.schemes)
+    return context
 
 
 def with_goal_values(schemes: tuple[Scheme, ...], values: dict[str, int]) -> tuple[Scheme, ...]:

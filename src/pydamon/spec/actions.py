@@ -23,7 +23,7 @@ class Action:
 
     ``words`` complete "memory that …", ``help`` is what `doctor` says. ``prefers``: which regions go first when not all
     can; None: all are alike. ``since``: the kernel whose DAMON first has it, by the operations set (``vaddr`` stands
-    for ``fvaddr``, too); the user engine has all of them on processes. ``stays``: what ``--undo`` cannot bring back.
+    for ``fvaddr``, too); the user engine has all of them on processes. ``stays``: what undoing it cannot bring back.
     """
 
     name: ActionName
@@ -37,7 +37,8 @@ class Action:
     own_process: bool = False  # most kernels let only the process itself ask for it
     migrates: bool = False  # it needs NUMA nodes to migrate to
     swaps: bool = False  # what it takes out of memory needs swap, unless it is of files
-    spares_young: bool = False  # of physical memory, young pages are left alone unless a filter says otherwise (2.15)
+    # Of physical memory, young pages are left alone unless a filter says otherwise (docs/algorithms.md 2.15).
+    spares_young: bool = False
     acts: bool = True  # else it only counts: ages stay, and nothing can be refused
     debugfs: int | None = None  # its number in the kernel's old debugfs file
 

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from pydamon.core.kdamond import Kdamond
 from pydamon.core.scheme_state import SchemeState
+from pydamon.engines.base import Engine
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.membership import command_of
-from pydamon.run.live import is_kernel, is_live
-from pydamon.spec import quantities
+from pydamon.spec import Context, quantities
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views import status
 
 _Value = TypeVar("_Value")
 _BP = 10_000
 
-if TYPE_CHECKING:
-    from pydamon.run.open import Engine
 
-
-def parameters(kdamond: Kdamond) -> dict[str, Any]:
+def parameters(context: Context) -> dict[str, Any]:
     """The fields ``intervals`` (as tuned by now) and ``nr_regions``."""
     return {
-        "intervals": status.Intervals(**msgspec.to_builtins(kdamond.intervals)),
-        "nr_regions": status.NrRegions(min=kdamond.nr_regions.min, max=kdamond.nr_regions.max),
+        "intervals": status.Intervals(**msgspec.to_builtins(context.intervals)),
+        "nr_regions": status.NrRegions(min=context.nr_regions.min, max=context.nr_regions.max),
     }
 
 
@@ -38,12 +34,13 @@ def live_targets(engine: Engine, known: list[dict[str, Any]], commands: dict[int
 
     ``known`` are those of the start; ``commands`` keeps what was looked up, by the target's number.
     """
-    pids = steady(engine.ops.live_pids) if is_live(engine) else {}
+    living = steady(engine.living)
+    pids = {target: pid for target, pid in living.items() if pid is not None}
     if not pids:
         return [
             status.Target(**{key: row[key] for key in ("target", "pid", "command") if key in row})
             for row in known
-            if engine.ops.target_valid(row["target"])
+            if row["target"] in living
         ]
     for target in commands.keys() - pids.keys():
         del commands[target]
@@ -63,9 +60,9 @@ def _command(pid: int) -> str:
         process.close()
 
 
-def schemes(kdamond: Kdamond) -> list[status.Scheme]:
+def schemes(engine: Engine) -> list[status.Scheme]:
     """Each scheme with its statistics, quota, watermarks and goals."""
-    return [] if kdamond.damos is None else [_scheme(state) for state in list(kdamond.damos.states)]
+    return [_scheme(state) for state in engine.schemes()]
 
 
 def _scheme(state: SchemeState) -> status.Scheme:
@@ -101,21 +98,18 @@ def _scheme(state: SchemeState) -> status.Scheme:
     )
 
 
-def dry_run(engine: Engine) -> bool:
-    """Whether schemes only find out what they would do."""
-    return bool(getattr(engine.ops, "dry_run", False))
-
-
 def cost(engine: Engine, elapsed_ns: int) -> status.Cost:
     """CPU time of the whole daemon since its start, ``elapsed_ns`` ago, and what the primitive has counted."""
     cpu_ns = time.process_time_ns()
     elapsed_ns = max(elapsed_ns, 1)
     told = status.Cost(cpu_ns=cpu_ns, cpu_bp=cpu_ns * _BP // elapsed_ns)
-    if is_kernel(engine):
-        told.kdamond_cpu_ns = engine.cost().check_ns
+    spent = steady(engine.cost)
+    if spent is None:
+        return told
+    if spent.kdamond_ns is not None:
+        told.kdamond_cpu_ns = spent.kdamond_ns
         told.kdamond_cpu_bp = told.kdamond_cpu_ns * _BP // elapsed_ns
-    elif is_live(engine):
-        spent = steady(engine.cost)
+    else:
         for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns"):
             setattr(told, name, getattr(spent, name))
         told.disturb_bp = spent.disturb_ns * _BP // elapsed_ns

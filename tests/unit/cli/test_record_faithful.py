@@ -10,8 +10,8 @@ from pydamon.cli import main
 from pydamon.engines.sim import SimEngine
 from pydamon.errors import RequestError
 from pydamon.records.reader import RecordReader
-from pydamon.service.tuning import Parameters, Tune, tuned
-from pydamon.spec import Context, Intervals, NrRegions, Target, from_builtins
+from pydamon.service.tuning import Tune, tuned
+from pydamon.spec import Context, Target, from_builtins
 from pydamon.spec.forms.damo_write import damo_spec
 from pydamon.workload.builtin import load
 
@@ -52,9 +52,8 @@ def test_the_engine_does_what_the_spec_says() -> None:
 def test_it_cannot_change_while_it_runs() -> None:
     asked = Context(targets=(Target(pid=7),))
     spec = {"kdamonds": [{"contexts": [{"targets": [{"pid": 7}], "faithful": True}]}]}
-    present = Parameters(Intervals(), NrRegions())
     with pytest.raises(RequestError, match="is true; it cannot be changed while it runs") as caught:
-        tuned(Tune(spec=spec), present, asked, primitive="bpf", nr_targets=1)
+        tuned(Tune(spec=spec), asked, asked, primitive="bpf", nr_targets=1)
     assert caught.value.where == "kdamonds[0].contexts[0].faithful"
 
 

@@ -83,7 +83,7 @@ class TestOwnGroup:
     ) -> None:
         seen: list[list[str]] = []
 
-        class Recorder(recording.Recorder):
+        class Run(recording.Run):
             def run(self) -> None:
                 groups = [path for path in (tree.mount / "mon_groups").iterdir() if path.name.startswith("pydamon-")]
                 seen.append([(path / "tasks").read_text() for path in groups])
@@ -103,7 +103,7 @@ class TestOwnGroup:
 
         monkeypatch.setattr(Path, "mkdir", make)
         monkeypatch.setattr(os, "rmdir", remove)
-        monkeypatch.setattr(recording, "Recorder", Recorder)
+        monkeypatch.setattr(recording, "Run", Run)
         assert main(["record", "-o", str(tmp_path / "x"), *OPTIONS, "--resctrl", str(sleeper)]) == 0
         assert seen == [[f"{sleeper}\n"]]
         assert [path.name for path in (tree.mount / "mon_groups").iterdir()] == ["a"]

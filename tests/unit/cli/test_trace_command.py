@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 from pydamon.cli import main
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.base import Tell
+from pydamon.engines.kernel.engine import tell_scheme_event
 from pydamon.engines.kernel.results import SchemeEvent
 from pydamon.records import trace_text
 from pydamon.run import events
@@ -160,19 +162,20 @@ def test_events_of_the_kernels_schemes_become_the_same_text() -> None:
     stats |= {"qt_exceeds": 6, "nr_snapshots": 7}
     region = {"target_idx": 1, "nr_regions": 9, "start": 2**63, "end": 2**63 + 4096, "nr_accesses": 3, "age": 11}
 
-    class KernelKdamond:
-        def trace_schemes(self, events: Sequence[str], tell: Callable[[SchemeEvent], object]) -> list[str]:
-            tell(SchemeEvent(1_500_000_000, "damos_before_apply", {"context_idx": 0, "scheme_idx": 2, **region}))
-            tell(SchemeEvent(2_000_000_000, "damos_esz", {"context_idx": 0, "scheme_idx": 2, "esz": 4096}))
-            tell(
+    class KernelEngine:
+        def follow(self, events: Collection[str], tell: Tell) -> list[str]:
+            for event in (
+                SchemeEvent(1_500_000_000, "damos_before_apply", {"context_idx": 0, "scheme_idx": 2, **region}),
+                SchemeEvent(2_000_000_000, "damos_esz", {"context_idx": 0, "scheme_idx": 2, "esz": 4096}),
                 SchemeEvent(
                     2_000_000_000, "damos_stat_after_apply_interval", {"context_idx": 0, "scheme_idx": 0} | stats
-                )
-            )
-            return [event for event in events if event != "damos_esz"]
+                ),
+            ):
+                tell_scheme_event(event, tell)
+            return ["damos_esz"] if events else []
 
-    kdamond: Any = KernelKdamond()
-    assert tracer.follow_kernel(kdamond) == ["damos_esz"]
+    engine: Any = KernelEngine()
+    assert tracer.follow(engine) == ["damos_esz"]
     assert [line.partition("[000] ")[2].strip() for line in lines] == [
         "1.500000: damon:damos_before_apply: ctx_idx=0 scheme_idx=2 target_idx=1 nr_regions=9 "
         "9223372036854775808-9223372036854779904: 3 11",
@@ -180,4 +183,4 @@ def test_events_of_the_kernels_schemes_become_the_same_text() -> None:
         "2.000000: damon:damos_stat_after_apply_interval: ctx_idx=0 scheme_idx=0 nr_tried=1 sz_tried=2 nr_applied=3 "
         "sz_tried=4 sz_ops_filter_passed=5 qt_exceeds=6 nr_snapshots=7",
     ]
-    assert events.Tracer(("damon_aggregated",), []).follow_kernel(kdamond) == []
+    assert events.Tracer(("damon_aggregated",), []).follow(engine) == []

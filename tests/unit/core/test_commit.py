@@ -11,8 +11,9 @@ import pytest
 from fake_acting import BASE, MIB, FakeActing
 from msgspec.structs import replace
 
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.damos import Damos
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.kdamond import Kdamond
 from pydamon.errors import RequestError
 from pydamon.spec import Context, Intervals, NrRegions, Probe, Scheme, Target
 

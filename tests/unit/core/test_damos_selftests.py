@@ -13,8 +13,9 @@ import pytest
 from fake_acting import BASE, MIB, FakeActing, FakeMetrics
 from msgspec.structs import replace
 
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.damos import Damos
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.kdamond import Kdamond
 from pydamon.spec import Context, Scheme
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Goal, Quotas, RateRange, Watermarks

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.kdamond import Kdamond
 from pydamon.errors import RequestError
 from pydamon.ops.sampling import StepSampler
 from pydamon.spec import Context, Intervals, NrRegions

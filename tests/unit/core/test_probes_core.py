@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from test_kdamond import BASE, MIB, ScriptedOps, hot_between
 
 from pydamon.core import adjust
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.errors import RequestError
 from pydamon.spec import Context, Probe

@@ -119,7 +119,7 @@ def test_one_of_several_processes_ends_and_the_others_go_on() -> None:
         seen = [[s.target for s in snapshots] for snapshots in engine.monitor()]
     assert seen[0] == [0, 1]
     assert seen[-1] == [1]
-    assert not engine.kdamond.stop_requested
+    assert not engine.stop_requested
 
 
 @pytest.mark.usefixtures("processes")
@@ -134,7 +134,7 @@ def test_a_group_is_monitored_instead_of_the_processes_of_the_spec() -> None:
         engine = UserEngine(spec(request), group=Children(root.pid, min_age_ns=50 * MS))
         seen = {s.target for snapshots in engine.monitor() for s in snapshots if len(s.start)}
     assert seen == {0, 1, 2}
-    joined = engine.ops.take_joined()
+    joined = engine.joined()
     assert [row["target"] for row in joined] == [0, 1, 2]
     assert [row["command"] for row in joined[1:]] == ["sleep 0.3", "sleep 0.8"]
 
@@ -152,6 +152,6 @@ def test_the_user_engine_monitors_until_its_process_ends() -> None:
         engine = UserEngine(spec(request))
         snapshots = [s[0] for s in engine.monitor()]
     assert snapshots
-    assert not engine.kdamond.stop_requested
+    assert not engine.stop_requested
     assert engine.cost().checks > 0
     assert all((s.start < s.end).all() for s in snapshots)

@@ -11,13 +11,13 @@ import pytest
 from kernel_fake import PID, FakeTree
 from msgspec.structs import replace
 
-from pydamon.engines.kernel import engine as kernel
+from pydamon.engines.kernel import kdamond as kernel
 from pydamon.engines.kernel import owner
 from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, PydamonError
 from pydamon.linux import damon_sysfs
 from pydamon.linux.damon_sysfs import Roots, find_occupants
-from pydamon.spec import Spec, from_builtins
+from pydamon.spec import Intervals, Spec, from_builtins
 from pydamon.spec.schemes import Scheme
 
 PID_FILE, STATE = "kdamonds/0/pid", "kdamonds/0/state"
@@ -91,7 +91,7 @@ def test_nothing_is_changed_after_its_end(roots: Roots, own: int, how: str) -> N
     tree.write(STATE, "on")  # somebody else's, with the same pid, as it may happen
     before = [*tree.settings()], list(tree.commands)
     with pytest.raises(PydamonError, match="has ended"):
-        engine.kdamond.commit(replace(engine.kdamond.context, schemes=(Scheme(action="stat"),)))
+        engine.commit(replace(engine.context, intervals=Intervals(), schemes=(Scheme(action="stat"),)))
     with pytest.raises(PydamonError, match="has ended"):
         engine.kdamond.set_goal_value(0, 0, 1)
     assert before == ([*tree.settings()], list(tree.commands))

@@ -14,7 +14,7 @@ import pytest
 from kernel_fake import PID, FakeTree
 from msgspec.structs import replace
 
-from pydamon.core.kdamond import Callbacks
+from pydamon.core.callbacks import Callbacks
 from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.damon_sysfs import Roots, find_occupants
@@ -230,7 +230,7 @@ def test_snapshots_come_from_tried_regions_where_there_is_no_tracefs(
     for snapshots in engine.monitor():
         seen.append(snapshots)
         if len(seen) == 3:
-            engine.kdamond.stop()
+            engine.stop()
     first = seen[0][0]
     assert first.start.tolist() == [4096, 8192]
     assert first.end.tolist() == [8192, 65536]
@@ -238,7 +238,7 @@ def test_snapshots_come_from_tried_regions_where_there_is_no_tracefs(
     assert first.age.tolist() == [5, 9]
     assert (first.target, first.sample_us, first.aggr_us) == (0, 500, 10_000)
     assert all(0 < s.end_ns - s.start_ns <= 10_000_000 for (s,) in seen)
-    assert engine.kdamond.damos is None  # the scheme that looks is not the user's
+    assert engine.schemes() == []  # the scheme that looks is not the user's
     assert engine.cost().check_ns == 420_000_000  # 30 + 12 ticks of 10 ms in the thread's stat
     assert find_occupants(roots) == []
 
@@ -267,8 +267,8 @@ def test_probes_are_written_and_their_hits_read(roots: Roots, start: Callable[..
     for ((snapshot,),) in zip(engine.monitor(), strict=False):
         assert snapshot.probe_hits.tolist() == tree.hits
         with pytest.raises(RequestError, match="probes: cannot be changed"):
-            engine.commit(replace(engine.kdamond.context, probes=()))
-        engine.kdamond.stop()
+            engine.commit(replace(engine.context, probes=()))
+        engine.stop()
 
 
 def test_a_probe_that_the_kernel_does_not_know_is_named(roots: Roots, start: Callable[..., KernelEngine]) -> None:
@@ -290,7 +290,7 @@ def test_targets_are_told_apart_by_filters(roots: Roots, start: Callable[..., Ke
         monitor = engine.monitor()
         group = next(monitor)
         assert [(s.target, s.end.tolist()) for s in group] == [(0, [8192]), (1, [12288])]
-        engine.kdamond.stop()
+        engine.stop()
         list(monitor)
 
 
@@ -299,11 +299,10 @@ def test_statistics_of_the_users_schemes_are_read(roots: Roots, start: Callable[
     schemes = [{"action": "cold", "quotas": {"sz_bytes": "1M"}, "name": "mine"}]
     engine = start(tree, spec_of(schemes=schemes))
     assert tree.read(f"{CONTEXT}/schemes/nr_schemes") == "2"  # and the one that looks
-    damos = engine.kdamond.damos
-    assert damos is not None
+    damos = engine.kdamond.schemes
     for _ in engine.monitor():
         if damos.states[0].tried:
-            engine.kdamond.stop()
+            engine.stop()
     (state,) = damos.states
     assert (state.scheme.name, state.active) == ("mine", True)
     looks = tree.commands.count("update_schemes_stats")
@@ -327,7 +326,7 @@ def test_a_commit_changes_files_and_a_refused_one_changes_nothing(
     next(monitor)
     engine.commit(
         replace(
-            engine.kdamond.context,
+            engine.context,
             intervals=Intervals(sample_us=1000, aggr_us=50_000),
             nr_regions=NrRegions(min=5, max=50),
         )
@@ -335,19 +334,18 @@ def test_a_commit_changes_files_and_a_refused_one_changes_nothing(
     assert tree.read(f"{CONTEXT}/monitoring_attrs/nr_regions/max") == "50"
     assert tree.read(f"{SCHEME}/access_pattern/age/min") == "20"  # 1 s is 20 aggregations by now, and was 100
     assert "commit" in tree.commands
-    assert engine.kdamond.intervals.aggr_us == 50_000
+    assert engine.context.intervals.aggr_us == 50_000
     before = dict(tree.settings())
-    default = replace(engine.kdamond.context, intervals=Intervals(), nr_regions=NrRegions())
     for wanted in (Scheme(action="collapse"), Scheme(action="lru_prio")):
         with pytest.raises((MachineError, RequestError), match=r"schemes\[0\]\.action"):
-            engine.commit(replace(default, schemes=(wanted,)))
+            engine.commit(replace(engine.context, intervals=Intervals(), nr_regions=NrRegions(), schemes=(wanted,)))
         assert dict(tree.settings()) == before
     tree.refuse["commit"] = errno.EINVAL
     with pytest.raises(MachineError, match="refuses 'commit'"):
-        engine.commit(default)
+        engine.commit(replace(engine.context, intervals=Intervals(), nr_regions=NrRegions()))
     assert dict(tree.settings()) == before
-    assert engine.kdamond.intervals.aggr_us == 50_000
-    engine.kdamond.stop()
+    assert engine.context.intervals.aggr_us == 50_000
+    engine.stop()
     list(monitor)
 
 
@@ -357,13 +355,12 @@ def test_a_goals_value_is_given_to_the_kernel(roots: Roots, start: Callable[...,
     engine = start(tree, spec_of(schemes=[{"action": "cold", "quotas": {"sz_bytes": "1M", "goals": goals}}]))
     monitor = engine.monitor()
     next(monitor)
-    assert engine.kdamond.damos is not None
-    engine.kdamond.damos.set_goal("slowness", 90)
+    engine.set_goal("slowness", 90)
     assert tree.read(f"{SCHEME}/quotas/goals/0/current_value") == "90"
     assert "commit_schemes_quota_goals" in tree.commands
     with pytest.raises(RequestError, match="there are: slowness"):
-        engine.kdamond.damos.set_goal("speed", 1)
-    engine.kdamond.stop()
+        engine.set_goal("speed", 1)
+    engine.stop()
     list(monitor)
 
 
@@ -396,7 +393,7 @@ def test_a_tree_that_somebody_else_has_taken_over_is_left_alone(
         list(monitor)
     assert "off" not in tree.commands[len(commands) :]
     assert tree.read("kdamonds/0/state") == "on"
-    assert engine.ops.remarks() == ["the kernel's DAMON is used by somebody else by now; left alone"]
+    assert engine.remarks() == ["the kernel's DAMON is used by somebody else by now; left alone"]
 
 
 @pytest.mark.usefixtures("processes")
@@ -407,7 +404,7 @@ def test_the_end_of_the_process_ends_it(roots: Roots, start: Callable[..., Kerne
         next(monitor)
         other.kill()
         list(monitor)
-    assert not engine.kdamond.stop_requested
+    assert not engine.stop_requested
     assert find_occupants(roots) == []
 
 
@@ -422,14 +419,14 @@ def test_callbacks_are_called_as_by_the_user_engine(roots: Roots, start: Callabl
     )
     engine = start(FakeTree(roots), spec_of(), callbacks=callbacks)
     for _ in engine.monitor():
-        engine.kdamond.stop()
+        engine.stop()
     assert called[:2] == ["start 0 0", "aggregated 1 2"]
     assert "end 1 2" in called
     # And it ends by itself when the time is over.
     engine = start(FakeTree(roots), spec_of())
-    engine.kdamond.end_ns = engine.clock.now_ns() + 50_000_000
+    engine.end_ns = engine.clock.now_ns() + 50_000_000
     list(engine.monitor())
-    assert engine.kdamond.stop_requested
+    assert engine.stop_requested
 
 
 def test_an_engine_that_never_ran_leaves_nothing(roots: Roots, start: Callable[..., KernelEngine]) -> None:

@@ -113,7 +113,7 @@ def test_a_small_trace_and_an_empty_one(tmp_path: Path) -> None:
         (tmp_path / "trace").write_text(data)
         engine = ReportedEngine(make_spec(), open_trace(str(tmp_path / "trace")))
         assert list(engine.monitor()) == []
-        assert not engine.kdamond.stop_requested
+        assert not engine.stop_requested
 
 
 def test_a_time_limit_is_in_the_traces_time(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_a_time_limit_is_in_the_traces_time(tmp_path: Path) -> None:
     source = open_trace(str(tmp_path / "trace"), ns_per_instruction=100)
     engine = ReportedEngine(make_spec(sample_us=50, aggr_us=1000), source)
     engine.prime()
-    engine.kdamond.end_ns = engine.clock.now_ns() + 5_000_000
+    engine.end_ns = engine.clock.now_ns() + 5_000_000
     assert len(list(engine.monitor())) == 5
-    assert engine.kdamond.stop_requested
+    assert engine.stop_requested
 
 
 def perf_lines(
@@ -182,7 +182,7 @@ def test_stopping_while_nothing_comes() -> None:
     read_fd, write_fd = os.pipe()
     engine = ReportedEngine(make_spec(sample_us=1000, aggr_us=10_000), PerfScript(read_fd))
     os.write(write_fd, "".join(line for _, line in perf_lines(0.1, 1000)).encode())
-    threading.Timer(0.5, engine.kdamond.stop).start()
+    threading.Timer(0.5, engine.stop).start()
     began = time.monotonic()
     assert len(list(engine.monitor())) >= 8
     assert time.monotonic() - began < 10

@@ -17,6 +17,9 @@ import pytest
 
 import pydamon
 from helpers.waiting import wait_until
+from pydamon.core.snapshot import max_nr_accesses
+from pydamon.engines.base import Choice
+from pydamon.linux.damon_trace import STAT
 
 
 def sim(**more: object) -> pydamon.Monitor:
@@ -220,7 +223,7 @@ def test_auto_takes_the_user_engine_where_the_kernel_lacks_something(
     with pydamon.Monitor(spec, "auto") as monitor:
         assert monitor.chosen.name == "user"
         assert monitor.chosen.reason == "not the kernel's DAMON: intervals.intervals_goal: has no file for it"
-    monkeypatch.setattr("pydamon.run.kernel.choose_engine", lambda *args, **options: None)
+    monkeypatch.setattr("pydamon.run.kernel.choose_engine", lambda *args, **options: Choice("kernel", ""))
     with pytest.raises(error):
         pydamon.Monitor(spec, "kernel")
 
@@ -318,14 +321,14 @@ def test_schemes_see_whole_aggregations_also_after_their_length_was_changed() ->
             longer = 160_000 if kdamond.passed_samples == 30 else 90_000
             monitor.commit(intervals=pydamon.Intervals(sample_us=5000, aggr_us=longer))
 
-    def passed(number: int) -> None:
-        most = max(int(part.probe_hits.max()) for part in monitor.schemes[number].tried)
-        seen.append((most, monitor.engine.kdamond.window))
+    def passed(event: str, time_ns: int, **values: Any) -> None:
+        most = max(int(part.probe_hits.max()) for part in monitor.schemes[values["scheme"]].tried)
+        seen.append((most, max_nr_accesses(monitor.intervals.sample_us, monitor.intervals.aggr_us)))
 
     spec = pydamon.make_spec(ops="sim", schemes=["stat"], probes=[{}])
     calls = pydamon.Callbacks(after_sampling=sampled)
     with pydamon.Monitor(spec, workload="stairs", duration="3s", callbacks=calls) as monitor:
-        monitor.engine.kdamond.damos.on_pass = passed
+        assert monitor.engine.follow([STAT], passed) == []
         for _ in monitor:
             pass
     # Not all memory of the simulated process is there; the whole of what is has all samples.

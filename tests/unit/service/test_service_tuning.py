@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pydamon.errors import RequestError
 from pydamon.service.protocol import Tune
-from pydamon.service.tuning import Parameters, tuned
+from pydamon.service.tuning import tuned
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Target
 
-PRESENT = Parameters(Intervals(sample_us=5_000, aggr_us=100_000, ops_update_us=1_000_000), NrRegions(min=10, max=1000))
-ASKED = Context(targets=(Target(pid=7),), intervals=PRESENT.intervals, nr_regions=PRESENT.nr_regions)
+PRESENT = ASKED = Context(
+    targets=(Target(pid=7),),
+    intervals=Intervals(sample_us=5_000, aggr_us=100_000, ops_update_us=1_000_000),
+    nr_regions=NrRegions(min=10, max=1000),
+)
 GOAL = {"metric": "user_input", "target_value": 100, "name": "rps"}
 SCHEME = {"action": "stat", "quotas": {"goals": [GOAL]}}
 
 
-def change(present: Parameters = PRESENT, asked: Context = ASKED, **wanted: Any) -> Parameters:
+def change(present: Context = PRESENT, asked: Context = ASKED, **wanted: Any) -> Context:
     return tuned(Tune(**wanted), present, asked, primitive="smaps", nr_targets=1)
 
 
@@ -30,17 +34,19 @@ def test_one_of_two_intervals_keeps_their_ratio() -> None:
 
 
 def test_what_is_not_given_stays_also_where_it_was_tuned_meanwhile() -> None:
-    present = Parameters(
-        Intervals(sample_us=80_000, aggr_us=1_600_000, intervals_goal=IntervalsGoal()), NrRegions(max=300)
+    present = replace(
+        PRESENT,
+        intervals=Intervals(sample_us=80_000, aggr_us=1_600_000, intervals_goal=IntervalsGoal()),
+        nr_regions=NrRegions(max=300),
     )
     result = change(present, max_regions=500)
     assert result.intervals == present.intervals
     assert result.nr_regions == NrRegions(min=10, max=500)
-    assert result.schemes is None
+    assert result.schemes is present.schemes
 
 
 def test_a_bound_that_was_lowered_for_the_cost_is_not_taken_for_what_the_user_wants() -> None:
-    present = Parameters(PRESENT.intervals, NrRegions(min=10, max=50))
+    present = replace(PRESENT, nr_regions=NrRegions(min=10, max=50))
     assert change(present, sample_us=10_000).nr_regions == ASKED.nr_regions
 
 

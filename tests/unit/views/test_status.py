@@ -13,15 +13,17 @@ import pytest
 
 from pydamon.core.clock import VirtualClock
 from pydamon.core.damos import Damos
-from pydamon.core.kdamond import Kdamond
 from pydamon.core.scheme_state import Tried
+from pydamon.engines.base import Engine
+from pydamon.engines.sim import SimEngine
 from pydamon.errors import PydamonError
 from pydamon.service.log import Log
-from pydamon.spec import Intervals, Scheme, read
+from pydamon.spec import Intervals, Scheme, from_builtins, read
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views import kdamond as made
 from pydamon.views import lines, status
 from pydamon.views.fields import fields_of
+from pydamon.workload.builtin import load
 
 SCHEME = {
     "action": "pageout",
@@ -47,7 +49,8 @@ def running() -> list[dict[str, Any]]:
     zeros = np.zeros(2, np.int64)
     state.tried = [Tried(0, start, start + size, zeros, zeros, size, size)]
     state.watermarks.activated = True
-    return cast(list[dict[str, Any]], msgspec.to_builtins(made.schemes(cast(Kdamond, SimpleNamespace(damos=damos)))))
+    engine = cast(Engine, SimpleNamespace(schemes=lambda: damos.states))
+    return cast(list[dict[str, Any]], msgspec.to_builtins(made.schemes(engine)))
 
 
 def kdamond(schemes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -85,7 +88,8 @@ def test_it_can_be_written_as_json() -> None:
 
 
 def test_no_schemes_where_none_can_be_applied() -> None:
-    assert made.schemes(cast(Kdamond, SimpleNamespace(damos=None))) == []
+    spec = from_builtins({"kdamonds": [{"contexts": [{"ops": "sim", "targets": [{}]}]}]})
+    assert made.schemes(SimEngine(spec, load("stairs"))) == []
 
 
 def test_tables_are_aligned_and_show_no_control_characters() -> None:

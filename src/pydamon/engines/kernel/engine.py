@@ -1,51 +1,46 @@
 """The ``kernel`` engine: the kernel's own DAMON does the monitoring; we ask for it and read what it found.
 
-It looks like `UserEngine` to whoever runs it: the same iterator of snapshots, the same ``kdamond`` with its schemes.
-The kdamond is the machine's only one: see `kernel_owner` for whose it is.
+The kdamond is the machine's only one: see `kernel.owner` for whose it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
+import numpy as np
 
-from pydamon.core.kdamond import Callbacks, Kdamond
-from pydamon.core.regions import Regions
+from pydamon.core.callbacks import Callbacks
+from pydamon.core.scheme_state import SchemeState, SchemeStats
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.base import Choice, Cost, Handover, Kind, Rows, Tell, all_ended
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.kernel import owner
+from pydamon.engines.kernel.kdamond import KernelKdamond
 from pydamon.engines.kernel.layout import check_context
-from pydamon.engines.kernel.results import IntervalsLog, SchemeEvent, TraceResults
+from pydamon.engines.kernel.results import SchemeEvent
 from pydamon.engines.kernel.targets import KernelTargets
-from pydamon.engines.kernel.tree import KDAMOND, PATH, KernelTree
-from pydamon.engines.kernel.watch import KernelDamos, Watcher, everything
-from pydamon.engines.user.choose import Choice
-from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux import damon_sysfs, damon_trace
-from pydamon.linux.damon_sysfs import Roots, Thread, Tree
-from pydamon.linux.damon_trace import TraceInstance
-from pydamon.ops.base import OperationsSet
-from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import Context, Probe, Spec, validate, validate_attrs
+from pydamon.engines.kernel.tree import KernelTree
+from pydamon.engines.kernel.watch import everything
+from pydamon.errors import MachineError, RequestError, located
+from pydamon.linux import damon_trace
+from pydamon.linux.damon_sysfs import Roots, Tree
+from pydamon.linux.damon_trace import BEFORE_APPLY, ESZ, TraceInstance
+from pydamon.linux.process import Mapping
+from pydamon.spec import ONLY_CONTEXT, Context, Scheme, Spec, validate
 
 if TYPE_CHECKING:
-    from pydamon.core.damos import Damos
+    from pydamon.ops.actions.plan import Plan
 
 Results = Literal["auto", "trace", "tried"]
 
 _BYTES_PER_EVENT = 64
-_PATIENCE_S = 10.0  # for commands of others that are under way
-_SHORTEST_POLL_NS, _LONGEST_POLL_NS = 20_000_000, 1_000_000_000
 
 
 class KernelEngine:
-    """Runs a vaddr, fvaddr or paddr spec on the kernel's DAMON.
+    """Runs a vaddr, fvaddr or paddr spec on the kernel's DAMON: an `Engine`.
 
     ``directory_fd`` is a directory that only this user can write to: there it is written down that the kdamond is ours.
     ``results``: ``trace`` gives every aggregation, from the trace events; ``tried`` looks at a scheme's tried regions
@@ -54,6 +49,9 @@ class KernelEngine:
     Raises MachineError if somebody else uses the kernel's DAMON (nothing was written then), or if this kernel lacks
     what the spec asks for; RequestError if its DAMON cannot do that at all. Both name the spec's field.
     """
+
+    kind: Kind = "kernel"
+    reports = None  # it sees accesses itself
 
     def __init__(
         self,
@@ -72,10 +70,8 @@ class KernelEngine:
             claim = owner.take(directory_fd, roots, tree)
             undo.callback(claim.release)
             context = _only_context(spec)
-            try:
+            with located(ONLY_CONTEXT):
                 self.ops = KernelTargets(context)
-            except RequestError as error:
-                raise RequestError(error.message, where=f"{PATH}.{error.where}") from None
             undo.callback(self.ops.close)
             self.choice, instance = _open_results(results, context, roots)
             if instance is not None:
@@ -91,36 +87,161 @@ class KernelEngine:
             self.kdamond = KernelKdamond(
                 context, self.ops, files, claim, instance, roots, self.clock, callbacks or Callbacks()
             )
-            self.ops.cleanup = self.kdamond.close
             undo.pop_all()
+
+    # -- running ------------------------------------------------------------------------------------------------------
 
     def monitor(self) -> Iterator[list[Snapshot]]:
         """Start the kernel's kdamond; yields one snapshot per target and aggregation until stopped, or targets end."""
-        return self.kdamond.monitor()
+        return iter(()) if self.kdamond.closed else self.kdamond.monitor()
+
+    @property
+    def end_ns(self) -> int | None:
+        """When it is to end, by its clock."""
+        return self.kdamond.end_ns
+
+    @end_ns.setter
+    def end_ns(self, value: int | None) -> None:
+        self.kdamond.end_ns = value
+
+    def stop(self) -> None:
+        """End soon; safe from any thread and from signal handlers."""
+        self.kdamond.stop()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it ends, or has ended, because it was told to or its time was over."""
+        return self.kdamond.stop_requested
+
+    def fate(self) -> str:
+        """Why it has ended though nobody has stopped it."""
+        return all_ended(self.nr_targets)
+
+    def close(self) -> None:
+        """End the kdamond if it is still ours, and give everything back."""
+        self.kdamond.close()
+
+    # -- what runs, and changing it -----------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> Context:
+        """What runs now, with the intervals as the kernel has tuned them."""
+        return self.kdamond.context
+
+    @property
+    def asked(self) -> Context:
+        """What runs: `commit` waits until the kernel has taken it."""
+        return self.kdamond.context
 
     def commit(self, context: Context) -> None:
         """Change a running kdamond, all or nothing; waits for the kernel. Raises RequestError or MachineError."""
         self.kdamond.commit(context)
 
-    def cost(self) -> PrimitiveCost:
-        """``check_ns`` is the CPU time of the kernel's thread; what it checks is not counted by it."""
-        return self.kdamond.cost()
+    @property
+    def commit_pending(self) -> bool:
+        """Never: `commit` waits until the kernel has taken it."""
+        return False
 
-    def close(self) -> None:
-        """Give everything back; only needed if `monitor` was never run."""
-        self.kdamond.close()
+    def schemes(self) -> list[SchemeState]:
+        """The schemes, as far as the kernel tells about them."""
+        return list(self.kdamond.schemes.states)
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give the value of a ``user_input`` goal, here and in the kernel. Raises RequestError or MachineError."""
+        if not self.kdamond.schemes.states:
+            raise RequestError("there is no such goal; there are no schemes", where=f"goal {name}")
+        for scheme, goal in self.kdamond.schemes.set_goal(name, value):
+            self.kdamond.set_goal_value(scheme, goal, value)
+
+    def follow(self, events: Collection[str], tell: Tell) -> list[str]:
+        """Have ``tell`` hear of these events of schemes; returns those that this kernel has not, or that come untraced.
+
+        Raises MachineError.
+        """
+        if not events:
+            return []
+        had = self.kdamond.trace_schemes(sorted(events), lambda event: tell_scheme_event(event, tell))
+        return [event for event in sorted(events) if event not in had]
+
+    # -- who is monitored ---------------------------------------------------------------------------------------------
+
+    @property
+    def nr_targets(self) -> int:
+        """As many as were asked for."""
+        return self.ops.nr_targets
+
+    def living(self) -> dict[int, int | None]:
+        """The number of each target that lives, with its process."""
+        return dict(self.ops.live_pids()) if self.ops.processes else dict.fromkeys(range(self.nr_targets))
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What the target has mapped, looked up again after an update interval."""
+        return self.ops.mappings(target)
+
+    # -- what there is to tell ----------------------------------------------------------------------------------------
+
+    def joined(self) -> Rows:
+        """The targets, once."""
+        return self.ops.take_joined()
+
+    def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
+        """Whose physical memory it is, is not looked up."""
+        return {}
+
+    def notices(self) -> list[str]:
+        """Nothing while it runs."""
+        return []
+
+    def plans(self) -> list[Plan]:
+        """The kernel's DAMON cannot only say what it would do."""
+        return []
+
+    def remarks(self) -> list[str]:
+        """What was lost, and whose the kernel's DAMON is by now."""
+        return self.kdamond.closing
+
+    def cost(self) -> Cost:
+        """The CPU time of the kernel's thread."""
+        cpu_ns = self.kdamond.cpu_ns()
+        return Cost(check_ns=cpu_ns, kdamond_ns=cpu_ns)
+
+    # -- at its end, and beyond it ------------------------------------------------------------------------------------
+
+    def undo(self, schemes: Iterable[Scheme]) -> list[str]:
+        """Nobody has noted what the kernel did."""
+        if not self.kdamond.schemes.states:
+            return ["nothing: no scheme was applied"]
+        return ["nothing: nobody notes what the kernel's DAMON did"]
+
+    def handover(self) -> Handover:
+        """Nothing: its regions are the kernel's."""
+        return Handover()
+
+    def take_over(self, before: Handover) -> None:
+        """The kernel begins with regions of its own."""
+
+
+def tell_scheme_event(event: SchemeEvent, tell: Tell) -> None:
+    """Tell of an event with our names for the kernel's fields."""
+    values = event.values
+    told: dict[str, Any] = {"scheme": values["scheme_idx"]}
+    if event.name == BEFORE_APPLY:
+        told |= {"target": values["target_idx"], "nr_regions": values["nr_regions"]}
+        told |= {name: np.array([values[name]], np.uint64) for name in ("start", "end", "nr_accesses", "age")}
+    elif event.name == ESZ:
+        told["esz"] = values["esz"]
+    else:
+        told["stats"] = SchemeStats(**{name: values[name] for name in SchemeStats.__slots__})
+    tell(event.name, event.time_ns, **told)
 
 
 def _only_context(spec: Spec) -> Context:
     validate(spec)
     if len(spec.kdamonds) != 1:
         raise RequestError(f"has {len(spec.kdamonds)} entries; this engine runs one at a time", where="kdamonds")
-    context = spec.kdamonds[0].contexts[0]
-    try:
-        check_context(context)
-    except RequestError as error:
-        raise RequestError(error.message, where=f"{PATH}.{error.where}") from None
-    return context
+    with located(ONLY_CONTEXT):
+        check_context(spec.context)
+    return spec.context
 
 
 def _open_results(results: Results, context: Context, roots: Roots) -> tuple[Choice, TraceInstance | None]:
@@ -144,260 +265,3 @@ def _open_results(results: Results, context: Context, roots: Roots) -> tuple[Cho
                 raise
             return Choice("tried_regions", f"the kernel's DAMON, looked at now and then: {error}"), None
     return Choice("tried_regions", f"the kernel's DAMON, looked at now and then, {why}"), None
-
-
-class KernelKdamond(Kdamond):
-    """A `Kdamond` to whoever drives it, except that the kernel samples; ``targets`` are those last seen.
-
-    ``passed_samples`` stays 0: the kernel does not tell.
-    """
-
-    def __init__(
-        self,
-        context: Context,
-        ops: KernelTargets,
-        files: KernelTree,
-        claim: owner.Claim,
-        instance: TraceInstance | None,
-        roots: Roots,
-        clock: MachineClock,
-        callbacks: Callbacks,
-    ) -> None:
-        # Nobody asks these ops about pages: the kernel does that.
-        super().__init__(
-            ops=cast(OperationsSet, ops),
-            context=context,
-            clock=clock,
-            callbacks=callbacks,
-            make_damos=self._make_damos,
-        )
-        self.targets = list(range(ops.nr_targets))
-        self._context = context
-        self._kernel_ops = ops
-        self._files = files
-        self._claim = claim
-        self._instance = instance
-        self._roots = roots
-        self._thread: Thread | None = None
-        self._cpu_ns = 0
-        self._log = IntervalsLog(clock.now_ns(), context.intervals)
-        self._closed = False
-        self._tell_event: Callable[[SchemeEvent], object] | None = None
-        self._commit_lock = threading.Lock()
-        if isinstance(self.damos, KernelDamos):
-            self.damos.replace(context.schemes)
-
-    def _make_damos(self) -> Damos:
-        return KernelDamos(self)
-
-    def _schemes(self) -> KernelDamos | None:
-        return cast("KernelDamos | None", self.damos)
-
-    # -- what a user of the loop does ---------------------------------------------------------------------------------
-
-    @property
-    def commit_pending(self) -> bool:
-        """Never: `commit` waits until the kernel has taken it."""
-        return False
-
-    def _check_probes(self, probes: tuple[Probe, ...]) -> None:
-        """The kernel checks them when they are written."""
-
-    def commit(self, context: Context) -> None:
-        """Change attributes and schemes of the running kdamond; all or nothing. Targets and probes stay.
-
-        Safe from any thread. Raises RequestError or MachineError.
-        """
-        validate_attrs(context.intervals, context.nr_regions)
-        for name in ("ops", "targets", "probes"):
-            if getattr(context, name) != getattr(self._context, name):
-                raise RequestError("cannot be changed while the kernel's DAMON runs", where=name)
-        with self._commit_lock:
-            self._check_ours()
-            check_context(context)
-            self._files.change(self._context, context)
-            self._claim.note(fingerprint=owner.fingerprint(self._files.tree))
-            if context.intervals != self.intervals:
-                sample_us, aggr_us = context.intervals.sample_us, context.intervals.aggr_us
-                self._log.change(self.clock.now_ns(), sample_us, aggr_us, restarts=True)
-            before, self._context, self.context = self.context, context, context
-            if context.schemes is not before.schemes:
-                self.damos = self.damos or self._new_damos()
-                cast(KernelDamos, self.damos).replace(context.schemes)
-
-    def set_goal_value(self, scheme: int, goal: int, value: int) -> None:
-        """Give a ``user_input`` goal of the running kdamond its value. Raises MachineError."""
-        with self._commit_lock:
-            self._check_ours()
-            self._files.set_current_value(scheme, goal, value)
-
-    def trace_schemes(self, events: Sequence[str], tell: Callable[[SchemeEvent], object]) -> list[str]:
-        """Have ``tell`` called with each of these events (of `OF_SCHEMES`); returns those that this kernel has.
-
-        To be called before `monitor`. None where results are not traced. Raises MachineError.
-        """
-        if self._instance is None:
-            return []
-        self._tell_event = tell
-        return self._instance.enable(events)
-
-    def cost(self) -> PrimitiveCost:
-        """The CPU time of the kernel's thread so far, as ``check_ns``."""
-        if self._thread is not None and not self._closed:
-            self._cpu_ns = damon_sysfs.cpu_ns(self._thread, self._roots) or self._cpu_ns
-        return PrimitiveCost(check_ns=self._cpu_ns)
-
-    # -- the loop -----------------------------------------------------------------------------------------------------
-
-    def monitor(self) -> Iterator[list[Snapshot]]:
-        """Start the kernel's kdamond; yields what it finds, one snapshot per target and aggregation."""
-        try:
-            thread = self._start()
-            results = self._open_results(thread)
-            watcher = Watcher(
-                self._files,
-                self._log,
-                len(self.targets),
-                snapshots=results is None,
-                nr_probes=len(self._context.probes),
-                damos=self._schemes,
-                lives=self._lives,
-                changing=self._commit_lock,
-            )
-            try:
-                watcher.start()
-                self._call(self.callbacks.before_start)
-                while not self._need_stop() and damon_sysfs.thread_of(thread.pid, self._roots) == thread:
-                    yield from self._hand_out(results, watcher)
-                    self.clock.sleep_ns(self._poll_ns())
-                self._check_fate()
-            finally:
-                try:
-                    self._call(self.callbacks.before_terminate)
-                finally:
-                    self.cost()
-                    watcher.look_last()
-                    self._off()  # which also ends what the watcher may wait for
-                    watcher.stop()
-            yield from self._hand_out(results, watcher, final=True)
-        finally:
-            self.close()
-
-    def _start(self) -> Thread:
-        self._files.command("on")
-        began_ns = self.clock.now_ns()
-        self._log = IntervalsLog(began_ns, self.intervals)
-        thread = damon_sysfs.kdamond_thread(self._files.tree, 0, self._roots, _PATIENCE_S)
-        if thread is None:
-            raise PydamonError(
-                "has ended as soon as it was started: its targets may have", where="the kernel's kdamond"
-            )
-        self._thread = thread
-        self._claim.note(kdamond=thread)
-        return thread
-
-    def _open_results(self, thread: Thread) -> TraceResults | None:
-        if self._instance is None:
-            return None
-        return TraceResults(self._instance, thread.pid, len(self.targets), self._log)
-
-    def _poll_ns(self) -> int:
-        wait_ns = min(max(self.intervals.aggr_us * 1000, _SHORTEST_POLL_NS), _LONGEST_POLL_NS)
-        return wait_ns if self.end_ns is None else max(min(wait_ns, self.end_ns - self.clock.now_ns()), 0)
-
-    def _need_stop(self) -> bool:
-        if self.end_ns is not None and self.clock.now_ns() >= self.end_ns:
-            self._stop = True
-        # The kernel goes on with a process that has ended as long as its parent has not asked for its status.
-        return self._stop or not any(map(self._kernel_ops.target_valid, range(self._kernel_ops.nr_targets)))
-
-    def _hand_out(
-        self, results: TraceResults | None, watcher: Watcher, *, final: bool = False
-    ) -> Iterator[list[Snapshot]]:
-        found = watcher.take() if results is None else results.take(self.clock.now_ns(), final=final)
-        for snapshots in found:
-            self.snapshots = snapshots
-            self.targets = [snapshot.target for snapshot in snapshots]
-            self.regions = [Regions(snapshot.start, snapshot.end) for snapshot in snapshots]
-            self._follow_tuning()
-            self._tell_events(results, snapshots[-1].end_ns)
-            self._call(self.callbacks.after_aggregation)
-            yield snapshots
-        if final:
-            self._tell_events(results, None)
-        if results is not None and (results.lost or results.incomplete) and final:
-            self._kernel_ops.closing.append(
-                f"{results.lost} trace events were lost and {results.incomplete} snapshots left out for it"
-            )
-
-    def _tell_events(self, results: TraceResults | None, until_ns: int | None) -> None:
-        if results is not None and self._tell_event is not None:
-            for event in results.take_scheme_events(until_ns):
-                self._tell_event(event)
-
-    def _follow_tuning(self) -> None:
-        latest = self._log.latest()
-        if (latest.sample_us, latest.aggr_us) != (self.intervals.sample_us, self.intervals.aggr_us):
-            intervals = msgspec.structs.replace(self.intervals, sample_us=latest.sample_us, aggr_us=latest.aggr_us)
-            self.context = msgspec.structs.replace(self.context, intervals=intervals)
-
-    def _check_fate(self) -> None:
-        """Whether the kdamond has ended although nobody here wanted it to, and its targets live."""
-        if self._stop or not all(map(self._kernel_ops.target_valid, range(self._kernel_ops.nr_targets))):
-            return
-        time.sleep(0.05)  # the kdamond may notice the end of a process a moment before its pidfd tells
-        if all(map(self._kernel_ops.target_valid, range(self._kernel_ops.nr_targets))):
-            raise PydamonError("was stopped by somebody else", where="the kernel's kdamond")
-
-    # -- the end ------------------------------------------------------------------------------------------------------
-
-    def _lives(self) -> bool:
-        """Whether the kdamond that we have started runs: nobody can put another one in its place as long as it does.
-
-        The tree is not asked: its files are busy as long as any command is under way.
-        """
-        return self._thread is not None and damon_sysfs.thread_of(self._thread.pid, self._roots) == self._thread
-
-    def _check_ours(self) -> None:
-        if self._closed or (self._thread is not None and not self._lives()):
-            raise PydamonError("has ended", where="the kernel's kdamond")
-
-    def _off(self) -> None:
-        if self._lives():
-            # What the watcher has asked for may be under way until the next pass of a scheme.
-            longest_us = max([scheme.apply_interval_us for scheme in self._context.schemes] + [self.intervals.aggr_us])
-            with contextlib.suppress(MachineError):  # it has just ended by itself
-                self._files.command("off", _PATIENCE_S + 2 * longest_us / 1e6)
-
-    def close(self) -> None:
-        """End the kdamond if it is still ours, and remove all that is ours from the kernel. Once."""
-        with self._commit_lock:  # whoever changes it has done so, or will be told that it has ended
-            if self._closed:
-                return
-            self.cost()
-            self._closed = True
-        cleared = False
-        try:
-            self._off()
-            if self._lives():
-                raise PydamonError("does not end; the next one that uses it will try", where="the kernel's kdamond")
-            if self._is_ours():
-                self._files.clear()
-            else:
-                self._kernel_ops.closing.append("the kernel's DAMON is used by somebody else by now; left alone")
-            cleared = True
-        finally:
-            if self._instance is not None:
-                self._instance.close()
-            self._kernel_ops.close()
-            if cleared:
-                self._claim.release()
-            else:
-                self._claim.leave()
-
-    def _is_ours(self) -> bool:
-        """Whether what does not run (any more) in the tree is what we have put there."""
-        tree = self._files.tree
-        if tree.read_int(damon_sysfs.NR_KDAMONDS) != 1 or tree.read_int(f"{KDAMOND}/pid", -1) > 0:
-            return False
-        return owner.fingerprint(tree) == self._claim.entry.fingerprint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,19 +24,10 @@ class KernelTargets:
     Raises RequestError for a process that does not exist, MachineError if physical memory cannot be told.
     """
 
-    dry_run = False
-    remember_homes = False
-    faithful = True
-    reverse_map = None  # whose physical memory it is, is not looked up
-
     def __init__(self, context: Context) -> None:
         self.name = context.ops
         self.nr_targets = len(context.targets)
         self.processes: list[Process] = []
-        self.lost: dict[int, str] = {}
-        self.notes: list[str] = []
-        self.closing: list[str] = []  # what to say at the end
-        self.cleanup: Callable[[], None] = self.close  # the engine, which has more to give back, puts itself here
         self._mappings: dict[int, list[Mapping]] = {}
         self._looked_ns: dict[int, int] = {}
         self._every_ns = max(context.intervals.ops_update_us, 1_000_000) * 1000
@@ -108,15 +98,6 @@ class KernelTargets:
         """Rows of the table ``targets``, once."""
         joined, self._joined = self._joined, []
         return joined
-
-    def take_notices(self) -> list[str]:
-        """Lines for the user, each once."""
-        notes, self.notes = self.notes, []
-        return notes
-
-    def remarks(self) -> list[str]:
-        """What to say at the end."""
-        return self.closing
 
     def close(self) -> None:
         """Release the processes."""

@@ -11,21 +11,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
-from pydamon.core.damos import Damos
-from pydamon.core.scheme_state import SchemeState, SchemeStats, Tried
+from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.kernel.results import IntervalsLog, read_tried, tried_by_target, tried_snapshot
+from pydamon.engines.kernel.schemes import KernelSchemes
 from pydamon.engines.kernel.tree import CONTEXT, SCHEMES, KernelTree
 from pydamon.errors import MachineError, PydamonError
-from pydamon.ops.base import ActingOperationsSet
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Filter
 from pydamon.spec.statistics import STATISTICS
-
-if TYPE_CHECKING:
-    from pydamon.engines.kernel.engine import KernelKdamond
 
 _LOOK_S = 1.0
 _SHARE = 10  # reading takes at most 1/10 of the time
@@ -44,52 +39,6 @@ def everything(nr_targets: int) -> tuple[Scheme, ...]:
     return tuple(Scheme(action="stat", filters=(reject,)) for reject in others)
 
 
-class KernelDamos(Damos):
-    """The schemes of a kernel kdamond, as far as the kernel tells about them.
-
-    Before Linux 7.0 it does not count snapshots: ``nr_snapshots`` is then how often we have looked.
-    """
-
-    def __init__(self, kdamond: KernelKdamond) -> None:
-        super().__init__(ops=cast(ActingOperationsSet, kdamond.ops), clock=kdamond.clock)
-        self._kdamond = kdamond
-
-    def replace(self, schemes: tuple[Scheme, ...]) -> None:
-        """These are the schemes now; one that keeps its place keeps its statistics, as in the kernel."""
-        before = self.states
-        states = []
-        for number, scheme in enumerate(schemes):
-            if number < len(before) and before[number].scheme.action == scheme.action:
-                before[number].change(scheme)
-                states.append(before[number])
-            else:
-                states.append(SchemeState(scheme))
-            states[-1].watermarks.activated = True  # the kernel does not tell
-        self.states = states
-
-    def check(self, schemes: tuple[Scheme, ...]) -> None:
-        """The kernel checks them when they are written."""
-
-    def set_goal(self, name: str, value: int) -> None:
-        """Give the value of a ``user_input`` goal, here and in the kernel. Raises RequestError or MachineError."""
-        super().set_goal(name, value)
-        for s, state in enumerate(self.states):
-            for g, goal in enumerate(state.goals):
-                if goal.goal.metric == "user_input" and name in (goal.goal.name, f"{s}.{g}"):
-                    self._kdamond.set_goal_value(s, g, value)
-
-    def note(self, number: int, stats: SchemeStats, esz: int | None, tried: list[Tried] | None) -> None:
-        """What was read of a scheme."""
-        if number >= len(self.states):
-            return
-        state = self.states[number]
-        stats.nr_snapshots = stats.nr_snapshots or state.stats.nr_snapshots + (tried is not None)
-        state.stats = stats
-        state.quota.esz = esz
-        if tried is not None:
-            state.tried = tried
-
-
 class Watcher:
     """The thread that looks. With ``snapshots`` it takes them from the schemes `everything`, behind the user's."""
 
@@ -101,7 +50,7 @@ class Watcher:
         *,
         snapshots: bool,
         nr_probes: int,
-        damos: Callable[[], KernelDamos | None],
+        schemes: KernelSchemes,
         lives: Callable[[], bool],
         changing: threading.Lock,
     ) -> None:
@@ -110,7 +59,7 @@ class Watcher:
         self._nr_targets = nr_targets
         self._snapshots = snapshots
         self._nr_probes = nr_probes
-        self._damos = damos
+        self._schemes = schemes
         self._lives = lives
         self._changing = changing  # held while the files of schemes are written anew
         self._found: deque[list[Snapshot]] = deque()
@@ -126,13 +75,12 @@ class Watcher:
 
     def look_last(self) -> None:
         """What the schemes have done until now, if that can be had at once; to be called before the kdamond ends."""
-        damos = self._damos()
-        if damos is None or not damos.states:
+        if not self._schemes.states:
             return
         with contextlib.suppress(OSError, ValueError, MachineError):
             self._command("update_schemes_stats", _LAST_S)
-            for number, state in enumerate(list(damos.states)):
-                damos.note(number, self._stats(number), state.quota.esz, None)
+            for number, state in enumerate(list(self._schemes.states)):
+                self._schemes.note(number, self._stats(number), state.quota.esz, None)
 
     def stop(self) -> None:
         """End; waits a moment for the look under way, which the end of the kdamond ends."""
@@ -175,8 +123,7 @@ class Watcher:
         return max(self._log.latest().aggr_us / 1e6, self._reading_s * _SHARE)
 
     def _look(self) -> None:
-        damos = self._damos()
-        states = list(damos.states) if damos is not None else []
+        states = list(self._schemes.states)
         if not states and not self._snapshots:
             return
         if self._snapshots:
@@ -193,7 +140,7 @@ class Watcher:
             self._take_snapshots(len(schemes), now_ns)
         for number, scheme in enumerate(schemes):
             with self._changing:
-                self._note_scheme(damos, number, scheme)
+                self._note_scheme(number, scheme)
         self._reading_s = time.monotonic() - began
 
     def _note_tuned(self) -> None:
@@ -217,13 +164,13 @@ class Watcher:
             self._last_end_ns = end_ns
             self._found.append(found)
 
-    def _note_scheme(self, damos: KernelDamos | None, number: int, scheme: Scheme) -> None:
-        if damos is None or number >= len(damos.states) or damos.states[number].scheme is not scheme:
+    def _note_scheme(self, number: int, scheme: Scheme) -> None:
+        if number >= len(self._schemes.states) or self._schemes.states[number].scheme is not scheme:
             return  # changed since it was asked for
         tree, here = self._files.tree, f"{SCHEMES}/{number}"
         esz = tree.read_int(f"{here}/quotas/effective_bytes") if scheme.quotas.limited else None
         tried = tried_by_target(read_tried(tree, here), self._nr_targets)
-        damos.note(number, self._stats(number), esz, tried)
+        self._schemes.note(number, self._stats(number), esz, tried)
 
     def _stats(self, number: int) -> SchemeStats:
         here = f"{SCHEMES}/{number}/stats"

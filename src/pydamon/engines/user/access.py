@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydamon.engines.user.choose import Choice
+from pydamon.engines.base import Choice
 from pydamon.errors import MachineError
 from pydamon.linux.process import Process
 from pydamon.primitives import registry
@@ -24,6 +24,7 @@ class Access:
     """
 
     def __init__(self, choice: Choice, *, resident_only: bool = False) -> None:
+        self._name = choice.name
         self._shared = Shared(resident_only=resident_only)
         try:
             self._open = registry.opener(choice.name, self._shared)
@@ -40,9 +41,10 @@ class Access:
 
         Where it is not (`pydamon doctor` says why), it goes on page by page.
         """
-        if self._shared.sampler is not None:
-            with contextlib.suppress(MachineError):
-                ops.sample_whole(self._shared.sampler(int(rng.integers(1, 1 << 63))))
+        with contextlib.suppress(MachineError):
+            sampler = registry.sampler(self._name, self._shared, int(rng.integers(1, 1 << 63)))
+            if sampler is not None:
+                ops.sample_whole(sampler)
 
     def close(self) -> None:
         """Release what the primitives share; they must be closed already."""

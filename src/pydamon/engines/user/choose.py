@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydamon.engines.base import Choice
 from pydamon.errors import MachineError
 from pydamon.spec.primitives import PRIMITIVES
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The name of a primitive, or of an engine, and in a few words why it was picked."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,55 +4,45 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.snapshot import Snapshot
+from pydamon.engines.base import Cost, Identity, Kind, Rows, all_ended
 from pydamon.engines.clock import MachineClock
+from pydamon.engines.on_core import OnCore, only_context
 from pydamon.engines.user.budget import CpuBudget, fit_sample
-from pydamon.engines.user.choose import Choice
 from pydamon.engines.user.fit import CostMeter, affordable
-from pydamon.engines.user.open_ops import LIVE_OPS, choose_for, open_ops
-from pydamon.errors import RequestError, located
+from pydamon.engines.user.open_ops import LIVE_OPS, LiveOps, choose_for, open_ops
 from pydamon.ops.membership import Membership
-from pydamon.primitives.base import PrimitiveCost
-from pydamon.spec import ONLY_CONTEXT, Context, NrRegions, Spec, validate
+from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec
 from pydamon.spec.primitives import facts
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
+    from pydamon.ops.actions.plan import Plan
 
 
-def only_context(spec: Spec, *ops: str) -> Context:
-    """The one context of ``spec``; raises RequestError if there are several, or one of other ``ops``."""
-    validate(spec)
-    if len(spec.kdamonds) != 1:
-        raise RequestError(f"has {len(spec.kdamonds)} entries; this engine runs one at a time", where="kdamonds")
-    context = spec.context
-    if context.ops not in ops:
-        known = ", ".join(ops)
-        raise RequestError(f"is {context.ops!r}; this engine runs {known}", where=f"{ONLY_CONTEXT}.ops")
-    if not context.targets:
-        raise RequestError("must have at least one target", where=f"{ONLY_CONTEXT}.targets")
-    return context
-
-
-class UserEngine:
+class UserEngine(OnCore):
     """Runs a vaddr, fvaddr or paddr spec on this machine.
 
     Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
     cannot be used. With ``fit_intervals`` the intervals follow the cost of a primitive that walks all memory
     (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
     With ``dry_run`` schemes find out what they would do, and do nothing; with ``remember_homes`` it is remembered where
-    migrated pages came from, so that ``ops.actions.undo`` brings them back.
+    migrated pages came from, so that `undo` brings them back.
     Unless the spec is ``faithful``, processes are sampled by what the machine tells for free: regions end where large
     mappings end (`core.boundaries`), and resident pages are preferred to absent ones (`ops.residency`).
     With vaddr, ``group`` (taken over, and closed in the end) replaces the processes that the spec names.
     """
+
+    kind: Kind = "user"
+    ops: LiveOps
+    clock: MachineClock
 
     def __init__(
         self,
@@ -68,58 +58,52 @@ class UserEngine:
         remember_homes: bool = False,
     ) -> None:
         context = only_context(spec, *LIVE_OPS)
-        self.clock = clock if clock is not None else MachineClock()
-        self.choice: Choice = choose_for(context)
+        clock = clock if clock is not None else MachineClock()
+        choice = choose_for(context)
         rng = np.random.default_rng(seed)
-        self.ops, watched = open_ops(context, self.choice, rng, group)
-        self.ops.dry_run = dry_run
-        self.ops.remember_homes = remember_homes
-        self.ops.faithful = faithful = context.faithful or context.ops == "paddr"
-        try:
-            self.clock.watch_ends(process.pidfd for process in watched)
-        except BaseException:
-            self.ops.cleanup()
-            raise
-        self._wanted = intervals = context.intervals
+        ops, watched = open_ops(context, choice, rng, group)
+        ops.dry_run = dry_run
+        ops.remember_homes = remember_homes
+        ops.faithful = faithful = context.faithful or context.ops == "paddr"
+        self._wanted = context.intervals
         self._budget: CpuBudget | None = None
         self._meter: CostMeter | None = None
         self._commit_lock = threading.Lock()
-        if max_cpu is not None:
-            now_ns, cpu_ns = self.clock.now_ns(), time.process_time_ns()
-            self._budget = CpuBudget(max_cpu, intervals, context.nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
-            # What starting up has cost is a debt: the first aggregation pays, too.
-            first = self._budget.update(now_ns, cpu_ns, 0, context.nr_regions.max, intervals.sample_us)
-            intervals = fit_sample(intervals, first.sample_us, intervals)
-        elif fit_intervals and facts(self.choice.name).walks_all:
-            self._meter = CostMeter()
         try:
-            if context.probes:
-                with located(f"{ONLY_CONTEXT}.probes"):
-                    self.ops.check_probes(context.probes)
-            self.kdamond = Kdamond(
-                ops=self.ops,
-                context=msgspec.structs.replace(context, intervals=intervals, faithful=faithful),
-                clock=self.clock,
-                callbacks=callbacks if callbacks is not None else Callbacks(),
-                rng=rng,
-                make_damos=self._damos,
-            )
-            if context.schemes and self.kdamond.damos is not None:
-                with located(ONLY_CONTEXT):
-                    self.kdamond.damos.check(context.schemes)
+            clock.watch_ends(process.pidfd for process in watched)
+            intervals = context.intervals
+            if max_cpu is not None:
+                intervals = self._begin_budget(max_cpu, context, clock)
+            elif fit_intervals and facts(choice.name).walks_all:
+                self._meter = CostMeter()
         except BaseException:
-            self.ops.cleanup()
+            ops.cleanup()
             raise
+        super().__init__(
+            msgspec.structs.replace(context, intervals=intervals, faithful=faithful),
+            ops=ops,
+            clock=clock,
+            choice=choice,
+            callbacks=callbacks,
+            rng=rng,
+        )
 
-    def _damos(self) -> Damos:
+    def _begin_budget(self, share: float, context: Context, clock: MachineClock) -> Intervals:
+        """The first intervals: what starting up has cost is a debt, and the first aggregation pays, too."""
+        intervals, nr_regions = context.intervals, context.nr_regions
+        now_ns, cpu_ns = clock.now_ns(), time.process_time_ns()
+        self._budget = CpuBudget(share, intervals, nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
+        first = self._budget.update(now_ns, cpu_ns, 0, nr_regions.max, intervals.sample_us)
+        return fit_sample(intervals, first.sample_us, intervals)
+
+    def _new_damos(self) -> Damos:
         # Only where there are schemes: starting up counts against the bound on the overhead.
         from pydamon.core.damos import Damos
         from pydamon.linux.metrics import MachineMetrics
 
         return Damos(self.ops, self.clock, MachineMetrics())
 
-    def monitor(self) -> Iterator[list[Snapshot]]:
-        """Monitor; yields one snapshot per target after each aggregation, until stopped or all targets ended."""
+    def _monitor(self) -> Generator[list[Snapshot], None, None]:
         for snapshots in self.kdamond.monitor():
             yield snapshots
             with self._commit_lock:
@@ -133,7 +117,7 @@ class UserEngine:
     def commit(self, context: Context) -> None:
         """`Kdamond.commit` for a user: the bound on the CPU share keeps to what is asked for now.
 
-        Intervals that are the present ones leave it to the engine how they go on. Safe from any thread.
+        Intervals that are the present ones leave it to the engine how they go on.
         """
         with self._commit_lock:
             before = self.kdamond.intervals
@@ -145,7 +129,7 @@ class UserEngine:
 
     def _fit(self, meter: CostMeter) -> None:
         intervals = self.kdamond.intervals
-        fitting = affordable(intervals, *meter.since_last(self.cost(), self.kdamond.passed_samples))
+        fitting = affordable(intervals, *meter.since_last(self.ops.cost(), self.kdamond.passed_samples))
         if fitting != intervals:
             self.kdamond.commit(msgspec.structs.replace(self.kdamond.context, intervals=fitting))
 
@@ -164,6 +148,53 @@ class UserEngine:
         if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):
             kdamond.commit(msgspec.structs.replace(kdamond.context, intervals=intervals, nr_regions=nr_regions))
 
-    def cost(self) -> PrimitiveCost:
+    # -- what there is to tell ----------------------------------------------------------------------------------------
+
+    def fate(self) -> str:
+        """Why it has ended though nobody has stopped it; of one process what has become of it."""
+        lost = self.ops.lost if self.nr_targets == 1 else {}
+        return next(iter(lost.values()), all_ended(self.nr_targets))
+
+    def living(self) -> dict[int, int | None]:
+        """The number and the process of each target that can be monitored now."""
+        return super().living() if self.context.ops == "paddr" else dict(self.ops.live_pids())
+
+    def joined(self) -> Rows:
+        """Who has become a target since the last call."""
+        return self.ops.take_joined()
+
+    def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
+        """Whose the physical memory is, each time that was looked up anew."""
+        return self.ops.side_rows(snapshots[0].start, snapshots[0].end) if snapshots else {}
+
+    def notices(self) -> list[str]:
+        """Who came, went, or was left out; and what there is to say of schemes."""
+        return self.ops.take_notices() + super().notices()
+
+    def plans(self) -> list[Plan]:
+        """What a dry run would have done since the last call."""
+        return self.ops.actions.take_plans() if self.ops.dry_run and self.kdamond.damos is not None else []
+
+    def remarks(self) -> list[str]:
+        """Who was not monitored, where the kernel refused, what looking up owners has cost."""
+        return self.ops.remarks()
+
+    def cost(self) -> Cost:
         """What the primitives of all targets have cost so far."""
-        return self.ops.cost()
+        spent = self.ops.cost()
+        return Cost(spent.checks, spent.check_ns, spent.clears, spent.clear_ns, spent.disturb_ns)
+
+    # -- at its end, and beyond it ------------------------------------------------------------------------------------
+
+    def undo(self, schemes: Iterable[Scheme]) -> list[str]:
+        """Bring back migrated pages (with ``remember_homes``), and reverse advice."""
+        if self.kdamond.damos is None or self.ops.dry_run:
+            return ["nothing: no scheme was applied"]
+        from pydamon.engines.user.undo import undo
+
+        return undo(self.ops.actions, schemes)
+
+    def _identities(self) -> dict[int, Identity]:
+        if self.context.ops != "vaddr":
+            return {}  # ranges that are given are begun anew
+        return {number: (process.pid, process.start_ticks) for number, process in enumerate(self.ops.processes)}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pydamon.engines.base import Choice, Rows
 from pydamon.engines.user.access import Access
-from pydamon.engines.user.choose import Choice, choose
+from pydamon.engines.user.choose import choose
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.linux.process import Process
-from pydamon.ops.base import ActingOperationsSet, ProbingOperationsSet, Ranges
+from pydamon.ops.base import ActingOperationsSet, Addresses, ProbingOperationsSet, Ranges
 from pydamon.ops.membership import Children, Membership, Pids
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import ONLY_CONTEXT, Context, Target
 from pydamon.spec.primitives import serving
+
+if TYPE_CHECKING:
+    from pydamon.ops.actions.base import Actions
 
 PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")
@@ -43,8 +47,17 @@ class LiveOps(ActingOperationsSet, ProbingOperationsSet, Protocol):
         """What to say at the end."""
         ...
 
+    def side_rows(self, start: Addresses, end: Addresses) -> dict[str, Rows]:
+        """Rows of further side tables about regions [start, end) of target 0, by table, if there are new ones."""
+        ...
+
     def live_pids(self) -> dict[int, int]:
         """The pid of each target that is valid now."""
+        ...
+
+    @property
+    def actions(self) -> Actions:
+        """What applies schemes."""
         ...
 
     def cost(self) -> PrimitiveCost:

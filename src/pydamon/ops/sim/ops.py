@@ -167,6 +167,8 @@ class SimOps:
 
     def target_valid(self, target: int) -> bool:
         """Whether the workload still has a phase to play."""
+        if not self.truths:
+            return True  # it has not begun
         end_ns = self.truths[target].schedule.end_ns
         return end_ns is None or self._clock.now_ns() < end_ns
 

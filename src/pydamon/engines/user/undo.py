@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydamon.core.kdamond import Kdamond
 from pydamon.errors import PydamonError
-from pydamon.ops.paddr import PaddrOps
-from pydamon.ops.vaddr import VaddrOps
+from pydamon.ops.actions.base import Actions
 from pydamon.spec import Scheme
 from pydamon.spec.units import format_size
 
 
-def undo(kdamond: Kdamond, schemes: Iterable[Scheme]) -> list[str]:
+def undo(actions: Actions, schemes: Iterable[Scheme]) -> list[str]:
     """Take back what ``schemes`` did; lines that say what was done, and what could not be.
 
     To be called while the operations set is still open (``Callbacks.before_terminate``).
     """
-    ops = kdamond.ops
-    if kdamond.damos is None or getattr(ops, "dry_run", False):
-        return ["nothing: no scheme was applied"]
-    if not isinstance(ops, VaddrOps | PaddrOps):
-        return [f"nothing: that is not possible with ops {ops.name}"]
     migrated = advised = 0
     remarks: dict[str, None] = {}  # each once, in order
     for scheme in schemes:
         try:
-            done = ops.actions.undo(scheme)
+            done = actions.undo(scheme)
         except PydamonError as error:
             remarks[str(error)] = None
             continue

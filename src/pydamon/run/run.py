@@ -1,0 +1,262 @@
+"""One spec from the opening of its engine to the reason of its end: what everything that monitors goes through."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pydamon.core.callbacks import Callback, Callbacks, Loop
+from pydamon.engines.base import Engine
+from pydamon.engines.clock import MachineClock
+from pydamon.run.launch import Ended, describe_exit, end
+from pydamon.run.open import Child, open_engine
+from pydamon.run.plans import describe_plans
+from pydamon.run.request import Request
+from pydamon.run.signals import Waker
+from pydamon.spec import Context, Scheme, Spec
+
+if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
+    from pydamon.core.snapshot import Snapshot
+    from pydamon.records.rotating import RotatingWriter
+    from pydamon.records.writer import RecordWriter
+
+_SECOND_NS = 1_000_000_000
+_MAX_REMEMBERED = 10_000  # schemes that may be undone
+
+Say = Callable[[str], object]
+
+
+def _silent(line: str) -> None:
+    """Nobody listens."""
+
+
+class Run:
+    """Opens the engine for ``spec`` when it is made, and runs it; raises PydamonError, and nothing is left open then.
+
+    ``waker`` is what ends it, and wakes it; without one it has its own. ``say`` gets lines for the user, ``plan`` those
+    of a dry run, each time at most ``planned_ranges`` ranges; ``every_second`` is called with the engine's time in ns.
+    ``command_ended`` is told what became of a command that was launched. ``clock`` is instead of the machine's own.
+
+    A context manager. ``output`` is where the record goes, if there is to be one; it may be set until it runs.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        request: Request,
+        *,
+        waker: Waker | None = None,
+        callbacks: Callbacks | None = None,
+        clock: MachineClock | None = None,
+        say: Say = _silent,
+        plan: Say | None = None,
+        planned_ranges: int = 1000,
+        every_second: Callable[[int], object] | None = None,
+        command_ended: Callable[[Ended], object] = lambda ended: None,
+    ) -> None:
+        self.output = request.output
+        self.snapshots = 0  # those that had regions, so far
+        self.writer: RecordWriter | RotatingWriter | None = None  # as soon as it runs
+        self.undo_asked = request.undo
+        self.undone: list[str] | None = None
+        self.child: Child | None = None
+        self._request = request
+        self._own_waker = waker is None
+        self._waker = waker if waker is not None else Waker()
+        self._callbacks = callbacks if callbacks is not None else Callbacks()
+        self._say = say
+        self._plan = plan
+        self._planned_ranges = planned_ranges
+        self._every_second = every_second
+        self._command_ended = command_ended
+        self._entered = self._done = self._closed = False
+        try:
+            self._check_output()
+            self._opened = open_engine(
+                spec,
+                request,
+                waker=self._waker,
+                callbacks=Callbacks(
+                    before_start=self._callbacks.before_start,
+                    after_sampling=self._callbacks.after_sampling,
+                    after_aggregation=self._callbacks.after_aggregation,
+                    before_terminate=self._before_end,
+                ),
+                clock=clock,
+                launched=self._note_child,
+                say=say,
+            )
+        except BaseException:
+            self._end_child()
+            self._close_waker()
+            raise
+        self.engine: Engine = self._opened.engine
+        self.spec = self._opened.spec
+        self.targets = self._opened.targets
+        self.about = self._opened.about
+        self.chosen = self._opened.chosen
+        self.began_ns = self.engine.clock.now_ns()
+        self._schemes = dict.fromkeys(self.spec.context.schemes)  # all there were, in order
+        self._waker.on_stop = self.engine.stop
+        if self._waker.stopped:  # before there was something to stop
+            self.engine.stop()
+
+    def _note_child(self, child: Child) -> None:
+        self.child = child
+
+    def _check_output(self) -> None:
+        if self.output:
+            from pydamon.records.writer import check_output
+
+            check_output(self.output)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until the end; whatever was found is in the record, or an error is raised."""
+        for _ in self.monitor():
+            pass
+
+    def monitor(self) -> Generator[list[Snapshot], None, None]:
+        """The snapshots of all targets, once per aggregation interval; leaving it early ends the monitoring. Once."""
+        self._entered = True
+        try:
+            with self._opened.groups, self._open_writer() as writer:
+                self.writer = writer
+                yield from self._monitor()
+            for line in self.engine.remarks():
+                self._say(line)
+        finally:
+            self._finished()
+
+    def _monitor(self) -> Iterator[list[Snapshot]]:
+        from_now_ns = self.engine.clock.now_ns()
+        self.began_ns, due_ns = from_now_ns, from_now_ns + _SECOND_NS
+        recorder = None
+        if self.writer is not None:
+            from pydamon.run.recorder import Recorder
+
+            recorder = Recorder(self.writer, self.engine, say=self._say)
+        try:
+            for snapshots in self.engine.monitor():
+                now_ns = self.engine.clock.now_ns()
+                joined = self._look(now_ns)
+                self.snapshots += sum(bool(len(snapshot.start)) for snapshot in snapshots)
+                if recorder is not None:
+                    recorder.note(now_ns, snapshots, joined)
+                yield snapshots
+                if now_ns >= due_ns:
+                    due_ns = now_ns + _SECOND_NS
+                    if self._every_second is not None:
+                        self._every_second(now_ns)
+            now_ns = self.engine.clock.now_ns()
+            joined = self._look(now_ns)
+            if recorder is not None:
+                recorder.finish(now_ns, joined)
+        finally:
+            self.engine.close()  # what is left in the middle gives back what it has, while there is a record
+
+    @contextlib.contextmanager
+    def _open_writer(self) -> Iterator[RecordWriter | RotatingWriter | None]:
+        if not self.output:
+            yield None
+            return
+        from pydamon.records.schema import build_metadata
+        from pydamon.run.recorder import open_writer
+
+        self._check_output()
+        with open_writer(self.output, self._request, build_metadata(**self._opened.metadata())) as writer:
+            yield writer
+
+    def _look(self, now_ns: int) -> list[dict[str, object]]:
+        """Tell the user what there is to tell; who has joined is returned."""
+        for notice in self.engine.notices():
+            self._say(notice)
+        if self._plan is not None:
+            for line in describe_plans(self.engine, self.began_ns, now_ns, most=self._planned_ranges):
+                self._plan(line)
+        return self.engine.joined()
+
+    def _before_end(self, loop: Loop) -> object:
+        """Undo while the engine still has what it needs for that."""
+        if self.undo_asked:
+            self.undone = self.engine.undo(self._schemes)
+        last: Callback | None = self._callbacks.before_terminate
+        return last(loop) if last is not None else None
+
+    # -- meanwhile, from any thread -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the monitoring; also from signal handlers."""
+        self.engine.stop()
+        self._waker.wake()
+
+    def wake(self) -> None:
+        """The loop looks up from its sleep."""
+        self._waker.wake()
+
+    def commit(self, context: Context) -> None:
+        """`Engine.commit`, soon; what schemes there were can be undone in the end."""
+        self.engine.commit(context)
+        self._remember(context.schemes)
+        self._waker.wake()
+
+    def _remember(self, schemes: Iterable[Scheme]) -> None:
+        self._schemes |= dict.fromkeys(schemes)
+        while len(self._schemes) > _MAX_REMEMBERED:
+            del self._schemes[next(iter(self._schemes))]
+
+    # -- its end ------------------------------------------------------------------------------------------------------
+
+    def reason(self) -> str:
+        """Why it has ended: the first of the reasons that there were."""
+        if self._waker.stopped:
+            return "interrupted"
+        if self.engine.stop_requested:
+            return "the time is over"
+        return self.engine.fate()
+
+    def traced_fate(self) -> str | None:
+        """What became of the command that the source ran, if it has ended by itself, and not well."""
+        traced = self._opened.traced
+        if traced is None or self.engine.stop_requested or not traced.poll():
+            return None
+        return describe_exit(traced.returncode)
+
+    def close(self) -> None:
+        """Give everything back, also if it never ran. What runs in another thread is told to end."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._entered and not self._done:
+            self.stop()
+        else:
+            self._opened.groups.close()
+            self.engine.close()
+            self._close_waker()
+        self._end_child()
+
+    def _finished(self) -> None:
+        self._done = True
+        if self._closed:
+            self._close_waker()
+
+    def _close_waker(self) -> None:
+        if self._own_waker:
+            self._waker.close()
+
+    def _end_child(self) -> None:
+        child, self.child = self.child, None
+        if child is not None:
+            still_runs = child.poll() is None
+            self._command_ended(Ended(still_runs, end(child)))
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
