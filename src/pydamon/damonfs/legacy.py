@@ -24,6 +24,7 @@ from pydamon.damonfs.tree import DamonTree
 from pydamon.errors import PydamonError
 from pydamon.records.writer import check_output
 from pydamon.spec.actions import DEBUGFS_ACTIONS
+from pydamon.spec.damon_files import READ_ONLY, files_in
 
 
 class MakeStart(Protocol):
@@ -45,7 +46,7 @@ _SCHEME = (
     "quotas/weights/age_permil", "watermarks/metric", "watermarks/interval_us", "watermarks/high", "watermarks/mid",
     "watermarks/low",
 )  # fmt: skip
-_STATS = Level(_LAST).statistics
+_STATS = [file.name for file in files_in("schemes/*/stats") if file.mode == READ_ONLY and Level(_LAST).has(file)]
 _ATTRS = ("intervals/sample_us", "intervals/aggr_us", "intervals/update_us", "nr_regions/min", "nr_regions/max")
 _KDAMOND = "/admin/kdamonds/0"
 _CONTEXT = f"{_KDAMOND}/contexts/0"

@@ -8,10 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydamon.errors import RequestError
-from pydamon.spec.actions import ACTIONS
 from pydamon.spec.damon_files import COMMANDS, File, Version
-from pydamon.spec.metrics import METRICS
-from pydamon.spec.statistics import STATISTICS
 
 _MM: Version = (7, 2)
 
@@ -35,29 +32,10 @@ class Level:
 
     def words(self, file: File) -> list[str]:
         """The words that may be written to a file of that kind."""
-        if file.name == "action":
-            return self.actions
-        if file.name == "target_metric":
-            return self.metrics
         return [word for word, since in file.words.items() if self._reached(since)]
 
     def _reached(self, since: Version | None) -> bool:
         return since is None or self.version >= since
-
-    @property
-    def metrics(self) -> list[str]:
-        """Its metrics of quota goals."""
-        return [row.name for row in METRICS.values() if self.version >= row.since]
-
-    @property
-    def actions(self) -> list[str]:
-        """Its actions."""
-        return [row.name for row in ACTIONS.values() if self.version >= row.known_since]
-
-    @property
-    def statistics(self) -> list[str]:
-        """What it counts of a scheme."""
-        return [row.name for row in STATISTICS.values() if row.since is not None and self.version >= row.since]
 
 
 def level(name: str) -> Level:

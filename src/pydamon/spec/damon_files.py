@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydamon.spec.actions import ACTIONS
+from pydamon.spec.metrics import METRICS
 from pydamon.spec.schemes import CORE_FILTERS
 from pydamon.spec.statistics import STATISTICS
 
@@ -47,7 +49,7 @@ class File:
     ``optional`` there (None by default), the file is written only when it is given, and is then needed. ``first`` is
     what a new file holds; a kernel without the file does as if it held that. ``since``: the kernel that brought it
     (None: as old as the directory). ``nearest`` says what to ask for instead of a kernel that lacks it. ``words`` are
-    those of the kind ``word``, where they are not in a table of their own (actions, metrics).
+    those of the kind ``word``.
     """
 
     path: str
@@ -139,7 +141,8 @@ FILES = (
     File("targets/*/obsolete_target", "bool", first=False, since=(6, 19)),
     # -- schemes
     File("schemes/nr_schemes", "count", "schemes"),
-    File("schemes/*/action", "word", "schemes[*].action", "stat"),
+    File("schemes/*/action", "word", "schemes[*].action", "stat",
+         words={row.name: row.known_since for row in ACTIONS.values()}),
     File("schemes/*/access_pattern/sz/min", "ulong", "schemes[*].access_pattern.sz_bytes.min"),
     File("schemes/*/access_pattern/sz/max", "ulong", "schemes[*].access_pattern.sz_bytes.max"),
     File("schemes/*/access_pattern/nr_accesses/min", "ulong", "schemes[*].access_pattern.nr_accesses.min"),
@@ -161,7 +164,7 @@ FILES = (
     File("schemes/*/quotas/weights/age_permil", "uint", "schemes[*].quotas.weights.age_permil"),
     File("schemes/*/quotas/goals/nr_goals", "count", "schemes[*].quotas.goals", 0, (6, 8), "a fixed quota"),
     File("schemes/*/quotas/goals/*/target_metric", "word", "schemes[*].quotas.goals[*].metric", "user_input", (6, 9),
-         "user_input, with a value that you measure"),
+         "user_input, with a value that you measure", words={row.name: row.since for row in METRICS.values()}),
     File("schemes/*/quotas/goals/*/target_value", "ulong", "schemes[*].quotas.goals[*].target_value"),
     File("schemes/*/quotas/goals/*/current_value", "ulong", "schemes[*].quotas.goals[*].current_value"),
     File("schemes/*/quotas/goals/*/nid", "int", "schemes[*].quotas.goals[*].nid", 0, (6, 16), optional=True),

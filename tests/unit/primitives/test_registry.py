@@ -36,7 +36,7 @@ CHILD = (
 
 
 @pytest.fixture
-def child() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def child(processes: None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A process and where its mapping begins."""
     with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -181,7 +181,7 @@ def test_the_least_primitive_can_be_monitored_with(child: tuple[subprocess.Popen
 
 
 @pytest.mark.parametrize("arguments", ["--help", "record --help", "mount --help"])
-def test_help_names_them_without_loading_any(arguments: str) -> None:
+def test_help_names_them_without_loading_any(processes: None, arguments: str) -> None:
     code = (
         "import sys; from pydamon.cli import main; main(sys.argv[1:])\n"
         "sys.exit(' '.join(name for name in sys.modules if name.startswith(('pydamon.primitives', 'numpy'))) or None)"

@@ -18,6 +18,7 @@ from pydamon.ops.actions.acting import DOINGS
 from pydamon.ops.sim import actions as sim_actions
 from pydamon.ops.sim import machine as sim_machine
 from pydamon.spec.actions import ACTIONS, DEBUGFS_ACTIONS, PHYSICAL, ActionName
+from pydamon.spec.damon_files import FILES, READ_ONLY, files_in
 from pydamon.spec.metrics import METRICS, OF_MACHINE, MetricName
 from pydamon.spec.statistics import OF_EVENT, STATISTICS
 
@@ -29,6 +30,11 @@ def listed(name: str, heading: str) -> list[str]:
     text = (DOCS / name).read_text().split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
     return [found for cell in cells for found in re.findall(r"`(\w+)`", cell)]
+
+
+def statistics_of(level: Level) -> list[str]:
+    """What files a kernel has for what it counts of a scheme."""
+    return [file.name for file in files_in("schemes/*/stats") if file.mode == READ_ONLY and level.has(file)]
 
 
 def test_the_names_for_type_checkers_are_the_rows() -> None:
@@ -76,7 +82,8 @@ def test_what_an_action_prefers_is_what_scores_high() -> None:
 )
 def test_older_kernels_lack_what_came_later(version: tuple[int, int], more: tuple[str, ...]) -> None:
     level = Level(version)
-    known = {*level.actions, *level.metrics, *level.statistics}
+    words = [level.words(file) for file in FILES if file.name in ("action", "target_metric")]
+    known = {*words[0], *words[1], *statistics_of(level)}
     assert not known & set(more)
     if not more:
         assert known == {*ACTIONS, *METRICS, *(name for name, row in STATISTICS.items() if row.since is not None)}
@@ -86,7 +93,7 @@ def test_the_numbers_of_debugfs_are_the_kernels() -> None:
     # The kernel's damon usage document, "DEBUGFS INTERFACE": 0 willneed, 1 cold, 2 pageout, 3 hugepage, 4 nohugepage,
     # 5 stat; behind a scheme it showed these five statistics.
     assert DEBUGFS_ACTIONS == ("willneed", "cold", "pageout", "hugepage", "nohugepage", "stat")
-    assert Level((6, 12)).statistics == ["nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds"]
+    assert statistics_of(Level((6, 12))) == ["nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds"]
 
 
 def test_the_trace_event_has_the_kernels_fields() -> None:
