@@ -1,9 +1,9 @@
-# make demo | check | test | coverage | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
+# make demo | check | test | coverage | pythons | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test coverage lint lab lab-shell bench clean
+.PHONY: demo check test coverage pythons lint lab lab-shell bench clean
 
 # Without root only smaps can be used. It would take longer intervals for a target of this size; for a demo, it may cost.
 DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] || echo --sample 40ms --aggr 400ms)
@@ -29,6 +29,10 @@ test: lint
 # How much of the code the tests reach; those of the guest lab are not counted, nor what runs in other processes.
 coverage: $(VENV)/.dev
 	$(BIN)/pytest -q --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
+# What check tests, under each Python that this machine has (CONTRIBUTING.md has a table).
+pythons:
+	.ci/pythons
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -61,4 +65,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.plot
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo.damon heatmap.png
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .grimp_cache .coverage demo.damon heatmap.png

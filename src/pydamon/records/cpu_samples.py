@@ -61,7 +61,7 @@ class CpuSampleReader:
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = getattr(error, "strerror", "embedded null byte")
             raise RequestError(f"{self.path} cannot be opened: {reason}", where="perf") from None
         reader = LineReader(fd, self.counts)
         try:

@@ -428,7 +428,7 @@ def _open(path: str) -> int:
     except FileNotFoundError:
         raise RequestError("there is no such file; name a record with -i FILE", where=path) from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = getattr(error, "strerror", "embedded null byte")  # Pythons differ in what they call that
         raise RequestError(f"cannot be opened: {reason}", where=path) from None
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):

@@ -251,7 +251,7 @@ def _open(path: str) -> int:
     try:
         fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise RequestError(f"cannot be read: {getattr(error, 'strerror', error)}", where=path) from None
+        raise RequestError(f"cannot be read: {getattr(error, 'strerror', 'embedded null byte')}", where=path) from None
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
         return fd
