@@ -27,33 +27,31 @@ def resident_ranges(pagemap_fd: int) -> NDArray[np.uint64]:
 
     OSError if the kernel does not know the call (ENOTTY) or the process has ended (ESRCH).
     """
-    regions = np.empty(_REGIONS * _REGION_WORDS, np.uint64)
     found: list[NDArray[np.uint64]] = []
     start = 0
     while start < _USER_END:
-        argument = bytearray(
-            _ARGUMENT.pack(
-                _ARGUMENT.size,
-                0,
-                start,
-                _USER_END,
-                0,
-                regions.ctypes.data,
-                _REGIONS,
-                0,
-                _ZERO_PAGE,
-                _PRESENT | _ZERO_PAGE,
-                0,
-                _PRESENT,
-            )
-        )
-        count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
-        found.append(regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS)[:, :2].copy())
-        walked = _ARGUMENT.unpack(argument)[_WALK_END_AT]
+        runs, walked = resident_part(pagemap_fd, start, _USER_END)
+        found.append(runs)
         if walked <= start:
             break
         start = walked
     return np.concatenate(found) if found else np.empty((0, 2), np.uint64)
+
+
+def resident_part(pagemap_fd: int, start: int, end: int) -> tuple[NDArray[np.uint64], int]:
+    """One call of `resident_ranges`, for [start, end): what it found (n, 2), and up to where the kernel has looked.
+
+    That is ``end``, or before it when there are very many ranges.
+    """
+    regions = np.empty(_REGIONS * _REGION_WORDS, np.uint64)
+    vector = regions.ctypes.data
+    anyof = _PRESENT | _ZERO_PAGE  # of the inverted second: present, and no zero page
+    argument = bytearray(
+        _ARGUMENT.pack(_ARGUMENT.size, 0, start, end, 0, vector, _REGIONS, 0, _ZERO_PAGE, anyof, 0, _PRESENT)
+    )
+    count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
+    walked: int = _ARGUMENT.unpack(argument)[_WALK_END_AT]
+    return regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS)[:, :2].copy(), walked
 
 
 # Categories of a page in what `populated` returns (PAGE_IS_ in include/uapi/linux/fs.h).

@@ -1,0 +1,102 @@
+"""How much memory was used within a window, and how much has been idle, with 95 % intervals: from a page panel.
+
+Each page of a panel is drawn with the same chance from what is resident, so the share of its pages that were accessed
+within the window estimates the share of the resident bytes. The interval is Wilson's score interval (E. B. Wilson 1927)
+with the correction for a finite population: a panel that has all pages has no error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
+
+_Z = 1.959964  # the 97.5th percentile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number of bytes: between ``low_bytes`` and ``high_bytes`` in 95 of 100 cases."""
+
+    bytes: int
+    low_bytes: int
+    high_bytes: int
+
+    @property
+    def half_width_bytes(self) -> int:
+        """Half of the interval's width: what stands behind ±."""
+        return (self.high_bytes - self.low_bytes + 1) // 2
+
+    def of_rest(self, total_bytes: int) -> Estimate:
+        """Of all but that: idle bytes from used ones."""
+        return Estimate(total_bytes - self.bytes, total_bytes - self.high_bytes, total_bytes - self.low_bytes)
+
+
+def share_interval(hits: float, asked: float, population: float) -> tuple[float, float]:
+    """The 95 % interval of a share of which ``hits`` of ``asked`` were found, drawn from ``population`` without return.
+
+    Wilson's interval for the number of independent draws that have the same variance.
+    """
+    if asked <= 0:
+        return 0.0, 1.0
+    if asked >= population:
+        return hits / asked, hits / asked
+    effective = asked * (population - 1) / (population - asked)
+    share, square = hits / asked, _Z * _Z
+    centre = (share + square / (2 * effective)) / (1 + square / effective)
+    spread = _Z * math.sqrt(share * (1 - share) / effective + square / (4 * effective * effective))
+    spread /= 1 + square / effective
+    return max(centre - spread, 0.0), min(centre + spread, 1.0)
+
+
+def bound_of(window_s: float) -> int:
+    """The bin of `BOUNDS_S` at which a window ends: the nearest bound."""
+    bounds = np.array(BOUNDS_S[1:], np.float64)
+    return 1 + int(np.argmin(np.abs(np.log(bounds) - math.log(max(window_s, BOUNDS_S[1])))))
+
+
+def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
+    """Bytes of one target that were accessed within the window before each look: the mean over the looks.
+
+    None if no look tells: as long as less than the window was recorded, nothing is known about pages that were not
+    seen accessed. The looks are of the same pages, so that there being many does not make the interval narrower.
+    """
+    bound = bound_of(window_s)
+    used, asked, population, resident = [], [], [], []
+    for look in looks:
+        within = int(look.idle[:bound].sum())
+        longer = int(look.idle[bound:].sum() + look.unseen[bound:].sum())
+        undetermined = int(look.unseen[:bound].sum())
+        if within + longer == 0 or undetermined > 0.05 * look.pages:
+            continue
+        used.append(within)
+        asked.append(within + longer)
+        population.append(look.resident_bytes / PAGE_SIZE)
+        resident.append(look.resident_bytes)
+    if not used:
+        return None
+    total = float(np.mean(resident))
+    share = float(np.mean(np.array(used) / np.array(asked)))
+    count = float(np.mean(asked))
+    low, high = share_interval(share * count, count, float(np.mean(population)))
+    return Estimate(round(share * total), math.floor(low * total), math.ceil(high * total))
+
+
+def idle_for(looks: Sequence[Look], window_s: float) -> Estimate | None:
+    """Bytes of one target that have not been accessed for at least that long; None as in `used_within`."""
+    used = used_within(looks, window_s)
+    if used is None:
+        return None
+    return used.of_rest(round(float(np.mean([look.resident_bytes for look in looks]))))
+
+
+def add_up(estimates: Sequence[Estimate]) -> Estimate:
+    """The sum of independent estimates: errors add up as their squares do."""
+    total = sum(one.bytes for one in estimates)
+    below = math.sqrt(sum((one.bytes - one.low_bytes) ** 2 for one in estimates))
+    above = math.sqrt(sum((one.high_bytes - one.bytes) ** 2 for one in estimates))
+    return Estimate(total, max(round(total - below), 0), round(total + above))

@@ -1,0 +1,173 @@
+"""The page panel: pages drawn at random that are looked at one by one, beside the regions.
+
+Regions tell where hot and cold memory is; a panel tells how much there is, with an error. Its pages are drawn by a hash
+of their number: every resident page has the same chance, and which ones it are stays the same over a run, as long as
+they are resident. Of each page it is known since when it was not accessed, or, until it was first seen accessed or
+faulted in, only since when nothing was seen: a lower bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+PAGE_SIZE = 4096
+SIZE = 1024  # pages of all targets together
+LEAST = 64  # of one target
+# Idle times are told apart by these bounds, in seconds: about 8 to a decade, and what people ask for.
+BOUNDS_S = (
+    0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180, 240, 300, 400, 500, 600, 800,
+    1000, 1200, 1500, 1800, 2400, 3000, 3600, 5400, 7200, 10800, 14400, 21600, 28800, 43200, 64800, 86400,
+)  # fmt: skip
+_BOUNDS_NS = np.array(BOUNDS_S, np.int64) * 1_000_000_000
+_CHUNK = 1 << 18  # pages that are hashed together
+_SLACK = 1.4  # the number of pages may be that many times what is wanted, or its inverse, before the chance is changed
+_ALL = float(1 << 64)
+
+
+def hashes(pages: U64, seed: int) -> U64:
+    """A number of 64 random-looking bits for each page number (the finalizer of SplitMix64; Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        found = pages + np.uint64((seed * 0x9E3779B97F4A7C15) & (2**64 - 1))
+        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        result: U64 = found ^ (found >> np.uint64(31))
+    return result
+
+
+def drawn(runs: U64, chance: float, seed: int) -> U64:
+    """The addresses of those pages of ``runs`` (shape (n, 2), bytes) that are drawn, each with the same ``chance``.
+
+    Sorted. With a lower chance it is a subset: a panel can be thinned and filled up without drawing anew.
+    """
+    if not len(runs) or chance <= 0:
+        return np.empty(0, np.uint64)
+    limit = np.uint64(min(int(chance * _ALL), 2**64 - 1))
+    first = runs[:, 0] // np.uint64(PAGE_SIZE)
+    counts = ((runs[:, 1] - runs[:, 0]) // np.uint64(PAGE_SIZE)).astype(np.int64)
+    behind = np.cumsum(counts)
+    found = []
+    for begin in range(0, int(behind[-1]), _CHUNK):
+        offset = np.arange(begin, min(begin + _CHUNK, int(behind[-1])))
+        run = np.searchsorted(behind, offset, "right")
+        pages = first[run] + (offset - (behind[run] - counts[run])).astype(np.uint64)
+        found.append(pages[hashes(pages, seed) <= limit])
+    return np.concatenate(found) * np.uint64(PAGE_SIZE)
+
+
+def shares(resident_pages: dict[int, int], size: int = SIZE, least: int = LEAST) -> dict[int, int]:
+    """How many pages of each target there are to be: in proportion to its size, at least ``least`` (if it has them).
+
+    Where that is more than ``size`` together, the largest targets have some and the others none.
+    """
+    order = sorted(resident_pages, key=lambda target: -resident_pages[target])
+    order = [target for target in order if resident_pages[target]][: max(size // least, 1)]
+    total = sum(resident_pages[target] for target in order)
+    room = size - sum(min(least, resident_pages[target]) for target in order)
+    found = {}
+    for target in order:
+        pages = resident_pages[target]
+        wanted = min(least, pages) + max(room, 0) * pages // max(total, 1)
+        found[target] = min(wanted, pages)
+    return found
+
+
+@dataclass(slots=True)
+class Look:
+    """What is known of one target's panel at one time: numbers of pages, by the bins of `BOUNDS_S` (the last is open).
+
+    ``idle``: not accessed for that long. ``unseen``: not accessed for at least that long; since when is not known.
+    ``ended``: idle times that an access has ended since the look before. ``unknown`` pages could not be asked.
+    ``resident_bytes`` is what the panel stands for.
+    """
+
+    time_ns: int
+    target: int
+    resident_bytes: int
+    idle: I64
+    unseen: I64
+    ended: I64
+    unknown: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages were asked, with an answer."""
+        return int(self.idle.sum() + self.unseen.sum())
+
+
+@dataclass(slots=True)
+class TargetPanel:
+    """The panel's pages of one target. All arrays are parallel; times in ns of the monitoring's clock."""
+
+    target: int
+    seed: int
+    chance: float = 0.0
+    address: U64 = field(default_factory=lambda: np.empty(0, np.uint64))
+    since_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64))  # not accessed since then
+    known: Mask = field(default_factory=lambda: np.empty(0, np.bool_))  # else it may be longer
+    unknown: Mask = field(default_factory=lambda: np.empty(0, np.bool_))  # the last look had no answer
+    _ended: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.address)
+
+    def follow(self, runs: U64, wanted: int, now_ns: int, faulted: U64 | None = None) -> None:
+        """Draw from the resident ``runs`` about ``wanted`` pages; those that were drawn before stay.
+
+        ``faulted``: what of ``runs`` was surely not resident at the last call: it was accessed since.
+        """
+        pages = int((runs[:, 1] - runs[:, 0]).sum()) // PAGE_SIZE
+        if not pages or not wanted:
+            self._keep(np.zeros(len(self), np.bool_))
+            self.chance = 0.0
+            return
+        expected = self.chance * pages
+        if not wanted / _SLACK <= expected <= wanted * _SLACK:
+            self.chance = min(wanted / pages, 1.0)
+        address = drawn(runs, self.chance, self.seed)
+        self._keep(np.isin(self.address, address, assume_unique=True))
+        new = address[~np.isin(address, self.address, assume_unique=True)]
+        fresh = np.zeros(len(new), np.bool_) if faulted is None or not len(faulted) else _inside(new, faulted)
+        self.address = np.concatenate([self.address, new])
+        self.since_ns = np.concatenate([self.since_ns, np.full(len(new), now_ns, np.int64)])
+        self.known = np.concatenate([self.known, fresh])
+        self.unknown = np.concatenate([self.unknown, np.zeros(len(new), np.bool_)])
+
+    def observe(self, accessed: Mask, unknown: Mask, now_ns: int) -> None:
+        """What was found of each page since the last look; an access is taken for one of just now."""
+        ended = accessed & self.known
+        np.add.at(self._ended, _bins(now_ns - self.since_ns[ended]), 1)
+        self.since_ns[accessed] = now_ns
+        self.known |= accessed
+        self.unknown = unknown & ~accessed
+
+    def look(self, resident_bytes: int, now_ns: int) -> Look:
+        """How long the pages have been idle now; what has ended since the last call is told once."""
+        answered = ~self.unknown
+        bins = _bins(now_ns - self.since_ns)
+        idle, unseen = (np.bincount(bins[which], minlength=len(BOUNDS_S)) for which in
+                        (answered & self.known, answered & ~self.known))  # fmt: skip
+        ended, self._ended = self._ended, np.zeros(len(BOUNDS_S), np.int64)
+        unknown = int(np.count_nonzero(self.unknown))
+        return Look(now_ns, self.target, resident_bytes, idle, unseen, ended, unknown)
+
+    def _keep(self, which: Mask) -> None:
+        self.address, self.since_ns = self.address[which], self.since_ns[which]
+        self.known, self.unknown = self.known[which], self.unknown[which]
+
+
+def _bins(idle_ns: I64) -> NDArray[np.intp]:
+    return np.maximum(np.searchsorted(_BOUNDS_NS, idle_ns, "right") - 1, 0)
+
+
+def _inside(addresses: U64, spans: U64) -> Mask:
+    """Which addresses lie in one of the sorted, disjoint ``spans``."""
+    at = np.searchsorted(spans[:, 0], addresses, "right") - 1
+    found: Mask = (at >= 0) & (addresses < spans[np.maximum(at, 0), 1])
+    return found
