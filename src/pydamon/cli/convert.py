@@ -12,7 +12,7 @@ from pydamon import lean
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
-    from pydamon.records.formats.source import Source
+    from pydamon.records.formats.input_file import InputFile
 
     _ParamType = click.ParamType[int]
 else:  # it cannot be subscripted in older releases of click
@@ -48,15 +48,15 @@ def command(path: str, output: str, sample_us: int | None, aggr_us: int | None) 
     of damo, address samples of perf mem, and the Parquet, CSV and JSON lines that pydamon export writes.
     """
     with lean.imports():
-        from pydamon.records.formats.base import Hints
         from pydamon.records.formats.detect import ADDRESS_SAMPLES, detect
-        from pydamon.records.formats.source import Source
+        from pydamon.records.formats.foreign import Hints
+        from pydamon.records.formats.input_file import InputFile
 
     if sample_us is not None and aggr_us is not None and sample_us > aggr_us:
         raise RequestError("must not be longer than --aggr", where="--sample")
     if path != "-" and os.path.isfile(path) and _is_record(path):
         raise RequestError("is a pydamon record already", where=path)
-    with Source(path) as source:
+    with InputFile(path) as source:
         if detect(source) == ADDRESS_SAMPLES:
             _monitor(source, output, sample_us, aggr_us)
         else:
@@ -70,7 +70,7 @@ def _is_record(path: str) -> bool:
         return is_record(file.fileno())
 
 
-def _import(source: Source, output: str, hints: Any) -> None:
+def _import(source: InputFile, output: str, hints: Any) -> None:
     from pydamon.cli.render.screen import warn
     from pydamon.records.formats.convert import convert
     from pydamon.records.formats.detect import open_foreign
@@ -89,7 +89,7 @@ def _import(source: Source, output: str, hints: Any) -> None:
     )
 
 
-def _monitor(source: Source, output: str, sample_us: int | None, aggr_us: int | None) -> None:
+def _monitor(source: InputFile, output: str, sample_us: int | None, aggr_us: int | None) -> None:
     """Address samples become regions by monitoring: as ``record --ops reported --source perf-script:FILE``."""
     from pydamon.cli.record import command as record
 

@@ -20,7 +20,7 @@ A = TypeVar("A", "VirtualActions", "PhysicalActions")
 class Applying(Generic[A]):
     """The part of `ActingOperationsSet` that is handed on to ``actions``; a subclass makes those.
 
-    ``dry_run`` and ``remember_homes`` (see `pydamon.ops.actions.base`) are to be set before it is first used.
+    ``dry_run`` and ``remember_homes`` (see `pydamon.ops.actions.common`) are to be set before it is first used.
     """
 
     dry_run = False

@@ -114,7 +114,7 @@ class BpfSampler:
             raise facts
         self._facts = facts
         self.vmemmap = find_vmemmap(facts, self.walk)
-        self._map = SamplerMap(facts, lay.Layout())
+        self._map = SamplerMap(facts, lay.SamplerLayout())
         self._map.header["random"] = self.seed
         self._set_memory_facts()
 
@@ -173,9 +173,9 @@ class BpfSampler:
         self._pieces = np.array(pieces, np.int32).reshape(-1, 4)
         runs = sum(len(w.resident.starts) for w in targets if w.resident is not None)
         if not self._map.layout.has_room(len(pieces), region, runs):
-            self._grow(lay.Layout.for_size(len(pieces), region, runs))
+            self._grow(lay.SamplerLayout.for_size(len(pieces), region, runs))
 
-    def _grow(self, layout: lay.Layout) -> None:
+    def _grow(self, layout: lay.SamplerLayout) -> None:
         """A map with more room, and the program for it."""
         old = self._map
         self._map = SamplerMap(self._facts, layout)

@@ -1,7 +1,7 @@
 """The memory that the sampler's BPF program and this process share: one value of an array map, as NumPy records.
 
-The header comes first, then the arrays in the order of `Layout`. The program's offsets are taken from these records, so
-that there is one description of them.
+The header comes first, then the arrays in the order of `SamplerLayout`. The program's offsets are taken from these
+records, so that there is one description of them.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ BEHIND_ALL = 1 << 62  # a rank above any
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SamplerLayout:
     """Where the arrays are, for that many target records, regions and runs of resident pages (powers of two)."""
 
     targets: int = RUN_TARGETS
@@ -117,7 +117,7 @@ class Layout:
     run_bits: int = 12
 
     @classmethod
-    def for_size(cls, targets: int, regions: int, runs: int) -> Layout:
+    def for_size(cls, targets: int, regions: int, runs: int) -> SamplerLayout:
         """The smallest layout that has room for these, but never below the default one."""
         small = cls()
         return cls(

@@ -23,7 +23,7 @@ class SamplerMap:
     Raises MachineError where the kernel refuses the program.
     """
 
-    def __init__(self, facts: SamplerFacts, layout: lay.Layout) -> None:
+    def __init__(self, facts: SamplerFacts, layout: lay.SamplerLayout) -> None:
         self.layout = layout
         self._map_fd = self._program_fd = -1
         self._memory: mmap.mmap | None = None

@@ -81,7 +81,7 @@ _MOST_STEPS = 6
 _TARGETS, _STEPS = -8, -16  # stack slots of the iterators
 
 
-def sampler_program(facts: SamplerFacts, layout: lay.Layout, map_fd: int) -> bytes:
+def sampler_program(facts: SamplerFacts, layout: lay.SamplerLayout, map_fd: int) -> bytes:
     """The program's instructions, for a map with one value of ``layout.size`` bytes."""
     return _Program(facts, layout).assemble(map_fd)
 

@@ -74,7 +74,7 @@ class Words:
     that is looked into.
     """
 
-    def __init__(self, facts: SamplerFacts, layout: lay.Layout) -> None:
+    def __init__(self, facts: SamplerFacts, layout: lay.SamplerLayout) -> None:
         self.facts = facts
         self.layout = layout
         self.asm = Assembler()

@@ -20,7 +20,7 @@ from pydamon.records.reader import RecordReader, TableEntry
 from pydamon.records.schema import RecordInfo, TargetInfo, optional_names
 
 if TYPE_CHECKING:
-    from pydamon.records.formats.base import Hints
+    from pydamon.records.formats.foreign import Hints
 
 MAX_PARTS = 4096
 _MARK = b"\xff\xff\xff\xff"  # what every message of an Arrow stream begins with, and no text
@@ -213,9 +213,9 @@ def _open_one(path: str, hints: Hints | None) -> RecordReader:
             return RecordReader(path)
     from pydamon.records.formats.convert import ImportedRecord
     from pydamon.records.formats.detect import open_foreign
-    from pydamon.records.formats.source import Source
+    from pydamon.records.formats.input_file import InputFile
 
-    with Source(path) as source:
+    with InputFile(path) as source:
         return ImportedRecord(open_foreign(source, hints))
 
 

@@ -35,7 +35,7 @@ DEFAULT_MODE = "wo"  # masim's
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class WorkloadRegion:
     """A named piece of memory; ``init_file`` is loaded into it first. Raises RequestError for impossible values."""
 
     name: str
@@ -109,7 +109,7 @@ class Phase:
 class Workload:
     """A known access pattern. Raises RequestError for what no process could do."""
 
-    regions: tuple[Region, ...]
+    regions: tuple[WorkloadRegion, ...]
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
@@ -188,7 +188,7 @@ def parse(text: str, *, source: str) -> Workload:
     paragraphs = _paragraphs(text, source)
     if not paragraphs:
         raise RequestError("empty; a workload has a paragraph of regions, then one per phase", where=source)
-    regions: list[Region] = []
+    regions: list[WorkloadRegion] = []
     index_of: dict[str, int] = {}
     for number, line in paragraphs[0]:
         with located(f"{source}:{number}"):
@@ -219,10 +219,10 @@ def _paragraphs(text: str, source: str) -> list[list[tuple[int, str]]]:
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
-def _parse_region(line: str) -> Region:
+def _parse_region(line: str) -> WorkloadRegion:
     fields = _fields(line, 2, 3, "name, bytes[, init file]")
     init_file = fields[2] if len(fields) == 3 and fields[2] != "none" else None
-    return Region(fields[0], _size(fields[1], "the size"), init_file)
+    return WorkloadRegion(fields[0], _size(fields[1], "the size"), init_file)
 
 
 def _parse_phase(lines: list[tuple[int, str]], index_of: dict[str, int], source: str) -> Phase:

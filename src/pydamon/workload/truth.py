@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.workload.layout import PAGE_SIZE, Layout, Place
-from pydamon.workload.model import Access, Phase, Region, Workload
+from pydamon.workload.model import Access, Phase, Workload, WorkloadRegion
 
 Ranges = NDArray[np.uint64]
 
@@ -148,7 +148,7 @@ def effective_stride(access: Access) -> int:
     return 1 if access.random else access.stride_bytes
 
 
-def nr_positions(access: Access, region: Region) -> int:
+def nr_positions(access: Access, region: WorkloadRegion) -> int:
     """How many bytes of ``region`` the pattern may touch: 0, stride, 2 * stride, ..."""
     return -(-region.size_bytes // effective_stride(access))
 
@@ -237,7 +237,7 @@ def from_events(lines: Iterable[str]) -> GroundTruth:
 
 
 def _workload_of(layout_event: dict[str, Any]) -> Workload:
-    regions = tuple(Region(region["name"], region["size_bytes"]) for region in layout_event["regions"])
+    regions = tuple(WorkloadRegion(region["name"], region["size_bytes"]) for region in layout_event["regions"])
     index_of = {region.name: index for index, region in enumerate(regions)}
     phases = []
     for phase in layout_event["phases"]:

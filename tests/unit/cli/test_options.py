@@ -24,7 +24,7 @@ OTHERS = {
         "--tool", "--trace-mem", "--trace-sched", "--basic-counts", "--child-silent-after-fork", "--trace-children",
         "--log-fd", "--log-file",
     },
-    "records/formats/source.py": {"--force"},
+    "records/formats/input_file.py": {"--force"},
     "records/formats/export.py": {"--ns"},
     "perf_damon.py": {"--help"},  # a command, too: what `perf damon` runs
 }  # fmt: skip

@@ -11,7 +11,7 @@ from pydamon.linux.process import Mapping
 from pydamon.ops.actions.acting import destinations, whole_blocks
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.actions.homes import Homes
-from pydamon.ops.actions.pages import Layout, Pages, expand, runs, segments
+from pydamon.ops.actions.pages import MappingArrays, Pages, expand, runs, segments
 from pydamon.ops.actions.physical import effective_filters
 from pydamon.ops.actions.plan import MAX_RANGES, Plan
 from pydamon.spec import Scheme
@@ -51,7 +51,7 @@ class Ages:
 
 
 def test_segments_are_regions_less_holes_and_cut_at_mappings() -> None:
-    layout = Layout([mapping(10, 20), mapping(20, 30), mapping(40, 50)])
+    layout = MappingArrays([mapping(10, 20), mapping(20, 30), mapping(40, 50)])
     found = segments(u64(5, 25, 48) * np.uint64(PAGE), u64(25, 45, 60) * np.uint64(PAGE), layout)
     assert (found.ranges // np.uint64(PAGE)).tolist() == [[10, 20], [20, 25], [25, 30], [40, 45], [48, 50]]
     assert found.region.tolist() == [0, 0, 1, 1, 2]
@@ -116,11 +116,11 @@ def test_pageout_of_frames_leaves_young_ones_alone() -> None:
 
 def test_destinations_interleave_by_offset_and_weight() -> None:
     # A file mapped from page 5 on, at page 100: page 100 has the offset 5. Weights 2 and 1: 0 0 1 by offset modulo 3.
-    layout = Layout([mapping(100, 110, offset=5, inode=1)])
+    layout = MappingArrays([mapping(100, 110, offset=5, inode=1)])
     dests = (Dest(id=0, weight=2), Dest(id=1, weight=1))
     assert destinations(layout, some_pages([100, 101, 102, 103]), dests).tolist() == [1, 0, 0, 1]
     # Anonymous memory counts by address: 100 % 3 == 1.
-    assert destinations(Layout([mapping(100, 110)]), some_pages([100, 101, 102]), dests).tolist() == [0, 1, 0]
+    assert destinations(MappingArrays([mapping(100, 110)]), some_pages([100, 101, 102]), dests).tolist() == [0, 1, 0]
     # A destination without weight gets nothing.
     dests = (Dest(id=0, weight=0), Dest(id=3, weight=1))
     assert destinations(layout, some_pages([100, 101]), dests).tolist() == [3, 3]
@@ -128,7 +128,7 @@ def test_destinations_interleave_by_offset_and_weight() -> None:
 
 def test_huge_pages_interleave_as_a_whole() -> None:
     huge = [ANON | pagemap_scan.HUGE] * 4
-    layout = Layout([mapping(1024, 4096)])
+    layout = MappingArrays([mapping(1024, 4096)])
     dests = (Dest(id=0), Dest(id=1))
     pages = some_pages([1024, 1025, 1536, 2047], huge)
     # In units of 512 pages: 1024 is number 2, 1536 number 3.
@@ -136,7 +136,7 @@ def test_huge_pages_interleave_as_a_whole() -> None:
 
 
 def test_blocks_to_collapse_are_whole() -> None:
-    layout = Layout([mapping(0, 1700)])
+    layout = MappingArrays([mapping(0, 1700)])
     pages = some_pages([10, 520, 600, 1030, 1600])
     start, end = u64(256 * PAGE), u64(4096 * PAGE)  # the region begins inside the first block
     none = np.empty(0, np.uint64)

@@ -28,7 +28,7 @@ MS = 1_000_000
 @st.composite
 def workloads(draw: st.DrawFn) -> model.Workload:
     regions = [
-        model.Region(f"r{number}", draw(st.integers(1, 20)) * PAGE - draw(st.sampled_from([0, 1, 4000])))
+        model.WorkloadRegion(f"r{number}", draw(st.integers(1, 20)) * PAGE - draw(st.sampled_from([0, 1, 4000])))
         for number in range(draw(st.integers(1, 3)))
     ]
     access = st.builds(

@@ -337,7 +337,7 @@ class Program:
     """The real program over the same machine: fills the map's value, runs it, reads it back."""
 
     def __init__(self, machine: PagedMachine, targets: list[Target], seed: int, resident: list[int]) -> None:
-        self.machine, self.layout = machine, lay.Layout(targets=4, regions=64, run_bits=6)
+        self.machine, self.layout = machine, lay.SamplerLayout(targets=4, regions=64, run_bits=6)
         self.code = sampler_program(SAMPLER_FACTS, self.layout, MAP_FD)
         self.value = bytearray(self.layout.size)
         layout = self.layout

@@ -26,7 +26,7 @@ from pydamon.linux.frames import FrameInfo
 from pydamon.primitives import bpf_facts, bpf_sampler, clearing
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampler, Resident, Watched
-from pydamon.primitives.bpf_sampler_layout import CAREFUL, Layout
+from pydamon.primitives.bpf_sampler_layout import CAREFUL, SamplerLayout
 from pydamon.primitives.bpf_sampler_program import sampler_program
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
@@ -467,7 +467,7 @@ def test_the_verifier_takes_every_form_of_the_program(without: str) -> None:
         "folio": dataclasses.replace(facts, folio=None),
         "exec": dataclasses.replace(facts, task_exec=None),
     }
-    layout = Layout.for_size(300, 5000, 1 << 18)
+    layout = SamplerLayout.for_size(300, 5000, 1 << 18)
     map_fd = bpf_syscall.create_map(layout.size)
     try:
         os.close(bpf_syscall.load_program(sampler_program(forms[without], layout, map_fd)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tests.unit.records.record_samples import Region
 
-from pydamon.records.formats.base import Hints
+from pydamon.records.formats.foreign import Hints
 from pydamon.records.joined import open_record
 
 AGGR_NS = 100_000_000

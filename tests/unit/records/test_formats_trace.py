@@ -106,7 +106,7 @@ def test_styles_may_change_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_blocks_may_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydamon.records.formats import source
+    from pydamon.records.formats import input_file as source
 
     made = some(8, regions=5)
     path = put(tmp_path / "t", trace_text(made))
@@ -143,7 +143,8 @@ def test_more_accesses_than_20_are_believed(tmp_path: Path) -> None:
 
 
 def test_more_accesses_than_were_foreseen_make_it_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydamon.records.formats import source, trace_text
+    from pydamon.records.formats import input_file as source
+    from pydamon.records.formats import trace_text
 
     monkeypatch.setattr(source, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(trace_text, "_PROBE_BYTES", 500)
@@ -157,7 +158,7 @@ trace_text_of = trace_text
 
 
 def test_intervals_that_the_user_tells_are_taken(tmp_path: Path) -> None:
-    from pydamon.records.formats.base import Hints
+    from pydamon.records.formats.foreign import Hints
     from pydamon.records.joined import open_record
 
     path = put(tmp_path / "t", trace_text(some(3)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pydamon.workload import layout, model
 from pydamon.workload.closed_form import AccessModel
-from pydamon.workload.model import Access, Phase, Region, Workload
+from pydamon.workload.model import Access, Phase, Workload, WorkloadRegion
 from pydamon.workload.truth import Schedule
 
 MS = 1_000_000
@@ -40,7 +40,7 @@ def replay(workload: Workload, placed: layout.Layout, per_s: int, repeat: int, s
 
 @st.composite
 def sequential_workloads(draw: st.DrawFn) -> Workload:
-    regions = tuple(Region(f"r{i}", draw(st.integers(1, 50_000))) for i in range(draw(st.integers(1, 3))))
+    regions = tuple(WorkloadRegion(f"r{i}", draw(st.integers(1, 50_000))) for i in range(draw(st.integers(1, 3))))
     access = st.builds(
         Access,
         region=st.integers(0, len(regions) - 1),

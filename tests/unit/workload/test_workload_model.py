@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pydamon.errors import RequestError
 from pydamon.workload import builtin, model
-from pydamon.workload.model import Access, Phase, Region, Workload
+from pydamon.workload.model import Access, Phase, Workload, WorkloadRegion
 
 SAMPLE = """\
 #regions
@@ -37,7 +37,11 @@ b, 0, 8, 3, rw
 
 def test_reads_masim_format_and_units() -> None:
     assert model.parse(SAMPLE, source="x") == Workload(
-        regions=(Region("a", 10_000_000), Region("b", 64), Region("c", 1 << 30, "/tmp/data.bin")),
+        regions=(
+            WorkloadRegion("a", 10_000_000),
+            WorkloadRegion("b", 64),
+            WorkloadRegion("c", 1 << 30, "/tmp/data.bin"),
+        ),
         phases=(
             Phase("initial phase", 10_000, (Access(0, False, 4096, 1, "wo"), Access(2, True, 64, 50, "ro"))),
             Phase("second, with a comma", 5_000, (Access(1, False, 1024, 0, "wo"), Access(1, False, 8, 3, "rw"))),
@@ -133,17 +137,17 @@ def test_binary_and_huge_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Region("a,b", 1),
-        lambda: Region(" a", 1),
-        lambda: Region("#a", 1),
-        lambda: Region("", 1),
-        lambda: Region("a\nb", 1),
-        lambda: Region("a" * 256, 1),
-        lambda: Region("\ud800", 1),
-        lambda: Region("a", 1, "none"),
+        lambda: WorkloadRegion("a,b", 1),
+        lambda: WorkloadRegion(" a", 1),
+        lambda: WorkloadRegion("#a", 1),
+        lambda: WorkloadRegion("", 1),
+        lambda: WorkloadRegion("a\nb", 1),
+        lambda: WorkloadRegion("a" * 256, 1),
+        lambda: WorkloadRegion("\ud800", 1),
+        lambda: WorkloadRegion("a", 1, "none"),
         lambda: Workload((), ()),
-        lambda: Workload((Region("a", 1), Region("a", 1)), (Phase("p", 1, (Access(0, False, 1, 1),)),)),
-        lambda: Workload((Region("a", 1),), (Phase("p", 1, (Access(1, False, 1, 1),)),)),
+        lambda: Workload((WorkloadRegion("a", 1), WorkloadRegion("a", 1)), (Phase("p", 1, (Access(0, False, 1, 1),)),)),
+        lambda: Workload((WorkloadRegion("a", 1),), (Phase("p", 1, (Access(1, False, 1, 1),)),)),
     ],
 )
 def test_impossible_values_are_refused(make: object) -> None:
@@ -163,7 +167,7 @@ def workloads(draw: st.DrawFn) -> Workload:
     region_names = draw(st.lists(names, min_size=1, max_size=5, unique=True))
     files = st.none() | names.filter(lambda name: name != "none")
     sizes = st.integers(1, 1 << 40)
-    regions = tuple(Region(name, draw(sizes), draw(files)) for name in region_names)
+    regions = tuple(WorkloadRegion(name, draw(sizes), draw(files)) for name in region_names)
     access = st.builds(
         Access,
         region=st.integers(0, len(regions) - 1),

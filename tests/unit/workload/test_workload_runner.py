@@ -156,7 +156,7 @@ def test_init_file_is_loaded(tmp_path: Path) -> None:
 def test_sequential_steps_touch_each_position_once_per_pass(size: int, mode: str) -> None:
     view = np.zeros(size, dtype=np.uint8)
     access = Access(0, False, 64, 1, mode)
-    positions = truth.nr_positions(access, model.Region("a", size))
+    positions = truth.nr_positions(access, model.WorkloadRegion("a", size))
     step = runner._sequential_step(view, access, positions)
     counted = 0
     while counted < positions:

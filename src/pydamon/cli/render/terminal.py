@@ -22,7 +22,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PictureLayout:
     """How a heatmap fits a screen: columns of time, lines of addresses, cells of addresses per line."""
 
     gutter: int
@@ -31,12 +31,12 @@ class Layout:
     cells_per_line: int
 
 
-def layout(screen: Screen) -> Layout:
+def layout(screen: Screen) -> PictureLayout:
     """The layout for the screen; half blocks show two cells per line where there are colours."""
     gutter = 7 if screen.width >= 40 else 6
     halves = 2 if screen.colours and screen.unicode else 1
     lines = min(max(screen.height - 12, 8), 32) if screen.terminal else 20
-    return Layout(gutter, screen.width - gutter - (1 if screen.width >= 40 else 0), lines, halves)
+    return PictureLayout(gutter, screen.width - gutter - (1 if screen.width >= 40 else 0), lines, halves)
 
 
 def heat_chart(heatmap: Heatmap, names: Sequence[str], screen: Screen, origin_ns: int) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _heading(heatmap: Heatmap, segment: slice, name: str, screen: Screen) -> str
     return f"{styled(line * 2, DIM, screen)} {text} {styled(rule, DIM, screen)}".rstrip()
 
 
-def _segment_lines(heatmap: Heatmap, segment: slice, place: Layout, top: float, screen: Screen) -> Iterator[str]:
+def _segment_lines(heatmap: Heatmap, segment: slice, place: PictureLayout, top: float, screen: Screen) -> Iterator[str]:
     """The lines of one segment, highest address first."""
     cells = heatmap.heat[:, segment].T[::-1]
     per_line = place.cells_per_line
@@ -139,7 +139,7 @@ def _half_blocks(pair: NDArray[np.float64], top: float, colours: int) -> str:
     return "".join(parts) + RESET
 
 
-def _time_axis(edges_ns: NDArray[np.int64], place: Layout, screen: Screen, origin_ns: int) -> Iterator[str]:
+def _time_axis(edges_ns: NDArray[np.int64], place: PictureLayout, screen: Screen, origin_ns: int) -> Iterator[str]:
     span = int(edges_ns[-1] - edges_ns[0])
     first = int(edges_ns[0]) - origin_ns
     columns = len(edges_ns) - 1

@@ -20,7 +20,7 @@ from pydamon.spec import ONLY_CONTEXT, Context, Target
 from pydamon.spec.primitives import serving
 
 if TYPE_CHECKING:
-    from pydamon.ops.actions.base import Actions
+    from pydamon.ops.actions.common import Actions
 
 PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pydamon.errors import PydamonError
-from pydamon.ops.actions.base import Actions
+from pydamon.ops.actions.common import Actions
 from pydamon.spec import Scheme
 from pydamon.spec.units import format_size
 

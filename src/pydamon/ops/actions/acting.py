@@ -24,7 +24,7 @@ from pydamon.linux.process import Process
 from pydamon.ops.actions.homes import Homes
 from pydamon.ops.actions.pages import (
     HUGE_PAGE,
-    Layout,
+    MappingArrays,
     Pages,
     Segments,
     present_now,
@@ -50,7 +50,7 @@ class Subject:
 
     process: Process
     table: Pagemap
-    layout: Layout
+    layout: MappingArrays
     regions: int
     homes: Homes
 
@@ -129,7 +129,7 @@ def _units(pages: Pages) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 # -- migration ----------------------------------------------------------------------------------------------------
 
 
-def destinations(layout: Layout, pages: Pages, dests: tuple[Dest, ...]) -> Nodes:
+def destinations(layout: MappingArrays, pages: Pages, dests: tuple[Dest, ...]) -> Nodes:
     """The node that each page is to go to; shape (n,).
 
     Weighted interleave, as the kernel does it: by the page's offset in the file of its mapping (or its address, for
@@ -175,7 +175,7 @@ def node_bytes(process: Process, pages: Pages, nid: int) -> int:
 # -- huge pages ---------------------------------------------------------------------------------------------------
 
 
-def whole_blocks(pages: Pages, rejected: Addresses, start: Addresses, end: Addresses, layout: Layout) -> Flags:
+def whole_blocks(pages: Pages, rejected: Addresses, start: Addresses, end: Addresses, layout: MappingArrays) -> Flags:
     """Which pages are in 2 MiB that may be collapsed: all of it in one region and one mapping, none rejected."""
     block = pages.address & ~_HUGE_MASK
     inside = (block >= start[pages.region]) & (block + np.uint64(HUGE_PAGE) <= end[pages.region])

@@ -24,7 +24,7 @@ Index = NDArray[np.intp]
 Kinds = NDArray[np.uint8]
 
 
-class Layout:
+class MappingArrays:
     """A process's mappings as arrays."""
 
     def __init__(self, mappings: Sequence[Mapping]) -> None:
@@ -57,7 +57,7 @@ class Segments:
         return Segments(self.ranges[index], self.region[index], self.mapping[index])
 
 
-def segments(start: Addresses, end: Addresses, layout: Layout) -> Segments:
+def segments(start: Addresses, end: Addresses, layout: MappingArrays) -> Segments:
     """What of the regions [start, end) is mapped. Both regions and mappings are sorted and disjoint."""
     points = np.unique(np.concatenate([start, end, layout.start, layout.end]))
     low = points[:-1]

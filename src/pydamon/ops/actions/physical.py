@@ -23,9 +23,9 @@ from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process, ProcessGone
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import Subject
-from pydamon.ops.actions.base import Actions
+from pydamon.ops.actions.common import Actions
 from pydamon.ops.actions.filters import YOUNG
-from pydamon.ops.actions.pages import BATCH, Layout, Pages, Segments, expand, sizes, survey
+from pydamon.ops.actions.pages import BATCH, MappingArrays, Pages, Segments, expand, sizes, survey
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
@@ -175,7 +175,7 @@ class PhysicalActions(Actions):
         """Act on those of a process's pages that are in the (sorted) ``frames`` now."""
         applied = np.zeros(len(end), np.uint64)
         try:
-            layout = Layout(process.mappings())
+            layout = MappingArrays(process.mappings())
             table = Pagemap(process.pid)
         except (ProcessGone, MachineError):
             return applied
@@ -271,7 +271,7 @@ def _frames(file: page_flags.FrameFile, ranges: list[tuple[int, int]], end: Addr
     return Pages(address, region, np.zeros(len(address), np.intp), kind, frame), (heads, flags)
 
 
-def _around(addresses: Addresses, layout: Layout) -> Segments:
+def _around(addresses: Addresses, layout: MappingArrays) -> Segments:
     """Parts of mappings that hold the sorted addresses, those that lie close together as one."""
     mapping = layout.at(addresses)
     addresses, mapping = addresses[mapping >= 0], mapping[mapping >= 0]

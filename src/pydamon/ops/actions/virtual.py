@@ -15,8 +15,8 @@ from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import DOINGS, Subject
-from pydamon.ops.actions.base import Actions
-from pydamon.ops.actions.pages import Layout, Pages, Segments, segments, sizes, survey
+from pydamon.ops.actions.common import Actions
+from pydamon.ops.actions.pages import MappingArrays, Pages, Segments, segments, sizes, survey
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import Addresses, Applied
 from pydamon.ops.membership import command_of
@@ -87,7 +87,7 @@ class VirtualActions(Actions):
             yield None
             return
         try:
-            layout = Layout(process.mappings())
+            layout = MappingArrays(process.mappings())
             table = Pagemap(process.pid)
         except (ProcessGone, MachineError):
             yield None

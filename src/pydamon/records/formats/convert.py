@@ -13,7 +13,7 @@ import numpy as np
 
 from pydamon.errors import PydamonError
 from pydamon.records.decode import Damage, Grouper, Rows, join
-from pydamon.records.formats.base import Foreign, ReadAgain
+from pydamon.records.formats.foreign import Foreign, ReadAgain
 from pydamon.records.index import START_NS
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import BATCH_ROWS, describe

@@ -17,18 +17,18 @@ from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Rows, join
-from pydamon.records.formats.base import (
+from pydamon.records.formats.damo_values import SnapshotObject, accesses, ages, has_samples, numbers, time_ns, time_us
+from pydamon.records.formats.foreign import (
     Foreign,
     Hints,
-    Intervals,
     ReadAgain,
+    ReadIntervals,
     choose_intervals,
     most_accesses,
     target_named,
 )
-from pydamon.records.formats.damo_values import SnapshotObject, accesses, ages, has_samples, numbers, time_ns, time_us
+from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
-from pydamon.records.formats.source import Source
 from pydamon.records.formats.trace_snapshots import infer_aggr_us
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import describe
@@ -49,7 +49,7 @@ class _Entry:
     """What an object says about its snapshots."""
 
     number: int
-    intervals: Intervals | None
+    intervals: ReadIntervals | None
 
 
 class DamoRecord(Foreign):
@@ -58,14 +58,14 @@ class DamoRecord(Foreign):
     format = "damo"
     optional = ("sz_filter_passed",)
 
-    def __init__(self, source: Source, hints: Hints) -> None:
+    def __init__(self, source: InputFile, hints: Hints) -> None:
         super().__init__(source, hints)
         self._late: list[dict[str, Any]] | None = None  # what the objects say behind their snapshots, too
         self._several = False
         self._numbers: dict[tuple[str, ...], int] = {}
         self._aggr_us: int | None = None
         self._most = 0
-        self._guessed: Intervals | None = None
+        self._guessed: ReadIntervals | None = None
         self._clear()
         self._probe()
 
@@ -291,13 +291,13 @@ def _rest(content: Any) -> dict[str, Any]:
             return content if isinstance(content, dict) else {}
 
 
-def _intervals(about: dict[str, Any]) -> Intervals | None:
+def _intervals(about: dict[str, Any]) -> ReadIntervals | None:
     told = about.get("intervals")
     if not isinstance(told, dict):
         return None
     values = [told.get(name) for name in ("sample_us", "aggr_us")]
     sample_us, aggr_us = (time_us(v) if isinstance(v, (int, float, str)) else None for v in values)
-    return Intervals(sample_us, aggr_us) if sample_us and aggr_us else None
+    return ReadIntervals(sample_us, aggr_us) if sample_us and aggr_us else None
 
 
 def _count(amount: int, what: str) -> str:

@@ -35,7 +35,7 @@ class Age(msgspec.Struct, gc=False):
     aggr_intervals: Value = None
 
 
-class Region(msgspec.Struct, gc=False):
+class DamoRegion(msgspec.Struct, gc=False):
     """One region of a snapshot."""
 
     start: Value
@@ -50,7 +50,7 @@ class SnapshotObject(msgspec.Struct, gc=False):
 
     start_time: Value
     end_time: Value
-    regions: list[Region]
+    regions: list[DamoRegion]
     sample_interval_us: Value = None
 
 
@@ -105,7 +105,9 @@ def numbers(
     return np.array([value or 0 for value in each], np.uint64), good
 
 
-def accesses(regions: Sequence[Region], sample_us: int, aggr_us: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+def accesses(
+    regions: Sequence[DamoRegion], sample_us: int, aggr_us: int
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """(samples that found an access, which of them are known); percent and hertz are of these intervals."""
     try:
         return numbers([region.nr_accesses.samples for region in regions])  # type: ignore[union-attr]
@@ -128,12 +130,12 @@ def _samples(value: Count | Value, sample_us: int, aggr_us: int) -> int | None:
     return None
 
 
-def has_samples(regions: Sequence[Region]) -> bool:
+def has_samples(regions: Sequence[DamoRegion]) -> bool:
     """Whether the accesses of all regions are in samples."""
     return all(isinstance(r.nr_accesses, Count) and r.nr_accesses.samples is not None for r in regions)
 
 
-def ages(regions: Sequence[Region], aggr_us: int) -> NDArray[np.uint64]:
+def ages(regions: Sequence[DamoRegion], aggr_us: int) -> NDArray[np.uint64]:
     """Ages in aggregations; 0 where none is known."""
     try:
         found = [region.age.aggr_intervals for region in regions]  # type: ignore[union-attr]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from pydamon.errors import RequestError
-from pydamon.records.formats.base import Foreign, Hints
-from pydamon.records.formats.source import Source
+from pydamon.records.formats.foreign import Foreign, Hints
+from pydamon.records.formats.input_file import InputFile
 from pydamon.records.schema import COLUMNS
 
 # A line of a trace: time and event.
@@ -22,7 +22,7 @@ _MEMORY_EVENT = re.compile(
 ADDRESS_SAMPLES = "address samples"
 
 
-def detect(source: Source) -> str | None:
+def detect(source: InputFile) -> str | None:
     """``trace``, ``damo``, ``parquet``, ``csv``, ``jsonl`` or `ADDRESS_SAMPLES`; None if it is none of these."""
     head = source.head
     if source.tool is not None:
@@ -51,7 +51,7 @@ def _is_samples(head: bytes) -> bool:
     return b"damon_aggregated:" not in head and bool(_SAMPLE.search(head) or _MEMORY_EVENT.search(head))
 
 
-def open_foreign(source: Source, hints: Hints | None = None) -> Foreign:
+def open_foreign(source: InputFile, hints: Hints | None = None) -> Foreign:
     """The reader for the file's format. Raises RequestError if it is of none that becomes a record by itself."""
     hints = hints or Hints()
     kind = detect(source)

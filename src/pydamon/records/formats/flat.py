@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows, columns_of, index_of
-from pydamon.records.formats.base import Foreign, Hints, target_named
-from pydamon.records.formats.source import Source
+from pydamon.records.formats.foreign import Foreign, Hints, target_named
+from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_snapshots import MAX_TARGETS
 from pydamon.records.schema import (
     COLUMNS,
@@ -37,7 +37,7 @@ _BROKEN = (RequestError, pa.ArrowException, OSError, ValueError, KeyError, TypeE
 class FlatRows(Foreign):
     """Rows of the columns of a record (``age`` may be missing, and what is optional), in its order."""
 
-    def __init__(self, source: Source, hints: Hints, kind: str) -> None:
+    def __init__(self, source: InputFile, hints: Hints, kind: str) -> None:
         super().__init__(source, hints)
         self.format = _NAMES[kind]
         self._kind = kind

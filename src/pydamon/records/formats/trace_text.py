@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
-from pydamon.records.formats.base import (
+from pydamon.records.formats.foreign import (
     Foreign,
     Hints,
     ReadAgain,
@@ -14,7 +14,7 @@ from pydamon.records.formats.base import (
     most_accesses,
     target_named,
 )
-from pydamon.records.formats.source import Source
+from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_lines import NO_LINES, NO_REGION, LineParser, Lines
 from pydamon.records.formats.trace_snapshots import SnapshotBuilder, infer_aggr_us
 
@@ -30,7 +30,7 @@ class TraceText(Foreign):
 
     format = "trace text"
 
-    def __init__(self, source: Source, hints: Hints) -> None:
+    def __init__(self, source: InputFile, hints: Hints) -> None:
         super().__init__(source, hints)
         if source.tool is not None:
             self.format = {"perf": "perf.data", "trace-cmd": "trace.dat"}[source.tool[0]]

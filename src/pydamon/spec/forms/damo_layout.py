@@ -112,7 +112,7 @@ def _text(value: object, what: str) -> str:
     return value.strip()
 
 
-class Layout:
+class DamoReader:
     """Brings plain values (what a JSON or YAML parser returns, already bounded in depth and size) into our layout.
 
     ``warn`` gets one line for each thing that is dropped or read in a way that could be meant otherwise.

@@ -18,7 +18,7 @@ import msgspec
 from pydamon.errors import RequestError, located
 from pydamon.spec import modules, quantities
 from pydamon.spec.forms import scheme_text
-from pydamon.spec.forms.damo_layout import Layout
+from pydamon.spec.forms.damo_layout import DamoReader
 from pydamon.spec.forms.scheme_short import parse_short, shown
 from pydamon.spec.model import Spec, only_context, read, validate_attrs, validate_parts
 from pydamon.spec.schemes import MAX_SCHEMES, Scheme, validate_scheme, validate_schemes
@@ -90,7 +90,7 @@ def _load(text: str, warn: Callable[[str], None], ops: str) -> Loaded:
 
 def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str) -> Loaded:
     data = _plain(data)
-    layout = Layout(warn)
+    layout = DamoReader(warn)
     if isinstance(data, dict) and ("kdamonds" in data or "modules" in data):
         return _spec(layout, data, form)
     path = "schemes"
@@ -111,7 +111,7 @@ def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str
     return Loaded(form, schemes, tuple(f"{path}[{index}]" for index in range(len(schemes))))
 
 
-def _spec(layout: Layout, data: dict[str, Any], form: Form) -> Loaded:
+def _spec(layout: DamoReader, data: dict[str, Any], form: Form) -> Loaded:
     for name in data:
         if name not in ("kdamonds", "modules"):
             raise RequestError("does not go with kdamonds", where=shown(name))

@@ -32,7 +32,7 @@ _TOOLS: dict[bytes, tuple[str, ...]] = {
 }
 
 
-class Source:
+class InputFile:
     """An open file. Use as a context manager, or call `close`.
 
     ``packing`` is how it is compressed (None, ``gzip``, ``xz``, ``zlib``); ``tool`` the program that prints it, where

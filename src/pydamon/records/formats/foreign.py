@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
-from pydamon.records.formats.source import Source
+from pydamon.records.formats.input_file import InputFile
 from pydamon.records.schema import FORMAT_VERSION, RecordInfo, TargetInfo
 from pydamon.spec.units import format_duration_ns
 from pydamon.version import __version__
@@ -36,7 +36,7 @@ class ReadAgain(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Intervals:
+class ReadIntervals:
     """Sampling and aggregation interval in microseconds, and where each comes from (``told`` if in the file)."""
 
     sample_us: int
@@ -57,7 +57,7 @@ class Intervals:
         return ", ".join(parts)
 
 
-def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> Intervals:
+def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> ReadIntervals:
     """Intervals for a text that does not tell them.
 
     ``aggr_us`` is what the times show, None if they do not; ``most_accesses`` the largest number of accesses seen. As
@@ -78,10 +78,10 @@ def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> I
                 f"is longer than the aggregation interval, {format_duration_ns(aggr * 1000)} ({aggr_from})",
                 where="sample_us",
             )
-        return Intervals(hints.sample_us, aggr, "as told", aggr_from)
+        return ReadIntervals(hints.sample_us, aggr, "as told", aggr_from)
     samples = max(DEFAULT_SAMPLES, most_accesses)
     source = "assumed: 20 in an aggregation" if samples == DEFAULT_SAMPLES else f"from {samples} accesses in a snapshot"
-    return Intervals(max(aggr // samples, 1), aggr, source, aggr_from)
+    return ReadIntervals(max(aggr // samples, 1), aggr, source, aggr_from)
 
 
 def most_accesses(nr_accesses: NDArray[np.uint32]) -> int:
@@ -104,11 +104,11 @@ class Foreign(ABC):
     format = ""
     optional: tuple[str, ...] = ()  # the optional columns that it may have
 
-    def __init__(self, source: Source, hints: Hints) -> None:
+    def __init__(self, source: InputFile, hints: Hints) -> None:
         self.source = source
         self.hints = hints
         self.targets: list[TargetInfo] = []
-        self.intervals: Intervals | None = None
+        self.intervals: ReadIntervals | None = None
 
     @abstractmethod
     def rows(self) -> Iterator[Rows]:

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.records.format_samples import expected, put, read, read_with_warnings, some, trace_text
 
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.records.formats.source import Source
+from pydamon.records.formats.input_file import InputFile
 
 MADE = some(50)
 TEXT = trace_text(MADE).encode()
@@ -23,7 +23,7 @@ PACKERS = {"gzip": gzip.compress, "xz": lzma.compress}
 def test_packed_text_is_found_by_its_content(tmp_path: Path, packing: str) -> None:
     path = put(tmp_path / "t.txt", PACKERS[packing](TEXT))
     assert read(path) == expected(MADE)
-    with Source(str(path)) as source:
+    with InputFile(str(path)) as source:
         assert source.packing == packing
 
 
@@ -118,6 +118,6 @@ def test_a_tool_that_stops_in_the_middle(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "none", "o such file"), (tmp_path, "is a directory")):
         with pytest.raises(RequestError, match=said):
-            Source(str(path)).close()
+            InputFile(str(path)).close()
         with pytest.raises(RequestError, match=said):
             read(path)
