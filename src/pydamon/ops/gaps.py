@@ -1,7 +1,7 @@
 """What is not mapped is not memory: the largest gaps between mappings are left out of what is monitored.
 
-DAMON's rule of the three ranges (docs/algorithms.md 2.8) leaves out the two largest gaps of each process, for a process of old had two
-huge ones. One of today has many, and what lies between mappings looks like the coldest memory that there is. Here more
+DAMON's rule of the three ranges (docs/algorithms.md 2.8) leaves out the two largest gaps of each process: processes
+once had two. Today's have many, and what lies between mappings looks like the coldest memory there is. Here more
 of them are left out, the largest of all processes first, as many as there is room for: each costs a region.
 """
 

@@ -231,7 +231,7 @@ def tell_scheme_event(event: SchemeEvent, tell: Tell) -> None:
     elif event.name == ESZ:
         told["esz"] = values["esz"]
     else:
-        told["stats"] = SchemeStats(**{name: values[name] for name in SchemeStats.__slots__})
+        told["stats"] = SchemeStats.of(values)
     tell(event.name, event.time_ns, **told)
 
 
