@@ -26,7 +26,10 @@ from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_sampler import BpfSampler
 from pydamon.spec import Context, Intervals, NrRegions, Probe
 
-pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+pytestmark = [
+    pytest.mark.usefixtures("processes"),
+    pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or ""),
+]
 SIZE = 64 * PAGE
 
 
@@ -55,7 +58,7 @@ class Until:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child(processes: None) -> Iterator[Child]:
     yield from started_child()
 
 

@@ -29,7 +29,10 @@ from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampl
 from pydamon.primitives.bpf_sampler_layout import CAREFUL, SamplerLayout
 from pydamon.primitives.bpf_sampler_program import sampler_program
 
-pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+pytestmark = [
+    pytest.mark.usefixtures("processes"),
+    pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or ""),
+]
 SAMPLES = 20
 
 
@@ -41,7 +44,7 @@ def walk() -> Iterator[PageTableWalk]:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child(processes: None) -> Iterator[Child]:
     yield from started_child()
 
 
