@@ -41,7 +41,7 @@ def walk() -> Iterator[PageTableWalk]:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child(processes: None) -> Iterator[Child]:
     yield from started_child()
 
 
