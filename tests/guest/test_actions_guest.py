@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.helpers.waiting import wait_until
 from tests.unit.ops.action_targets import acting_on, apply, page_kinds, scheme, small_pages
 from tests.unit.primitives.bpf_child import MIB, PAGE, Child, kib_of, pages, started_child
 
-from helpers.waiting import wait_until
 from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import MachineError, RequestError

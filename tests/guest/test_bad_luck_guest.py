@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import PYDAMON, pydamon
 
-from helpers.command import PYDAMON, pydamon
 from pydamon.linux.idle_bitmap import BITMAP
 from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader

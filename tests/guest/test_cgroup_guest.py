@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.waiting import wait_until
 
-from helpers.waiting import wait_until
 from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import RequestError
 from pydamon.linux.mounts import mounts

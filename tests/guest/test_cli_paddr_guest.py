@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import pydamon
 
-from helpers.command import pydamon
 from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader
 

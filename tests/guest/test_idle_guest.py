@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from tests.helpers.waiting import wait_until
 from tests.unit.primitives.bpf_child import MIB, PAGE, Child, kib_of, pages, started_child
 
-from helpers.waiting import wait_until
 from pydamon.linux.idle_bitmap import FrameWatch
 from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.fvaddr import FvaddrOps

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.helpers.command import pydamon
+from tests.helpers.waiting import wait_until
 
-from helpers.command import pydamon
-from helpers.waiting import wait_until
 from pydamon.engines.kernel import modules
 from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, RequestError

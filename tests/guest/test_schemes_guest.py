@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import pydamon
+from tests.helpers.waiting import wait_until
 
-from helpers.command import pydamon
-from helpers.waiting import wait_until
 from pydamon.core.kdamond import Kdamond
 from pydamon.engines.user.engine import UserEngine
 from pydamon.linux.metrics import MachineMetrics

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from helpers.command import PYDAMON
-from helpers.waiting import wait_until
+from tests.helpers.command import PYDAMON
+from tests.helpers.waiting import wait_until
 
 TRACING = Path("/sys/kernel/tracing")
 pytestmark = [

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.command import pydamon
 
-from helpers.command import pydamon
 from pydamon.errors import RequestError
 from pydamon.service.client import Client, running
 

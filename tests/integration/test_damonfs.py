@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import PYDAMON
+from tests.helpers.waiting import wait_until
 
-from helpers.command import PYDAMON
-from helpers.waiting import wait_until
 from pydamon.damonfs import namespace
 from pydamon.damonfs.legacy import LegacyTree
 from pydamon.damonfs.levels import level

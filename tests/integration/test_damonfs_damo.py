@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_damonfs import BUSY, MOUNT, why_not_mounted
+from tests.integration.test_damonfs import BUSY, MOUNT, why_not_mounted
 
 DAMO = shutil.which("damo", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
 pytestmark = [

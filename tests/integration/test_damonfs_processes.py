@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.helpers.waiting import wait_until
 
-from helpers.waiting import wait_until
 from pydamon.damonfs.levels import level
 from pydamon.damonfs.remote import Spawner
 from pydamon.damonfs.runner import starter

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.command import PYDAMON, only_line, pydamon
+from tests.helpers.waiting import wait_until
 
-from helpers.command import PYDAMON, only_line, pydamon
-from helpers.waiting import wait_until
 from pydamon.records.reader import RecordReader
 
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import pydamon
 
-from helpers.command import pydamon
 from pydamon.cli import main
 from pydamon.ops import cgroup
 from pydamon.records.reader import RecordReader

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import PYDAMON
 
-from helpers.command import PYDAMON
 from pydamon.records.reader import RecordReader
 
 # What perf does of it: `mem record -e list`, a trial, `mem record -o - [--pid=…] [-- COMMAND]` and `script -i -`.

@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 
 import pytest
-from service_helpers import (  # noqa: F401 - fixtures
+from tests.helpers.command import PYDAMON, only_line, pydamon
+from tests.helpers.waiting import wait_until
+from tests.integration.service_helpers import (  # noqa: F401 - fixtures
     SIM,
     SLEEPER,
     SMAPS,
@@ -28,8 +30,6 @@ from service_helpers import (  # noqa: F401 - fixtures
     wait_for_end,
 )
 
-from helpers.command import PYDAMON, only_line, pydamon
-from helpers.waiting import wait_until
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 from pydamon.service.client import Client, running

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_helpers import (  # noqa: F401 - fixtures
+from tests.helpers.command import only_line, pydamon
+from tests.helpers.waiting import wait_until
+from tests.integration.service_helpers import (  # noqa: F401 - fixtures
     SIM,
     SMAPS,
     runtime_fixture,
@@ -17,8 +19,6 @@ from service_helpers import (  # noqa: F401 - fixtures
     start,
 )
 
-from helpers.command import only_line, pydamon
-from helpers.waiting import wait_until
 from pydamon.errors import PydamonError, RequestError
 from pydamon.service.client import Client, running
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.command import PYDAMON
+from tests.helpers.command import PYDAMON
 
 SOURCE = Path("/usr/src/linux-source-6.12.tar.xz")
 TESTS = (

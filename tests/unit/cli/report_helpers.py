@@ -12,9 +12,9 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import PYDAMON
 from tests.unit.records.record_samples import mapping, snapshot, write
 
-from helpers.command import PYDAMON
 from pydamon.cli import main
 
 MIB = 1 << 20

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.command import PYDAMON
 from tests.unit.cli.rich_record import rich
 from tests.unit.records.format_samples import expected, put, read, some, trace_text
 from tests.unit.records.record_samples import snapshot, write
 
-from helpers.command import PYDAMON
 from pydamon.cli import main
 from pydamon.records.reader import RecordReader
 from pydamon.records.side_tables import TABLES

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report_helpers import report
+from tests.unit.cli.report_helpers import report
 
 from pydamon.cli import main
 from pydamon.records.reader import RecordReader

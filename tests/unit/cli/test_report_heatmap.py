@@ -10,10 +10,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import PYDAMON
 from tests.unit.cli.report_helpers import HEAP, LIBC, MIB, STACK, on_terminal, plain, report, stairs
 from tests.unit.records.record_samples import AGGR_NS, START_NS, Region, snapshot, write
-
-from helpers.command import PYDAMON
 
 
 def test_three_areas_as_text(

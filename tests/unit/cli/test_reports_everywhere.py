@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers.command import PYDAMON
 from tests.unit.cli.report_helpers import plain, report
 from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import snapshot, write
 
-from helpers.command import PYDAMON
 from pydamon.cli import main
 
 # Each report with options that bring out all it has.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fake_acting import BASE, MIB, make_regions
+from tests.unit.core.fake_acting import BASE, MIB, make_regions
 
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Quotas, RateRange, SizeRange, Weights

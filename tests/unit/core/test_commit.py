@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_acting import BASE, MIB, FakeActing
 from msgspec.structs import replace
+from tests.unit.core.fake_acting import BASE, MIB, FakeActing
 
 from pydamon.core.callbacks import Callbacks
 from pydamon.core.damos import Damos

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_acting import BASE, MIB, PAGE, Bench, FakeActing, spans_of
-from fake_schemes import limited, pattern, places, row
+from tests.unit.core.fake_acting import BASE, MIB, PAGE, Bench, FakeActing, spans_of
+from tests.unit.core.fake_schemes import limited, pattern, places, row
 
 from pydamon.errors import RequestError
 from pydamon.spec import Intervals, Scheme

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fake_acting import BASE, PAGE, Bench, FakeActing, make_regions, spans_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_scores import literal as literal_score
+from tests.unit.core.fake_acting import BASE, PAGE, Bench, FakeActing, make_regions, spans_of
+from tests.unit.core.test_scores import literal as literal_score
 
 from pydamon.spec import Scheme
 from pydamon.spec.quantities import Age, Rate

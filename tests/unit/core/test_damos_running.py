@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from fake_acting import BASE, MIB, PAGE, Bench, FakeActing, FakeMetrics, make_regions
-from fake_schemes import limited, pattern, places, row
+from tests.unit.core.fake_acting import BASE, MIB, PAGE, Bench, FakeActing, FakeMetrics, make_regions
+from tests.unit.core.fake_schemes import limited, pattern, places, row
 
 from pydamon.errors import MachineError, RequestError
 from pydamon.spec import Scheme

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_acting import BASE, MIB, FakeActing, FakeMetrics
 from msgspec.structs import replace
+from tests.unit.core.fake_acting import BASE, MIB, FakeActing, FakeMetrics
 
 from pydamon.core.callbacks import Callbacks
 from pydamon.core.damos import Damos

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_acting import MIB, PAGE, make_regions, spans_of
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.core.fake_acting import MIB, PAGE, make_regions, spans_of
 
 from pydamon.core import filters
 from pydamon.spec import Scheme

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_acting import FakeMetrics
+from tests.unit.core.fake_acting import FakeMetrics
 
 from pydamon.core.goals import GoalState
 from pydamon.core.tuner import feed_loop

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from test_kdamond import BASE, MIB, ScriptedOps, hot_between
+from tests.unit.core.test_kdamond import BASE, MIB, ScriptedOps, hot_between
 
 from pydamon.core import adjust
 from pydamon.core.callbacks import Callbacks

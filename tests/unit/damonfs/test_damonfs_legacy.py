@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from damonfs_helpers import FakeKdamond
+from tests.unit.damonfs.damonfs_helpers import FakeKdamond
 
 from pydamon.damonfs.legacy import LegacyTree
 from pydamon.damonfs.levels import level

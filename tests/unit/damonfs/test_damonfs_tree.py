@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from damonfs_helpers import CONTEXT, KDAMOND, KDAMONDS, SCHEME, World, tried
+from tests.unit.damonfs.damonfs_helpers import CONTEXT, KDAMOND, KDAMONDS, SCHEME, World, tried
 
 from pydamon.damonfs.levels import NAMES, level
 from pydamon.damonfs.nodes import Directory

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_fake import make_roots
+from tests.unit.engines.kernel_fake import make_roots
 
 from pydamon.linux.damon_sysfs import Roots
 

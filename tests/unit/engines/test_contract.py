@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from kernel_fake import FakeTree
 from msgspec.structs import replace
+from tests.unit.engines.kernel_fake import FakeTree
 
 from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.engines.base import Engine

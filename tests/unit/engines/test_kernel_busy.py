@@ -8,8 +8,8 @@ import os
 import threading
 
 import pytest
-from kernel_fake import PID, FakeTree
 from msgspec.structs import replace
+from tests.unit.engines.kernel_fake import PID, FakeTree
 
 from pydamon.engines.kernel import kdamond as kernel
 from pydamon.engines.kernel import owner

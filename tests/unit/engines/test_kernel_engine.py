@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_fake import PID, FakeTree
 from msgspec.structs import replace
+from tests.unit.engines.kernel_fake import PID, FakeTree
 
 from pydamon.core.callbacks import Callbacks
 from pydamon.engines.kernel.engine import KernelEngine

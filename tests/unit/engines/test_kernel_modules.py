@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kernel_fake import make_roots, start_thread
+from tests.unit.engines.kernel_fake import make_roots, start_thread
 
 from pydamon import run, service
 from pydamon.cli import main

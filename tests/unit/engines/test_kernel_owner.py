@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from kernel_fake import BOOT, PID, FakeTree, start_thread
+from tests.unit.engines.kernel_fake import BOOT, PID, FakeTree, start_thread
 
 from pydamon.engines.kernel import owner
 from pydamon.engines.kernel.engine import KernelEngine

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.waiting import wait_until
 
 import pydamon
-from helpers.waiting import wait_until
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.engines.base import Choice
 from pydamon.linux.damon_trace import STAT

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.waiting import wait_until
 
-from helpers.waiting import wait_until
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.mounts import mounts
 from pydamon.linux.process import Process, start_ticks

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from many_samples import ManySampler
 from msgspec.structs import replace
+from tests.unit.ops.many_samples import ManySampler
 
 from pydamon.core.clock import VirtualClock
 from pydamon.core.damos import Damos

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.waiting import wait_until
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, started_child
 
-from helpers.waiting import wait_until
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.helpers.waiting import wait_until
 
-from helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux.process import Process
 from pydamon.primitives import bpf

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
-from bpf_machine import (
+from tests.unit.primitives.bpf_machine import (
     ACCESSED,
     BASE,
     FACTS,

@@ -14,9 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, pages, started_child, use_cpus, watching
+from tests.helpers.waiting import wait_until
+from tests.unit.primitives.bpf_child import (
+    ALL_CPUS,
+    MIB,
+    OBSTACLE,
+    PAGE,
+    Child,
+    pages,
+    started_child,
+    use_cpus,
+    watching,
+)
 
-from helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.btf import KIND_FUNC, Btf

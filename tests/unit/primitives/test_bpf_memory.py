@@ -8,9 +8,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from bpf_child import ALL_CPUS, MIB, OBSTACLE, PAGE, Child, kib_of, pages, started_child, use_cpus, watching
+from tests.helpers.waiting import wait_until
+from tests.unit.primitives.bpf_child import (
+    ALL_CPUS,
+    MIB,
+    OBSTACLE,
+    PAGE,
+    Child,
+    kib_of,
+    pages,
+    started_child,
+    use_cpus,
+    watching,
+)
 
-from helpers.waiting import wait_until
 from pydamon.linux.clear_refs import tracks_soft_dirty
 from pydamon.linux.frames import FrameInfo, is_large
 from pydamon.primitives import bpf_program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from bpf_machine import (
+from tests.unit.primitives.bpf_machine import (
     ACCESSED,
     BASE,
     CAST,

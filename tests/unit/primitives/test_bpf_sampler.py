@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bpf_child import MIB, OBSTACLE, PAGE, Child, kib_of, started_child
+from tests.helpers.waiting import wait_until
+from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, kib_of, started_child
 
-from helpers.waiting import wait_until
 from pydamon.linux import bpf_syscall
 from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 
 import pytest
-from bpf_machine import ACCESSED, BASE, DESTROY, LARGE, LIMIT, LOCK, PRESENT, TABLE, UNLOCK
-from sampler_model import (
+from tests.unit.primitives.bpf_machine import ACCESSED, BASE, DESTROY, LARGE, LIMIT, LOCK, PRESENT, TABLE, UNLOCK
+from tests.unit.primitives.sampler_model import (
     HUGE,
     LOCKED,
     LRU,

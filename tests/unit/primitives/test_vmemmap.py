@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from bpf_child import OBSTACLE
+from tests.unit.primitives.bpf_child import OBSTACLE
 
 from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo

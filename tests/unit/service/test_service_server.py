@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.waiting import wait_until
 
-from helpers.waiting import wait_until
 from pydamon.errors import RequestError
 from pydamon.service import protocol
 from pydamon.service.server import MAX_PEERS, ControlServer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
-from scheme_strategies import schemes
+from tests.unit.spec.scheme_strategies import schemes
 
 from pydamon.spec.forms.scheme_short import parse_short
 from pydamon.spec.schemes import Scheme

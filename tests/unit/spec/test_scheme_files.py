@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from scheme_strategies import schemes
+from tests.unit.spec.scheme_strategies import schemes
 
 from pydamon.errors import RequestError
 from pydamon.spec.forms.damo_write import damo_scheme

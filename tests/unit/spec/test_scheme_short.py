@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scheme_strategies import schemes
+from tests.unit.spec.scheme_strategies import schemes
 
 from pydamon.errors import RequestError
 from pydamon.spec.forms.scheme_short import parse_short, write_short

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.helpers.command import PYDAMON
+from tests.helpers.waiting import wait_until
 
-from helpers.command import PYDAMON
-from helpers.waiting import wait_until
 from pydamon.cli import main
 from pydamon.cli.workload import command
 from pydamon.errors import MachineError, RequestError
