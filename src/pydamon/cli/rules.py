@@ -185,8 +185,8 @@ _ALWAYS = (
     ),
     Rule(
         "faithful",
-        lambda c, r: c.faithful and c.ops not in (*PROCESSES, "sim"),
-        "is for --ops vaddr, fvaddr or sim: others always are",
+        lambda c, r: c.faithful and c.ops not in (*PROCESSES, "paddr", "sim"),
+        "is for --ops vaddr, fvaddr, paddr or sim: others always are",
     ),
     Rule("dry_run", lambda c, r: r.dry_run and not c.schemes, "is about schemes; give --scheme or --schemes"),
     Rule("undo", lambda c, r: r.undo and not c.schemes, "is about schemes; give --scheme or --schemes"),

@@ -39,7 +39,8 @@ class Kdamond:
     ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
     samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless the context is
-    ``faithful``, regions end where large mappings end (`core.boundaries`).
+    ``faithful``, regions end where large mappings end (`core.boundaries`), and what counts of a region is its memory:
+    snapshots say how much of it is resident. With ``by_addresses`` all of a region counts, as in the kernel.
     """
 
     ops: OperationsSet
@@ -49,6 +50,7 @@ class Kdamond:
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     min_region: int = PAGE_SIZE
     end_ns: int | None = None
+    by_addresses: bool = False
     damos: Damos | None = None
     make_damos: Callable[[], Damos] | None = None
     targets: list[int] = field(default_factory=list, init=False)
@@ -148,6 +150,11 @@ class Kdamond:
     def faithful(self) -> bool:
         """Whether regions are the kernel's, without regard to mappings."""
         return self.context.faithful
+
+    @property
+    def counts_memory(self) -> bool:
+        """Whether a region counts by what of it is resident, not by its size."""
+        return not (self.faithful or self.by_addresses)
 
     @property
     def stop_requested(self) -> bool:
@@ -336,6 +343,7 @@ class Kdamond:
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
+                resident=self.ops.resident_bytes(target, regions.start, regions.end) if self.counts_memory else None,
                 probe_hits=regions.counts.hits.astype(np.uint32) if self.probes else None,
                 probe_samples=regions.counts.probed.astype(np.uint32) if self.probes else None,
             )

@@ -43,6 +43,10 @@ class FrameFile:
         """The word of each frame, shape (n,); 0 for a frame that does not exist. Neighbours share a read."""
         return words_at(self._fd, frames, _NEAR)[0]
 
+    def read_known(self, frames: Frames) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """The same, and which frames exist; shape (n,) each."""
+        return words_at(self._fd, frames, _NEAR)
+
     def close(self) -> None:
         """Release the file."""
         if self._fd >= 0:

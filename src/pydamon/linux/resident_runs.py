@@ -29,6 +29,11 @@ class ResidentRuns:
         """The runs: shape (n, 2), uint64, bytes. Not to be changed."""
         return self._runs.spans
 
+    @property
+    def seen(self) -> U64:
+        """The spans that were looked at: shape (n, 2), bytes. Not to be changed."""
+        return self._seen.spans
+
     def note(self, low: int, high: int, runs: U64) -> None:
         """In [low, high) these ``runs`` (shape (n, 2), sorted, inside of it) are resident, and nothing else."""
         if high <= low:
@@ -38,8 +43,8 @@ class ResidentRuns:
 
     def keep_only(self, spans: U64) -> None:
         """Forget what lies outside of ``spans`` (shape (n, 2), sorted, disjoint): it is not mapped any more."""
-        self._runs = _Spans(_clip(self._runs.spans, spans))
-        self._seen = _Spans(_clip(self._seen.spans, spans))
+        self._runs = _Spans(clipped(self._runs.spans, spans))
+        self._seen = _Spans(clipped(self._seen.spans, spans))
 
     def resident_bytes(self, start: U64, end: U64) -> U64:
         """How many bytes of each range [start, end) are known to be resident; shape (n,)."""
@@ -116,7 +121,12 @@ def joined(spans: U64) -> U64:
     return np.stack([spans[begins, 0], spans[ends, 1]], axis=1)
 
 
-def _clip(spans: U64, within: U64) -> U64:
+def bytes_below(spans: U64, address: U64) -> U64:
+    """How many bytes of sorted, disjoint ``spans`` lie below each address; shape (n,)."""
+    return _Spans(spans).below(address)
+
+
+def clipped(spans: U64, within: U64) -> U64:
     """The parts of ``spans`` that lie inside of ``within`` (both sorted and disjoint)."""
     if not len(spans) or not len(within):
         return NO_RUNS

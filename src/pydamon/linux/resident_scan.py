@@ -15,9 +15,10 @@ import numpy as np
 
 from pydamon.linux.pagemap_scan import resident_part
 from pydamon.linux.process import Mapping, Process
-from pydamon.linux.resident_runs import NO_RUNS, U64, ResidentRuns, joined
+from pydamon.linux.resident_runs import NO_RUNS, U64, ResidentRuns, bytes_below, clipped, joined
 
 PAGE_SIZE = 4096
+UNKNOWN = np.uint64(np.iinfo(np.uint64).max)  # of a number of bytes
 STEP_NS = 5_000_000  # the longest that one step takes, about
 _SHARE = 500  # a step is made again after that many times what the last one took
 _FIRST_SHARE = 10  # until all was looked at once: unknown memory is worth more than time
@@ -33,7 +34,8 @@ _SPECIAL = frozenset(("[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprob
 class ResidentScan:
     """Keeps ``runs`` (`ResidentRuns`) of one process up to date, as far as the steps have come.
 
-    ``obstacle`` says why nothing can be known (no permission, for example); None as long as it can.
+    ``obstacle`` says why nothing can be known (no permission, for example); None as long as it can. ``swept`` says that
+    all has been looked at once. ``spent_ns`` is the time that looking took.
     """
 
     def __init__(self, process: Process) -> None:
@@ -46,7 +48,8 @@ class ResidentScan:
         self._spans: U64 = NO_RUNS
         self._before: U64 = np.zeros(1, np.uint64)
         self._cursor = 0
-        self._swept = False  # all was looked at once
+        self.swept = False
+        self._seen: U64 | None = None  # the parts of the spans that were looked at; None: to be found again
         self._due_ns = 0
         self._span = _FIRST_SPAN
         self._by_reading = False
@@ -56,6 +59,7 @@ class ResidentScan:
         if mappings is self._mappings:
             return
         self._mappings = mappings
+        self._seen = None
         self.runs.keep_only(self._spans)  # gaps were passed over, and something may be mapped there now
         spans = np.array([(m.start, m.end) for m in mappings if m.name not in _SPECIAL], np.uint64).reshape(-1, 2)
         self._spans = joined(spans[np.argsort(spans[:, 0], kind="stable")])
@@ -64,16 +68,45 @@ class ResidentScan:
         self.runs.keep_only(self._spans)
         seen = self.runs.seen_bytes(self._spans[:, 0], self._spans[:, 1])
         new = np.flatnonzero(seen < sizes)
-        if len(new) and self._swept:  # what is new comes first
-            self._cursor, self._swept = int(self._spans[new[0], 0]), False
+        if len(new) and self.swept:  # what is new comes first
+            self._cursor, self.swept = int(self._spans[new[0], 0]), False
+
+    def resident_bytes(self, start: U64, end: U64) -> U64 | None:
+        """The resident bytes of each range [start, end), shape (n,); None if nothing can be known.
+
+        Of a range with mapped parts that were not looked at yet it is the largest number that there is.
+        """
+        if self.obstacle is not None:
+            return None
+        found = self.runs.resident_bytes(start, end)
+        if not self.swept or self._partial():
+            mapped = bytes_below(self._spans, end) - bytes_below(self._spans, start)
+            seen = bytes_below(self._seen_spans(), end) - bytes_below(self._seen_spans(), start)
+            found[seen < mapped] = UNKNOWN
+        return found
+
+    def _partial(self) -> bool:
+        seen = self._seen_spans()
+        return int((seen[:, 1] - seen[:, 0]).sum(dtype=np.uint64)) < int(self._before[-1])
+
+    def _seen_spans(self) -> U64:
+        if self._seen is None:
+            self._seen = clipped(self.runs.seen, self._spans)
+        return self._seen
 
     def step(self, *, now_ns: int | None = None) -> None:
         """Look on, for at most about `STEP_NS`, unless the last step was just now. Never raises."""
         began_ns = time.perf_counter_ns() if now_ns is None else now_ns
         if began_ns < self._due_ns or self.obstacle is not None or not len(self._spans):
             return
-        if self._fd < 0 and not self._open():
+        if not self._open():
             return
+        try:
+            self._sweep(began_ns)
+        finally:
+            self._close()
+
+    def _sweep(self, began_ns: int) -> None:
         first = self._cursor
         wrapped = False
         spent_ns = 0
@@ -91,19 +124,14 @@ class ResidentScan:
                 self._span = max(min(self._span * _CALL_NS // max(call_ns, 1), 4 * self._span), 1 << 21)
             self._cursor = reached
             if reached >= int(self._spans[-1, 1]):
-                self._cursor, wrapped, self._swept = 0, True, True
+                self._cursor, wrapped, self.swept = 0, True, True
                 if first == 0:
                     break
         self.spent_ns += spent_ns
-        self._due_ns = began_ns + (_SHARE if self._swept else _FIRST_SHARE) * spent_ns
-
-    def close(self) -> None:
-        """Give back the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._due_ns = began_ns + (_SHARE if self.swept else _FIRST_SHARE) * spent_ns
 
     def _open(self) -> bool:
+        """Open the file: anew for each step, for it stays that of the old memory when another program is executed."""
         try:
             self._fd = os.open(f"/proc/{self._process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -111,9 +139,13 @@ class ResidentScan:
                 self.obstacle = f"/proc/{self._process.pid}/pagemap: {error.strerror}; run as its owner or as root"
             return False
         if not self._process.alive():  # another process may have got this pid
-            self.close()
+            self._close()
             return False
         return True
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
 
     def _next(self) -> tuple[int, int]:
         """Where to look now: from the cursor on, over so many mapped bytes."""
@@ -147,7 +179,9 @@ class ResidentScan:
         if len(self.runs) + len(found) > _MOST_RUNS:
             self.obstacle = f"more than {_MOST_RUNS:,} runs of pages: what is resident of the rest is unknown"
             return None
-        self.runs.note(low, reached, found)
+        # What the kernel maps lies between the spans.
+        self.runs.note(low, reached, found if self._by_reading else clipped(found, self._spans))
+        self._seen = None
         return reached
 
     def _read(self, low: int, high: int) -> tuple[U64, int]:

@@ -115,6 +115,13 @@ class OperationsSet(Protocol):
         """What the last init or update saw mapped; the same list object as long as nothing changed."""
         ...
 
+    def resident_bytes(self, target: int, start: Addresses, end: Addresses) -> NDArray[np.uint64] | None:
+        """How many bytes of each region [start, end) are in memory, shape (n,): measured, as of a moment ago.
+
+        The largest number there is for a region of which not all was looked at yet; None if this set cannot tell.
+        """
+        ...
+
     def cleanup(self) -> None:
         """Give everything back; called once, also after errors."""
         ...

@@ -65,8 +65,8 @@ class FvaddrOps(VaddrOps):
         return joined
 
     def take_notices(self) -> list[str]:
-        """Nobody comes or goes here."""
-        return []
+        """Lines for the user, each once."""
+        return self._residencies.take_notices()
 
     def remarks(self) -> list[str]:
         """What to say at the end: where the kernel refused."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pydamon.errors import MachineError
+from pydamon.linux.frames_in_use import FramesInUse
 from pydamon.linux.process import Mapping, Process
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges
@@ -124,7 +125,7 @@ class PaddrOps(Applying["PhysicalActions"]):
     """
 
     name = "paddr"
-    faithful = True  # all of physical memory is resident
+    faithful = False
 
     def __init__(
         self,
@@ -146,12 +147,14 @@ class PaddrOps(Applying["PhysicalActions"]):
         dice = rng if rng is not None else np.random.default_rng()
         self.sampler = PageSampler(self, lambda target: dice)
         self._mappings: list[Mapping] = []
+        self._in_use = FramesInUse()
         self._ranges = self._look()  # before anything is opened: this says best what is missing
         self.primitives: list[Primitive] = [open_primitive()]
         self._joined: list[dict[str, Any]] = [{"target": 0, "command": "physical memory"}]
         self._notices: list[str] = []
         self._owners_told = 0  # refreshes of the reverse map that `side_rows` has told of
         self._lookup_failed = False
+        self._use_unknown = False
         self._attributes: Attributes | None = None
 
     def init(self) -> list[Ranges]:
@@ -196,7 +199,16 @@ class PaddrOps(Applying["PhysicalActions"]):
         return ranges
 
     def residency(self, target: int) -> None:
-        """All of physical memory is there."""
+        """Pages are asked as they come: free ones are not accessed."""
+
+    def resident_bytes(self, target: int, start: Addresses, end: Addresses) -> Addresses | None:
+        """How much of each region is in use, as `OperationsSet` says; None where /proc/kpageflags cannot be read."""
+        self._in_use.follow(self._ranges)
+        self._in_use.step()
+        if self._in_use.obstacle is not None and not self._use_unknown:
+            self._use_unknown = True
+            self._notices.append(f"free memory is included, for it cannot be told from others: {self._in_use.obstacle}")
+        return self._in_use.resident_bytes(start, end)
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""

@@ -12,7 +12,7 @@ from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import Addresses, Hits, Ranges
-from pydamon.ops.residency import Residency
+from pydamon.ops.residency import Residencies, Residency
 from pydamon.ops.sampling import PageSampler
 from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.spec import Probe
@@ -85,7 +85,7 @@ class VaddrOps(Applying["VirtualActions"]):
         dice = rng if rng is not None else np.random.default_rng()
         self.sampler: PageSampler | WholeSampler = PageSampler(self, lambda target: dice)
         self._whole: WholeSampler | None = None
-        self._residency: dict[int, Residency] = {}
+        self._residencies = Residencies()
         self._attributes: VirtualAttributes | None = None
         try:
             for process in processes:
@@ -142,8 +142,6 @@ class VaddrOps(Applying["VirtualActions"]):
             mappings = []
         if mappings:
             self._read_mappings(target, mappings)
-            if target in self._residency:
-                self._residency[target].refresh()
             if self._attributes is not None:
                 self._attributes.forget(target)
         self.primitives[target].update()
@@ -154,13 +152,18 @@ class VaddrOps(Applying["VirtualActions"]):
             self._mappings[target] = mappings
 
     def residency(self, target: int) -> Residency | None:
-        """Which pages of the process are there, as of the last update; None if the kernel's way is asked for."""
+        """Which pages of the process are there, as far as was looked; None if the kernel's way is asked for."""
         if self.faithful:
             return None
-        if target not in self._residency:
-            self._residency[target] = Residency(self.processes[target])
-            self._residency[target].refresh()
-        return self._residency[target]
+        residency = self._residencies.of(target, self.processes[target], self._mappings[target])
+        self._residencies.step()
+        return residency
+
+    def resident_bytes(self, target: int, start: Addresses, end: Addresses) -> Addresses | None:
+        """How much of each region is in memory, as `OperationsSet` says."""
+        residency = self._residencies.of(target, self.processes[target], self._mappings[target])
+        self._residencies.step()
+        return residency.scan.resident_bytes(start, end)
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""

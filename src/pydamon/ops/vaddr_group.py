@@ -77,7 +77,7 @@ class VaddrGroupOps(VaddrOps):
 
     def take_notices(self) -> list[str]:
         """Lines for the user, each once."""
-        notices = self.membership.notices[:]
+        notices = self.membership.notices + self._residencies.take_notices()
         self.membership.notices.clear()
         return notices
 
@@ -175,6 +175,7 @@ class VaddrGroupOps(VaddrOps):
         add_cost(self._ended_cost, primitive.cost)
         self.primitives[target] = _ENDED
         self._mappings[target] = []
+        self._residencies.forget(target)
         self.sampler.forget(target)
         if self._attributes is not None:
             self._attributes.forget(target)

@@ -176,6 +176,7 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
         max_cpu=request.max_cpu,
         dry_run=request.dry_run,
         remember_homes=request.remember_homes or request.undo,
+        by_addresses=request.by_addresses,
     )
     return _live(opener, engine, Choice("user", reason))
 

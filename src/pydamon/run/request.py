@@ -20,8 +20,9 @@ class Request:
     if that is free and can do it. ``launch`` is a command to start and to monitor. ``workload`` (a name, a file, or one
     that was read already) is for a simulation, which with ``real_time`` takes as long as what it simulates; ``source``,
     ``threads``, ``cpus`` and ``nodes`` are for reported accesses. ``dry_run``: schemes only find out what they would
-    do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be. ``output`` is the record,
-    if there is to be one; ``rotate`` is after how many bytes, or ns, a new file begins.
+    do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be. ``by_addresses``: all of a
+    region counts, as in the kernel, and not what of it is resident. ``output`` is the record, if there is to be one;
+    ``rotate`` is after how many bytes, or ns, a new file begins.
     """
 
     engine: str | None = None
@@ -41,6 +42,7 @@ class Request:
     undo: bool = False
     remember_homes: bool = False
     resctrl: bool = False
+    by_addresses: bool = False
     output: str = ""
     rotate: tuple[int | None, int | None] | None = None
     keep: int | None = None

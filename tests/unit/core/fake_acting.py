@@ -36,7 +36,8 @@ class FakeActing(StepSampler):
     """Notes what is applied.
 
     ``share(start, end)`` says how many bytes of a region work out, ``passes`` how many the page filters let pass (all
-    by default). An application takes ``ns_per_byte`` of the clock; ``fails``: after how many an action fails for good.
+    by default), ``resident(start, end)``, of arrays, how many are in memory. An application takes ``ns_per_byte`` of
+    the clock; ``fails``: after how many an action fails for good.
     """
 
     name = "fake"
@@ -57,6 +58,7 @@ class FakeActing(StepSampler):
         self._sampled: dict[int, Any] = {}
         self._rng = np.random.default_rng(1)
         self.checks = 0
+        self.resident: Callable[[Any, Any], Any] = lambda start, end: None
 
     # -- monitoring ---------------------------------------------------------------------------------------------
 
@@ -84,6 +86,9 @@ class FakeActing(StepSampler):
 
     def mappings(self, target: int) -> list[Any]:
         return []
+
+    def resident_bytes(self, target: int, start: Any, end: Any) -> Any:
+        return self.resident(start, end)
 
     def cleanup(self) -> None: ...
 

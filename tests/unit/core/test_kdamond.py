@@ -64,6 +64,9 @@ class ScriptedOps(StepSampler):
     def mappings(self, target: int) -> list[Any]:
         return []
 
+    def resident_bytes(self, target: int, start: Any, end: Any) -> Any:
+        return None
+
     def cleanup(self) -> None:
         self.calls.append("cleanup")
 
@@ -435,3 +438,36 @@ class TestTargetsThatComeAndGo:
         k = kdamond(ops, sample_us=10_000, aggr_us=10_000)
         k.callbacks.after_sampling = lambda k: ops.live.clear()
         assert [[s.target for s in snapshots] for snapshots in k.monitor()] == [[0]]
+
+
+class HalfThere(ScriptedOps):
+    """Of each region half is in memory; of the first it is not known yet."""
+
+    def resident_bytes(self, target: int, start: Any, end: Any) -> Any:
+        found = (end - start) // np.uint64(2)
+        found[0] = np.iinfo(np.uint64).max
+        return found
+
+
+@pytest.mark.parametrize(("faithful", "by_addresses"), [(False, False), (True, False), (False, True)])
+def test_snapshots_say_how_much_of_each_region_is_resident(faithful: bool, by_addresses: bool) -> None:
+    loop = kdamond(HalfThere([(BASE, BASE + MIB)]), sample_us=1000, aggr_us=10_000)
+    context = replace(loop.context, faithful=faithful)
+    loop = Kdamond(ops=loop.ops, context=context, clock=VirtualClock(), by_addresses=by_addresses)
+    [snapshot] = next(loop.monitor())
+    resident = snapshot.column("resident")
+    if faithful or by_addresses:
+        assert resident is None
+    else:
+        assert resident is not None
+        assert resident.dtype == np.uint64
+        assert resident.tolist() == [2**64 - 1, *((snapshot.end - snapshot.start) // 2)[1:].tolist()]
+
+
+def test_a_set_that_cannot_tell_what_is_resident_has_no_column() -> None:
+    context = kdamond(ScriptedOps([(BASE, BASE + MIB)]), sample_us=1000, aggr_us=10_000).context
+    loop = Kdamond(
+        ops=ScriptedOps([(BASE, BASE + MIB)]), context=replace(context, faithful=False), clock=VirtualClock()
+    )
+    [snapshot] = next(loop.monitor())
+    assert snapshot.column("resident") is None

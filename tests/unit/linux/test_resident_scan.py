@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pydamon.linux import resident_scan
-from pydamon.linux.process import Process
-from pydamon.linux.resident_scan import ResidentScan
+from pydamon.linux.process import Mapping, Process
+from pydamon.linux.resident_scan import UNKNOWN, ResidentScan
 
 PAGE = 4096
 MIB = 1 << 20
@@ -24,7 +24,6 @@ def scan() -> Iterator[ResidentScan]:
     own = Process(os.getpid())
     found = ResidentScan(own)
     yield found
-    found.close()
     own.close()
 
 
@@ -48,7 +47,7 @@ def sweep(scan: ResidentScan) -> None:
     scan.follow(scan._process.mappings())
     for _ in range(10_000):
         scan.step(now_ns=scan._due_ns)
-        if scan._swept:
+        if scan.swept:
             return
     raise AssertionError("it never comes to an end")
 
@@ -94,7 +93,7 @@ def test_a_step_ends_although_there_is_more(
     scan.follow(scan._process.mappings())
     calls = 0
     seen = []
-    while not scan._swept:
+    while not scan.swept:
         scan.step(now_ns=scan._due_ns)
         seen.append(int(scan.runs.seen_bytes(scan._spans[:, 0], scan._spans[:, 1]).sum()))
         calls += 1
@@ -137,6 +136,35 @@ def test_a_terabyte_that_is_only_reserved_costs_nothing(scan: ResidentScan) -> N
     assert scan.runs.total_bytes() < 1 << 33
 
 
+def test_a_region_is_unknown_until_all_that_is_mapped_in_it_was_looked_at(
+    scan: ResidentScan, memory: tuple[mmap.mmap, int]
+) -> None:
+    area, start = memory
+    area[3 * PAGE] = area[len(area) - 1] = 1
+    half = start + len(area) // 2
+    name, end = "", start + len(area)
+    # As if the upper half had been mapped behind a gap.
+    scan.follow([Mapping(start, half, "rw-p", 0, 0, name), Mapping(half + MIB, end, "rw-p", 0, 0, name)])
+
+    def told(*ranges: tuple[int, int]) -> list[int]:
+        found = scan.resident_bytes(*(np.array(side, np.uint64) for side in zip(*ranges, strict=True)))
+        assert found is not None
+        return found.tolist()
+
+    whole, lower, gap = (start, end), (start, half + MIB), (half, half + MIB)
+    assert told(whole, lower, gap) == [UNKNOWN, UNKNOWN, 0]
+    scan._span, scan._cursor = len(area) // 2, start
+    scan.runs.note(start, half, np.array([[start + 3 * PAGE, start + 4 * PAGE]], np.uint64))
+    scan._seen = None
+    assert told(whole, lower, (half + MIB, end), gap) == [UNKNOWN, PAGE, UNKNOWN, 0]
+    while not scan.swept:
+        scan.step(now_ns=scan._due_ns)
+    assert told(whole, lower, (half + MIB, end)) == [2 * PAGE, PAGE, PAGE]
+    # Something is mapped in the gap: that is unknown, the rest is not.
+    scan.follow([Mapping(start, end, "rw-p", 0, 0, name)])
+    assert told(whole, (start, half), gap, (half + MIB, end)) == [UNKNOWN, PAGE, UNKNOWN, PAGE]
+
+
 def test_many_runs_are_bounded_and_said(
     scan: ResidentScan, memory: tuple[mmap.mmap, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +189,6 @@ def test_memory_that_may_not_be_looked_at_is_unknown(monkeypatch: pytest.MonkeyP
         assert "run as its owner or as root" in scan.obstacle
         assert not scan.runs.seen_bytes(np.zeros(1, np.uint64), np.full(1, 1 << 47, np.uint64)).any()
     finally:
-        scan.close()
         own.close()
 
 

@@ -14,10 +14,11 @@ from tests.unit.records.record_samples import START_NS, mapping, snapshot, write
 from pydamon.errors import PydamonError
 from pydamon.records.framing import BadMessage, check_batch, frame_at, frames
 from pydamon.records.reader import RecordReader
-from pydamon.records.schema import REGION_FIELDS
+from pydamon.records.schema import measured_names, region_fields
 
-WIDTHS = tuple(kind.bit_width // 8 for _, kind in REGION_FIELDS)
-REQUIRED = (True,) * len(WIDTHS)
+FIELDS = region_fields(measured_names())
+WIDTHS = tuple(field.type.bit_width // 8 for field in FIELDS)
+REQUIRED = tuple(not field.nullable for field in FIELDS)
 REGIONS = [(0x1000 * i, 0x1000 * (i + 1), i, i) for i in range(1, 6)]
 
 

@@ -35,8 +35,9 @@ class UserEngine(OnCore):
     (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
     With ``dry_run`` schemes find out what they would do, and do nothing; with ``remember_homes`` it is remembered where
     migrated pages came from, so that `undo` brings them back.
-    Unless the spec is ``faithful``, processes are sampled by what the machine tells for free: regions end where large
-    mappings end (`core.boundaries`), and resident pages are preferred to absent ones (`ops.residency`).
+    Unless the spec is ``faithful``, what the machine tells for free is used: regions end where large mappings end
+    (`core.boundaries`), resident pages are preferred to absent ones, and regions count by what of them is resident
+    (`ops.residency`), unless ``by_addresses`` says that all of a region counts.
     With vaddr, ``group`` (taken over, and closed in the end) replaces the processes that the spec names.
     """
 
@@ -56,6 +57,7 @@ class UserEngine(OnCore):
         group: Membership | None = None,
         dry_run: bool = False,
         remember_homes: bool = False,
+        by_addresses: bool = False,
     ) -> None:
         context = only_context(spec, *LIVE_OPS)
         clock = clock if clock is not None else MachineClock()
@@ -64,7 +66,7 @@ class UserEngine(OnCore):
         ops, watched = open_ops(context, choice, rng, group)
         ops.dry_run = dry_run
         ops.remember_homes = remember_homes
-        ops.faithful = faithful = context.faithful or context.ops == "paddr"
+        ops.faithful = context.faithful
         self._wanted = context.intervals
         self._budget: CpuBudget | None = None
         self._meter: CostMeter | None = None
@@ -80,13 +82,14 @@ class UserEngine(OnCore):
             ops.cleanup()
             raise
         super().__init__(
-            msgspec.structs.replace(context, intervals=intervals, faithful=faithful),
+            msgspec.structs.replace(context, intervals=intervals),
             ops=ops,
             clock=clock,
             choice=choice,
             callbacks=callbacks,
             rng=rng,
         )
+        self.kdamond.by_addresses = by_addresses
 
     def _begin_budget(self, share: float, context: Context, clock: MachineClock) -> Intervals:
         """The first intervals: what starting up has cost is a debt, and the first aggregation pays, too."""

@@ -224,6 +224,9 @@ class ReportedOps(StepSampler):
         """Whether something may still be reported of it."""
         return not self._reports.ended(target)
 
+    def resident_bytes(self, target: int, start: Addresses, end: Addresses) -> None:
+        """Nobody reports it."""
+
     def mappings(self, target: int) -> list[Mapping]:
         """What was touched so far, small gaps closed; the same list object as long as nothing changed."""
         touched = self._touched[target].intervals

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import located
+from pydamon.linux.resident_runs import bytes_below
 from pydamon.ops.base import Addresses, Applied, Hits
 from pydamon.ops.sim.extents import (
     ACTIVE,
@@ -67,6 +68,13 @@ def node_bytes(machine: Machine, target: int, start: Addresses, end: Addresses, 
     there = extents.spans((extents.state >> NODE_SHIFT) == nid + 1)
     found = intervals.intersection(_spans(start, end), there)
     return int((found[:, 1] - found[:, 0]).sum())
+
+
+def resident_bytes(machine: Machine, target: int, start: Addresses, end: Addresses) -> NDArray[np.uint64]:
+    """Resident bytes of each range [start, end), of whole pages."""
+    extents = machine.targets[target].extents
+    there = extents.spans(extents.resident).astype(np.uint64).reshape(-1, 2)
+    return bytes_below(there, end) - bytes_below(there, start)
 
 
 def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:

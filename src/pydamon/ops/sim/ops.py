@@ -157,6 +157,10 @@ class SimOps:
     def residency(self, target: int) -> None:
         """Pages are asked as they come: what the pattern accesses is there."""
 
+    def resident_bytes(self, target: int, start: Addresses, end: Addresses) -> NDArray[np.uint64]:
+        """How much of each region is in the machine's memory now: exact."""
+        return actions.resident_bytes(self.machine, target, start, end)
+
     def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
         """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
         return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)

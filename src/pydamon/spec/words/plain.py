@@ -64,7 +64,9 @@ def _explain_context(context: Context) -> list[str]:
         f"per sampling interval, at most {nr_regions.max * 1_000_000 // intervals.sample_us:,} a second, "
         "however large the target is.",
     ]
-    if context.ops in ("vaddr", "fvaddr", "sim"):
+    if context.ops == "paddr" and context.faithful:
+        lines.append("Count free memory as any other, as the kernel's DAMON does (faithful).")
+    elif context.ops in ("vaddr", "fvaddr", "sim"):
         lines.append(
             "Sample as the kernel's DAMON does: any page, regions across mappings (faithful)."
             if context.faithful
