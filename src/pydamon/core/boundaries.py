@@ -16,7 +16,7 @@ import numpy as np
 from pydamon.core.regions import U64, Regions
 
 NO_BOUNDARIES: U64 = np.empty(0, np.uint64)
-_SHARE = 8  # of the maximum number of regions: that many mappings may be large
+_SHARE = 8  # of the maximum number of regions: that many gaps may be left out, and mappings may be large
 
 
 class Span(Protocol):
@@ -29,12 +29,21 @@ class Span(Protocol):
     def end(self) -> int: ...
 
 
-def large_spans(total_bytes: int, max_nr_regions: int, min_region: int) -> int:
+def most_gaps(max_nr_regions: int, nr_targets: int) -> int:
+    """How many gaps between mappings may be left out of the targets' ranges, beside the two of each target.
+
+    An eighth of the maximum number of regions, and less where the three ranges of each target leave little room.
+    """
+    return max(min(max_nr_regions // _SHARE, (max_nr_regions - 3 * nr_targets) // 2), 0)
+
+
+def large_spans(total_bytes: int, max_nr_regions: int, min_region: int, nr_gaps: int = 0) -> int:
     """From which size in bytes on a mapping's boundaries count, if ``total_bytes`` are monitored.
 
-    At most an eighth of the maximum number of regions is that large; each has two boundaries.
+    At most an eighth of the maximum number of regions is that large, less the ``nr_gaps`` that are left out; each has
+    two boundaries.
     """
-    return max(total_bytes // max(max_nr_regions // _SHARE, 1), min_region)
+    return max(total_bytes // max(max_nr_regions // _SHARE - nr_gaps, 1), min_region)
 
 
 def of_mappings(mappings: Sequence[Span], smallest: int, min_region: int) -> U64:

@@ -243,6 +243,7 @@ class Kdamond:
             self.damos.apply(self.passed_samples, self.intervals, self.targets, self.regions)
 
     def _init_regions(self) -> None:
+        self._leave_out_gaps(self.ops.nr_targets)
         ranges = self.ops.init()
         total = sum(int((r[:, 1] - r[:, 0]).sum(dtype=np.uint64)) for r in ranges)
         piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
@@ -275,12 +276,19 @@ class Kdamond:
         if sum(map(len, limited)) <= self.nr_regions.max:  # the maximum bounds the overhead: it goes first
             self.regions = limited
 
+    def _leave_out_gaps(self, nr_targets: int) -> None:
+        """What is not mapped is no memory; few operations sets know of gaps (see `OperationsSet`)."""
+        leave_out = getattr(self.ops, "leave_out_gaps", None)
+        if leave_out is not None and self.counts_memory:
+            leave_out(boundaries.most_gaps(self.nr_regions.max, nr_targets))
+
     def _cut_at_mappings(self) -> None:
         """Look where mappings end, and let regions end there."""
         if self.faithful:
             return
         total = sum(regions.total_size() for regions in self.regions)
-        smallest = boundaries.large_spans(total, self.nr_regions.max, self.min_region)
+        nr_gaps = getattr(self.ops, "gaps_left_out", 0)
+        smallest = boundaries.large_spans(total, self.nr_regions.max, self.min_region, nr_gaps)
         known, self._boundaries = self._boundaries, {}
         for target in self.targets:
             mappings = self.ops.mappings(target)
@@ -389,6 +397,7 @@ class Kdamond:
 
     def _update_regions(self) -> None:
         known = self.ops.nr_targets
+        self._leave_out_gaps(len(self.targets))
         all_ranges = self.ops.update()
         for target in range(known, len(all_ranges)):
             self.targets.append(target)

@@ -81,7 +81,8 @@ class OperationsSet(Protocol):
 
     It counts accesses (``sampler``), and the core judges what was counted.
     A set that may get targets although none is valid at the moment has a method ``may_grow() -> bool``, too: while it
-    says True the monitoring goes on.
+    says True the monitoring goes on. One whose ranges follow what is mapped has ``leave_out_gaps(most)`` and
+    ``gaps_left_out``, as `VaddrOps` has.
     """
 
     name: str

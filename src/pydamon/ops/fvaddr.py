@@ -59,6 +59,9 @@ class FvaddrOps(VaddrOps):
         """The ranges stay (None for each target); mappings and primitives are brought up to date."""
         return [None for _ in super().update()]
 
+    def leave_out_gaps(self, most: int) -> None:
+        """The ranges stay what they were given as."""
+
     def take_joined(self) -> list[dict[str, Any]]:
         """All targets at the first call, nobody later: target, pid, command, start_ticks."""
         joined, self._joined = self._joined, []

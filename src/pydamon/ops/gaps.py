@@ -7,6 +7,7 @@ of them are left out, the largest of all processes first, as many as there is ro
 
 from __future__ import annotations
 
+from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,18 +33,32 @@ def mapped_spans(mappings: Sequence[Mapping]) -> Ranges:
 class Gaps:
     """Chooses the gaps to leave out, and keeps to its choice as long as they are gaps.
 
-    ``most`` is how many may be left out in all targets together, beside the two of each that always are.
+    ``most`` is how many may be left out in all targets together, beside the two of each that always are; ``left_out``
+    how many are.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.left_out = 0
+        self._spans: dict[int, tuple[Sequence[Mapping], Ranges]] = {}
         self._cut: dict[int, Ranges] = {}  # of each target, what was left out last
+
+    def of_mappings(self, mappings: AnyMapping[int, Sequence[Mapping]]) -> dict[int, Ranges]:
+        """`ranges` of targets with these mappings; the same sequence as the last time need not be looked at."""
+        known = self._spans
+        self._spans = {
+            target: known[target] if target in known and known[target][0] is now else (now, mapped_spans(now))
+            for target, now in mappings.items()
+        }
+        return self.ranges({target: spans for target, (_, spans) in self._spans.items()})
 
     def ranges(self, spans: dict[int, Ranges]) -> dict[int, Ranges]:
         """What to monitor of each target: its mapped ``spans`` with all gaps but those that are left out."""
         gaps = {target: _between(found) for target, found in spans.items()}
         chosen = {target: _largest(found, _ALWAYS) for target, found in gaps.items()}
+        always = sum(int(np.count_nonzero(flags)) for flags in chosen.values())
         self._choose(gaps, chosen)
+        self.left_out = sum(int(np.count_nonzero(flags)) for flags in chosen.values()) - always
         self._cut = {target: found[chosen[target]] for target, found in gaps.items()}
         return {target: _split(spans[target], chosen[target]) for target in spans}
 

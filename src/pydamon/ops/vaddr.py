@@ -12,6 +12,7 @@ from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import Addresses, Hits, Ranges
+from pydamon.ops.gaps import Gaps
 from pydamon.ops.residency import Residencies, Residency
 from pydamon.ops.sampling import PageSampler
 from pydamon.primitives.base import Primitive, PrimitiveCost
@@ -86,6 +87,7 @@ class VaddrOps(Applying["VirtualActions"]):
         self.sampler: PageSampler | WholeSampler = PageSampler(self, lambda target: dice)
         self._whole: WholeSampler | None = None
         self._residencies = Residencies()
+        self._gaps: Gaps | None = None
         self._attributes: VirtualAttributes | None = None
         try:
             for process in processes:
@@ -114,24 +116,25 @@ class VaddrOps(Applying["VirtualActions"]):
 
     def init(self) -> list[Ranges]:
         """Target ranges to begin with. Raises MachineError if a target may not be looked at."""
-        ranges = []
+        given = dict(enumerate(ranges for ranges in self._initial[: self.nr_targets]))
         for target, process in enumerate(self.processes):
             with contextlib.suppress(ProcessGone):  # target_valid says so
                 self._read_mappings(target, process.mappings())
-            given = self._initial[target] if target < len(self._initial) else NO_RANGES
-            ranges.append(given if len(given) else three_ranges(self._mappings[target]))
-        return ranges
+        found = self._target_ranges([t for t in range(self.nr_targets) if not len(given.get(t, NO_RANGES))])
+        return [found[target] if target in found else given[target] for target in range(self.nr_targets)]
 
     def update(self) -> list[Ranges | None]:
         """Target ranges now; None for a target that has ended or shows nothing (it may be exec'ing)."""
         self._update_sampler()
-        return [self._update_target(target) for target in range(self.nr_targets)]
+        ranges = self._target_ranges([target for target in range(self.nr_targets) if self._update_target(target)])
+        return [ranges.get(target) for target in range(self.nr_targets)]
 
     def _update_sampler(self) -> None:
         if self._whole is not None:
             self._whole.update()
 
-    def _update_target(self, target: int) -> Ranges | None:
+    def _update_target(self, target: int) -> bool:
+        """Look what is mapped now; whether that is anything."""
         try:
             mappings = self.processes[target].mappings()
         except ProcessGone:
@@ -145,7 +148,24 @@ class VaddrOps(Applying["VirtualActions"]):
             if self._attributes is not None:
                 self._attributes.forget(target)
         self.primitives[target].update()
-        return three_ranges(mappings) if mappings else None
+        return bool(mappings)
+
+    def _target_ranges(self, targets: Sequence[int]) -> dict[int, Ranges]:
+        """What to monitor of these ``targets``, by what is mapped."""
+        if self._gaps is None:
+            return {target: three_ranges(self._mappings[target]) for target in targets}
+        return self._gaps.of_mappings({target: self._mappings[target] for target in targets})
+
+    def leave_out_gaps(self, most: int) -> None:
+        """Leave out that many gaps between mappings in all, from the next init or update on (`ops.gaps`)."""
+        if self._gaps is None:
+            self._gaps = Gaps(most)
+        self._gaps.most = most
+
+    @property
+    def gaps_left_out(self) -> int:
+        """How many are, beside the two of each target that always are."""
+        return 0 if self._gaps is None else self._gaps.left_out
 
     def _read_mappings(self, target: int, mappings: list[Mapping]) -> None:
         if mappings != self._mappings[target]:

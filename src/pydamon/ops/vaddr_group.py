@@ -103,12 +103,14 @@ class VaddrGroupOps(VaddrOps):
         """Target ranges now, also of processes that have just joined; None for those that ended or show nothing."""
         self._follow()
         self._update_sampler()
-        ranges: list[Ranges | None] = [None] * self.nr_targets
+        shown = []
         for target in list(self._monitored):
-            ranges[target] = self._update_target(target)
+            if self._update_target(target):
+                shown.append(target)
             if target in self.lost:
                 self._end(target)
-        return ranges
+        ranges = self._target_ranges(shown)
+        return [ranges.get(target) for target in range(self.nr_targets)]
 
     def target_valid(self, target: int) -> bool:
         """Whether the process lives, belongs to the group, and may be looked at."""

@@ -47,6 +47,17 @@ def test_few_mappings_are_large() -> None:
     assert boundaries.large_spans(MIB, 1000, PAGE) == MIB // 125
     assert boundaries.large_spans(PAGE, 1000, PAGE) == PAGE
     assert boundaries.large_spans(MIB, 3, PAGE) == MIB
+    # What gaps have taken is no longer there for boundaries.
+    assert boundaries.large_spans(MIB, 1000, PAGE, 25) == MIB // 100
+    assert boundaries.large_spans(MIB, 1000, PAGE, 125) == MIB
+
+
+def test_gaps_get_an_eighth_of_the_regions_if_the_targets_leave_room() -> None:
+    assert boundaries.most_gaps(1000, 1) == 125
+    assert boundaries.most_gaps(1000, 250) == 125
+    assert boundaries.most_gaps(1000, 300) == 50
+    assert boundaries.most_gaps(1000, 333) == 0
+    assert boundaries.most_gaps(10, 30) == 0
 
 
 def test_regions_are_cut_and_the_pieces_keep_the_counters() -> None:

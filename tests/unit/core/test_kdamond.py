@@ -471,3 +471,53 @@ def test_a_set_that_cannot_tell_what_is_resident_has_no_column() -> None:
     )
     [snapshot] = next(loop.monitor())
     assert snapshot.column("resident") is None
+
+
+class WithGap(ScriptedOps):
+    """A process whose two mappings lie far apart in its one range, until that gap is left out."""
+
+    gaps_left_out = 0
+
+    def __init__(self) -> None:
+        super().__init__([(BASE, BASE + 64 * MIB)])
+        self.asked: list[int] = []
+
+    def leave_out_gaps(self, most: int) -> None:
+        self.asked.append(most)
+
+    def split(self) -> None:
+        self.ranges = np.array([[BASE, BASE + 8 * MIB], [BASE + 56 * MIB, BASE + 64 * MIB]], np.uint64)
+        self.gaps_left_out = 1
+
+
+def test_a_gap_that_is_left_out_is_not_monitored_and_ages_survive() -> None:
+    ops = WithGap()
+    context = kdamond(ops, sample_us=1000, aggr_us=10_000, ops_update_us=50_000, max=80).context
+    loop = Kdamond(ops=ops, context=replace(context, faithful=False), clock=VirtualClock())
+    ages = []
+    for number, [snapshot] in enumerate(loop.monitor()):
+        if number == 20:
+            ops.split()
+        ages.append(int(snapshot.age.min()))
+        if number == 40:
+            break
+    size = int((snapshot.end - snapshot.start).sum())
+    assert size == 16 * MIB
+    assert ages == list(range(1, 42))
+    assert ops.asked[0] == 10
+
+
+def test_the_kernels_way_leaves_no_gap_out() -> None:
+    for changes in ({"faithful": True}, {"faithful": False, "by_addresses": True}):
+        ops = WithGap()
+        context = kdamond(ops, sample_us=1000, aggr_us=10_000, ops_update_us=10_000).context
+        loop = Kdamond(
+            ops=ops,
+            context=replace(context, faithful=changes["faithful"]),
+            clock=VirtualClock(),
+            by_addresses=changes.get("by_addresses", False),
+        )
+        for number, _ in enumerate(loop.monitor()):
+            if number == 5:
+                break
+        assert ops.asked == []

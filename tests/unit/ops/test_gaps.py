@@ -93,3 +93,16 @@ def test_a_gap_that_is_left_out_stays_so_while_it_is_one() -> None:
 
 def test_nothing_mapped_is_nothing_monitored() -> None:
     assert Gaps(5).ranges({3: mapped_spans([])})[3].tolist() == []
+
+
+def test_it_counts_what_it_leaves_out_and_looks_at_the_same_mappings_once() -> None:
+    gaps = Gaps(2)
+    mapped = mappings((1, 2), (10, 11), (30, 31), (60, 61), (100, 101), (101, 102))
+    assert pages(gaps.of_mappings({0: mapped})[0]) == [(1, 2), (10, 11), (30, 31), (60, 61), (100, 102)]
+    assert gaps.left_out == 2
+    mapped[0] = Mapping(0, PAGE, "rw-p", 0, 0, "")  # the same list: nobody looks
+    assert pages(gaps.of_mappings({0: mapped})[0])[0] == (1, 2)
+    assert pages(gaps.of_mappings({0: mapped[:]})[0])[0] == (0, 1)
+    gaps.most = 0
+    assert len(gaps.of_mappings({0: mapped})[0]) == 3
+    assert gaps.left_out == 0
