@@ -1,37 +1,25 @@
 """DAMOS: find the regions that schemes are for, and have the operations set act on them, within their quotas.
 
 All schemes of a context (`Damos`) are looked at after each sampling interval; each is applied when its own apply
-interval is over. Regions are taken in the order of targets and addresses; where a quota ends, the region is cut, and
-the next window goes on behind that place. What to do is decided for all regions of a target at once.
+interval is over. What one of them does then is in `core.passes`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pydamon.core import filters, scores
 from pydamon.core.goals import GoalState, Metrics
-from pydamon.core.regions import I64, U64, Regions
-from pydamon.core.scheme_state import SchemeState, Tried, user_goals
-from pydamon.core.snapshot import max_nr_accesses
+from pydamon.core.passes import Index, Pass
+from pydamon.core.regions import U64, Regions
+from pydamon.core.scheme_state import SchemeState, user_goals
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
 from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.schemes import Goal, Quotas
-
-# A time quota is looked after in steps of this share of the effective quota.
-_TIME_STEPS = 8
-# How often one pass may stop at what is left of the quota. Where failed bytes cost next to nothing, a small quota would
-# otherwise cut all of memory into pieces of its size.
-_MAX_STOPS = 64
-Index = NDArray[np.intp]
 
 
 @dataclass(slots=True)
@@ -152,7 +140,7 @@ class Damos:
             state.next_apply = passed + _apply_samples(state.scheme, intervals)
             if state.finished or not state.active:
                 continue
-            _Pass(self, number, state, intervals, targets, regions).run()
+            Pass(self, number, state, intervals, targets, regions).run()
             if self.on_pass is not None:
                 self.on_pass(number)
 
@@ -233,253 +221,3 @@ def _successors(schemes: tuple[Scheme, ...], states: list[SchemeState]) -> list[
         if state.scheme.name is None or scheme.name is None:
             result[number], left[number] = state, None
     return result
-
-
-class _Pass:
-    """One pass of one scheme over all regions."""
-
-    def __init__(
-        self,
-        damos: Damos,
-        number: int,
-        state: SchemeState,
-        intervals: Intervals,
-        targets: list[int],
-        regions: list[Regions],
-    ) -> None:
-        self._damos = damos
-        self._number = number
-        self._state = state
-        self._scheme = state.scheme
-        self._quotas = state.scheme.quotas
-        self._window = max_nr_accesses(intervals.sample_us, intervals.aggr_us)
-        self._intervals = intervals
-        self._targets = targets
-        self._regions = regions
-        self._min_region = damos.min_region
-        self._stops = 0
-        self._matched: list[tuple[int, Regions, NDArray[np.bool_]]] = []
-        aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
-        self._rates = (
-            pattern.nr_accesses.min.to_samples(self._window, aggr_us, upper=False),
-            pattern.nr_accesses.max.to_samples(self._window, aggr_us, upper=True),
-        )
-        self._ages = (
-            pattern.age.min.to_aggregations(aggr_us, upper=False),
-            pattern.age.max.to_aggregations(aggr_us, upper=True),
-        )
-
-    def run(self) -> None:
-        """Find the regions, see what the quota allows, act."""
-        state, quota = self._state, self._state.quota
-        eligible = [self._eligible(place) for place in range(len(self._targets))]
-        now_ns = self._damos.clock.now_ns()
-        if quota.window_due(self._quotas, now_ns):
-            score = self._damos.measure(state, self._on_node_bp)
-            quota.begin_window(self._quotas, now_ns, score, self._min_region)
-            state.stats.qt_exceeds = quota.qt_exceeds
-        state.tried = []
-        if not quota.full(self._quotas, self._min_region):
-            chosen = self._prioritized(eligible)
-            for place, index in self._from_where_it_ended(chosen):
-                if not self._act(place, index):
-                    break
-        state.stats.nr_snapshots += 1
-
-    # -- which regions ------------------------------------------------------------------------------------------
-
-    def _eligible(self, place: int) -> tuple[Index, NDArray[np.bool_]]:
-        """The regions of the target at ``place`` that match and that the core's filters let in (their index), and
-        which of these a filter has let in explicitly; cuts them at the filters' bounds."""
-        if not self._damos.ops.target_valid(self._targets[place]):
-            return np.empty(0, np.intp), np.empty(0, np.bool_)
-        if self._damos.hot is not None:
-            # A smallest region that is partly hot is hot.
-            hot, unit = self._damos.hot(self._targets[place]), np.uint64(self._min_region)
-            bounds = np.concatenate([hot[:, 0] - hot[:, 0] % unit, hot[:, 1] + (unit - hot[:, 1] % unit) % unit])
-            self._regions[place] = filters.cut(self._regions[place], np.unique(bounds))
-        matching = self._matching(place)
-        self._matched.append((self._targets[place], self._regions[place], matching))
-        if not self._scheme.core_filters:
-            index = np.flatnonzero(matching)
-            return index, np.zeros(len(index), np.bool_)
-        before = self._regions[place]
-        after = filters.cut_at_filters(before, matching, self._scheme, self._min_region)
-        if after is not before:
-            # The pieces match as the whole did, whatever their size is.
-            matching = matching[np.searchsorted(before.end, after.start, "right")]
-            self._regions[place] = after
-        passed, allowed = filters.decide(after, self._targets[place], self._scheme, self._min_region)
-        index = np.flatnonzero(matching & passed)
-        return index, allowed[index]
-
-    def _rate(self, place: int, regions: Regions) -> I64:
-        """Accesses per aggregation: the moving sum, so that it means the same at any time (docs/algorithms.md 2.6)."""
-        rate = regions.nr_accesses_bp // 10_000
-        if self._damos.hot is not None:
-            ranges = self._damos.hot(self._targets[place])
-            if len(ranges):
-                at = np.searchsorted(ranges[:, 1], regions.start, "right")
-                known = np.flatnonzero(at < len(ranges))
-                known = known[ranges[at[known], 0] < regions.end[known]]
-                rate[known] = self._window
-        return rate
-
-    def _matching(self, place: int) -> NDArray[np.bool_]:
-        regions = self._regions[place]
-        size, rate, age = regions.size, self._rate(place, regions), regions.age
-        wanted = self._scheme.access_pattern.sz_bytes
-        mask: NDArray[np.bool_] = (size >= np.uint64(wanted.min)) & (size <= np.uint64(wanted.max))
-        mask &= (rate >= self._rates[0]) & (rate <= self._rates[1])
-        mask &= (age >= self._ages[0]) & (age <= self._ages[1])
-        return mask
-
-    def _prioritized(self, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> list[tuple[Index, NDArray[np.bool_]]]:
-        """Those with the highest scores only, as many as the effective quota needs."""
-        esz = self._state.quota.esz
-        self._state.quota.min_score = 0
-        if esz is None or not self._quotas.limited:
-            return eligible
-        found = []
-        for place, (index, _) in enumerate(eligible):
-            regions = self._regions[place]
-            hot = scores.hot_scores(
-                self._rate(place, regions)[index],
-                regions.age[index],
-                self._quotas.weights,
-                window=self._window,
-                aggr_us=self._intervals.aggr_us,
-            )
-            found.append(scores.scores(self._scheme.action, hot))
-        if not found:
-            return eligible
-        sizes = [self._regions[place].size[index] for place, (index, _) in enumerate(eligible)]
-        lowest = scores.lowest_score(np.concatenate(found), np.concatenate(sizes), esz)
-        self._state.quota.min_score = lowest
-        return [
-            (index[score >= lowest], allowed[score >= lowest])
-            for (index, allowed), score in zip(eligible, found, strict=True)
-        ]
-
-    def _from_where_it_ended(
-        self, chosen: list[tuple[Index, NDArray[np.bool_]]]
-    ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
-        """The places with their regions, beginning behind what was charged last when a window was used up."""
-        resume, self._state.quota.resume = self._state.quota.resume, None
-        if resume is not None:
-            target, address = resume
-            later = list(range(len(self._targets)))
-            later = [place for place in later if self._targets[place] >= target]
-            rest = []
-            for place in later:
-                index, allowed = chosen[place]
-                if self._targets[place] == target:
-                    index, allowed = self._behind(place, address, index, allowed)
-                rest.append((place, (index, allowed)))
-            if any(len(index) for _, (index, _) in rest):
-                yield from rest
-                return
-            # Nothing is left behind that place: from the beginning. (The kernel does so one application later.)
-        yield from enumerate(chosen)
-
-    def _behind(
-        self, place: int, address: int, index: Index, allowed: NDArray[np.bool_]
-    ) -> tuple[Index, NDArray[np.bool_]]:
-        """Those of the regions ``index`` behind ``address``; one that reaches over it is cut there."""
-        regions = self._regions[place]
-        wanted = regions.end[index] > np.uint64(address)
-        index, allowed = index[wanted], allowed[wanted]
-        if len(index) and regions.start[index[0]] < np.uint64(address):
-            self._regions[place] = filters.cut(regions, np.array([address], np.uint64))
-            index = index + 1
-        return index, allowed
-
-    def _on_node_bp(self, nid: int) -> int:
-        """Which share of the bytes that match the access pattern is on a NUMA node, in 1/10,000.
-
-        Filters do not count: a scheme whose address filter leaves it one node only is to see the others, too.
-        """
-        total = there = 0
-        for target, regions, matching in self._matched:
-            if matching.any():
-                total += int(regions.size[matching].sum(dtype=np.uint64))
-                start, end = regions.start[matching], regions.end[matching]
-                there += self._damos.ops.node_bytes(target, start, end, nid)
-        return there * 10_000 // total if total else 0
-
-    # -- acting -------------------------------------------------------------------------------------------------
-
-    def _act(self, place: int, chosen: tuple[Index, NDArray[np.bool_]]) -> bool:
-        """Act on the regions of one target, in order; False when the quota is used up or nothing works any more."""
-        index, allowed = chosen
-        quota = self._state.quota
-        while len(index):
-            remaining = quota.remaining(self._quotas)
-            if remaining is not None and remaining < self._min_region:
-                return False
-            if remaining is not None and self._quotas.time_ms:
-                step = max((quota.esz or remaining) // _TIME_STEPS, self._min_region)
-                remaining = min(remaining, step)
-            fitting = len(index)
-            if remaining is not None:
-                behind = np.cumsum(self._regions[place].size[index], dtype=np.uint64)
-                fitting = int(np.searchsorted(behind, np.uint64(remaining), "right"))
-            if fitting < len(index):
-                self._stops += 1
-            if fitting == 0:
-                assert remaining is not None
-                first = int(index[0])
-                piece = remaining // self._min_region * self._min_region
-                at = int(self._regions[place].start[first]) + piece
-                self._regions[place] = filters.cut(self._regions[place], np.array([at], np.uint64))
-                # The piece is at `first` now, what is left of the region behind it.
-                index = np.concatenate([index[:1], index + 1])
-                allowed = np.concatenate([allowed[:1], allowed])
-                fitting = 1
-            batch = index[:fitting]
-            if not self._apply(place, batch, allowed[:fitting]):
-                return False
-            if quota.full(self._quotas, self._min_region) or self._stops >= _MAX_STOPS:
-                quota.resume = (self._targets[place], int(self._regions[place].end[batch[-1]]))
-                return False
-            index, allowed = index[fitting:], allowed[fitting:]
-        return True
-
-    def _apply(self, place: int, index: Index, allowed: NDArray[np.bool_]) -> bool:
-        damos, state, target, regions = self._damos, self._state, self._targets[place], self._regions[place]
-        if damos.on_apply is not None:
-            damos.on_apply(self._number, target, regions, index)
-        start, end, size = regions.start[index], regions.end[index], regions.size[index]
-        began_ns = damos.clock.now_ns()
-        try:
-            done = damos.ops.apply_scheme(target, self._scheme, start, end, allowed)
-        except MachineError as error:
-            state.failed = str(error)
-            name = self._scheme.name or f"{self._number} ({self._scheme.action})"
-            damos.say(f"failed {self._number} {error}", f"scheme {name} is not applied any more: {error}")
-            return False
-        spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
-        tried_bytes = int(size.sum(dtype=np.uint64))
-        applied_bytes = int(done.applied.sum(dtype=np.uint64))
-        state.quota.charge(self._quotas, size, done.applied, spent_ns)
-        stats = state.stats
-        stats.nr_tried += len(index)
-        stats.sz_tried += tried_bytes
-        stats.nr_applied += int(np.count_nonzero(done.applied))
-        stats.sz_applied += applied_bytes
-        stats.sz_ops_filter_passed += int(done.passed.sum(dtype=np.uint64))
-        state.tried.append(
-            Tried(
-                target=target,
-                start=start,
-                end=end,
-                nr_accesses=regions.nr_accesses_bp[index] // 10_000,
-                age=regions.age[index].copy(),
-                sz_applied=done.applied,
-                sz_filter_passed=done.passed,
-                probe_hits=regions.probe_hits[:, index],
-            )
-        )
-        if self._scheme.does.acts:
-            regions.age[index] = 0  # what was acted on is to be judged anew
-        return True
