@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydamon.core.goals import GoalState, Metrics
-from pydamon.core.passes import Index, Pass
+from pydamon.core.passes import Index, Pass, apply_interval_us
 from pydamon.core.regions import U64, Regions
 from pydamon.core.scheme_state import SchemeState, user_goals
 from pydamon.errors import MachineError, RequestError, located
@@ -29,6 +29,7 @@ class Damos:
     ``on_apply`` is called before each application with the scheme's number, the target and its regions' index (the
     kernel's ``damos_before_apply``); ``on_pass`` after each pass of a scheme over all regions, with its number.
     ``hot`` gives the ranges of a target that are to be treated as accessed in every sample, (n, 2) bytes.
+    ``by_memory``: quotas are for memory and not for addresses (`core.weights`), and each window of one is used.
     """
 
     ops: ActingOperationsSet
@@ -38,6 +39,7 @@ class Damos:
     on_apply: Callable[[int, int, Regions, Index], object] | None = None
     on_pass: Callable[[int], object] | None = None
     hot: Callable[[int], U64] | None = None
+    by_memory: bool = False
     states: list[SchemeState] = field(default_factory=list, init=False)
     notices: list[str] = field(default_factory=list, init=False)
     _said: set[str] = field(default_factory=set, init=False)
@@ -78,7 +80,7 @@ class Damos:
         """Begin with ``schemes``, each to be applied first after its apply interval."""
         self.states = [SchemeState(scheme) for scheme in schemes]
         for state in self.states:
-            state.next_apply = _apply_samples(state.scheme, intervals)
+            state.next_apply = self._apply_samples(state.scheme, intervals)
             self._begin_goals(state)
 
     def change(
@@ -93,10 +95,10 @@ class Damos:
             states = []
             for scheme, state in zip(schemes, _successors(schemes, self.states), strict=True):
                 if state is None:
-                    state = SchemeState(scheme, next_apply=passed + _apply_samples(scheme, intervals))
+                    state = SchemeState(scheme, next_apply=passed + self._apply_samples(scheme, intervals))
                 else:
                     state.change(scheme)
-                _schedule(state, passed, intervals, aggregation_at)
+                self._schedule(state, passed, intervals, aggregation_at)
                 self._begin_goals(state)
                 states.append(state)
             self.states = states
@@ -104,7 +106,7 @@ class Damos:
     def reschedule(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
         """The intervals have changed: none waits longer than its apply interval is now."""
         for state in self.states:
-            _schedule(state, passed, intervals, aggregation_at)
+            self._schedule(state, passed, intervals, aggregation_at)
 
     def wait_ns(self) -> int:
         """Look at the watermarks that are due; for how long monitoring can pause as no scheme is active (else 0)."""
@@ -137,12 +139,26 @@ class Damos:
         for number, state in enumerate(self.states):
             if passed < state.next_apply:
                 continue
-            state.next_apply = passed + _apply_samples(state.scheme, intervals)
+            state.next_apply = passed + self._apply_samples(state.scheme, intervals)
             if state.finished or not state.active:
                 continue
             Pass(self, number, state, intervals, targets, regions).run()
             if self.on_pass is not None:
                 self.on_pass(number)
+
+    def _schedule(self, state: SchemeState, passed: int, intervals: Intervals, aggregation_at: int | None) -> None:
+        """When it is applied next: with the aggregation, if it has no interval of its own, for it sees whole counts."""
+        own = state.scheme.apply_interval_us or self._apply_us(state.scheme, intervals) != intervals.aggr_us
+        if aggregation_at is not None and not own:
+            state.next_apply = aggregation_at
+        else:
+            state.next_apply = min(state.next_apply, passed + self._apply_samples(state.scheme, intervals))
+
+    def _apply_us(self, scheme: Scheme, intervals: Intervals) -> int:
+        return apply_interval_us(scheme, intervals, self.by_memory)
+
+    def _apply_samples(self, scheme: Scheme, intervals: Intervals) -> int:
+        return max(self._apply_us(scheme, intervals) // intervals.sample_us, 1)
 
     def say(self, key: str, line: str) -> None:
         """A line for the user, once for each ``key``."""
@@ -189,18 +205,6 @@ class Damos:
             except MachineError as error:
                 self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric} keeps its last value: {error}")
         return max((goal.score for goal in state.goals), default=None)
-
-
-def _schedule(state: SchemeState, passed: int, intervals: Intervals, aggregation_at: int | None) -> None:
-    """When it is applied next: with the aggregation, if it has no interval of its own, so that it sees whole counts."""
-    if not state.scheme.apply_interval_us and aggregation_at is not None:
-        state.next_apply = aggregation_at
-    else:
-        state.next_apply = min(state.next_apply, passed + _apply_samples(state.scheme, intervals))
-
-
-def _apply_samples(scheme: Scheme, intervals: Intervals) -> int:
-    return max((scheme.apply_interval_us or intervals.aggr_us) // intervals.sample_us, 1)
 
 
 def _successors(schemes: tuple[Scheme, ...], states: list[SchemeState]) -> list[SchemeState | None]:

@@ -259,6 +259,7 @@ class Kdamond:
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
         if self.damos is not None:
+            self.damos.by_memory = self.counts_memory
             self.damos.start(self.context.schemes, self.intervals)
 
     def _ask_probes(self) -> None:
@@ -430,6 +431,8 @@ class Kdamond:
             self._ask_probes()
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
+        if self.damos is not None:
+            self.damos.by_memory = self.counts_memory
         if self.damos is not None and self.context.schemes is not before.schemes:
             self.damos.change(self.context.schemes, self.passed_samples, self.intervals, self._next_aggregation)
         self._limit_sizes()

@@ -16,17 +16,30 @@ from pydamon.core import filters, scores
 from pydamon.core.regions import I64, U64, Regions
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.core.snapshot import max_nr_accesses
+from pydamon.core.weights import Weights
 from pydamon.errors import MachineError
 from pydamon.ops.base import ActingOperationsSet
 from pydamon.ops.pace import Clock
-from pydamon.spec import Intervals
+from pydamon.spec import Intervals, Scheme
 
 # A time quota is looked after in steps of this share of the effective quota.
 _TIME_STEPS = 8
 # How often one pass may stop at what is left of the quota. Where failed bytes cost next to nothing, a small quota would
 # otherwise cut all of memory into pieces of its size.
 _MAX_STOPS = 64
+# Which part of the time between two passes one may spend on memory where nothing works out, if there is a quota.
+_IN_VAIN = 20
 Index = NDArray[np.intp]
+
+
+def apply_interval_us(scheme: Scheme, intervals: Intervals, by_memory: bool) -> int:
+    """How often a scheme is applied: by default once per aggregation, and unless it is the kernel's way once per window
+    of its quota, which would go unused else."""
+    if scheme.apply_interval_us:
+        return scheme.apply_interval_us
+    if by_memory and scheme.quotas.limited:
+        return min(intervals.aggr_us, scheme.quotas.reset_interval_ms * 1000)
+    return intervals.aggr_us
 
 
 class Acting(Protocol):
@@ -37,6 +50,7 @@ class Acting(Protocol):
     min_region: int
     on_apply: Callable[[int, int, Regions, Index], object] | None
     hot: Callable[[int], U64] | None
+    by_memory: bool
 
     def say(self, key: str, line: str) -> None:
         """A line for the user, once for each ``key``."""
@@ -70,6 +84,10 @@ class Pass:
         self._regions = regions
         self._min_region = damos.min_region
         self._stops = 0
+        self._weights = Weights(damos.ops, state.scheme.action, by_memory=damos.by_memory)
+        self._weighed: dict[int, tuple[Regions, U64]] = {}
+        self._in_vain_ns = 0
+        self._most_in_vain_ns = apply_interval_us(state.scheme, intervals, damos.by_memory) * 1000 // _IN_VAIN
         self._matched: list[tuple[int, Regions, NDArray[np.bool_]]] = []
         aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
         self._rates = (
@@ -84,7 +102,8 @@ class Pass:
     def run(self) -> None:
         """Find the regions, see what the quota allows, act."""
         state, quota = self._state, self._state.quota
-        eligible = [self._eligible(place) for place in range(len(self._targets))]
+        state.refusals.begin_pass()
+        eligible = [self._with_memory(place, *self._eligible(place)) for place in range(len(self._targets))]
         now_ns = self._damos.clock.now_ns()
         if quota.window_due(self._quotas, now_ns):
             score = self._damos.measure(state, self._on_node_bp)
@@ -124,6 +143,23 @@ class Pass:
         passed, allowed = filters.decide(after, self._targets[place], self._scheme, self._min_region)
         index = np.flatnonzero(matching & passed)
         return index, allowed[index]
+
+    def _with_memory(self, place: int, index: Index, allowed: NDArray[np.bool_]) -> tuple[Index, NDArray[np.bool_]]:
+        """Those in which the action finds something, and that have not just refused it."""
+        if not self._weights.by_memory or not len(index):
+            return index, allowed
+        regions = self._regions[place]
+        kept = ~self._weights.nothing(self._weigh(place)[index])
+        kept &= ~self._state.refusals.left_alone(self._targets[place], regions.start[index], regions.end[index])
+        return index[kept], allowed[kept]
+
+    def _weigh(self, place: int) -> U64:
+        """What counts of each region of the target at ``place``, in bytes; asked once until regions are cut."""
+        regions = self._regions[place]
+        known = self._weighed.get(place)
+        if known is None or known[0] is not regions:
+            known = self._weighed[place] = (regions, self._weights.of(self._targets[place], regions.start, regions.end))
+        return known[1]
 
     def _rate(self, place: int, regions: Regions) -> I64:
         """Accesses per aggregation: the moving sum, so that it means the same at any time (docs/algorithms.md 2.6)."""
@@ -165,7 +201,7 @@ class Pass:
             found.append(scores.scores(self._scheme.action, hot))
         if not found:
             return eligible
-        sizes = [self._regions[place].size[index] for place, (index, _) in enumerate(eligible)]
+        sizes = [self._weigh(place)[index] for place, (index, _) in enumerate(eligible)]
         lowest = scores.lowest_score(np.concatenate(found), np.concatenate(sizes), esz)
         self._state.quota.min_score = lowest
         return [
@@ -234,16 +270,16 @@ class Pass:
                 remaining = min(remaining, step)
             fitting = len(index)
             if remaining is not None:
-                behind = np.cumsum(self._regions[place].size[index], dtype=np.uint64)
+                behind = np.cumsum(self._weigh(place)[index], dtype=np.uint64)
                 fitting = int(np.searchsorted(behind, np.uint64(remaining), "right"))
             if fitting < len(index):
                 self._stops += 1
             if fitting == 0:
                 assert remaining is not None
-                first = int(index[0])
-                piece = remaining // self._min_region * self._min_region
-                at = int(self._regions[place].start[first]) + piece
-                self._regions[place] = filters.cut(self._regions[place], np.array([at], np.uint64))
+                first, regions = int(index[0]), self._regions[place]
+                span = int(regions.start[first]), int(regions.end[first])
+                at = self._weights.cut_at(self._targets[place], *span, remaining, self._min_region)
+                self._regions[place] = filters.cut(regions, np.array([at], np.uint64))
                 # The piece is at `first` now, what is left of the region behind it.
                 index = np.concatenate([index[:1], index + 1])
                 allowed = np.concatenate([allowed[:1], allowed])
@@ -251,7 +287,8 @@ class Pass:
             batch = index[:fitting]
             if not self._apply(place, batch, allowed[:fitting]):
                 return False
-            if quota.full(self._quotas, self._min_region) or self._stops >= _MAX_STOPS:
+            in_vain = remaining is not None and self._in_vain_ns > self._most_in_vain_ns
+            if quota.full(self._quotas, self._min_region) or self._stops >= _MAX_STOPS or in_vain:
                 quota.resume = (self._targets[place], int(self._regions[place].end[batch[-1]]))
                 return False
             index, allowed = index[fitting:], allowed[fitting:]
@@ -262,6 +299,7 @@ class Pass:
         if damos.on_apply is not None:
             damos.on_apply(self._number, target, regions, index)
         start, end, size = regions.start[index], regions.end[index], regions.size[index]
+        weight = self._weigh(place)[index]
         began_ns = damos.clock.now_ns()
         try:
             done = damos.ops.apply_scheme(target, self._scheme, start, end, allowed)
@@ -273,7 +311,15 @@ class Pass:
         spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
         tried_bytes = int(size.sum(dtype=np.uint64))
         applied_bytes = int(done.applied.sum(dtype=np.uint64))
-        state.quota.charge(self._quotas, size, done.applied, spent_ns)
+        if self._weights.by_memory:
+            # What the filters stop costs nothing, and what was not there neither.
+            there = np.minimum(done.passed, np.maximum(weight, done.applied))
+            state.quota.charge(self._quotas, there, done.applied, spent_ns)
+            if self._scheme.action != "stat":
+                state.refusals.note(target, start, end, there, done.applied)
+                self._in_vain_ns += 0 if applied_bytes else spent_ns
+        else:
+            state.quota.charge(self._quotas, size, done.applied, spent_ns)
         stats = state.stats
         stats.nr_tried += len(index)
         stats.sz_tried += tried_bytes

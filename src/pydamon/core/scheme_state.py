@@ -9,6 +9,7 @@ import numpy as np
 
 from pydamon.core.goals import GoalState
 from pydamon.core.quota import QuotaState
+from pydamon.core.refusals import Refusals
 from pydamon.core.regions import I64, U64
 from pydamon.core.watermarks import WatermarkState
 from pydamon.errors import RequestError
@@ -69,6 +70,7 @@ class SchemeState:
     watermarks: WatermarkState = field(default_factory=WatermarkState)
     goals: list[GoalState] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
+    refusals: Refusals = field(default_factory=Refusals)
     failed: str | None = None
     next_apply: int = 0
 

@@ -45,7 +45,10 @@ class Model:
     targets: list[list[ModelRegion]]
     fails: Any
     unit: int = PAGE
+    there: Any = None  # whether the page at an address is in memory; None: the kernel's way, all of a region counts
     charged: int = 0
+    refused: list[list[int]] = field(default_factory=list)  # target, start, end, passes to wait, until when
+    nr_passes: int = 0
     window_ns: int | None = None
     esz: int | None = None
     esz_bp: int = 0
@@ -53,6 +56,33 @@ class Model:
     resume: tuple[int, int] | None = None
     tried: list[tuple[int, int, int]] = field(default_factory=list)
     sums: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+
+    def weigh(self, start: int, end: int) -> int:
+        """What counts of these addresses."""
+        if self.there is None or self.scheme.action == "willneed":
+            return end - start
+        return sum(PAGE for page in range(start, end, PAGE) if self.there(page))
+
+    def left_alone(self, target: int, region: ModelRegion) -> bool:
+        """Whether at least half of the region has refused a short while ago, or there is nothing in it."""
+        if self.there is None or self.scheme.action == "stat":
+            return False
+        if not self.weigh(region.start, region.end):
+            return True
+        covered = sum(
+            max(min(region.end, end) - max(region.start, start), 0)
+            for other, start, end, _, until in self.refused
+            if other == target and until >= self.nr_passes
+        )
+        return 2 * covered >= region.end - region.start
+
+    def note(self, target: int, region: ModelRegion, there: int, applied: int) -> None:
+        """Remember who has refused."""
+        old = [row for row in self.refused if row[0] == target and row[1] < region.end and row[2] > region.start]
+        self.refused = [row for row in self.refused if row not in old]
+        if there and 16 * applied < there:
+            wait = min(max([2 * row[3] for row in old], default=1), 64)
+            self.refused.append([target, region.start, region.end, wait, self.nr_passes + wait])
 
     def full(self) -> bool:
         return self.esz is not None and self.esz - self.charged < self.unit
@@ -134,14 +164,15 @@ class Model:
 
     def apply_pass(self, now_ns: int) -> None:
         self.tried = []
-        found = self.eligible()
+        self.nr_passes += 1
+        found = [(target, region) for target, region in self.eligible() if not self.left_alone(target, region)]
         self.window(now_ns)
         if self.full():
             return
         if self.esz is not None:
             lowest = 0
             for score in range(99, -1, -1):
-                if sum(r.end - r.start for _, r in found if self.score(r) >= score) >= self.esz:
+                if sum(self.weigh(r.start, r.end) for _, r in found if self.score(r) >= score) >= self.esz:
                     lowest = score
                     break
             found = [(t, r) for t, r in found if self.score(r) >= lowest]
@@ -155,23 +186,26 @@ class Model:
                 found = behind
         while found:
             target, region = found.pop(0)
-            size = region.end - region.start
-            if self.esz is not None and self.charged + size > self.esz:
-                left = (self.esz - self.charged) // self.unit * self.unit
-                found.insert(0, (target, self.cut(target, region, region.start + left)))
-                size = left
-            self.act(target, region, size)
+            if self.esz is not None and self.charged + self.weigh(region.start, region.end) > self.esz:
+                at = region.start + self.unit
+                while self.charged + self.weigh(region.start, at + self.unit) <= self.esz:
+                    at += self.unit
+                found.insert(0, (target, self.cut(target, region, at)))
+            self.act(target, region)
             if self.full():
                 self.resume = target, region.end
                 return
 
-    def act(self, target: int, region: ModelRegion, size: int) -> None:
+    def act(self, target: int, region: ModelRegion) -> None:
         applied = self.fails(region.start, region.end)
         quotas = self.scheme.quotas
-        charge = size
+        size = region.end - region.start
+        charge = there = min(size, max(self.weigh(region.start, region.end), applied))
         if quotas.fail_charge_denom:
-            charge = applied + (size - applied) * quotas.fail_charge_num // quotas.fail_charge_denom
+            charge = applied + (there - applied) * quotas.fail_charge_num // quotas.fail_charge_denom
         self.charged += charge
+        if self.there is not None and self.scheme.action != "stat":
+            self.note(target, region, there, applied)
         self.tried.append((target, region.start, region.end))
         for place, more in enumerate((1, size, int(applied > 0), applied)):
             self.sums[place] += more
@@ -296,6 +330,37 @@ def test_passes_are_those_of_a_literal_model(scheme: Scheme, layout: list[Any], 
     stats = bench.state.stats
     assert [stats.nr_tried, stats.sz_tried, stats.nr_applied, stats.sz_applied] == model.sums
     assert stats.qt_exceeds == model.exceeds
+
+
+@settings(max_examples=300, deadline=None)
+@given(some_schemes, st.lists(rows, max_size=3), st.integers(1, 9), st.sets(st.integers(0, 150)), st.integers(1, 4))
+def test_quotas_for_memory_are_those_of_a_literal_model(
+    scheme: Scheme, layout: list[Any], passes: int, absent: set[int], one_in: int
+) -> None:
+    def there(address: int) -> bool:
+        page = (address - BASE) // PAGE
+        return page % one_in == 0 and page not in absent
+
+    def resident(start: Any, end: Any) -> Any:
+        pairs = zip(start.tolist(), end.tolist(), strict=True)
+        return np.array([sum(PAGE for page in range(a, b, PAGE) if there(page)) for a, b in pairs], np.uint64)
+
+    def share(start: int, end: int) -> int:
+        return model.weigh(start, end) * (start // PAGE % 3) // 2
+
+    spans = [laid_out(row) for row in layout]
+    model = Model(scheme, [[ModelRegion(*s) for s in row] for row in spans], share, there=there)
+    bench = bench_of(scheme, spans, share)
+    bench.damos.by_memory = True
+    bench.ops.resident = resident
+    for _ in range(passes):
+        done = bench.step()
+        model.apply_pass(bench.clock.now_ns())
+        assert done == model.tried
+        for mine, row in zip(bench.regions, model.targets, strict=True):
+            assert spans_of(mine) == [(r.start, r.end) for r in row]
+        assert bench.state.quota.charged_bytes == model.charged or not scheme.quotas.limited
+        assert bench.state.quota.esz is None or model.charged <= bench.state.quota.esz
 
 
 @settings(max_examples=100, deadline=None)
