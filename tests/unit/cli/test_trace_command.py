@@ -41,7 +41,7 @@ def test_a_simulation_is_traced_live_as_its_record_is_afterwards(tmp_path: Path,
 
 
 def test_schemes_are_traced_as_they_are_applied(capsys: Capture) -> None:
-    assert main(["trace", *SIM, "-e", "all", "--scheme", "pageout size>=4K rate=0 quota=1M/1s"]) == 0
+    assert main(["trace", *SIM, "-e", "all", "--scheme", "pageout size>=4K quota=1M/1s"]) == 0
     lines = capsys.readouterr().out.splitlines()
     kinds = [line.split()[4] for line in lines]
     assert set(kinds) == {
