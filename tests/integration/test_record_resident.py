@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from helpers.command import pydamon
 from helpers.waiting import wait_until
+
 from pydamon.records.reader import RecordReader
 
 PAGE = 4096
