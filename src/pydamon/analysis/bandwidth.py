@@ -36,7 +36,7 @@ def bandwidths(batches: Iterable[RegionBatch]) -> list[Bandwidth]:
     """The estimate of every target in the batches."""
     parts = []
     for batch in batches:
-        events = (batch.end - batch.start).astype(np.float64) * batch.nr_accesses
+        events = batch.memory.astype(np.float64) * batch.nr_accesses
         rate = np.add.reduceat(events, batch.offsets[:-1]) * 1e6 / np.maximum(batch.aggr_us, 1)
         parts.append((batch.target, batch.start_ns, batch.end_ns, rate))
     if not parts:

@@ -7,6 +7,8 @@
   rate weighs as much as 0.1 ms of age; with weights of (100, 1e8) the numbers are its own. A blend: two regions of one
   temperature can be very different, so reports keep the three apart.
 
+Bytes are of memory: what was resident, where the record tells (`RegionBatch.memory`).
+
 A histogram over several snapshots weighs each by the time that it covers, so that its bytes are a mean over time.
 """
 
@@ -82,7 +84,7 @@ def distributions(batches: Iterable[RegionBatch], measure: Measure, edges: F64) 
     times: dict[int, float] = {}
     for batch in batches:
         weight = _weights(batch)
-        row_weight = np.repeat(weight, batch.counts) * (batch.end - batch.start)
+        row_weight = np.repeat(weight, batch.counts) * batch.memory
         place = np.clip(np.searchsorted(edges, measure(batch), "right") - 1, 0, len(edges) - 2)
         row_target = np.repeat(batch.target, batch.counts)
         for target in batch.targets:
@@ -110,7 +112,7 @@ def ranges(batches: Iterable[RegionBatch], measure: Measure) -> dict[int, tuple[
 def percentiles(batch: RegionBatch, values: F64, wanted: list[float]) -> list[float]:
     """Of the regions of one snapshot sorted by value, the values at these percentiles of their bytes."""
     order = np.argsort(values, kind="stable")
-    reach = np.cumsum((batch.end - batch.start)[order].astype(np.float64))
+    reach = np.cumsum(batch.memory[order].astype(np.float64))
     at = np.searchsorted(reach, np.array(wanted) / 100.0 * reach[-1], "left")
     return [float(values[order[min(int(i), len(order) - 1)]]) for i in at]
 

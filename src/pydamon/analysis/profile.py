@@ -43,7 +43,7 @@ def hot_time(batches: Iterable[RegionBatch], share: float) -> HotTime:
     starts, ends, heats = [], [], []
     for batch in batches:
         rate = batch.nr_accesses / np.repeat(batch.max_nr_accesses, batch.counts)
-        heats.append(np.add.reduceat((batch.end - batch.start) * rate, batch.offsets[:-1]))
+        heats.append(np.add.reduceat(batch.memory * rate, batch.offsets[:-1]))
         starts.append(batch.start_ns)
         ends.append(batch.end_ns)
     if not heats:

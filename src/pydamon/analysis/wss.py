@@ -1,6 +1,7 @@
 """The working set: how much memory is in use.
 
-The working set of a snapshot is the total size of its regions with at least ``min_accesses`` accesses. Every snapshot
+The working set of a snapshot is the memory (`RegionBatch.memory`: what is resident, where the record tells) of its
+regions with at least ``min_accesses`` accesses. Every snapshot
 counts the same, however long it lasted, as in the field's tool; percentiles are its as well: of the n sorted sizes, the
 one at ``int(percentile / 100 * n)``, the last one for 100.
 """
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from pydamon.records.batch import RegionBatch, distinct
 
+TOTAL = -1  # the number of what is not a target, but all of them together
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkingSet:
-    """The working set sizes of one target in the order of time.
+    """The working set sizes of one target (or their `TOTAL`) in the order of time.
 
     ``bytes`` (uint64), ``start_ns`` and ``end_ns`` (int64) are parallel, one entry per snapshot.
     """
@@ -61,8 +64,7 @@ def working_sets(batches: Iterable[RegionBatch], min_accesses: int = 1) -> list[
     """The working set sizes of every target in the batches, by target number."""
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
     for batch in batches:
-        sizes = batch.end - batch.start
-        sizes[batch.nr_accesses < min_accesses] = 0
+        sizes = np.where(batch.nr_accesses < min_accesses, np.uint64(0), batch.memory)
         totals = np.add.reduceat(sizes, batch.offsets[:-1])
         parts.append((batch.target, batch.start_ns, batch.end_ns, totals))
     if not parts:
@@ -74,3 +76,19 @@ def working_sets(batches: Iterable[RegionBatch], min_accesses: int = 1) -> list[
         of_target = target == number
         found.append(WorkingSet(number, start_ns[of_target], end_ns[of_target], totals[of_target]))
     return found
+
+
+def total(sets: Sequence[WorkingSet]) -> WorkingSet:
+    """The working set of several targets together: at each end of a snapshot, the sum of what each had then.
+
+    Added up per moment: percentiles of a sum are no sums of percentiles. A target counts from the start of its first
+    snapshot to the end of its last one. Memory that targets share counts for each.
+    """
+    ends = distinct(np.concatenate([one.end_ns for one in sets]))
+    sums = np.zeros(len(ends), np.uint64)
+    for one in sets:
+        place = np.searchsorted(one.end_ns, ends, "left")  # the snapshot that covers the moment
+        lives = (place < len(one.end_ns)) & (ends > one.start_ns[0])
+        sums[lives] += one.bytes[place[lives]]
+    first = min(int(one.start_ns[0]) for one in sets)
+    return WorkingSet(TOTAL, np.concatenate([[first], ends[:-1]]), ends, sums)

@@ -13,6 +13,7 @@ from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
 
 _Number = TypeVar("_Number", bound=np.integer)
+_UNKNOWN = np.uint64(2**64 - 1)  # `columns.Column.unknown` of bytes
 
 
 def distinct(values: NDArray[_Number]) -> NDArray[_Number]:
@@ -73,6 +74,41 @@ class RegionBatch(columns.PerRegion):
     def max_nr_accesses(self) -> NDArray[np.int64]:
         """Samples per aggregation of each snapshot, as `core.snapshot.max_nr_accesses`."""
         return np.maximum(self.aggr_us // np.maximum(self.sample_us, 1), 1)
+
+    @property
+    def memory(self) -> NDArray[np.uint64]:
+        """The bytes of each region that count as memory: what was resident; all, in a snapshot that does not tell.
+
+        0 for a region of which it is not known although it is of others (`unknown_memory`).
+        """
+        known, told = self._residency()
+        size: NDArray[np.uint64] = self.end - self.start
+        if known is None:
+            return size
+        return np.where(known, self.columns["resident"], np.where(told, np.uint64(0), size))
+
+    @property
+    def unknown_memory(self) -> NDArray[np.uint64]:
+        """The sizes of those regions of which it is not known how much of them was resident, but of others it is."""
+        known, told = self._residency()
+        if known is None:
+            return np.zeros(len(self.start), np.uint64)
+        return np.where(told & ~known, self.end - self.start, np.uint64(0))
+
+    def _residency(self) -> tuple[NDArray[np.bool_] | None, NDArray[np.bool_]]:
+        """For each region whether it is known what of it was resident, and whether that is of any in its snapshot."""
+        found = self.column("resident")
+        if found is None or not len(found):
+            return None, np.zeros(len(self.start), np.bool_)
+        known: NDArray[np.bool_] = found != _UNKNOWN
+        return known, np.repeat(np.logical_or.reduceat(known, self.offsets[:-1]), self.counts)
+
+    def without(self, column: str) -> RegionBatch:
+        """The batch without an optional column, as if it had never been there; itself if it is not."""
+        if column not in self.columns:
+            return self
+        left = {name: array for name, array in self.columns.items() if name != column}
+        return RegionBatch(self.heads, self.offsets, left)
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ def test_the_last_snapshot_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         out
         == """\
 program0 --flag (pid 1234)
-pydamon.damon: the 100 ms up to 10 s, 5 regions, 2.0 MiB of 14.0 MiB accessed, vaddr by bpf
+pydamon.damon: the 100 ms up to 10 s, 5 regions, 2.0 MiB of 14.0 MiB of address ranges accessed, vaddr by bpf
 ................................@@@@@@@@@@@@@....................+++++++++++++@@
 range                             size  access            samples     age  mapping
 0x55d0c0a00000-0x55d0c1300000  9.0 MiB     0 %               0/20  900 ms  [heap]

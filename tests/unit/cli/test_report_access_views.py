@@ -72,7 +72,9 @@ def test_a_target_that_joined_later_is_left_out(capsys: pytest.CaptureFixture[st
 
 def test_text_says_how_many_regions_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     lines = report(capsys, "access", "--rate", "50-", "--by", "hottest")[1].splitlines()
-    assert lines[1].startswith("pydamon.damon: the 100 ms up to 10 s, 2 of 5 regions, 1.0 MiB of 1.0 MiB accessed")
+    assert lines[1].startswith(
+        "pydamon.damon: the 100 ms up to 10 s, 2 of 5 regions, 1.0 MiB of 1.0 MiB of address ranges accessed"
+    )
     assert [line.split()[0] for line in lines[4:]] == ["0x55d0c1300000-0x55d0c1400000", "0x7ffd1c2a0000-0x7ffd1c2a2000"]
 
 

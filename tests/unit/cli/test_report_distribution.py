@@ -11,6 +11,8 @@ from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import MIB, rich
 from tests.unit.records.record_samples import snapshot, write
 
+RANGES = "; address ranges: this record does not say what was resident"
+
 
 @pytest.fixture(autouse=True)
 def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +37,7 @@ def test_idle_says_what_could_be_reclaimed(capsys: pytest.CaptureFixture[str]) -
         == """\
 program0 --flag (pid 1234)
 pydamon.damon: last snapshot, vaddr by bpf
-of 4.0 MiB monitored; idle: no access was found since
+of 4.0 MiB of address ranges: this record does not say what was resident; idle: no access was found since
 idle for         size   share
 not accessed  2.0 MiB  50.0 %
 >= 1 s        2.0 MiB  50.0 %
@@ -78,9 +80,9 @@ def test_temperatures_are_between_the_extremes(capsys: pytest.CaptureFixture[str
 
 def test_the_formula_is_stated(capsys: pytest.CaptureFixture[str]) -> None:
     lines = report(capsys, "temperature", "--weights", "1,2")[1].splitlines()
-    assert lines[2] == "temperature: 1 x rate in percent + 2 x age in seconds, negative without access"
+    assert lines[2] == "temperature: 1 x rate in percent + 2 x age in seconds, negative without access" + RANGES
     lines = report(capsys, "recency")[1].splitlines()
-    assert lines[2] == "idle time: the age of regions without access, 0 for accessed ones"
+    assert lines[2] == "idle time: the age of regions without access, 0 for accessed ones" + RANGES
     assert report(capsys, "recency", "--rate")[1].splitlines()[2].startswith("access rate: samples that found")
 
 

@@ -28,7 +28,7 @@ def test_footprint(capsys: pytest.CaptureFixture[str]) -> None:
         out
         == """\
 program0 --flag (pid 1234)
-pydamon.damon: 30 snapshots, vaddr by bpf
+pydamon.damon: 30 snapshots, working set in address ranges: this record does not say what was resident, vaddr by bpf
                 least      mean      most      last
 working set   1.0 MiB   1.5 MiB   2.0 MiB   2.0 MiB
 resident      8.0 MiB   8.0 MiB   8.0 MiB   8.0 MiB

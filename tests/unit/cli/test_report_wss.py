@@ -30,7 +30,7 @@ def test_the_distribution_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         == """\
 program0 --flag (pid 1234)
 pydamon.damon: 1 s, 10 snapshots, vaddr by bpf
-working set: regions with at least 1 access per aggregation
+working set: regions with at least 1 access per aggregation, address ranges: this record does not say what was resident
 percentile      size
        0 %   1.0 MiB  █████▊
       25 %   3.0 MiB  █████████████████▍
@@ -47,6 +47,7 @@ def test_json_has_the_agreed_shape(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = report(capsys, "wss", "--json", "--percentiles", "0,50,99.5,100")
     assert (status, err) == (0, "")
     assert json.loads(out) == {
+        "resident": False,
         "targets": [
             {
                 "target": 0,
@@ -54,7 +55,7 @@ def test_json_has_the_agreed_shape(capsys: pytest.CaptureFixture[str]) -> None:
                 "mean_bytes": 55 * MIB // 10,
                 "percentiles": {"0": MIB, "50": 6 * MIB, "99.5": 10 * MIB, "100": 10 * MIB},
             }
-        ]
+        ],
     }
 
 
@@ -62,7 +63,9 @@ def test_a_higher_threshold(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = report(capsys, "wss", "--json", "--min-accesses", "2", "--percentiles", "100")
     assert json.loads(out)["targets"][0]["percentiles"] == {"100": MIB}
     _, out, _ = report(capsys, "wss", "--min-accesses", "2")
-    assert out.splitlines()[2] == "working set: regions with at least 2 accesses per aggregation"
+    assert out.splitlines()[2].startswith(
+        "working set: regions with at least 2 accesses per aggregation, address ranges"
+    )
 
 
 def test_over_time_as_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +76,7 @@ def test_over_time_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         == """\
 program0 --flag (pid 1234)
 pydamon.damon: 1 s, 10 snapshots, vaddr by bpf
-working set: regions with at least 1 access per aggregation
+working set: regions with at least 1 access per aggregation, address ranges: this record does not say what was resident
   10M ┤                                                                 ███████
       │                                                         ▁▆▆▆▆▆▆████████
       │                                                  ▁▅▅▅▅▅▅███████████████

@@ -143,13 +143,15 @@ def _text(
             strict=True,
         )
     ]
-    total = sum(row.end - row.start for row in rows)
-    accessed = sum(row.end - row.start for row in rows if row.nr_accesses)
+    memory = RegionBatch.of([snapshot]).memory
+    total = int(memory.sum())
+    accessed = int(memory[snapshot.nr_accesses > 0].sum())
+    what = "address ranges" if snapshot.column("resident") is None else "resident memory"
     regions = count(len(rows), "region") if view.everything else f"{len(rows)} of {count(len(whole.start), 'region')}"
     details = [
         f"the {format_duration_ns(snapshot.end_ns - snapshot.start_ns)} up to {format_duration_ns(at_ns)}",
         regions,
-        f"{format_size(accessed)} of {format_size(total)} accessed",
+        f"{format_size(accessed)} of {format_size(total)} of {what} accessed",
         source_line(reader),
     ]
     text = f"{printable(reader.path)}: {', '.join(part for part in details if part)}"

@@ -32,6 +32,7 @@ class Choice:
     to_ns: int | None = None
     low: int = 0
     high: int = _U64_MAX
+    whole_ranges: bool = False  # sizes are those of address ranges, whatever is resident in them
 
 
 class _When(_TimeType):
@@ -110,8 +111,14 @@ ADDRESSES = _Addresses()
 
 
 def windowed(verb: _Verb) -> _Verb:
-    """The options --from, --to and --address."""
+    """The options --from, --to, --address and --addresses."""
     for option in (
+        click.option(
+            "--addresses",
+            "whole_ranges",
+            is_flag=True,
+            help="Sizes of whole regions, as DAMON counts them, not of memory.",
+        ),
         click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses."),
         click.option("--to", "to_ns", type=WHEN, metavar="TIME", help="Only up to this time after the start (or -5s)."),
         click.option(
@@ -126,7 +133,13 @@ def windowed(verb: _Verb) -> _Verb:
     return verb
 
 
-def choice(target: int | None, from_ns: int | None, to_ns: int | None, addresses: tuple[int, int] | None) -> Choice:
+def choice(
+    target: int | None,
+    from_ns: int | None,
+    to_ns: int | None,
+    addresses: tuple[int, int] | None,
+    whole_ranges: bool = False,
+) -> Choice:
     """The options of `windowed` and --target as one value."""
     low, high = addresses if addresses is not None else (0, _U64_MAX)
-    return Choice(target, from_ns, to_ns, low, high)
+    return Choice(target, from_ns, to_ns, low, high, whole_ranges)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, cast
@@ -120,13 +120,33 @@ def chosen(
     if span is None:
         raise empty(reader, None)
     window = window_of(choice, span)
-    batches = window.of(reader.batches(columns=columns, target=choice.target))
+    batches = window.of(as_chosen(reader.batches(columns=columns, target=choice.target), choice))
     first = next(batches, None)
     if first is None:
         if window.everything:
             raise empty(reader, choice.target)
         raise RequestError(f"{reader.path} has no snapshot there", where="--from, --to, --address or --target")
     return chain([first], batches), span
+
+
+def as_chosen(batches: Iterable[RegionBatch], choice: Choice) -> Iterator[RegionBatch]:
+    """The batches, without what is resident if sizes are to be those of address ranges."""
+    for batch in batches:
+        yield batch.without("resident") if choice.whole_ranges else batch
+
+
+def tells_residency(reader: RecordReader, choice: Choice) -> bool:
+    """Whether sizes are of resident memory."""
+    if choice.whole_ranges or "resident" not in reader.optional:
+        return False
+    return any(one.column("resident") is not None for one in reader.last_snapshots().values())
+
+
+def of_what(reader: RecordReader, choice: Choice) -> str:
+    """What sizes are of, in words."""
+    if tells_residency(reader, choice):
+        return "resident memory"
+    return "address ranges" + ("" if choice.whole_ranges else ": this record does not say what was resident")
 
 
 def window_of(choice: Choice, span: tuple[int, int]) -> Window:

@@ -16,7 +16,7 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import bar
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, opened, source_line, target_line
+from pydamon.cli.report.common import as_chosen, chosen, of_what, opened, source_line, target_line, tells_residency
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
@@ -63,11 +63,13 @@ def report(
     with opened(path) as reader:
         first, second = _twice(reader, choice, whole)
         edges = _edges(kind, dist.ranges(first, measure))
+        resident, what = tells_residency(reader, choice), of_what(reader, choice)
         for one in dist.distributions(second, measure, edges):
             if as_json:
-                emit(msgspec.json.encode(_object(reader, one, kind, whole)).decode() + "\n")
+                told = _object(reader, one, kind, whole) | {"resident": resident}
+                emit(msgspec.json.encode(told).decode() + "\n")
             else:
-                emit(_text(reader, one, kind, formula, whole, screen))
+                emit(_text(reader, one, kind, f"{formula}; {what}", whole, screen))
 
 
 def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
@@ -85,9 +87,10 @@ def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
                 if rows[-1][1] == 0 or bound > longest_s:
                     break
             if as_json:
-                emit(msgspec.json.encode(_idle_object(reader, one, rows, whole)).decode() + "\n")
+                told = _idle_object(reader, one, rows, whole) | {"resident": tells_residency(reader, choice)}
+                emit(msgspec.json.encode(told).decode() + "\n")
             else:
-                emit(_idle_text(reader, one, rows, whole, screen))
+                emit(_idle_text(reader, one, rows, whole, of_what(reader, choice), screen))
 
 
 def _twice(reader: RecordReader, choice: Choice, whole: bool) -> list[Iterable[RegionBatch]]:
@@ -103,7 +106,7 @@ def _latest(reader: RecordReader, choice: Choice) -> list[RegionBatch]:
     if choice.from_ns is None and choice.to_ns is None:  # without reading all the others
         snapshots = [one for number, one in reader.last_snapshots().items() if choice.target in (None, number)]
         window = Window(low=choice.low, high=choice.high)
-        if held := list(window.of(RegionBatch.of([one]) for one in snapshots)):
+        if held := list(window.of(as_chosen((RegionBatch.of([one]) for one in snapshots), choice))):
             return held
     found: dict[int, Snapshot] = {}
     for batch in chosen(reader, choice)[0]:
@@ -178,9 +181,9 @@ def _idle_object(reader: RecordReader, one: dist.Distribution, rows: list[tuple[
 
 
 def _idle_text(
-    reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool, screen: Screen
+    reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool, what: str, screen: Screen
 ) -> str:
-    text = f"of {format_size(one.total_bytes)} monitored; idle: no access was found since"
+    text = f"of {format_size(one.total_bytes)} of {what}; idle: no access was found since"
     lines = _heading(reader, one.target, text, whole, screen)
     cells = []
     for bound, size in rows:

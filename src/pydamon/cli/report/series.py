@@ -16,7 +16,7 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import curve, layout
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, opened, source_line, target_line, window_of
+from pydamon.cli.report.common import chosen, of_what, opened, source_line, target_line, window_of
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
@@ -47,8 +47,9 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
     """Print the working set beside the resident, virtual and swapped size over time."""
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, columns=())
+        batches, span = chosen(reader, choice, columns=("resident",))
         sizes = {one.target: one for one in working_sets(batches)}
+        what = of_what(reader, choice)
         window = window_of(choice, span)
         rows = rows_of(reader, "footprint", window)
         for target, working_set in sizes.items():
@@ -56,7 +57,7 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
             if as_json:
                 emit(msgspec.json.encode(_footprint_object(reader, working_set, mine)).decode() + "\n")
             else:
-                emit(_footprint_text(reader, working_set, mine, screen))
+                emit(_footprint_text(reader, working_set, mine, what, screen))
 
 
 def _wss_at(sizes: WorkingSet, times_ns: list[int]) -> list[int]:
@@ -78,8 +79,10 @@ def _footprint_object(reader: RecordReader, sizes: WorkingSet, rows: list[dict[s
     }
 
 
-def _footprint_text(reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], screen: Screen) -> str:
-    lines = _heading(reader, sizes.target, f"{len(sizes.bytes)} snapshots", screen)
+def _footprint_text(
+    reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], what: str, screen: Screen
+) -> str:
+    lines = _heading(reader, sizes.target, f"{len(sizes.bytes)} snapshots, working set in {what}", screen)
     values = {"working set": [int(size) for size in sizes.bytes]}
     for name in ("resident", "virtual", "swap"):
         values[name] = [row[f"{name}_bytes"] for row in rows]
@@ -103,7 +106,7 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
     """Print the estimated bandwidth over time."""
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, columns=())
+        batches, span = chosen(reader, choice, columns=("resident",))
         found = bandwidths(batches)
         measured = rows_of(reader, "resctrl", window_of(choice, span))
         for one in found:

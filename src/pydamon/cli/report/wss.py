@@ -6,16 +6,27 @@ from typing import Any
 
 import msgspec
 
-from pydamon.analysis.wss import WorkingSet, working_sets
+from pydamon.analysis.wss import TOTAL, WorkingSet, total, working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, curve, layout
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import check_drawable, chosen, count, opened, source_line, target_line
+from pydamon.cli.report.common import (
+    check_drawable,
+    chosen,
+    count,
+    of_what,
+    opened,
+    source_line,
+    target_line,
+    tells_residency,
+)
 from pydamon.errors import RequestError
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
+
+MOST_SHOWN = 10  # targets, as text
 
 
 def report(
@@ -33,16 +44,24 @@ def report(
     wanted = _parse_percentiles(percentiles)
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, columns=())
+        batches, span = chosen(reader, choice, columns=("resident",))
         found = working_sets(batches, min_accesses)
+        what = f"{_definition(min_accesses)}, {of_what(reader, choice)}"
+        all_together = [total(found)] if len(found) > 1 and choice.target is None else []
         if as_json:
-            objects = [_object(reader, sizes, wanted, over_time) for sizes in found]
-            emit(msgspec.json.encode({"targets": objects}).decode() + "\n")
+            told: dict[str, Any] = {"resident": tells_residency(reader, choice)}
+            told["targets"] = [_object(reader, sizes, wanted, over_time) for sizes in found]
+            if all_together:
+                told["total"] = _object(reader, all_together[0], wanted, over_time)
+            emit(msgspec.json.encode(told).decode() + "\n")
         elif output is None:
-            for sizes in found:
-                emit(_text(reader, sizes, wanted, min_accesses, span[0] if over_time else None, screen))
+            for sizes in largest([*all_together, *found]):
+                emit(_text(reader, sizes, wanted, what, span[0] if over_time else None, screen))
+            if len(found) > MOST_SHOWN:
+                rest = len(found) - MOST_SHOWN
+                emit(f"and {count(rest, 'smaller target')}, which the total has; --target N shows one\n")
         if output is not None:
-            _draw(reader, found, wanted, min_accesses, over_time, output)
+            _draw(reader, found, wanted, what, over_time, output)
             if not as_json:
                 emit(f"wrote {output}\n")
 
@@ -64,9 +83,9 @@ def _parse_percentiles(text: str) -> dict[str, float]:
 
 def _object(reader: RecordReader, sizes: WorkingSet, wanted: dict[str, float], over_time: bool) -> dict[str, Any]:
     values = sizes.percentiles(list(wanted.values()))
+    whose = {} if sizes.target == TOTAL else {"target": sizes.target, "pid": reader.info.target(sizes.target).pid}
     found: dict[str, Any] = {
-        "target": sizes.target,
-        "pid": reader.info.target(sizes.target).pid,
+        **whose,
         "mean_bytes": sizes.mean_bytes,
         "percentiles": dict(zip(wanted, values, strict=True)),
     }
@@ -77,6 +96,12 @@ def _object(reader: RecordReader, sizes: WorkingSet, wanted: dict[str, float], o
             for start_ns, end_ns, size in zip(*columns, strict=True)
         ]
     return found
+
+
+def largest(sets: list[WorkingSet]) -> list[WorkingSet]:
+    """The total, and the `MOST_SHOWN` targets with the largest means, in the order of their numbers."""
+    targets = sorted((one for one in sets if one.target != TOTAL), key=lambda one: -one.mean_bytes)[:MOST_SHOWN]
+    return [one for one in sets if one.target == TOTAL] + sorted(targets, key=lambda one: one.target)
 
 
 def _definition(min_accesses: int) -> str:
@@ -94,12 +119,13 @@ def _text(
     reader: RecordReader,
     sizes: WorkingSet,
     wanted: dict[str, float],
-    min_accesses: int,
+    what: str,
     origin_ns: int | None,
     screen: Screen,
 ) -> str:
-    lines = [styled(target_line(reader, sizes.target, screen.limit, screen.ellipsis), BOLD, screen)]
-    for text in (_details(reader, sizes), f"working set: {_definition(min_accesses)}"):
+    name = "all targets" if sizes.target == TOTAL else target_line(reader, sizes.target, screen.limit, screen.ellipsis)
+    lines = [styled(name, BOLD, screen)]
+    for text in (_details(reader, sizes), f"working set: {what}"):
         lines.append(styled(screen.fit(text), DIM, screen))
     if origin_ns is not None:
         edges, values = sizes.over_time(layout(screen).columns)
@@ -125,7 +151,7 @@ def _draw(
     reader: RecordReader,
     found: list[WorkingSet],
     wanted: dict[str, float],
-    min_accesses: int,
+    what: str,
     over_time: bool,
     output: str,
 ) -> None:
@@ -136,7 +162,7 @@ def _draw(
         found,
         [target_line(reader, sizes.target, 52) for sizes in found],
         _details(reader, found[0]),
-        _definition(min_accesses),
+        what,
         wanted,
         over_time,
     )

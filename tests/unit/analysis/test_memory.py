@@ -1,0 +1,105 @@
+"""Bytes are of memory: what was resident, where a record tells; address ranges, where it does not, or if asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.unit.cli.report_helpers import report
+
+from pydamon.analysis.bandwidth import bandwidths
+from pydamon.analysis.distribution import distributions, unaccessed_s
+from pydamon.analysis.wss import TOTAL, WorkingSet, total, working_sets
+from pydamon.core.snapshot import Snapshot
+from pydamon.records.batch import RegionBatch
+from pydamon.records.schema import build_metadata
+from pydamon.records.writer import RecordWriter
+
+MIB = 1 << 20
+SECOND = 1_000_000_000
+UNKNOWN = 2**64 - 1
+
+
+def snapshot(resident: list[int] | None, *, target: int = 0, at_s: int = 0) -> Snapshot:
+    """100 MiB that are hot, 200 MiB that are idle, 300 MiB that are idle; 100 ms."""
+    start = np.array([0, 100, 300], np.uint64) * np.uint64(MIB)
+    end = np.array([100, 300, 600], np.uint64) * np.uint64(MIB)
+    at_ns = at_s * SECOND
+    return Snapshot(
+        target, at_ns, at_ns + SECOND // 10, 5000, 100_000, start, end,
+        np.array([20, 0, 0], np.uint32), np.array([5, 50, 50], np.uint32),
+        resident=None if resident is None else np.array(resident, np.uint64),
+    )  # fmt: skip
+
+
+def test_memory_is_what_was_resident() -> None:
+    batch = RegionBatch.of([snapshot([MIB, 2 * MIB, UNKNOWN]), snapshot([3 * MIB, 0, 5 * MIB])])
+    assert (batch.memory // MIB).tolist() == [1, 2, 0, 3, 0, 5]
+    assert (batch.unknown_memory // MIB).tolist() == [0, 0, 300, 0, 0, 0]
+
+
+def test_without_residency_it_is_all_of_the_addresses() -> None:
+    batch = RegionBatch.of([snapshot(None)])
+    assert (batch.memory // MIB).tolist() == [100, 200, 300]
+    mixed = RegionBatch.of([snapshot([1 * MIB, 0, 0]), snapshot(None)])
+    assert (mixed.memory // MIB).tolist() == [1, 0, 0, 100, 200, 300]
+    assert (mixed.without("resident").memory // MIB).tolist() == [100, 200, 300] * 2
+
+
+def test_every_analysis_counts_memory() -> None:
+    batches = [RegionBatch.of([snapshot([MIB, 2 * MIB, 4 * MIB])])]
+    assert working_sets(batches)[0].bytes.tolist() == [MIB]
+    # 1 MiB in 20 samples of 100 ms
+    assert bandwidths(batches)[0].bytes_per_s.tolist() == [200 * MIB]
+    idle = distributions(batches, unaccessed_s, np.array([-2.0, 0.0, 1.0, 100.0]))[0]
+    assert (idle.bytes / MIB).tolist() == [1, 0, 6]
+
+
+def test_a_total_is_added_up_at_each_moment() -> None:
+    def of(target: int, ends: list[int], sizes: list[int]) -> WorkingSet:
+        end = np.array(ends, np.int64)
+        return WorkingSet(target, np.concatenate([[end[0] - 10], end[:-1]]), end, np.array(sizes, np.uint64))
+
+    together = total([of(0, [10, 20, 30], [1, 2, 3]), of(1, [25, 35], [100, 200])])
+    # (the second lives from 15 on, the first until 30)
+    assert together.target == TOTAL
+    assert together.end_ns.tolist() == [10, 20, 25, 30, 35]
+    assert together.bytes.tolist() == [1, 102, 103, 203, 200]
+
+
+def recorded(path: Path, resident: list[int] | None, targets: int = 1) -> str:
+    rows = [{"target": number, "pid": 100 + number} for number in range(targets)]
+    with RecordWriter(str(path), metadata=build_metadata(targets=rows, ops="vaddr", primitive="bpf")) as writer:
+        for second in range(5):
+            for target in range(targets):
+                writer.add_snapshot(snapshot(resident, target=target, at_s=second))
+    return str(path)
+
+
+def test_reports_say_which_bytes_they_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r", [MIB, 2 * MIB, 4 * MIB])
+    _, out, _ = report(capsys, "wss", "-i", path)
+    assert "per aggregation, resident memory" in out
+    assert "50 %  1.0 MiB" in out
+    _, out, _ = report(capsys, "wss", "--addresses", "-i", path)
+    assert "per aggregation, address ranges\n" in out
+    assert "50 %  100.0 MiB" in out
+    _, out, _ = report(capsys, "idle", "-i", path)
+    assert "of 7.0 MiB of resident memory" in out
+    _, out, _ = report(capsys, "access", "-i", path)
+    assert "1.0 MiB of 7.0 MiB of resident memory accessed" in out
+    _, out, _ = report(capsys, "wss", "-i", recorded(tmp_path / "old", None))
+    assert "address ranges: this record does not say what was resident" in out
+
+
+def test_several_targets_have_a_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r", [MIB, 2 * MIB, 4 * MIB], targets=12)
+    _, out, _ = report(capsys, "wss", "-i", path)
+    assert out.startswith("all targets\n")
+    assert "50 %  12.0 MiB" in out
+    assert out.endswith("and 2 smaller targets, which the total has; --target N shows one\n")
+    _, out, _ = report(capsys, "wss", "--json", "-i", path)
+    assert '"total":{"mean_bytes":12582912' in out
+    _, out, _ = report(capsys, "wss", "--target", "3", "-i", path)
+    assert "all targets" not in out
