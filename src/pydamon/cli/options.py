@@ -115,6 +115,12 @@ _MONITORING = [
     ),
     click.Option(["--max-cpu"], type=Share(), metavar="SHARE", help="Keep below this share of one CPU, e.g. 1%."),
     click.Option(["--faithful"], is_flag=True, help="Sample as the kernel's DAMON does: any page, across mappings."),
+    click.Option(
+        ["--panel"],
+        type=click.IntRange(0, 65536),
+        metavar="N",
+        help="Ask N pages, drawn at random, once a second: how sure sizes are. 0: none.  [default: 1024]",
+    ),
     click.Option(["--min-regions"], type=COUNT, default="10", show_default=True),
     click.Option(["--max-regions"], type=COUNT, default="1000", show_default=True),
     click.Option(
@@ -228,6 +234,7 @@ _OF_REQUEST = {
     "name": "--name",
     "nodes": "--nodes",
     "output": "-o",
+    "panel": "--panel",
     "perf": "--perf",
     "regions": "--region",
     "repeat": "--repeat",

@@ -188,6 +188,11 @@ _ALWAYS = (
         lambda c, r: c.faithful and c.ops not in (*PROCESSES, "paddr", "sim"),
         "is for --ops vaddr, fvaddr, paddr or sim: others always are",
     ),
+    Rule(
+        "panel",
+        lambda c, r: bool(r.panel) and (c.faithful or c.ops not in (*PROCESSES, "sim")),
+        "is for --ops vaddr, fvaddr or sim, without --faithful",
+    ),
     Rule("dry_run", lambda c, r: r.dry_run and not c.schemes, "is about schemes; give --scheme or --schemes"),
     Rule("undo", lambda c, r: r.undo and not c.schemes, "is about schemes; give --scheme or --schemes"),
 )

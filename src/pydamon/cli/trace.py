@@ -19,7 +19,7 @@ EVENTS = (
     "damos_stat_after_apply_interval", "damon_region_aggregated",
 )  # fmt: skip
 # Not what is about a record, or about what it costs nothing to leave out.
-_MONITORING = shared.monitoring("rotate", "keep", "dry_run", "undo", "resctrl")
+_MONITORING = shared.monitoring("rotate", "keep", "dry_run", "undo", "resctrl", "panel")
 _OWN = [
     click.Option(["-i", "--input", "path"], metavar="FILE", help="Print the events of this record."),
     click.Option(

@@ -20,12 +20,13 @@ from pydamon.core.callbacks import Callback, Callbacks
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.errors import RequestError, located
-from pydamon.ops.base import PAGE_SIZE, OperationsSet, ProbingOperationsSet
+from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps, ProbingOperationsSet
 from pydamon.ops.pace import Clock, Pace
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
+    from pydamon.core.panel_watch import PanelWatch
 
 
 @dataclass(slots=True)
@@ -40,7 +41,9 @@ class Kdamond:
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
     samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless the context is
     ``faithful``, regions end where large mappings end (`core.boundaries`), and what counts of a region is its memory:
-    snapshots say how much of it is resident. With ``by_addresses`` all of a region counts, as in the kernel.
+    snapshots say how much of it is resident. With ``by_addresses`` all of a region counts, as in the kernel. Unless
+    ``faithful``, a page panel of ``panel_size`` pages (`core.panel`, drawn by ``panel_seed``) is looked at once a
+    second, where the operations set can do that.
     """
 
     ops: OperationsSet
@@ -53,6 +56,9 @@ class Kdamond:
     by_addresses: bool = False
     damos: Damos | None = None
     make_damos: Callable[[], Damos] | None = None
+    panel_size: int = 0
+    panel_seed: int = 0
+    panel: PanelWatch | None = field(default=None, init=False)
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
@@ -73,7 +79,13 @@ class Kdamond:
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
         self._check_probes(self.probes)
-        self._pace = Pace(self.clock, self)
+        if self.panel_size and not self.faithful and isinstance(self.ops, PanelOps):
+            from pydamon.core.panel_watch import PanelWatch
+
+            self.panel = PanelWatch(
+                self.ops, self.clock, lambda: self.targets, size=self.panel_size, seed=self.panel_seed
+            )
+        self._pace = Pace(self.clock, self, meanwhile=self.panel)
         if self.context.schemes and self.damos is None:
             self.damos = self._new_damos()
 
@@ -252,6 +264,8 @@ class Kdamond:
         self._ask_probes()
         self._limit_sizes()
         self._cut_at_mappings()
+        if self.panel is not None:
+            self.panel.begin()
         self._aggregation_start_ns = self._pace.restart()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as

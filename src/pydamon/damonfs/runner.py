@@ -185,7 +185,7 @@ class Runner:
         callbacks = Callbacks(before_start=begin, after_sampling=sampled, after_aggregation=traced.after_aggregation)
         spec = Spec(kdamonds=(KdamondSpec(contexts=(context,)),))
         # Who reads the kernel's files expects the kernel's way.
-        request = Request(output=self._record, by_addresses=True)
+        request = Request(output=self._record, by_addresses=True, panel=0)
         run = Run(spec, request, waker=self._waker, callbacks=callbacks, clock=clock, say=self._say_own)
         part = _Part(run, clock)
         run.engine.follow((STAT,), self._passed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from pydamon.spec import ONLY_CONTEXT, Context, Scheme, Spec, validate
 
 if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
+    from pydamon.core.panel import Look
     from pydamon.core.scheme_state import SchemeState
     from pydamon.engines.follow import Follower
     from pydamon.ops.actions.plan import Plan
@@ -42,6 +43,19 @@ def only_context(spec: Spec, *ops: str) -> Context:
     return context
 
 
+def _seed_of(rng: np.random.Generator) -> int:
+    """A number for the page panel that is the same whenever ``rng`` is; nothing is drawn from that."""
+    entropy = getattr(rng.bit_generator.seed_seq, "entropy", None)
+    return entropy & (1 << 63) - 1 if isinstance(entropy, int) else 0
+
+
+def _panel_row(look: Look) -> dict[str, Any]:
+    """The row of the side table ``panel``."""
+    row: dict[str, Any] = {"time_ns": look.time_ns, "target": look.target, "resident_bytes": look.resident_bytes}
+    row |= {"pages": look.pages, "unknown": look.unknown}
+    return row | {name: getattr(look, name).tolist() for name in ("idle", "unseen", "ended")}
+
+
 class OnCore:
     """An `Engine`, but for ``kind``, over a `Kdamond`; ``ops`` are given back when the monitoring ends, or by `close`.
 
@@ -59,6 +73,7 @@ class OnCore:
         choice: Choice,
         callbacks: Callbacks | None,
         rng: np.random.Generator,
+        panel: int = 0,
     ) -> None:
         self.choice = choice
         self.clock = clock
@@ -75,6 +90,8 @@ class OnCore:
                     callbacks=callbacks if callbacks is not None else Callbacks(),
                     rng=rng,
                     make_damos=self._make_damos,
+                    panel_size=panel,
+                    panel_seed=_seed_of(rng),
                 )
                 if self.kdamond.damos is not None:
                     self.kdamond.damos.check(context.schemes)
@@ -213,12 +230,15 @@ class OnCore:
         return []
 
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
-        """There are no further tables."""
-        return {}
+        """The page panel, if there is one."""
+        panel = self.kdamond.panel
+        return {} if panel is None else {"panel": [_panel_row(look) for look in panel.take_looks()]}
 
     def notices(self) -> list[str]:
-        """What there is to say of schemes."""
-        damos, lines = self.kdamond.damos, []
+        """What there is to say of schemes, and of the page panel."""
+        damos, panel, lines = self.kdamond.damos, self.kdamond.panel, []
+        while panel is not None and panel.notices:
+            lines.append(panel.notices.pop(0))
         while damos is not None and damos.notices:
             lines.append(damos.notices.pop(0))
         return lines

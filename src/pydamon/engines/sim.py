@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SimEngine(OnCore):
     """Runs a sim spec on a workload; ends with the workload. The same seed gives the same result.
 
-    ``name`` is what the workload is called. Raises RequestError.
+    ``name`` is what the workload is called, ``panel`` the number of pages of the page panel. Raises RequestError.
     """
 
     kind: Kind = "sim"
@@ -40,6 +40,7 @@ class SimEngine(OnCore):
         accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
         clock: VirtualClock | None = None,
         machine: MachineSpec | None = None,
+        panel: int = 0,
     ) -> None:
         context = only_context(spec, "sim")
         clock = clock if clock is not None else VirtualClock()
@@ -51,6 +52,7 @@ class SimEngine(OnCore):
             choice=Choice("sim", "the pattern is known"),
             callbacks=callbacks,
             rng=np.random.default_rng(seed),
+            panel=panel,
         )
 
     def _new_damos(self) -> Damos:

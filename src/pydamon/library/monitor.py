@@ -37,7 +37,8 @@ class Monitor:
     if it is free and can do it, else ``user``; `chosen` says which and why. A simulation needs a ``workload`` (a name,
     a file, or a `Workload`), reported accesses a ``source``. ``duration`` (text with a unit, or ns) ends it.
     ``callbacks`` are called by the loop with its `Kdamond`. ``dry_run``: schemes find out what they would do, and do
-    nothing. ``max_cpu``: a share of one CPU that this process stays below.
+    nothing. ``max_cpu``: a share of one CPU that this process stays below. ``panel``: the number of pages of the page
+    panel, 0 for none.
 
     A context manager: what it has opened is closed in the end, also if it was never iterated. Raises RequestError or
     MachineError as the command does.
@@ -55,6 +56,7 @@ class Monitor:
         duration: str | int | None = None,
         max_cpu: float | None = None,
         dry_run: bool = False,
+        panel: int | None = None,
     ) -> None:
         self.spec = spec
         self.notices: list[str] = []  # lines for the user, so far
@@ -67,6 +69,7 @@ class Monitor:
             duration_ns=parse_time_ns(duration) if isinstance(duration, str) else duration,
             max_cpu=max_cpu,
             dry_run=dry_run,
+            panel=panel,
         )
         self._run = Run(spec, request, callbacks=callbacks, say=self.notices.append)
         self._loop: Generator[list[Snapshot], None, None] | None = None

@@ -178,6 +178,30 @@ class ProbingOperationsSet(OperationsSet, Protocol):
         ...
 
 
+@runtime_checkable
+class PanelOps(OperationsSet, Protocol):
+    """An operations set that can be asked about single pages at any time, beside its sampler: for a page panel."""
+
+    def resident(self, target: int) -> tuple[Ranges, Ranges] | None:
+        """What of the target is in memory, as of a moment ago, and the spans that were looked at for that.
+
+        What lies outside of these spans is unknown. None if it cannot be told at all.
+        """
+        ...
+
+    def look_at_panel(self, target: int, addresses: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of these pages were accessed since the last call for this target, and of which that is not known.
+
+        Shape (n,) each. Of pages that were not asked about then, the window begins now: neither is True. It may be
+        called while windows of the sampler are open, and changes nothing in what those will say.
+        """
+        ...
+
+    def panel_cpu_ns(self) -> int:
+        """CPU time so far of the thread that looks; always 0 where looking costs nothing."""
+        ...
+
+
 def sample_addresses(start: Addresses, end: Addresses, rng: np.random.Generator) -> Addresses:
     """One page-aligned address per region, uniform over its pages. Inputs and result: uint64, shape (n,)."""
     pages = (end - start) // np.uint64(PAGE_SIZE)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
+from pydamon.linux.resident_runs import clipped
 from pydamon.ops.base import PAGE_SIZE, Ranges
 from pydamon.ops.membership import command_of
 from pydamon.ops.vaddr import Closable, VaddrOps, troubles
@@ -61,6 +62,14 @@ class FvaddrOps(VaddrOps):
 
     def leave_out_gaps(self, most: int) -> None:
         """The ranges stay what they were given as."""
+
+    def resident(self, target: int) -> tuple[Ranges, Ranges] | None:
+        """What of the ranges is in memory, and what was looked at for that, see `PanelOps`."""
+        found = super().resident(target)
+        if found is None:
+            return None
+        runs, seen = (clipped(spans, self._initial[target]) for spans in found)
+        return runs, seen
 
     def take_joined(self) -> list[dict[str, Any]]:
         """All targets at the first call, nobody later: target, pid, command, start_ticks."""

@@ -27,16 +27,28 @@ class Until(Protocol):
         ...
 
 
+class Meanwhile(Protocol):
+    """What is to be done from time to time, also in the middle of a sleep: at ``due_ns``, on the clock."""
+
+    due_ns: int
+
+    def look(self) -> None:
+        """Do it; ``due_ns`` is later than the present time after that."""
+        ...
+
+
 class Pace:
     """Sleeps from sample to sample, ``sample_ns`` apart, on ``clock``.
 
     A sampler asks `over` before each sample but its first, opens the windows, and has `sleep` wait for their end.
+    ``meanwhile`` does not end a sample: the rest of its sleep is slept after it.
     """
 
-    def __init__(self, clock: Clock, until: Until, sample_ns: int = 0) -> None:
+    def __init__(self, clock: Clock, until: Until, sample_ns: int = 0, *, meanwhile: Meanwhile | None = None) -> None:
         self.clock = clock
         self.sample_ns = sample_ns
         self._until = until
+        self._meanwhile = meanwhile
         self._due_ns = 0
 
     def restart(self) -> int:
@@ -62,6 +74,16 @@ class Pace:
         if self._until.end_ns is not None:
             left_ns = self._until.end_ns - now_ns
             if left_ns < duration_ns:
-                self.clock.sleep_ns(max(left_ns, 0))
+                self._sleep(now_ns, max(left_ns, 0))
                 return False
-        return self.clock.sleep_ns(duration_ns)
+        return self._sleep(now_ns, duration_ns)
+
+    def _sleep(self, now_ns: int, duration_ns: int) -> bool:
+        """Sleep from now on, but for what is to be done meanwhile; False if it was cut short by something else."""
+        meanwhile, end_ns = self._meanwhile, now_ns + duration_ns
+        while meanwhile is not None and meanwhile.due_ns < end_ns:
+            if meanwhile.due_ns > now_ns and not self.clock.sleep_ns(meanwhile.due_ns - now_ns):
+                return False
+            meanwhile.look()
+            now_ns = self.clock.now_ns()
+        return self.clock.sleep_ns(max(end_ns - now_ns, 0))

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.applying import Applying
-from pydamon.ops.base import Addresses, Hits, Ranges
+from pydamon.ops.base import Addresses, Applied, Hits, Ranges
 from pydamon.ops.gaps import Gaps
 from pydamon.ops.residency import Residencies, Residency
 from pydamon.ops.sampling import PageSampler
 from pydamon.primitives.base import Primitive, PrimitiveCost
-from pydamon.spec import Probe
+from pydamon.spec import Probe, Scheme
 
 if TYPE_CHECKING:  # needed only where there are schemes or probes
     from pydamon.ops.actions import VirtualActions
     from pydamon.ops.attributes import VirtualAttributes
+    from pydamon.ops.panel import ProcessPanel
     from pydamon.ops.whole_samples import WholeSampler
     from pydamon.primitives.bpf_sampler import BpfSampler
 
@@ -89,6 +92,8 @@ class VaddrOps(Applying["VirtualActions"]):
         self._residencies = Residencies()
         self._gaps: Gaps | None = None
         self._attributes: VirtualAttributes | None = None
+        self._panel: ProcessPanel | None = None
+        self._stepping_ns = 0  # CPU time of looking for resident memory
         try:
             for process in processes:
                 self._add_target(open_primitive(process))
@@ -226,6 +231,37 @@ class VaddrOps(Applying["VirtualActions"]):
     def mappings(self, target: int) -> list[Mapping]:
         """What the process had mapped at the last init or update."""
         return self._mappings[target]
+
+    # -- the page panel, of targets whose primitive is `bpf` --------------------------------------------------------
+
+    def resident(self, target: int) -> tuple[Ranges, Ranges] | None:
+        """What of the process is in memory, and what was looked at for that, see `PanelOps`."""
+        residency = self._residencies.of(target, self.processes[target], self._mappings[target])
+        began_ns = time.thread_time_ns()
+        self._residencies.step()
+        self._stepping_ns += time.thread_time_ns() - began_ns
+        scan = residency.scan
+        return None if scan.obstacle is not None else (scan.runs.runs, scan.runs.seen)
+
+    def look_at_panel(self, target: int, addresses: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which pages were accessed since the last call, and of which that is not known, see `PanelOps`."""
+        if self._panel is None:
+            from pydamon.ops.panel import ProcessPanel
+
+            self._panel = ProcessPanel(self, self._whole)
+        return self._panel.look(target, addresses)
+
+    def panel_cpu_ns(self) -> int:
+        """CPU time of this thread, without that of looking for resident memory, which has a bound of its own."""
+        return time.thread_time_ns() - self._stepping_ns
+
+    def apply_scheme(
+        self, target: int, scheme: Scheme, start: Addresses, end: Addresses, allowed: NDArray[np.bool_]
+    ) -> Applied:
+        """Apply the scheme's action to regions of a process, as `ActingOperationsSet` says."""
+        if self._panel is not None and not self.dry_run:
+            self._panel.before_action(target, start, end)
+        return super().apply_scheme(target, scheme, start, end, allowed)
 
     # -- schemes (see `pydamon.ops.actions`) ------------------------------------------------------------------------
 

@@ -179,6 +179,8 @@ class VaddrGroupOps(VaddrOps):
         self._mappings[target] = []
         self._residencies.forget(target)
         self.sampler.forget(target)
+        if self._panel is not None:
+            self._panel.forget(target)
         if self._attributes is not None:
             self._attributes.forget(target)
 

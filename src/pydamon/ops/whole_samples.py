@@ -82,6 +82,18 @@ class WholeSampler:
             return done + more, end
         return done, {DONE: BatchEnd.DONE, ENDED: BatchEnd.TARGET_ENDED}.get(why, batch.end)
 
+    def watch_panel(self, pages: Addresses) -> None:
+        """Note what is cleared of these pages from now on."""
+        self._sampler.watch_panel(pages)
+
+    def note_panel(self) -> None:
+        """Tell the panels what was cleared of their pages."""
+        self._sampler.note_panel()
+
+    def note_lost(self, primitive: BpfPrimitive, starts: Addresses, lengths: Addresses) -> None:
+        """These ranges are about to be cleared for the panel: what an open window has seen is kept."""
+        self._sampler.note_lost(primitive, starts, lengths)
+
     def update(self) -> None:
         """Mappings or memory may have changed."""
         self._sampler.update()

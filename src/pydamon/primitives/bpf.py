@@ -29,6 +29,7 @@ from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_facts
 from pydamon.primitives import bpf_program as program
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
+from pydamon.primitives.bpf_panel import BeforeClear, PanelPages, inside
 from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
 
@@ -188,7 +189,13 @@ class BpfPrimitive:
         self._addresses: Addresses = np.empty(0, np.uint64)
         self._at_start: Levels = np.empty(0, np.uint8)
         self._usable: Flags = np.empty(0, np.bool_)
+        self._lost: Flags = np.empty(0, np.bool_)  # accessed, and cleared for the panel since
         self._space = 0
+        self.panel: PanelPages | None = None
+
+    def watch_panel(self, pages: PanelPages) -> None:
+        """Tell ``pages`` from now on what is cleared of this process."""
+        self.panel = self.clearer.panel = pages
 
     def begin(self) -> None:
         """Clear all accessed bits once, if that is quick: old ones would make every page's first sample costly."""
@@ -202,6 +209,7 @@ class BpfPrimitive:
         cannot be read. A page that is not present is usable: it was accessed if it is there at the check.
         """
         self._addresses = np.array(addresses, np.uint64)
+        self._lost = np.zeros(len(addresses), np.bool_)
         self._space = 0
         self._at_start, self._usable = self.open_windows(self._addresses, len(self._addresses))
         return self._usable.copy()
@@ -212,7 +220,7 @@ class BpfPrimitive:
         Returns whether each new page is usable; the others keep their window.
         """
         addresses = np.array(addresses, np.uint64)
-        self._addresses[index] = addresses
+        self._addresses[index], self._lost[index] = addresses, False
         self._at_start[index], usable = self.open_windows(addresses, len(self._addresses))
         self._usable[index] = usable
         return usable
@@ -233,6 +241,7 @@ class BpfPrimitive:
         young = (entries >> _ACCESSED_SHIFT).astype(np.uint8) & np.uint8(1)
         answers: Answers = _ANSWERS[self._at_start, levels, young]
         answers[~self._usable] = UNKNOWN
+        answers[self._lost] = ACCESSED
         # The pid meant this process during the walk only if it is still alive after it.
         if space != self._space or not self.process.alive():
             answers[:] = UNKNOWN
@@ -283,6 +292,36 @@ class BpfPrimitive:
             usable &= levels != LEVEL_UNKNOWN
         self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
         return levels, usable
+
+    def read_now(self, addresses: Addresses) -> tuple[Entries, Levels, int, Flags]:
+        """The entries of these pages, their levels, what tells the address space (0: gone), and which are young."""
+        entries, levels, space = self._read(addresses)
+        if space and not self.process.alive():  # the pid may have meant another process by then
+            space, levels = 0, np.full(len(levels), LEVEL_UNKNOWN, np.uint8)
+        return entries, levels, space, _is_young(entries, levels)
+
+    def open_alone(self, addresses: Addresses, entries: Entries, levels: Levels, before: BeforeClear) -> Flags:
+        """Clear pages as they were read just now, never all of the process; sets their ``levels``.
+
+        ``before`` is told the ranges that are cleared, which may be larger. Returns which pages are usable.
+        """
+        began, cleared = time.perf_counter_ns(), self.cost.clear_ns
+        usable: Flags = levels != LEVEL_UNKNOWN
+        young = np.flatnonzero(_is_young(entries, levels))
+        if len(young):
+            done = self.clearer.clear_alone(addresses[young], entries[young], levels[young], before)
+            usable[young[self._settle(addresses, levels, young, done)]] = False
+            usable &= levels != LEVEL_UNKNOWN
+        self.cost.checks += len(addresses)
+        self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
+        return usable
+
+    def note_lost(self, starts: NDArray[np.uint64], lengths: NDArray[np.uint64]) -> None:
+        """These ranges are about to be cleared for somebody else: what was accessed in an open window is kept."""
+        index = np.flatnonzero(inside(self._addresses, starts, lengths) & self._usable & ~self._lost)
+        if len(index):
+            young = self.read_now(self._addresses[index])[3]
+            self._lost[index[young]] = True
 
     def _settle(self, addresses: Addresses, levels: Levels, pages: NDArray[np.intp], done: NDArray[np.uint8]) -> Flags:
         """Walk ``pages`` again after a clear; sets their ``levels``. Returns which of them are stuck.
@@ -346,6 +385,12 @@ def _answers() -> Answers:
 
 
 _ANSWERS = _answers()
+
+
+def answer(at_start: Levels, levels: Levels, young: Flags) -> Answers:
+    """What windows say, from the pages' levels at their start and at their end, and their accessed bits; shape (n,)."""
+    answers: Answers = _ANSWERS[at_start, levels, young.astype(np.uint8)]
+    return answers
 
 
 def _is_young(entries: Entries, levels: Levels) -> Flags:

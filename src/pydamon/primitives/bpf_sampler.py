@@ -21,10 +21,10 @@ from pydamon.linux.btf import BtfError
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_facts
 from pydamon.primitives import bpf_sampler_layout as lay
+from pydamon.primitives import bpf_sampler_panel as panel
 from pydamon.primitives.base import PrimitiveCost, Shared
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_sampler_map import BAD, SamplerMap
-from pydamon.primitives.bpf_sampler_pages import HASH_FACTOR
 from pydamon.primitives.vmemmap import find_vmemmap
 
 # Why `BpfSampler.sample` came back.
@@ -107,6 +107,7 @@ class BpfSampler:
     _identities: dict[int, tuple[BpfPrimitive, int]] = field(default_factory=dict, init=False)
     _resident_loaded: list[Addresses] = field(default_factory=list, init=False)
     _saw_failures: bool = field(default=False, init=False)
+    _lost: panel.LostHits = field(default_factory=panel.LostHits, init=False)
 
     def __post_init__(self) -> None:
         facts = bpf_facts.of_this_kernel()[1]
@@ -122,6 +123,7 @@ class BpfSampler:
 
     def load(self, targets: Sequence[Watched]) -> None:
         """Sample these regions from now on. All windows are closed and all counts are 0."""
+        self.note_panel()
         careful = self._careful_ranges()
         self._lay_out(targets)
         words = self._map.region_words[: self._nr_regions]
@@ -298,6 +300,7 @@ class BpfSampler:
 
         ``sleep`` sleeps until the next look is due; False means that it came back early: that sample says nothing.
         """
+        self._lost.drop()
         self._run(lay.DRAW)
         bad = self._map.word(BAD)
         self._clear()
@@ -307,6 +310,8 @@ class BpfSampler:
             if not sleep():
                 return done - 1, WOKEN
             self._run(lay.CHECK if done == most else lay.CHECK | lay.DRAW)
+            if self._lost:
+                self._lost.count(self._map)
             if self._map.word(BAD) > bad:
                 return done, ENDED
             if done < most:
@@ -327,6 +332,8 @@ class BpfSampler:
         """Clear what the last run listed."""
         memory = self._map
         ranges, parts, slow, unwatched, failed = memory.sums()
+        if panel.is_due(memory, parts):
+            self.note_panel()
         if ranges:
             began = time.perf_counter_ns()
             if parts:
@@ -440,24 +447,17 @@ class BpfSampler:
 
     def watch_panel(self, pages: Addresses) -> None:
         """Note what is cleared of these pages (addresses, of any target) from now on; none ends it."""
-        numbers = (pages // np.uint64(_PAGE)) * np.uint64(HASH_FACTOR)
-        bits = (numbers >> np.uint64(64 - lay.FILTER_BITS)).astype(np.intp)
-        flags = np.zeros(1 << lay.FILTER_BITS, np.bool_)
-        flags[bits] = True
-        self._map.filter[:] = np.packbits(flags, bitorder="little")
-        self._map.header["panel"] = len(pages) > 0
-        self._map.header["noted"] = 0
+        panel.watch(self._map, pages)
 
-    def take_noted(self) -> tuple[NDArray[np.void], bool]:
-        """What was cleared since the last call: (base, pages, target's place); and whether that is all of it.
+    def note_panel(self) -> None:
+        """Tell the panels of the processes what was cleared of theirs."""
+        panel.tell(self._map, [loaded.watched.primitive for loaded in self._loaded])
 
-        Pages with the same hash as one of the panel are among them.
-        """
-        wanted = int(self._map.header["noted"][0])
-        noted = self._map.noted[: min(wanted, lay.NOTED)].copy()
-        noted["target"] = self._map.targets["owner"][noted["target"]]
-        self._map.header["noted"] = 0
-        return noted, wanted <= lay.NOTED
+    def note_lost(self, primitive: BpfPrimitive, starts: Addresses, lengths: Addresses) -> None:
+        """These ranges of a process are about to be cleared for the panel: what an open window has seen is kept."""
+        for loaded in self._loaded:
+            if loaded.watched.primitive is primitive:
+                self._lost.note(self._map, primitive, slice(loaded.first, loaded.end), starts, lengths)
 
     def close(self) -> None:
         """Unload the program; no sampling is possible any more."""

@@ -98,8 +98,8 @@ def field_at(name: str, dtype: np.dtype[np.void] = lay.HEADER) -> int:
 
 
 _FLAGS, _FIRST, _END = (field_at(name) // 4 for name in ("flags", "first_target", "end_target"))
-_RANGES_SUM, _PARTS, _SLOW, _UNWATCHED, _FAILED, BAD = (
-    field_at(name) // 4 for name in ("ranges", "parts", "slow", "unwatched", "failed", "bad")
+_RANGES_SUM, _PARTS, _SLOW, _UNWATCHED, _FAILED, BAD, NOTED = (
+    field_at(name) // 4 for name in ("ranges", "parts", "slow", "unwatched", "failed", "bad", "noted")
 )
 _TARGET_WORDS = lay.TARGET.itemsize // 4
 _BYTES, _FIRST_RANGE, _RANGES = (field_at(name, lay.TARGET) // 4 for name in ("bytes", "first_range", "ranges"))

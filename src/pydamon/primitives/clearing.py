@@ -29,6 +29,7 @@ from pydamon.linux.frames import Flags, FrameInfo, Frames, is_large, is_ordinary
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import PrimitiveCost
+from pydamon.primitives.bpf_panel import BeforeClear, PanelPages
 from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, LEVEL_4K
 
 Entries = NDArray[np.uint64]
@@ -113,6 +114,7 @@ class Clearer:
         self.per_range = Estimate(_FIRST_NS_PER_RANGE)
         self.per_byte = Estimate(_FIRST_NS_PER_BYTE)
         self.stuck_share = _STUCK_SHARE
+        self.panel: PanelPages | None = None  # is told what is cleared
         self._process = process
         self._walk = walk
         self._frames_of = frames_of
@@ -157,6 +159,17 @@ class Clearer:
                 where="bpf",
             )
         return np.full(len(addresses), WHOLE if done else NOT_CLEARED, np.uint8)
+
+    def clear_alone(
+        self, addresses: Addresses, entries: Entries, levels: Levels, before: BeforeClear
+    ) -> NDArray[np.uint8]:
+        """As `clear`, but never all of the process; ``before`` is told the ranges. NOT_CLEARED or ADVISED for each."""
+        starts, lengths, index, listed = self._ranges(addresses, entries, levels)
+        before(starts, lengths)
+        if not self._may_advise:
+            return np.full(len(addresses), NOT_CLEARED, np.uint8)
+        accepted = np.append(self._advise(starts, lengths), False)
+        return np.where(accepted[index] & listed, np.uint8(ADVISED), np.uint8(NOT_CLEARED))
 
     def begin(self) -> None:
         """Clear all of the process once, if that takes no more than 0.15 s (about 6 GiB).
@@ -302,6 +315,8 @@ class Clearer:
 
     def _advise(self, starts: NDArray[np.uint64], lengths: NDArray[np.uint64]) -> Flags:
         """MADV_COLD each range; whether it was accepted. What is refused is left out, and its mapping remembered."""
+        if self.panel is not None:
+            self.panel.before_clear(starts, lengths)
         accepted = np.zeros(len(starts), np.bool_)
         todo = np.arange(len(starts))
         began = time.perf_counter_ns()
@@ -384,6 +399,8 @@ class Clearer:
         """Use clear_refs. Whether it went over the process; not if it is gone or that is not permitted."""
         if self._whole_fd < 0:
             return False
+        if self.panel is not None:
+            self.panel.before_clear_all()
         began = time.perf_counter_ns()
         try:
             clear_refs.clear(self._whole_fd)

@@ -29,11 +29,14 @@ class Declared:
 
 
 def _declare(name: str, help: str, most_rows: int = _FEW, /, **columns: str) -> Declared:
-    """Columns by name: a type of Arrow's, with a ``?`` behind it where the value may be missing."""
-    found = [
-        pa.field(key, getattr(pa, kind.rstrip("?"))(), nullable=kind.endswith("?")) for key, kind in columns.items()
-    ]
+    """Columns by name: a type of Arrow's, or a list of one, with a ``?`` behind it where the value may be missing."""
+    found = [pa.field(key, _type(kind.rstrip("?")), nullable=kind.endswith("?")) for key, kind in columns.items()]
     return Declared(name, help, pa.schema(found), most_rows)
+
+
+def _type(name: str) -> pa.DataType:
+    of_list = name.removeprefix("list:")
+    return getattr(pa, name)() if of_list == name else pa.list_(getattr(pa, of_list)())
 
 
 _REGION = {"start": "uint64", "end": "uint64"}
@@ -53,6 +56,11 @@ _ALL = (
     _declare(
         "footprint", "the size of each process, once a second", time_ns="int64", target="uint32",
         virtual_bytes="uint64", resident_bytes="uint64", swap_bytes="uint64",
+    ),
+    _declare(
+        "panel", "the page panel of a target, each time it was asked: numbers of pages by how long they are idle",
+        time_ns="int64", target="uint32", resident_bytes="uint64", pages="uint32", unknown="uint32",
+        idle="list:uint32", unseen="list:uint32", ended="list:uint32",
     ),
     _declare(
         "owners", "the processes that map most of each region of physical memory, each time that was looked up", _MANY,

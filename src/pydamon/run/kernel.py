@@ -26,6 +26,7 @@ _ONLY_USER = {
     "max_cpu": "bounds pydamon's own monitoring; nearest: fewer regions, intervals that tune themselves, or the user "
     "engine",
     "resctrl": "goes with the user engine",
+    "panel": "the kernel's DAMON asks no single pages; nearest: the user engine",
 }
 
 

@@ -177,8 +177,15 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
         dry_run=request.dry_run,
         remember_homes=request.remember_homes or request.undo,
         by_addresses=request.by_addresses,
+        panel=_panel_size(request),
     )
     return _live(opener, engine, Choice("user", reason))
+
+
+def _panel_size(request: Request) -> int:
+    from pydamon.core.panel import SIZE
+
+    return SIZE if request.panel is None else request.panel
 
 
 def _open_kernel(opener: _Opener, reason: str) -> Opened:
@@ -251,6 +258,7 @@ def _open_sim(opener: _Opener) -> Opened:
         mapping=request.mapping,
         callbacks=opener.callbacks,
         seed=request.seed or 0,
+        panel=_panel_size(request),
         clock=PacedClock(opener.machine_clock()) if request.real_time else None,
     )
     _set_end(engine, request)

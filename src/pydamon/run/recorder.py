@@ -59,6 +59,7 @@ class Recorder:
     def finish(self, now_ns: int, joined: Rows) -> None:
         """What is still to be written when the monitoring has ended."""
         self._note_rows(now_ns, {"targets": joined})
+        self._note_rows(now_ns, self._engine.side_rows([]))
         self._note_cost(now_ns)
         self._note_schemes(now_ns)
         self._note_probes()

@@ -22,7 +22,8 @@ class Request:
     ``threads``, ``cpus`` and ``nodes`` are for reported accesses. ``dry_run``: schemes only find out what they would
     do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be. ``by_addresses``: all of a
     region counts, as in the kernel, and not what of it is resident. ``output`` is the record, if there is to be one;
-    ``rotate`` is after how many bytes, or ns, a new file begins.
+    ``rotate`` is after how many bytes, or ns, a new file begins. ``panel`` is the number of pages of the page panel, 0
+    for none, None for the usual number where there can be one.
     """
 
     engine: str | None = None
@@ -46,9 +47,16 @@ class Request:
     output: str = ""
     rotate: tuple[int | None, int | None] | None = None
     keep: int | None = None
+    panel: int | None = None
 
     @property
     def only_user(self) -> dict[str, Any]:
         """What was asked for that only the user engine can do, by field."""
-        fields = {"dry_run": self.dry_run, "undo": self.undo, "max_cpu": self.max_cpu, "resctrl": self.resctrl}
+        fields = {
+            "dry_run": self.dry_run,
+            "undo": self.undo,
+            "max_cpu": self.max_cpu,
+            "resctrl": self.resctrl,
+            "panel": self.panel,
+        }
         return {name: value for name, value in fields.items() if value}

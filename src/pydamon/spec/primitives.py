@@ -22,7 +22,7 @@ class PrimitiveFacts:
     ``auto``: tried when no primitive is asked for, in the order of the table. ``page_granular``: an answer is about one
     page, else about its whole mapping. ``sees``: all accesses, or writes only. ``walks_all``: a sample walks all of a
     process's memory, so that its cost grows with that; the intervals are to follow the cost. ``ops``: the operations
-    sets that can ask through it.
+    sets that can ask through it. ``has_panel``: pages of a page panel can be asked beside the regions.
     """
 
     name: PrimitiveName
@@ -32,6 +32,7 @@ class PrimitiveFacts:
     sees: Literal["any", "write"] = "any"
     walks_all: bool = False
     ops: tuple[str, ...] = _PROCESSES
+    has_panel: bool = False
 
     @property
     def knows_ages(self) -> bool:
@@ -41,7 +42,8 @@ class PrimitiveFacts:
 
 # Best first. idle and bpf+idle do not flush the TLB, so they miss accesses to pages that stay cached there.
 PRIMITIVES = (
-    PrimitiveFacts("bpf", "page-granular: reads page tables through BPF, clears through process_madvise"),
+    PrimitiveFacts("bpf", "page-granular: reads page tables through BPF, clears through process_madvise",
+                   has_panel=True),
     PrimitiveFacts("bpf+idle", "page-granular: reads page tables through BPF, clears through the idle bitmap"),
     PrimitiveFacts("idle", "page-granular: idle page tracking; needs no BPF", ops=(*_PROCESSES, "paddr")),
     PrimitiveFacts("smaps", "per mapping: clear_refs and Referenced; no privilege needed for one's own processes",

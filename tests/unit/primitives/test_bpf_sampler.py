@@ -27,6 +27,7 @@ from pydamon.primitives import bpf_facts, bpf_sampler, clearing
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampler, Resident, Watched
 from pydamon.primitives.bpf_sampler_layout import CAREFUL, SamplerLayout
+from pydamon.primitives.bpf_sampler_panel import take_noted
 from pydamon.primitives.bpf_sampler_program import sampler_program
 
 pytestmark = [
@@ -424,7 +425,7 @@ def test_what_is_cleared_of_panel_pages_is_noted(child: Child, walk: PageTableWa
         sampler.load([Watched(primitive, *regions((at, 64 * PAGE), pieces=64))])
         sampler.watch_panel(panel)
         sampler.sample(1, lambda: True)
-        noted, complete = sampler.take_noted()
+        noted, complete = take_noted(sampler._map)
         assert complete
         assert set(panel.tolist()) <= set(noted["base"].tolist())
         assert len(noted) < 48  # others have the same hash once in 2048
@@ -432,7 +433,7 @@ def test_what_is_cleared_of_panel_pages_is_noted(child: Child, walk: PageTableWa
         sampler.watch_panel(panel[:0])
         child.do("touch", "a", "all")
         sampler.sample(1, lambda: True)
-        assert len(sampler.take_noted()[0]) == 0
+        assert len(take_noted(sampler._map)[0]) == 0
 
 
 def test_a_map_that_grows_keeps_the_random_numbers(child: Child, walk: PageTableWalk) -> None:

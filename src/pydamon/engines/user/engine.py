@@ -17,7 +17,7 @@ from pydamon.engines.clock import MachineClock
 from pydamon.engines.on_core import OnCore, only_context
 from pydamon.engines.user.budget import CpuBudget, fit_sample
 from pydamon.engines.user.fit import CostMeter, affordable
-from pydamon.engines.user.open_ops import LIVE_OPS, LiveOps, choose_for, open_ops
+from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, LiveOps, choose_for, open_ops
 from pydamon.ops.membership import Membership
 from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec
 from pydamon.spec.primitives import facts
@@ -37,7 +37,8 @@ class UserEngine(OnCore):
     migrated pages came from, so that `undo` brings them back.
     Unless the spec is ``faithful``, what the machine tells for free is used: regions end where large mappings end
     (`core.boundaries`), resident pages are preferred to absent ones, and regions count by what of them is resident
-    (`ops.residency`), unless ``by_addresses`` says that all of a region counts.
+    (`ops.residency`), unless ``by_addresses`` says that all of a region counts. A page panel of ``panel`` pages is
+    asked where the primitive can do that.
     With vaddr, ``group`` (taken over, and closed in the end) replaces the processes that the spec names.
     """
 
@@ -58,6 +59,7 @@ class UserEngine(OnCore):
         dry_run: bool = False,
         remember_homes: bool = False,
         by_addresses: bool = False,
+        panel: int = 0,
     ) -> None:
         context = only_context(spec, *LIVE_OPS)
         clock = clock if clock is not None else MachineClock()
@@ -71,6 +73,8 @@ class UserEngine(OnCore):
         self._budget: CpuBudget | None = None
         self._meter: CostMeter | None = None
         self._commit_lock = threading.Lock()
+        self._own_notices: list[str] = []
+        sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
         try:
             clock.watch_ends(process.pidfd for process in watched)
             intervals = context.intervals
@@ -88,8 +92,11 @@ class UserEngine(OnCore):
             choice=choice,
             callbacks=callbacks,
             rng=rng,
+            panel=panel if sees_pages else 0,
         )
         self.kdamond.by_addresses = by_addresses
+        if panel and not sees_pages and not context.faithful:
+            self._own_notices.append(f"there is no page panel: {choice.name} asks no single pages of processes")
 
     def _begin_budget(self, share: float, context: Context, clock: MachineClock) -> Intervals:
         """The first intervals: what starting up has cost is a debt, and the first aggregation pays, too."""
@@ -167,12 +174,14 @@ class UserEngine(OnCore):
         return self.ops.take_joined()
 
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
-        """Whose the physical memory is, each time that was looked up anew."""
-        return self.ops.side_rows(snapshots[0].start, snapshots[0].end) if snapshots else {}
+        """The page panel, and whose the physical memory is, each time that was looked up anew."""
+        rows = super().side_rows(snapshots)
+        return rows | self.ops.side_rows(snapshots[0].start, snapshots[0].end) if snapshots else rows
 
     def notices(self) -> list[str]:
         """Who came, went, or was left out; and what there is to say of schemes."""
-        return self.ops.take_notices() + super().notices()
+        own, self._own_notices = self._own_notices, []
+        return own + self.ops.take_notices() + super().notices()
 
     def plans(self) -> list[Plan]:
         """What a dry run would have done since the last call."""

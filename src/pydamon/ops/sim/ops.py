@@ -119,6 +119,7 @@ class SimOps:
         rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
         self.primitives = [SimPages(self, target, clock) for target in range(self.nr_targets)]
         self.sampler = PageSampler(self, rng.__getitem__)
+        self._panels: dict[int, tuple[Addresses, int]] = {}  # pages that were asked about last, and when
         self._machine_spec = machine if machine is not None else MachineSpec()
         self._machine = self._new_machine()
 
@@ -164,6 +165,26 @@ class SimOps:
     def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
         """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
         return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)
+
+    def resident(self, target: int) -> tuple[Ranges, Ranges]:
+        """What of the process is in memory, as of the last aggregation, and all that it has mapped."""
+        extents, layout = self._machine.targets[target].extents, self._layouts[target]
+        mapped = np.array([(place.start, place.end) for place in layout.regions], np.uint64)
+        return extents.spans(extents.resident).astype(np.uint64), mapped
+
+    def look_at_panel(self, target: int, addresses: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Exact, and nothing is unknown."""
+        now_ns = self._clock.now_ns()
+        before, since_ns = self._panels.get(target, (addresses[:0], now_ns))
+        self._panels[target] = addresses, now_ns
+        asked = np.isin(addresses, before)
+        accessed = np.zeros(len(addresses), np.bool_)
+        accessed[asked] = self.accessed(target, addresses[asked], since_ns, now_ns)
+        return accessed, np.zeros(len(addresses), np.bool_)
+
+    def panel_cpu_ns(self) -> int:
+        """It takes no virtual time."""
+        return 0
 
     def reset_aggregated(self) -> None:
         """The machine is brought up to date: memory comes back when it is accessed, not when somebody looks."""

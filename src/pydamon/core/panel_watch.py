@@ -1,0 +1,136 @@
+"""Looks at the page panel of all targets once a second, between samples or in the middle of one.
+
+What it takes is bounded: a look that takes more than its share of a CPU is made less often, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pydamon.core.panel import PAGE_SIZE, U64, Look, TargetPanel, shares
+from pydamon.ops.base import PanelOps
+from pydamon.ops.pace import Clock
+
+SECOND_NS = 1_000_000_000
+_SHARE = 0.003  # of a CPU
+_WEIGHT = 0.25  # of the last look in what a look takes
+_DRAW_NS = 20_000  # per resident page: pages are drawn anew after that long at least; it takes about 20 ns a page
+_KEPT = 4096  # looks that nobody has taken yet; of more the oldest are dropped
+
+
+class PanelWatch:
+    """The panels of those targets of ``ops`` that ``targets`` names, of ``size`` pages together.
+
+    A look is due at ``due_ns``. ``notices`` are lines for the user, to be taken out.
+    """
+
+    def __init__(
+        self, ops: PanelOps, clock: Clock, targets: Callable[[], Sequence[int]], *, size: int, seed: int
+    ) -> None:
+        self.due_ns = 0
+        self.notices: list[str] = []
+        self._ops = ops
+        self._clock = clock
+        self._targets = targets
+        self._size = size
+        self._seed = seed
+        self._panels: dict[int, TargetPanel] = {}
+        self._resident: dict[int, int] = {}  # bytes of each target that has a panel
+        self._drawn: dict[int, _Drawn] = {}
+        self._looks: deque[Look] = deque(maxlen=_KEPT)
+        self._spent_ns: float | None = None
+        self._said_untold = self._said_rare = False
+
+    def begin(self) -> None:
+        """Draw the pages and begin to watch them."""
+        now_ns = self._clock.now_ns()
+        self._follow(now_ns)
+        for target, panel in self._panels.items():
+            self._ops.look_at_panel(target, panel.address)
+        self.due_ns = now_ns + SECOND_NS
+
+    def look(self) -> None:
+        """Ask all pages what has happened since the last time, and begin anew."""
+        now_ns, cpu_ns = self._clock.now_ns(), self._ops.panel_cpu_ns()
+        self._follow(now_ns)
+        for target, panel in self._panels.items():
+            accessed, unknown = self._ops.look_at_panel(target, panel.address)
+            panel.observe(accessed, unknown, now_ns)
+            self._looks.append(panel.look(self._resident[target], now_ns))
+        self._schedule(now_ns, self._ops.panel_cpu_ns() - cpu_ns)
+
+    def take_looks(self) -> list[Look]:
+        """What was found since the last call: one for each target and look."""
+        found = []
+        while self._looks:
+            found.append(self._looks.popleft())
+        return found
+
+    def _schedule(self, now_ns: int, spent_ns: int) -> None:
+        before = spent_ns if self._spent_ns is None else self._spent_ns
+        self._spent_ns = before + _WEIGHT * (spent_ns - before)
+        interval_ns = max(SECOND_NS, int(self._spent_ns / _SHARE))
+        self.due_ns = now_ns + interval_ns
+        if interval_ns > 1.5 * SECOND_NS and not self._said_rare:
+            self._said_rare = True
+            self.notices.append(
+                f"the page panel is asked every {interval_ns / SECOND_NS:.1f} s, not every second: more often it would "
+                f"take more than {_SHARE:.1%} of a CPU"
+            )
+
+    def _follow(self, now_ns: int) -> None:
+        """Bring the panels up to date with who lives, and with what of it is in memory."""
+        found = {}
+        for target in self._targets():
+            if self._ops.target_valid(target):
+                resident = self._ops.resident(target)
+                if resident is not None:
+                    found[target] = resident
+                elif not self._said_untold:
+                    self._said_untold = True
+                    self.notices.append(f"there is no page panel of target {target}: what is resident is not known")
+        pages = {target: _bytes(runs) // PAGE_SIZE for target, (runs, _) in found.items()}
+        wanted = shares(pages, self._size)
+        for target in self._panels.keys() - wanted.keys():
+            del self._panels[target], self._resident[target], self._drawn[target]
+        for target, count in wanted.items():
+            self._resident[target] = pages[target] * PAGE_SIZE
+            self._draw(target, *found[target], count, now_ns)
+
+    def _draw(self, target: int, runs: U64, seen: U64, count: int, now_ns: int) -> None:
+        drawn = self._drawn.get(target)
+        if drawn is None:
+            self._panels[target] = TargetPanel(target, self._seed + target)
+        elif now_ns < drawn.due_ns or (drawn.count == count and np.array_equal(drawn.runs, runs)):
+            return
+        # What was looked at then and was not resident has been faulted in since.
+        faulted = None if drawn is None else without(drawn.seen, drawn.runs)
+        self._panels[target].follow(runs, count, now_ns, faulted)
+        due_ns = now_ns + _bytes(runs) // PAGE_SIZE * _DRAW_NS
+        self._drawn[target] = _Drawn(runs, seen, count, due_ns)
+
+
+class _Drawn:
+    """From what a panel was drawn last, how many pages, and from when on it may be drawn again."""
+
+    __slots__ = ("count", "due_ns", "runs", "seen")
+
+    def __init__(self, runs: U64, seen: U64, count: int, due_ns: int) -> None:
+        self.runs = runs
+        self.seen = seen
+        self.count = count
+        self.due_ns = due_ns
+
+
+def without(spans: U64, holes: U64) -> U64:
+    """``spans`` without the ``holes``, which lie within them; both have shape (n, 2) and are sorted and disjoint."""
+    start = np.sort(np.concatenate([spans[:, 0], holes[:, 1]]))
+    end = np.sort(np.concatenate([spans[:, 1], holes[:, 0]]))
+    return np.stack([start, end], axis=1)[start < end]
+
+
+def _bytes(spans: U64) -> int:
+    return int((spans[:, 1] - spans[:, 0]).sum(dtype=np.uint64))

@@ -1,0 +1,45 @@
+"""The page panel in a record: one row for each look, and none where there can be no panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pydamon.cli import main
+from pydamon.core.panel import BOUNDS_S
+from pydamon.records.reader import RecordReader
+
+SIM = ["record", "--ops", "sim", "--workload", "stairs", "--duration", "5s"]
+
+
+def rows(path: Path, *options: str) -> list[dict[str, object]]:
+    assert main([*SIM, *options, "-o", str(path)]) == 0
+    with RecordReader(str(path)) as reader:
+        return list(reader.table_rows("panel"))
+
+
+def test_each_look_is_a_row(tmp_path: Path) -> None:
+    found = rows(tmp_path / "r", "--seed", "3")
+    times = [row["time_ns"] for row in found]
+    assert times == [10**9 * second for second in range(1, 5)]
+    last = found[-1]
+    lists = [last["idle"], last["unseen"], last["ended"]]
+    assert all(isinstance(held, list) and len(held) == len(BOUNDS_S) for held in lists)
+    idle, unseen, _ = lists
+    assert last["target"] == last["unknown"] == 0
+    assert last["resident_bytes"] == 100 << 20
+    assert last["pages"] == sum(idle) + sum(unseen)  # type: ignore[call-overload]
+    assert abs(last["pages"] - 1024) < 160  # type: ignore[operator]  # five standard deviations
+    # Since the warm-up of a second only one of ten ranges is accessed.
+    assert idle[0] / last["pages"] == pytest.approx(0.1, abs=0.05)  # type: ignore[index,operator]
+    assert rows(tmp_path / "again", "--seed", "3") == found
+    assert rows(tmp_path / "other", "--seed", "4") != found
+
+
+def test_its_size_is_an_option_and_it_may_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 80 < rows(tmp_path / "r", "--panel", "128")[0]["pages"] < 190  # type: ignore[operator]
+    assert rows(tmp_path / "r", "--panel", "0") == []
+    assert rows(tmp_path / "r", "--faithful") == []
+    assert main([*SIM, "--faithful", "--panel", "128", "-o", str(tmp_path / "r")]) == 2
+    assert "--panel: is for --ops vaddr, fvaddr or sim, without --faithful" in capsys.readouterr().err
