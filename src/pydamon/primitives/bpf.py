@@ -28,9 +28,10 @@ from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_facts
 from pydamon.primitives import bpf_program as program
-from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
+from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
+from pydamon.primitives.bpf_answers import answer
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages, inside
-from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
+from pydamon.primitives.bpf_program import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
 
 _PAGE = 4096
@@ -239,7 +240,7 @@ class BpfPrimitive:
         entries, levels, space = self._read(self._addresses)
         self.cost.checks += len(self._addresses)
         young = (entries >> _ACCESSED_SHIFT).astype(np.uint8) & np.uint8(1)
-        answers: Answers = _ANSWERS[self._at_start, levels, young]
+        answers = answer(self._at_start, levels, young)
         answers[~self._usable] = UNKNOWN
         answers[self._lost] = ACCESSED
         # The pid meant this process during the walk only if it is still alive after it.
@@ -372,25 +373,6 @@ def walk_if_possible(shared: Shared) -> PageTableWalk | None:
         return shared.keep(PageTableWalk())
     except MachineError:
         return None
-
-
-def _answers() -> Answers:
-    """What a window says: by the page's level at its start, its level at its end, and its accessed bit at its end."""
-    answers = np.full((5, 5, 2), NOT_ACCESSED, np.uint8)
-    answers[:, LEVEL_4K:, 1] = ACCESSED
-    answers[LEVEL_4K:, LEVEL_ABSENT] = UNKNOWN  # unmapped since, and the bit is lost
-    answers[LEVEL_4K, LEVEL_2M, 1] = UNKNOWN  # put into a huge page by the kernel, which sets the new bit
-    answers[LEVEL_UNKNOWN] = answers[:, LEVEL_UNKNOWN] = UNKNOWN
-    return answers
-
-
-_ANSWERS = _answers()
-
-
-def answer(at_start: Levels, levels: Levels, young: Flags) -> Answers:
-    """What windows say, from the pages' levels at their start and at their end, and their accessed bits; shape (n,)."""
-    answers: Answers = _ANSWERS[at_start, levels, young.astype(np.uint8)]
-    return answers
 
 
 def _is_young(entries: Entries, levels: Levels) -> Flags:

@@ -7,7 +7,7 @@ what is cleared here is told to whoever has windows open.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,25 @@ from numpy.typing import NDArray
 from pydamon.linux.frames import Flags
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
-
-if TYPE_CHECKING:
-    from pydamon.primitives.bpf import BpfPrimitive
+from pydamon.primitives.bpf_answers import Levels, answer
 
 BeforeClear = Callable[[NDArray[np.uint64], NDArray[np.uint64]], None]  # starts and lengths of ranges, in bytes
 
 _NO_PAGES: Addresses = np.empty(0, np.uint64)
+
+
+class PageTables(Protocol):
+    """What reads a process's page tables, and clears accessed bits there (`BpfPrimitive`)."""
+
+    def read_now(self, addresses: Addresses) -> tuple[NDArray[np.uint64], Levels, int, Flags]:
+        """The entries of these pages, their levels, what tells the address space (0: gone), and which are young."""
+        ...
+
+    def open_alone(
+        self, addresses: Addresses, entries: NDArray[np.uint64], levels: Levels, before: BeforeClear
+    ) -> Flags:
+        """Clear pages as they were read just now, telling ``before`` the ranges; which pages are usable."""
+        ...
 
 
 class PanelPages:
@@ -30,7 +42,7 @@ class PanelPages:
     All arrays are parallel to the addresses, which are sorted here.
     """
 
-    def __init__(self, primitive: BpfPrimitive, lost: BeforeClear) -> None:
+    def __init__(self, primitive: PageTables, lost: BeforeClear) -> None:
         self._primitive = primitive
         self._lost = lost
         self._given = self._addresses = _NO_PAGES
@@ -44,8 +56,6 @@ class PanelPages:
 
         Of pages that were not asked about then, the window begins now: neither is True.
         """
-        from pydamon.primitives.bpf import answer
-
         self._keep(addresses)
         entries, levels, space, young = self._primitive.read_now(self._addresses)
         if space != self._space:  # another program was executed, or it is gone
