@@ -217,8 +217,8 @@ class OnCore:
         return {}
 
     def notices(self) -> list[str]:
-        """What there is to say of schemes."""
-        damos, lines = self.kdamond.damos, []
+        """What there is to say of schemes, and of memory that cannot be watched."""
+        damos, lines = self.kdamond.damos, self.kdamond.take_notices()
         while damos is not None and damos.notices:
             lines.append(damos.notices.pop(0))
         return lines
