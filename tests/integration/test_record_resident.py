@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.command import pydamon
-from helpers.waiting import wait_until
+from tests.helpers.command import pydamon
+from tests.helpers.waiting import wait_until
 
 from pydamon.records.reader import RecordReader
 

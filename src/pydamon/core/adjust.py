@@ -93,15 +93,17 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     moving_sum[heads] = counts.accessed[heads] * np.int64(10000)
     regions.nr_accesses_bp = moving_sum
     regions.age[heads] = [m[2] for m in merged]
+    bounds = np.stack([heads, behinds], axis=1).ravel()
+    if regions.unknown.any():
+        regions.unknown[heads] = _mean_counts(regions, regions.unknown, bounds)
     if len(counts.hits):
-        bounds = np.stack([heads, behinds], axis=1).ravel()
         counts.probed[heads] = _mean_counts(regions, counts.probed, bounds)
         counts.hits[:, heads] = _mean_counts(regions, counts.hits, bounds)
     return regions.select(index, start[index], new_end[index])
 
 
 def _mean_counts(regions: Regions, counted: Count, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The size-weighted means of what probes have ``counted`` in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
+    """The size-weighted means of what was ``counted`` in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …
 
     (Rounded down once; the means of nr_accesses and age are at each of the regions that are merged.)
     """
@@ -114,6 +116,15 @@ def _mean_counts(regions: Regions, counted: Count, bounds: NDArray[np.int64]) ->
         return result
 
     return of_runs(counted * pages) // np.maximum(of_runs(pages), 1)
+
+
+def blind_bounds(regions: Regions, window: int) -> U64:
+    """Where regions that were seen and such of which nothing is known lie side by side: bounds not to merge across."""
+    blind = regions.blind(window)
+    if not blind.any():
+        return NO_BOUNDARIES
+    bounds: U64 = regions.start[1:][blind[1:] != blind[:-1]]
+    return bounds
 
 
 def merge_all(

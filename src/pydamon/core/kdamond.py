@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from pydamon.core import adjust, boundaries, tuner
+from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
@@ -71,6 +72,7 @@ class Kdamond:
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
     _pace: Pace = field(init=False)
+    _blindness: Blindness = field(default_factory=Blindness, init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
@@ -176,6 +178,10 @@ class Kdamond:
     def interrupted(self) -> bool:
         """Whether something is to be done before the next sample (of `ops.pace.Until`)."""
         return self._stop or self._pending is not None or (self.damos is not None and self.damos.look_due())
+
+    def take_notices(self) -> list[str]:
+        """Lines for the user, each once."""
+        return self._blindness.take_notices()
 
     @property
     def commit_pending(self) -> bool:
@@ -344,13 +350,17 @@ class Kdamond:
     def _merge_regions(self) -> None:
         for regions in self.regions:
             regions.settle_unknown(self.window)
+        bounds = [adjust.blind_bounds(regions, self.window) for regions in self.regions]
+        if not self.faithful:
+            pairs = zip(self.targets, bounds, strict=True)
+            bounds = [np.union1d(self._boundaries[target][2], more) for target, more in pairs]
         self.regions = adjust.merge_all(
             self.regions,
             max_seen=max((int(r.nr_accesses.max()) for r in self.regions if len(r)), default=0),
             sz_limit=self._sz_limit,
             max_nr_regions=self.nr_regions.max,
             window=self.window,
-            boundaries=() if self.faithful else [self._boundaries[target][2] for target in self.targets],
+            boundaries=bounds if not self.faithful or any(map(len, bounds)) else (),
         )
 
     def _take_snapshots(self) -> None:
@@ -367,12 +377,14 @@ class Kdamond:
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
                 resident=self.ops.resident_bytes(target, regions.start, regions.end) if self.counts_memory else None,
+                unknown=regions.unknown.astype(np.uint32) if regions.unknown.any() else None,
                 probe_hits=regions.counts.hits.astype(np.uint32) if self.probes else None,
                 probe_samples=regions.counts.probed.astype(np.uint32) if self.probes else None,
             )
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
         self._aggregation_start_ns = now_ns
+        self._blindness.look(self.snapshots, self.window)
 
     def _tune_intervals(self) -> None:
         goal = self.intervals.intervals_goal

@@ -21,6 +21,8 @@ from pydamon.errors import MachineError
 from pydamon.ops.base import ActingOperationsSet
 from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
+from pydamon.spec.actions import ACTIONS
+from pydamon.spec.schemes import AccessPattern
 
 # A time quota is looked after in steps of this share of the effective quota.
 _TIME_STEPS = 8
@@ -180,6 +182,10 @@ class Pass:
         mask: NDArray[np.bool_] = (size >= np.uint64(wanted.min)) & (size <= np.uint64(wanted.max))
         mask &= (rate >= self._rates[0]) & (rate <= self._rates[1])
         mask &= (age >= self._ages[0]) & (age <= self._ages[1])
+        # Unknown is not "not accessed": nobody knows a rate or an age then.
+        pattern, cold = self._scheme.access_pattern, ACTIONS[self._scheme.action].prefers == "cold"
+        if cold or (pattern.nr_accesses, pattern.age) != (AccessPattern().nr_accesses, AccessPattern().age):
+            mask &= ~regions.blind(self._window)
         return mask
 
     def _prioritized(self, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> list[tuple[Index, NDArray[np.bool_]]]:
@@ -271,7 +277,9 @@ class Pass:
             fitting = len(index)
             if remaining is not None:
                 behind = np.cumsum(self._weigh(place)[index], dtype=np.uint64)
-                fitting = int(np.searchsorted(behind, np.uint64(remaining), "right"))
+                # Behind one that uses it up there may be more that count nothing; they are for the next window.
+                room = int(np.searchsorted(behind, np.uint64(remaining - self._min_region), "right")) + 1
+                fitting = min(int(np.searchsorted(behind, np.uint64(remaining), "right")), room)
             if fitting < len(index):
                 self._stops += 1
             if fitting == 0:

@@ -14,7 +14,7 @@ from pydamon.ops.counts import Counts
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
-_LAST, _BP_AT_RESET, _AGE = range(3)  # rows of what the core keeps from one aggregation to the next
+_LAST, _BP_AT_RESET, _AGE, _UNKNOWN = range(4)  # rows of what the core keeps from one aggregation to the next
 
 
 class Regions:
@@ -31,7 +31,7 @@ class Regions:
         self.start = start
         self.end = end
         self.counts = Counts.zeros(len(start)) if counts is None else counts
-        self._kept: I64 = np.zeros((3, len(start)), np.int64) if kept is None else kept
+        self._kept: I64 = np.zeros((4, len(start)), np.int64) if kept is None else kept
         self._samples = 0  # since the last reset, of a window of so many
         self._window = 1
 
@@ -78,6 +78,17 @@ class Regions:
         return view
 
     @property
+    def unknown(self) -> I64:
+        """Samples of the last whole aggregation interval that nobody has answered."""
+        view: I64 = self._kept[_UNKNOWN]
+        return view
+
+    def blind(self, window: int) -> NDArray[np.bool_]:
+        """Which regions had no answer at all to the ``window`` samples of the last whole aggregation."""
+        found: NDArray[np.bool_] = self._kept[_UNKNOWN] >= window
+        return found
+
+    @property
     def probe_hits(self) -> I64:
         """Samples of this aggregation interval that had the attribute of each probe; shape (probes, n)."""
         return self.counts.hits.astype(np.int64, copy=False)
@@ -93,7 +104,7 @@ class Regions:
 
     def select(self, index: NDArray[np.intp], start: U64, end: U64) -> Regions:
         """Regions [start, end) that take over the counters of the regions ``index``; -1 begins with zeros."""
-        kept = self._kept[:, index] if len(self) else np.zeros((3, len(index)), np.int64)
+        kept = self._kept[:, index] if len(self) else np.zeros((4, len(index)), np.int64)
         kept[:, index < 0] = 0
         selected = Regions(start, end, self.counts.select(index), kept)
         selected._samples, selected._window = self._samples, self._window
@@ -107,9 +118,11 @@ class Regions:
     def settle_unknown(self, window: int) -> None:
         """Scale up what unanswered samples left out: unknown is not "not accessed".
 
-        A region without any answer keeps the rate it had. (The kernel has no such case: its check always answers.)
+        A region without any answer keeps the rate it had, and is `blind`. (The kernel has no such case: its check
+        always answers.)
         """
         unknown = self.counts.unknown.astype(np.int64, copy=False)
+        self._kept[_UNKNOWN] = unknown
         if not unknown.any():
             return
         known, nr = window - unknown, self.nr_accesses
@@ -132,5 +145,6 @@ class Regions:
         kept[_LAST] = kept[_LAST] * 10000 // old_window * new_window // 10000
         kept[_BP_AT_RESET] = kept[_LAST] * 10000
         kept[_AGE] = kept[_AGE] * old_aggr_us // new_aggr_us
+        kept[_UNKNOWN] = kept[_UNKNOWN] * new_window // old_window
         self.counts.reset()
         self._samples = 0

@@ -235,8 +235,8 @@ class OnCore:
         return {} if panel is None else {"panel": [_panel_row(look) for look in panel.take_looks()]}
 
     def notices(self) -> list[str]:
-        """What there is to say of schemes, and of the page panel."""
-        damos, panel, lines = self.kdamond.damos, self.kdamond.panel, []
+        """What there is to say of schemes, of the page panel, and of memory that cannot be watched."""
+        damos, panel, lines = self.kdamond.damos, self.kdamond.panel, self.kdamond.take_notices()
         while panel is not None and panel.notices:
             lines.append(panel.notices.pop(0))
         while damos is not None and damos.notices:

@@ -166,6 +166,11 @@ class ReportedEngine(OnCore):
             rng=rng,
         )
 
+    def notices(self) -> list[str]:
+        """What there is to say of schemes: a source that is silent says nothing about memory."""
+        self.kdamond.take_notices()
+        return super().notices()
+
     def _new_damos(self) -> Damos:
         from pydamon.core.damos import Damos
 

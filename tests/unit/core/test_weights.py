@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_acting import BASE, MIB, PAGE, Bench, FakeActing, make_regions
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.core.fake_acting import BASE, MIB, PAGE, Bench, FakeActing, make_regions
 
 from pydamon.core.refusals import Refusals
 from pydamon.core.weights import Weights

@@ -41,6 +41,7 @@ def test_any_arrow_reader_sees_the_region_table(tmp_path: Path) -> None:
             "nr_accesses": nr_accesses,
             "age": age,
             "resident": None,
+            "unknown": None,
         }
         for start, end, nr_accesses, age in REGIONS
     ]
