@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.primitives.bpf_child import OBSTACLE
 
 from pydamon.cli import main
 from pydamon.core.panel import BOUNDS_S
@@ -43,3 +47,41 @@ def test_its_size_is_an_option_and_it_may_be_left_out(tmp_path: Path, capsys: py
     assert rows(tmp_path / "r", "--faithful") == []
     assert main([*SIM, "--faithful", "--panel", "128", "-o", str(tmp_path / "r")]) == 2
     assert "--panel: is for --ops vaddr, fvaddr or sim, without --faithful" in capsys.readouterr().err
+
+
+@pytest.fixture
+def sleepers() -> Iterator[list[str]]:
+    with contextlib.ExitStack() as stack:
+        children = []
+        for _ in range(2):
+            children.append(stack.enter_context(subprocess.Popen(["sleep", "60"])))
+            stack.callback(children[-1].kill)
+        yield [str(child.pid) for child in children]
+
+
+def test_where_single_pages_cannot_be_asked_that_is_said_once(
+    tmp_path: Path, sleepers: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "r")
+    arguments = ["record", *sleepers, "--primitive", "smaps", "--sample", "100ms", "--duration", "2s", "-o", path]
+    said = "there is no page panel: smaps asks no single pages of processes"
+    assert main(arguments) == 0
+    assert capsys.readouterr().err.count(said) == 1
+    assert main([*arguments, "--panel", "0"]) == 0
+    assert said not in capsys.readouterr().err
+    with RecordReader(path) as reader:
+        assert list(reader.table_rows("panel")) == []
+
+
+@pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+def test_each_process_has_a_part_of_the_panel(tmp_path: Path, sleepers: list[str]) -> None:
+    path = str(tmp_path / "r")
+    assert main(["record", *sleepers, "--primitive", "bpf", "--duration", "4s", "-o", path]) == 0
+    with RecordReader(path) as reader:
+        found = list(reader.table_rows("panel"))
+    assert {row["target"] for row in found} == {0, 1}
+    last = [row for row in found if row["time_ns"] == found[-1]["time_ns"]]
+    assert len(last) == 2
+    for row in last:
+        assert 64 <= row["pages"] + row["unknown"] <= row["resident_bytes"] // 4096
+        assert row["idle"][0] < 20  # they sleep
