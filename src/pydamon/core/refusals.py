@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.regions import U64
-from pydamon.linux.resident_runs import bytes_below
+from pydamon.spans import bytes_below
 
 _LONGEST = 64  # passes
 _MOST = 1024  # spans that are remembered: the latest

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.regions import U64
-from pydamon.linux.resident_runs import bytes_below, joined
+from pydamon.spans import bytes_below, joined
 
 _UNKNOWN = np.uint64(np.iinfo(np.uint64).max)
 # These bring memory in or are advice about addresses: what is mapped counts for them, whether it is there or not.

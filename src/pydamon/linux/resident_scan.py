@@ -15,7 +15,7 @@ import numpy as np
 
 from pydamon.linux.pagemap_scan import resident_part
 from pydamon.linux.process import Mapping, Process
-from pydamon.linux.resident_runs import NO_RUNS, U64, ResidentRuns, bytes_below, clipped, joined
+from pydamon.spans import NO_RUNS, U64, ResidentRuns, bytes_below, clipped, joined
 
 PAGE_SIZE = 4096
 UNKNOWN = np.uint64(np.iinfo(np.uint64).max)  # of a number of bytes

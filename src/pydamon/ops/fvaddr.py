@@ -9,11 +9,11 @@ import numpy as np
 
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
-from pydamon.linux.resident_runs import clipped
 from pydamon.ops.base import PAGE_SIZE, Ranges
 from pydamon.ops.membership import command_of
 from pydamon.ops.vaddr import Closable, VaddrOps, troubles
 from pydamon.primitives.base import Primitive
+from pydamon.spans import clipped
 
 
 class FvaddrOps(VaddrOps):

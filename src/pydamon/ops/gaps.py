@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.linux.process import Mapping
-from pydamon.linux.resident_runs import joined
+from pydamon.spans import joined
 
 Ranges = NDArray[np.uint64]
 

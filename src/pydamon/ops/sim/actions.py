@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import located
-from pydamon.linux.resident_runs import bytes_below
 from pydamon.ops.base import Addresses, Applied, Hits
 from pydamon.ops.sim.extents import (
     ACTIVE,
@@ -27,6 +26,7 @@ from pydamon.ops.sim.extents import (
     Mask,
 )
 from pydamon.ops.sim.machine import Machine, SimTarget
+from pydamon.spans import bytes_below
 from pydamon.spec import Probe, Scheme
 from pydamon.spec.schemes import MAX_NODE, Filter
 from pydamon.workload import intervals

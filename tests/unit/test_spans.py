@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydamon.linux.resident_runs import ResidentRuns
+from pydamon.spans import ResidentRuns
 
 PAGE = 4096
 PAGES = 64
