@@ -29,9 +29,28 @@ def _common(verb: _Verb) -> _Verb:
     return verb
 
 
-@click.group(subcommand_metavar="REPORT [OPTIONS]")
-def command() -> None:
-    """Show what a record says about which memory was accessed, and how often."""
+@click.group(subcommand_metavar="REPORT [OPTIONS]", invoke_without_command=True)
+@_common
+@click.pass_context
+def command(ctx: click.Context, path: str, target: int | None, as_json: bool) -> None:
+    """Show what a record says about which memory was accessed, and how often. Without a REPORT: the summary."""
+    if ctx.invoked_subcommand is None:
+        _summary(path, target, as_json)
+
+
+@command.command()
+@_common
+def summary(path: str, target: int | None, as_json: bool) -> None:
+    """One screen: how much is resident, used and idle, which mappings hold it, what could be taken away."""
+    _summary(path, target, as_json)
+
+
+def _summary(path: str, target: int | None, as_json: bool) -> None:
+    with lean.imports():
+        from pydamon.cli.report.choice import Choice
+        from pydamon.cli.report.summary import report
+
+    report(path, Choice(target=target), as_json)
 
 
 @command.command()
@@ -119,6 +138,9 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
     help="Count regions with at least N accesses per aggregation.",
 )
 @click.option("--over", type=click.Choice(["time"]), help="Show the working set over time.")
+@click.option(
+    "--window", "used_ns", type=WHEN, metavar="TIME", help="What was used within this time, e.g. 10s, with its error."
+)
 @click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png or .svg.")
 def wss(
     path: str,
@@ -128,12 +150,17 @@ def wss(
     min_accesses: int,
     over: str | None,
     output: str | None,
+    used_ns: int | None,
     **window: Any,
 ) -> None:
-    """How much memory was in use: the distribution of the working set size."""
+    """How much memory was in use: the distribution of the working set size, or what was used within a --window."""
     with lean.imports():
+        from pydamon.cli.report import panel
         from pydamon.cli.report.wss import report
 
+    if used_ns is not None:
+        panel.report(path, choice(target, **window), as_json, used_ns)
+        return
     report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output)
 
 

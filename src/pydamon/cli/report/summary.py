@@ -1,0 +1,152 @@
+"""``pydamon report summary``: one answer on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pydamon.analysis.panel import Estimate
+from pydamon.analysis.summary import Holding, holdings
+from pydamon.analysis.window import Window
+from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.table import table
+from pydamon.cli.report.choice import Choice
+from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line
+from pydamon.cli.report.panel import SECOND_NS, estimate, looks, words
+from pydamon.core.panel import Look
+from pydamon.core.snapshot import Snapshot
+from pydamon.records.reader import RecordReader
+from pydamon.spec.units import format_duration_ns, format_size
+
+_USED_S = (1, 10, 60)
+_IDLE_S = (10, 60, 600)
+_MOST_TARGETS = 5
+_MOST_MAPPINGS = 8
+
+
+def report(path: str, choice: Choice, as_json: bool) -> None:
+    """Print what the record says of each target: the largest, if there are many."""
+    screen = current_screen()
+    with opened(path) as reader:
+        span = reader.time_range()
+        if span is None:
+            raise empty(reader, None)
+        last = {t: s for t, s in reader.last_snapshots().items() if choice.target in (None, t)}
+        if not last:
+            raise empty(reader, choice.target)
+        panel = looks(reader, Window(), choice.target)
+        held = {
+            target: holdings(snapshot, reader.mappings_at(target, snapshot.end_ns)) for target, snapshot in last.items()
+        }
+        order = sorted(last, key=lambda target: -sum(one.memory for one in held[target]))
+        if as_json:
+            objects = [_object(reader, last[t], held[t], panel.get(t, []), span) for t in order]
+            emit(msgspec.json.encode({"targets": objects, "cost": _cost(reader)}).decode() + "\n")
+            return
+        for target in order[:_MOST_TARGETS]:
+            emit(_text(reader, last[target], held[target], panel.get(target, []), span, screen))
+        if len(order) > _MOST_TARGETS:
+            rest = sum(one.memory for target in order[_MOST_TARGETS:] for one in held[target])
+            emit(f"and {count(len(order) - _MOST_TARGETS, 'smaller target')}, {format_size(rest)} together\n")
+        if len(order) > 1:
+            emit(f"all targets: {format_size(sum(one.memory for mine in held.values() for one in mine))}\n")
+        cost = _cost(reader)
+        if cost is not None:
+            cpu, disturbed = cost["cpu_percent"], cost["disturbed_percent"]
+            emit(f"cost: {cpu:.1f} % of a CPU, and {disturbed:.1f} % of the target's time\n")
+
+
+def _cost(reader: RecordReader) -> dict[str, float] | None:
+    rows = list(reader.table_rows("cost"))
+    if len(rows) < 2:
+        return None
+    elapsed = max(rows[-1]["time_ns"] - rows[0]["time_ns"], 1)
+    cpu, disturbed = (rows[-1][name] - rows[0][name] for name in ("cpu_ns", "disturb_ns"))
+    return {"cpu_percent": 100 * cpu / elapsed, "disturbed_percent": 100 * disturbed / elapsed}
+
+
+def _resident(mine: list[Holding], panel: list[Look]) -> int:
+    return panel[-1].resident_bytes if panel else sum(one.memory for one in mine)
+
+
+def _idle(panel: list[Look], window_s: float) -> Estimate | None:
+    used = estimate(panel, window_s) if panel else None
+    return None if used is None else used.of_rest(panel[-1].resident_bytes)
+
+
+def _text(
+    reader: RecordReader,
+    snapshot: Snapshot,
+    mine: list[Holding],
+    panel: list[Look],
+    span: tuple[int, int],
+    screen: Screen,
+) -> str:
+    recorded_ns = span[1] - span[0]
+    details = [format_duration_ns(recorded_ns), source_line(reader), of_what(reader, Choice())]
+    lines = [
+        styled(target_line(reader, snapshot.target, screen.limit, screen.ellipsis), BOLD, screen),
+        styled(screen.fit(f"{printable(reader.path)}: {', '.join(part for part in details if part)}"), DIM, screen),
+        f"{'resident':<16}{format_size(_resident(mine, panel))}",
+    ]
+    if panel:
+        for window_s in _USED_S:
+            used = words(estimate(panel, window_s), recorded_ns)
+            lines.append(f"{'used within ' + _time(window_s):<20}{used}")
+        for window_s in _IDLE_S:
+            lines.append(f"{'idle for ≥ ' + _time(window_s):<20}{words(_idle(panel, window_s), recorded_ns)}")
+    else:
+        lines.append("no page panel: how much was used within a time is not known, with an error at least")
+    rows = [[one.name, one.kind, *map(format_size, (one.memory, one.hot, one.warm, one.cold))] for one in mine]
+    shown = rows[:_MOST_MAPPINGS]
+    if len(mine) > _MOST_MAPPINGS:
+        rest = mine[_MOST_MAPPINGS:]
+        sums = [sum(getattr(one, name) for one in rest) for name in ("memory", "hot", "warm", "cold")]
+        shown.append([f"and {len(rest)} more", "", *map(format_size, sums)])
+    lines += table(["mapping", "kind", "memory", "hot", "warm", "cold"], shown, screen)
+    lines += [screen.fit(line) for line in _could_be_taken(mine)]
+    unknown = sum(one.unknown for one in mine)
+    if unknown:
+        lines.append(screen.fit(f"{format_size(unknown)} cannot be told: not looked at yet, or they cannot be watched"))
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _could_be_taken(mine: list[Holding]) -> list[str]:
+    """What is cold, by kind: file pages can always go, anonymous ones only with swap."""
+    cold = {kind: sum(one.cold for one in mine if one.kind == kind) for kind in ("file", "anonymous", "shared")}
+    if not any(cold.values()):
+        return ["nothing has been idle for 10 s or more"]
+    parts = [f"{format_size(cold['file'])} of files"] if cold["file"] else []
+    parts += [f"{format_size(cold['anonymous'])} anonymous, which needs swap"] if cold["anonymous"] else []
+    parts += [f"{format_size(cold['shared'])} shared, if nobody else uses it"] if cold["shared"] else []
+    return [f"cold (idle for ≥ 10 s), by regions: {'; '.join(parts)}"]
+
+
+def _time(seconds: int) -> str:
+    return format_duration_ns(seconds * SECOND_NS)
+
+
+def _object(
+    reader: RecordReader, snapshot: Snapshot, mine: list[Holding], panel: list[Look], span: tuple[int, int]
+) -> dict[str, Any]:
+    def told(one: Estimate | None, window_s: int) -> dict[str, int | None]:
+        values = (None,) * 3 if one is None else (one.bytes, one.low_bytes, one.high_bytes)
+        return {"window_s": window_s, **dict(zip(("bytes", "low_bytes", "high_bytes"), values, strict=True))}
+
+    return {
+        "target": snapshot.target,
+        "pid": reader.info.target(snapshot.target).pid,
+        "recorded_ns": span[1] - span[0],
+        "resident_bytes": _resident(mine, panel),
+        "used": [told(estimate(panel, s) if panel else None, s) for s in _USED_S],
+        "idle": [told(_idle(panel, s), s) for s in _IDLE_S],
+        "mappings": [
+            {
+                "name": one.name, "kind": one.kind, "bytes": one.memory, "hot_bytes": one.hot,
+                "warm_bytes": one.warm, "cold_bytes": one.cold, "unknown_bytes": one.unknown,
+            }
+            for one in mine
+        ],
+    }  # fmt: skip

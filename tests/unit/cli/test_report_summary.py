@@ -1,0 +1,135 @@
+"""One answer on one screen, and working sets of any window: of a record whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.unit.cli.report_helpers import report
+
+from pydamon.analysis.summary import holdings
+from pydamon.core.panel import BOUNDS_S
+from pydamon.core.snapshot import Snapshot
+from pydamon.linux.process import Mapping
+from pydamon.records.schema import build_metadata
+from pydamon.records.writer import RecordWriter
+
+MIB = 1 << 20
+SECOND = 1_000_000_000
+MAPPINGS = [
+    Mapping(0, 100 * MIB, "rw-p", 0, 0, ""),
+    Mapping(100 * MIB, 200 * MIB, "r--p", 0, 7, "/usr/lib/libx.so"),
+    Mapping(300 * MIB, 400 * MIB, "rw-s", 0, 8, "/dev/shm/s"),
+]
+
+
+def snapshot(at_ns: int, target: int = 0) -> Snapshot:
+    """Hot 50 MiB, warm 50 MiB, cold 100 MiB of the file (40 of them there), and 100 MiB shared (10 there)."""
+    start = np.array([0, 50, 100, 300], np.uint64) * np.uint64(MIB)
+    end = np.array([50, 100, 200, 400], np.uint64) * np.uint64(MIB)
+    return Snapshot(
+        target, at_ns - SECOND, at_ns, 5000, 1_000_000, start, end,
+        np.array([200, 0, 0, 0], np.uint32), np.array([9, 3, 60, 60], np.uint32),
+        resident=np.array([50, 50, 40, 10], np.uint64) * np.uint64(MIB),
+    )  # fmt: skip
+
+
+def recorded(path: Path, *, panel: bool = True, seconds: int = 90) -> str:
+    targets = [{"target": 0, "pid": 77, "command": "service"}]
+    with RecordWriter(str(path), metadata=build_metadata(targets=targets, ops="vaddr", primitive="bpf")) as writer:
+        for second in range(1, seconds + 1):
+            writer.add_mappings(second * SECOND, 0, MAPPINGS)
+            writer.add_snapshot(snapshot(second * SECOND))
+            if panel:
+                # 100 of 1,500 pages are used all the time, 200 were used 30 s ago, the rest never.
+                idle, unseen, ended = ([0] * len(BOUNDS_S) for _ in range(3))
+                idle[0] = 100
+                idle[BOUNDS_S.index(30)] = 200
+                unseen[max(place for place, bound in enumerate(BOUNDS_S) if bound <= second)] = 1200
+                row = {
+                    "time_ns": second * SECOND, "target": 0, "resident_bytes": 150 * MIB, "pages": 1500, "unknown": 0,
+                    "idle": idle, "unseen": unseen, "ended": ended,
+                }  # fmt: skip
+                writer.add_rows("panel", [row], time_ns=second * SECOND)
+    return str(path)
+
+
+def test_memory_is_held_by_mappings() -> None:
+    found = {one.name: one for one in holdings(snapshot(SECOND), MAPPINGS)}
+    assert {name: (one.kind, one.hot // MIB, one.warm // MIB, one.cold // MIB) for name, one in found.items()} == {
+        "anon": ("anonymous", 50, 50, 0),
+        "libx.so": ("file", 0, 0, 40),
+        "s": ("shared", 0, 0, 10),
+    }
+
+
+def test_a_region_over_several_mappings_is_divided_by_size() -> None:
+    start, end = np.array([0], np.uint64), np.array([400 * MIB], np.uint64)
+    whole = Snapshot(
+        0, 0, SECOND, 5000, 1_000_000, start, end, np.array([0], np.uint32), np.array([60], np.uint32),
+        resident=np.array([40 * MIB], np.uint64),
+    )  # fmt: skip
+    # (a quarter of it lies in a gap that was not cut out)
+    assert [(one.name, one.cold // MIB) for one in holdings(whole, MAPPINGS)] == [
+        ("anon", 10), ("libx.so", 10), ("(not mapped any more)", 10), ("s", 10),
+    ]  # fmt: skip
+
+
+def test_regions_that_were_not_answered_are_not_cold() -> None:
+    start, end = np.array([0], np.uint64), np.array([100 * MIB], np.uint64)
+    blind = Snapshot(
+        0, 0, SECOND, 5000, 1_000_000, start, end, np.array([0], np.uint32), np.array([60], np.uint32),
+        resident=np.array([40 * MIB], np.uint64), unknown=np.array([200], np.uint32),
+    )  # fmt: skip
+    (one,) = holdings(blind, MAPPINGS)
+    assert (one.memory, one.unknown) == (0, 40 * MIB)
+
+
+def test_one_screen_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r")
+    status, out, err = report(capsys, "-i", path)
+    assert (status, err) == (0, "")
+    assert out == report(capsys, "summary", "-i", path)[1]
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0] == "service (pid 77)"
+    assert "resident 150.0 MiB" in lines
+    # 100 of 1,500 pages of 150 MiB; Wilson's interval of 6.67 % of 1,500 drawn from 38,400 is 5.54 to 8.02 %
+    assert "used within 10 s 10.0 MiB ± 1.9 MiB" in lines
+    assert "used within 1 min 30.0 MiB ± 3.0 MiB" in lines
+    assert "idle for ≥ 1 min 120.0 MiB ± 3.0 MiB" in lines
+    assert "idle for ≥ 10 min –: recorded for 1 min 30 s" in lines
+    assert "libx.so file 40.0 MiB 0 B 0 B 40.0 MiB" in lines
+    assert lines[-1] == "cold (idle for ≥ 10 s), by regions: 40.0 MiB of files; 10.0 MiB shared, if nobody else uses it"
+
+
+def test_the_summary_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = report(capsys, "--json", "-i", recorded(tmp_path / "r"))
+    (target,) = json.loads(out)["targets"]
+    assert (target["pid"], target["resident_bytes"]) == (77, 150 * MIB)
+    assert [row["window_s"] for row in target["used"]] == [1, 10, 60]
+    used = target["used"][1]
+    assert used["low_bytes"] < used["bytes"] == 10 * MIB < used["high_bytes"]
+    assert target["idle"][2] == {"window_s": 600, "bytes": None, "low_bytes": None, "high_bytes": None}
+
+
+def test_without_a_panel_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r", panel=False, seconds=3)
+    status, out, _ = report(capsys, "summary", "-i", path)
+    assert status == 0
+    assert "no page panel" in out
+    status, out, err = report(capsys, "wss", "--window", "10s", "-i", path)
+    assert (status, out) == (1, "")
+    assert "has no page panel" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_working_set_of_a_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r")
+    _, out, _ = report(capsys, "wss", "--window", "1min", "--json", "-i", path)
+    (target,) = json.loads(out)["targets"]
+    assert (target["window_s"], target["bytes"]) == (60, 30 * MIB)
+    assert target["low_bytes"] < 30 * MIB < target["high_bytes"]
+    _, out, _ = report(capsys, "wss", "--window", "1h", "-i", path)
+    assert "used within 1 h: –: recorded for 1 min 30 s" in out
