@@ -20,14 +20,15 @@ def size_limit(total_bytes: int, min_nr_regions: int, min_region: int) -> int:
     return max(total_bytes // min_nr_regions, min_region)
 
 
-def update_age(regions: Regions, threshold: int) -> None:
-    """One aggregation older, or 0 again if the access count changed by more than ``threshold``.
+def update_age(regions: Regions, threshold: int, elapsed_ns: int = 0) -> None:
+    """One aggregation, of ``elapsed_ns``, older, or 0 again if the access count changed by more than ``threshold``.
 
     As in newer kernels, going to or from no access at all counts as a change whatever the threshold is (2.4).
     """
     nr, last = regions.nr_accesses, regions.last_nr_accesses
     changed = (np.abs(nr - last) > threshold) | ((nr == 0) != (last == 0))
     regions.age[:] = np.where(changed, 0, regions.age + 1)
+    regions.age_ns[:] = np.where(changed, 0, regions.age_ns + elapsed_ns)
 
 
 def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
@@ -96,10 +97,19 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     bounds = np.stack([heads, behinds], axis=1).ravel()
     if regions.unknown.any():
         regions.unknown[heads] = _mean_counts(regions, regions.unknown, bounds)
+    regions.age_ns[heads] = _mean_ns(regions, bounds)
     if len(counts.hits):
         counts.probed[heads] = _mean_counts(regions, counts.probed, bounds)
         counts.hits[:, heads] = _mean_counts(regions, counts.hits, bounds)
     return regions.select(index, start[index], new_end[index])
+
+
+def _mean_ns(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The size-weighted means of ``age_ns`` in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …"""
+    sizes = np.append(regions.size, np.uint64(0)).astype(np.float64)  # as floats: bytes x ns do not fit in 64 bits
+    spans = np.add.reduceat(sizes, bounds)[::2]
+    weighted = np.add.reduceat(sizes * np.append(regions.age_ns, 0), bounds)[::2]
+    return np.rint(weighted / spans).astype(np.int64)
 
 
 def _mean_counts(regions: Regions, counted: Count, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -135,15 +145,17 @@ def merge_all(
     max_nr_regions: int,
     window: int,
     boundaries: Sequence[U64] = (),
+    elapsed_ns: int = 0,
 ) -> list[Regions]:
     """Age and merge all targets; while more than ``max_nr_regions`` remain, again with twice the threshold (2.4).
 
     ``max_seen`` is the largest access count observed in this aggregation, ``window`` the largest possible one.
     ``boundaries`` has an array for each target, across which is not merged unless that leaves too many regions.
+    ``elapsed_ns`` is how long the aggregation lasted by the clock.
     """
     threshold = max_seen // 10
     for regions in targets:
-        update_age(regions, threshold)
+        update_age(regions, threshold, elapsed_ns)
     while True:
         if boundaries:
             pairs = zip(targets, boundaries, strict=True)

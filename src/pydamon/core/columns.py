@@ -54,6 +54,7 @@ PER_REGION = (
     Column("age", np.uint32, "aggregations", "how long the accesses have been about the same", "mean", "last"),
     Column("resident", np.uint64, "bytes", "how much of it was in memory", "sum", "mean", True),
     Column("unknown", np.uint32, "samples", "checks without an answer", "mean", "sum", True),
+    Column("age_ms", np.uint64, "ms", "how long the accesses have been so, by the clock", "mean", "last", True),
     Column("sz_filter_passed", np.uint64, "bytes", "what passed a scheme's filters", "sum", "mean", True, "imported"),
     Column("probe_samples", np.uint32, "samples", "checks with probes", "mean", "sum", True, "aside"),
     Column("probe_hits", np.uint32, "samples", "hits of each probe", "mean", "sum", True, "aside"),

@@ -30,6 +30,7 @@ class Damos:
     kernel's ``damos_before_apply``); ``on_pass`` after each pass of a scheme over all regions, with its number.
     ``hot`` gives the ranges of a target that are to be treated as accessed in every sample, (n, 2) bytes.
     ``by_memory``: quotas are for memory and not for addresses (`core.weights`), and each window of one is used.
+    ``by_clock``: ages that are given as times, and those of priorities, are by the clock, not intervals x their number.
     """
 
     ops: ActingOperationsSet
@@ -40,6 +41,7 @@ class Damos:
     on_pass: Callable[[int], object] | None = None
     hot: Callable[[int], U64] | None = None
     by_memory: bool = False
+    by_clock: bool = False
     states: list[SchemeState] = field(default_factory=list, init=False)
     notices: list[str] = field(default_factory=list, init=False)
     _said: set[str] = field(default_factory=set, init=False)

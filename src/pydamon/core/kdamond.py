@@ -41,10 +41,10 @@ class Kdamond:
     ``regions`` holds the regions of each target that lives, ``targets`` their numbers, in parallel: one that has ended
     costs nothing any more. ``passed_samples`` counts sampling intervals: as in the kernel all intervals are counted in
     samples, not read from the clock. The monitoring ends when the clock reaches ``end_ns``. Unless the context is
-    ``faithful``, regions end where large mappings end (`core.boundaries`), and what counts of a region is its memory:
-    snapshots say how much of it is resident. With ``by_addresses`` all of a region counts, as in the kernel. Unless
-    ``faithful``, a page panel of ``panel_size`` pages (`core.panel`, drawn by ``panel_seed``) is looked at once a
-    second, where the operations set can do that.
+    ``faithful``, regions end where large mappings end (`core.boundaries`), what counts of a region is its memory:
+    snapshots say how much of it is resident; and ages are by the clock, too. With ``by_addresses`` all of a region
+    counts, and ages are counted only, as in the kernel. Unless ``faithful``, a page panel of ``panel_size`` pages
+    (`core.panel`, drawn by ``panel_seed``) is looked at once a second, where the operations set can do that.
     """
 
     ops: OperationsSet
@@ -71,6 +71,7 @@ class Kdamond:
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
+    _aged_ns: int = field(default=0, init=False)  # when the regions became older last, without what was paused since
     _pace: Pace = field(init=False)
     _blindness: Blindness = field(default_factory=Blindness, init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
@@ -253,7 +254,9 @@ class Kdamond:
             wait_ns = min(wait_ns, max(self.end_ns - self.clock.now_ns(), 0))
         began_ns = self.clock.now_ns()
         self.clock.sleep_ns(wait_ns)
-        self._aggregation_start_ns += self._pace.restart() - began_ns  # the pause belongs to no snapshot
+        paused_ns = self._pace.restart() - began_ns
+        self._aggregation_start_ns += paused_ns  # the pause belongs to no snapshot
+        self._aged_ns += paused_ns
         return False
 
     def _apply_schemes(self) -> None:
@@ -272,14 +275,14 @@ class Kdamond:
         self._cut_at_mappings()
         if self.panel is not None:
             self.panel.begin()
-        self._aggregation_start_ns = self._pace.restart()
+        self._aggregation_start_ns = self._aged_ns = self._pace.restart()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as
         # long each time, until that is the update interval. (The kernel waits a full update interval at once.)
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
         if self.damos is not None:
-            self.damos.by_memory = self.counts_memory
+            self.damos.by_memory = self.damos.by_clock = self.counts_memory
             self.damos.start(self.context.schemes, self.intervals)
 
     def _ask_probes(self) -> None:
@@ -348,6 +351,8 @@ class Kdamond:
             self.regions = list(compress(self.regions, valid))
 
     def _merge_regions(self) -> None:
+        now_ns = self.clock.now_ns()
+        elapsed_ns, self._aged_ns = now_ns - self._aged_ns, now_ns
         for regions in self.regions:
             regions.settle_unknown(self.window)
         bounds = [adjust.blind_bounds(regions, self.window) for regions in self.regions]
@@ -361,6 +366,7 @@ class Kdamond:
             max_nr_regions=self.nr_regions.max,
             window=self.window,
             boundaries=bounds if not self.faithful or any(map(len, bounds)) else (),
+            elapsed_ns=elapsed_ns,
         )
 
     def _take_snapshots(self) -> None:
@@ -376,6 +382,7 @@ class Kdamond:
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
                 age=regions.age.astype(np.uint32),
+                age_ms=(regions.age_ns // 1_000_000).astype(np.uint64) if self.counts_memory else None,
                 resident=self.ops.resident_bytes(target, regions.start, regions.end) if self.counts_memory else None,
                 unknown=regions.unknown.astype(np.uint32) if regions.unknown.any() else None,
                 probe_hits=regions.counts.hits.astype(np.uint32) if self.probes else None,
@@ -458,7 +465,7 @@ class Kdamond:
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
         if self.damos is not None:
-            self.damos.by_memory = self.counts_memory
+            self.damos.by_memory = self.damos.by_clock = self.counts_memory
         if self.damos is not None and self.context.schemes is not before.schemes:
             self.damos.change(self.context.schemes, self.passed_samples, self.intervals, self._next_aggregation)
         self._limit_sizes()

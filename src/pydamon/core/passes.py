@@ -6,6 +6,7 @@ on behind that place. What to do is decided for all regions of a target at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from pydamon.ops.base import ActingOperationsSet
 from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.actions import ACTIONS
+from pydamon.spec.quantities import Age
 from pydamon.spec.schemes import AccessPattern
 
 # A time quota is looked after in steps of this share of the effective quota.
@@ -53,6 +55,7 @@ class Acting(Protocol):
     on_apply: Callable[[int, int, Regions, Index], object] | None
     hot: Callable[[int], U64] | None
     by_memory: bool
+    by_clock: bool
 
     def say(self, key: str, line: str) -> None:
         """A line for the user, once for each ``key``."""
@@ -95,10 +98,6 @@ class Pass:
         self._rates = (
             pattern.nr_accesses.min.to_samples(self._window, aggr_us, upper=False),
             pattern.nr_accesses.max.to_samples(self._window, aggr_us, upper=True),
-        )
-        self._ages = (
-            pattern.age.min.to_aggregations(aggr_us, upper=False),
-            pattern.age.max.to_aggregations(aggr_us, upper=True),
         )
 
     def run(self) -> None:
@@ -177,16 +176,32 @@ class Pass:
 
     def _matching(self, place: int) -> NDArray[np.bool_]:
         regions = self._regions[place]
-        size, rate, age = regions.size, self._rate(place, regions), regions.age
+        size, rate = regions.size, self._rate(place, regions)
         wanted = self._scheme.access_pattern.sz_bytes
         mask: NDArray[np.bool_] = (size >= np.uint64(wanted.min)) & (size <= np.uint64(wanted.max))
         mask &= (rate >= self._rates[0]) & (rate <= self._rates[1])
-        mask &= (age >= self._ages[0]) & (age <= self._ages[1])
+        ages = self._scheme.access_pattern.age
+        mask &= self._age(regions, ages.min) >= self._bound(ages.min, upper=False)
+        mask &= self._age(regions, ages.max) <= self._bound(ages.max, upper=True)
         # Unknown is not "not accessed": nobody knows a rate or an age then.
         pattern, cold = self._scheme.access_pattern, ACTIONS[self._scheme.action].prefers == "cold"
         if cold or (pattern.nr_accesses, pattern.age) != (AccessPattern().nr_accesses, AccessPattern().age):
             mask &= ~regions.blind(self._window)
         return mask
+
+    def _in_time(self, bound: Age) -> bool:
+        """Whether that bound of an age means the clock; a number of aggregations never does."""
+        return self._damos.by_clock and bound.unit == "us"
+
+    def _age(self, regions: Regions, bound: Age) -> I64:
+        """The ages that ``bound`` is about, in ns or aggregations."""
+        return regions.age_ns if self._in_time(bound) else regions.age
+
+    def _bound(self, bound: Age, *, upper: bool) -> int:
+        if not self._in_time(bound) or bound.value is None:
+            return bound.to_aggregations(self._intervals.aggr_us, upper=upper)
+        exact = bound.value * 1000
+        return min(math.floor(exact) if upper else math.ceil(exact), 2**63 - 1)
 
     def _prioritized(self, eligible: list[tuple[Index, NDArray[np.bool_]]]) -> list[tuple[Index, NDArray[np.bool_]]]:
         """Those with the highest scores only, as many as the effective quota needs."""
@@ -194,15 +209,15 @@ class Pass:
         self._state.quota.min_score = 0
         if esz is None or not self._quotas.limited:
             return eligible
-        found = []
+        found, by_clock = [], self._damos.by_clock
         for place, (index, _) in enumerate(eligible):
             regions = self._regions[place]
             hot = scores.hot_scores(
                 self._rate(place, regions)[index],
-                regions.age[index],
+                regions.age_ns[index] // 1000 if by_clock else regions.age[index],
                 self._quotas.weights,
                 window=self._window,
-                aggr_us=self._intervals.aggr_us,
+                aggr_us=1 if by_clock else self._intervals.aggr_us,
             )
             found.append(scores.scores(self._scheme.action, hot))
         if not found:
@@ -347,5 +362,5 @@ class Pass:
             )
         )
         if self._scheme.does.acts:
-            regions.age[index] = 0  # what was acted on is to be judged anew
+            regions.age[index] = regions.age_ns[index] = 0  # what was acted on is to be judged anew
         return True

@@ -14,7 +14,8 @@ from pydamon.ops.counts import Counts
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
-_LAST, _BP_AT_RESET, _AGE, _UNKNOWN = range(4)  # rows of what the core keeps from one aggregation to the next
+# Rows of what the core keeps from one aggregation to the next.
+_LAST, _BP_AT_RESET, _AGE, _AGE_NS, _UNKNOWN = range(5)
 
 
 class Regions:
@@ -22,7 +23,8 @@ class Regions:
 
     Per region (int64): ``nr_accesses``: accesses counted in this aggregation; ``last_nr_accesses``: in the one before;
     ``nr_accesses_bp``: their moving sum × 10000 (docs/algorithms.md 2.6); ``age``: aggregations without much
-    change. The counts are the operations set's to add to; what they amount to is worked out when it is asked for.
+    change, ``age_ns``: that as a duration by the clock. The counts are the operations set's to add to; what they amount
+    to is worked out when it is asked for.
     """
 
     __slots__ = ("_kept", "_samples", "_window", "counts", "end", "start")
@@ -31,7 +33,7 @@ class Regions:
         self.start = start
         self.end = end
         self.counts = Counts.zeros(len(start)) if counts is None else counts
-        self._kept: I64 = np.zeros((4, len(start)), np.int64) if kept is None else kept
+        self._kept: I64 = np.zeros((5, len(start)), np.int64) if kept is None else kept
         self._samples = 0  # since the last reset, of a window of so many
         self._window = 1
 
@@ -78,6 +80,12 @@ class Regions:
         return view
 
     @property
+    def age_ns(self) -> I64:
+        """For how long that has been, by the clock (ns): intervals may have lasted longer than was asked for."""
+        view: I64 = self._kept[_AGE_NS]
+        return view
+
+    @property
     def unknown(self) -> I64:
         """Samples of the last whole aggregation interval that nobody has answered."""
         view: I64 = self._kept[_UNKNOWN]
@@ -104,7 +112,7 @@ class Regions:
 
     def select(self, index: NDArray[np.intp], start: U64, end: U64) -> Regions:
         """Regions [start, end) that take over the counters of the regions ``index``; -1 begins with zeros."""
-        kept = self._kept[:, index] if len(self) else np.zeros((4, len(index)), np.int64)
+        kept = self._kept[:, index] if len(self) else np.zeros((5, len(index)), np.int64)
         kept[:, index < 0] = 0
         selected = Regions(start, end, self.counts.select(index), kept)
         selected._samples, selected._window = self._samples, self._window

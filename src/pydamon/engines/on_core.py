@@ -280,6 +280,8 @@ class OnCore:
         for place, target in enumerate(kdamond.targets):
             regions = before.regions.get(who[target]) if target in who else None
             if regions is not None and len(regions):
+                if not regions.age_ns.any():  # the kernel counts aggregations only
+                    regions.age_ns[:] = regions.age * before.aggr_us * 1000
                 regions.rescale(
                     old_window=before.window,
                     new_window=kdamond.window,

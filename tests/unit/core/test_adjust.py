@@ -257,3 +257,15 @@ class TestTargetRanges:
     def test_size_limit_keeps_the_minimum_number_of_regions(self) -> None:
         assert adjust.size_limit(1000, 10, 4) == 100
         assert adjust.size_limit(30, 10, 4096) == 4096
+
+
+def test_ages_by_the_clock_merge_as_means_by_size_and_start_over_with_the_count() -> None:
+    mib = 1 << 20
+    bounds = np.array([0, 1, 4, 8], np.uint64) * np.uint64(mib)
+    regions = Regions(bounds[:-1], bounds[1:])
+    regions.age_ns[:] = [8_000_000_000, 4_000_000_000, 5_000_000_000]
+    regions.counts.accessed[:] = [0, 0, 15]
+    merged = adjust.merge_all([regions], max_seen=15, sz_limit=100 * mib, max_nr_regions=10, window=20, elapsed_ns=7)[0]
+    # (1 MiB x 8 s + 3 MiB x 4 s) / 4 MiB, and what this aggregation took; the third began to be accessed in it.
+    assert merged.age_ns.tolist() == [5_000_000_007, 0]
+    assert merged.age.tolist() == [1, 0]

@@ -70,8 +70,8 @@ def test_a_record_of_the_library_is_one_of_the_command(tmp_path: Path) -> None:
         table = pydamon.to_arrow(record)
         assert record.info.ops == "sim"
     assert table.column_names == [
-        "target", "start_ns", "end_ns", "sample_us", "aggr_us",
-        "start", "end", "nr_accesses", "age", "resident",
+        "target", "start_ns", "end_ns", "sample_us", "aggr_us", "start", "end", "nr_accesses", "age",
+        "resident", "age_ms",
     ]  # fmt: skip
     assert len(set(table["end_ns"].to_pylist())) == 20
 

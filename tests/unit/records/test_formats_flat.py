@@ -52,8 +52,8 @@ def test_parquet_keeps_the_description(tmp_path: Path) -> None:
 
 def test_csv_is_what_a_spreadsheet_reads(tmp_path: Path) -> None:
     assert exported(tmp_path, "csv").read_text().splitlines()[:2] == [
-        "target,start_ns,end_ns,sample_us,aggr_us,start,end,nr_accesses,age,resident,unknown",
-        f"0,{START_NS},{START_NS + 10**8},5000,100000,4096,12288,20,7,,",
+        "target,start_ns,end_ns,sample_us,aggr_us,start,end,nr_accesses,age,resident,unknown,age_ms",
+        f"0,{START_NS},{START_NS + 10**8},5000,100000,4096,12288,20,7,,,",
     ]
 
 

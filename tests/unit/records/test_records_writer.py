@@ -42,6 +42,7 @@ def test_any_arrow_reader_sees_the_region_table(tmp_path: Path) -> None:
             "age": age,
             "resident": None,
             "unknown": None,
+            "age_ms": None,
         }
         for start, end, nr_accesses, age in REGIONS
     ]
