@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.distribution import age_s
 from pydamon.analysis.names import mapping_name
 from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
@@ -55,7 +56,7 @@ def holdings(snapshot: Snapshot, mappings: Sequence[Mapping]) -> list[Holding]:
     pieces = columns.cut(snapshot.columns, index, low, high)
     batch = RegionBatch.of([Snapshot.of(snapshot.head, pieces)])
     memory, unknown = batch.memory, batch.unknown_memory
-    idle_s = batch.age.astype(np.float64) * snapshot.aggr_us / 1e6
+    idle_s = age_s(batch)
     unseen = batch.column("unknown")
     blind = np.zeros(len(low), np.bool_) if unseen is None else unseen == np.uint32(snapshot.max_nr_accesses)
     starts = np.array([span[0] for span in spans], np.uint64)

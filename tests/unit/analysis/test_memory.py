@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cli.report_helpers import report
 
 from pydamon.analysis.bandwidth import bandwidths
-from pydamon.analysis.distribution import distributions, unaccessed_s
+from pydamon.analysis.distribution import age_s, distributions, unaccessed_s
 from pydamon.analysis.wss import TOTAL, WorkingSet, total, working_sets
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.batch import RegionBatch
@@ -54,6 +54,13 @@ def test_every_analysis_counts_memory() -> None:
     assert bandwidths(batches)[0].bytes_per_s.tolist() == [200 * MIB]
     idle = distributions(batches, unaccessed_s, np.array([-2.0, 0.0, 1.0, 100.0]))[0]
     assert (idle.bytes / MIB).tolist() == [1, 0, 6]
+
+
+def test_ages_are_the_clocks_where_it_was_recorded() -> None:
+    # A busy machine: 50 aggregations of 100 ms have taken 40 s, not 5.
+    late = snapshot(None).replace(age_ms=np.array([0, 40_000, 2**64 - 1], np.uint64))
+    assert age_s(RegionBatch.of([late])).tolist() == [0.0, 40.0, 5.0]
+    assert age_s(RegionBatch.of([snapshot(None)])).tolist() == [0.5, 5.0, 5.0]
 
 
 def test_a_total_is_added_up_at_each_moment() -> None:
