@@ -47,6 +47,15 @@ def test_without_residency_it_is_all_of_the_addresses() -> None:
     assert (mixed.without("resident").memory // MIB).tolist() == [100, 200, 300] * 2
 
 
+def test_what_cannot_be_watched_is_neither_used_nor_idle() -> None:
+    """20 samples: none of the first two regions had an answer, half of those of the third."""
+    without = np.array([20, 20, 10], np.uint32)
+    one = snapshot([MIB, 2 * MIB, 4 * MIB]).replace(unknown=without, nr_accesses=np.zeros(3, np.uint32))
+    batch = RegionBatch.of([one, snapshot(None).replace(unknown=without)])
+    assert (batch.memory // MIB).tolist() == [0, 0, 4, 100, 0, 300]  # the first was accessed after all
+    assert (batch.unknown_memory // MIB).tolist() == [1, 2, 0, 0, 200, 0]
+
+
 def test_every_analysis_counts_memory() -> None:
     batches = [RegionBatch.of([snapshot([MIB, 2 * MIB, 4 * MIB])])]
     assert working_sets(batches)[0].bytes.tolist() == [MIB]
