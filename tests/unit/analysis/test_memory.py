@@ -98,6 +98,11 @@ def test_reports_say_which_bytes_they_count(tmp_path: Path, capsys: pytest.Captu
     assert "of 7.0 MiB of resident memory" in out
     _, out, _ = report(capsys, "access", "-i", path)
     assert "1.0 MiB of 7.0 MiB of resident memory accessed" in out
+    assert out.splitlines()[3].split()[:3] == ["range", "size", "resident"]
+    assert out.splitlines()[5].split()[3:5] == ["2.0", "MiB"]
+    _, out, _ = report(capsys, "access", "--addresses", "-i", path)
+    assert "100.0 MiB of 600.0 MiB of address ranges accessed" in out
+    assert "resident" not in out
     _, out, _ = report(capsys, "wss", "-i", recorded(tmp_path / "old", None))
     assert "address ranges: this record does not say what was resident" in out
 
