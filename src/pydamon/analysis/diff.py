@@ -17,18 +17,25 @@ U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 MAX_RANGES = 1 << 12
 LEAST = 0.05  # access rates that differ by less are the same
+_TRACE = 1e-9  # a range of which less was there than this share had nothing: rounding leaves traces of that size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeanHeat:
-    """Mean access rates (0..1) over time of the ranges between ``bounds`` (n + 1 addresses); NaN: not monitored.
+    """Mean access rates (0..1) over time of the ranges between ``bounds`` (n + 1 addresses); NaN: nothing was there.
 
-    ``monitored`` is the share of the time in which the range was monitored.
+    ``monitored`` is the share of the range, and of the time, that was memory (`RegionBatch.memory`) and monitored.
     """
 
     bounds: U64
     rate: F64
     monitored: F64
+
+    @property
+    def bytes(self) -> F64:
+        """The memory of each range, as a mean over time."""
+        found: F64 = np.diff(self.bounds).astype(np.float64) * self.monitored
+        return found
 
     def on(self, bounds: U64) -> MeanHeat:
         """The same on finer bounds, which include these within their reach."""
@@ -69,12 +76,21 @@ def mean_heat(batches: Iterable[RegionBatch], bounds: U64) -> MeanHeat:
     for batch in batches:
         weight = np.maximum(batch.end_ns - batch.start_ns, 1).astype(np.float64)
         total += float(weight.sum())
-        row_weight = np.repeat(weight, batch.counts)
+        row_weight = np.repeat(weight, batch.counts) * _density(batch)
         rate = batch.nr_accesses / np.repeat(batch.max_nr_accesses, batch.counts)
         for values, into in ((row_weight * rate, heat), (row_weight, known)):
             into += _spread(batch.start, batch.end, values, bounds)
+    there = known > _TRACE * width * total
     with np.errstate(invalid="ignore", divide="ignore"):
-        return MeanHeat(bounds, np.where(known > 0, heat / known, np.nan), known / np.maximum(width * total, 1e-300))
+        rate = np.where(there, np.clip(heat / known, 0, 1), np.nan)
+        return MeanHeat(bounds, rate, np.where(there, known, 0.0) / np.maximum(width * total, 1e-300))
+
+
+def _density(batch: RegionBatch) -> F64:
+    """The share (0..1) of each region's addresses that is memory."""
+    size = np.maximum(batch.end - batch.start, np.uint64(1)).astype(np.float64)
+    found: F64 = np.minimum(batch.memory / size, 1.0)
+    return found
 
 
 def _spread(start: U64, end: U64, values: F64, bounds: U64) -> F64:
@@ -110,7 +126,7 @@ def by_name(heat: MeanHeat, names: Sequence[str | None]) -> dict[str, NamedHeat]
 
     What was not monitored all the time counts in proportion.
     """
-    sizes = np.diff(heat.bounds).astype(np.float64) * heat.monitored
+    sizes = heat.bytes
     accessed = sizes * np.nan_to_num(heat.rate)
     found: dict[str, list[float]] = {}
     for name, size, part in zip(names, sizes.tolist(), accessed.tolist(), strict=True):
@@ -154,12 +170,16 @@ def name_changes(before: dict[str, NamedHeat], after: dict[str, NamedHeat]) -> l
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One range in both records: mean access rates (0..1), None where it was not monitored."""
+    """One range in both records: mean access rates (0..1), None where nothing was there; and how much memory it is.
+
+    Those ``bytes`` are of the record that has more of them there.
+    """
 
     start: int
     end: int
     before: float | None
     after: float | None
+    bytes: int
 
     @property
     def kind(self) -> str:
@@ -173,7 +193,7 @@ class Change:
     @property
     def weight(self) -> float:
         """How much it matters: bytes × change of the rate."""
-        return (self.end - self.start) * abs((self.after or 0.0) - (self.before or 0.0))
+        return self.bytes * abs((self.after or 0.0) - (self.before or 0.0))
 
 
 def changes(before: MeanHeat, after: MeanHeat, least: float = LEAST) -> list[Change]:
@@ -181,7 +201,9 @@ def changes(before: MeanHeat, after: MeanHeat, least: float = LEAST) -> list[Cha
     bounds = distinct(np.concatenate([before.bounds, after.bounds]))
     if len(bounds) < 2:
         return []
-    a, b = before.on(bounds).rate, after.on(bounds).rate
+    both = before.on(bounds), after.on(bounds)
+    a, b = both[0].rate, both[1].rate
+    sizes = [heat.bytes for heat in both]
     # Rates in steps of ``least``: neighbours in one step are one range.
     step_a = np.where(np.isnan(a), -1, np.floor(np.nan_to_num(a) / least + 0.5)).astype(np.int64)
     step_b = np.where(np.isnan(b), -1, np.floor(np.nan_to_num(b) / least + 0.5)).astype(np.int64)
@@ -195,7 +217,8 @@ def changes(before: MeanHeat, after: MeanHeat, least: float = LEAST) -> list[Cha
         for values in (a, b):
             part = values[low:high]
             rates.append(None if np.isnan(part[0]) else float(np.average(part, weights=width[low:high])))
-        change = Change(int(bounds[low]), int(bounds[high]), rates[0], rates[1])
+        most = max(round(float(size[low:high].sum())) for size in sizes)
+        change = Change(int(bounds[low]), int(bounds[high]), rates[0], rates[1], most)
         if rates == [None, None] or (None not in rates and abs((rates[1] or 0) - (rates[0] or 0)) < least):
             continue
         found.append(change)

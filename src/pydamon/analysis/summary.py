@@ -57,8 +57,6 @@ def holdings(snapshot: Snapshot, mappings: Sequence[Mapping]) -> list[Holding]:
     batch = RegionBatch.of([Snapshot.of(snapshot.head, pieces)])
     memory, unknown = batch.memory, batch.unknown_memory
     idle_s = age_s(batch)
-    unseen = batch.column("unknown")
-    blind = np.zeros(len(low), np.bool_) if unseen is None else unseen == np.uint32(snapshot.max_nr_accesses)
     starts = np.array([span[0] for span in spans], np.uint64)
     owner = np.searchsorted(starts, low, "right") - 1
     found: dict[tuple[str, str], Holding] = {}
@@ -69,9 +67,7 @@ def holdings(snapshot: Snapshot, mappings: Sequence[Mapping]) -> list[Holding]:
             continue
         holding = found.setdefault((name, kind), Holding(name, kind))
         holding.unknown += int(unknown[piece])
-        if blind[piece]:
-            holding.unknown += int(memory[piece])
-        elif batch.nr_accesses[piece]:
+        if batch.nr_accesses[piece]:
             holding.hot += int(memory[piece])
         elif idle_s[piece] < WARM_S:
             holding.warm += int(memory[piece])

@@ -14,6 +14,9 @@ from pydamon.core.snapshot import Snapshot
 
 _Number = TypeVar("_Number", bound=np.integer)
 _UNKNOWN = np.uint64(2**64 - 1)  # `columns.Column.unknown` of bytes
+_NO_SAMPLES = np.uint32(2**32 - 1)  # … of samples
+# The optional columns that say which bytes count: see `RegionBatch.memory`.
+MEMORY = ("resident", "unknown")
 
 
 def distinct(values: NDArray[_Number]) -> NDArray[_Number]:
@@ -79,21 +82,43 @@ class RegionBatch(columns.PerRegion):
     def memory(self) -> NDArray[np.uint64]:
         """The bytes of each region that count as memory: what was resident; all, in a snapshot that does not tell.
 
-        0 for a region of which it is not known although it is of others (`unknown_memory`).
+        0 for a region of which it is not known although it is of others, and for one that cannot be watched: no sample
+        of it had an answer (`unknown_memory`).
         """
         known, told = self._residency()
         size: NDArray[np.uint64] = self.end - self.start
-        if known is None:
-            return size
-        return np.where(known, self.columns["resident"], np.where(told, np.uint64(0), size))
+        if known is not None:
+            size = np.where(known, self.columns["resident"], np.where(told, np.uint64(0), size))
+        blind = self._blind()
+        return size if blind is None else np.where(blind, np.uint64(0), size)
 
     @property
     def unknown_memory(self) -> NDArray[np.uint64]:
-        """The sizes of those regions of which it is not known how much of them was resident, but of others it is."""
+        """The bytes of each region that may be in use or not, and are neither used nor idle.
+
+        All of one of which it is not known how much was resident, but of others it is; the memory of one that cannot be
+        watched.
+        """
         known, told = self._residency()
-        if known is None:
-            return np.zeros(len(self.start), np.uint64)
-        return np.where(told & ~known, self.end - self.start, np.uint64(0))
+        nothing, size = np.zeros(len(self.start), np.uint64), self.end - self.start
+        if known is not None:
+            nothing, size = np.where(told & ~known, size, nothing), np.where(known, self.columns["resident"], size)
+        blind = self._blind()
+        return nothing if blind is None else np.where(blind, size, nothing)
+
+    def per_snapshot(self, values: NDArray[_Number]) -> NDArray[_Number]:
+        """Values of the regions, added up over each snapshot."""
+        found: NDArray[_Number] = np.add.reduceat(values, self.offsets[:-1])
+        return found
+
+    def _blind(self) -> NDArray[np.bool_] | None:
+        """Which regions no sample had an answer for; None where that is not told."""
+        without = self.column("unknown")
+        if without is None:
+            return None
+        samples = np.repeat(self.max_nr_accesses, self.counts)
+        found: NDArray[np.bool_] = (without != _NO_SAMPLES) & (without >= samples) & (self.nr_accesses == 0)
+        return found
 
     def _residency(self) -> tuple[NDArray[np.bool_] | None, NDArray[np.bool_]]:
         """For each region whether it is known what of it was resident, and whether that is of any in its snapshot."""

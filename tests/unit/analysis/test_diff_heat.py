@@ -71,10 +71,10 @@ def test_what_became_hotter_colder_new_and_gone() -> None:
     before = _heat((0, 1, 20), (1, 2, 0), (2, 3, 10), (3, 4, 4))
     after = _heat((0, 1, 2), (1, 2, 10), (2, 3, 10), (5, 6, 1))
     assert changes(before, after) == [
-        Change(0, MIB, 1.0, 0.1),
-        Change(MIB, 2 * MIB, 0.0, 0.5),
-        Change(3 * MIB, 4 * MIB, 0.2, None),
-        Change(5 * MIB, 6 * MIB, None, 0.05),
+        Change(0, MIB, 1.0, 0.1, MIB),
+        Change(MIB, 2 * MIB, 0.0, 0.5, MIB),
+        Change(3 * MIB, 4 * MIB, 0.2, None, MIB),
+        Change(5 * MIB, 6 * MIB, None, 0.05, MIB),
     ]
     assert [change.kind for change in changes(before, after)] == ["colder", "hotter", "gone", "new"]
     weights = [change.weight / MIB for change in changes(before, after)]
@@ -97,7 +97,21 @@ def test_a_record_does_not_differ_from_itself(seed: int) -> None:
 def test_neighbours_that_changed_alike_are_one_range() -> None:
     before = _heat((0, 1, 0), (1, 4, 0))
     after = _heat((0, 3, 10), (3, 4, 10))
-    assert changes(before, after) == [Change(0, 4 * MIB, 0.0, 0.5)]
+    assert changes(before, after) == [Change(0, 4 * MIB, 0.0, 0.5, 4 * MIB)]
+
+
+def test_what_is_not_resident_does_not_count() -> None:
+    """A MiB of which an eighth is resident and hot, one of which nothing is, beside one that is all there and idle."""
+    regions = [(0, MIB, 20, 0), (MIB, 2 * MIB, 0, 0), (2 * MIB, 3 * MIB, 0, 0)]
+    resident = np.array([MIB // 8, 0, MIB], np.uint64)
+    batch = RegionBatch.of([snapshot(0, regions).replace(resident=resident)])
+    heat = mean_heat([batch], np.array([0, 2 * MIB, 3 * MIB], np.uint64))
+    assert heat.bytes.tolist() == [MIB / 8, MIB]
+    assert heat.rate.tolist() == [1.0, 0.0]
+    other = RegionBatch.of([snapshot(0, [(0, MIB, 0, 0)]).replace(resident=resident[:1])])
+    bounds = np.arange(4, dtype=np.uint64) * np.uint64(MIB)
+    found = changes(mean_heat([batch], bounds), mean_heat([other], bounds[:2]))
+    assert found == [Change(0, MIB, 1.0, 0.0, MIB // 8), Change(2 * MIB, 3 * MIB, 0.0, None, MIB)]
 
 
 def test_memory_of_one_name_is_taken_together() -> None:

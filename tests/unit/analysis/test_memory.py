@@ -47,6 +47,15 @@ def test_without_residency_it_is_all_of_the_addresses() -> None:
     assert (mixed.without("resident").memory // MIB).tolist() == [100, 200, 300] * 2
 
 
+def test_what_cannot_be_watched_is_neither_used_nor_idle() -> None:
+    """20 samples: none of the first two regions had an answer, half of those of the third."""
+    without = np.array([20, 20, 10], np.uint32)
+    one = snapshot([MIB, 2 * MIB, 4 * MIB]).replace(unknown=without, nr_accesses=np.zeros(3, np.uint32))
+    batch = RegionBatch.of([one, snapshot(None).replace(unknown=without)])
+    assert (batch.memory // MIB).tolist() == [0, 0, 4, 100, 0, 300]  # the first was accessed after all
+    assert (batch.unknown_memory // MIB).tolist() == [1, 2, 0, 0, 200, 0]
+
+
 def test_every_analysis_counts_memory() -> None:
     batches = [RegionBatch.of([snapshot([MIB, 2 * MIB, 4 * MIB])])]
     assert working_sets(batches)[0].bytes.tolist() == [MIB]
@@ -96,6 +105,11 @@ def test_reports_say_which_bytes_they_count(tmp_path: Path, capsys: pytest.Captu
     assert "of 7.0 MiB of resident memory" in out
     _, out, _ = report(capsys, "access", "-i", path)
     assert "1.0 MiB of 7.0 MiB of resident memory accessed" in out
+    assert out.splitlines()[3].split()[:3] == ["range", "size", "resident"]
+    assert out.splitlines()[5].split()[3:5] == ["2.0", "MiB"]
+    _, out, _ = report(capsys, "access", "--addresses", "-i", path)
+    assert "100.0 MiB of 600.0 MiB of address ranges accessed" in out
+    assert "resident" not in out
     _, out, _ = report(capsys, "wss", "-i", recorded(tmp_path / "old", None))
     assert "address ranges: this record does not say what was resident" in out
 

@@ -45,7 +45,7 @@ def test_what_was_executed_while_memory_was_hot(capsys: pytest.CaptureFixture[st
         out
         == """\
 program0 --flag (pid 1234)
-hot: bytes x access rate at least 50 % of the maximum
+hot: bytes x access rate at least 50 % of the maximum; address ranges: this record does not say what was resident
 hot for 500 ms with 4 samples, the rest 500 ms with 2
 while hot    else  symbol
    75.0 %  50.0 %  copy (libx.so.1)
@@ -61,6 +61,7 @@ def test_as_json_with_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> N
         "target": 0,
         "hot_ns": 500_000_000,
         "rest_ns": 500_000_000,
+        "resident": False,
         "samples": {"hot": 2, "rest": 0, "outside": 1, "other_processes": 1},
         "symbols": [
             {"symbol": "copy (libx.so.1)", "hot": 1, "rest": 0},

@@ -190,6 +190,13 @@ def test_reports_of_regions_show_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[7].endswith(f"{NAME} ?")
 
 
+def test_one_snapshot_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = report(capsys, "access", "-i", record("r", SOME))[1].splitlines()
+    assert [line.split()[-2:] for line in lines[3:]] == [["age", "passed"], ["ms", "?"], ["4.0", "KiB"]]
+    status, out, _ = report(capsys, "access", "-i", "r", "--json")
+    assert (status, [region[NAME] for region in json.loads(out)["regions"]]) == (0, [None, 4096])
+
+
 def test_the_library_has_no_number_for_what_is_not_known() -> None:
     with open_record(record("r", SOME)) as reader:
         found = to_numpy(reader)[NAME]

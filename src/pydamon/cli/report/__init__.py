@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from pydamon import lean
-from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, windowed
+from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, counted, windowed
 
 # As records.schema.DEFAULT_NAME, which would import pyarrow.
 _DEFAULT_INPUT = "pydamon.damon"
@@ -55,6 +55,7 @@ def _summary(path: str, target: int | None, as_json: bool) -> None:
 
 @command.command()
 @_common
+@counted
 @click.option(
     "--at", "at_ns", type=WHEN, metavar="TIME", help="The snapshot of this time after the start (-5s: before the end)."
 )

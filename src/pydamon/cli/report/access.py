@@ -20,7 +20,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
 
 _BAR = 8
 _BOX_LINES = 5
@@ -38,11 +38,12 @@ class View:
     by: str = "address"
     top: int | None = None
     style: str = "table"
+    whole_ranges: bool = False  # sizes are those of address ranges, whatever is resident in them
 
     @property
     def everything(self) -> bool:
         """Whether all regions are shown."""
-        return self == View(at_ns=self.at_ns, by=self.by, style=self.style)
+        return self == View(at_ns=self.at_ns, by=self.by, style=self.style, whole_ranges=self.whole_ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class _Row:
     maximum: int
     age_ns: int
     names: list[str]
+    resident: int | None  # bytes, as `passed`; None where that is not known
+    passed: int | None  # what a scheme's filters let pass
 
 
 def report(path: str, target: int | None, as_json: bool, view: View) -> None:
@@ -73,6 +76,8 @@ def report(path: str, target: int | None, as_json: bool, view: View) -> None:
             names: MappingNames | Owners = MappingNames(reader.mappings_at(number, snapshot.end_ns))
             if reader.info.ops == "paddr":
                 names = owners_at(reader, snapshot.end_ns) or names
+            if view.whole_ranges:
+                snapshot = snapshot.replace(resident=None)
             chosen = _choose(snapshot, names, view)
             if as_json:
                 emit(_json(chosen, names, reader.info.target(number).pid) + "\n")
@@ -124,6 +129,29 @@ def _json(snapshot: Snapshot, names: MappingNames | Owners, pid: int | None) -> 
     return msgspec.json.encode(found).decode()
 
 
+def _rows(snapshot: Snapshot, names: MappingNames | Owners) -> list[_Row]:
+    maximum, aggr_ns = snapshot.max_nr_accesses, snapshot.aggr_us * 1000
+    return [
+        _Row(start, end, nr_accesses, maximum, age * aggr_ns, names.of(start, end), resident, passed)
+        for start, end, nr_accesses, age, resident, passed in zip(
+            snapshot.start.tolist(),
+            snapshot.end.tolist(),
+            snapshot.nr_accesses.tolist(),
+            snapshot.age.tolist(),
+            _known_bytes(snapshot, "resident"),
+            _known_bytes(snapshot, "sz_filter_passed"),
+            strict=True,
+        )
+    ]
+
+
+def _known_bytes(snapshot: Snapshot, column: str) -> list[int | None]:
+    found = snapshot.column(column)
+    if found is None:
+        return [None] * len(snapshot.start)
+    return [None if value == U64_MAX else value for value in found.tolist()]
+
+
 def _text(
     reader: RecordReader,
     whole: Snapshot,
@@ -133,17 +161,9 @@ def _text(
     at_ns: int,
     screen: Screen,
 ) -> str:
-    rows = [
-        _Row(start, end, nr_accesses, snapshot.max_nr_accesses, age * snapshot.aggr_us * 1000, names.of(start, end))
-        for start, end, nr_accesses, age in zip(
-            snapshot.start.tolist(),
-            snapshot.end.tolist(),
-            snapshot.nr_accesses.tolist(),
-            snapshot.age.tolist(),
-            strict=True,
-        )
-    ]
-    memory = RegionBatch.of([snapshot]).memory
+    rows = _rows(snapshot, names)
+    batch = RegionBatch.of([snapshot])
+    memory, unknown = batch.memory, int(batch.unknown_memory.sum(dtype=np.uint64))
     total = int(memory.sum())
     accessed = int(memory[snapshot.nr_accesses > 0].sum())
     what = "address ranges" if snapshot.column("resident") is None else "resident memory"
@@ -152,6 +172,7 @@ def _text(
         f"the {format_duration_ns(snapshot.end_ns - snapshot.start_ns)} up to {format_duration_ns(at_ns)}",
         regions,
         f"{format_size(accessed)} of {format_size(total)} of {what} accessed",
+        f"{format_size(unknown)} unknown" if unknown else "",
         source_line(reader),
     ]
     text = f"{printable(reader.path)}: {', '.join(part for part in details if part)}"
@@ -205,21 +226,29 @@ def _table(rows: list[_Row], named: bool, screen: Screen) -> list[str]:
         "range": ("<", lambda row: f"{row.start:#x}-{row.end:#x}"),
         "start": ("<", lambda row: f"{row.start:#x}"),
         "size": (">", lambda row: format_size(row.end - row.start)),
+        "resident": (">", lambda row: _bytes(row.resident)),
         "access": (">", lambda row: f"{100 * row.nr_accesses / row.maximum:.0f} %"),
         "": ("<", lambda row: _bar(row, screen)),
         "samples": (">", lambda row: f"{row.nr_accesses}/{row.maximum}"),
         "age": (">", lambda row: format_duration_ns(row.age_ns)),
+        "passed": (">", lambda row: _bytes(row.passed)),
         "mapping": ("<", lambda row: printable(short_list(row.names)) or "-"),
     }
+    told = {
+        "mapping": named,
+        "resident": any(row.resident is not None for row in rows),
+        "passed": any(row.passed is not None for row in rows),
+    }
     for wanted in (
-        ("range", "size", "access", "", "samples", "age", "mapping"),
-        ("start", "size", "access", "", "samples", "age", "mapping"),
-        ("start", "size", "access", "samples", "age", "mapping"),
+        ("range", "size", "resident", "access", "", "samples", "age", "passed", "mapping"),
+        ("start", "size", "resident", "access", "", "samples", "age", "passed", "mapping"),
+        ("start", "size", "resident", "access", "samples", "age", "passed", "mapping"),
+        ("start", "size", "resident", "access", "age", "passed"),
         ("start", "size", "access", "age"),
         ("start", "size", "access"),
         ("size", "access"),
     ):
-        chosen = [name for name in wanted if named or name != "mapping"]
+        chosen = [name for name in wanted if told.get(name, True)]
         cells = {name: [columns[name][1](row) for row in rows] for name in chosen}
         widths = {name: _BAR if name == "" else max(len(name), *(len(cell) for cell in cells[name])) for name in chosen}
         # The mapping's name may be cut, but not to nothing.
@@ -237,6 +266,10 @@ def _table(rows: list[_Row], named: bool, screen: Screen) -> list[str]:
             line = line.replace(drawn, styled(drawn, heat, screen), 1)
         lines.append(line)
     return lines
+
+
+def _bytes(size: int | None) -> str:
+    return "?" if size is None else format_size(size)
 
 
 def _bar(row: _Row, screen: Screen) -> str:

@@ -110,15 +110,18 @@ SIZES, RATES, AGES = _Between("size"), _Between("percent"), _Between("time")
 ADDRESSES = _Addresses()
 
 
+counted = click.option(
+    "--addresses",
+    "whole_ranges",
+    is_flag=True,
+    help="Sizes of whole regions, as DAMON counts them, not of memory.",
+)
+
+
 def windowed(verb: _Verb) -> _Verb:
     """The options --from, --to, --address and --addresses."""
     for option in (
-        click.option(
-            "--addresses",
-            "whole_ranges",
-            is_flag=True,
-            help="Sizes of whole regions, as DAMON counts them, not of memory.",
-        ),
+        counted,
         click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses."),
         click.option("--to", "to_ns", type=WHEN, metavar="TIME", help="Only up to this time after the start (or -5s)."),
         click.option(

@@ -25,9 +25,9 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, mapping_names, opened, window_of
+from pydamon.cli.report.common import chosen, mapping_names, of_what, opened, tells_residency, window_of
 from pydamon.errors import RequestError
-from pydamon.records.batch import distinct
+from pydamon.records.batch import MEMORY, distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_size
 
@@ -39,30 +39,35 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
     screen = current_screen()
     with opened(before) as one, opened(after) as other:
         target = choice.target or 0
-        wanted = replace(choice, target=target)
-        sizes = [working_sets(chosen(reader, wanted, columns=())[0])[0].mean_bytes for reader in (one, other)]
+        # What both records tell is compared, and said in the words of the one that tells less.
+        teller = next((reader for reader in (one, other) if not tells_residency(reader, choice)), one)
+        resident, what = tells_residency(teller, choice), of_what(teller, choice)
+        wanted = replace(choice, target=target, whole_ranges=not resident)
+        sizes = [working_sets(chosen(reader, wanted, columns=MEMORY)[0])[0].mean_bytes for reader in (one, other)]
+        heading = _heading(one, other, target, sizes, what, screen)
         if by == "mapping":
             named = [_named(reader, wanted) for reader in (one, other)]
             found = name_changes(named[0], named[1])
             if as_json:
-                emit(msgspec.json.encode(_named_object(target, found, sizes)).decode() + "\n")
+                told = _named_object(target, found, sizes) | {"resident": resident}
+                emit(msgspec.json.encode(told).decode() + "\n")
             else:
-                emit("\n".join([*_heading(one, other, target, sizes, screen), *_named_table(found, screen)]) + "\n")
+                emit("\n".join([*heading, *_named_table(found, screen)]) + "\n")
             return
         heats = []
         for reader in (one, other):
             bounds = bounds_of(chosen(reader, wanted, columns=())[0])
-            heats.append(mean_heat(chosen(reader, wanted, columns=())[0], bounds))
+            heats.append(mean_heat(chosen(reader, wanted, columns=MEMORY)[0], bounds))
         ranges = changes(heats[0], heats[1])
         if as_json:
-            emit(msgspec.json.encode(_object(target, ranges, sizes)).decode() + "\n")
+            emit(msgspec.json.encode(_object(target, ranges, sizes) | {"resident": resident}).decode() + "\n")
         else:
-            emit(_text(one, other, target, ranges, sizes, screen))
+            emit(_text(one, other, target, ranges, heading, screen))
 
 
 def _named(reader: RecordReader, wanted: Choice) -> dict[str, NamedHeat]:
     """The heat of each mapping's name. What an address was called last counts."""
-    batches, span = chosen(reader, wanted, columns=())
+    batches, span = chosen(reader, wanted, columns=MEMORY)
     target = wanted.target or 0
     end_ns = window_of(wanted, span).end_ns
     last = MappingNames(reader.mappings_at(target, span[1] if end_ns is None else end_ns))
@@ -77,12 +82,13 @@ def _named(reader: RecordReader, wanted: Choice) -> dict[str, NamedHeat]:
     return by_name(mean_heat(batches, bounds), names)
 
 
-def _heading(one: RecordReader, other: RecordReader, target: int, sizes: list[int], screen: Screen) -> list[str]:
+def _heading(
+    one: RecordReader, other: RecordReader, target: int, sizes: list[int], what: str, screen: Screen
+) -> list[str]:
+    change = f"{format_size(sizes[0])} -> {format_size(sizes[1])} ({_signed(sizes[1] - sizes[0])})"
     return [
         styled(screen.fit(f"{printable(one.path)} -> {printable(other.path)}, target {target}"), BOLD, screen),
-        screen.fit(
-            f"mean working set {format_size(sizes[0])} -> {format_size(sizes[1])} ({_signed(sizes[1] - sizes[0])})"
-        ),
+        screen.fit(f"mean working set {change}, {what}"),
     ]
 
 
@@ -115,22 +121,25 @@ def _object(target: int, found: list[Change], sizes: list[int]) -> dict[str, Any
         "target": target,
         "mean_working_set_bytes": {"before": sizes[0], "after": sizes[1]},
         "changes": [
-            {"start": c.start, "end": c.end, "kind": c.kind, "rate_before": c.before, "rate_after": c.after}
+            {
+                "start": c.start, "end": c.end, "kind": c.kind,
+                "rate_before": c.before, "rate_after": c.after, "bytes": c.bytes,
+            }
             for c in found
         ],
-    }
+    }  # fmt: skip
 
 
 def _text(
-    one: RecordReader, other: RecordReader, target: int, found: list[Change], sizes: list[int], screen: Screen
+    one: RecordReader, other: RecordReader, target: int, found: list[Change], heading: list[str], screen: Screen
 ) -> str:
-    lines = _heading(one, other, target, sizes, screen)
+    lines = list(heading)
     processes = [(info.pid, info.start_ticks) for info in (r.info.target(target) for r in (one, other))]
     if processes[0] != processes[1]:
         lines.append(screen.fit("two processes: where their addresses differ, compare with --by mapping"))
     by_kind: dict[str, int] = {}
     for change in found:
-        by_kind[change.kind] = by_kind.get(change.kind, 0) + change.end - change.start
+        by_kind[change.kind] = by_kind.get(change.kind, 0) + change.bytes
     words = ", ".join(f"{kind} {format_size(size)}" for kind, size in sorted(by_kind.items()))
     lines.append(styled(screen.fit(words or "no range differs by 5 % of the samples or more"), DIM, screen))
     names = mapping_names(other, target)
@@ -142,7 +151,7 @@ def _text(
         cells.append(
             [
                 f"{change.start:#x}-{change.end:#x}",
-                format_size(change.end - change.start),
+                format_size(change.bytes),
                 change.kind,
                 _rate(change.before),
                 _rate(change.after),

@@ -13,8 +13,9 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable, warn
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, count, opened, target_line
+from pydamon.cli.report.common import chosen, count, of_what, opened, target_line, tells_residency
 from pydamon.errors import RequestError
+from pydamon.records.batch import MEMORY
 from pydamon.records.cpu_samples import CpuSampleReader
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns
@@ -34,7 +35,7 @@ def report(path: str, perf: str, choice: Choice, hot_percent: float, top: int, a
             if len(numbers) > 1:
                 raise RequestError(f"{path} has {len(numbers)} targets; choose one", where="--target")
             target = numbers[0] if numbers else 0
-        batches, span = chosen(reader, replace(choice, target=target), columns=())
+        batches, span = chosen(reader, replace(choice, target=target), columns=MEMORY)
         when = hot_time(batches, hot_percent / 100)
         samples = CpuSampleReader(perf)
         found = _tally(samples, when, reader.info.target(target).pid)
@@ -50,9 +51,11 @@ def report(path: str, perf: str, choice: Choice, hot_percent: float, top: int, a
                 where="--perf",
             )
         if as_json:
-            emit(msgspec.json.encode(_object(target, when, found)).decode() + "\n")
+            told = _object(target, when, found) | {"resident": tells_residency(reader, choice)}
+            emit(msgspec.json.encode(told).decode() + "\n")
         else:
-            emit(_text(reader, target, when, found, top, hot_percent, screen))
+            definition = f"bytes x access rate at least {hot_percent:g} % of the maximum; {of_what(reader, choice)}"
+            emit(_text(reader, target, when, found, top, definition, screen))
 
 
 def _tally(samples: CpuSampleReader, when: HotTime, pid: int | None) -> dict[str, Any]:
@@ -96,13 +99,13 @@ def _text(
     when: HotTime,
     found: dict[str, Any],
     top: int,
-    hot_percent: float,
+    definition: str,
     screen: Screen,
 ) -> str:
     hot, rest = (format_duration_ns(when.lasting_ns(kind)) for kind in (True, False))
     lines = [
         styled(target_line(reader, target, screen.limit, screen.ellipsis), BOLD, screen),
-        styled(screen.fit(f"hot: bytes x access rate at least {hot_percent:g} % of the maximum"), DIM, screen),
+        styled(screen.fit(f"hot: {definition}"), DIM, screen),
         screen.fit(f"hot for {hot} with {found['hot']:,} samples, the rest {rest} with {found['rest']:,}"),
     ]
     cells = []

@@ -18,6 +18,7 @@ from pydamon.cli.render.terminal import curve, layout
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import chosen, of_what, opened, source_line, target_line, window_of
 from pydamon.errors import PydamonError
+from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
@@ -47,7 +48,7 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
     """Print the working set beside the resident, virtual and swapped size over time."""
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, columns=("resident",))
+        batches, span = chosen(reader, choice, columns=MEMORY)
         sizes = {one.target: one for one in working_sets(batches)}
         what = of_what(reader, choice)
         window = window_of(choice, span)
@@ -106,7 +107,7 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
     """Print the estimated bandwidth over time."""
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, columns=("resident",))
+        batches, span = chosen(reader, choice, columns=MEMORY)
         found = bandwidths(batches)
         measured = rows_of(reader, "resctrl", window_of(choice, span))
         for one in found:

@@ -23,6 +23,7 @@ from pydamon.cli.report.common import (
     tells_residency,
 )
 from pydamon.errors import RequestError
+from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
@@ -44,7 +45,7 @@ def report(
     wanted = _parse_percentiles(percentiles)
     screen = current_screen()
     with opened(path) as reader:
-        batches, span = chosen(reader, choice, columns=("resident",))
+        batches, span = chosen(reader, choice, columns=MEMORY)
         found = working_sets(batches, min_accesses)
         what = f"{_definition(min_accesses)}, {of_what(reader, choice)}"
         all_together = [total(found)] if len(found) > 1 and choice.target is None else []

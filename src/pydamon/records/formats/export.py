@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
+from pydamon.records.batch import MEMORY
 from pydamon.records.decode import Rows
 from pydamon.records.joined import AnyReader
 from pydamon.records.region_rows import region_rows
@@ -242,8 +243,8 @@ def _trace_events(reader: AnyReader, file: BinaryIO) -> None:
 
 
 def _counters(reader: AnyReader, process: dict[int, int]) -> Iterator[dict[str, Any]]:
-    for batch in reader.batches(columns=()):
-        sizes = (batch.end - batch.start).astype(np.float64)  # counters are numbers of JavaScript
+    for batch in reader.batches(columns=MEMORY):
+        sizes = batch.memory.astype(np.float64)  # counters are numbers of JavaScript
         limits = np.repeat(batch.max_nr_accesses, batch.counts)
         accessed = np.where(batch.nr_accesses > 0, sizes, 0.0)
         hot = np.where(batch.nr_accesses.astype(np.int64) * _HALF >= limits, sizes, 0.0)
