@@ -67,7 +67,7 @@ def cut(regions: Regions, boundaries: U64) -> Regions:
     """Regions that begin anew at each boundary inside of one; the pieces keep its counters."""
     if not len(boundaries) or not len(regions):
         return regions
-    row = np.searchsorted(regions.end, boundaries, "right")  # the region that ends behind the boundary
+    row = np.searchsorted(regions.end, boundaries, "right")  # the region that ends after the boundary
     inside = row < len(regions)
     row, boundaries = row[inside], boundaries[inside]
     inside = regions.start[row] < boundaries

@@ -49,7 +49,7 @@ PER_SNAPSHOT = (
 # The addresses come first.
 PER_REGION = (
     Column("start", np.uint64, "bytes", "first address of the region"),
-    Column("end", np.uint64, "bytes", "address behind the region"),
+    Column("end", np.uint64, "bytes", "first address after the region"),
     Column("nr_accesses", np.uint32, "samples", "checks that found an access", "mean", "sum"),
     Column("age", np.uint32, "aggregations", "how long the accesses have been about the same", "mean", "last"),
     Column("resident", np.uint64, "bytes", "how much of it was in memory", "sum", "mean", True),
@@ -84,7 +84,7 @@ class PerRegion:
 
     @property
     def end(self) -> NDArray[np.uint64]:
-        """Address behind each region, in bytes."""
+        """First address after each region, in bytes."""
         return self.columns["end"]
 
     @property

@@ -1,7 +1,7 @@
 """One pass of one scheme over all regions: which of them it is for, which its quota has room for, and acting on them.
 
 Regions are taken in the order of targets and addresses; where a quota ends, the region is cut, and the next window goes
-on behind that place. What to do is decided for all regions of a target at once.
+on after that place. What to do is decided for all regions of a target at once.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Pass:
     def _from_where_it_ended(
         self, chosen: list[tuple[Index, NDArray[np.bool_]]]
     ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
-        """The places with their regions, beginning behind what was charged last when a window was used up."""
+        """The places with their regions, beginning after what was charged last when a window was used up."""
         resume, self._state.quota.resume = self._state.quota.resume, None
         if resume is not None:
             target, address = resume
@@ -248,13 +248,13 @@ class Pass:
             if any(len(index) for _, (index, _) in rest):
                 yield from rest
                 return
-            # Nothing is left behind that place: from the beginning. (The kernel does so one application later.)
+            # Nothing is left after that place: from the beginning. (The kernel does so one application later.)
         yield from enumerate(chosen)
 
     def _behind(
         self, place: int, address: int, index: Index, allowed: NDArray[np.bool_]
     ) -> tuple[Index, NDArray[np.bool_]]:
-        """Those of the regions ``index`` behind ``address``; one that reaches over it is cut there."""
+        """Those of the regions ``index`` after ``address``; one that reaches over it is cut there."""
         regions = self._regions[place]
         wanted = regions.end[index] > np.uint64(address)
         index, allowed = index[wanted], allowed[wanted]
@@ -303,7 +303,7 @@ class Pass:
                 span = int(regions.start[first]), int(regions.end[first])
                 at = self._weights.cut_at(self._targets[place], *span, remaining, self._min_region)
                 self._regions[place] = filters.cut(regions, np.array([at], np.uint64))
-                # The piece is at `first` now, what is left of the region behind it.
+                # The piece is at `first` now, what is left of the region after it.
                 index = np.concatenate([index[:1], index + 1])
                 allowed = np.concatenate([allowed[:1], allowed])
                 fitting = 1

@@ -58,7 +58,7 @@ class QuotaState:
     """The quota of one running scheme.
 
     ``esz`` is the effective quota of this window in bytes (None: no limit). ``resume`` is the target and the address
-    behind the last byte that was charged when the quota was used up: the next application goes on there.
+    after the last byte that was charged when the quota was used up: the next application goes on there.
     """
 
     esz: int | None = None

@@ -167,7 +167,7 @@ class Engine(Protocol):
     def follow(self, events: Collection[str], tell: Tell) -> list[str]:
         """Have ``tell`` hear of these events of schemes (`linux.damon_trace.OF_SCHEMES`), in the loop's thread.
 
-        To be called before `monitor`; returns those that are not to be had.
+        To be called before `monitor`; returns those that it does not have.
         """
         ...
 

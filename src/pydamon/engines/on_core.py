@@ -193,7 +193,7 @@ class OnCore:
         damos.set_goal(name, value)
 
     def follow(self, events: Collection[str], tell: Tell) -> list[str]:
-        """Have ``tell`` hear of these events of schemes; all are to be had."""
+        """Have ``tell`` hear of these events of schemes; it has all of them."""
         from pydamon.engines.follow import Follower
 
         if events:

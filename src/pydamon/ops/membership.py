@@ -191,7 +191,7 @@ class Membership(ABC):
             self.too_short += seen is None or seen.ended or seen.start_ticks != start
 
     def _open(self, pid: int, start: int) -> Process | None:
-        """The process that was seen with this start time; None, and it is counted, if it is not to be had."""
+        """The process that was seen with this start time; None, and it is counted, if it cannot be opened."""
         try:
             process = Process(pid)
         except RequestError as error:

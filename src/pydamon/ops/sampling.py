@@ -107,7 +107,7 @@ class PageSampler(StepSampler):
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
         """Watch one random page per region; where that is not possible, try another one."""
         primitive, rng = self._ops.primitives[target], self._rng(target)
-        # Probes are asked about the pages that were drawn first: those in their place are chosen by what they are.
+        # Probes are asked about the pages that were drawn first: their replacements are chosen by a property.
         self._drawn[target] = drawn = sample_addresses(start, end, rng)
         usable = primitive.prepare(drawn.copy())
         for _ in range(_REPLACEMENTS):

@@ -368,7 +368,7 @@ def opener(shared: Shared) -> Callable[[Process], BpfPrimitive]:
 
 
 def walk_if_possible(shared: Shared) -> PageTableWalk | None:
-    """A walk that is shared, for those that go faster with one; None where there is none to be had."""
+    """A walk that is shared, for those that go faster with one; None where none can be opened."""
     try:
         return shared.keep(PageTableWalk())
     except MachineError:

@@ -123,7 +123,7 @@ class Tracer:
         return Callbacks(after_aggregation=self._aggregated, after_sampling=self._sampled)
 
     def follow(self, engine: Engine) -> list[str]:
-        """Hear of its schemes, too; returns the events that are not to be had of it. Before it runs."""
+        """Hear of its schemes, too; returns the events that it does not have. To be called before it runs."""
         return engine.follow(self.wanted.intersection(OF_SCHEMES), self.tell)
 
     def _aggregated(self, loop: Loop) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What only the user engine can do, with why the kernel's DAMON cannot.
 _ONLY_USER = {
     "dry_run": "the kernel's DAMON cannot only say what it would do; nearest: the user engine",
-    "undo": "nobody notes what the kernel's DAMON did; nearest: the user engine",
+    "undo": "what the kernel's DAMON did is not noted; nearest: the user engine",
     "max_cpu": "bounds pydamon's own monitoring; nearest: fewer regions, intervals that tune themselves, or the user "
     "engine",
     "resctrl": "goes with the user engine",

@@ -211,7 +211,7 @@ class KernelEngine:
         """Nobody has noted what the kernel did."""
         if not self.kdamond.schemes.states:
             return ["nothing: no scheme was applied"]
-        return ["nothing: nobody notes what the kernel's DAMON did"]
+        return ["nothing: what the kernel's DAMON did is not noted"]
 
     def handover(self) -> Handover:
         """Nothing: its regions are the kernel's."""

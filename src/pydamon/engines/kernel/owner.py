@@ -70,7 +70,7 @@ class Claim:
         os.ftruncate(self._fd, len(text))
 
     def release(self) -> None:
-        """It is nobody's any more; to be called when nothing of ours is left in the kernel."""
+        """Nobody owns it any more; to be called when nothing of ours is left in the kernel."""
         try:
             if self._fd >= 0:
                 os.unlink(FILE, dir_fd=self._directory_fd)

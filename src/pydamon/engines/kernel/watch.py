@@ -74,7 +74,7 @@ class Watcher:
         self._thread.start()
 
     def look_last(self) -> None:
-        """What the schemes have done until now, if that can be had at once; to be called before the kdamond ends."""
+        """What the schemes have done until now, if the kernel tells at once; to be called before the kdamond ends."""
         if not self._schemes.states:
             return
         with contextlib.suppress(OSError, ValueError, MachineError):

@@ -232,7 +232,7 @@ class PhysicalActions(Actions):
 def effective_filters(scheme: Scheme) -> tuple[tuple[Filter, ...], bool]:
     """The page filters of a scheme on physical memory, and whether a page that none matches passes.
 
-    Pageout (`Action.spares_young`) has one more behind the user's, unless that has one of its type: young pages are
+    Pageout (`Action.spares_young`) has one more after the user's, unless that has one of its type: young pages are
     rejected. What becomes of unmatched pages is decided by the user's last filter.
     """
     filters = scheme.ops_filters

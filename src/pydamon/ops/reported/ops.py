@@ -98,7 +98,7 @@ class _Window:
             # Most accesses go to pages that nobody asks about; a table of one byte per slot sorts them out.
             maybe = self._slots[self._slot(first)] | (page_of(first) != page_of(last))
             first, last = first[maybe], last[maybe]
-        # Those of the ranges that end behind `first` and start at or before `last`.
+        # Those of the ranges that end after `first` and start at or before `last`.
         begin = np.searchsorted(self.end, first, side="right")
         beyond = np.searchsorted(self.start, last, side="right")
         some = begin < beyond

@@ -256,7 +256,7 @@ class _Application:
         return result
 
     def _advise(self, wanted: int, against: int) -> Spans:
-        """Set the advice for the aligned parts; what had not been advised so."""
+        """Set the advice for the aligned parts; returns what did not have it before."""
         extents = self.extents
         spans = extents.blocks(self.passed & extents.has(ANON), self.owner.astype(np.int64))
         self._recut(extents.cut(spans.ravel()))

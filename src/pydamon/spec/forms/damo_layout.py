@@ -479,7 +479,7 @@ def _number_and_unit(value: object) -> tuple[Fraction | None, str]:
 
 
 def _is_max(value: object) -> bool:
-    """``max``, also with a unit behind it."""
+    """``max``, also with a unit after it."""
     return isinstance(value, str) and value[:64].split()[:1] == ["max"]
 
 

@@ -265,7 +265,7 @@ def _goal(text: str, plain: Plain) -> Goal:
         elif key == "name":
             fields["name"] = plain(value)
         else:
-            raise RequestError(f"behind the target there may be now=VALUE and name=NAME, not {shown(plain(item))}")
+            raise RequestError(f"after the target there may be now=VALUE and name=NAME, not {shown(plain(item))}")
     return Goal(**fields)
 
 
