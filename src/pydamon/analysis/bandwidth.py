@@ -7,12 +7,13 @@ where the processor counts it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.totals import TOTAL, moments, picked
 from pydamon.records.batch import RegionBatch, distinct
 
 
@@ -48,3 +49,10 @@ def bandwidths(batches: Iterable[RegionBatch]) -> list[Bandwidth]:
         for number in distinct(target).tolist()
         for mine in (target == number,)
     ]
+
+
+def total(found: Sequence[Bandwidth]) -> Bandwidth:
+    """All targets (at least one) together, moment for moment."""
+    when = moments([(one.start_ns, one.end_ns) for one in found])
+    rates = [picked(one.bytes_per_s, place) for one, place in zip(found, when.picks, strict=True)]
+    return Bandwidth(TOTAL, when.start_ns, when.end_ns, np.sum(rates, axis=0))

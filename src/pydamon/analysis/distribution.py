@@ -14,12 +14,13 @@ A histogram over several snapshots weighs each by the time that it covers, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.totals import TOTAL, covered_ns
 from pydamon.records.batch import RegionBatch
 
 F64 = NDArray[np.float64]
@@ -65,11 +66,17 @@ def temperature(batch: RegionBatch, weights: tuple[float, float] = (100.0, 100.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
-    """One target's bytes by value: ``bytes[i]`` (mean over time) have a value in [edges[i], edges[i + 1])."""
+    """One target's bytes by value: ``bytes[i]`` (mean over time) have a value in [edges[i], edges[i + 1]).
+
+    ``unknown_bytes`` are beside them: what may be resident or not, accessed or not. ``spans`` (int64, shape (2, n)) are
+    the start and end in ns of the snapshots that were looked at.
+    """
 
     target: int
     edges: F64
     bytes: F64
+    unknown_bytes: int
+    spans: NDArray[np.int64]
 
     @property
     def total_bytes(self) -> int:
@@ -85,17 +92,49 @@ def distributions(batches: Iterable[RegionBatch], measure: Measure, edges: F64) 
     """Histograms of ``measure`` by target; values beyond the outer ``edges`` count in the outer bins."""
     sums: dict[int, F64] = {}
     times: dict[int, float] = {}
+    unknown: dict[int, float] = {}
+    spans: dict[int, list[NDArray[np.int64]]] = {}
     for batch in batches:
         weight = _weights(batch)
         row_weight = np.repeat(weight, batch.counts) * batch.memory
+        without = batch.per_snapshot(batch.unknown_memory) * weight
         place = np.clip(np.searchsorted(edges, measure(batch), "right") - 1, 0, len(edges) - 2)
         row_target = np.repeat(batch.target, batch.counts)
         for target in batch.targets:
             mine = row_target == target
             found = np.bincount(place[mine], weights=row_weight[mine], minlength=len(edges) - 1)
             sums[target] = sums.get(target, np.zeros(len(edges) - 1)) + found
-            times[target] = times.get(target, 0.0) + float(weight[batch.target == target].sum())
-    return [Distribution(target, edges, sums[target] / max(times[target], 1.0)) for target in sorted(sums)]
+            here = batch.target == target
+            times[target] = times.get(target, 0.0) + float(weight[here].sum())
+            unknown[target] = unknown.get(target, 0.0) + float(without[here].sum())
+            spans.setdefault(target, []).append(np.stack([batch.start_ns[here], batch.end_ns[here]]))
+    every = []
+    for target in sorted(sums):
+        time = max(times[target], 1.0)
+        of_time = np.concatenate(spans[target], axis=1)
+        every.append(Distribution(target, edges, sums[target] / time, round(unknown[target] / time), of_time))
+    return every
+
+
+def total(found: Sequence[Distribution], *, latest: bool) -> Distribution:
+    """All targets (at least one) together.
+
+    Over time, each target counts with the share of the time in which it was there; of the ``latest`` snapshots, those
+    count that the last moment of all is not farther from than they last: others are of targets that are gone.
+    """
+    spans = np.concatenate([one.spans for one in found], axis=1)
+    whole = max(covered_ns(spans[0], spans[1]), 1)
+    last_ns = int(spans[1].max())
+    sizes, unknown = np.zeros(len(found[0].bytes)), 0.0
+    for one in found:
+        start_ns, end_ns = one.spans[:, -1].tolist()
+        if latest:
+            share = float(last_ns - end_ns <= end_ns - start_ns)
+        else:
+            share = covered_ns(one.spans[0], one.spans[1]) / whole
+        sizes += one.bytes * share
+        unknown += one.unknown_bytes * share
+    return Distribution(TOTAL, found[0].edges, sizes, round(unknown), spans)
 
 
 def ranges(batches: Iterable[RegionBatch], measure: Measure) -> dict[int, tuple[float, float]]:

@@ -9,34 +9,38 @@ one at ``int(percentile / 100 * n)``, the last one for 100.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.totals import TOTAL, moments, picked
 from pydamon.records.batch import RegionBatch, distinct
-
-TOTAL = -1  # the number of what is not a target, but all of them together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkingSet:
     """The working set sizes of one target (or their `TOTAL`) in the order of time.
 
-    ``bytes`` (uint64), ``start_ns`` and ``end_ns`` (int64) are parallel, one entry per snapshot.
+    ``bytes`` (uint64), ``start_ns`` and ``end_ns`` (int64) are parallel, one entry per snapshot; so is ``unknown``
+    (uint64), the bytes that may be in use or not, unless it is empty: then there are none.
     """
 
     target: int
     start_ns: NDArray[np.int64]
     end_ns: NDArray[np.int64]
     bytes: NDArray[np.uint64]
+    unknown: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     @property
     def mean_bytes(self) -> int:
         """The mean over the snapshots, rounded down."""
-        # In two halves, because the sum may not fit 64 bits.
-        high, low = self.bytes >> np.uint64(32), self.bytes & np.uint64(0xFFFFFFFF)
-        return ((int(high.sum()) << 32) + int(low.sum())) // len(self.bytes)
+        return _mean(self.bytes)
+
+    @property
+    def unknown_bytes(self) -> int:
+        """Bytes of which it is not known whether they are in use: the mean over the snapshots, rounded down."""
+        return _mean(self.unknown) if len(self.unknown) else 0
 
     def percentiles(self, wanted: Sequence[float]) -> list[int]:
         """The size in bytes at each wanted percentile (0..100)."""
@@ -60,35 +64,40 @@ class WorkingSet:
         return edges, np.divide(sizes, times, out=np.full(len(sizes), np.nan), where=times > 0)
 
 
+def _mean(values: NDArray[np.uint64]) -> int:
+    # In two halves, because the sum may not fit 64 bits.
+    high, low = values >> np.uint64(32), values & np.uint64(0xFFFFFFFF)
+    return ((int(high.sum()) << 32) + int(low.sum())) // len(values)
+
+
 def working_sets(batches: Iterable[RegionBatch], min_accesses: int = 1) -> list[WorkingSet]:
     """The working set sizes of every target in the batches, by target number."""
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
+    heads: list[NDArray[np.int64]] = []
+    sizes: list[NDArray[np.uint64]] = []
     for batch in batches:
-        sizes = np.where(batch.nr_accesses < min_accesses, np.uint64(0), batch.memory)
-        totals = np.add.reduceat(sizes, batch.offsets[:-1])
-        parts.append((batch.target, batch.start_ns, batch.end_ns, totals))
-    if not parts:
+        used = np.where(batch.nr_accesses < min_accesses, np.uint64(0), batch.memory)
+        heads.append(np.stack([batch.target, batch.start_ns, batch.end_ns]))
+        sizes.append(np.stack([batch.per_snapshot(used), batch.per_snapshot(batch.unknown_memory)]))
+    if not heads:
         return []
-    target, start_ns, end_ns = (np.concatenate([part[column] for part in parts]) for column in range(3))
-    totals = np.concatenate([part[3] for part in parts])
+    target, start_ns, end_ns = np.concatenate(heads, axis=1)
+    totals, unknown = np.concatenate(sizes, axis=1)
     found = []
     for number in distinct(target).tolist():
-        of_target = target == number
-        found.append(WorkingSet(number, start_ns[of_target], end_ns[of_target], totals[of_target]))
+        mine = target == number
+        found.append(WorkingSet(number, start_ns[mine], end_ns[mine], totals[mine], unknown[mine]))
     return found
 
 
 def total(sets: Sequence[WorkingSet]) -> WorkingSet:
-    """The working set of several targets together: at each end of a snapshot, the sum of what each had then.
+    """The working set of several targets (at least one) together, moment for moment.
 
-    Added up per moment: percentiles of a sum are no sums of percentiles. A target counts from the start of its first
-    snapshot to the end of its last one. Memory that targets share counts for each.
+    Percentiles of a sum are no sums of percentiles.
     """
-    ends = distinct(np.concatenate([one.end_ns for one in sets]))
-    sums = np.zeros(len(ends), np.uint64)
-    for one in sets:
-        place = np.searchsorted(one.end_ns, ends, "left")  # the snapshot that covers the moment
-        lives = (place < len(one.end_ns)) & (ends > one.start_ns[0])
-        sums[lives] += one.bytes[place[lives]]
-    first = min(int(one.start_ns[0]) for one in sets)
-    return WorkingSet(TOTAL, np.concatenate([[first], ends[:-1]]), ends, sums)
+    when = moments([(one.start_ns, one.end_ns) for one in sets])
+    sums = np.zeros((2, len(when.end_ns)), np.uint64)
+    for one, place in zip(sets, when.picks, strict=True):
+        sums[0] += picked(one.bytes, place)
+        if len(one.unknown):
+            sums[1] += picked(one.unknown, place)
+    return WorkingSet(TOTAL, when.start_ns, when.end_ns, sums[0], sums[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from tests.unit.cli.report_helpers import report
 
 from pydamon.analysis.bandwidth import bandwidths
 from pydamon.analysis.distribution import age_s, distributions, unaccessed_s
-from pydamon.analysis.wss import TOTAL, WorkingSet, total, working_sets
+from pydamon.analysis.distribution import total as total_distribution
+from pydamon.analysis.totals import TOTAL
+from pydamon.analysis.wss import WorkingSet, total, working_sets
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.batch import RegionBatch
 from pydamon.records.schema import build_metadata
@@ -119,8 +122,60 @@ def test_several_targets_have_a_total(tmp_path: Path, capsys: pytest.CaptureFixt
     _, out, _ = report(capsys, "wss", "-i", path)
     assert out.startswith("all targets\n")
     assert "50 %  12.0 MiB" in out
-    assert out.endswith("and 2 smaller targets, which the total has; --target N shows one\n")
+    assert out.endswith("and 2 smaller targets, 2.0 MiB on average together; --all-targets shows each\n")
     _, out, _ = report(capsys, "wss", "--json", "-i", path)
     assert '"total":{"mean_bytes":12582912' in out
     _, out, _ = report(capsys, "wss", "--target", "3", "-i", path)
     assert "all targets" not in out
+
+
+def test_every_report_has_a_total_and_sums_up_the_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r", [MIB, 2 * MIB, 4 * MIB], targets=12)
+    for verb, rest in (
+        ("footprint", "2.0 MiB on average"),
+        ("bandwidth", "400.0 MiB/s on average"),
+        ("idle", "14.0 MiB"),
+        ("recency", "14.0 MiB"),
+        ("temperature", "14.0 MiB"),
+    ):
+        _, out, _ = report(capsys, verb, "-i", path)
+        assert out.startswith("all targets\n"), verb
+        assert out.endswith(f"and 2 smaller targets, {rest} together; --all-targets shows each\n"), verb
+        _, out, _ = report(capsys, verb, "--all-targets", "-i", path)
+        assert out.count("target 11: pid 111") == 1, verb
+    found = [json.loads(line) for line in report(capsys, "idle", "--json", "-i", path)[1].splitlines()]
+    assert len(found) == 13
+    assert found[0]["target"] == 0
+    total = found[-1]["total"]
+    assert (total["total_bytes"], total["idle"][1]) == (84 * MIB, {"idle_at_least_s": 1, "bytes": 72 * MIB})
+
+
+def test_the_total_of_a_distribution_has_each_target_while_it_was_there() -> None:
+    """The second target is there in the first two of four snapshots."""
+    batches = [RegionBatch.of([snapshot([MIB, 2 * MIB, 4 * MIB], at_s=second)]) for second in range(4)]
+    batches += [RegionBatch.of([snapshot([MIB, 2 * MIB, 4 * MIB], target=1, at_s=second)]) for second in (0, 1)]
+    found = distributions(batches, unaccessed_s, np.array([-2.0, 0.0, 1.0, 100.0]))
+    assert total_distribution(found, latest=False).total_bytes == 7 * MIB * 3 // 2
+    assert total_distribution(found, latest=True).total_bytes == 7 * MIB
+
+
+def test_sizes_of_processes_are_added_up_while_they_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are measured in the first three seconds, at different times; then the second one is gone."""
+    path = str(tmp_path / "r")
+    rows = [{"target": number, "pid": 100 + number} for number in range(2)]
+    with RecordWriter(path, metadata=build_metadata(targets=rows, ops="vaddr", primitive="bpf")) as writer:
+        for second in range(5):
+            for target in range(2):
+                writer.add_snapshot(snapshot([MIB, 2 * MIB, 4 * MIB], target=target, at_s=second))
+                if target == 0 or second < 3:
+                    at_ns = second * SECOND + target
+                    sizes = {"virtual_bytes": 600 * MIB, "resident_bytes": 8 * MIB, "swap_bytes": 0}
+                    writer.add_rows("footprint", [{"time_ns": at_ns, "target": target, **sizes}], time_ns=at_ns)
+    _, out, _ = report(capsys, "footprint", "--json", "-i", path)
+    samples = json.loads(out.splitlines()[-1])["total"]["samples"]
+    resident = {sample["time_ns"]: sample["resident_bytes"] // MIB for sample in samples}
+    assert resident == {
+        0: 8, 1: 16, SECOND: 16, SECOND + 1: 16, 2 * SECOND: 16, 2 * SECOND + 1: 16, 3 * SECOND: 16, 4 * SECOND: 8,
+    }  # fmt: skip

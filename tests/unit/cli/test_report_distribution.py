@@ -97,7 +97,9 @@ def test_one_value_is_a_histogram_too(capsys: pytest.CaptureFixture[str]) -> Non
 def test_each_target_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("r"), [snapshot(n, [(0, 4096 << t, 0, 9)], target=t) for n in range(2) for t in (0, 1)], pids=(1, 2))
     _, out, _ = report(capsys, "idle", "-i", "r", "--json")
-    assert [json.loads(line)["total_bytes"] for line in out.splitlines()] == [4096, 8192]
+    *each, total = map(json.loads, out.splitlines())
+    assert [one["total_bytes"] for one in each] == [4096, 8192]
+    assert total["total"]["total_bytes"] == 3 * 4096
     _, out, _ = report(capsys, "idle", "-i", "r", "--json", "--target", "1")
     assert [json.loads(line)["pid"] for line in out.splitlines()] == [2]
 

@@ -53,6 +53,7 @@ def test_json_has_the_agreed_shape(capsys: pytest.CaptureFixture[str]) -> None:
                 "target": 0,
                 "pid": 1234,
                 "mean_bytes": 55 * MIB // 10,
+                "unknown_bytes": 0,
                 "percentiles": {"0": MIB, "50": 6 * MIB, "99.5": 10 * MIB, "100": 10 * MIB},
             }
         ],

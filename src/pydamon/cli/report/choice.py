@@ -33,6 +33,7 @@ class Choice:
     low: int = 0
     high: int = _U64_MAX
     whole_ranges: bool = False  # sizes are those of address ranges, whatever is resident in them
+    all_targets: bool = False  # each is shown, not only the largest
 
 
 class _When(_TimeType):
@@ -121,6 +122,7 @@ counted = click.option(
 def windowed(verb: _Verb) -> _Verb:
     """The options --from, --to, --address and --addresses."""
     for option in (
+        click.option("--all-targets", is_flag=True, help="Show each target, not only the ten largest."),
         counted,
         click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses."),
         click.option("--to", "to_ns", type=WHEN, metavar="TIME", help="Only up to this time after the start (or -5s)."),
@@ -142,7 +144,8 @@ def choice(
     to_ns: int | None,
     addresses: tuple[int, int] | None,
     whole_ranges: bool = False,
+    all_targets: bool = False,
 ) -> Choice:
     """The options of `windowed` and --target as one value."""
     low, high = addresses if addresses is not None else (0, _U64_MAX)
-    return Choice(target, from_ns, to_ns, low, high, whole_ranges)
+    return Choice(target, from_ns, to_ns, low, high, whole_ranges, all_targets)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydamon.analysis.names import MappingNames, Owners, mapping_name
+from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.screen import fit, printable, warn
 from pydamon.cli.report.choice import Choice
@@ -17,10 +18,14 @@ from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
 from pydamon.spec.primitives import sees_writes_only
+from pydamon.spec.units import format_size
 
 # This many targets fit one report, this many one picture; a record that has more needs --target.
 MAX_TARGETS = 64
 MAX_DRAWN = 12
+MOST_SHOWN = 10  # targets, as text
+
+_One = TypeVar("_One")
 
 
 @contextmanager
@@ -48,8 +53,28 @@ def check_drawable(reader: RecordReader, targets: int) -> None:
         )
 
 
+def largest(found: Sequence[_One], size: Callable[[_One], float], choice: Choice) -> tuple[list[_One], list[_One]]:
+    """(the targets to show, the rest): all of a few, of many the largest ones, the largest first."""
+    if choice.all_targets or len(found) <= MOST_SHOWN:
+        return list(found), []
+    ordered = sorted(found, key=lambda one: -size(one))
+    return ordered[:MOST_SHOWN], ordered[MOST_SHOWN:]
+
+
+def rest_line(targets: int, what: str) -> str:
+    """What stands for the targets that are not shown, ``what`` for what they have."""
+    return f"and {count(targets, 'smaller target')}, {what} together; --all-targets shows each\n"
+
+
+def target_keys(reader: RecordReader, target: int) -> dict[str, int | None]:
+    """How JSON names a target; `TOTAL` has no number."""
+    return {} if target == TOTAL else {"target": target, "pid": reader.info.target(target).pid}
+
+
 def target_line(reader: RecordReader, target: int, width: int | None = None, ellipsis: str = "…") -> str:
     """What is monitored, in words: ``my_service --flag (pid 1234)``; the command is cut to fit ``width``."""
+    if target == TOTAL:
+        return "all targets"
     info = reader.info.target(target)
     head = f"target {target}: " if len(reader.info.targets) > 1 else ""
     if info.pid is None and not info.command:
@@ -147,6 +172,11 @@ def of_what(reader: RecordReader, choice: Choice) -> str:
     if tells_residency(reader, choice):
         return "resident memory"
     return "address ranges" + ("" if choice.whole_ranges else ": this record does not say what was resident")
+
+
+def unknown_words(unknown_bytes: int) -> str:
+    """What a heading says of memory of which nothing is known; empty if there is none."""
+    return f"; {format_size(unknown_bytes)} more: unknown whether used" if unknown_bytes else ""
 
 
 def window_of(choice: Choice, span: tuple[int, int]) -> Window:

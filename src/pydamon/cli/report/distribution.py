@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -16,7 +16,19 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import bar
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import as_chosen, chosen, of_what, opened, source_line, target_line, tells_residency
+from pydamon.cli.report.common import (
+    as_chosen,
+    chosen,
+    largest,
+    of_what,
+    opened,
+    rest_line,
+    source_line,
+    target_keys,
+    target_line,
+    tells_residency,
+    unknown_words,
+)
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
@@ -63,13 +75,43 @@ def report(
     with opened(path) as reader:
         first, second = _twice(reader, choice, whole)
         edges = _edges(kind, dist.ranges(first, measure))
-        resident, what = tells_residency(reader, choice), of_what(reader, choice)
-        for one in dist.distributions(second, measure, edges):
-            if as_json:
-                told = _object(reader, one, kind, whole) | {"resident": resident}
-                emit(msgspec.json.encode(told).decode() + "\n")
-            else:
-                emit(_text(reader, one, kind, f"{formula}; {what}", whole, screen))
+        what = of_what(reader, choice)
+        found = dist.distributions(second, measure, edges)
+        if as_json:
+            _emit_objects(reader, found, choice, whole, lambda one: _object(reader, one, kind, whole))
+        else:
+            _emit_texts(found, choice, whole, lambda one: _text(reader, one, kind, f"{formula}; {what}", whole, screen))
+
+
+def _emit_objects(
+    reader: RecordReader,
+    found: list[dist.Distribution],
+    choice: Choice,
+    whole: bool,
+    object_of: Callable[[dist.Distribution], dict[str, Any]],
+) -> None:
+    """A line of JSON for each target, and behind several one for their total."""
+    resident = tells_residency(reader, choice)
+
+    def complete(one: dist.Distribution) -> dict[str, Any]:
+        return object_of(one) | {"resident": resident, "unknown_bytes": one.unknown_bytes}
+
+    lines = [complete(one) for one in found]
+    if len(found) > 1:
+        lines.append({"total": complete(dist.total(found, latest=not whole))})
+    emit("".join(msgspec.json.encode(line).decode() + "\n" for line in lines))
+
+
+def _emit_texts(
+    found: list[dist.Distribution], choice: Choice, whole: bool, text_of: Callable[[dist.Distribution], str]
+) -> None:
+    """The total of several targets, the largest of them, and what the others have together."""
+    shown, rest = largest(found, lambda one: one.total_bytes, choice)
+    if len(found) > 1:
+        shown.insert(0, dist.total(found, latest=not whole))
+    emit("".join(map(text_of, shown)))
+    if rest:
+        emit(rest_line(len(rest), format_size(dist.total(rest, latest=not whole).total_bytes)))
 
 
 def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
@@ -80,17 +122,29 @@ def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
         batches, span = chosen(reader, choice)
         looked_at = batches if whole else _latest(reader, choice)
         longest_s = (span[1] - span[0]) / 1e9
-        for one in dist.distributions(looked_at, dist.unaccessed_s, edges):
-            rows = [(0, one.at_least(1))]
-            for at, bound in enumerate(dist.IDLE_BOUNDS_S, start=2):
-                rows.append((bound, one.at_least(at)))
-                if rows[-1][1] == 0 or bound > longest_s:
-                    break
-            if as_json:
-                told = _idle_object(reader, one, rows, whole) | {"resident": tells_residency(reader, choice)}
-                emit(msgspec.json.encode(told).decode() + "\n")
-            else:
-                emit(_idle_text(reader, one, rows, whole, of_what(reader, choice), screen))
+        found = dist.distributions(looked_at, dist.unaccessed_s, edges)
+        if as_json:
+            _emit_objects(
+                reader, found, choice, whole, lambda one: _idle_object(reader, one, _idle_rows(one, longest_s), whole)
+            )
+            return
+        what = of_what(reader, choice)
+        _emit_texts(
+            found,
+            choice,
+            whole,
+            lambda one: _idle_text(reader, one, _idle_rows(one, longest_s), whole, what, screen),
+        )
+
+
+def _idle_rows(one: dist.Distribution, longest_s: float) -> list[tuple[int, int]]:
+    """(seconds, bytes idle for at least that), as far as there are any and the record reaches."""
+    rows = [(0, one.at_least(1))]
+    for at, bound in enumerate(dist.IDLE_BOUNDS_S, start=2):
+        rows.append((bound, one.at_least(at)))
+        if rows[-1][1] == 0 or bound > longest_s:
+            break
+    return rows
 
 
 def _twice(reader: RecordReader, choice: Choice, whole: bool) -> list[Iterable[RegionBatch]]:
@@ -139,22 +193,22 @@ def _object(reader: RecordReader, one: dist.Distribution, kind: str, whole: bool
         {f"{unit}_min": round(low, 6), f"{unit}_max": round(high, 6), "bytes": round(size)}
         for low, high, size in zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), one.bytes.tolist(), strict=True)
     ]
-    pid = reader.info.target(one.target).pid
-    return {"target": one.target, "pid": pid, "whole": whole, "total_bytes": one.total_bytes, "histogram": rows}
+    whose = target_keys(reader, one.target)
+    return {**whose, "whole": whole, "total_bytes": one.total_bytes, "histogram": rows}
 
 
-def _heading(reader: RecordReader, target: int, text: str, whole: bool, screen: Screen) -> list[str]:
+def _heading(reader: RecordReader, one: dist.Distribution, text: str, whole: bool, screen: Screen) -> list[str]:
     when = "mean over time" if whole else "last snapshot"
     details = f"{printable(reader.path)}: {', '.join(part for part in (when, source_line(reader)) if part)}"
     return [
-        styled(target_line(reader, target, screen.limit, screen.ellipsis), BOLD, screen),
+        styled(target_line(reader, one.target, screen.limit, screen.ellipsis), BOLD, screen),
         styled(screen.fit(details), DIM, screen),
-        styled(screen.fit(text), DIM, screen),
+        styled(screen.fit(text + unknown_words(one.unknown_bytes)), DIM, screen),
     ]
 
 
 def _text(reader: RecordReader, one: dist.Distribution, kind: str, formula: str, whole: bool, screen: Screen) -> str:
-    lines = _heading(reader, one.target, formula, whole, screen)
+    lines = _heading(reader, one, formula, whole, screen)
     highest = max(float(one.bytes.max()), 1.0)
     rows = []
     for low, high, size in zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), one.bytes.tolist(), strict=True):
@@ -172,8 +226,7 @@ def _left_last(rows: list[list[str]], width: int) -> list[list[str]]:
 
 def _idle_object(reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool) -> Any:
     return {
-        "target": one.target,
-        "pid": reader.info.target(one.target).pid,
+        **target_keys(reader, one.target),
         "whole": whole,
         "total_bytes": one.total_bytes,
         "idle": [{"idle_at_least_s": bound, "bytes": size} for bound, size in rows],
@@ -184,7 +237,7 @@ def _idle_text(
     reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool, what: str, screen: Screen
 ) -> str:
     text = f"of {format_size(one.total_bytes)} of {what}; idle: no access was found since"
-    lines = _heading(reader, one.target, text, whole, screen)
+    lines = _heading(reader, one, text, whole, screen)
     cells = []
     for bound, size in rows:
         label = "not accessed" if bound == 0 else f">= {format_duration_ns(bound * 10**9)}"

@@ -8,20 +8,35 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pydamon.analysis.bandwidth import bandwidths
+from pydamon.analysis.bandwidth import Bandwidth, bandwidths
+from pydamon.analysis.bandwidth import total as total_bandwidth
+from pydamon.analysis.totals import TOTAL, picked
 from pydamon.analysis.window import Window
-from pydamon.analysis.wss import WorkingSet, working_sets
+from pydamon.analysis.wss import WorkingSet, total, working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import curve, layout
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, of_what, opened, source_line, target_line, window_of
+from pydamon.cli.report.common import (
+    chosen,
+    largest,
+    of_what,
+    opened,
+    rest_line,
+    source_line,
+    target_keys,
+    target_line,
+    tells_residency,
+    unknown_words,
+    window_of,
+)
 from pydamon.errors import PydamonError
-from pydamon.records.batch import MEMORY
+from pydamon.records.batch import MEMORY, distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
+_HOLDS_NS = 1_500_000_000  # sizes are measured once a second
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
 
 
@@ -49,16 +64,49 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
     screen = current_screen()
     with opened(path) as reader:
         batches, span = chosen(reader, choice, columns=MEMORY)
-        sizes = {one.target: one for one in working_sets(batches)}
+        found = working_sets(batches)
+        by_target: dict[int, list[dict[str, Any]]] = {one.target: [] for one in found}
+        for row in each_row(reader, "footprint", window_of(choice, span)):
+            by_target.setdefault(row["target"], []).append(row)
+        together = [total(found)] if len(found) > 1 else []
+        by_target[TOTAL] = _summed([by_target[one.target] for one in found]) if together else []
+        if as_json:
+            resident = {"resident": tells_residency(reader, choice)}
+            for one in found:
+                emit(_json_line(_footprint_object(reader, one, by_target[one.target]) | resident))
+            for one in together:
+                emit(_json_line({"total": _footprint_object(reader, one, by_target[TOTAL]) | resident}))
+            return
         what = of_what(reader, choice)
-        window = window_of(choice, span)
-        rows = rows_of(reader, "footprint", window)
-        for target, working_set in sizes.items():
-            mine = [row for row in rows if row["target"] == target]
-            if as_json:
-                emit(msgspec.json.encode(_footprint_object(reader, working_set, mine)).decode() + "\n")
-            else:
-                emit(_footprint_text(reader, working_set, mine, what, screen))
+        shown, rest = largest(found, lambda one: one.mean_bytes, choice)
+        for one in [*together, *shown]:
+            emit(_footprint_text(reader, one, by_target[one.target], what, screen))
+        if rest:
+            emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
+
+
+def _json_line(found: dict[str, Any]) -> str:
+    return msgspec.json.encode(found).decode() + "\n"
+
+
+def _summed(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The sizes of several targets together, at each time at which that of any was measured.
+
+    A size holds from when it was measured until the next time, at most for `_HOLDS_NS`.
+    """
+    measured = [rows for rows in parts if rows]
+    if not measured:
+        return []
+    times = distinct(np.array([row["time_ns"] for rows in measured for row in rows], np.int64))
+    sums = {name: np.zeros(len(times), np.uint64) for name in _SIZES}
+    for rows in measured:
+        mine = np.array([row["time_ns"] for row in rows], np.int64)
+        place = np.searchsorted(mine, times, "right") - 1
+        place[(place >= 0) & (times - mine[np.maximum(place, 0)] > _HOLDS_NS)] = -1
+        for name, values in sums.items():
+            values += picked(np.array([row[name] for row in rows], np.uint64), place)
+    columns = (times.tolist(), *(values.tolist() for values in sums.values()))
+    return [dict(zip(("time_ns", *_SIZES), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _wss_at(sizes: WorkingSet, times_ns: list[int]) -> list[int]:
@@ -73,9 +121,9 @@ def _footprint_object(reader: RecordReader, sizes: WorkingSet, rows: list[dict[s
         for row, wss in zip(rows, beside, strict=True)
     ]
     return {
-        "target": sizes.target,
-        "pid": reader.info.target(sizes.target).pid,
+        **target_keys(reader, sizes.target),
         "mean_working_set_bytes": sizes.mean_bytes,
+        "unknown_bytes": sizes.unknown_bytes,
         "samples": samples,
     }
 
@@ -83,7 +131,8 @@ def _footprint_object(reader: RecordReader, sizes: WorkingSet, rows: list[dict[s
 def _footprint_text(
     reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], what: str, screen: Screen
 ) -> str:
-    lines = _heading(reader, sizes.target, f"{len(sizes.bytes)} snapshots, working set in {what}", screen)
+    text = f"{len(sizes.bytes)} snapshots, working set in {what}{unknown_words(sizes.unknown_bytes)}"
+    lines = _heading(reader, sizes.target, text, screen)
     values = {"working set": [int(size) for size in sizes.bytes]}
     for name in ("resident", "virtual", "swap"):
         values[name] = [row[f"{name}_bytes"] for row in rows]
@@ -110,26 +159,44 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
         batches, span = chosen(reader, choice, columns=MEMORY)
         found = bandwidths(batches)
         measured = rows_of(reader, "resctrl", window_of(choice, span))
-        for one in found:
-            mine = [row for row in measured if row["target"] == one.target]
-            if as_json:
-                head = {"target": one.target, "pid": reader.info.target(one.target).pid, "mean_bytes_per_s": one.mean}
-                columns = (one.start_ns.tolist(), one.end_ns.tolist(), one.bytes_per_s.tolist())
-                snapshots = [
-                    {"start_ns": start, "end_ns": end, "bytes_per_s": value}
-                    for start, end, value in zip(*columns, strict=True)
-                ]
-                emit(msgspec.json.encode({**head, "snapshots": snapshots, "resctrl": mine}).decode() + "\n")
-                continue
-            lines = _heading(reader, one.target, "accessed regions' bytes per second: an estimate, not traffic", screen)
-            rates = one.bytes_per_s.clip(0, 2**63)  # more than that is drawn as that
-            sizes = WorkingSet(one.target, one.start_ns, one.end_ns, rates.astype(np.uint64))
-            edges, values = sizes.over_time(layout(screen).columns)
-            lines += curve(edges, values, screen, span[0])
-            most = format_size(int(one.bytes_per_s.max()))
-            lines.append(screen.fit(f"mean {format_size(round(one.mean))}/s, most {most}/s"))
-            lines += [screen.fit(line) for line in _resctrl_lines(mine)]
-            emit("\n".join(lines) + "\n")
+        by_target = {one.target: [row for row in measured if row["target"] == one.target] for one in found}
+        together = [total_bandwidth(found)] if len(found) > 1 else []
+        if as_json:
+            resident = {"resident": tells_residency(reader, choice)}
+            for one in found:
+                emit(_json_line(_bandwidth_object(reader, one) | {"resctrl": by_target[one.target]} | resident))
+            for one in together:
+                emit(_json_line({"total": _bandwidth_object(reader, one) | resident}))
+            return
+        what = of_what(reader, choice)
+        shown, rest = largest(found, lambda one: one.mean, choice)
+        for one in [*together, *shown]:
+            emit(_bandwidth_text(reader, one, by_target.get(one.target, []), what, span[0], screen))
+        if rest:
+            emit(rest_line(len(rest), f"{format_size(round(total_bandwidth(rest).mean))}/s on average"))
+
+
+def _bandwidth_object(reader: RecordReader, one: Bandwidth) -> dict[str, Any]:
+    columns = (one.start_ns.tolist(), one.end_ns.tolist(), one.bytes_per_s.tolist())
+    snapshots = [
+        {"start_ns": start, "end_ns": end, "bytes_per_s": value} for start, end, value in zip(*columns, strict=True)
+    ]
+    return {**target_keys(reader, one.target), "mean_bytes_per_s": one.mean, "snapshots": snapshots}
+
+
+def _bandwidth_text(
+    reader: RecordReader, one: Bandwidth, measured: list[dict[str, Any]], what: str, origin_ns: int, screen: Screen
+) -> str:
+    text = f"accessed regions' bytes per second ({what}): an estimate, not traffic"
+    lines = _heading(reader, one.target, text, screen)
+    rates = one.bytes_per_s.clip(0, 2**63)  # more than that is drawn as that
+    sizes = WorkingSet(one.target, one.start_ns, one.end_ns, rates.astype(np.uint64))
+    edges, values = sizes.over_time(layout(screen).columns)
+    lines += curve(edges, values, screen, origin_ns)
+    most = format_size(int(one.bytes_per_s.max()))
+    lines.append(screen.fit(f"mean {format_size(round(one.mean))}/s, most {most}/s"))
+    lines += [screen.fit(line) for line in _resctrl_lines(measured)]
+    return "\n".join(lines) + "\n"
 
 
 def _resctrl_lines(rows: list[dict[str, Any]]) -> list[str]:

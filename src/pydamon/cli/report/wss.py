@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from pydamon.analysis.wss import TOTAL, WorkingSet, total, working_sets
+from pydamon.analysis.totals import TOTAL
+from pydamon.analysis.wss import WorkingSet, total, working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
@@ -16,18 +17,20 @@ from pydamon.cli.report.common import (
     check_drawable,
     chosen,
     count,
+    largest,
     of_what,
     opened,
+    rest_line,
     source_line,
+    target_keys,
     target_line,
     tells_residency,
+    unknown_words,
 )
 from pydamon.errors import RequestError
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
-
-MOST_SHOWN = 10  # targets, as text
 
 
 def report(
@@ -48,21 +51,21 @@ def report(
         batches, span = chosen(reader, choice, columns=MEMORY)
         found = working_sets(batches, min_accesses)
         what = f"{_definition(min_accesses)}, {of_what(reader, choice)}"
-        all_together = [total(found)] if len(found) > 1 and choice.target is None else []
+        shown, rest = largest(found, lambda sizes: sizes.mean_bytes, choice)
+        together = [total(found)] if len(found) > 1 else []
         if as_json:
             told: dict[str, Any] = {"resident": tells_residency(reader, choice)}
             told["targets"] = [_object(reader, sizes, wanted, over_time) for sizes in found]
-            if all_together:
-                told["total"] = _object(reader, all_together[0], wanted, over_time)
+            if together:
+                told["total"] = _object(reader, together[0], wanted, over_time)
             emit(msgspec.json.encode(told).decode() + "\n")
         elif output is None:
-            for sizes in largest([*all_together, *found]):
+            for sizes in [*together, *shown]:
                 emit(_text(reader, sizes, wanted, what, span[0] if over_time else None, screen))
-            if len(found) > MOST_SHOWN:
-                rest = len(found) - MOST_SHOWN
-                emit(f"and {count(rest, 'smaller target')}, which the total has; --target N shows one\n")
+            if rest:
+                emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
         if output is not None:
-            _draw(reader, found, wanted, what, over_time, output)
+            _draw(reader, [*together, *shown], wanted, what, over_time, output)
             if not as_json:
                 emit(f"wrote {output}\n")
 
@@ -84,10 +87,10 @@ def _parse_percentiles(text: str) -> dict[str, float]:
 
 def _object(reader: RecordReader, sizes: WorkingSet, wanted: dict[str, float], over_time: bool) -> dict[str, Any]:
     values = sizes.percentiles(list(wanted.values()))
-    whose = {} if sizes.target == TOTAL else {"target": sizes.target, "pid": reader.info.target(sizes.target).pid}
     found: dict[str, Any] = {
-        **whose,
+        **target_keys(reader, sizes.target),
         "mean_bytes": sizes.mean_bytes,
+        "unknown_bytes": sizes.unknown_bytes,
         "percentiles": dict(zip(wanted, values, strict=True)),
     }
     if over_time:
@@ -99,12 +102,6 @@ def _object(reader: RecordReader, sizes: WorkingSet, wanted: dict[str, float], o
     return found
 
 
-def largest(sets: list[WorkingSet]) -> list[WorkingSet]:
-    """The total, and the `MOST_SHOWN` targets with the largest means, in the order of their numbers."""
-    targets = sorted((one for one in sets if one.target != TOTAL), key=lambda one: -one.mean_bytes)[:MOST_SHOWN]
-    return [one for one in sets if one.target == TOTAL] + sorted(targets, key=lambda one: one.target)
-
-
 def _definition(min_accesses: int) -> str:
     accesses = count(min_accesses, "access").replace("accesss", "accesses")
     return f"regions with at least {accesses} per aggregation"
@@ -113,6 +110,8 @@ def _definition(min_accesses: int) -> str:
 def _details(reader: RecordReader, sizes: WorkingSet) -> str:
     span = int(sizes.end_ns.max()) - int(sizes.start_ns[0])
     parts = [format_duration_ns(span), count(len(sizes.bytes), "snapshot"), source_line(reader)]
+    if sizes.target == TOTAL:
+        parts.append("memory that they share counts for each")
     return f"{printable(reader.path)}: " + ", ".join(part for part in parts if part)
 
 
@@ -124,9 +123,8 @@ def _text(
     origin_ns: int | None,
     screen: Screen,
 ) -> str:
-    name = "all targets" if sizes.target == TOTAL else target_line(reader, sizes.target, screen.limit, screen.ellipsis)
-    lines = [styled(name, BOLD, screen)]
-    for text in (_details(reader, sizes), f"working set: {what}"):
+    lines = [styled(target_line(reader, sizes.target, screen.limit, screen.ellipsis), BOLD, screen)]
+    for text in (_details(reader, sizes), f"working set: {what}{unknown_words(sizes.unknown_bytes)}"):
         lines.append(styled(screen.fit(text), DIM, screen))
     if origin_ns is not None:
         edges, values = sizes.over_time(layout(screen).columns)
@@ -158,12 +156,12 @@ def _draw(
 ) -> None:
     from pydamon.cli.render.figure import wss_figure
 
-    check_drawable(reader, len(found))
+    check_drawable(reader, sum(sizes.target != TOTAL for sizes in found))
     figure = wss_figure(
         found,
         [target_line(reader, sizes.target, 52) for sizes in found],
         _details(reader, found[0]),
-        what,
+        what + unknown_words(found[0].unknown_bytes),
         wanted,
         over_time,
     )
