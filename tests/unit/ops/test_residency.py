@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pydamon.linux.process import Process
 from pydamon.ops import residency
 from pydamon.ops.residency import Residency
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives.base import NOT_ACCESSED, PrimitiveCost
 
@@ -91,9 +93,14 @@ def test_a_kernel_without_the_call_gives_nothing(process: Process, monkeypatch: 
 
 def test_looking_takes_a_small_share_of_the_time(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0, 1_000, 499_000, 501_001, 501_002, 502_000])  # ns; what takes 1 us is due again after 500 us
-    scans = []
-    monkeypatch.setattr(residency.time, "perf_counter_ns", lambda: next(now))
-    monkeypatch.setattr(residency, "resident_ranges", lambda fd: scans.append(fd) or np.empty((0, 2), np.uint64))
+    scans: list[int] = []
+
+    def scan(fd: int) -> Any:
+        scans.append(fd)
+        return np.empty((0, 2), np.uint64)
+
+    monkeypatch.setattr("pydamon.ops.residency.time.perf_counter_ns", lambda: next(now))
+    monkeypatch.setattr(residency, "resident_ranges", scan)
     result = Residency(process)
     result.refresh()
     result.refresh()
@@ -157,6 +164,7 @@ def test_absent_pages_are_exchanged_unless_it_is_faithful(faithful: bool, monkey
     ops = VaddrOps([Process(os.getpid())], OnePageInEight, rng=np.random.default_rng(1))
     ops.faithful = faithful
     start = np.arange(0, 8192, 64, dtype=np.uint64) * np.uint64(PAGE)  # the upper half has no resident page
+    assert isinstance(ops.sampler, PageSampler)
     ops.sampler.prepare_access_checks(0, start, start + np.uint64(64 * PAGE))
     primitive = ops.primitives[0]
     assert isinstance(primitive, OnePageInEight)
