@@ -61,7 +61,7 @@ class Stopwatch:
             self._slept_ns += time.perf_counter_ns() - began
             return whole
 
-        Pace.sleep = asleep  # type: ignore[method-assign]
+        Pace.sleep = asleep  # type: ignore[method-assign,assignment]  # the parameter has another name
         for name in ("_check_accesses", "_merge_regions", "_take_snapshots", "_reset_aggregated", "_split_regions"):
             self._wrap(name)
 

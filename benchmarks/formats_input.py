@@ -135,7 +135,7 @@ class _Damo:
         self._file.write(self._packer.compress(DAMO_TAIL.encode()) + self._packer.flush())
 
 
-def make(count: int, text: str = "-", record: str = "-", damo: str = "-", regions: int = REGIONS) -> None:
+def make(count: int, text: str = "-", record: str = "-", damo: str = "-", *, regions: int = REGIONS) -> None:
     """Write the recording to those of the files that are not ``-``."""
     from contextlib import ExitStack
 

@@ -119,7 +119,7 @@ def _install_damo(directory: str) -> str | None:
     place = Path(directory, "damo")
     try:
         subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True)
-        pip = [place / "bin" / "pip", "-q", "install", "damo"]
+        pip = [str(place / "bin" / "pip"), "-q", "install", "damo"]
         subprocess.run(pip, check=True, capture_output=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"damo could not be installed ({type(error).__name__}): nothing to compare with")

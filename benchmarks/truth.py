@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import cast
+from typing import Any, cast
 
 from benchmarks.real import monitor_workload, opened
 from pydamon.analysis.accuracy import PhaseScore, score_phases
@@ -13,7 +13,7 @@ from pydamon.spec import from_builtins
 
 WORKLOADS = ("stairs", "zigzag")
 # Left to itself smaps would take longer intervals for these sizes than a phase has time for.
-INTERVALS = {"smaps": {"intervals": {"sample_us": 50_000, "aggr_us": 500_000}}}
+INTERVALS: dict[str, dict[str, Any]] = {"smaps": {"intervals": {"sample_us": 50_000, "aggr_us": 500_000}}}
 MAPPINGS = ("separate", "one")
 HEADER = f"{'':26} {'wss error':>15} {'found after':>12} {'precision':>10} {'recall':>8} {'regions':>8} {'CPU':>7}"
 

@@ -7,7 +7,7 @@ _TREE = "/sys/kernel/mm/damon"
 _TREES = (_TREE, "/sys/module/damon_")
 
 
-def _guard(event, args):
+def _guard(event: str, args: tuple[object, ...]) -> None:
     if event != "open":
         return
     path, mode, flags = args
@@ -20,7 +20,7 @@ def _guard(event, args):
         raise PermissionError(f"a test must not write below {_TREE} or {_TREES[1]}*: {path}")
 
 
-def _is_ours():
+def _is_ours() -> bool:
     # In a mount namespace of its own a test may see damonfs there: what is mounted last on the tree is a FUSE then.
     kind = None
     with open("/proc/self/mounts") as file:
@@ -30,7 +30,7 @@ def _is_ours():
     return kind == "fuse.damonfs"
 
 
-def _in_guest():
+def _in_guest() -> bool:
     # By the kernel's command line: nobody sets that by mistake.
     with open("/proc/cmdline") as file:
         return "pydamon.lab=1" in file.read().split()

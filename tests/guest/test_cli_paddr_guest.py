@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.helpers.command import pydamon
@@ -40,7 +41,7 @@ def sweeper() -> Iterator[tuple[int, int]]:
     child.communicate()
 
 
-def report(verb: str, path: Path) -> list[dict[str, object]]:
+def report(verb: str, path: Path) -> list[dict[str, Any]]:
     done = pydamon("report", verb, "-i", str(path), "--json")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -104,7 +105,7 @@ def test_how_much_of_physical_memory_is_of_a_cgroup(tmp_path: Path) -> None:
         child.kill()
         child.communicate()
         assert done.returncode == 0, done.stderr
-        mine, anon = report("probes", out)[0]["probes"]  # type: ignore[misc]
+        mine, anon = report("probes", out)[0]["probes"]
         print(mine, anon, charged)
         # The cgroup's memory as the kernel counts it; samples tell it about so well.
         assert mine["accessed_bytes"] + mine["idle_bytes"] == pytest.approx(charged, rel=0.4)

@@ -14,6 +14,7 @@ from tests.unit.primitives.bpf_child import MIB, PAGE, Child, kib_of, pages, sta
 from pydamon.linux.idle_bitmap import FrameWatch
 from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops.fvaddr import FvaddrOps
+from pydamon.ops.sampling import PageSampler
 from pydamon.primitives import idle
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import PageTableWalk
@@ -139,6 +140,7 @@ def test_fixed_ranges_of_a_process(child: Child, walk: PageTableWalk) -> None:
     ops = FvaddrOps([child.process], lambda process: IdlePrimitive(process, walk), ranges=[given])
     assert ops.init()[0].tolist() == [[at, at + 2 * MIB]]
     accessed = np.zeros(2, int)
+    assert isinstance(ops.sampler, PageSampler)
     for _ in range(30):
         ops.sampler.prepare_access_checks(0, given[:, 0], given[:, 1])
         child.do("load", "a", *range(256))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-import kernel_selftests as selftests
 import pytest
+from tests.selftests import kernel_selftests as selftests
 
 from pydamon.errors import MachineError
 

@@ -7,7 +7,7 @@ follow the pattern) or in the operations set (how pages are asked).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -196,7 +196,7 @@ class Kdamond:
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def monitor(self) -> Iterator[list[Snapshot]]:
+    def monitor(self) -> Generator[list[Snapshot], None, None]:
         """Run the loop; yields one snapshot per living target after each aggregation interval."""
         try:
             self._init_regions()

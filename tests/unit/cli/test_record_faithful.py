@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,8 @@ from pydamon.cli import main
 from pydamon.engines.sim import SimEngine
 from pydamon.errors import RequestError
 from pydamon.records.reader import RecordReader
-from pydamon.service.tuning import Tune, tuned
+from pydamon.service.protocol import Tune
+from pydamon.service.tuning import tuned
 from pydamon.spec import Context, Target, from_builtins
 from pydamon.spec.forms.damo_write import damo_spec
 from pydamon.workload.builtin import load
@@ -42,7 +44,7 @@ def test_where_nothing_is_learnt_it_is_refused(capsys: pytest.CaptureFixture[str
 
 def test_the_engine_does_what_the_spec_says() -> None:
     for faithful in (True, False):
-        context = {"ops": "sim", "targets": [{}], "faithful": faithful}
+        context: dict[str, Any] = {"ops": "sim", "targets": [{}], "faithful": faithful}
         spec = from_builtins({"kdamonds": [{"contexts": [context]}]})
         assert SimEngine(spec, load("stairs")).kdamond.faithful is faithful
 

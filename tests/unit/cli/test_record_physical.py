@@ -14,8 +14,8 @@ from tests.unit.cli.report_helpers import report
 from tests.unit.ops.test_paddr import IOMEM, RAM, FakePrimitive, Memory
 
 from pydamon.cli import main
+from pydamon.engines.base import Choice
 from pydamon.engines.user import open_ops
-from pydamon.engines.user.choose import Choice
 from pydamon.linux.process import Mapping
 from pydamon.ops.paddr import PaddrOps
 from pydamon.ops.reverse_map import Owner, ReverseMap

@@ -18,7 +18,7 @@ from pydamon.errors import MachineError
 from pydamon.linux import resctrl
 from pydamon.records.reader import RecordReader
 from pydamon.records.side_tables import TABLES
-from pydamon.run import recorder
+from pydamon.run import recorder, run
 
 OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--duration", "600ms"]
 
@@ -83,7 +83,7 @@ class TestOwnGroup:
     ) -> None:
         seen: list[list[str]] = []
 
-        class Run(recording.Run):
+        class Run(run.Run):
             def run(self) -> None:
                 groups = [path for path in (tree.mount / "mon_groups").iterdir() if path.name.startswith("pydamon-")]
                 seen.append([(path / "tasks").read_text() for path in groups])

@@ -15,7 +15,7 @@ ALIKE = Weights(nr_accesses_permil=0, age_permil=0)
 def pattern(size: Any = None, rate: Any = None, age: Any = None) -> AccessPattern:
     def bounds(kind: type[Rate] | type[Age], pair: Any) -> Any:
         low, high = (kind.parse(text) for text in pair)
-        return {Rate: RateRange, Age: AgeRange}[kind](min=low, max=high)  # type: ignore[index]
+        return {Rate: RateRange, Age: AgeRange}[kind](min=low, max=high)
 
     return AccessPattern(
         sz_bytes=SizeRange(min=size[0], max=size[1]) if size else SizeRange(),

@@ -16,6 +16,7 @@ from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot
 from pydamon.primitives.base import NOT_ACCESSED, UNKNOWN
 from pydamon.spec import Context, Intervals, NrRegions, Scheme
+from pydamon.spec.actions import ActionName
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, RateRange
 
@@ -82,7 +83,7 @@ def test_where_all_is_answered_there_is_no_column_and_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("action", ["pageout", "cold", "lru_deprio", "migrate_cold"])
-def test_cold_memory_is_what_was_seen_to_be_cold(action: str) -> None:
+def test_cold_memory_is_what_was_seen_to_be_cold(action: ActionName) -> None:
     ops = half_blind()
     node = 0 if action == "migrate_cold" else None
     monitored(ops, Scheme(action=action, access_pattern=COLD, target_nid=node))
@@ -91,7 +92,8 @@ def test_cold_memory_is_what_was_seen_to_be_cold(action: str) -> None:
 
 
 def test_without_a_rate_or_an_age_all_but_cold_actions_take_it() -> None:
-    for action, takes in (("stat", True), ("willneed", True), ("pageout", False)):
+    cases: list[tuple[ActionName, bool]] = [("stat", True), ("willneed", True), ("pageout", False)]
+    for action, takes in cases:
         ops = half_blind()
         monitored(ops, Scheme(action=action), aggregations=8)
         assert any(start >= EDGE for _, start, _ in ops.spans()) == takes

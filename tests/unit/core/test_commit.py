@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.unit.core.fake_acting import BASE, MIB, FakeActing
 
-from pydamon.core.callbacks import Callbacks
+from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import RequestError
@@ -24,9 +24,10 @@ FAST = Intervals(sample_us=1_000, aggr_us=1_000)
 def kdamond(**context: Any) -> Kdamond:
     ops = FakeActing()
     ops.ranges = [np.array([[BASE, BASE + 96 * MIB]], np.uint64)]
+    given: dict[str, Any] = {"ops": "sim", "intervals": SLOW, "faithful": True} | context
     return Kdamond(
         ops=ops,
-        context=Context(**({"ops": "sim", "intervals": SLOW, "faithful": True} | context)),
+        context=Context(**given),
         clock=ops.clock,
         rng=np.random.default_rng(3),
         make_damos=lambda: Damos(ops=ops, clock=ops.clock),
@@ -61,7 +62,8 @@ def commit_between_iterations(k: Kdamond, loop: Any, context: Context) -> None:
 def test_no_iteration_runs_with_new_schemes_beside_old_intervals(first: tuple[Scheme, ...]) -> None:
     seen: list[tuple[int, list[str]]] = []
 
-    def sampled(k: Kdamond) -> None:
+    def sampled(k: Loop) -> None:
+        assert isinstance(k, Kdamond)
         states = k.damos.states if k.damos is not None else []
         seen.append((k.intervals.sample_us, [state.scheme.action for state in states]))
 

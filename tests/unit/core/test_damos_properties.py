@@ -395,8 +395,10 @@ def test_what_holds_whatever_happens(
         def share(start: int, end: int, random: Any = random, shares: Any = shares) -> int:
             return int(shares.setdefault((start, end), int(random.integers(0, end - start + 1))))
 
-        ops.share = share
-        ops.passes = lambda start, end, share=share: max(share(start, end), (end - start) // 2)
+        def passes(start: int, end: int, share: Any = share) -> int:
+            return max(share(start, end), (end - start) // 2)
+
+        ops.share, ops.passes = share, passes
         ops.ns_per_byte = ns_per_byte * 100
         began_ns = bench.clock.now_ns() + samples * bench.intervals.sample_us * 1000
         done = bench.step(samples)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from pydamon.core.callbacks import Callbacks
+from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import RequestError
@@ -133,7 +133,7 @@ def test_ends_when_no_target_is_valid() -> None:
 def test_cleans_up_when_a_callback_fails() -> None:
     ops = ScriptedOps([(BASE, BASE + MIB)])
 
-    def fail(_: Kdamond) -> None:
+    def fail(_: Loop) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
@@ -169,7 +169,7 @@ def test_number_of_regions_stays_within_its_bounds() -> None:
     k = kdamond(ops, min=10, max=60)
     seen = []
 
-    def after_sampling(k: Kdamond) -> bool:
+    def after_sampling(k: Loop) -> bool:
         seen.append(len(k.regions[0]))
         return k.passed_samples == 1000
 
@@ -430,7 +430,12 @@ class TestTargetsThatComeAndGo:
 
     def test_one_that_ended_within_an_aggregation_is_not_in_its_snapshots(self) -> None:
         ops = GrowingOps([(2, {0, 1})], grows=False)
-        k = kdamond(ops, callbacks=Callbacks(after_sampling=lambda k: k.passed_samples == 7 and ops.live.discard(0)))
+
+        def end_one(k: Loop) -> None:
+            if k.passed_samples == 7:
+                ops.live.discard(0)
+
+        k = kdamond(ops, callbacks=Callbacks(after_sampling=end_one))
         assert [s.target for s in next(k.monitor())] == [1]
 
     def test_the_last_target_keeps_its_regions_until_the_loop_ends(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from tests.unit.core.test_kdamond import BASE, MIB, ScriptedOps, hot_between
 
 from pydamon.core import adjust
-from pydamon.core.callbacks import Callbacks
+from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
@@ -32,7 +33,7 @@ class ProbingOps(ScriptedOps):
     def check_probes(self, probes: tuple[Probe, ...]) -> None:
         self.checked.append(probes)
 
-    def apply_probes(self, target: int, probes: tuple[Probe, ...]) -> Any:
+    def apply_probes(self, target: int, probes: Sequence[Probe]) -> Any:
         below = self._addresses[target] < np.uint64(self.edge)
         return np.stack([below, ~below])[: len(probes)]
 
@@ -103,7 +104,8 @@ def test_probes_can_be_changed_while_it_runs() -> None:
     ops = ProbingOps([(BASE, BASE + 100 * MIB)], BASE + 50 * MIB)
     shapes = []
 
-    def after(k: Kdamond) -> bool:
+    def after(k: Loop) -> bool:
+        assert isinstance(k, Kdamond)
         shapes.append(k.snapshots[0].probe_hits.shape[0])
         if len(shapes) == 2:
             k.commit(replace(k.context, probes=TWO[:1]))
@@ -119,11 +121,12 @@ def test_probes_that_begin_within_an_aggregation_say_of_how_many_samples() -> No
     ops = ProbingOps([(BASE, BASE + 100 * MIB)], BASE + 100 * MIB)
     samples: list[int] = []
 
-    def sampled(k: Kdamond) -> None:
+    def sampled(k: Loop) -> None:
+        assert isinstance(k, Kdamond)
         if k.passed_samples == 25:
             k.commit(replace(k.context, probes=TWO))
 
-    def aggregated(k: Kdamond) -> bool:
+    def aggregated(k: Loop) -> bool:
         if len(k.snapshots[0].probe_hits):
             assert (k.snapshots[0].probe_hits[0] == k.snapshots[0].probe_samples).all()
             samples.append(int(k.snapshots[0].probe_samples[0]))

@@ -224,4 +224,4 @@ class TestWindows:
         state.begin_window(self.quotas, 0, None, PAGE)
         state.resume = (0, 4096)
         state.change(Quotas())
-        assert (state.esz, state.resume, state.remaining(Quotas())) == (None, None, None)
+        assert (state.esz, state.resume, state.remaining(Quotas())) == (None, None, None)  # type: ignore[comparison-overlap]  # `change` sets ``resume``

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_acting import FakeActing, FakeMetrics
-from fake_schemes import pattern, row
+from tests.unit.core.fake_acting import FakeActing, FakeMetrics
+from tests.unit.core.fake_schemes import pattern, row
 
 from pydamon.core.clock import VirtualClock
 from pydamon.core.damos import Damos

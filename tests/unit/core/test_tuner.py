@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,7 @@ def test_the_score_is_the_share_of_observed_events_in_the_wanted_ones() -> None:
     assert tuner.access_score([], 20, 400) == 0
 
 
-def simulate(goal: dict[str, object], accesses_per_s: int) -> list[int]:
+def simulate(goal: Mapping[str, object], accesses_per_s: int) -> list[int]:
     """Sampling intervals of the snapshots of 10 simulated minutes of random accesses to 64 MiB."""
     workload = parse("a, 67108864\n\nsteady\n600000\na, 1, 4096, 1\n", source="test")
     context = {"ops": "sim", "targets": [{}], "intervals": {"intervals_goal": goal}}

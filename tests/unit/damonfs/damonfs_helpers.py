@@ -66,7 +66,9 @@ class World:
             say=self.said.append,
         )
 
-    def _start(self, number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: object):
+    def _start(
+        self, number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: object
+    ) -> FakeKdamond:
         kdamond = FakeKdamond(context, paused)
         kdamond.commit(context, paused=paused)
         kdamond.asked.pop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from pydamon.damonfs import formats
 
 
-def outcome(parse, data: bytes):
+def outcome(parse: Callable[[bytes], object], data: bytes) -> Any:
     try:
         return parse(data)
     except OSError as error:
+        assert error.errno is not None
         return errno.errorcode[error.errno]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ class World:
         self.records: list[str | None] = []
         self.tree = LegacyTree(level(name), make_start=self._make_start)
 
-    def _make_start(self, *, record):
+    def _make_start(self, *, record: Callable[[], str | None]) -> Callable[..., FakeKdamond]:
         def start(number: int, context: Context, *, paused: bool, every_sample: object, say: object) -> FakeKdamond:
             self.kdamonds.append(FakeKdamond(context, paused))
             self.records.append(record())

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Generator
 
 import pytest
 from msgspec.structs import replace
@@ -48,6 +49,7 @@ def test_it_is_ended_also_while_its_files_cannot_be_read(roots: Roots, own: int)
     tree = FakeTree(roots)
     engine = open_engine(tree, own)
     monitor = engine.monitor()
+    assert isinstance(monitor, Generator)
     next(monitor)
     tree.busy = {PID_FILE, STATE}
     monitor.close()
@@ -61,6 +63,7 @@ def test_one_that_does_not_end_stays_ours_for_the_next(roots: Roots, own: int, m
     tree = FakeTree(roots)
     engine = open_engine(tree, own)
     monitor = engine.monitor()
+    assert isinstance(monitor, Generator)
     next(monitor)
     tree.refuse["off"] = errno.EBUSY
     with pytest.raises(PydamonError, match="does not end"):
@@ -81,6 +84,7 @@ def test_nothing_is_changed_after_its_end(roots: Roots, own: int, how: str) -> N
     tree = FakeTree(roots)
     engine = open_engine(tree, own)
     monitor = engine.monitor()
+    assert isinstance(monitor, Generator)
     next(monitor)
     if how == "closed":
         monitor.close()

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,11 @@ def test_a_module_is_set_started_changed_and_stopped(roots: Roots, own: int) -> 
 def test_somebody_elses_module_is_neither_changed_nor_stopped(roots: Roots, own: int) -> None:
     modules.start("damon_reclaim", {}, directory_fd=own, roots=roots)
     start_thread(roots, PID, start_ticks=778)  # somebody has disabled and enabled it meanwhile
-    for act in (
+    acts: tuple[Callable[[], object], ...] = (
         lambda: modules.tune("damon_reclaim", {"quota_sz": 1}, directory_fd=own, roots=roots),
         lambda: modules.stop("damon_reclaim", directory_fd=own, roots=roots),
-    ):
+    )
+    for act in acts:
         with pytest.raises(MachineError, match="somebody else, and is left alone"):
             act()
     assert (parameter(roots, "enabled"), parameter(roots, "quota_sz")) == ("Y", "134217728")

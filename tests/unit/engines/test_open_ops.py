@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from pydamon.engines.base import Choice
 from pydamon.engines.user import access, open_ops
-from pydamon.engines.user.choose import Choice, offers
+from pydamon.engines.user.choose import offers
 from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ PAGE = 4096
 MIB = 1 << 20
 
 
-def make_spec(nr_targets: int = 1, **intervals: int) -> Spec:
+def make_spec(nr_targets: int = 1, **intervals: Any) -> Spec:
     context = Context(
         ops="reported",
         targets=(Target(),) * nr_targets,
@@ -214,7 +216,7 @@ def test_a_real_program_under_valgrind(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-O1", "-o", program, source], check=True)
     read_fd, write_fd = os.pipe()
 
-    def start(command: list[str], pass_fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    def start(command: list[str], pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, pass_fds=pass_fds, stdout=write_fd)
 
     trace: LackeyTrace = launch([str(program)], start=start)

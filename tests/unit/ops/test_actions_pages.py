@@ -99,7 +99,7 @@ def test_a_young_filter_makes_old_what_it_is_asked_about() -> None:
 def test_pages_without_frame_are_of_no_type_but_anon() -> None:
     pages = some_pages([1, 2], [SWAP, SWAP])
     for kind in ("active", "young", "unmapped"):
-        assert PageFilters().decide(pages, [Filter(filter_type=kind)], Ages([1]), table=None).all()  # type: ignore[arg-type]
+        assert PageFilters().decide(pages, [Filter(filter_type=kind)], Ages([1]), table=None).all()
 
 
 def test_pageout_of_frames_leaves_young_ones_alone() -> None:

@@ -11,6 +11,7 @@ import pytest
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.fvaddr import FvaddrOps, whole_pages
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import ACCESSED, PrimitiveCost
 
@@ -65,6 +66,7 @@ def test_ranges_stay_over_updates(process: Process) -> None:
 def test_samples_lie_in_the_ranges(process: Process) -> None:
     ops = FvaddrOps([process], FakePrimitive, ranges=[ranges((0x10000, 0x20000))])
     (own,) = ops.init()
+    assert isinstance(ops.sampler, PageSampler)
     ops.sampler.prepare_access_checks(0, own[:, 0], own[:, 1])
     assert ops.sampler.check_accesses(0).tolist() == [ACCESSED]
     (asked,) = ops.primitives[0].asked.tolist()  # type: ignore[attr-defined]

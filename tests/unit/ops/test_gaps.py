@@ -45,7 +45,8 @@ def test_what_is_mapped_is_monitored_and_the_largest_gaps_are_not(
 ) -> None:
     spans = {0: mapped_spans(layout(one)), 7: mapped_spans(layout(two))}
     found = Gaps(most).ranges(spans)
-    left_in, left_out = [], []
+    left_in: list[int] = []
+    left_out: list[int] = []
     for target, ranges in found.items():
         inside = np.zeros(2000, np.bool_)
         for a, b in pages(ranges):

@@ -21,6 +21,7 @@ from pydamon.linux.process import Process
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.attributes import Attributes, VirtualAttributes
 from pydamon.ops.base import ProbingOperationsSet
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.sim.machine import MachineSpec
 from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.ops.vaddr import VaddrOps
@@ -171,11 +172,12 @@ class ChoosyPrimitive:
 def test_probes_are_asked_about_pages_that_were_drawn_at_random(memory: Memory) -> None:
     """Those that are watched in their place are chosen by being resident: on sparse memory that would be all of it."""
     primitive = ChoosyPrimitive()
-    ops = VaddrOps([Process(os.getpid())], lambda process: primitive)  # type: ignore[arg-type, return-value]
+    ops = VaddrOps([Process(os.getpid())], lambda process: primitive)
     ops.faithful = False
     try:
         assert isinstance(ops, ProbingOperationsSet)
         start = memory.pages("written")[::4]
+        assert isinstance(ops.sampler, PageSampler)
         ops.sampler.prepare_access_checks(0, start, start + np.uint64(4 * PAGE))
         assert (primitive.addresses != primitive.first).any()
         drawn = (primitive.first - start[0]) // np.uint64(PAGE) % np.uint64(2) == 0

@@ -55,7 +55,7 @@ def only_block(source: PerfScript) -> Block:
 
 
 def listed(column: object) -> list[int]:
-    return column.tolist()  # type: ignore[attr-defined,no-any-return]
+    return column.tolist()  # type: ignore[attr-defined]
 
 
 def test_the_fields_that_are_asked_for(tmp_path: Path) -> None:
@@ -167,7 +167,12 @@ def test_a_live_pipe_is_read_as_it_comes() -> None:
     second = source.read()
     assert second is not None
     assert len(second.address) == 2
-    threading.Timer(0.05, lambda: (os.write(write_fd, ASKED[-30:]), os.close(write_fd))).start()
+
+    def finish() -> None:
+        os.write(write_fd, ASKED[-30:])
+        os.close(write_fd)
+
+    threading.Timer(0.05, finish).start()
     assert len(only_block(source).address) == 1
 
 

@@ -292,7 +292,7 @@ class TestTouchedPages:
     def test_is_bounded_and_keeps_the_largest_gaps(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pydamon.ops.touched.MAX_INTERVALS", 100)
         touched = TouchedPages()
-        low, high = np.arange(0, 400, 2, np.uint64), np.arange(1 << 30, (1 << 30) + 400, 2, np.uint64)
+        low, high = np.arange(0, 400, 2, dtype=np.uint64), np.arange(1 << 30, (1 << 30) + 400, 2, dtype=np.uint64)
         touched.add(np.concatenate([low, high, [np.uint64(1 << 40)]]))
         assert len(touched.intervals) <= 100
         assert touched.intervals[0, 0] == 0

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pydamon.linux.process import Mapping, Process
 from pydamon.linux.resident_scan import UNKNOWN, ResidentScan
-from pydamon.ops import residency as residency_module
 from pydamon.ops.residency import Residencies, Residency
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives.base import NOT_ACCESSED, PrimitiveCost
 
@@ -130,6 +130,7 @@ def test_absent_pages_are_exchanged_unless_it_is_faithful(faithful: bool) -> Non
     ops._residencies._due_ns = 1 << 62  # nobody looks at what is really there
     ops.faithful = faithful
     start = np.arange(0, 8192, 64, dtype=np.uint64) * np.uint64(PAGE)  # the upper half has no resident page
+    assert isinstance(ops.sampler, PageSampler)
     ops.sampler.prepare_access_checks(0, start, start + np.uint64(64 * PAGE))
     primitive = ops.primitives[0]
     assert isinstance(primitive, OnePageInEight)
@@ -181,7 +182,7 @@ def test_another_program_has_other_memory(process: Process) -> None:
         try:
             ops.init()
             end = time.monotonic() + 20
-            seen = set()
+            seen: set[int | None] = set()
             while time.monotonic() < end and not (
                 seen and child_name(child.pid) == "sleep" and total_is_rss(ops, whole)
             ):
@@ -221,7 +222,7 @@ def test_all_targets_together_take_a_small_share_of_the_time(process: Process, m
         scan.swept = True
 
     monkeypatch.setattr(ResidentScan, "step", step)
-    monkeypatch.setattr(residency_module.time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
     many = Residencies()
     scans = [many.of(target, process, []).scan for target in range(7)]
     many.step()

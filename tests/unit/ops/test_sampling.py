@@ -10,9 +10,10 @@ import pytest
 from msgspec.structs import replace
 from tests.unit.ops.many_samples import ManySampler
 
+from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
 from pydamon.core.damos import Damos
-from pydamon.core.kdamond import Callbacks, Kdamond
+from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.ops.base import BatchEnd
 from pydamon.ops.pace import Pace

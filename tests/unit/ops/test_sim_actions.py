@@ -144,8 +144,10 @@ def test_memory_is_made_for_what_is_accessed() -> None:
     summary = ops.summary()
     # The 16 hot ones come back; 16 pages are moved out for them, the lowest of the cold ones that are in memory.
     assert (summary.faults, summary.reclaimed_bytes) == (16, 16 * PAGE)
-    assert ops.node_bytes(0, *np.array([[BASE_ADDRESS], [BASE_ADDRESS + 16 * PAGE]], np.uint64), 0) == 16 * PAGE
-    assert ops.node_bytes(0, *np.array([[BASE_ADDRESS], [BASE_ADDRESS + 40 * PAGE]], np.uint64), 0) == 16 * PAGE
+    low, high = np.array([[BASE_ADDRESS], [BASE_ADDRESS + 16 * PAGE]], np.uint64)
+    assert ops.node_bytes(0, low, high, 0) == 16 * PAGE
+    low, high = np.array([[BASE_ADDRESS], [BASE_ADDRESS + 40 * PAGE]], np.uint64)
+    assert ops.node_bytes(0, low, high, 0) == 16 * PAGE
     assert summary.stall_ns == 16 * Costs().fault + 16 * Costs().pageout
     clock.sleep_ns(10 * S)
     assert ops.summary().faults == 16  # and stay
@@ -331,8 +333,8 @@ def test_memory_fills_the_nodes_in_order() -> None:
     assert (ops.machine.node_mem_bp(0, used=True), ops.machine.node_mem_bp(1, used=False)) == (10_000, 7600)
     assert ops.machine.node_memcg_bp(1, "/sim/0", used=True) == 2400
     assert ops.machine.node_memcg_bp(1, "/", used=False) == 7600
-    ends = np.array([[BASE_ADDRESS + 30 * PAGE], [BASE_ADDRESS + 50 * PAGE]], np.uint64)
-    assert (ops.node_bytes(0, *ends, 0), ops.node_bytes(0, *ends, 1)) == (10 * PAGE, 10 * PAGE)
+    low, high = np.array([[BASE_ADDRESS + 30 * PAGE], [BASE_ADDRESS + 50 * PAGE]], np.uint64)
+    assert (ops.node_bytes(0, low, high, 0), ops.node_bytes(0, low, high, 1)) == (10 * PAGE, 10 * PAGE)
 
 
 def test_migration_moves_what_is_elsewhere_as_far_as_there_is_room() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.ops import sim_naive
 
 from pydamon.core.clock import VirtualClock
+from pydamon.ops.base import Applied
 from pydamon.ops.sim import actions
 from pydamon.ops.sim import extents as sim_extents
 from pydamon.ops.sim.machine import Machine, MachineSpec
@@ -59,7 +61,7 @@ def filters(kind: str) -> st.SearchStrategy[Filter]:
 
 @st.composite
 def schemes(draw: st.DrawFn, nr_nodes: int) -> Scheme:
-    action = draw(
+    action: Any = draw(
         st.sampled_from(["pageout", "willneed", "cold", "lru_prio", "lru_deprio", "collapse", "hugepage", "nohugepage"])
         | st.sampled_from(["stat", "migrate_hot", "migrate_cold", "pageout", "collapse"])
     )
@@ -151,7 +153,7 @@ def test_ranges_are_what_single_pages_are(data: st.DataObject) -> None:
 def check_invariants(
     ops: SimOps,
     regions: list[tuple[int, int]],
-    done: actions.Applied,
+    done: Applied,
     used_before: np.ndarray[tuple[int], np.dtype[np.int64]],
     scheme: Scheme,
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process, ProcessGone
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.vaddr import VaddrOps, three_ranges
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, PrimitiveCost
 
@@ -113,6 +114,7 @@ def test_initial_ranges_are_used_until_the_first_update(child: subprocess.Popen[
 def test_another_page_is_offered_where_one_cannot_be_watched(child: subprocess.Popen[bytes]) -> None:
     ops = VaddrOps([Process(child.pid)], FakePrimitive, rng=np.random.default_rng(0))
     start = np.arange(400, dtype=np.uint64) * np.uint64(1 << 20)
+    assert isinstance(ops.sampler, PageSampler)
     ops.sampler.prepare_access_checks(0, start, start + np.uint64(1 << 20))
     primitive = ops.primitives[0]
     assert isinstance(primitive, FakePrimitive)

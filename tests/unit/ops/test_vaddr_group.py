@@ -8,16 +8,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
-from pydamon.ops import vaddr_group
 from pydamon.ops.cgroup import Cgroup
 from pydamon.ops.membership import Children, Pids
+from pydamon.ops.sampling import PageSampler
 from pydamon.ops.vaddr_group import VaddrGroupOps
 from pydamon.primitives.base import ACCESSED, UNKNOWN, PrimitiveCost
 
@@ -54,10 +54,10 @@ class CountingPrimitive:
 
 @pytest.fixture
 def sleepers(processes: None) -> Iterator[list[subprocess.Popen[bytes]]]:
-    processes = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
+    started = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
     CountingPrimitive.open_now.clear()
-    yield processes
-    for process in processes:
+    yield started
+    for process in started:
         process.kill()
         process.wait()
 
@@ -72,12 +72,13 @@ def put(cgroup: Path, *pids: int) -> None:
     (cgroup / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
 
 
-def group(cgroup: Path, **options: int) -> VaddrGroupOps:
+def group(cgroup: Path, **options: Any) -> VaddrGroupOps:
     return VaddrGroupOps(Cgroup(str(cgroup), 0, below=[cgroup]), CountingPrimitive, **options)
 
 
 def ask(ops: VaddrGroupOps, target: int) -> list[int]:
     start = np.array([0x1000, 0x9000], np.uint64)
+    assert isinstance(ops.sampler, PageSampler)
     ops.sampler.prepare_access_checks(target, start, start + np.uint64(0x1000))
     return ops.sampler.check_accesses(target).tolist()
 
@@ -192,7 +193,7 @@ class TestBounds:
         self, sleepers: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         used = len(os.listdir("/proc/self/fd"))
-        monkeypatch.setattr(vaddr_group.resource, "getrlimit", lambda _: (used + 64 + 4 * 3 + 2, 1 << 20))
+        monkeypatch.setattr("pydamon.ops.vaddr_group.resource.getrlimit", lambda _: (used + 64 + 4 * 3 + 2, 1 << 20))
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(
             RequestError, match=r"4 processes are too many: the limit of open files .* allows for [123]"

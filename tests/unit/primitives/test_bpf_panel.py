@@ -251,8 +251,8 @@ def test_one_page_in_eight_is_an_eighth(tmp_path: Path) -> None:
         rows = list(reader.table_rows("panel"))
     assert len(rows) >= 6
     looks = [
-        Look(*(row[name] for name in ("time_ns", "target", "resident_bytes")),
-             *(np.array(row[name]) for name in ("idle", "unseen", "ended")), row["unknown"])
+        Look(row["time_ns"], row["target"], row["resident_bytes"], np.array(row["idle"]), np.array(row["unseen"]),
+             np.array(row["ended"]), row["unknown"])
         for row in rows
     ]  # fmt: skip
     assert max(look.resident_bytes for look in looks) > 64 * MIB

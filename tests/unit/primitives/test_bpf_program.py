@@ -210,11 +210,11 @@ def test_a_missing_fact_is_named(name: str) -> None:
 
 
 def test_five_level_paging_and_other_architectures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf_syscall.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("pydamon.linux.bpf_syscall.platform.machine", lambda: "x86_64")
     bpf_syscall.require_machine("flags\t\t: fpu vme lam57 nx\n")
     with pytest.raises(MachineError, match=r"^bpf: five-level paging \(la57\) .* no5lvl"):
         bpf_syscall.require_machine("flags\t\t: fpu la57 nx\n")
-    monkeypatch.setattr(bpf_syscall.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr("pydamon.linux.bpf_syscall.platform.machine", lambda: "aarch64")
     with pytest.raises(MachineError, match=r"^bpf: .*x86-64.* this is aarch64$"):
         bpf_syscall.require_machine("")
 

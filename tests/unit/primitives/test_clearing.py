@@ -87,7 +87,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     def whole(fd: int) -> None:
         kernel.wholes += 1
 
-    monkeypatch.setattr(clearing.clear_refs, "clear", whole)
+    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", whole)
     return kernel
 
 
@@ -247,13 +247,13 @@ def test_stuck_pages_get_clear_refs_for_two_percent_of_the_time(
     clearer: Clearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000_000_000_000
-    monkeypatch.setattr(clearing.time, "perf_counter_ns", lambda: now)
+    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
 
     def slow(fd: int) -> None:
         nonlocal now
         now += 1_000_000
 
-    monkeypatch.setattr(clearing.clear_refs, "clear", slow)
+    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
     assert not clearer.clear_stuck(1, 100)  # too few to be worth it
     assert clearer.clear_stuck(2, 100)
     now += 49_000_000

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.unit.primitives import minimal
 
+from pydamon.engines.base import Choice
 from pydamon.engines.user import choose
 from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import MachineError, RequestError
@@ -88,11 +89,11 @@ def test_auto_takes_the_first_that_can_be_used_and_says_why_not_the_best(monkeyp
     usable = {"smaps", "soft-dirty", "minimal"}
     monkeypatch.setattr(registry, "obstacle", lambda name: None if name in usable else f"no {name} here")
     best = "bpf, which is better, cannot be used: no bpf here"
-    assert choose.choose("auto") == choose.Choice("smaps", f"coarser, one answer per mapping; {best}")
+    assert choose.choose("auto") == Choice("smaps", f"coarser, one answer per mapping; {best}")
     usable.remove("smaps")  # soft-dirty is only for who asks for it
-    assert choose.choose("auto") == choose.Choice("minimal", f"page-granular; {best}")
+    assert choose.choose("auto") == Choice("minimal", f"page-granular; {best}")
     usable.add("bpf")
-    assert choose.choose("auto") == choose.Choice("bpf", "page-granular and usable here")
+    assert choose.choose("auto") == Choice("bpf", "page-granular and usable here")
     usable.clear()
     with pytest.raises(MachineError, match=r"bpf: no bpf here; .*smaps: no smaps here; minimal: no minimal here"):
         choose.choose("auto")
@@ -172,7 +173,7 @@ def test_the_least_primitive_can_be_monitored_with(child: tuple[subprocess.Popen
         intervals=Intervals(sample_us=1_000, aggr_us=20_000),
     )
     engine = UserEngine(Spec(kdamonds=(Kdamond(contexts=(context,)),)))
-    assert engine.choice == choose.Choice("minimal", "asked for")
+    assert engine.choice == Choice("minimal", "asked for")
     for number, (snapshot,) in enumerate(engine.monitor()):
         if number == 5:
             engine.kdamond.stop()

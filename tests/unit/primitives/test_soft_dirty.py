@@ -146,7 +146,7 @@ def test_by_pagemap(process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path:
     path = tmp_path / "pagemap"
     table = np.array([PRESENT, PRESENT, SWAPPED, DIRTY, SWAPPED | DIRTY, 0], np.uint64)
     path.write_bytes(table.tobytes())
-    monkeypatch.setattr(soft_dirty.pagemap, "Pagemap", lambda pid: Pagemap(pid, path=str(path)))
+    monkeypatch.setattr("pydamon.primitives.soft_dirty.pagemap.Pagemap", lambda pid: Pagemap(pid, path=str(path)))
     clears = []
 
     def clear(fd: int, data: bytes) -> int:

@@ -257,7 +257,7 @@ def test_memory_does_not_grow_with_the_record(tmp_path: Path) -> None:
 def test_pieces_are_the_same_however_the_text_is_cut() -> None:
     text = b'[{"a": "]}\\"{", "snapshots" : [{"x": [1, {"y": "}"}]}, {"z": "\\\\"}], "b": 2}, {"snapshots": []}]'
     whole = [Head(b'[{"a": "]}\\"{", "snapshots" : []}]'), Item(b'{"x": [1, {"y": "}"}]}'), Item(b'{"z": "\\\\"}')]
-    whole += [Head(b'[{"":0, "b": 2}, {"snapshots": []}]'), Tail(b'[{"":0}]', True)]  # type: ignore[list-item]
+    whole += [Head(b'[{"":0, "b": 2}, {"snapshots": []}]'), Tail(b'[{"":0}]', True)]
     for size in range(1, len(text) + 1):
         chunks = [text[at : at + size] for at in range(0, len(text), size)]
         assert list(pieces(chunks, "x")) == whole

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pydamon.records.formats.input_file import InputFile
 
 MADE = some(50)
 TEXT = trace_text(MADE).encode()
-PACKERS = {"gzip": gzip.compress, "xz": lzma.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "xz": lzma.compress}
 
 
 @pytest.mark.parametrize("packing", PACKERS)

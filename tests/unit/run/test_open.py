@@ -17,9 +17,9 @@ def test_auto_goes_on_with_the_command_that_was_launched_for_the_kernel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str], engine: str, status: int
 ) -> None:
     from pydamon.run import kernel, open
+    from pydamon.run.launch import launch as real
 
     launched: list[subprocess.Popen[bytes]] = []
-    real = open.launch
 
     def launch(command: Any) -> subprocess.Popen[bytes]:
         launched.append(real(command))

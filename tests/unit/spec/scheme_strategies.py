@@ -80,12 +80,13 @@ def goals(draw: st.DrawFn) -> Goal:
 def filters(draw: st.DrawFn) -> Filter:
     kind = draw(st.sampled_from(FILTERS))
     start = draw(st.integers(0, U64_MAX - 1))
-    more: dict[str, Any] = {
+    fields: dict[str, dict[str, Any]] = {
         "memcg": {"memcg_path": draw(texts)},
         "addr": {"address_range": AddressRange(start=start, end=draw(st.integers(start + 1, U64_MAX)))},
         "target": {"damon_target_idx": draw(st.integers(0, 1000))},
         "hugepage_size": {"hugepage_size": draw(size_ranges)},
-    }.get(kind, {})
+    }
+    more = fields.get(kind, {})
     return Filter(filter_type=kind, matching=draw(st.booleans()), allow=draw(st.booleans()), **more)  # type: ignore[arg-type]
 
 

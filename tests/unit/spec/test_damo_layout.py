@@ -202,7 +202,7 @@ def test_filters_and_goals_of_several_versions() -> None:
     )
     assert short(split) == "stat filter=reject:target=0 filter=reject:anon"
     # damo 2.2: target_value_bp of what is user_input now
-    goals = [{"target_value_bp": "100 %", "current_value_bp": "50 %"}]
+    goals: list[dict[str, object]] = [{"target_value_bp": "100 %", "current_value_bp": "50 %"}]
     assert short(scheme(quotas={"goals": goals, "reset_interval_ms": "1 s"})) == "stat goal=user_input:10000,now=5000"
     goals = [
         {"metric": "node_mem_free_bp", "complement": False, "nid": "0", "target_value": "0.5 %", "memcg_path": None}

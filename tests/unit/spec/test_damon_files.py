@@ -13,7 +13,6 @@ import pytest
 from pydamon.damonfs.levels import NAMES, level
 from pydamon.spec import Context
 from pydamon.spec.damon_files import FILES, counter_in, files_in, pattern, version_text
-from pydamon.spec.quantities import Age, Rate
 
 # What no kernel knows: who is monitored in ways of ours, how pages are asked, and names.
 OURS = {
@@ -36,7 +35,7 @@ def fields(kind: Any, path: str) -> Iterator[str]:
     if typing.get_origin(kind) is tuple:
         yield path
         yield from fields(typing.get_args(kind)[0], f"{path}[*]")
-    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in (Rate, Age):
+    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         for field in msgspec.structs.fields(kind):
             yield from fields(field.type, f"{path}.{field.name}" if path else field.name)
     else:

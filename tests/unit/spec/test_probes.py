@@ -47,7 +47,7 @@ def test_a_spec_with_probes_survives_being_written() -> None:
 
 # As `damo args damon --probe --probe_filter allow anon --probe --probe_filter reject non memcg /a --probe \
 # --probe_filter allow hugepage_size 2M max --format json` of damo 3.4.3 writes them.
-DAMO = [
+DAMO: list[dict[str, Any]] = [
     {"preps": [], "filters": [{"filter_type": "anon", "matching": True, "allow": True, "path": None,
                                "range_min": None, "range_max": None}], "weight": 0},
     {"preps": [], "filters": [{"filter_type": "memcg", "matching": False, "allow": False, "path": "/a",

@@ -38,7 +38,7 @@ def test_ranges_are_the_touched_pages(stride: int, random: bool, rate: int, wind
     text = f"a, 123456\nb, 400000\n\np\n70\na, {pattern}\nb, 0, 4096, 1\n\nq\n50\nb, {pattern}\n"
     accesses, schedule, place = build(text, rate)
     start, end = min(window) * MS, max(window) * MS
-    every = np.arange(0, place.end, PAGE, np.int64)
+    every = np.arange(0, place.end, PAGE, dtype=np.int64)
     asked = every[every // PAGE % skip == 0]
     found = accesses.touched(np.stack([asked, asked + PAGE], axis=1), schedule, start, end)
     expected = asked[accesses.accessed(asked.astype(np.uint64), schedule, start, end)]
