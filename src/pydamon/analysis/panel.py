@@ -94,6 +94,12 @@ def idle_for(looks: Sequence[Look], window_s: float) -> Estimate | None:
     return used.of_rest(round(float(np.mean([look.resident_bytes for look in looks]))))
 
 
+def scaled(estimate: Estimate, share: float) -> Estimate:
+    """That part (0..1) of it: of what was there for that share of the time."""
+    values = (estimate.bytes, estimate.low_bytes, estimate.high_bytes)
+    return Estimate(*(round(value * share) for value in values))
+
+
 def add_up(estimates: Sequence[Estimate]) -> Estimate:
     """The sum of independent estimates: errors add up as their squares do."""
     total = sum(one.bytes for one in estimates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +37,15 @@ def snapshot(at_ns: int, target: int = 0) -> Snapshot:
     )  # fmt: skip
 
 
-def recorded(path: Path, *, panel: bool = True, seconds: int = 90) -> str:
-    targets = [{"target": 0, "pid": 77, "command": "service"}]
-    with RecordWriter(str(path), metadata=build_metadata(targets=targets, ops="vaddr", primitive="bpf")) as writer:
-        for second in range(1, seconds + 1):
-            writer.add_mappings(second * SECOND, 0, MAPPINGS)
-            writer.add_snapshot(snapshot(second * SECOND))
+def recorded(path: Path, *, panel: bool = True, seconds: int = 90, targets: int = 1) -> str:
+    """All targets are alike; the second one and those behind it are there from the second half on only."""
+    known = [{"target": number, "pid": 77 + number, "command": "service"} for number in range(targets)]
+    with RecordWriter(str(path), metadata=build_metadata(targets=known, ops="vaddr", primitive="bpf")) as writer:
+        for second, number in product(range(1, seconds + 1), range(targets)):
+            if number and second <= seconds // 2:
+                continue
+            writer.add_mappings(second * SECOND, number, MAPPINGS)
+            writer.add_snapshot(snapshot(second * SECOND, number))
             if panel:
                 # 100 of 1,500 pages are used all the time, 200 were used 30 s ago, the rest never.
                 idle, unseen, ended = ([0] * len(BOUNDS_S) for _ in range(3))
@@ -49,8 +53,8 @@ def recorded(path: Path, *, panel: bool = True, seconds: int = 90) -> str:
                 idle[BOUNDS_S.index(30)] = 200
                 unseen[max(place for place, bound in enumerate(BOUNDS_S) if bound <= second)] = 1200
                 row = {
-                    "time_ns": second * SECOND, "target": 0, "resident_bytes": 150 * MIB, "pages": 1500, "unknown": 0,
-                    "idle": idle, "unseen": unseen, "ended": ended,
+                    "time_ns": second * SECOND, "target": number, "resident_bytes": 150 * MIB,
+                    "pages": 1500, "unknown": 0, "idle": idle, "unseen": unseen, "ended": ended,
                 }  # fmt: skip
                 writer.add_rows("panel", [row], time_ns=second * SECOND)
     return str(path)
@@ -133,3 +137,45 @@ def test_the_working_set_of_a_window(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert target["low_bytes"] < 30 * MIB < target["high_bytes"]
     _, out, _ = report(capsys, "wss", "--window", "1h", "-i", path)
     assert "used within 1 h: –: recorded for 1 min 30 s" in out
+
+
+def test_used_memory_over_the_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r")
+    status, out, err = report(capsys, "wss", "--over", "window", "-i", path)
+    assert (status, err) == (0, "")
+    rows = {line[:8].strip(): line for line in out.splitlines()[2:]}
+    assert rows["20 s"].split()[2:7] == ["10.0", "MiB", "±", "1.9", "MiB"]
+    # The bars are 42 columns for 150 MiB: from 8.3 MiB to 12.0 MiB, and from 27.2 to 33.2.
+    assert rows["20 s"].endswith(" ██▒")
+    assert rows["1 min"].endswith(" ████████▒")
+    assert out.splitlines()[-1] == "2 min and longer: –: recorded for 1 min 30 s"
+    _, out, _ = report(capsys, "wss", "--over", "window", "--json", "-i", path)
+    (target,) = json.loads(out)["targets"]
+    used = {row["window_s"]: row["bytes"] for row in target["windows"]}
+    assert (used[1], used[30], used[40], used[86400]) == (10 * MIB, 10 * MIB, 30 * MIB, None)
+
+
+def test_the_total_has_each_target_while_it_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three processes use 10 MiB within 10 s, two of them for half of the time: 20 MiB on average, of 300 resident.
+
+    The error is that of three independent panels: (1.7² + 2 × (1.7 / 2)²) ** 0.5 MiB downwards.
+    """
+    path = recorded(tmp_path / "r", targets=3)
+    _, out, _ = report(capsys, "wss", "--window", "10s", "--json", "-i", path)
+    found = json.loads(out)
+    assert [one["bytes"] for one in found["targets"]] == [10 * MIB] * 3
+    total = found["total"]
+    assert (total["bytes"], total["resident_bytes"]) == (20 * MIB, 300 * MIB)
+    alone = 10 * MIB - found["targets"][0]["low_bytes"]
+    assert 20 * MIB - total["low_bytes"] == pytest.approx(alone * 1.5**0.5, rel=1e-3)
+    lines = report(capsys, "wss", "--window", "10s", "-i", path)[1].splitlines()
+    assert (lines[0], lines[2][:26]) == ("all targets", "used within 10 s: 20.0 MiB")
+
+
+@pytest.mark.parametrize("options", [["--over", "window"], ["--window", "10s"]])
+def test_a_picture_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'pydamon[plot]')")
+    path, picture = recorded(tmp_path / "r", targets=2), tmp_path / "w.svg"
+    status, out, err = report(capsys, "wss", *options, "-o", picture, "-i", path)
+    assert (status, out, err) == (0, f"wrote {picture}\n", "")
+    assert picture.read_text().count("<svg") == 1

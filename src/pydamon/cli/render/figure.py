@@ -20,15 +20,15 @@ from pydamon.cli.render.axes import nice_ceiling, percent, short_size, size_step
 from pydamon.cli.render.screen import fit
 from pydamon.spec.units import format_size
 
-_INK = "#22262b"
-_FAINT = "#6b7280"
-_LINE = "#3b6fb6"
+INK = "#22262b"
+FAINT = "#6b7280"
+LINE = "#3b6fb6"
 _GRID = "#e3e6ea"
 # What was not monitored: a grey that no heat has.
 _UNMONITORED = "#e9eaee"
 _DPI = 144
 # Widths and heights in inches.
-_WIDTH, _LEFT, _RIGHT, _HEAD, _FOOT = 11.0, 1.42, 2.55, 0.95, 0.95
+WIDTH, LEFT, _RIGHT, HEAD, FOOT = 11.0, 1.42, 2.55, 0.95, 0.95
 _GAP, _GROUP_GAP = 0.13, 0.5
 _NAME_COLUMNS = 21  # what fits between a panel and the colour bar
 
@@ -51,38 +51,41 @@ def heat_figure(
     # Not starting at black: cold memory is dark, but it is memory.
     colours = LinearSegmentedColormap.from_list("heat", colormaps["inferno"](np.linspace(0.06, 1, 256)))
     body = 4.9 if len(heatmaps) == 1 else 3.4
-    group = _HEAD + body + _FOOT
+    group = HEAD + body + FOOT
     height = group * len(heatmaps) + _GROUP_GAP * (len(heatmaps) - 1)
-    figure = _figure(height)
+    figure = blank_figure(height)
     for index, heatmap in enumerate(heatmaps):
-        top = height - index * (group + _GROUP_GAP) - _HEAD
-        _title(figure, titles[index], details[index], top, height)
+        top = height - index * (group + _GROUP_GAP) - HEAD
+        add_title(figure, titles[index], details[index], top, height)
         panels = _panels(figure, heatmap, names[index], top, body, height)
         for panel, segment in zip(panels, heatmap.segments(), strict=True):
             _draw_segment(panel, heatmap, segment, colours, norm)
         _gap_marks(panels)
         _time_axis(panels[0], heatmap.time_ns, origin_ns)
         blank = bool(np.isnan(heatmap.heat[:, heatmap.shown]).any())
-        _caption(figure, captions[index] + ("; grey: not monitored" if blank else ""), top - body, height)
+        add_caption(figure, captions[index] + ("; grey: not monitored" if blank else ""), top - body, height)
         # The last column of the figure holds the names, then the colour bar.
-        place = figure.add_axes((1 - 0.92 / _WIDTH, (top - body) / height, 0.16 / _WIDTH, body / height))
+        place = figure.add_axes((1 - 0.92 / WIDTH, (top - body) / height, 0.16 / WIDTH, body / height))
         _colour_bar(figure, place, colours, norm)
     return figure
 
 
-def _figure(height: float) -> Figure:
+def blank_figure(height: float) -> Figure:
+    """An empty page, so many inches high."""
     # Not through pyplot: that would look for a display.
-    return Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+    return Figure(figsize=(WIDTH, height), dpi=_DPI, facecolor="white")
 
 
-def _title(figure: Figure, title: str, details: str, top: float, height: float) -> None:
-    left = _LEFT / _WIDTH
-    figure.text(left, (top + 0.52) / height, title, fontsize=14, fontweight="bold", color=_INK, va="baseline")
-    figure.text(left, (top + 0.22) / height, fit(details, 120), fontsize=9.5, color=_FAINT, va="baseline")
+def add_title(figure: Figure, title: str, details: str, top: float, height: float) -> None:
+    """A heading over the axes whose top is so many inches above the bottom of the page."""
+    left = LEFT / WIDTH
+    figure.text(left, (top + 0.52) / height, title, fontsize=14, fontweight="bold", color=INK, va="baseline")
+    figure.text(left, (top + 0.22) / height, fit(details, 120), fontsize=9.5, color=FAINT, va="baseline")
 
 
-def _caption(figure: Figure, caption: str, bottom: float, height: float) -> None:
-    figure.text(_LEFT / _WIDTH, (bottom - 0.78) / height, caption, fontsize=9, color=_FAINT, va="baseline")
+def add_caption(figure: Figure, caption: str, bottom: float, height: float) -> None:
+    """A line below the axes whose bottom is so many inches above that of the page."""
+    figure.text(LEFT / WIDTH, (bottom - 0.78) / height, caption, fontsize=9, color=FAINT, va="baseline")
 
 
 def _panels(
@@ -97,10 +100,10 @@ def _panels(
     at = top - body
     for segment, name, size in zip(segments, names, heights.tolist(), strict=True):
         panel = figure.add_axes(
-            (_LEFT / _WIDTH, at / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, size / height), facecolor=_UNMONITORED
+            (LEFT / WIDTH, at / height, (WIDTH - LEFT - _RIGHT) / WIDTH, size / height), facecolor=_UNMONITORED
         )
         for side in panel.spines.values():
-            side.set_color(_FAINT)
+            side.set_color(FAINT)
             side.set_linewidth(0.6)
         start, end = int(heatmap.address[segment.start]), int(heatmap.address[segment.stop])
         _beside(panel, name, format_size(end - start), size)
@@ -127,7 +130,7 @@ def _beside(panel: Axes, name: str, size: str, height: float) -> None:
         textcoords="offset points",
         va="center",
         fontsize=8.5,
-        color=_INK,
+        color=INK,
         linespacing=1.4,
     )
 
@@ -150,7 +153,7 @@ def _draw_segment(
     step = size_step(span, max(int(inches / 0.3), 1))
     ticks = [0, *range(step, int(span - span * 0.1 / max(inches, 0.1)) + 1, step)] if inches > 0.5 else [0]
     panel.set_yticks([float(tick) for tick in ticks], [f"{start:#x}", *(f"+{short_size(tick)}" for tick in ticks[1:])])
-    panel.tick_params(axis="y", labelsize=8, length=3, width=0.6, color=_FAINT, labelcolor=_INK)
+    panel.tick_params(axis="y", labelsize=8, length=3, width=0.6, color=FAINT, labelcolor=INK)
     panel.tick_params(axis="x", bottom=False, labelbottom=False)
     for label in panel.get_yticklabels()[:1]:
         label.set_fontfamily("monospace")
@@ -163,7 +166,7 @@ def _gap_marks(panels: Sequence[Axes]) -> None:
         "marker": [(-1, -0.5), (1, 0.5)],
         "markersize": 7,
         "linestyle": "none",
-        "color": _FAINT,
+        "color": FAINT,
         "clip_on": False,
     }
     for lower, upper in pairwise(panels):
@@ -177,9 +180,9 @@ def _time_axis(panel: Axes, edges_ns: NDArray[np.int64], origin_ns: int) -> None
     ticks, unit = time_ticks(span, 10, first)
     panel.set_xticks([(at - first) / 1e9 for at, _ in ticks], [text for _, text in ticks])
     panel.tick_params(
-        axis="x", bottom=True, labelbottom=True, labelsize=9, length=4, width=0.6, color=_FAINT, labelcolor=_INK
+        axis="x", bottom=True, labelbottom=True, labelsize=9, length=4, width=0.6, color=FAINT, labelcolor=INK
     )
-    panel.set_xlabel(f"time since the start of the record ({unit})", fontsize=9.5, color=_INK, labelpad=5)
+    panel.set_xlabel(f"time since the start of the record ({unit})", fontsize=9.5, color=INK, labelpad=5)
 
 
 def _colour_bar(figure: Figure, place: Axes, colours: LinearSegmentedColormap, norm: Normalize) -> None:
@@ -188,8 +191,8 @@ def _colour_bar(figure: Figure, place: Axes, colours: LinearSegmentedColormap, n
     top = float(norm.vmax or 1)
     ticks = [top * step / 4 for step in range(5)]
     bar.set_ticks(ticks, labels=[percent(tick) for tick in ticks])
-    bar.ax.tick_params(labelsize=8.5, length=3, width=0.6, color=_FAINT, labelcolor=_INK)
-    place.set_title("accesses\nper sample", fontsize=8.5, color=_INK, loc="left", pad=7, linespacing=1.25)
+    bar.ax.tick_params(labelsize=8.5, length=3, width=0.6, color=FAINT, labelcolor=INK)
+    place.set_title("accesses\nper sample", fontsize=8.5, color=INK, loc="left", pad=7, linespacing=1.25)
 
 
 def wss_figure(
@@ -202,27 +205,25 @@ def wss_figure(
 ) -> Figure:
     """The working set of each target, over time or as a distribution, one panel below the other."""
     body, right = 3.6, 1.25
-    group = body + _HEAD + _FOOT
+    group = body + HEAD + FOOT
     height = group * len(found)
-    figure = _figure(height)
+    figure = blank_figure(height)
     for index, sizes in enumerate(found):
-        top = height - index * group - _HEAD
-        _title(figure, f"Working set of {titles[index]}", details if index == 0 else "", top, height)
-        panel = figure.add_axes(
-            (_LEFT / _WIDTH, (top - body) / height, (_WIDTH - _LEFT - right) / _WIDTH, body / height)
-        )
+        top = height - index * group - HEAD
+        add_title(figure, f"Working set of {titles[index]}", details if index == 0 else "", top, height)
+        panel = figure.add_axes((LEFT / WIDTH, (top - body) / height, (WIDTH - LEFT - right) / WIDTH, body / height))
         highest = _over_time(panel, sizes) if over_time else _distribution(panel, sizes, percentiles)
-        _size_axis(panel, highest)
+        size_axis(panel, highest)
         _mean(panel, sizes)
-        _caption(figure, definition, top - body, height)
+        add_caption(figure, definition, top - body, height)
     return figure
 
 
 def _over_time(panel: Axes, sizes: WorkingSet) -> float:
     edges, values = sizes.over_time(1200)
     times = (edges - edges[0]) / 1e9
-    panel.stairs(np.nan_to_num(values), times, fill=True, color=_LINE, alpha=0.22, linewidth=0)
-    panel.stairs(values, times, color=_LINE, linewidth=1.3, baseline=None)
+    panel.stairs(np.nan_to_num(values), times, fill=True, color=LINE, alpha=0.22, linewidth=0)
+    panel.stairs(values, times, color=LINE, linewidth=1.3, baseline=None)
     panel.set_xlim(times[0], times[-1])
     _time_axis(panel, edges, int(edges[0]))
     return float(np.nanmax(values, initial=0))
@@ -231,11 +232,11 @@ def _over_time(panel: Axes, sizes: WorkingSet) -> float:
 def _distribution(panel: Axes, sizes: WorkingSet, percentiles: dict[str, float]) -> float:
     ordered = np.sort(sizes.bytes).astype(np.float64)
     edges = np.linspace(0, 100, len(ordered) + 1)
-    panel.stairs(ordered, edges, fill=True, color=_LINE, alpha=0.22, linewidth=0)
-    panel.stairs(ordered, edges, color=_LINE, linewidth=1.6, baseline=None)
+    panel.stairs(ordered, edges, fill=True, color=LINE, alpha=0.22, linewidth=0)
+    panel.stairs(ordered, edges, color=LINE, linewidth=1.6, baseline=None)
     values = sizes.percentiles(list(percentiles.values()))
     for place, size in zip(percentiles.values(), values, strict=True):
-        panel.plot([place], [float(size)], "o", color=_LINE, markersize=5.5, clip_on=False, zorder=3)
+        panel.plot([place], [float(size)], "o", color=LINE, markersize=5.5, clip_on=False, zorder=3)
         panel.annotate(
             format_size(size),
             (place, float(size)),
@@ -243,16 +244,17 @@ def _distribution(panel: Axes, sizes: WorkingSet, percentiles: dict[str, float])
             textcoords="offset points",
             ha="left" if place < 3 else "right" if place > 97 else "center",
             fontsize=8.5,
-            color=_INK,
+            color=INK,
             zorder=4,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )
     panel.set_xlim(0, 100)
-    panel.set_xlabel("percentile of the snapshots", fontsize=9.5, color=_INK, labelpad=5)
+    panel.set_xlabel("percentile of the snapshots", fontsize=9.5, color=INK, labelpad=5)
     return float(ordered[-1])
 
 
-def _size_axis(panel: Axes, highest: float) -> None:
+def size_axis(panel: Axes, highest: float) -> None:
+    """An axis of bytes from 0 to somewhat above ``highest``."""
     step = size_step(max(int(highest), 1), 6)
     top = max(-(-int(highest * 1.08) // step), 1) * step
     panel.set_ylim(0, float(top))
@@ -262,12 +264,12 @@ def _size_axis(panel: Axes, highest: float) -> None:
     panel.set_axisbelow(True)
     for name, side in panel.spines.items():
         side.set_visible(name in ("left", "bottom"))
-        side.set_color(_FAINT)
-    panel.tick_params(labelsize=9, length=4, width=0.6, color=_FAINT, labelcolor=_INK)
+        side.set_color(FAINT)
+    panel.tick_params(labelsize=9, length=4, width=0.6, color=FAINT, labelcolor=INK)
 
 
 def _mean(panel: Axes, sizes: WorkingSet) -> None:
-    panel.axhline(float(sizes.mean_bytes), color=_FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+    panel.axhline(float(sizes.mean_bytes), color=FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
     panel.annotate(
         f"mean\n{format_size(sizes.mean_bytes)}",
         (1, float(sizes.mean_bytes)),
@@ -276,5 +278,5 @@ def _mean(panel: Axes, sizes: WorkingSet) -> None:
         textcoords="offset points",
         va="center",
         fontsize=8.5,
-        color=_FAINT,
+        color=FAINT,
     )

@@ -138,7 +138,11 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
     show_default=True,
     help="Count regions with at least N accesses per aggregation.",
 )
-@click.option("--over", type=click.Choice(["time"]), help="Show the working set over time.")
+@click.option(
+    "--over",
+    type=click.Choice(["time", "window"]),
+    help="Show the working set over time, or what was used within windows of 1 s to a day, with errors.",
+)
 @click.option(
     "--window", "used_ns", type=WHEN, metavar="TIME", help="What was used within this time, e.g. 10s, with its error."
 )
@@ -159,8 +163,8 @@ def wss(
         from pydamon.cli.report import panel
         from pydamon.cli.report.wss import report
 
-    if used_ns is not None:
-        panel.report(path, choice(target, **window), as_json, used_ns)
+    if used_ns is not None or over == "window":
+        panel.report(path, choice(target, **window), as_json, used_ns, output)
         return
     report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output)
 

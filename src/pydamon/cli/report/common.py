@@ -24,6 +24,7 @@ from pydamon.spec.units import format_size
 MAX_TARGETS = 64
 MAX_DRAWN = 12
 MOST_SHOWN = 10  # targets, as text
+MOST_DRAWN = 5  # … in a picture of curves, beside the total
 
 _One = TypeVar("_One")
 
@@ -53,12 +54,14 @@ def check_drawable(reader: RecordReader, targets: int) -> None:
         )
 
 
-def largest(found: Sequence[_One], size: Callable[[_One], float], choice: Choice) -> tuple[list[_One], list[_One]]:
+def largest(
+    found: Sequence[_One], size: Callable[[_One], float], choice: Choice, most: int = MOST_SHOWN
+) -> tuple[list[_One], list[_One]]:
     """(the targets to show, the rest): all of a few, of many the largest ones, the largest first."""
-    if choice.all_targets or len(found) <= MOST_SHOWN:
+    if choice.all_targets or len(found) <= most:
         return list(found), []
     ordered = sorted(found, key=lambda one: -size(one))
-    return ordered[:MOST_SHOWN], ordered[MOST_SHOWN:]
+    return ordered[:most], ordered[most:]
 
 
 def rest_line(targets: int, what: str) -> str:

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from pydamon.analysis.panel import Estimate, bound_of, used_within
+from pydamon.analysis.panel import Estimate, add_up, bound_of, scaled, used_within
+from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.render.picture import check_picture, write_picture
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import empty, opened, source_line, target_line, window_of
+from pydamon.cli.report.common import (
+    MOST_DRAWN,
+    MOST_SHOWN,
+    check_drawable,
+    empty,
+    largest,
+    opened,
+    rest_line,
+    source_line,
+    target_keys,
+    target_line,
+    window_of,
+)
 from pydamon.core.panel import BOUNDS_S, Look
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
 SECOND_NS = 1_000_000_000
+# The windows of the curve as text; JSON and pictures have all bounds.
+_SHOWN_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 
 
 def looks(reader: RecordReader, window: Window, target: int | None = None) -> dict[int, list[Look]]:
@@ -53,10 +71,12 @@ def words(one: Estimate | None, recorded_ns: int) -> str:
     return f"{format_size(one.bytes)} ± {format_size(one.half_width_bytes)}"
 
 
-def report(path: str, choice: Choice, as_json: bool, window_ns: int) -> None:
-    """Print how much memory was used within a window, with 95 % intervals."""
+def report(path: str, choice: Choice, as_json: bool, window_ns: int | None, output: str | None) -> None:
+    """Print how much memory was used within a window, with 95 % intervals; without one (or as a picture), over all."""
+    if output is not None:
+        check_picture(output)
+        window_ns = None
     screen = current_screen()
-    window_s = BOUNDS_S[bound_of(window_ns / SECOND_NS)]
     with opened(path) as reader:
         span = reader.time_range()
         if span is None:
@@ -68,23 +88,134 @@ def report(path: str, choice: Choice, as_json: bool, window_ns: int) -> None:
                 "was recorded with --panel 0, --faithful or by the kernel, or imported",
                 where=path,
             )
-        told: list[dict[str, Any]] = []
-        for target, mine in sorted(found.items()):
-            one = estimate(mine, window_s)
-            head = {"target": target, "pid": reader.info.target(target).pid, "window_s": window_s}
-            low, high = (None, None) if one is None else (one.low_bytes, one.high_bytes)
-            told.append({**head, "bytes": None if one is None else one.bytes, "low_bytes": low, "high_bytes": high})
-            if not as_json:
-                parts = (format_duration_ns(span[1] - span[0]), source_line(reader))
-                details = ", ".join(part for part in parts if part)
-                text = f"used within {format_duration_ns(window_s * SECOND_NS)}: {words(one, span[1] - span[0])}"
-                if one is not None:
-                    text += f" (95 %: {format_size(one.low_bytes)} to {format_size(one.high_bytes)})"
-                lines = [
-                    styled(target_line(reader, target, screen.limit, screen.ellipsis), BOLD, screen),
-                    styled(screen.fit(f"{printable(reader.path)}: {details}; resident memory"), DIM, screen),
-                    screen.fit(text),
-                ]
-                emit("\n".join(lines) + "\n")
+        windows = BOUNDS_S[1:] if window_ns is None else (BOUNDS_S[bound_of(window_ns / SECOND_NS)],)
+        curves = [Curve(target, mine, {s: estimate(mine, s) for s in windows}) for target, mine in found.items()]
+        curves.sort(key=lambda one: one.target)
+        together = [_total(curves)] if len(curves) > 1 else []
+        shown, rest = largest(
+            curves, lambda one: one.resident_bytes, choice, MOST_SHOWN if output is None else MOST_DRAWN
+        )
+        if output is not None:
+            check_drawable(reader, len(shown))
+            _draw(reader, [*together, *shown], span, output)
         if as_json:
-            emit(msgspec.json.encode({"targets": told}).decode() + "\n")
+            told: dict[str, Any] = {"targets": [_object(reader, one, window_ns) for one in curves]}
+            for one in together:
+                told["total"] = _object(reader, one, window_ns)
+            emit(msgspec.json.encode(told).decode() + "\n")
+        elif output is not None:
+            emit(f"wrote {output}\n")
+        else:
+            for one in [*together, *shown]:
+                emit(_text(reader, one, window_ns, span, screen))
+            if rest:
+                emit(rest_line(len(rest), f"{format_size(_total(rest).resident_bytes)} resident"))
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What one target (or `TOTAL`) used within each window, in s; None where that cannot be known."""
+
+    target: int
+    looks: list[Look]
+    used: dict[int, Estimate | None]
+
+    @property
+    def resident_bytes(self) -> int:
+        """What was resident: the mean over the looks."""
+        return round(sum(look.resident_bytes for look in self.looks) / len(self.looks))
+
+    @property
+    def share(self) -> int:
+        """In how many looks it was there."""
+        return len(self.looks)
+
+
+def _total(curves: list[Curve]) -> Curve:
+    """All targets together; each with the share of the time in which it was there.
+
+    A window is known where it is for each that was there for so long.
+    """
+    most = max(one.share for one in curves)
+    used: dict[int, Estimate | None] = {}
+    for window_s in curves[0].used:
+        parts = []
+        for one in curves:
+            known = one.used[window_s]
+            if known is not None:
+                parts.append(scaled(known, one.share / most))
+            elif one.share == most:
+                parts.clear()
+                break
+        used[window_s] = add_up(parts) if parts else None
+    sums = {one.time_ns: 0 for curve in curves for one in curve.looks}
+    for curve in curves:
+        for look in curve.looks:
+            sums[look.time_ns] += look.resident_bytes
+    nothing = np.zeros(len(BOUNDS_S), np.int64)
+    looked = [Look(at, TOTAL, size, nothing, nothing, nothing, 0) for at, size in sorted(sums.items())]
+    return Curve(TOTAL, looked, used)
+
+
+def _object(reader: RecordReader, one: Curve, window_ns: int | None) -> dict[str, Any]:
+    def told(window_s: int, known: Estimate | None) -> dict[str, int | None]:
+        values = (None,) * 3 if known is None else (known.bytes, known.low_bytes, known.high_bytes)
+        return {"window_s": window_s, **dict(zip(("bytes", "low_bytes", "high_bytes"), values, strict=True))}
+
+    rows = [told(window_s, known) for window_s, known in one.used.items()]
+    head = {**target_keys(reader, one.target), "resident_bytes": one.resident_bytes}
+    return head | (rows[0] if window_ns is not None else {"windows": rows})
+
+
+def _details(reader: RecordReader, span: tuple[int, int]) -> str:
+    parts = (format_duration_ns(span[1] - span[0]), source_line(reader), "resident memory")
+    return f"{printable(reader.path)}: {', '.join(part for part in parts if part)}"
+
+
+def _text(reader: RecordReader, one: Curve, window_ns: int | None, span: tuple[int, int], screen: Screen) -> str:
+    recorded_ns = span[1] - span[0]
+    lines = [
+        styled(target_line(reader, one.target, screen.limit, screen.ellipsis), BOLD, screen),
+        styled(screen.fit(_details(reader, span)), DIM, screen),
+    ]
+    if window_ns is None:
+        return "\n".join([*lines, *_curve_lines(one, recorded_ns, screen)]) + "\n"
+    for window_s, known in one.used.items():
+        text = f"used within {format_duration_ns(window_s * SECOND_NS)}: {words(known, recorded_ns)}"
+        if known is not None:
+            text += f" (95 %: {format_size(known.low_bytes)} to {format_size(known.high_bytes)})"
+        lines.append(screen.fit(text))
+    return "\n".join(lines) + "\n"
+
+
+def _curve_lines(one: Curve, recorded_ns: int, screen: Screen) -> list[str]:
+    """A row for each window of `_SHOWN_S` that is known: a bar up to what is used, a lighter one to the upper end."""
+    known = [(s, used) for s, used in one.used.items() if used is not None and s in _SHOWN_S]
+    rows = []
+    highest = max([one.resident_bytes, *(used.high_bytes for _, used in known), 1])
+    width = min(max(screen.width - 38, 0), 50)
+    for window_s, used in known:
+        full, reach = (round(size / highest * width) for size in (used.low_bytes, used.high_bytes))
+        drawn = screen.pick("█", "#") * full + screen.pick("▒", "+") * (reach - full)
+        size, error = format_size(used.bytes), f"± {format_size(used.half_width_bytes)}"
+        rows.append([format_duration_ns(window_s * SECOND_NS), size, error, drawn.ljust(width)])
+    lines = table(["window", "used", "", ""], rows, screen)
+    longer = [s for s, used in one.used.items() if used is None and s in _SHOWN_S]
+    if longer:
+        lines.append(screen.fit(f"{format_duration_ns(longer[0] * SECOND_NS)} and longer: {words(None, recorded_ns)}"))
+    return lines
+
+
+def _draw(reader: RecordReader, curves: list[Curve], span: tuple[int, int], output: str) -> None:
+    from pydamon.cli.render.window_figure import WindowCurve, window_figure
+
+    drawn = []
+    for one in curves:
+        known = [(window_s, used) for window_s, used in one.used.items() if used is not None]
+        if known:
+            title = f"Used within a time: {target_line(reader, one.target, 52)}"
+            drawn.append(WindowCurve(title, known, one.resident_bytes))
+    if not drawn:
+        raise PydamonError(f"tells no window: {words(None, span[1] - span[0])}", where=reader.path)
+    caption = "memory that was accessed within the window before each look, with 95 % intervals: from the page panel"
+    write_picture(output, window_figure(drawn, _details(reader, span), caption))

@@ -14,6 +14,8 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, curve, layout
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
+    MOST_DRAWN,
+    MOST_SHOWN,
     check_drawable,
     chosen,
     count,
@@ -51,7 +53,9 @@ def report(
         batches, span = chosen(reader, choice, columns=MEMORY)
         found = working_sets(batches, min_accesses)
         what = f"{_definition(min_accesses)}, {of_what(reader, choice)}"
-        shown, rest = largest(found, lambda sizes: sizes.mean_bytes, choice)
+        shown, rest = largest(
+            found, lambda sizes: sizes.mean_bytes, choice, MOST_SHOWN if output is None else MOST_DRAWN
+        )
         together = [total(found)] if len(found) > 1 else []
         if as_json:
             told: dict[str, Any] = {"resident": tells_residency(reader, choice)}
