@@ -164,7 +164,7 @@ def _beside_damo(directory: str, record: Path, snapshots: int, environment: dict
             ours = measured([*pydamon, "report", name, "-i", str(path)], environment, 3)
             ratios = f"{run.cpu / ours.cpu:.0f} x less CPU, {run.memory / ours.memory:.1f} x less memory"
             _print(f"pydamon report {name}, {what}", rows, ours, ratios)
-    wanted = [*pydamon, "report", "wss", "--json", "-i", str(text)]
+    wanted = [*pydamon, "report", "wss", "--all", "--json", "-i", str(text)]
     (found,) = json.loads(measured(wanted, environment, 1).output)["targets"]
     ours_sizes = [found["mean_bytes"], *found["percentiles"].values()]
     same = "equal" if ours_sizes == _percentiles(theirs["wss"]) else "DIFFERENT"

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from pydamon.analysis.totals import TOTAL, moments, picked
 from pydamon.records.batch import RegionBatch, distinct
 
+_MOST_UNSETTLED = 10
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkingSet:
     """The working set sizes of one target (or their `TOTAL`) in the order of time.
 
     ``bytes`` (uint64), ``start_ns`` and ``end_ns`` (int64) are parallel, one entry per snapshot; so is ``unknown``
-    (uint64), the bytes that may be in use or not, unless it is empty: then there are none.
+    (uint64), the bytes that may be in use or not, unless it is empty: then there are none. In the first ``unsettled``
+    snapshots the regions were still being found; `settled` leaves them out, ``left_out`` of them.
     """
 
     target: int
@@ -31,6 +34,8 @@ class WorkingSet:
     end_ns: NDArray[np.int64]
     bytes: NDArray[np.uint64]
     unknown: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    unsettled: int = 0
+    left_out: int = 0
 
     @property
     def mean_bytes(self) -> int:
@@ -41,6 +46,12 @@ class WorkingSet:
     def unknown_bytes(self) -> int:
         """Bytes of which it is not known whether they are in use: the mean over the snapshots, rounded down."""
         return _mean(self.unknown) if len(self.unknown) else 0
+
+    def settled(self) -> WorkingSet:
+        """Without the snapshots in which the regions were still being found."""
+        first = self.unsettled
+        times, sizes = (self.start_ns[first:], self.end_ns[first:]), (self.bytes[first:], self.unknown[first:])
+        return WorkingSet(self.target, *times, *sizes, left_out=self.left_out + first)
 
     def percentiles(self, wanted: Sequence[float]) -> list[int]:
         """The size in bytes at each wanted percentile (0..100)."""
@@ -70,29 +81,42 @@ def _mean(values: NDArray[np.uint64]) -> int:
     return ((int(high.sum()) << 32) + int(low.sum())) // len(values)
 
 
+def unsettled(regions: NDArray[np.int64]) -> int:
+    """In how many of the first snapshots the number of regions still grew: at most 10, and a tenth of all.
+
+    A monitor begins with few regions, which are split until they tell hot from cold.
+    """
+    grown = np.flatnonzero(np.diff(regions) <= 0)
+    return min(int(grown[0]) if len(grown) else len(regions), _MOST_UNSETTLED, len(regions) // 10)
+
+
 def working_sets(batches: Iterable[RegionBatch], min_accesses: int = 1) -> list[WorkingSet]:
     """The working set sizes of every target in the batches, by target number."""
     heads: list[NDArray[np.int64]] = []
     sizes: list[NDArray[np.uint64]] = []
+    counts: list[NDArray[np.int64]] = []
     for batch in batches:
         used = np.where(batch.nr_accesses < min_accesses, np.uint64(0), batch.memory)
         heads.append(np.stack([batch.target, batch.start_ns, batch.end_ns]))
         sizes.append(np.stack([batch.per_snapshot(used), batch.per_snapshot(batch.unknown_memory)]))
+        counts.append(batch.counts)
     if not heads:
         return []
     target, start_ns, end_ns = np.concatenate(heads, axis=1)
     totals, unknown = np.concatenate(sizes, axis=1)
+    regions = np.concatenate(counts)
     found = []
     for number in distinct(target).tolist():
         mine = target == number
-        found.append(WorkingSet(number, start_ns[mine], end_ns[mine], totals[mine], unknown[mine]))
+        first = unsettled(regions[mine])
+        found.append(WorkingSet(number, start_ns[mine], end_ns[mine], totals[mine], unknown[mine], first))
     return found
 
 
 def total(sets: Sequence[WorkingSet]) -> WorkingSet:
     """The working set of several targets (at least one) together, moment for moment.
 
-    Percentiles of a sum are no sums of percentiles.
+    Percentiles of a sum are no sums of percentiles. It is settled once those targets are that were there first.
     """
     when = moments([(one.start_ns, one.end_ns) for one in sets])
     sums = np.zeros((2, len(when.end_ns)), np.uint64)
@@ -100,4 +124,7 @@ def total(sets: Sequence[WorkingSet]) -> WorkingSet:
         sums[0] += picked(one.bytes, place)
         if len(one.unknown):
             sums[1] += picked(one.unknown, place)
-    return WorkingSet(TOTAL, when.start_ns, when.end_ns, sums[0], sums[1])
+    first_ns = int(when.end_ns[0])
+    growing = [int(one.end_ns[one.unsettled - 1]) for one in sets if one.unsettled and one.start_ns[0] < first_ns]
+    first = min(int(np.searchsorted(when.end_ns, max(growing, default=0), "right")), len(when.end_ns) // 10)
+    return WorkingSet(TOTAL, when.start_ns, when.end_ns, sums[0], sums[1], first)

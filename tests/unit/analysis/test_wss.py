@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.unit.records.record_samples import AGGR_NS, START_NS, snapshot
 
-from pydamon.analysis.wss import WorkingSet, working_sets
+from pydamon.analysis.wss import WorkingSet, unsettled, working_sets
 from pydamon.records.batch import RegionBatch
 
 
@@ -63,3 +63,18 @@ def test_over_time_has_gaps_where_nothing_was_recorded() -> None:
     _, values = sizes.over_time(10)
     assert values[[0, 9]].tolist() == pytest.approx([10, 20])
     assert np.isnan(values[1:9]).all()
+
+
+@pytest.mark.parametrize(
+    ("regions", "first"),
+    [
+        ([10, 20, 30, 30, 40] + [30] * 95, 2),  # it grew until the third, which is as large as the next
+        ([10, 10] + [30] * 98, 0),
+        (list(range(1000)), 10),
+        (list(range(50)), 5),
+        ([1, 2, 3], 0),
+        ([5], 0),
+    ],
+)
+def test_regions_settle(regions: list[int], first: int) -> None:
+    assert unsettled(np.array(regions)) == first

@@ -23,7 +23,7 @@ def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_distribution_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = report(capsys, "wss")
+    status, out, err = report(capsys, "wss", "--all")
     assert (status, err) == (0, "")
     assert (
         out
@@ -44,7 +44,7 @@ percentile      size
 
 def test_json_has_the_agreed_shape(capsys: pytest.CaptureFixture[str]) -> None:
     """The mean of 1..10 MiB is 5.5; of the ten sizes, 50 % is the sixth and 100 % the last."""
-    status, out, err = report(capsys, "wss", "--json", "--percentiles", "0,50,99.5,100")
+    status, out, err = report(capsys, "wss", "--json", "--all", "--percentiles", "0,50,99.5,100")
     assert (status, err) == (0, "")
     assert json.loads(out) == {
         "resident": False,
@@ -54,10 +54,25 @@ def test_json_has_the_agreed_shape(capsys: pytest.CaptureFixture[str]) -> None:
                 "pid": 1234,
                 "mean_bytes": 55 * MIB // 10,
                 "unknown_bytes": 0,
+                "left_out_snapshots": 0,
                 "percentiles": {"0": MIB, "50": 6 * MIB, "99.5": 10 * MIB, "100": 10 * MIB},
             }
         ],
     }
+
+
+def test_what_was_recorded_while_regions_were_found_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first snapshot has two regions, all others three: the least working set is that of the second, 2 MiB."""
+    out = report(capsys, "wss")[1].splitlines()
+    left_out = "9 snapshots (without the first 1, in which regions were still being found: --all)"
+    assert out[1] == f"pydamon.damon: 900 ms, {left_out}, vaddr by bpf"
+    assert out[4].split()[:4] == ["0", "%", "2.0", "MiB"]
+    found = json.loads(report(capsys, "wss", "--json")[1])["targets"][0]
+    assert (found["left_out_snapshots"], found["mean_bytes"]) == (1, 6 * MIB)
+    # Neither over time nor in a later part is anything left out.
+    assert len(json.loads(report(capsys, "wss", "--json", "--over", "time")[1])["targets"][0]["snapshots"]) == 10
+    found = json.loads(report(capsys, "wss", "--json", "--from", "1us")[1])["targets"][0]
+    assert (found["left_out_snapshots"], found["percentiles"]["0"]) == (0, MIB)
 
 
 def test_a_higher_threshold(capsys: pytest.CaptureFixture[str]) -> None:

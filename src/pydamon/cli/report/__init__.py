@@ -139,6 +139,9 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
     help="Count regions with at least N accesses per aggregation.",
 )
 @click.option(
+    "--all", "every", is_flag=True, help="Percentiles of all snapshots, also the first, while regions were being found."
+)
+@click.option(
     "--over",
     type=click.Choice(["time", "window"]),
     help="Show the working set over time, or what was used within windows of 1 s to a day, with errors.",
@@ -156,6 +159,7 @@ def wss(
     over: str | None,
     output: str | None,
     used_ns: int | None,
+    every: bool,
     **window: Any,
 ) -> None:
     """How much memory was in use: the distribution of the working set size, or what was used within a --window."""
@@ -166,7 +170,7 @@ def wss(
     if used_ns is not None or over == "window":
         panel.report(path, choice(target, **window), as_json, used_ns, output)
         return
-    report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output)
+    report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output, every)
 
 
 @command.command()

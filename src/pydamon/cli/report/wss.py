@@ -43,8 +43,13 @@ def report(
     min_accesses: int,
     over_time: bool,
     output: str | None,
+    every: bool = False,
 ) -> None:
-    """Print or draw the working set sizes of every target, or of the one asked for."""
+    """Print or draw the working set sizes of every target, or of the one asked for.
+
+    Percentiles leave out the first snapshots, in which the regions are still being found, unless ``every`` one is to
+    count; a part of a record that begins later has none.
+    """
     if output is not None:
         check_picture(output)
     wanted = _parse_percentiles(percentiles)
@@ -52,11 +57,14 @@ def report(
     with opened(path) as reader:
         batches, span = chosen(reader, choice, columns=MEMORY)
         found = working_sets(batches, min_accesses)
+        settling = not (every or over_time or choice.from_ns)
         what = f"{_definition(min_accesses)}, {of_what(reader, choice)}"
+        together = [total(found)] if len(found) > 1 else []
+        if settling:
+            together, found = ([sizes.settled() for sizes in sets] for sets in (together, found))
         shown, rest = largest(
             found, lambda sizes: sizes.mean_bytes, choice, MOST_SHOWN if output is None else MOST_DRAWN
         )
-        together = [total(found)] if len(found) > 1 else []
         if as_json:
             told: dict[str, Any] = {"resident": tells_residency(reader, choice)}
             told["targets"] = [_object(reader, sizes, wanted, over_time) for sizes in found]
@@ -95,6 +103,7 @@ def _object(reader: RecordReader, sizes: WorkingSet, wanted: dict[str, float], o
         **target_keys(reader, sizes.target),
         "mean_bytes": sizes.mean_bytes,
         "unknown_bytes": sizes.unknown_bytes,
+        "left_out_snapshots": sizes.left_out,
         "percentiles": dict(zip(wanted, values, strict=True)),
     }
     if over_time:
@@ -114,6 +123,8 @@ def _definition(min_accesses: int) -> str:
 def _details(reader: RecordReader, sizes: WorkingSet) -> str:
     span = int(sizes.end_ns.max()) - int(sizes.start_ns[0])
     parts = [format_duration_ns(span), count(len(sizes.bytes), "snapshot"), source_line(reader)]
+    if sizes.left_out:
+        parts[1] += f" (without the first {sizes.left_out}, in which regions were still being found: --all)"
     if sizes.target == TOTAL:
         parts.append("memory that they share counts for each")
     return f"{printable(reader.path)}: " + ", ".join(part for part in parts if part)
