@@ -105,7 +105,40 @@ def test_one_screen_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "idle for ≥ 1 min 120.0 MiB ± 3.0 MiB" in lines
     assert "idle for ≥ 10 min –: recorded for 1 min 30 s" in lines
     assert "libx.so file 40.0 MiB 0 B 0 B 40.0 MiB" in lines
-    assert lines[-1] == "cold (idle for ≥ 10 s), by regions: 40.0 MiB of files; 10.0 MiB shared, if nobody else uses it"
+    assert lines[-2] == (
+        "could be taken (idle for ≥ 10 s, by regions): 40.0 MiB of files; 10.0 MiB shared, if nobody else uses it"
+    )
+    assert lines[-1] == (
+        "regions say that 50.0 MiB are idle for ≥ 10 s, the panel 140.0 MiB ± 1.9 MiB: "
+        "believe the panel in how much, the regions in where"
+    )
+
+
+@pytest.mark.parametrize(
+    ("swap_bytes", "where"),
+    [(0, "not here: there is no swap"), (4096, "to swap"), (None, "with swap, if there is any")],
+)
+def test_anonymous_memory_can_go_where_there_is_swap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], swap_bytes: int | None, where: str
+) -> None:
+    about = build_metadata(targets=[{"target": 0, "pid": 77}], ops="vaddr", primitive="bpf")
+    about["machine"]["swap_bytes"] = swap_bytes
+    path = tmp_path / "r"
+    with RecordWriter(str(path), metadata=about) as writer:
+        writer.add_mappings(SECOND, 0, MAPPINGS)
+        idle = snapshot(SECOND).replace(nr_accesses=np.zeros(4, np.uint32), age=np.full(4, 60, np.uint32))
+        writer.add_snapshot(idle)
+    words = (
+        f"could be taken (idle for ≥ 10 s, by regions): 40.0 MiB of files; 100.0 MiB anonymous, {where}; "
+        "10.0 MiB shared, if nobody else uses it"
+    )
+    for verb in ("summary", "idle"):
+        assert report(capsys, verb, "-i", path)[1].splitlines()[-1] == words
+    told = json.loads(report(capsys, "idle", "--json", "-i", path)[1])["reclaimable"]
+    assert told == {
+        "idle_at_least_s": 10.0, "file_bytes": 40 * MIB, "anonymous_bytes": 100 * MIB, "shared_bytes": 10 * MIB,
+        "swap": None if swap_bytes is None else swap_bytes > 0,
+    }  # fmt: skip
 
 
 def test_the_summary_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
