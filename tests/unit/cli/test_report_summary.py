@@ -212,3 +212,20 @@ def test_a_picture_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], opt
     status, out, err = report(capsys, "wss", *options, "-o", picture, "-i", path)
     assert (status, out, err) == (0, f"wrote {picture}\n", "")
     assert picture.read_text().count("<svg") == 1
+
+
+def test_what_was_touched_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """300 of the 1,500 pages of 150 MiB were; the two processes together 60 MiB, with errors that add up as squares."""
+    path = recorded(tmp_path / "r", targets=2)
+    lines = report(capsys, "footprint", "-i", path)[1].splitlines()
+    assert [line for line in lines if line.startswith("touched")] == [
+        "touched at all since the start: 60.0 MiB ± 4.2 MiB of what is resident",
+        *["touched at all since the start: 30.0 MiB ± 3.0 MiB of what is resident"] * 2,
+    ]
+    found = [json.loads(line) for line in report(capsys, "footprint", "--json", "-i", path)[1].splitlines()]
+    assert [one["touched"]["bytes"] for one in (found[0], found[1], found[2]["total"])] == [
+        30 * MIB, 30 * MIB, 60 * MIB,
+    ]  # fmt: skip
+    without = recorded(tmp_path / "w", panel=False, seconds=3)
+    assert json.loads(report(capsys, "footprint", "--json", "-i", without)[1])["touched"] is None
+    assert "touched at all" not in report(capsys, "footprint", "-i", without)[1]
