@@ -94,6 +94,16 @@ def idle_for(looks: Sequence[Look], window_s: float) -> Estimate | None:
     return used.of_rest(round(float(np.mean([look.resident_bytes for look in looks]))))
 
 
+def touched(look: Look) -> Estimate | None:
+    """Bytes of what is resident at a look that were accessed (or faulted in) at all since the panel knows them."""
+    if not look.pages:
+        return None
+    seen = int(look.idle.sum())
+    low, high = share_interval(seen, look.pages, look.resident_bytes / PAGE_SIZE)
+    size = look.resident_bytes
+    return Estimate(round(seen / look.pages * size), math.floor(low * size), math.ceil(high * size))
+
+
 def scaled(estimate: Estimate, share: float) -> Estimate:
     """That part (0..1) of it: of what was there for that share of the time."""
     values = (estimate.bytes, estimate.low_bytes, estimate.high_bytes)

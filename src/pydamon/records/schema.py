@@ -136,16 +136,26 @@ def describe(info: RecordInfo) -> dict[str, Any]:
 
 
 def machine_info() -> dict[str, Any]:
-    """This machine as a record describes it: kernel release, architecture, CPUs, memory and page size in bytes."""
+    """This machine as a record describes it: kernel release, architecture, CPUs; swap, memory, page in bytes."""
     uname = os.uname()
     page = os.sysconf("SC_PAGE_SIZE")
     return {
         "kernel": uname.release,
         "arch": uname.machine,
         "cpus": os.cpu_count(),
+        "swap_bytes": _swap_bytes(),
         "memory_bytes": page * os.sysconf("SC_PHYS_PAGES"),
         "page_bytes": page,
     }
+
+
+def _swap_bytes() -> int | None:
+    """How much swap there is; None if that cannot be read."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("SwapTotal:")), None)
+    except OSError:
+        return None
 
 
 def build_metadata(

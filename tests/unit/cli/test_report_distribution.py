@@ -43,6 +43,7 @@ not accessed  2.0 MiB  50.0 %
 >= 1 s        2.0 MiB  50.0 %
 >= 2 s        2.0 MiB  50.0 %
 >= 5 s            0 B   0.0 %
+nothing has been idle for 10 s or more
 """
     )
 

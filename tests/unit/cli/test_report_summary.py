@@ -105,7 +105,40 @@ def test_one_screen_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "idle for ≥ 1 min 120.0 MiB ± 3.0 MiB" in lines
     assert "idle for ≥ 10 min –: recorded for 1 min 30 s" in lines
     assert "libx.so file 40.0 MiB 0 B 0 B 40.0 MiB" in lines
-    assert lines[-1] == "cold (idle for ≥ 10 s), by regions: 40.0 MiB of files; 10.0 MiB shared, if nobody else uses it"
+    assert lines[-2] == (
+        "could be taken (idle for ≥ 10 s, by regions): 40.0 MiB of files; 10.0 MiB shared, if nobody else uses it"
+    )
+    assert lines[-1] == (
+        "regions say that 50.0 MiB are idle for ≥ 10 s, the panel 140.0 MiB ± 1.9 MiB: "
+        "believe the panel in how much, the regions in where"
+    )
+
+
+@pytest.mark.parametrize(
+    ("swap_bytes", "where"),
+    [(0, "not here: there is no swap"), (4096, "to swap"), (None, "with swap, if there is any")],
+)
+def test_anonymous_memory_can_go_where_there_is_swap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], swap_bytes: int | None, where: str
+) -> None:
+    about = build_metadata(targets=[{"target": 0, "pid": 77}], ops="vaddr", primitive="bpf")
+    about["machine"]["swap_bytes"] = swap_bytes
+    path = tmp_path / "r"
+    with RecordWriter(str(path), metadata=about) as writer:
+        writer.add_mappings(SECOND, 0, MAPPINGS)
+        idle = snapshot(SECOND).replace(nr_accesses=np.zeros(4, np.uint32), age=np.full(4, 60, np.uint32))
+        writer.add_snapshot(idle)
+    words = (
+        f"could be taken (idle for ≥ 10 s, by regions): 40.0 MiB of files; 100.0 MiB anonymous, {where}; "
+        "10.0 MiB shared, if nobody else uses it"
+    )
+    for verb in ("summary", "idle"):
+        assert report(capsys, verb, "-i", path)[1].splitlines()[-1] == words
+    told = json.loads(report(capsys, "idle", "--json", "-i", path)[1])["reclaimable"]
+    assert told == {
+        "idle_at_least_s": 10.0, "file_bytes": 40 * MIB, "anonymous_bytes": 100 * MIB, "shared_bytes": 10 * MIB,
+        "swap": None if swap_bytes is None else swap_bytes > 0,
+    }  # fmt: skip
 
 
 def test_the_summary_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,3 +212,20 @@ def test_a_picture_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], opt
     status, out, err = report(capsys, "wss", *options, "-o", picture, "-i", path)
     assert (status, out, err) == (0, f"wrote {picture}\n", "")
     assert picture.read_text().count("<svg") == 1
+
+
+def test_what_was_touched_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """300 of the 1,500 pages of 150 MiB were; the two processes together 60 MiB, with errors that add up as squares."""
+    path = recorded(tmp_path / "r", targets=2)
+    lines = report(capsys, "footprint", "-i", path)[1].splitlines()
+    assert [line for line in lines if line.startswith("touched")] == [
+        "touched at all since the start: 60.0 MiB ± 4.2 MiB of what is resident",
+        *["touched at all since the start: 30.0 MiB ± 3.0 MiB of what is resident"] * 2,
+    ]
+    found = [json.loads(line) for line in report(capsys, "footprint", "--json", "-i", path)[1].splitlines()]
+    assert [one["touched"]["bytes"] for one in (found[0], found[1], found[2]["total"])] == [
+        30 * MIB, 30 * MIB, 60 * MIB,
+    ]  # fmt: skip
+    without = recorded(tmp_path / "w", panel=False, seconds=3)
+    assert json.loads(report(capsys, "footprint", "--json", "-i", without)[1])["touched"] is None
+    assert "touched at all" not in report(capsys, "footprint", "-i", without)[1]

@@ -10,11 +10,14 @@ import msgspec
 import numpy as np
 
 from pydamon.analysis import distribution as dist
+from pydamon.analysis.summary import holdings
+from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import bar
+from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
     as_chosen,
@@ -123,18 +126,41 @@ def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
         looked_at = batches if whole else _latest(reader, choice)
         longest_s = (span[1] - span[0]) / 1e9
         found = dist.distributions(looked_at, dist.unaccessed_s, edges)
-        if as_json:
-            _emit_objects(
-                reader, found, choice, whole, lambda one: _idle_object(reader, one, _idle_rows(one, longest_s), whole)
-            )
-            return
+        cold = {} if whole else _cold(reader, _latest(reader, choice))
+        swap = reclaim.has_swap(reader)
+
+        def object_of(one: dist.Distribution) -> dict[str, Any]:
+            told = _idle_object(reader, one, _idle_rows(one, longest_s), whole)
+            if one.target in cold:
+                told["reclaimable"] = reclaim.as_object(cold[one.target], swap)
+            return told
+
+        def text_of(one: dist.Distribution) -> str:
+            text = _idle_text(reader, one, _idle_rows(one, longest_s), whole, what, screen)
+            if one.target in cold:
+                text += screen.fit(reclaim.words(cold[one.target], swap)) + "\n"
+            return text
+
         what = of_what(reader, choice)
-        _emit_texts(
-            found,
-            choice,
-            whole,
-            lambda one: _idle_text(reader, one, _idle_rows(one, longest_s), whole, what, screen),
-        )
+        if as_json:
+            _emit_objects(reader, found, choice, whole, object_of)
+        else:
+            _emit_texts(found, choice, whole, text_of)
+
+
+def _cold(reader: RecordReader, latest: list[RegionBatch]) -> dict[int, dict[str, int]]:
+    """What is cold of each target whose mappings the record has, by kind; of several also of all together."""
+    found = {}
+    last_ns = max(int(batch.end_ns[0]) for batch in latest)
+    together = dict.fromkeys(reclaim.KINDS, 0)
+    for batch in latest:
+        snapshot = batch.snapshot(0)
+        mappings = reader.mappings_at(snapshot.target, snapshot.end_ns)
+        if mappings:
+            found[snapshot.target] = reclaim.cold_by_kind(holdings(snapshot, mappings))
+            if last_ns - snapshot.end_ns <= snapshot.end_ns - snapshot.start_ns:  # else it is gone
+                together = {kind: size + found[snapshot.target][kind] for kind, size in together.items()}
+    return found | {TOTAL: together} if len(found) == len(latest) > 1 else found
 
 
 def _idle_rows(one: dist.Distribution, longest_s: float) -> list[tuple[int, int]]:
@@ -224,7 +250,9 @@ def _left_last(rows: list[list[str]], width: int) -> list[list[str]]:
     return [[*row[:-1], row[-1].ljust(width)] for row in rows]
 
 
-def _idle_object(reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool) -> Any:
+def _idle_object(
+    reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool
+) -> dict[str, Any]:
     return {
         **target_keys(reader, one.target),
         "whole": whole,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 
 from pydamon.analysis.bandwidth import Bandwidth, bandwidths
 from pydamon.analysis.bandwidth import total as total_bandwidth
+from pydamon.analysis.panel import Estimate, add_up, touched
 from pydamon.analysis.totals import TOTAL, picked
 from pydamon.analysis.window import Window
 from pydamon.analysis.wss import WorkingSet, total, working_sets
@@ -31,10 +33,11 @@ from pydamon.cli.report.common import (
     unknown_words,
     window_of,
 )
+from pydamon.cli.report.panel import looks
 from pydamon.errors import PydamonError
 from pydamon.records.batch import MEMORY, distinct
 from pydamon.records.reader import RecordReader
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
 
 _HOLDS_NS = 1_500_000_000  # sizes are measured once a second
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
@@ -69,20 +72,32 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
         for row in each_row(reader, "footprint", window_of(choice, span)):
             by_target.setdefault(row["target"], []).append(row)
         together = [total(found)] if len(found) > 1 else []
+        ever = _touched(reader, window_of(choice, span), choice, [one.target for one in found])
         by_target[TOTAL] = _summed([by_target[one.target] for one in found]) if together else []
         if as_json:
             resident = {"resident": tells_residency(reader, choice)}
             for one in found:
-                emit(_json_line(_footprint_object(reader, one, by_target[one.target]) | resident))
+                emit(_json_line(_footprint_object(reader, one, by_target[one.target], ever) | resident))
             for one in together:
-                emit(_json_line({"total": _footprint_object(reader, one, by_target[TOTAL]) | resident}))
+                emit(_json_line({"total": _footprint_object(reader, one, by_target[TOTAL], ever) | resident}))
             return
         what = of_what(reader, choice)
         shown, rest = largest(found, lambda one: one.mean_bytes, choice)
         for one in [*together, *shown]:
-            emit(_footprint_text(reader, one, by_target[one.target], what, screen))
+            emit(_footprint_text(reader, one, by_target[one.target], ever, what, screen))
         if rest:
             emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
+
+
+def _touched(reader: RecordReader, window: Window, choice: Choice, targets: list[int]) -> dict[int, Estimate]:
+    """What was touched at all of each target that the page panel knows, and of those of its last moment together."""
+    if choice.whole_ranges or choice.low or choice.high < U64_MAX:
+        return {}
+    last = {target: mine[-1] for target, mine in looks(reader, window, choice.target).items() if target in targets}
+    found = {target: one for target, look in last.items() if (one := touched(look)) is not None}
+    newest_ns = max((look.time_ns for look in last.values()), default=0)
+    living = [one for target, one in found.items() if newest_ns - last[target].time_ns <= _HOLDS_NS]
+    return found | {TOTAL: add_up(living)} if len(found) == len(targets) > 1 else found
 
 
 def _json_line(found: dict[str, Any]) -> str:
@@ -114,7 +129,10 @@ def _wss_at(sizes: WorkingSet, times_ns: list[int]) -> list[int]:
     return [int(size) for size in sizes.bytes[place]]
 
 
-def _footprint_object(reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _footprint_object(
+    reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], ever: dict[int, Estimate]
+) -> dict[str, Any]:
+    touched_at_all = asdict(ever[sizes.target]) if sizes.target in ever else None
     beside = _wss_at(sizes, [row["time_ns"] for row in rows])
     samples = [
         {"time_ns": row["time_ns"], "working_set_bytes": wss, **{name: row[name] for name in _SIZES}}
@@ -124,12 +142,18 @@ def _footprint_object(reader: RecordReader, sizes: WorkingSet, rows: list[dict[s
         **target_keys(reader, sizes.target),
         "mean_working_set_bytes": sizes.mean_bytes,
         "unknown_bytes": sizes.unknown_bytes,
+        "touched": touched_at_all,
         "samples": samples,
     }
 
 
 def _footprint_text(
-    reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], what: str, screen: Screen
+    reader: RecordReader,
+    sizes: WorkingSet,
+    rows: list[dict[str, Any]],
+    ever: dict[int, Estimate],
+    what: str,
+    screen: Screen,
 ) -> str:
     text = f"{len(sizes.bytes)} snapshots, working set in {what}{unknown_words(sizes.unknown_bytes)}"
     lines = _heading(reader, sizes.target, text, screen)
@@ -149,6 +173,12 @@ def _footprint_text(
     elif values["resident"][-1]:
         share = 100 * sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
         lines.append(screen.fit(f"the working set is {share:.0f} % of what is resident (means)"))
+    if sizes.target in ever:
+        one = ever[sizes.target]
+        error = format_size(one.half_width_bytes)
+        lines.append(
+            screen.fit(f"touched at all since the start: {format_size(one.bytes)} ± {error} of what is resident")
+        )
     return "\n".join(lines) + "\n"
 
 

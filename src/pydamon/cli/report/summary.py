@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from pydamon.analysis.panel import Estimate
-from pydamon.analysis.summary import Holding, holdings
+from pydamon.analysis.summary import WARM_S, Holding, holdings
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
+from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line
 from pydamon.cli.report.panel import SECOND_NS, estimate, looks, words
@@ -24,6 +25,7 @@ _USED_S = (1, 10, 60)
 _IDLE_S = (10, 60, 600)
 _MOST_TARGETS = 5
 _MOST_MAPPINGS = 8
+_REGIONS_ERROR = 0.1  # what regions may be wrong by, as a share of what is resident
 
 
 def report(path: str, choice: Choice, as_json: bool) -> None:
@@ -106,22 +108,29 @@ def _text(
         sums = [sum(getattr(one, name) for one in rest) for name in ("memory", "hot", "warm", "cold")]
         shown.append([f"and {len(rest)} more", "", *map(format_size, sums)])
     lines += table(["mapping", "kind", "memory", "hot", "warm", "cold"], shown, screen)
-    lines += [screen.fit(line) for line in _could_be_taken(mine)]
+    lines.append(screen.fit(reclaim.words(reclaim.cold_by_kind(mine), reclaim.has_swap(reader))))
+    apart = _disagreement(mine, panel) if panel else None
+    if apart is not None:
+        lines.append(screen.fit(apart))
     unknown = sum(one.unknown for one in mine)
     if unknown:
         lines.append(screen.fit(f"{format_size(unknown)} cannot be told: not looked at yet, or they cannot be watched"))
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _could_be_taken(mine: list[Holding]) -> list[str]:
-    """What is cold, by kind: file pages can always go, anonymous ones only with swap."""
-    cold = {kind: sum(one.cold for one in mine if one.kind == kind) for kind in ("file", "anonymous", "shared")}
-    if not any(cold.values()):
-        return ["nothing has been idle for 10 s or more"]
-    parts = [f"{format_size(cold['file'])} of files"] if cold["file"] else []
-    parts += [f"{format_size(cold['anonymous'])} anonymous, which needs swap"] if cold["anonymous"] else []
-    parts += [f"{format_size(cold['shared'])} shared, if nobody else uses it"] if cold["shared"] else []
-    return [f"cold (idle for ≥ 10 s), by regions: {'; '.join(parts)}"]
+def _disagreement(mine: list[Holding], panel: list[Look]) -> str | None:
+    """Says that regions and panel tell different things of what is idle, farther apart than their errors."""
+    idle = _idle(panel, WARM_S)
+    if idle is None:
+        return None
+    cold, room = sum(one.cold for one in mine), round(_REGIONS_ERROR * panel[-1].resident_bytes)
+    if idle.low_bytes - room <= cold <= idle.high_bytes + room:
+        return None
+    told = f"{format_size(idle.bytes)} ± {format_size(idle.half_width_bytes)}"
+    return (
+        f"regions say that {format_size(cold)} are idle for ≥ {_time(round(WARM_S))}, the panel {told}: "
+        "believe the panel in how much, the regions in where"
+    )
 
 
 def _time(seconds: int) -> str:
@@ -142,6 +151,8 @@ def _object(
         "resident_bytes": _resident(mine, panel),
         "used": [told(estimate(panel, s) if panel else None, s) for s in _USED_S],
         "idle": [told(_idle(panel, s), s) for s in _IDLE_S],
+        "reclaimable": reclaim.as_object(reclaim.cold_by_kind(mine), reclaim.has_swap(reader)),
+        "warnings": [text for text in [_disagreement(mine, panel) if panel else None] if text is not None],
         "mappings": [
             {
                 "name": one.name, "kind": one.kind, "bytes": one.memory, "hot_bytes": one.hot,
