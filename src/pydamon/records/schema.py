@@ -152,9 +152,9 @@ def machine_info() -> dict[str, Any]:
 def _swap_bytes() -> int | None:
     """How much swap there is; None if that cannot be read."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("SwapTotal:")), None)
-    except OSError:
+        with open("/proc/meminfo", "rb") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"SwapTotal:")), None)
+    except (OSError, ValueError, IndexError):
         return None
 
 
