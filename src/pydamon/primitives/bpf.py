@@ -50,6 +50,7 @@ class PageTableWalk:
     """
 
     def __init__(self) -> None:
+        self.users = 0  # primitives that are open with it
         cpuinfo = _first_cpu()
         bpf_syscall.require_machine(cpuinfo)
         facts = bpf_facts.of_this_kernel()[0]
@@ -184,7 +185,10 @@ class BpfPrimitive:
         self.process = process
         self._owns_walk = walk is None
         self.walk = PageTableWalk() if walk is None else walk
-        self.clearer = Clearer(process, self._walk_process, self.walk.frames, self.cost)
+        self.walk.users += 1
+        self.clearer = Clearer(
+            process, self._walk_process, self.walk.frames, self.cost, together=lambda: self.walk.users
+        )
         self._saw_unknown = False
         # The window of observation: the pages, the level each had at its start, whether it says something.
         self._addresses: Addresses = np.empty(0, np.uint64)
@@ -268,6 +272,7 @@ class BpfPrimitive:
     def close(self) -> None:
         """Release what this opened; the process and a shared walk stay open."""
         self.clearer.close()
+        self.walk.users -= 1
         if self._owns_walk:
             self.walk.close()
 

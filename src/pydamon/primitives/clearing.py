@@ -101,7 +101,7 @@ class Clearer:
     """Clears accessed bits of one process and keeps account of what that costs.
 
     ``walk`` walks that process's page tables (addresses -> entries, levels); ``frames_of`` takes the frame numbers out
-    of entries. ``cost`` is added to.
+    of entries. ``cost`` is added to. ``together`` tells how many processes are monitored together with this one.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Clearer:
         walk: Callable[[Addresses], tuple[Entries, Levels]],
         frames_of: Callable[[Entries], Frames],
         cost: PrimitiveCost,
+        together: Callable[[], int] = lambda: 1,
     ) -> None:
         self.per_range = Estimate(_FIRST_NS_PER_RANGE)
         self.per_byte = Estimate(_FIRST_NS_PER_BYTE)
@@ -119,6 +120,7 @@ class Clearer:
         self._walk = walk
         self._frames_of = frames_of
         self._cost = cost
+        self._together = together
         self._info = FrameInfo()
         self._may_advise = True
         # Opened now, while the pid is known to be this process's: the descriptor never means another one.
@@ -183,13 +185,15 @@ class Clearer:
     def clear_stuck(self, stuck: int, total: int) -> bool:
         """Go over the whole process because ``stuck`` of ``total`` pages resist MADV_COLD; whether it was done.
 
-        Not done for a few (under 2 %), nor more often than `stuck_share` of wall time allows.
+        Not done for a few (under 2 %), nor more often than `stuck_share` of wall time allows for one process, or twice
+        that for all that are monitored together.
         """
         began = time.perf_counter_ns()
         if stuck * 50 < total or began < self._stuck_from or not self._clear_whole():
             return False
         ended = time.perf_counter_ns()
-        self._stuck_from = ended + int((ended - began) / self.stuck_share * self._backoff)
+        share = self.stuck_share / max(1.0, self._together() / 2)
+        self._stuck_from = ended + int((ended - began) / share * self._backoff)
         return True
 
     def stuck_helped(self, freed: int, stuck: int) -> None:

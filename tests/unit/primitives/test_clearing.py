@@ -271,6 +271,25 @@ def test_stuck_pages_get_clear_refs_for_two_percent_of_the_time(
     assert clearer._backoff == 1.0
 
 
+def test_stuck_pages_of_many_processes_together_get_no_more_than_four_percent(
+    clearer: Clearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000_000_000
+    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
+    monkeypatch.setattr(clearer, "_together", lambda: 20)
+
+    def slow(fd: int) -> None:
+        nonlocal now
+        now += 1_000_000
+
+    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
+    assert clearer.clear_stuck(100, 100)
+    now += 499_000_000  # 1 ms each in 20 / 4 % of a millisecond
+    assert not clearer.clear_stuck(100, 100)
+    now += 2_000_000
+    assert clearer.clear_stuck(100, 100)
+
+
 @pytest.mark.parametrize(
     ("done", "flags", "count", "expected"),
     [
