@@ -87,6 +87,14 @@ def parse_size(text: str) -> int:
     return _exact(number * _SIZE[suffix], text, "bytes", U64_MAX)
 
 
+def parse_rounded_size(text: str) -> int:
+    """Bytes in what another program has rounded, such as ``1.465 GiB``: to the nearest whole byte."""
+    number, suffix = _split(text, "size", "4096, 4K or 2MiB")
+    if suffix not in _SIZE:
+        raise RequestError(f"{text!r}: there is no unit of size {suffix!r}; write it like 4096, 4K or 2MiB")
+    return round(number * _SIZE[suffix])
+
+
 def parse_count(text: str) -> int:
     """A whole number, with or without thousands separators."""
     number, suffix = _split(text, "number", "1000")

@@ -92,16 +92,13 @@ class Phase:
         _check_duration(self.duration_ms)
         if not self.accesses:
             raise RequestError(
-                f"phase {_quote(self.name)} accesses nothing; it needs a line 'region, random 0/1, stride, probability'"
-            )
-        if self.total_probability == 0:
-            raise RequestError(
-                f"the probabilities of phase {_quote(self.name)} sum up to 0; at least one must be positive"
+                f"phase {_quote(self.name)} has no line 'region, random 0/1, stride, probability' "
+                "(with probability 0 in a pause)"
             )
 
     @property
     def total_probability(self) -> int:
-        """The sum of the patterns' probabilities, of which each one is a share."""
+        """The sum of the patterns' probabilities, of which each one is a share; 0: nothing is accessed, a pause."""
         return sum(access.probability for access in self.accesses)
 
 

@@ -97,6 +97,10 @@ def _play_phase(phase: Phase, workload: Workload, memory: Memory, end_ns: int) -
                 (make(view, access, nr_positions(access, workload.regions[access.region])), access.probability)
             )
     now_ns = time.monotonic_ns
+    if not steps:
+        while (left_ns := end_ns - now_ns()) > 0:
+            time.sleep(left_ns / 1e9)
+        return
     if len(steps) == 1:
         step = steps[0][0]
         while now_ns() < end_ns:
@@ -240,7 +244,7 @@ class _TextReport(_Report):
         phase = workload.phases[index]
         names = [workload.regions[access.region].name for access in phase.accesses if access.probability]
         shown = " ".join(dict.fromkeys(names[:12])) + (" ..." if len(names) > 12 else "")
-        self._line(f"{(now_ns - start_ns) / 1e9:8.3f} s  {phase.name}: touches {shown}")
+        self._line(f"{(now_ns - start_ns) / 1e9:8.3f} s  {phase.name}: touches {shown or 'nothing'}")
 
     def end(self, now_ns: int, start_ns: int) -> None:
         self._line(f"{(now_ns - start_ns) / 1e9:8.3f} s  end")

@@ -107,7 +107,7 @@ def put(path: Path, content: str | bytes) -> Path:
 Read = list[tuple[int, int, int, list[Region]]]
 
 
-def read(path: Path, **hints: int) -> Read:
+def read(path: Path, **hints: Any) -> Read:
     """(target, start, end, regions) of each snapshot that is read from the file."""
     with open_record(str(path), hints=Hints(**hints)) as reader:
         return [_plain(one) for one in reader.snapshots()]
@@ -118,7 +118,7 @@ def _plain(one: Any) -> tuple[int, int, int, list[Region]]:
     return one.target, one.start_ns, one.end_ns, list(zip(*(c.tolist() for c in columns), strict=True))
 
 
-def read_with_warnings(path: Path, **hints: int) -> tuple[Read, list[str]]:
+def read_with_warnings(path: Path, **hints: Any) -> tuple[Read, list[str]]:
     """As `read`, and what the reader says about it without the file's name."""
     with open_record(str(path), hints=Hints(**hints)) as reader:
         found = [_plain(one) for one in reader.snapshots()]

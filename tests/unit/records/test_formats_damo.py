@@ -43,6 +43,24 @@ def test_intervals_are_those_of_the_record(tmp_path: Path) -> None:
         assert reader.info.target(0).command == "target_id=0"
 
 
+def test_a_snapshot_with_a_tuned_interval_keeps_the_number_of_samples(tmp_path: Path) -> None:
+    # damo 3.4.3, report access --style detailed, of such a record: "intervals: sample 20 ms aggr 400 ms".
+    about = damo_object([(0, 10**9, [(4096, 8192, 20, 3)]), (0, 14 * 10**8, [(4096, 8192, 20, 4)])])
+    about["intervals"] = {"sample_us": "5 ms", "aggr_us": "100 ms", "ops_update_us": "1 s"}
+    about["snapshots"][1]["sample_interval_us"] = "20 ms"
+    with open_record(str(put(tmp_path / "r", damo_record(about)))) as reader:
+        found = [(s.sample_us, s.aggr_us, s.nr_accesses.tolist()) for s in reader.snapshots()]
+        assert reader.warnings() == []
+    assert found == [(5_000, 100_000, [20]), (20_000, 400_000, [20])]
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "1e30 s", 2**64, "x", 1])
+def test_a_strange_tuned_interval_ends_nothing(tmp_path: Path, told: object) -> None:
+    about = damo_object(some(2))
+    about["snapshots"][1]["sample_interval_us"] = told
+    assert len(read(put(tmp_path / "r", damo_record(about)))) >= 1
+
+
 def _readable(made: list[Made]) -> dict[str, Any]:
     """Numbers as people read them."""
     about = damo_object(made)

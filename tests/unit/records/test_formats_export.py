@@ -43,7 +43,25 @@ def test_damo_gets_one_object_per_target(tmp_path: Path) -> None:
 def test_damo_is_told_intervals_that_were_tuned(tmp_path: Path) -> None:
     write(tmp_path / "r", [snapshot(0, REGIONS), snapshot(1, REGIONS, aggr_ns=200_000_000)])
     (found,) = json.loads(zlib.decompress(written(tmp_path / "r", "damo")))
-    assert [one["sample_interval_us"] for one in found["snapshots"]] == [None, "10000"]
+    assert [one["sample_interval_us"] for one in found["snapshots"]] == ["5000", "10000"]
+    goal = found["intervals"]["intervals_goal"]  # without one damo takes no notice of the snapshots' own intervals
+    assert (goal["min_sample_us"], goal["max_sample_us"]) == ("5000", "10000")
+    ages = [region["age"] for region in found["snapshots"][1]["regions"]]
+    assert [age["usec"] for age in ages] == [str(age["aggr_intervals"] * 200_000) for age in ages]
+
+
+def test_a_snapshot_that_was_cut_short_is_scaled_for_damo_and_back(tmp_path: Path) -> None:
+    cut = snapshot(1, REGIONS)
+    cut = cut.replace(aggr_us=35_000, end_ns=cut.start_ns + 35_000_000, nr_accesses=cut.nr_accesses * 7 // 20)
+    write(tmp_path / "r", [snapshot(0, REGIONS), cut])
+    (found,) = json.loads(zlib.decompress(written(tmp_path / "r", "damo")))
+    (tmp_path / "d").write_bytes(written(tmp_path / "r", "damo"))
+    # In damo all snapshots have the record's 20 samples: 7 of 7 are 20 of 20.
+    assert [region["nr_accesses"]["samples"] for region in found["snapshots"][1]["regions"]][:2] == [20, 0]
+    with open_record(str(tmp_path / "d")) as reader:
+        again = list(reader.snapshots())[1]
+    assert (again.sample_us, again.aggr_us) == (5_000, 35_000)
+    assert again.nr_accesses.tolist() == cut.nr_accesses.tolist()
 
 
 def test_text_is_what_perf_script_prints(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +20,12 @@ from tests.unit.records.format_samples import (
     trace_text,
 )
 
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import PydamonError
+from pydamon.records import trace_text as trace_text_writer
 from pydamon.records.formats import trace_lines
 from pydamon.records.formats.trace_lines import LineParser
+from pydamon.records.joined import open_record
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -208,3 +213,102 @@ def test_one_line_of_each_form_is_enough_for_the_rest() -> None:
 def test_a_line_is_what_the_reader_takes() -> None:
     made = some(1)[0]
     assert line(made, made[2][0]).startswith("kdamond.0  4452 [000]     5.100000: damon:damon_aggregated: target_id=0 ")
+
+
+def _tuned_text(*, before: bool) -> str:
+    """Snapshots of 100, 100, 200, 400 ms; the events that tell of the changes come ``before`` a snapshot's lines or
+    behind them, a few microseconds away."""
+    lines, now = [], 500_000_000
+    changes = {1: 10_000, 2: 20_000}  # at the end of this snapshot the interval becomes that
+    for number, step in enumerate((100_000, 100_000, 200_000, 400_000)):
+        now += step
+        region = f"k 1 [0] {now / 1e6:.6f}: damon:damon_aggregated: target_id=0 nr_regions=1 4096-8192: 20 9"
+        if number in changes:
+            at = (now - 9 if before else now + 9) / 1e6
+            event = f"k 1 [0] {at:.6f}: damon:damon_monitor_intervals_tune: sample_us={changes[number]}"
+            lines += [event, region] if before else [region, event]
+        else:
+            lines.append(region)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_comes_after_a_change_is_of_the_tuned_interval(tmp_path: Path, before: bool) -> None:
+    with open_record(str(put(tmp_path / "t", _tuned_text(before=before)))) as reader:
+        found = [(s.sample_us, s.aggr_us) for s in reader.snapshots()]
+        assert not any("other events" in warning for warning in reader.warnings())
+    assert found == [(5_000, 100_000)] * 2 + [(10_000, 200_000), (20_000, 400_000)]
+
+
+def test_a_trace_that_begins_with_a_change_has_its_number_of_samples(tmp_path: Path) -> None:
+    text = "k 1 [0] 1.000000: damon:damon_monitor_intervals_tune: sample_us=50000\n"
+    for second in (2, 3, 4):
+        text += f"k 1 [0] {second}.010000: damon:damon_aggregated: target_id=0 nr_regions=1 4096-8192: 20 9\n"
+    with open_record(str(put(tmp_path / "t", text))) as reader:
+        assert [(s.sample_us, s.aggr_us) for s in reader.snapshots()] == [(50_000, 1_000_000)] * 3
+
+
+def test_our_own_trace_of_tuned_intervals_comes_back(tmp_path: Path) -> None:
+    made = [(0, end_ns, [(4096, 8192, 5, 1)]) for end_ns in (10**9, 11 * 10**8, 13 * 10**8, 15 * 10**8)]
+    intervals = [(5_000, 100_000)] * 2 + [(10_000, 200_000)] * 2
+    writer = trace_text_writer.Writer()
+    text, begun = "", 9 * 10**8
+    for (target, end_ns, regions), (sample_us, aggr_us) in zip(made, intervals, strict=True):
+        start, end = (np.array(column, np.uint64) for column in list(zip(*regions, strict=True))[:2])
+        nr, age = (np.array(column, np.uint32) for column in list(zip(*regions, strict=True))[2:])
+        if aggr_us == 200_000 and "tune" not in text:
+            text += writer.tuned(begun, sample_us)
+        text += writer.aggregated(
+            Snapshot(target, begun, end_ns, sample_us, aggr_us, start=start, end=end, nr_accesses=nr, age=age)
+        )
+        begun = end_ns
+    with open_record(str(put(tmp_path / "t", text))) as reader:
+        assert [(s.sample_us, s.aggr_us) for s in reader.snapshots()] == intervals
+
+
+def test_events_of_regions_with_probes_are_read(tmp_path: Path) -> None:
+    # The line of the kernel's damon_region_aggregated event (7.2), as in its format file.
+    text = "".join(
+        f"k 9 [1] 500.{n}00000: damon:damon_region_aggregated: target_id=0 nr_regions=2 {region}\n"
+        for n in (1, 2, 3)
+        for region in ("4096-8192: 0 14 probe_hits=03 00", "8192-16384: 7 3 probe_hits=12 0f")
+    )
+    found = read(put(tmp_path / "t", text))
+    assert [regions for *_, regions in found] == [[(4096, 8192, 0, 14), (8192, 16384, 7, 3)]] * 3
+
+
+def test_where_both_events_were_traced_regions_are_taken_once(tmp_path: Path) -> None:
+    made = some(3)
+    text = trace_text(made)
+    probed = text.replace("damon_aggregated", "damon_region_aggregated").replace("\n", " probe_hits=01\n")
+    assert read(put(tmp_path / "t", text + probed)) == expected(made)
+
+
+def test_lines_with_dates_are_read(tmp_path: Path) -> None:
+    # perf script -F comm,tid,cpu,tod,event,trace
+    text = "".join(
+        f"kdamond.0 4 [0] 2026-01-01 0{h}:59:59.{f} damon:damon_aggregated: target_id=0 nr_regions=1 4096-8192: 3 1\n"
+        for h, f in ((0, "900000"), (1, "000000"))
+    )
+    (_, _, first, _), (_, _, second, _) = read(put(tmp_path / "t", text))
+    assert second - first == 3599_100_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "k 9 [0] 1.5: damon:damos_before_apply: ctx_idx=0 scheme_idx=0 target_idx=0 nr_regions=2 4096-8192: 0 3",
+            "what schemes were tried on",
+        ),
+        ("k 9 [0] 1.5: damon:damos_esz: ctx_idx=0 scheme_idx=0 esz=4096", "quotas of schemes"),
+        (
+            " 0.000 kdamond.0/58 damon:damon_aggregated(target_id: 0, nr_regions: 1, start: 4096, end: 8192, age: 1)",
+            "perf trace",
+        ),
+    ],
+)
+def test_text_of_something_else_is_called_what_it_is(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(PydamonError, match=why) as refused:
+        read(put(tmp_path / "t", f"{text}\n" * 3))
+    assert "record with perf" not in str(refused.value)

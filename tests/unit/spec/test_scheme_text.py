@@ -69,6 +69,26 @@ def test_debugfs_numbers_of_actions(number: int, action: str) -> None:
     assert short(f"0 18446744073709551615 0 4294967295 0 4294967295 {number}") == [action]
 
 
+@pytest.mark.parametrize("statistics", ["", " 4 8192", " 4 8192 3 4096 1"])
+def test_what_kernels_printed_behind_a_debugfs_scheme_is_left_out(statistics: str) -> None:
+    # 18 numbers were written; 5.16 printed two statistics behind them, 5.17 five (mm/damon/dbgfs.c of these kernels)
+    line = "4096 8192 0 5 10 20 2 10 1048576 1000 0 100 50 1 600000 500 300 200"
+    expected = "quota=10ms+1M/1s weights=0:100:50 watermarks=free:50%:30%:20%/600ms"
+    assert short(line + statistics) == [f"pageout size=4K..8K rate<=5samples age=10aggrs..20aggrs {expected}"]
+
+
+def test_nine_numbers_may_be_two_things_which_is_said() -> None:
+    with pytest.raises(RequestError, match=r"9 were those of 5\.15 with two statistics"):
+        load("4096 8192 0 5 10 20 2 0 0")
+
+
+@pytest.mark.parametrize("text", ["pageout filter=!anon", "schemes:\n- pageout filter=!anon\n"])
+def test_a_filter_that_looks_like_its_opposite_is_remarked_on(text: str) -> None:
+    (warning,) = load(text).warnings
+    assert "filter=!anon leaves out what is not anon; to leave out what is, write filter=anon" in warning
+    assert load(text.replace("!anon", "reject:!anon")).warnings == load(text.replace("!", "")).warnings == ()
+
+
 def test_several_debugfs_schemes_may_stand_on_one_line() -> None:
     loaded = load("0 4294967295 5 4294967295 0 4294967295 3 2097152 4294967295 0 0 7 4294967295 4")
     assert [write_short(scheme) for scheme in loaded.schemes] == [

@@ -29,17 +29,18 @@ from pydamon.records.formats.foreign import (
 )
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
-from pydamon.records.formats.trace_snapshots import infer_aggr_us
+from pydamon.records.formats.trace_intervals import infer_aggr_us
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import describe
 from pydamon.records.writer import RecordWriter
-from pydamon.spec.units import U64_MAX
+from pydamon.spec.units import U64_MAX, parse_rounded_size
 
 # Objects with snapshots; each is a target, and has a file of its own while they are put in order.
 MAX_ENTRIES = 256
 _PROBE_SNAPSHOTS = 100
 _PIECE_ROWS = 1 << 14
 _U32_MAX = (1 << 32) - 1
+_MOST_US = 100 * 366 * 86400 * 10**6
 _OURS = ("kdamond_idx", "context_idx", "scheme_idx", "target_id", "intervals")
 _DECODER = msgspec.json.Decoder(SnapshotObject)
 
@@ -197,13 +198,14 @@ class DamoRecord(Foreign):
         if start_ns is None or end_ns is None or intervals is None:
             self._damaged += 1
             return None
-        sample_us = time_us(found.sample_interval_us) or intervals.sample_us
-        aggr_us = intervals.aggr_us
+        sample_us, aggr_us, told_us = _tuned(found, intervals)
         regions = found.regions
         start, good = numbers([region.start for region in regions])
         end, also = numbers([region.end for region in regions])
         good &= also
-        nr_accesses, also = accesses(regions, sample_us, aggr_us)
+        nr_accesses, also = accesses(regions, sample_us, told_us)
+        if told_us != aggr_us:
+            nr_accesses = np.rint(nr_accesses * (aggr_us / told_us)).astype(np.uint64)
         good &= also & (nr_accesses <= _U32_MAX)
         age = ages(regions, aggr_us).clip(max=_U32_MAX)
         self._strange += len(regions) - int(good.sum())
@@ -254,11 +256,24 @@ class DamoRecord(Foreign):
         return found
 
 
+def _tuned(found: SnapshotObject, intervals: ReadIntervals) -> tuple[int, int, int]:
+    """(sampling interval, aggregation interval, the aggregation interval that the counts are of) in microseconds.
+
+    A snapshot that says its own sampling interval was tuned: the number of samples in an aggregation stays that of the
+    record, as in the kernel. One that says its own aggregation interval was written by `damo_export`.
+    """
+    sample_us = time_us(found.sample_interval_us)
+    if not sample_us:
+        return intervals.sample_us, intervals.aggr_us, intervals.aggr_us
+    told_us = min(max(sample_us * intervals.aggr_us // intervals.sample_us, sample_us), _MOST_US)
+    return sample_us, time_us(found.aggr_interval_us) or told_us, told_us
+
+
 def _passed(told: list[Any]) -> NDArray[np.uint64] | None:
     """What passed filters, in bytes; None if nothing did: damo writes 0 where there are none, too."""
     if not any(value not in (None, 0, "0", "0 B") for value in told):
         return None
-    sizes, good = numbers([0 if value is None else value for value in told])
+    sizes, good = numbers([0 if value is None else value for value in told], parse_rounded_size)
     return np.where(good, sizes, np.uint64(U64_MAX))  # not known
 
 

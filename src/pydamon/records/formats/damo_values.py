@@ -52,6 +52,7 @@ class SnapshotObject(msgspec.Struct, gc=False):
     end_time: Value
     regions: list[DamoRegion]
     sample_interval_us: Value = None
+    aggr_interval_us: Value = None  # pydamon's own, see `damo_export`
 
 
 def number(value: Value, parse: Callable[[str], int] = parse_count) -> int | None:

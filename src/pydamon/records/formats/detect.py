@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pydamon.errors import RequestError
-from pydamon.records.formats.foreign import Foreign, Hints
+from pydamon.records.formats.foreign import Foreign, Hints, hints_beside
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.schema import COLUMNS
 
@@ -19,16 +19,23 @@ _MEMORY_EVENT = re.compile(
     rb"^[^\n]*\d\.\d+:[ \t]+(?:\d+[ \t]+)?[^\s]*mem[-_](?:loads|stores)[^\n]*:[ \t]+[0-9a-f]{5,16}\b", re.M
 )
 
+# What perf trace prints of DAMON's events.
+PERF_TRACE = re.compile(rb"\bdamon:[a-z_]+\(")
+
+DAMO_MAGIC = b"damon_recfmt_ver"  # its binary records, until 2023
 ADDRESS_SAMPLES = "address samples"
 
 
 def detect(source: InputFile) -> str | None:
-    """``trace``, ``damo``, ``parquet``, ``csv``, ``jsonl`` or `ADDRESS_SAMPLES`; None if it is none of these."""
+    """``trace``, ``damo``, ``damo binary``, ``parquet``, ``csv``, ``jsonl`` or `ADDRESS_SAMPLES`;
+    None if it is none of these."""
     head = source.head
     if source.tool is not None:
         return ADDRESS_SAMPLES if _is_samples(head) else "trace"
     if source.packing is None and source.first.startswith(b"PAR1"):
         return "parquet"
+    if head.startswith(DAMO_MAGIC):
+        return "damo binary"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"[":
         return "damo"
@@ -42,7 +49,7 @@ def detect(source: InputFile) -> str | None:
         return "trace"
     if _is_samples(head):
         return ADDRESS_SAMPLES
-    if b"\0" not in head and (_TRACE.search(head) or head.startswith((b"# ", b"cpus="))):
+    if b"\0" not in head and (_TRACE.search(head) or PERF_TRACE.search(head) or head.startswith((b"# ", b"cpus="))):
         return "trace"
     return None
 
@@ -55,6 +62,8 @@ def open_foreign(source: InputFile, hints: Hints | None = None) -> Foreign:
     """The reader for the file's format. Raises RequestError if it is of none that becomes a record by itself."""
     hints = hints or Hints()
     kind = detect(source)
+    if hints == Hints() and source.path != "-" and kind in ("trace", "damo", "damo binary"):
+        hints = hints_beside(source.path)
     if kind == "trace":
         from pydamon.records.formats.trace_text import TraceText
 
@@ -63,6 +72,10 @@ def open_foreign(source: InputFile, hints: Hints | None = None) -> Foreign:
         from pydamon.records.formats.damo_json import DamoRecord
 
         return DamoRecord(source, hints)
+    if kind == "damo binary":
+        from pydamon.records.formats.damo_binary import DamoBinary
+
+        return DamoBinary(source, hints)
     if kind in ("parquet", "csv", "jsonl"):
         from pydamon.records.formats.flat import FlatRows
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import msgspec
@@ -16,15 +14,14 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
 from pydamon.records.batch import MEMORY
 from pydamon.records.decode import Rows
+from pydamon.records.formats.damo_export import damo
+from pydamon.records.formats.values import region_values, target_ids
 from pydamon.records.joined import AnyReader
 from pydamon.records.region_rows import region_rows
 from pydamon.records.schema import BATCH_ROWS, METADATA_KEY, describe, encode_metadata, region_fields, region_schema
 from pydamon.records.side_tables import TABLES
 
-_TARGET_ID = re.compile(r"target_id=(\d{1,20})\b")
 _HALF = 2  # hot: accessed in at least every second sample
-_ALWAYS = ("start", "end", "nr_accesses", "age")
-_UPDATE_US = 1_000_000  # what damo wants to know besides, where the record does not say it
 
 # The metadata of a side table in Parquet.
 TABLE_KEY = b"pydamon.table"
@@ -105,42 +102,17 @@ def _json_lines(reader: AnyReader, file: BinaryIO) -> None:
             column.name for column in (*columns.required(), *columns.optional()) if column.name in snapshot.columns
         ]
         form = "{" + head + ",".join(f'"{name}":%s' for name in names) + "}\n"
-        file.write("".join(map(form.__mod__, _regions(snapshot, names, "null"))).encode())
-
-
-def _regions(
-    snapshot: Snapshot, names: Sequence[str] = _ALWAYS, unknown: str | int = 0
-) -> Iterator[tuple[int | str, ...]]:
-    """The values of these columns, region by region."""
-    return zip(*(_values(snapshot, name, unknown) for name in names), strict=True)
-
-
-def _values(snapshot: Snapshot, name: str, unknown: str | int) -> list[int | str]:
-    found = snapshot.column(name)
-    if found is None:
-        return [unknown] * len(snapshot.start)
-    values: list[int | str] = found.tolist()
-    no_value = {column.name: column.unknown for column in columns.optional()}.get(name)
-    return values if no_value is None else [unknown if value == no_value else value for value in values]
-
-
-def _ids(reader: AnyReader) -> dict[int, int]:
-    """What each target is called elsewhere: the id that it was imported with, else its number."""
-    found = {}
-    for target in reader.info.targets:
-        match = _TARGET_ID.match(target.command or "") if target.pid is None else None
-        found[target.target] = int(match[1]) if match else target.target
-    return found
+        file.write("".join(map(form.__mod__, region_values(snapshot, names, "null"))).encode())
 
 
 def _perf_script(reader: AnyReader, file: BinaryIO) -> None:
     """Lines of damon:damon_aggregated. When the first snapshot began cannot be said in it, unless it is the only one:
     then damo's mark follows, a region 0-0."""
-    ids = _ids(reader)
+    ids = target_ids(reader)
     seen: dict[int, list[Snapshot]] = {}
     for snapshot in reader.snapshots():
         head = _trace_head(snapshot.end_ns, ids.get(snapshot.target, snapshot.target), len(snapshot.start))
-        lines = [f"{head}{start}-{end}: {nr} {age}\n" for start, end, nr, age in _regions(snapshot)]
+        lines = [f"{head}{start}-{end}: {nr} {age}\n" for start, end, nr, age in region_values(snapshot)]
         file.write("".join(lines).encode())
         seen.setdefault(snapshot.target, [])
         if len(seen[snapshot.target]) < 2:
@@ -158,70 +130,6 @@ def _trace_head(time_ns: int, target_id: int, regions: int) -> str:
     return (
         f"kdamond.0     0 [000] {second:5d}.{fraction}: damon:damon_aggregated: "
         f"target_id={target_id} nr_regions={regions} "
-    )
-
-
-def _damo(reader: AnyReader, file: BinaryIO) -> None:
-    """The layout of damo 3: a list of one object per target, packed by zlib."""
-    packer = zlib.compressobj(6)
-
-    def put(text: str) -> None:
-        file.write(packer.compress(text.encode()))
-
-    ids = _ids(reader)
-    between = "["
-    for target in _targets(reader):
-        first: Snapshot | None = None
-        for batch in reader.batches(target=target):
-            for snapshot in batch.snapshots():
-                if first is None:
-                    first = snapshot
-                    put(between + _damo_head(snapshot, ids.get(target, target)))
-                else:
-                    put(",\n")
-                put(_damo_snapshot(snapshot, first))
-        if first is not None:
-            put('\n], "data_source": "pydamon"}')
-            between = ",\n"
-    put("]\n")
-    file.write(packer.flush())
-
-
-def _targets(reader: AnyReader) -> list[int]:
-    named = {target.target for target in reader.info.targets}
-    return sorted(named or {snapshot.target for snapshot in reader.snapshots()})
-
-
-def _damo_head(snapshot: Snapshot, target_id: int) -> str:
-    about = {
-        "kdamond_idx": 0,
-        "context_idx": 0,
-        "intervals": {
-            "sample_us": str(snapshot.sample_us),
-            "aggr_us": str(snapshot.aggr_us),
-            "ops_update_us": str(_UPDATE_US),
-        },
-        "scheme_idx": None,
-        "target_id": target_id,
-        "scheme_filters": [],
-    }
-    return msgspec.json.encode(about).decode()[:-1] + ', "snapshots": [\n'
-
-
-def _damo_snapshot(snapshot: Snapshot, first: Snapshot) -> str:
-    regions = ",\n".join(
-        [
-            f'{{"start": "{start}", "end": "{end}", "nr_accesses": {{"samples": {nr}, "percent": null}}, '
-            f'"age": {{"usec": null, "aggr_intervals": {age}}}, "sz_filter_passed": "{passed}"}}'
-            for start, end, nr, age, passed in _regions(snapshot, (*_ALWAYS, "sz_filter_passed"))
-        ]
-    )
-    total = int((snapshot.end - snapshot.start).sum(dtype=np.uint64))
-    # One object has one pair of intervals; where they were tuned, each snapshot says its own.
-    tuned = "null" if snapshot.sample_us == first.sample_us else f'"{snapshot.sample_us}"'
-    return (
-        f'{{"start_time": "{snapshot.start_ns}", "end_time": "{snapshot.end_ns}", "regions": [\n{regions}\n], '
-        f'"total_bytes": "{total}", "damos_stats": null, "sample_interval_us": {tuned}}}'
     )
 
 
@@ -265,7 +173,7 @@ def _counter(name: str, pid: int, time_ns: int, values: dict[str, int]) -> dict[
 
 
 FORMATS: dict[str, Write] = {
-    "damo": _damo,
+    "damo": damo,
     "perf-script": _perf_script,
     "parquet": _parquet,
     "csv": _csv,

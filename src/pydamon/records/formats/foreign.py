@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
+from pydamon.records.formats.damo_values import Value, time_us
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.schema import FORMAT_VERSION, RecordInfo, TargetInfo
 from pydamon.spec.units import format_duration_ns
@@ -21,14 +25,16 @@ DEFAULT_AGGR_US = 100_000
 DEFAULT_SAMPLES = 20
 # More accesses than this in an interval are no sampling result, but damage.
 _MOST_SAMPLES = 10_000
+_MOST_BESIDE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the user says about a text that does not say it itself; None where it shall be inferred."""
+    """What is said about a text that does not say it itself, by ``source``; None where it shall be inferred."""
 
     sample_us: int | None = None
     aggr_us: int | None = None
+    source: str = "as told"
 
 
 class ReadAgain(Exception):
@@ -57,6 +63,41 @@ class ReadIntervals:
         return ", ".join(parts)
 
 
+def hints_beside(path: str) -> Hints:
+    """The intervals that damo has put beside its record, in ``PATH.kdamonds``; no hints where there are none."""
+    beside = f"{path}.kdamonds"
+    try:
+        fd = os.open(beside, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return Hints()
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return Hints()
+        told = msgspec.json.decode(os.read(fd, _MOST_BESIDE), type=list[_Kdamond])
+        intervals = told[0].contexts[0].intervals
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError, IndexError):
+        return Hints()
+    finally:
+        os.close(fd)
+    sample_us, aggr_us = time_us(intervals.sample_us), time_us(intervals.aggr_us)
+    if not sample_us or not aggr_us or sample_us > aggr_us:
+        return Hints()
+    return Hints(sample_us, aggr_us, f"from {beside.rpartition('/')[2]}")
+
+
+class _Told(msgspec.Struct):
+    sample_us: Value = None
+    aggr_us: Value = None
+
+
+class _Context(msgspec.Struct):
+    intervals: _Told
+
+
+class _Kdamond(msgspec.Struct):
+    contexts: list[_Context]
+
+
 def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> ReadIntervals:
     """Intervals for a text that does not tell them.
 
@@ -65,7 +106,7 @@ def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> R
     user's sampling interval is longer than the aggregation interval.
     """
     if hints.aggr_us is not None:
-        aggr, aggr_from = hints.aggr_us, "as told"
+        aggr, aggr_from = hints.aggr_us, hints.source
     elif aggr_us is not None:
         aggr, aggr_from = aggr_us, "from the time between snapshots"
     elif hints.sample_us is not None:
@@ -78,7 +119,7 @@ def choose_intervals(hints: Hints, aggr_us: int | None, most_accesses: int) -> R
                 f"is longer than the aggregation interval, {format_duration_ns(aggr * 1000)} ({aggr_from})",
                 where="sample_us",
             )
-        return ReadIntervals(hints.sample_us, aggr, "as told", aggr_from)
+        return ReadIntervals(hints.sample_us, aggr, hints.source, aggr_from)
     samples = max(DEFAULT_SAMPLES, most_accesses)
     source = "assumed: 20 in an aggregation" if samples == DEFAULT_SAMPLES else f"from {samples} accesses in a snapshot"
     return ReadIntervals(max(aggr // samples, 1), aggr, source, aggr_from)
@@ -139,5 +180,6 @@ class Foreign(ABC):
 
 
 def target_named(number: int, target_id: object, *more: str) -> TargetInfo:
-    """The description of a target of which only an id is known."""
-    return TargetInfo(number, command=" ".join([f"target_id={target_id}", *more]))
+    """The description of a target of which only an id is known, or not even that: physical memory has none."""
+    name = f"target {number}" if target_id in (None, "None", "") else f"target_id={target_id}"
+    return TargetInfo(number, command=" ".join([name, *more]))

@@ -2,7 +2,8 @@
 
     kdamond.0  4452 [000] 82820.952659: damon:damon_aggregated: target_id=0 nr_regions=8 4096-8192: 0 12
 
-The number at the end, the age, is missing on old kernels. Such text comes by hundreds of megabytes, so lines are not
+The number at the end, the age, is missing on old kernels; ``damon_region_aggregated`` says the same, and what probes
+have hit. Such text comes by hundreds of megabytes, so lines are not
 looked at one by one. A regular expression understands one line; where its separators are (blanks, colons, ...) becomes
 a `_Template`, and all lines of a block with the same separators are then cut at once and their digits converted eight
 at a time. Lines that fit no template go through the expression, which may give a further template.
@@ -13,26 +14,38 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-EVENT = b"damon_aggregated:"
+AGGREGATED, PROBED = b"damon_aggregated", b"damon_region_aggregated"
 # What damo writes behind a single snapshot so that its duration is known: a region 0-0 with these counters.
 NO_REGION = (1 << 32) - 1
 # More regions than this are in no snapshot; such a line is damaged.
 MAX_REGIONS = 1 << 20
 
 _LINE = re.compile(
-    rb"(?:[^\n]*?[ \t])?(?P<second>\d{1,9})\.(?P<fraction>\d{1,9}):[ \t]++(?:damon:)?damon_aggregated:[ \t]++"
+    rb"(?:[^\n]*?[ \t])?(?P<second>\d{1,9})\.(?P<fraction>\d{1,9}):[ \t]++"
+    rb"(?:damon:)?(?P<event>damon_(?:region_)?aggregated):[ \t]++"
     rb"target_id=(?P<target>\d{1,20})[ \t]++nr_regions=(?P<nr_regions>\d{1,8})[ \t]++"
-    rb"(?P<start>\d{1,20})-(?P<end>\d{1,20}):[ \t]++(?P<nr>\d{1,10}|-1)(?:[ \t]++(?P<age>\d{1,10}|-1))?[ \t\r]*+\n"
+    rb"(?P<start>\d{1,20})-(?P<end>\d{1,20}):[ \t]++(?P<nr>\d{1,10}|-1)(?:[ \t]++(?P<age>\d{1,10}|-1))?"
+    rb"(?:[ \t]++probe_hits=[0-9a-f ]{0,64})?[ \t\r]*+\n"
 )
+_TUNED = re.compile(
+    rb"^(?:[^\n]*?[ \t])?(\d{1,9})\.(\d{1,9}):[ \t]+"
+    rb"(?:damon:)?damon_monitor_intervals_tune:[ \t]+sample_us=(\d{1,15})[ \t\r]*$",
+    re.MULTILINE,
+)
+# perf script -F tod: dates in place of the seconds since the machine was started.
+_DATED = re.compile(rb"([ \t])(\d{4}-\d\d-\d\d \d\d:\d\d):(\d\d)(\.\d{1,9}):?[ \t]+(?=[A-Za-z_])")
+_HEAD = 1 << 14
 _FIELDS = ("second", "fraction", "target", "nr_regions", "start", "end", "nr", "age")
-# The words before these separators must be as long as these; of the first the letters count, too.
-_WORDS = ((b"damon_aggregated", b":"), (b"target_id", b"="), (b"nr_regions", b"="))
+# The words before these separators must be as long as these; of the event's name the last letters count, too.
+_WORDS = ((b"target_id", b"="), (b"nr_regions", b"="))
 
-_EVENT_END = np.uint64(int.from_bytes(_WORDS[0][0][-8:], "little"))
+_EVENT_END = np.uint64(int.from_bytes(AGGREGATED[-8:], "little"))
+assert AGGREGATED[-8:] == PROBED[-8:]
 
 _PAD = b"\n" * 64  # room for reading words that begin before the first line
 _MAX_TEMPLATES = 8
@@ -84,9 +97,10 @@ NO_LINES = Lines(*(np.zeros(0, kind) for kind in _KINDS))  # type: ignore[arg-ty
 
 @dataclass(slots=True)
 class LineCounts:
-    """What the lines were: regions, something else that we pass over, or damaged."""
+    """What the lines were: regions, tuned intervals, something else that we pass over, or damaged."""
 
     regions: int = 0
+    tuned: int = 0
     others: int = 0
     damaged: int = 0
     example: str = ""  # the first damaged one, shortened
@@ -112,15 +126,31 @@ class _Template:
 
 @dataclass(slots=True)
 class LineParser:
-    """Turns blocks of whole lines into `Lines`; what it learned of the text's form stays from block to block."""
+    """Turns blocks of whole lines into `Lines`; what it learned of the text's form stays from block to block.
 
+    ``event`` is the one whose lines are regions. ``tuned`` grows: when (ns) the sampling interval was changed, to how
+    many microseconds.
+    """
+
+    event: bytes = AGGREGATED
     counts: LineCounts = field(default_factory=LineCounts)
+    tuned: list[tuple[int, int]] = field(default_factory=list)
+    _dates: dict[bytes, int] | None = None
+    _seen: bool = False
     _templates: list[_Template] = field(default_factory=list)
 
     def parse(self, data: bytes) -> Lines:
         """The region lines in ``data``, which ends with a newline; other lines are counted."""
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
+        if not self._seen:
+            self._seen = True
+            self._dates = {} if _DATED.search(data, 0, _HEAD) else None
+        if self._dates is not None:
+            data = _DATED.sub(self._seconds, data)
+        before = self.counts.tuned
+        if b"damon_monitor_intervals_tune:" in data:
+            self._note_tuned(data)
         text = _Text(data)
         todo = np.ones(len(text.newlines) - 1, np.bool_)
         found: list[tuple[NDArray[np.intp], Lines]] = []
@@ -128,9 +158,10 @@ class LineParser:
             if todo.any():
                 self._apply(template, text, todo, found)
         if todo.any():
-            if sum(len(part) for _, part in found) < data.count(EVENT):
+            if sum(len(part) for _, part in found) < data.count(self.event + b":"):
                 self._learn(data, text, todo, found)
             self._count(data, text, todo)
+            self.counts.others -= self.counts.tuned - before
         if not found:
             return NO_LINES
         lines = Lines.join([part for _, part in found])
@@ -156,12 +187,13 @@ class LineParser:
     ) -> None:
         """Take the lines that no template has fitted one by one; a new form of line becomes a template."""
         singles: list[tuple[int, tuple[int, ...]]] = []
+        event = self.event + b":"
         for number in np.flatnonzero(todo).tolist():
             begin, end = text.bounds(number)
-            if not todo[number] or data.find(EVENT, begin, end) < 0:
+            if not todo[number] or data.find(event, begin, end) < 0:
                 continue
             match = _LINE.fullmatch(data, begin, end)
-            row = _row(match) if match is not None else None
+            row = _row(match) if match is not None and match["event"] == self.event else None
             if match is None or row is None:
                 self.counts.note_damaged(data[begin : min(end, begin + 200)])
                 todo[number] = False
@@ -178,6 +210,24 @@ class LineParser:
             columns = zip(*(row for _, row in singles), strict=True)
             lines = Lines(*(np.array(c, kind) for c, kind in zip(columns, _KINDS, strict=True)))
             found.append((np.array([number for number, _ in singles], np.intp), lines))
+
+    def _note_tuned(self, data: bytes) -> None:
+        for second, fraction, sample_us in _TUNED.findall(data):
+            self.counts.tuned += 1
+            if int(sample_us):
+                self.tuned.append((int(second) * 10**9 + int(fraction.ljust(9, b"0")), int(sample_us)))
+
+    def _seconds(self, match: re.Match[bytes]) -> bytes:
+        """The seconds since 1970 of a date, as if it were in UTC: only the distances count."""
+        blank, minute, second, fraction = match.groups()
+        assert self._dates is not None
+        if minute not in self._dates:
+            try:
+                moment = datetime.fromisoformat(minute.decode()).replace(tzinfo=UTC)
+            except ValueError:
+                return match[0]
+            self._dates[minute] = int(moment.timestamp()) % 10**9
+        return b"%s%d%s: " % (blank, self._dates[minute] + int(second), fraction)
 
     def _count(self, data: bytes, text: _Text, todo: NDArray[np.bool_]) -> None:
         """Note the lines of other events; empty lines and comments are part of the format."""
@@ -212,7 +262,8 @@ def _template(data: bytes, match: re.Match[bytes]) -> _Template:
         None if match[name] is None else (index[match.start(name) - 1], index[match.end(name)]) for name in _FIELDS
     )
     literals = []
-    for (word, sign), behind in zip(_WORDS, ("target", "target", "nr_regions"), strict=True):
+    words = ((match["event"], b":"), *_WORDS)
+    for (word, sign), behind in zip(words, ("target", "target", "nr_regions"), strict=True):
         # What stands before the time may look like anything.
         at = data.rindex(word + sign, match.end("fraction"), match.start(behind)) + len(word)
         literals.append((index[at], index[at - len(word) - 1], len(word) + 1))

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
+from pydamon.records.formats.trace_intervals import Tuning
 from pydamon.records.formats.trace_lines import NO_LINES, NO_REGION, Lines
 
 MAX_TARGETS = 4096
 # Lines of one snapshot are printed in one go; where addresses go back after a longer pause, lines were lost.
 _PAUSE_NS = 1_000_000
-_MAX_US = (1 << 63) - 1
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class SnapshotBuilder:
     path: str
     targets: list[int] = field(default_factory=list)
     end_marks: dict[int, int] = field(default_factory=dict)
+    tuning: Tuning | None = None
     incomplete: int = 0
     incomplete_lines: int = 0
     leaps: int = 0
@@ -114,16 +115,11 @@ class SnapshotBuilder:
         self.leaps += int((real & whole & ~likely).sum())
         keep = real & whole & likely
         self.end_marks |= dict(zip(target[~real].tolist(), end_ns[~real].tolist(), strict=True))
-        index = np.column_stack(
-            [
-                counts,
-                target,
-                start_ns,
-                end_ns,
-                np.full(len(counts), self.sample_us),
-                np.full(len(counts), self.aggr_us),
-            ]
-        )
+        sample_us, aggr_us = np.full(len(counts), self.sample_us), np.full(len(counts), self.aggr_us)
+        if self.tuning is not None:
+            sample_us = self.tuning.sample_us(start_ns, end_ns, self.sample_us)
+            aggr_us = np.where(sample_us == self.sample_us, self.aggr_us, self.tuning.aggr_us(sample_us))
+        index = np.column_stack([counts, target, start_ns, end_ns, sample_us, aggr_us])
         if not keep.all():
             lines = lines.pick(np.repeat(keep, counts))
             index = index[keep]
@@ -171,16 +167,3 @@ def _without_leaps(ends: NDArray[np.int64], newest: int | None) -> NDArray[np.bo
         if ends[place + 1] >= before[place] and (place or newest is not None):
             good[place] = False
     return good
-
-
-def infer_aggr_us(ends_ns: dict[int, list[int]]) -> int | None:
-    """The aggregation interval that the distances between the ends of each target's snapshots show; None if none do.
-
-    An interval takes a little longer than it was asked for: the median, rounded down to two digits (104.2 ms: 100).
-    """
-    steps = [step for ends in ends_ns.values() for step in np.diff(ends).tolist() if step > 0]
-    if not steps:
-        return None
-    micros = max(int(np.median(steps)) * 101 // 100 // 1000, 1)
-    unit = 10 ** max(len(str(micros)) - 2, 0)
-    return min(micros // int(unit) * int(unit), _MAX_US)

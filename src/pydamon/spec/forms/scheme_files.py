@@ -92,7 +92,7 @@ def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str
     data = _plain(data)
     layout = DamoReader(warn)
     if isinstance(data, dict) and ("kdamonds" in data or "modules" in data):
-        return _spec(layout, data, form)
+        return _spec(layout, data, form, warn)
     path = "schemes"
     if isinstance(data, dict) and "schemes" in data:
         for name in data:
@@ -104,14 +104,14 @@ def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str
             raise RequestError("has neither kdamonds, nor schemes, nor the action of a scheme")
         data = [data]
     schemes = tuple(
-        _short(item, f"{path}[{index}]") if isinstance(item, str) else read(item, Scheme, f"{path}[{index}]")
+        _short(item, f"{path}[{index}]", warn) if isinstance(item, str) else read(item, Scheme, f"{path}[{index}]")
         for index, item in enumerate(layout.schemes(data, path))
     )
     validate_schemes(schemes, ops=ops, nr_targets=0)
     return Loaded(form, schemes, tuple(f"{path}[{index}]" for index in range(len(schemes))))
 
 
-def _spec(layout: DamoReader, data: dict[str, Any], form: Form) -> Loaded:
+def _spec(layout: DamoReader, data: dict[str, Any], form: Form, warn: Callable[[str], None]) -> Loaded:
     for name in data:
         if name not in ("kdamonds", "modules"):
             raise RequestError("does not go with kdamonds", where=shown(name))
@@ -123,7 +123,7 @@ def _spec(layout: DamoReader, data: dict[str, Any], form: Form) -> Loaded:
             where = f"kdamonds[{k}].contexts[{c}].schemes"
             for s, item in enumerate(context.get("schemes", [])):
                 if isinstance(item, str):
-                    context["schemes"][s] = to_builtins(_short(item, f"{where}[{s}]"))
+                    context["schemes"][s] = to_builtins(_short(item, f"{where}[{s}]", warn))
     spec = read(values | {"modules": modules.exact(data.get("modules"))}, Spec)
     validate_parts(spec)
     for k, kdamond_read in enumerate(spec.kdamonds):
@@ -138,9 +138,9 @@ def _spec(layout: DamoReader, data: dict[str, Any], form: Form) -> Loaded:
     return Loaded(form, tuple(schemes), tuple(paths), spec)
 
 
-def _short(text: str, path: str) -> Scheme:
+def _short(text: str, path: str, warn: Callable[[str], None]) -> Scheme:
     with located(path):
-        return parse_short(text)
+        return parse_short(text, lambda remark: warn(f"{path}: {remark}"))
 
 
 def to_builtins(scheme: Scheme) -> dict[str, Any]:

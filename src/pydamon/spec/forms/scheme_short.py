@@ -63,8 +63,11 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 48 else text[:47] + "…")
 
 
-def parse_short(text: str) -> Scheme:
-    """A scheme from its short form. Raises RequestError that names the word and what would be right."""
+def parse_short(text: str, warn: Callable[[str], None] = lambda remark: None) -> Scheme:
+    """A scheme from its short form; ``warn`` gets what is valid, but may be meant otherwise.
+
+    Raises RequestError that names the word and what would be right.
+    """
     words, plain = _split(text)
     if not words:
         raise RequestError("is empty; a scheme begins with its action, like pageout age>=60s")
@@ -85,7 +88,13 @@ def parse_short(text: str) -> Scheme:
                 continue
             key, value = _key_and_value(word, given)
             if key == "filter":
-                filters.append(_filter(value, plain))
+                filters.append(parse_filter(value, plain))
+                if value.startswith("!"):  # looks like the opposite of what it is
+                    kind = value[1:]
+                    warn(
+                        f"filter={plain(value)} leaves out what is not {plain(kind)}; to leave out what is, write "
+                        f"filter={plain(kind)} (and filter=reject:{plain(value)} if this is what you mean)"
+                    )
             elif key == "goal":
                 goals.append(_goal(value, plain))
             else:
@@ -280,10 +289,6 @@ def _watermarks(text: str, _: Plain) -> Fields:
     if slash:
         fields["interval_us"] = units.parse_time_us(interval)
     return {"watermarks": Watermarks(**fields)}
-
-
-def _filter(text: str, plain: Plain) -> Filter:
-    return parse_filter(text, plain)
 
 
 def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filter:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
@@ -55,15 +56,20 @@ def parse_lines(text: str, warn: Callable[[str], None]) -> list[Line]:
     for number, line in _content(text):
         if number > _MAX_LINES:
             raise RequestError(f"is beyond the limit of {_MAX_LINES} lines", where=f"line {number}")
+        warn_here = partial(_warn_of_line, warn, number)
         with located(f"line {number}"):
             if _NUMBERS.fullmatch(line):
-                schemes = _debugfs(line.split(), lambda text, n=number: warn(f"line {n}: {text}"))  # type: ignore[misc]
+                schemes = _debugfs(line.split(), warn_here)
             elif _ONE_LINE.match(line):
-                schemes = [_one_line(line.split(), lambda text, n=number: warn(f"line {n}: {text}"))]  # type: ignore[misc]
+                schemes = [_one_line(line.split(), warn_here)]
             else:
-                schemes = [parse_short(line)]
+                schemes = [parse_short(line, warn_here)]
         found += [Line(scheme, number) for scheme in schemes]
     return found
+
+
+def _warn_of_line(warn: Callable[[str], None], number: int, text: str) -> None:
+    warn(f"line {number}: {text}")
 
 
 def _content(text: str) -> list[tuple[int, str]]:
@@ -135,20 +141,26 @@ def _age(word: str, warn: Callable[[str], None]) -> Age:
 # -- the kernel's debugfs file ------------------------------------------------------------------------------------
 
 
+# 5.15; 5.16 with quotas and watermarks; with two statistics at the end, as 5.16 prints them; with five, since 5.17.
+DEBUGFS_LENGTHS = (7, 18, 20, 23)
+
+
 def _debugfs(words: list[str], warn: Callable[[str], None]) -> list[Scheme]:
     if any(len(word) > 20 or int(word) > U64_MAX for word in words):
         raise RequestError("has a number of more than 64 bits")
     numbers = [int(word) for word in words]
     fitting = [
         length
-        for length in (7, 18, 23)
+        for length in DEBUGFS_LENGTHS
         if len(numbers) % length == 0 and all(action < len(DEBUGFS_ACTIONS) for action in numbers[6::length])
     ]
     if not fitting:
         actions = ", ".join(f"{number} {name}" for number, name in enumerate(DEBUGFS_ACTIONS))
+        nine = bool(numbers) and len(numbers) % 9 == 0
+        other = "; 9 were those of 5.15 with two statistics at the end: leave these out" if nine else ""
         raise RequestError(
-            f"has {len(numbers)} numbers; a scheme has 7 (or 18, or 23): MIN_SIZE MAX_SIZE MIN_ACCESSES MAX_ACCESSES "
-            f"MIN_AGE MAX_AGE ACTION, with the actions {actions}"
+            f"has {len(numbers)} numbers; a scheme has 7 (or 18, 20, 23): MIN_SIZE MAX_SIZE MIN_ACCESSES MAX_ACCESSES "
+            f"MIN_AGE MAX_AGE ACTION, with the actions {actions}{other}"
         )
     if len(fitting) > 1:
         raise RequestError(f"has {len(numbers)} numbers, which may be schemes of {fitting[0]} or {fitting[1]} each")
