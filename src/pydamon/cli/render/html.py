@@ -10,12 +10,16 @@ import base64
 import json
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pydamon.analysis.heatmap import Heatmap
 from pydamon.cli.render.output import write_whole
 from pydamon.markup import RAMP, png
+
+if TYPE_CHECKING:
+    from pydamon.records.joined import AnyReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,14 @@ class Panel:
     origin_ns: int
 
 
-def write_page(path: str, title: str, panels: list[Panel]) -> None:
+def write_page(path: str, title: str, panels: list[Panel], made_from: AnyReader) -> None:
     """Write the page; nothing is left of it if that fails. Raises PydamonError naming the file."""
     data = json.dumps([_data(panel) for panel in panels], separators=(",", ":"))
     # "</" must not end the script early, whatever a command line contains.
     text = _PAGE.replace("@TITLE@", escape(title)).replace("@DATA@", data.replace("</", "<\\/"))
     text = text.replace("@RAMP@", json.dumps([list(colour) for colour in RAMP]))
     page = text.encode("utf-8")
-    write_whole(path, lambda file: file.write(page))
+    write_whole(path, lambda file: file.write(page), made_from)
 
 
 def _data(panel: Panel) -> dict[str, object]:
