@@ -74,13 +74,15 @@ def _import(source: InputFile, output: str, hints: Any) -> None:
     from pydamon.cli.render.screen import warn
     from pydamon.records.formats.convert import convert
     from pydamon.records.formats.detect import open_foreign
-    from pydamon.records.whole import whole_record
-    from pydamon.records.writer import check_output
+    from pydamon.records.writer import RecordWriter, check_output
 
     check_output(output)
     if os.path.exists(output) and os.path.exists(source.path) and os.path.samefile(source.path, output):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
-    done = convert(open_foreign(source, hints), lambda metadata, optional: whole_record(output, metadata, optional))
+    done = convert(
+        open_foreign(source, hints),
+        lambda metadata, optional: RecordWriter(output, metadata=metadata, optional=optional, whole=True),
+    )
     warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
     size = os.stat(output).st_size
     print(

@@ -77,32 +77,15 @@ def _writing(readers: Sequence[AnyReader], output: str, about: RecordInfo, **cha
     read, or recorded to, or that is no record.
     """
     from pydamon.records.schema import describe
-    from pydamon.records.whole import whole_record
-    from pydamon.records.writer import check_output
+    from pydamon.records.writer import RecordWriter, check_output
 
     check_output(output)
     if os.path.exists(output) and any(os.path.samefile(path, output) for r in readers for path in _files(r)):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
     metadata = describe(about) | changes
     optional = {name for reader in readers for name in reader.optional}
-    with ExitStack() as stack:
-        if os.path.isfile(output):
-            _keep_for_us(output, stack)
-        yield stack.enter_context(whole_record(output, metadata, optional))
-
-
-def _keep_for_us(path: str, stack: ExitStack) -> None:
-    """Refuse a file that is being recorded to; while the stack lives nobody else records to it."""
-    import fcntl
-
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RequestError(f"another pydamon is recording to {path}", where="-o") from None
-    except OSError:
-        pass  # a file system without locks
+    with RecordWriter(output, metadata=metadata, optional=optional, whole=True) as writer:
+        yield writer
 
 
 def _cut(path: str, output: str, wanted: Choice) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from pydamon import lean
+from pydamon.cli.render.output import MODE, write_whole
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
     "--format", "kind", type=click.Choice(_FORMATS), required=True, help="damo: its record; trace-events: Perfetto."
 )
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write (- is standard output).")
+@MODE
 def command(path: str, kind: str, output: str) -> None:
     """Write a record (or any file that pydamon import takes) in another tool's format.
 
     parquet: beside OUTPUT.parquet a file for each side table, such as OUTPUT.schemes.parquet.
     """
     with lean.imports():
-        from pydamon.cli.render.output import write_whole
         from pydamon.cli.render.screen import warn
         from pydamon.records.formats.export import export as write
         from pydamon.records.joined import open_record
@@ -43,9 +44,9 @@ def command(path: str, kind: str, output: str) -> None:
             if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
                 raise RequestError(f"{output} is being read; choose another name", where="-o")
             beside = _side_files(reader, output) if kind == "parquet" else {}
-            write_whole(output, lambda file: write(reader, file, kind))
+            write_whole(output, lambda file: write(reader, file, kind), reader)
             for name, path_beside in beside.items():
-                write_whole(path_beside, partial(_write_table, reader, name))
+                write_whole(path_beside, partial(_write_table, reader, name), reader)
         warn(reader.warnings())
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pydamon.damonfs.namespace import unmount
 from pydamon.damonfs.nodes import Tree
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.outputs import Place
 
 _READY = b"ready"
 _PR_SET_PDEATHSIG = 1
@@ -146,8 +147,7 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
     from pydamon.damonfs.fuse import binding
 
     binding()  # what is missing is said before anything is started
-    if log is not None:
-        _check_log(log)
+    log_fd = None if log is None else _open_log(log)
     read_end, write_end = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it was closed
@@ -155,8 +155,10 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
-        _be_server(directory, options, write_end, log, session)
-    os.close(write_end)
+        _be_server(directory, options, write_end, log_fd, session)
+    for fd in (write_end, log_fd):
+        if fd is not None:
+            os.close(fd)
     try:
         with open(read_end, "rb") as pipe:
             answer = pipe.read()
@@ -173,14 +175,12 @@ def start(directory: str, options: Options, *, log: str | None, session: bool) -
     raise kind(message, where=where or "mount")
 
 
-def _check_log(log: str) -> None:
-    try:
-        os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise RequestError(f"{log} cannot be written: {error.strerror}", where="log") from None
+def _open_log(log: str) -> int:
+    with Place(log, "log") as place:
+        return place.open_to_append()
 
 
-def _be_server(directory: str, options: Options, ready_fd: int, log: str | None, session: bool) -> None:
+def _be_server(directory: str, options: Options, ready_fd: int, log_fd: int | None, session: bool) -> None:
     """Never returns."""
     status = 0
     try:
@@ -191,7 +191,7 @@ def _be_server(directory: str, options: Options, ready_fd: int, log: str | None,
             os.setpgid(0, 0)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os.chdir("/")
-        _redirect(log, session)
+        _redirect(log_fd, session)
         tree, close = make_tree(options, _say, ready_fd)
         try:
             _serve(tree, directory, lambda: _tell(ready_fd, _READY))
@@ -227,13 +227,12 @@ def _say(line: str) -> None:
     print(f"pydamon: damonfs: {line}", file=sys.stderr, flush=True)
 
 
-def _redirect(log: str | None, session: bool) -> None:
+def _redirect(log_fd: int | None, session: bool) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    if log is not None:
-        fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
+    if log_fd is not None:
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
     elif session:
         os.dup2(null, 1)
         os.dup2(null, 2)

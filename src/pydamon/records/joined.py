@@ -29,8 +29,9 @@ _MARK = b"\xff\xff\xff\xff"  # what every message of an Arrow stream begins with
 class JoinedRecords:
     """Reads like a `RecordReader`; the parts in the order of their times.
 
-    Raises RequestError if a file is no record, or if the files are not of one recording: another clock, or another
-    process under the same target number.
+    A part that cannot be read at all (it is empty, cut within its description, or something else) is left out, and
+    `warnings` says so. Raises RequestError if that is true of all, or if the files are not of one recording: another
+    clock, or another process under the same target number.
     """
 
     def __init__(self, paths: Sequence[str], name: str) -> None:
@@ -39,10 +40,9 @@ class JoinedRecords:
         self.path = name
         self.paths = list(paths)
         self._readers: list[RecordReader] = []
+        self._left_out: list[str] = []
         try:
-            for path in paths:
-                self._readers.append(RecordReader(path))
-            spans = {id(reader): reader.time_range() for reader in self._readers}
+            spans = self._open_all(paths)
             filled = [reader for reader in self._readers if spans[id(reader)] is not None]
             filled.sort(key=lambda reader: spans[id(reader)] or (0, 0))
             self._filled = filled
@@ -51,10 +51,31 @@ class JoinedRecords:
             self.close()
             raise
 
+    def _open_all(self, paths: Sequence[str]) -> dict[int, tuple[int, int] | None]:
+        """Open the parts; the times of each that can be read, by its identity. Raises the first error if none can."""
+        spans: dict[int, tuple[int, int] | None] = {}
+        first: RequestError | None = None
+        for path in paths:
+            try:
+                reader = RecordReader(path)
+                self._readers.append(reader)
+                spans[id(reader)] = reader.time_range()
+            except RequestError as error:
+                if self._readers and self._readers[-1].path == path:
+                    self._readers.pop().close()
+                first = first or error
+                self._left_out.append(f"{path}: {error.message}; this part was left out")
+        if first is not None and not self._readers:
+            raise first
+        return spans
+
     def _join_infos(self) -> RecordInfo:
         targets: dict[int, TargetInfo] = {}
-        first = (self._filled or self._readers)[0].info
-        for reader in self._filled or self._readers:
+        readers = self._filled or self._readers
+        # What a damaged description says is not to be believed while there is another.
+        readers = [reader for reader in readers if reader.sound_description] or readers
+        first = readers[0].info
+        for reader in readers:
             info = reader.info
             if (info.clock, info.wall_offset_ns is None) != (first.clock, first.wall_offset_ns is None):
                 raise RequestError("is of another recording than the files before it", where=reader.path)
@@ -160,8 +181,8 @@ class JoinedRecords:
         return [time_ns for reader in self._filled for time_ns in reader.mapping_times(target)]
 
     def warnings(self) -> list[str]:
-        """One line for each kind of thing that was left out of each part."""
-        return [line for reader in self._readers for line in reader.warnings()]
+        """One line for each part that was left out, and for each kind of thing that was left out of the others."""
+        return self._left_out + [line for reader in self._readers for line in reader.warnings()]
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: what it is about and what it holds."""

@@ -74,8 +74,8 @@ class RecordReader:
 
     ``optional`` names the optional columns that it has (of some snapshots they may be absent). ``truncated`` says that
     the record has no end mark (its recording was killed, or is still going on); ``left_out_bytes`` how many bytes at
-    its end could not be read. ``rows`` is the number of region rows that its messages claim. Raises RequestError if the
-    file is not a record.
+    its end could not be read; ``sound_description`` whether the checksum of the description is right. ``rows`` is the
+    number of region rows that its messages claim. Raises RequestError if the file is not a record.
 
     What a pass over the data finds damaged is left out and counted: see `warnings`.
     """
@@ -96,7 +96,7 @@ class RecordReader:
             self._tagged: list[Frame] = []
             self._entries: list[TableEntry] | None = None
             self._damage = Damage()
-            self._sound_description = is_sound(schema)
+            self.sound_description = is_sound(schema)
             self._bad_tables: set[int] = set()
             self._strange = 0  # messages of kinds that a record does not have
             self.truncated, self.left_out_bytes = self._walk(schema_frame.end)
@@ -264,7 +264,7 @@ class RecordReader:
             self._damage,
             messages=self._damage.messages + self._strange,
             tables=len(self._bad_tables),
-            description=not self._sound_description,
+            description=not self.sound_description,
         )
         found = []
         if self.left_out_bytes:

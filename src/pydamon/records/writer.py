@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
 from types import TracebackType
 from typing import Any
@@ -24,6 +22,7 @@ from pyarrow import ipc
 from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
+from pydamon.linux.outputs import NewFile, Place, lock_found, never
 from pydamon.linux.process import Mapping
 from pydamon.records import side_tables
 from pydamon.records.batch import RegionBatch
@@ -51,15 +50,8 @@ def check_output(path: str) -> None:
 
     For use before a workload is launched; `RecordWriter` checks again.
     """
-    fd = _open_existing(path)
-    if fd is not None:
-        os.close(fd)
-        return
-    parent = os.path.dirname(path) or "."
-    if not os.path.isdir(parent):
-        raise RequestError(f"cannot write {path}: there is no directory {parent}", where=_WHERE)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RequestError(f"cannot write {path}: no permission to write in {parent}", where=_WHERE)
+    with Place(path, _WHERE) as place:
+        _check_found(place)
 
 
 class RecordWriter:
@@ -70,6 +62,9 @@ class RecordWriter:
     left out. An existing file is replaced if it is empty or a pydamon record, refused otherwise. Raises RequestError
     (naming ``output``) if the file cannot be made, PydamonError if a write fails later; what was flushed before stays
     readable.
+
+    The file appears with its description, whole, under its name; with ``whole`` only once the record is complete, and
+    never if it is given up. A device or pipe is written to until ``stopped`` says that all is to end.
 
     Call `add_snapshot` for every snapshot and `tick` now and then (after every sampling step will do): rows go to the
     file at least once per second of the clock whose time is given.
@@ -82,6 +77,8 @@ class RecordWriter:
         metadata: AnyMapping[str, Any],
         optional: Iterable[str] | None = None,
         compression_level: int = 3,
+        whole: bool = False,
+        stopped: Callable[[], bool] = never,
     ) -> None:
         self.path = os.fspath(path)
         self._schema = region_schema(encode_metadata(metadata), measured_names() if optional is None else optional)
@@ -96,12 +93,49 @@ class RecordWriter:
         self._last_mappings: dict[int, Sequence[Mapping]] = {}
         self._last_flush_ns: int | None = None
         self.bytes_written = 0
-        self._fd, self._created = _open_for_writing(self.path)
+        self._whole = whole
+        self._old_fd: int | None = None
+        self._file: NewFile | None = None
+        self._fd, self._put = self._open(stopped)
         try:
             self._write(header)
+            if not whole:
+                self._appear()
         except BaseException:
             self.discard()
             raise
+
+    def _open(self, stopped: Callable[[], bool]) -> tuple[int, Callable[[memoryview], int]]:
+        """(descriptor, what writes to it): of a file beside the place, or of the device or pipe that is there."""
+        place = Place(self.path, _WHERE)
+        try:
+            _check_found(place)
+            if place.is_stream:
+                stream = place.open_stream(stopped)
+                place.close()
+                return stream.fd, stream.write
+            self._old_fd = lock_found(place)  # as long as it is there, nobody else records to it
+            self._file = place.make_beside()
+        except BaseException:
+            place.close()
+            self._let_go()
+            raise
+        fd = self._file.fd
+        return fd, lambda data: os.write(fd, data)
+
+    def _appear(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.appear()
+            except OSError as error:
+                raise RequestError(f"cannot write {self.path}: {error.strerror}", where=_WHERE) from None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what was there before."""
+        fd, self._old_fd = self._old_fd, None
+        if fd is not None:
+            os.close(fd)
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
         """Record one snapshot; its arrays are copied. One without regions leaves no trace."""
@@ -177,17 +211,20 @@ class RecordWriter:
         try:
             self.flush()
             self._write(END_OF_STREAM)
+            if self._whole:
+                self._appear()
+        except BaseException:
+            if self._whole:
+                self.discard()
+            raise
         finally:
-            self._created = False
             self._close_fd()
 
     def discard(self) -> None:
-        """Give the record up: close the file, and remove it if this writer created it."""
+        """Give the record up: close the file, and remove it if there was none before this writer's."""
+        if self._file is not None:
+            self._file.discard(everything=True)
         self._close_fd()
-        if self._created:
-            self._created = False
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
 
     def __enter__(self) -> RecordWriter:
         return self
@@ -197,6 +234,9 @@ class RecordWriter:
     ) -> None:
         if error is None:
             self.close()
+            return
+        if self._whole:
+            self.discard()
             return
         # What went wrong matters more than what goes wrong because of it.
         with contextlib.suppress(PydamonError):
@@ -239,21 +279,23 @@ class RecordWriter:
         left = memoryview(data)
         try:
             while left:
-                left = left[os.write(self._fd, left) :]
+                left = left[self._put(left) :]
         except BaseException as error:
             # Take back what was written of this piece, so that the file ends with a whole message.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.bytes_written)
-                os.lseek(self._fd, self.bytes_written, os.SEEK_SET)
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self.bytes_written)
+                    os.lseek(self._fd, self.bytes_written, os.SEEK_SET)
             if not isinstance(error, OSError):
                 raise
+            kept = f"its first {self.bytes_written} bytes are kept"
+            if self._file is not None and not self._file.appeared:
+                kept = "nothing is left of it"
+                self.discard()
             self._close_fd()
             reasons = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the limit of the file size is reached"}
             reason = reasons.get(error.errno or 0, error.strerror)
-            raise PydamonError(
-                f"cannot write to the record: {reason}; its first {self.bytes_written} bytes are kept",
-                where=self.path,
-            ) from None
+            raise PydamonError(f"cannot write to the record: {reason}; {kept}", where=self.path) from None
         self.bytes_written += len(data)
 
     def _close_fd(self) -> None:
@@ -261,63 +303,27 @@ class RecordWriter:
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
+        self._let_go()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
-def _open_existing(path: str) -> int | None:
-    """A descriptor of an existing file that may be replaced; None if there is no file. RequestError otherwise."""
+def _check_found(place: Place) -> None:
+    """RequestError if what is there already is a link to nothing, or a file that is neither empty nor a record."""
+    if place.dangling and os.path.islink(place.path):
+        raise RequestError(f"{place.path} is a symbolic link to nothing", where=_WHERE)
+    if place.found is None or place.is_stream or not place.found.st_size:
+        return
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        if os.path.islink(path):
-            raise RequestError(f"{path} is a symbolic link to nothing", where=_WHERE) from None
-        return None
+        fd = place.open_found(os.O_RDONLY)
     except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror}", where=_WHERE) from None
-    found = os.fstat(fd)
-    if stat.S_ISREG(found.st_mode) and found.st_size and not is_record(fd):
-        os.close(fd)
-        raise RequestError(f"{path} exists and is not a pydamon record; choose another name", where=_WHERE)
-    return fd
-
-
-def _open_for_writing(path: str) -> tuple[int, bool]:
-    """(descriptor of an empty file, whether it was created)."""
-    fd = _open_existing(path)
-    created = fd is None
-    if fd is None:
-        try:
-            # O_EXCL: under sudo, never follow a link that somebody put here meanwhile.
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise RequestError(f"cannot write {path}: {error.strerror}", where=_WHERE) from None
-        _give_to_invoking_user(fd)
-        _lock(fd, path)
-        return fd, created
-    os.set_blocking(fd, True)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        _lock(fd, path)
-        os.ftruncate(fd, 0)
-        with contextlib.suppress(OSError):
-            os.fchmod(fd, 0o600)
-    return fd, created
-
-
-def _lock(fd: int, path: str) -> None:
-    """Keep two recordings out of one file; where the file system has no locks, do without."""
+        raise place.refused(error.strerror) from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if not is_record(fd):
+            raise RequestError(f"{place.path} exists and is not a pydamon record; choose another name", where=_WHERE)
+    finally:
         os.close(fd)
-        raise RequestError(f"another pydamon is recording to {path}", where=_WHERE) from None
-    except OSError:
-        pass
-
-
-def _give_to_invoking_user(fd: int) -> None:
-    """Under sudo, what we create belongs to who called sudo."""
-    if os.geteuid() == 0 and "SUDO_UID" in os.environ and "SUDO_GID" in os.environ:
-        with contextlib.suppress(ValueError, OSError):
-            os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
 
 
 def is_record(fd: int) -> bool:

@@ -23,10 +23,10 @@ _MOST_FOOTPRINTS = 64
 Writer = RecordWriter | RotatingWriter
 
 
-def open_writer(output: str, request: Request, metadata: dict[str, Any]) -> Writer:
-    """The file ``output``, or the series of files, as the request says."""
+def open_writer(output: str, request: Request, metadata: dict[str, Any], stopped: Callable[[], bool]) -> Writer:
+    """The file ``output``, or the series of files, as the request says; ``stopped`` as `RecordWriter`."""
     if request.rotate is None:
-        return RecordWriter(output, metadata=metadata)
+        return RecordWriter(output, metadata=metadata, stopped=stopped)
     max_bytes, max_ns = request.rotate
     return RotatingWriter(output, metadata=metadata, max_bytes=max_bytes, max_ns=max_ns, keep=request.keep)
 

@@ -167,7 +167,8 @@ class Run:
         from pydamon.run.recorder import open_writer
 
         self._check_output()
-        with open_writer(self.output, self._request, build_metadata(**self._opened.metadata())) as writer:
+        metadata = build_metadata(**self._opened.metadata())
+        with open_writer(self.output, self._request, metadata, lambda: self._waker.stopped) as writer:
             yield writer
 
     def _look(self, now_ns: int) -> list[dict[str, object]]:

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from pydamon import lean
-from pydamon.errors import MachineError, PydamonError
+from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.outputs import Place
 from pydamon.run.directory import Claim, RuntimeDirectory
 from pydamon.run.request import Request
 from pydamon.service import protocol
@@ -75,9 +76,10 @@ def start(request: Request, spec: Spec, *, name: str | None = None, log: str | N
 
 def _open_own_log(path: str) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise MachineError(f"cannot be written: {error.strerror}", where=path) from None
+        with Place(path, "log") as place:
+            return place.open_to_append()
+    except RequestError as error:
+        raise MachineError(error.message, where="log") from None
 
 
 def _keep_standard_files() -> None:
@@ -163,7 +165,7 @@ def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request:
     log = Log(2)
     sys.stdin = sys.stdout = None
     sys.stderr = log
-    foreground = open(to_foreground, "wb", buffering=0)  # noqa: SIM115
+    foreground = os.fdopen(to_foreground, "wb", buffering=0)
 
     def tell(message: _Message) -> None:
         if not foreground.closed:

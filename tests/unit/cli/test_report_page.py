@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
 import struct
 import zlib
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.unit.cli.report_helpers import HEAP, MIB, on_terminal, plain, report, stairs
-from tests.unit.records.record_samples import START_NS, metadata, snapshot, write
+from tests.unit.records.record_samples import START_NS, mapping, metadata, snapshot, write
 
 from pydamon.cli.render.axes import time_ticks
+from pydamon.cli.render.screen import printable
 from pydamon.records.writer import RecordWriter
 
 
@@ -28,10 +31,31 @@ def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _panels(path: str) -> list[dict[str, Any]]:
     """The data that the page's script draws."""
-    found = re.search(r"const DATA = (.*), RAMP = ", Path(path).read_text("utf-8"))
-    assert found
-    panels: list[dict[str, Any]] = json.loads(found[1].replace("<\\/", "</"))
+    panels: list[dict[str, Any]] = json.loads(_Page(path).scripts[0][1])["panels"]
     return panels
+
+
+class _Page(HTMLParser):
+    """What a browser makes of the page: its elements, the text of its headings, and its scripts."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self.scripts: list[tuple[str | None, str]] = []
+        self.feed(Path(path).read_text("utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append((dict(attrs).get("type"), ""))
+
+    def handle_data(self, data: str) -> None:
+        tag = self.elements[-1][0] if self.elements else ""
+        if tag == "script" and data.strip():
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        self.texts[tag] = self.texts.get(tag, "") + data
 
 
 def _heat(panel: dict[str, Any]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -63,17 +87,54 @@ def test_the_page_holds_the_heat_of_all_cells(capsys: pytest.CaptureFixture[str]
             assert cell == (255 if mib == second else 1)
 
 
-def test_nothing_is_loaded_and_nothing_escapes_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+_HOSTILE = (
+    "</script><img src=x onerror=alert(1)>",
+    "<!--<script>",
+    "@DATA@ @TITLE@ @SCRIPT@ @X@",
+    "]]></title><svg onload=alert(1)>",
+    "\u2028alert(1)\u2029 &lt;img src=x onerror=alert(1)&gt; \\u003cscript",
+    "{{7*7}} ${alert(1)} \\1 \\g<0> %s",
+)
+
+
+@pytest.mark.parametrize("text", _HOSTILE)
+def test_nothing_is_loaded_and_nothing_escapes_its_text(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """In the name of a record, of a program and of a mapping: the page has the same elements, and shows the text."""
+    assert report(capsys, "heatmap", "-o", "plain.html")[0] == 0
     about = metadata(7)
-    about["targets"][0]["command"] = "</script><img src=x onerror=alert(1)>"
-    with RecordWriter("<b>.damon", metadata=about) as writer:
+    about["targets"][0]["command"] = text
+    name = text.replace("/", "|") + ".damon"
+    with RecordWriter(name, metadata=about) as writer:
+        writer.add_mappings(START_NS, 0, [mapping(0, 4096, f"/{text}")])
         writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
-    assert report(capsys, "heatmap", "-i", "<b>.damon", "-o", "heat.html")[0] == 0
-    text = Path("heat.html").read_text("utf-8")
-    assert text.count("</script>") == 1
-    assert "<b>" not in text
-    assert not re.search(r"https?://|src=\"|href|import", text)
-    assert "onerror" in _panels("heat.html")[0]["title"]
+    assert report(capsys, "heatmap", "-i", name, "-o", "heat.html")[0] == 0
+    page, harmless = _Page("heat.html"), _Page("plain.html")
+    assert page.elements == harmless.elements
+    assert page.scripts[1:] == harmless.scripts[1:]
+    shown = printable(name)
+    assert (page.texts["h1"].strip(), page.texts["title"].strip()) == (shown, shown)
+    assert not re.search("[<>&\u2028\u2029]", page.scripts[0][1])
+    (panel,) = _panels("heat.html")
+    assert printable(text.rpartition("/")[2][:10]) in panel["title"]
+    assert not re.search(r"https?://|src=\"|href|import", Path("heat.html").read_text("utf-8"))
+
+
+def test_the_policy_of_the_page_lets_run_what_is_ours_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(capsys, "heatmap", "-o", "heat.html")[0] == 0
+    text, page = Path("heat.html").read_text("utf-8"), _Page("heat.html")
+    policies = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policies) == 1
+    assert policies[0] is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policies[0].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for tag, rule in (("script", "script-src"), ("style", "style-src")):
+        (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        hashed = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{hashed}'"
+    # The policy comes before what it is for; and nothing needs the attributes that it forbids.
+    assert text.index("Content-Security-Policy") < min(text.index("<style>"), text.index("<script"))
+    assert not any({"style", "onload", "onclick"} & attributes.keys() for _, attributes in page.elements)
 
 
 def test_every_target_has_a_panel(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from tests.unit.records.record_samples import AGGR_NS, START_NS, as_tuple, mappi
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
+from pydamon.records.framing import frames
 from pydamon.records.joined import JoinedRecords, open_record
 from pydamon.records.reader import RecordReader
 from pydamon.records.rotating import RotatingWriter, part_name
@@ -170,6 +171,52 @@ def test_damaged_parts_are_read_as_far_as_possible() -> None:
         assert joined.truncated
         (line,) = joined.warnings()
         assert line.startswith("run.0002.damon: was not closed")
-    Path("run.0002.damon").write_bytes(b"nothing of ours")
-    with pytest.raises(RequestError, match=r"run\.0002\.damon"):
-        open_record("run.*.damon")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_part_that_cannot_be_read_is_left_out_and_said(number: int) -> None:
+    """Cut anywhere within its description, empty, or something else: the other 15 or 20 snapshots are read."""
+    _rotated(25, max_ns=10**9)
+    part = Path(part_name("run.damon", number))
+    whole = part.read_bytes()
+    begin = next(frames(lambda offset, length: whole[offset : offset + length], len(whole))).end
+    rest = {1: 15, 2: 15, 3: 20}[number]
+    flipped = bytearray(whole)
+    flipped[8] ^= 0xFF
+    for content in (b"", b"nothing of ours", b"\xff\xff\xff\xff" * 50, bytes(begin), bytes(flipped)):
+        part.write_bytes(content)
+        _check_left_out(part, rest)
+    for length in [*range(1, begin, 41), begin - 1]:
+        part.write_bytes(whole[:length])
+        _check_left_out(part, rest)
+
+
+def _check_left_out(part: Path, rest: int) -> None:
+    with open_record("run.*.damon") as joined:
+        assert sum(1 for _ in joined.snapshots()) == rest
+        (line,) = joined.warnings()
+        assert line.startswith(f"{part}: ")
+        assert line.endswith("; this part was left out")
+
+
+def test_a_part_whose_description_is_damaged_is_read() -> None:
+    """Another pid in it is no other process: the checksum tells."""
+    _rotated(25, max_ns=10**9)
+    for number in (1, 2, 3):
+        part = Path(part_name("run.damon", number))
+        whole = part.read_bytes()
+        part.write_bytes(whole.replace(b'"pid":7', b'"pid":8', 1))
+        with open_record("run.*.damon") as joined:
+            assert sum(1 for _ in joined.snapshots()) == 25
+            assert joined.info.target(0).pid == 7
+            assert joined.warnings() == [
+                f"{part}: its description is damaged: what it says of targets and spec may be wrong"
+            ]
+        part.write_bytes(whole)
+
+
+def test_parts_none_of_which_can_be_read_are_refused() -> None:
+    for name in ("run.1", "run.2"):
+        Path(name).touch()
+    with pytest.raises(RequestError, match=r"^run\.1: is empty"):
+        open_record("run.*")

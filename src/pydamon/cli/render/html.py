@@ -7,15 +7,21 @@ and magnifies it. Nothing is loaded from anywhere.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pydamon.analysis.heatmap import Heatmap
 from pydamon.cli.render.output import write_whole
 from pydamon.markup import RAMP, png
+
+if TYPE_CHECKING:
+    from pydamon.records.joined import AnyReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +35,35 @@ class Panel:
     origin_ns: int
 
 
-def write_page(path: str, title: str, panels: list[Panel]) -> None:
-    """Write the page; nothing is left of it if that fails. Raises PydamonError naming the file."""
-    data = json.dumps([_data(panel) for panel in panels], separators=(",", ":"))
-    # "</" must not end the script early, whatever a command line contains.
-    text = _PAGE.replace("@TITLE@", escape(title)).replace("@DATA@", data.replace("</", "<\\/"))
-    text = text.replace("@RAMP@", json.dumps([list(colour) for colour in RAMP]))
-    page = text.encode("utf-8")
-    write_whole(path, lambda file: file.write(page))
+def write_page(path: str, title: str, panels: list[Panel], made_from: AnyReader) -> None:
+    """Write the page, as `write_whole`; nothing is left of it if that fails. Raises PydamonError naming the file."""
+    page = render(title, panels).encode("utf-8", "replace")
+    write_whole(path, lambda file: file.write(page), made_from)
+
+
+def render(title: str, panels: list[Panel]) -> str:
+    """The page as text. What it is about is data in it: it runs the script below, and no other."""
+    values = {
+        "TITLE": escape(title),
+        "POLICY": f"default-src 'none'; img-src data:; script-src '{_hash(_SCRIPT)}'; style-src '{_hash(_STYLE)}'; "
+        "base-uri 'none'; form-action 'none'",
+        "STYLE": _STYLE,
+        "SCRIPT": _SCRIPT,
+        "DATA": _inert({"panels": [_data(panel) for panel in panels], "ramp": [list(colour) for colour in RAMP]}),
+    }
+    # All at once: what is put in may look like a place to put something in.
+    return re.sub("@([A-Z]+)@", lambda match: values[match[1]], _PAGE)
+
+
+def _inert(data: object) -> str:
+    """JSON that is nothing else wherever in a page it stands: no character of it begins or ends markup or a line."""
+    text = json.dumps(data, separators=(",", ":"))  # escapes what is not ASCII, U+2028 too
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _hash(text: str) -> str:
+    """How a content security policy names a script or style that stands in the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _data(panel: Panel) -> dict[str, object]:
@@ -61,21 +88,28 @@ def _data(panel: Panel) -> dict[str, object]:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>@TITLE@</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="@POLICY@"><title>@TITLE@</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
+<style>@STYLE@</style></head><body>
+<h1>@TITLE@</h1>
+<p>Wheel: zoom. Shift and wheel: time only. Alt and wheel: addresses only. Drag: move. Double click: everything.</p>
+<div id="maps"></div>
+<script type="application/json" id="data">@DATA@</script>
+<script>@SCRIPT@</script></body></html>
+"""
+
+_STYLE = """
  body { font: 14px system-ui, sans-serif; margin: 1.5em; background: #fff; color: #222; }
- h2 { font-size: 1.05em; margin: 1.2em 0 .2em; } p { margin: .2em 0; color: #555; }
+ h1 { font-size: 1.2em; } h2 { font-size: 1.05em; margin: 1.2em 0 .2em; } p { margin: .2em 0; color: #555; }
  .map { position: relative; } canvas { display: block; width: 100%; height: 60vh; cursor: grab; }
  .tip { position: absolute; pointer-events: none; background: #fffd; border: 1px solid #888; padding: 2px 6px;
         font: 12px ui-monospace, monospace; white-space: pre; display: none; z-index: 1; }
-</style></head><body>
-<h1 style="font-size:1.2em">@TITLE@</h1>
-<p>Wheel: zoom. Shift and wheel: time only. Alt and wheel: addresses only. Drag: move. Double click: everything.</p>
-<div id="maps"></div>
-<script>
+"""
+
+_SCRIPT = """
 "use strict";
-const DATA = @DATA@, RAMP = @RAMP@;
+const { panels: DATA, ramp: RAMP } = JSON.parse(document.getElementById("data").textContent);
 function colour(v) {                       // 1..255 -> one of the ramp's colours, in between mixed
   const x = (v - 1) / 254 * (RAMP.length - 1), i = Math.min(Math.floor(x), RAMP.length - 2), f = x - i;
   return RAMP[i].map((c, k) => Math.round(c + (RAMP[i + 1][k] - c) * f));
@@ -151,5 +185,4 @@ function show(panel) {
   window.addEventListener("resize", draw);
 }
 DATA.forEach(show);
-</script></body></html>
 """

@@ -1,68 +1,92 @@
-"""Writing a file that a report was asked for: the whole of it or nothing."""
+"""Writing a file that a report was asked for: the whole of it or nothing, and no wider readable than the record."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import click
 
 from pydamon.errors import PydamonError, RequestError
+from pydamon.linux.outputs import Place, mode_for
 
 OPTION = "-o"
 
+Write = Callable[[BinaryIO], object]
 
-def write_whole(path: str, write: Callable[[BinaryIO], object]) -> None:
+
+def _parse_mode(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        mode = int(value, 8)
+    except ValueError:
+        mode = -1
+    if mode < 0 or mode & ~0o666 or mode & 0o600 != 0o600:
+        raise click.BadParameter(
+            f"{value!r} is no mode of a file; 640 lets the group read it, 644 everybody", ctx, param
+        )
+    ctx.meta["mode"] = mode
+
+
+MODE = click.option(
+    "--mode",
+    metavar="MODE",
+    callback=_parse_mode,
+    expose_value=False,
+    help="Who may read FILE, e.g. 644. Default: no more than who may read the record.",
+)
+
+
+def write_whole(path: str, write: Write, made_from: Any) -> None:
     """Have ``write`` fill the file, which appears (or is replaced) only once it is complete.
 
-    A device or a pipe stays what it is and gets the content. Raises RequestError if it cannot be written there,
-    PydamonError if writing failed; nothing is left then.
+    It is no wider readable than the record ``made_from`` (an open reader), unless --mode says otherwise. A device or a
+    pipe stays what it is and gets the content. Raises RequestError if it cannot be written there, PydamonError if
+    writing failed; nothing is left then.
     """
-    if os.path.isdir(path):
-        raise RequestError(f"{path} is a directory", where=OPTION)
-    import tempfile
+    context = click.get_current_context(silent=True)
+    widened = None if context is None else context.meta.get("mode")
+    with Place(path, OPTION) as place:
+        if place.is_stream:
+            _write_into(place, write)
+        else:
+            _write_beside(place, write, mode_for(getattr(made_from, "paths", [made_from.path]), widened))
 
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null, say
-        _write_into(path, write)
-        return
-    path = os.path.realpath(path)  # a link stays one
-    suffix = os.path.splitext(path)[1]
+
+def check_whole(path: str) -> None:
+    """Raise RequestError if it cannot be written there."""
+    Place(path, OPTION).close()
+
+
+def _write_beside(place: Place, write: Write, mode: int) -> None:
+    new = place.make_beside(mode)
     try:
-        fd, temporary = tempfile.mkstemp(prefix=".pydamon-", suffix=suffix, dir=os.path.dirname(path) or ".")
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror}", where=OPTION) from None
-    try:
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(new.fd, "wb") as file:
             write(file)
-            _own(file.fileno())
-        os.replace(temporary, path)
+            file.flush()
+            new.appear()
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        new.discard()
         if isinstance(error, OSError):
-            raise PydamonError(f"cannot write {path}: {error.strerror}", where=OPTION) from None
+            raise PydamonError(f"cannot write {place.path}: {error.strerror}", where=OPTION) from None
         raise
 
 
-def _write_into(path: str, write: Callable[[BinaryIO], object]) -> None:
-    import shutil
+def _write_into(place: Place, write: Write) -> None:
     import tempfile
 
     with tempfile.TemporaryFile() as file:  # what writes may go back in it
         write(file)
         file.seek(0)
+        stream = place.open_stream()
         try:
-            with open(path, "wb") as into:
-                shutil.copyfileobj(file, into)
+            while piece := file.read(1 << 20):
+                left = memoryview(piece)
+                while left:
+                    left = left[stream.write(left) :]
         except OSError as error:
-            raise RequestError(f"cannot write {path}: {error.strerror}", where=OPTION) from None
-
-
-def _own(fd: int) -> None:
-    """Permissions as for any new file; under sudo the file belongs to whoever called sudo."""
-    mask = os.umask(0)
-    os.umask(mask)
-    os.fchmod(fd, 0o666 & ~mask)
-    if os.geteuid() == 0 and "SUDO_UID" in os.environ and "SUDO_GID" in os.environ:
-        with contextlib.suppress(ValueError, OSError):
-            os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+            raise RequestError(f"cannot write {place.path}: {error.strerror}", where=OPTION) from None
+        finally:
+            os.close(stream.fd)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from pydamon.cli.render.output import OPTION, write_whole
+from pydamon.cli.render.output import OPTION, check_whole, write_whole
 from pydamon.errors import MachineError, RequestError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pydamon.records.joined import AnyReader
 
 _FORMATS = {".png": "png", ".svg": "svg"}
 
@@ -19,8 +21,7 @@ def check_picture(path: str) -> str:
     extension = os.path.splitext(path)[1].lower()
     if extension not in _FORMATS:
         raise RequestError(f"{path}: pictures are .png, .svg or .html; choose such a name", where=OPTION)
-    if os.path.isdir(path):
-        raise RequestError(f"{path} is a directory", where=OPTION)
+    check_whole(path)
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -28,8 +29,8 @@ def check_picture(path: str) -> str:
     return _FORMATS[extension]
 
 
-def write_picture(path: str, figure: Figure) -> None:
-    """Draw the figure into the file, which appears (or is replaced) only once it is complete."""
+def write_picture(path: str, figure: Figure, made_from: AnyReader) -> None:
+    """Draw the figure into the file, as `write_whole`."""
     import matplotlib
 
     kind = check_picture(path)
@@ -40,4 +41,4 @@ def write_picture(path: str, figure: Figure) -> None:
             metadata = {"Date": None} if kind == "svg" else {"Software": "pydamon"}
             figure.savefig(file, format=kind, metadata=metadata)
 
-    write_whole(path, draw)
+    write_whole(path, draw, made_from)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from pydamon import lean
+from pydamon.cli.render.output import MODE
 from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, counted, windowed
 
 # As records.schema.DEFAULT_NAME, which would import pyarrow.
@@ -112,6 +113,7 @@ def access(
     "0x. Default: what was accessed, without the gaps.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png, .svg or .html.")
+@MODE
 def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str | None, **window: Any) -> None:
     """Which addresses were accessed how much, when: a picture of time and addresses."""
     with lean.imports():
@@ -150,6 +152,7 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
     "--window", "used_ns", type=WHEN, metavar="TIME", help="What was used within this time, e.g. 10s, with its error."
 )
 @click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png or .svg.")
+@MODE
 def wss(
     path: str,
     target: int | None,

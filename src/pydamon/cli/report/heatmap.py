@@ -92,7 +92,7 @@ def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str
         if page and output is not None:
             from pydamon.cli.render.html import write_page
 
-            write_page(output, printable(path), [_panel(reader, view, span, whole[0]) for view in views])
+            write_page(output, printable(path), [_panel(reader, view, span, whole[0]) for view in views], reader)
             if not as_json:
                 emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views))
         elif output is not None:
@@ -108,7 +108,7 @@ def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str
                 [view.note for view in views],
                 whole[0],
             )
-            write_picture(output, figure)
+            write_picture(output, figure, reader)
             if not as_json:
                 emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views))
 

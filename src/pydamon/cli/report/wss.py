@@ -180,4 +180,4 @@ def _draw(
         wanted,
         over_time,
     )
-    write_picture(output, figure)
+    write_picture(output, figure, reader)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -129,10 +130,7 @@ class ImportedRecord(RecordReader):
             raise PydamonError(f"cannot make a file in {tempfile.gettempdir()}: {error.strerror}", where=path) from None
         name = f"/proc/self/fd/{self._file.fileno()}"
         try:
-            self.converted = convert(
-                foreign,
-                lambda about, optional: RecordWriter(name, metadata=about, optional=optional, compression_level=1),
-            )
+            self.converted = convert(foreign, partial(self._begin, name))
             super().__init__(name)
         except PydamonError as error:
             self._file.close()
@@ -144,6 +142,11 @@ class ImportedRecord(RecordReader):
             raise
         self.path = path
         self._foreign_bytes = foreign.source.size
+
+    def _begin(self, name: str, about: Mapping[str, Any], optional: tuple[str, ...]) -> RecordWriter:
+        self._file.seek(0)  # an earlier attempt may have written to it
+        self._file.truncate()
+        return RecordWriter(name, metadata=about, optional=optional, compression_level=1)
 
     @property
     def file_bytes(self) -> int:
