@@ -19,6 +19,7 @@ from pydamon.primitives import idle
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.idle import IdlePrimitive
+from pydamon.primitives.struct_pages import StructPages
 
 pytestmark = pytest.mark.guest
 
@@ -38,14 +39,24 @@ def walk() -> Iterator[PageTableWalk]:
     opened.close()
 
 
-@pytest.fixture(params=["pagemap", "walk", "tables"])
-def primitive(request: pytest.FixtureRequest, child: Child, walk: PageTableWalk) -> Iterator[IdlePrimitive]:
-    if request.param == "pagemap":
-        opened = IdlePrimitive(child.process)
-    else:
-        opened = IdlePrimitive(child.process, walk, tables=request.param == "tables")
+@pytest.fixture(scope="module")
+def struct_pages(walk: PageTableWalk) -> Iterator[StructPages]:
+    opened = StructPages(walk)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["pagemap", "walk", "pages", "tables", "tables and pages"])
+def primitive(
+    request: pytest.FixtureRequest, child: Child, walk: PageTableWalk, struct_pages: StructPages
+) -> Iterator[IdlePrimitive]:
+    watch = FrameWatch(pages=struct_pages if "pages" in request.param else None)
+    opened = IdlePrimitive(
+        child.process, None if request.param == "pagemap" else walk, watch=watch, tables="tables" in request.param
+    )
+    yield opened
+    opened.close()
+    watch.close()
 
 
 def test_probe_finds_it() -> None:
@@ -69,6 +80,21 @@ def test_hot_and_cold_pages(child: Child, primitive: IdlePrimitive) -> None:
         wrong = np.flatnonzero(usable & (answers != expected))
         assert len(wrong) <= 1, (wrong.tolist(), answers[wrong].tolist())
     assert primitive.trouble is None
+
+
+def test_memory_shared_with_a_child_of_its_own(child: Child, primitive: IdlePrimitive) -> None:
+    """Its pages are mapped twice: their entries alone do not tell."""
+    at = child.do("add", "a", MIB)
+    child.do("touch", "a", "all")
+    child.fork("a")
+    hot = list(range(3, 200, 7))
+    usable = primitive.prepare(pages(at, 256))
+    child.do("load", "a", *hot)
+    answers = primitive.check()
+    expected = np.full(256, NOT_ACCESSED)
+    expected[hot] = ACCESSED
+    assert usable.sum() >= 256 - 40
+    assert np.count_nonzero(usable & (answers != expected)) <= 1
 
 
 def test_pages_that_come_go_and_move(child: Child, primitive: IdlePrimitive) -> None:
@@ -152,13 +178,20 @@ def test_fixed_ranges_of_a_process(child: Child, walk: PageTableWalk) -> None:
         primitive.close()
 
 
-def test_what_a_page_costs(child: Child, walk: PageTableWalk, record_property: Callable[[str, object], None]) -> None:
+def test_what_a_page_costs(
+    child: Child,
+    walk: PageTableWalk,
+    struct_pages: StructPages,
+    record_property: Callable[[str, object], None],
+) -> None:
     at = child.do("add", "a", 64 * MIB)
     child.do("touch", "a", "all")
+    watch = FrameWatch(pages=struct_pages)
     some = pages(at, 1000, 16)
     for name, opened in (
         ("idle by pagemap", IdlePrimitive(child.process)),
         ("idle by walk", IdlePrimitive(child.process, walk)),
+        ("idle by struct pages", IdlePrimitive(child.process, walk, watch=watch)),
         ("bpf+idle", IdlePrimitive(child.process, walk, tables=True)),
     ):
         opened.prepare(some)
@@ -171,6 +204,7 @@ def test_what_a_page_costs(child: Child, walk: PageTableWalk, record_property: C
         record_property(name, f"{spent:.2f} µs")
         print(f"\n{name}: {spent:.2f} µs a page, prepare and check, emulated")
         opened.close()
+    watch.close()
     fd = os.open("/proc/self/pagemap", os.O_RDONLY)
     before = time.process_time_ns()
     for _ in range(10_000):

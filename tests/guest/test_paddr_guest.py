@@ -11,6 +11,7 @@ from tests.unit.primitives.bpf_child import MIB, PAGE, Child, pages, started_chi
 
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.snapshot import Snapshot
+from pydamon.linux.idle_bitmap import FrameWatch
 from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.ops import paddr
 from pydamon.ops.pace import Clock
@@ -26,6 +27,16 @@ pytestmark = pytest.mark.guest
 @pytest.fixture
 def child() -> Iterator[Child]:
     yield from started_child()
+
+
+@pytest.fixture(params=["struct pages", "kpageflags"])
+def primitive(request: pytest.FixtureRequest) -> Iterator[IdleFrames]:
+    watch = FrameWatch() if request.param == "kpageflags" else None
+    opened = IdleFrames(watch)
+    yield opened
+    opened.close()
+    if watch is not None:
+        watch.close()
 
 
 def frames(child: Child, addresses: np.ndarray) -> np.ndarray:
@@ -50,11 +61,10 @@ def test_both_nodes_are_monitored() -> None:
     ops.cleanup()
 
 
-def test_hot_and_cold_frames(child: Child) -> None:
+def test_hot_and_cold_frames(child: Child, primitive: IdleFrames) -> None:
     at = child.do("add", "a", MIB)
     child.do("touch", "a", "all")
     own = frames(child, pages(at, 256))
-    primitive = IdleFrames()
     hot = list(range(3, 200, 7))
     assert primitive.prepare(own * np.uint64(PAGE)).all()
     child.do("load", "a", *hot)
@@ -64,7 +74,22 @@ def test_hot_and_cold_frames(child: Child) -> None:
     # Pages that are not on an LRU list yet are not known to be hot.
     assert (answers != expected).sum() <= 40
     assert (answers[hot] == ACCESSED).mean() > 0.7
-    primitive.close()
+
+
+def test_frames_that_are_freed_or_shared_meanwhile(child: Child, primitive: IdleFrames) -> None:
+    at = child.do("add", "a", MIB)
+    child.do("touch", "a", "all")
+    own = frames(child, pages(at, 256))
+    primitive.prepare(own * np.uint64(PAGE))
+    child.do("unmap", "a", 128, 128)
+    freed = primitive.check()[128:]
+    assert (freed != ACCESSED).mean() > 0.7  # some may be in use again
+    primitive.prepare(own[:128] * np.uint64(PAGE))
+    child.do("unmap", "a", 0, 1)
+    child.do("add", "b", MIB)
+    child.fork("b")
+    shared = primitive.check()  # the fork has their entries, too, but did not use these pages
+    assert (shared != ACCESSED).mean() > 0.7
 
 
 def test_frames_that_nobody_uses_are_not_accessed() -> None:
@@ -78,17 +103,15 @@ def test_frames_that_nobody_uses_are_not_accessed() -> None:
     ops.cleanup()
 
 
-def test_a_huge_page_answers_through_its_head(child: Child) -> None:
+def test_a_huge_page_answers_through_its_head(child: Child, primitive: IdleFrames) -> None:
     at = child.do("add", "h", 4 * MIB, "huge")
     child.do("touch", "h", "all")
     own = frames(child, pages(at, 16, 64))
     if (np.diff(own[:8]) != 64).any():
         pytest.skip("the kernel gave no huge pages")
-    primitive = IdleFrames()
     primitive.prepare(own * np.uint64(PAGE))
     child.do("load", "h", 99)
     assert primitive.check().tolist() == [1] * 8 + [0] * 8
-    primitive.close()
 
 
 def test_the_reverse_map_names_the_process(child: Child, record_property: Callable[[str, object], None]) -> None:

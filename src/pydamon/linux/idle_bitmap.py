@@ -27,10 +27,12 @@ from pydamon.linux.frames import Flags, FrameInfo, Frames, on_lru
 
 BITMAP = "/sys/kernel/mm/page_idle/bitmap"
 
-_WORD = 8  # bytes; the file takes whole words only
+_WORD, _IN_BYTES = 8, np.uint64(3)  # bytes; the file takes whole words only
 _WORD_SHIFT, _WORD_BITS = np.uint64(6), np.uint64(63)
 _ONE = np.uint64(1)
 _TAIL, _HEAD = np.uint64(1 << 16), np.uint64(1 << 15)  # of /proc/kpageflags
+_CHUNK = np.uint64(512)  # words: sysfs takes no more in one call
+_NO_GAP, _GAP = 1, 8  # distance of words that share a call: reading visits 64 frames a word, writing only marked ones
 _MAX_ORDER = 9  # 2 MiB: the largest folio on an LRU list that a process maps
 _PROBE_PAGES = 128  # more than a processor's batch of pages that are not on an LRU list yet
 
@@ -38,6 +40,12 @@ _PROBE_PAGES = 128  # more than a processor's batch of pages that are not on an 
 UNMARKABLE = 0  # the bitmap refused, or knows no such frame: nothing is known
 UNLISTED = 1  # free, or not on an LRU list: it has no bit
 MARKED = 2
+
+# What a look at the struct page of a frame's folio says.
+LISTED = 1  # on an LRU list: it has an idle bit
+IDLE = 2  # marked as idle, and not seen accessed since: the page tables are not asked
+OWN = 4  # a small page of anonymous memory, mapped once: its only page-table entry says all there is to say...
+YOUNG = 8  # ...and shows an access
 
 
 class IdleBitmap:
@@ -68,15 +76,17 @@ class IdleBitmap:
         """Whether each frame's bit is set, and whether that could be read; shape (n,) each.
 
         The kernel looks at the page tables for each bit that is set in the words it reads, so only words that hold one
-        of ``frames`` are read; neighbouring ones in one call.
+        of ``frames`` are read; neighbouring ones in one call (up to 512). There are never more calls than frames.
         """
         words, inverse = np.unique(frames >> _WORD_SHIFT, return_inverse=True)
         values, known = np.zeros(len(words), np.uint64), np.zeros(len(words), np.bool_)
-        runs = _runs(words)
+        begins, ends = _runs(words, _NO_GAP)
+        runs = list(zip(begins.tolist(), ends.tolist(), (words[begins] << _IN_BYTES).tolist(), strict=True))
         chunks = self._read_all(runs)
         self.calls += len(runs)
-        if all(map(len, chunks)) and sum(map(len, chunks)) == len(words) * _WORD:
-            values, known = np.frombuffer(b"".join(chunks), np.uint64), np.ones(len(words), np.bool_)
+        data = b"".join(chunks)
+        if len(data) == len(words) * _WORD:
+            values, known = np.frombuffer(data, np.uint64), np.ones(len(words), np.bool_)
         else:
             for (begin, _, _), got in zip(runs, chunks, strict=True):
                 count = len(got) // _WORD  # fewer at the end of memory
@@ -100,26 +110,37 @@ class IdleBitmap:
             return b""
 
     def mark(self, frames: Frames) -> Flags:
-        """Set the bits of ``frames``, and no others. Returns which the kernel took; shape (n,)."""
+        """Set the bits of ``frames``, and no others. Returns which the kernel took; shape (n,).
+
+        Words that are near each other share a call (a 0 in what is written leaves its bit alone); there are never more
+        calls than frames.
+        """
         words, inverse = np.unique(frames >> _WORD_SHIFT, return_inverse=True)
-        values, taken = np.zeros(len(words), np.uint64), np.zeros(len(words), np.bool_)
-        np.bitwise_or.at(values, inverse, _ONE << (frames & _WORD_BITS))
-        data = values.tobytes()
-        fd, pwrite, runs = self._fd, os.pwrite, _runs(words)
-        counts = [0] * len(runs)  # words that were taken of each run
-        for at, (begin, end, offset) in enumerate(runs):
+        begins, ends = _runs(words, _GAP)
+        if not len(begins):
+            return np.zeros(0, np.bool_)
+        sizes = (words[ends - 1] - words[begins]).astype(np.intp) + 1
+        first = np.cumsum(sizes) - sizes  # of each run, in what is written
+        run = np.repeat(np.arange(len(begins)), ends - begins)
+        at = first[run] + (words - words[begins][run]).astype(np.intp)
+        values = np.zeros(int(sizes.sum()), np.uint64)
+        np.bitwise_or.at(values, at[inverse], _ONE << (frames & _WORD_BITS))
+        offsets = (words[begins] << _IN_BYTES).tolist()
+        counts = self._write_all(values.tobytes(), (first * _WORD).tolist(), (sizes * _WORD).tolist(), offsets)
+        self.calls += len(begins)
+        taken: Flags = at < (first + np.array(counts, np.intp) // _WORD)[run]
+        return taken[inverse]
+
+    def _write_all(self, data: bytes, begins: list[int], sizes: list[int], offsets: list[int]) -> list[int]:
+        """Write runs of ``data``, all in bytes; returns how much of each was taken."""
+        fd, pwrite = self._fd, os.pwrite
+        counts = [0] * len(begins)
+        for at, (begin, size, offset) in enumerate(zip(begins, sizes, offsets, strict=True)):
             try:
-                counts[at] = pwrite(fd, data[begin * _WORD : end * _WORD], offset) // _WORD
+                counts[at] = pwrite(fd, data[begin : begin + size], offset)
             except (OSError, OverflowError) as error:
                 self._refuse("writing", error)
-        self.calls += len(runs)
-        if sum(counts) == len(words):
-            taken[:] = True
-        else:
-            for (begin, _, _), count in zip(runs, counts, strict=True):
-                taken[begin : begin + count] = True
-        result: Flags = taken[inverse]
-        return result
+        return counts
 
     def _refuse(self, what: str, error: OSError | OverflowError) -> None:
         if isinstance(error, OverflowError) or error.errno == errno.ENXIO:  # beyond the end of memory
@@ -147,23 +168,51 @@ class FlagSource(Protocol):
         ...
 
 
+class PageSource(Protocol):
+    """What is needed of `StructPages`, which looks at many frames in one system call."""
+
+    def look(self, frames: Frames) -> tuple[Frames, NDArray[np.uint8]]:
+        """The first frame of each frame's folio, and its LISTED, IDLE, OWN and YOUNG; shape (n,) each."""
+        ...
+
+    def refresh(self) -> None:
+        """Memory may have been added."""
+        ...
+
+
 class FrameWatch:
     """Marks frames as idle and tells later which were used; a frame inside a folio answers through its head.
 
-    Raises MachineError if the bitmap or /proc/kpageflags cannot be used.
+    ``pages`` looks at frames if given, else /proc/kpageflags, which takes a system call for each. Raises MachineError
+    if the bitmap, or what is to look, cannot be used.
     """
 
-    def __init__(self, bitmap: IdleBitmap | None = None, info: FlagSource | None = None) -> None:
-        if info is None:
+    def __init__(
+        self, bitmap: IdleBitmap | None = None, info: FlagSource | None = None, pages: PageSource | None = None
+    ) -> None:
+        if info is None and pages is None:
             require_frame_flags()
         self.bitmap = IdleBitmap() if bitmap is None else bitmap
+        self.pages = pages
         self._info = FrameInfo() if info is None else info
 
-    def locate(self, frames: Frames) -> tuple[Frames, Flags]:
-        """The frame whose bit speaks for each frame (its folio's head), and whether that has a bit; shape (n,) each.
+    def look(self, frames: Frames) -> tuple[Frames, NDArray[np.uint8]]:
+        """The frame whose bit speaks for each frame (its folio's head), and what is known of it: LISTED at least.
 
-        About 1 µs a frame, 10 µs for one that is inside a folio.
+        With ``pages`` there is one system call for 1,024 frames; else one for each, ten for one inside a folio.
         """
+        if self.pages is not None:
+            return self.pages.look(frames)
+        heads, listed = self._by_flags(frames)
+        return heads, listed.view(np.uint8) * np.uint8(LISTED)
+
+    def locate(self, frames: Frames) -> tuple[Frames, Flags]:
+        """The frame whose bit speaks for each frame, and whether it has one; shape (n,) each."""
+        heads, kinds = self.look(frames)
+        listed: Flags = (kinds & np.uint8(LISTED)) != 0
+        return heads, listed
+
+    def _by_flags(self, frames: Frames) -> tuple[Frames, Flags]:
         heads = frames.copy()
         flags = self._info.flags(frames)
         tails = np.flatnonzero((flags & _TAIL) != 0)
@@ -198,11 +247,20 @@ class FrameWatch:
     def mark(self, frames: Frames) -> tuple[Frames, NDArray[np.uint8]]:
         """Mark frames as idle. Returns the frame that answers for each, and UNMARKABLE, UNLISTED or MARKED."""
         heads, listed = self.locate(frames)
-        states = np.full(len(frames), UNLISTED, np.uint8)
+        return heads, self.mark_heads(heads, listed)
+
+    def mark_heads(self, heads: Frames, listed: Flags) -> NDArray[np.uint8]:
+        """Mark the frames ``heads`` that are ``listed``; UNMARKABLE, UNLISTED or MARKED for each."""
+        states = np.full(len(heads), UNLISTED, np.uint8)
         index = np.flatnonzero(listed)
         if len(index):
             states[index] = np.where(self.bitmap.mark(heads[index]), np.uint8(MARKED), np.uint8(UNMARKABLE))
-        return heads, states
+        return states
+
+    def refresh(self) -> None:
+        """Memory may have been added."""
+        if self.pages is not None:
+            self.pages.refresh()
 
     def close(self) -> None:
         """Release the files."""
@@ -250,12 +308,10 @@ def probe() -> None:
         watch.close()
 
 
-def _runs(words: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
-    """Runs of consecutive words among sorted ones: indices of begin and end, offset in the file in bytes."""
+def _runs(words: NDArray[np.uint64], near: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Runs of sorted words that are at most ``near`` apart, none across a chunk: indices of begin and end."""
     if not len(words):
-        return []
-    begins = np.flatnonzero(np.diff(words) != 1) + 1
-    begins = np.concatenate([np.zeros(1, np.intp), begins])
-    ends = np.append(begins[1:], len(words))
-    offsets = [word * _WORD for word in words[begins].tolist()]
-    return list(zip(begins.tolist(), ends.tolist(), offsets, strict=True))
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    apart = (words[1:] - words[:-1] > np.uint64(near)) | (words[1:] // _CHUNK != words[:-1] // _CHUNK)
+    begins = np.concatenate([np.zeros(1, np.intp), np.flatnonzero(apart) + 1])
+    return begins, np.append(begins[1:], len(words))

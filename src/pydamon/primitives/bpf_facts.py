@@ -51,6 +51,23 @@ def kernel_facts(btf: Btf) -> KernelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReverseFacts:
+    """What leads from a page of anonymous memory to the mapping that has it: offsets in bytes."""
+
+    page_mapping: int
+    page_index: int
+    anon_root: int  # anon_vma: the root of its tree
+    node_children: tuple[int, int]  # of a node of that tree
+    chain_node: int  # anon_vma_chain: the node, and the mapping
+    chain_vma: int
+    vma_start: int
+    vma_end: int
+    vma_pgoff: int
+    vma_mm: int
+    mm_notifiers: int | None  # None: this kernel has none
+
+
+@dataclass(frozen=True, slots=True)
 class SamplerFacts:
     """What the sampler needs besides: offsets and sizes in bytes."""
 
@@ -64,8 +81,10 @@ class SamplerFacts:
     lru: int  # masks of page flags
     head: int
     locked: int
+    idle: int  # 0: this kernel does not track it
     folio: tuple[int, int] | None  # number of pages, and how often they are mapped in sum (since Linux 6.10)
-    stack: tuple[int, int, int]  # task_struct: stack and stack_vm_area, vm_struct: pages
+    files: tuple[int, int, int, int, int]  # from task_struct to the only page of an open file (`vmemmap`)
+    reverse: ReverseFacts | None
 
 
 def sampler_facts(btf: Btf, walk: KernelFacts) -> SamplerFacts:
@@ -86,12 +105,43 @@ def sampler_facts(btf: Btf, walk: KernelFacts) -> SamplerFacts:
         head=flag("PG_head"),
         locked=flag("PG_mlocked") | flag("PG_unevictable"),
         folio=_folio_facts(btf),
-        stack=(
-            btf.member_offset("task_struct", "stack"),
-            btf.member_offset("task_struct", "stack_vm_area"),
-            btf.member_offset("vm_struct", "pages"),
+        files=(
+            btf.member_offset("task_struct", "files"),
+            btf.member_offset("files_struct", "fdt"),
+            btf.member_offset("fdtable", "fd"),
+            btf.member_offset("file", "f_mapping"),
+            btf.member_offset("address_space", "i_pages") + btf.member_offset("xarray", "xa_head"),
         ),
+        idle=_flag(btf, "PG_idle"),
+        reverse=_reverse_facts(btf),
     )
+
+
+def _flag(btf: Btf, name: str) -> int:
+    try:
+        return 1 << btf.enum_value("pageflags", name)
+    except BtfError:
+        return 0
+
+
+def _reverse_facts(btf: Btf) -> ReverseFacts | None:
+    at = btf.member_offset
+    try:
+        return ReverseFacts(
+            page_mapping=at("page", "mapping"),
+            page_index=at("folio", "index"),
+            anon_root=at("anon_vma", "rb_root") + at("rb_root_cached", "rb_root") + at("rb_root", "rb_node"),
+            node_children=(at("rb_node", "rb_left"), at("rb_node", "rb_right")),
+            chain_node=at("anon_vma_chain", "rb"),
+            chain_vma=at("anon_vma_chain", "vma"),
+            vma_start=at("vm_area_struct", "vm_start"),
+            vma_end=at("vm_area_struct", "vm_end"),
+            vma_pgoff=at("vm_area_struct", "vm_pgoff"),
+            vma_mm=at("vm_area_struct", "vm_mm"),
+            mm_notifiers=_offset(btf, "mm_struct", "notifier_subscriptions"),
+        )
+    except BtfError:
+        return None
 
 
 def _folio_facts(btf: Btf) -> tuple[int, int] | None:

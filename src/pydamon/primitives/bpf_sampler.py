@@ -114,7 +114,7 @@ class BpfSampler:
         if isinstance(facts, BtfError):
             raise facts
         self._facts = facts
-        self.vmemmap = find_vmemmap(facts, self.walk)
+        self.vmemmap = find_vmemmap(facts)
         self._map = SamplerMap(facts, lay.SamplerLayout())
         self._map.header["random"] = self.seed
         self._set_memory_facts()

@@ -2,7 +2,8 @@
 
 - `IdlePrimitive`: one process; a walk of its page tables (`PageTableWalk`) or its pagemap tells where its pages are,
   the idle bitmap whether they were accessed. Accesses of others to a shared page, and of a virtual machine that runs in
-  the process, count.
+  the process, count. A page that nobody else maps is asked through its page-table entry, and costs no call of its own
+  unless it has to be marked.
 - with ``tables``: the walk also tells whether pages were accessed, and the bitmap only clears the bits of those that
   were. Much cheaper for cold memory (0.03 µs a page instead of 2 µs), precise to 4 KiB in folios that are not mapped
   as a huge page, and blind to accesses of others.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,16 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError
 from pydamon.linux import pagemap
 from pydamon.linux.frames import Flags, Frames
-from pydamon.linux.idle_bitmap import MARKED, UNLISTED, UNMARKABLE, FrameWatch, probe
+from pydamon.linux.idle_bitmap import IDLE, LISTED, MARKED, OWN, UNLISTED, UNMARKABLE, YOUNG, FrameWatch, probe
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import Entries, Levels
+
+if TYPE_CHECKING:  # needed only where BPF works
+    from pydamon.primitives.bpf import PageTableWalk
+    from pydamon.primitives.struct_pages import StructPages
 
 __all__ = ["IdleFrames", "IdlePrimitive", "probe"]
 
@@ -39,6 +44,8 @@ _IN_2M, _IN_1G = np.uint64((1 << 9) - 1), np.uint64((1 << 18) - 1)  # frames
 # Share of the time inside marking calls that the target loses: the processor sets the bits anew, nothing is flushed.
 # Taken from clear_refs, which does the same to the page tables (`pydamon.primitives.clearing`).
 _MARK_DISTURBS = 0.2
+
+BY_ENTRY = 3  # a state beside those of `FrameWatch`: not marked, for its only page-table entry shows no access
 
 
 class Walk(Protocol):
@@ -91,6 +98,7 @@ class IdlePrimitive:
         self._frames: Frames = np.empty(0, np.uint64)
         self._heads: Frames = np.empty(0, np.uint64)
         self._usable: Flags = np.empty(0, np.bool_)
+        self._by_entry: Flags = np.empty(0, np.bool_)  # the page-table entry answers, not the bitmap
         self._space = 0
 
     @property
@@ -106,7 +114,7 @@ class IdlePrimitive:
         """
         self._addresses = np.array(addresses, np.uint64)
         self._space = 0
-        self._frames, self._levels, self._heads, self._usable = self._open(self._addresses)
+        self._frames, self._levels, self._heads, self._by_entry, self._usable = self._open(self._addresses)
         return self._usable.copy()
 
     def replace(self, index: NDArray[np.intp], addresses: Addresses) -> Flags:
@@ -116,7 +124,8 @@ class IdlePrimitive:
         """
         addresses = np.array(addresses, np.uint64)
         self._addresses[index] = addresses
-        self._frames[index], self._levels[index], self._heads[index], usable = self._open(addresses)
+        opened = self._open(addresses)
+        self._frames[index], self._levels[index], self._heads[index], self._by_entry[index], usable = opened
         self._usable[index] = usable
         return usable
 
@@ -129,19 +138,20 @@ class IdlePrimitive:
         """Whether each page was accessed since its window was opened: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
 
         A page that is in another frame than before (it was moved, copied or swapped) is UNKNOWN, one that came into
-        memory meanwhile ACCESSED. UNKNOWN for all if the process is gone or has executed another program.
+        memory meanwhile ACCESSED. UNKNOWN for all if the process is gone or has executed another program. At most one
+        system call for each page that the bitmap has to answer for, and one for 1,024 pages of a walk.
         """
         began = time.perf_counter_ns()
         here = self._usable & (self._levels >= LEVEL_4K)
         answers: Answers = np.full(len(self._addresses), UNKNOWN, np.uint8)
-        if not self._tables:
-            # The bits first: a page that is in its frame after that was there when its bit was read.
-            asked = np.flatnonzero(here)
+        # The bits first: a page that is in its frame after that was there when its bit was read.
+        asked = np.flatnonzero(here & ~self._by_entry)
+        if len(asked):
             idle, known = self._watch.bitmap.read(self._heads[asked])
             answers[asked] = np.where(known, np.where(idle, NOT_ACCESSED, ACCESSED), UNKNOWN)
         frames, levels, young, space = self._places.look(self._addresses)
-        if self._tables:
-            answers[here] = np.where(young[here], ACCESSED, NOT_ACCESSED)
+        by_entry = here & self._by_entry
+        answers[by_entry] = np.where(young[by_entry], ACCESSED, NOT_ACCESSED)
         answers[here & ((levels < LEVEL_4K) | (frames != self._frames))] = UNKNOWN
         absent = self._usable & (self._levels == LEVEL_ABSENT)
         answers[absent & (levels == LEVEL_ABSENT)] = NOT_ACCESSED
@@ -166,6 +176,7 @@ class IdlePrimitive:
     def update(self) -> None:
         """The process may have executed another program, memory may have been added."""
         self._places.update()
+        self._watch.refresh()
 
     def close(self) -> None:
         """Release what this opened; the process, a shared walk and a shared watch stay open."""
@@ -173,32 +184,45 @@ class IdlePrimitive:
         if self._owns_watch:
             self._watch.close()
 
-    def _open(self, addresses: Addresses) -> tuple[Frames, Levels, Frames, Flags]:
-        """Mark the pages' frames as idle. Returns frames, levels, the frames that answer, and which are usable."""
+    def _open(self, addresses: Addresses) -> tuple[Frames, Levels, Frames, Flags, Flags]:
+        """Mark the pages' frames as idle, unless their page-table entry answers and shows no access.
+
+        Returns frames, levels, the frames that answer, whether the entry does instead, and which pages are usable. At
+        most one call of its own for each page, to write to the bitmap; where frames can only be looked at through
+        /proc/kpageflags, one more, and ten for one inside a folio.
+        """
         began, cleared = time.perf_counter_ns(), self.cost.clear_ns
         frames, levels, young, space = self._places.look(addresses)
         if not self._space:
             self._space = space
         usable = levels != LEVEL_UNKNOWN
         heads = frames.copy()
+        by_entry = np.full(len(frames), self._tables)
         marked = np.flatnonzero((levels >= LEVEL_4K) & young if self._tables else levels >= LEVEL_4K)
         if len(marked):
             marking = time.perf_counter_ns()
-            heads[marked], states = self._watch.mark(frames[marked])
+            heads[marked], kinds = self._watch.look(frames[marked])
+            if not self._tables:
+                own = (kinds & np.uint8(OWN)) != 0
+                by_entry[marked] = own
+                needed = ~own | young[marked]
+                marked, kinds = marked[needed], kinds[needed]
+            states = self._watch.mark_heads(heads[marked], (kinds & np.uint8(LISTED)) != 0)
             usable[marked] = states == MARKED
             spent = time.perf_counter_ns() - marking
             self.cost.clears += int(np.count_nonzero(states == MARKED))
             self.cost.clear_ns += spent
             self.cost.disturb_ns += int(spent * _MARK_DISTURBS)
         self.cost.check_ns += time.perf_counter_ns() - began - (self.cost.clear_ns - cleared)
-        return frames, levels, heads, usable
+        return frames, levels, heads, by_entry, usable
 
 
 def opener(shared: Shared) -> Callable[[Process], IdlePrimitive]:
     """What opens ``idle`` for one process. Raises MachineError."""
     from pydamon.primitives.bpf import walk_if_possible
 
-    walk, watch = walk_if_possible(shared), shared.keep(FrameWatch())
+    walk = walk_if_possible(shared)
+    watch = shared.keep(FrameWatch(pages=_pages_if_possible(shared, walk)))
     return lambda process: IdlePrimitive(process, walk, watch=watch)
 
 
@@ -206,8 +230,19 @@ def opener_by_tables(shared: Shared) -> Callable[[Process], IdlePrimitive]:
     """What opens ``bpf+idle`` for one process. Raises MachineError."""
     from pydamon.primitives.bpf import PageTableWalk
 
-    walk, watch = shared.keep(PageTableWalk()), shared.keep(FrameWatch())
+    walk = shared.keep(PageTableWalk())
+    watch = shared.keep(FrameWatch(pages=_pages_if_possible(shared, walk)))
     return lambda process: IdlePrimitive(process, walk, watch=watch, tables=True)
+
+
+def _pages_if_possible(shared: Shared, walk: PageTableWalk | None) -> StructPages | None:
+    """What looks at many frames in one call; None where the kernel does not let it."""
+    from pydamon.primitives.struct_pages import StructPages
+
+    try:
+        return None if walk is None else shared.keep(StructPages(walk))
+    except MachineError:
+        return None
 
 
 class IdleFrames:
@@ -221,8 +256,17 @@ class IdleFrames:
 
     def __init__(self, watch: FrameWatch | None = None) -> None:
         self.cost = PrimitiveCost()
-        self._owns_watch = watch is None
-        self._watch = FrameWatch() if watch is None else watch
+        self._shared = Shared()
+        if watch is None:
+            from pydamon.primitives.bpf import walk_if_possible
+
+            try:
+                pages = _pages_if_possible(self._shared, walk_if_possible(self._shared))
+                watch = self._shared.keep(FrameWatch(pages=pages))
+            except BaseException:
+                self._shared.close()
+                raise
+        self._watch = watch
         self._frames: Frames = np.empty(0, np.uint64)
         self._heads: Frames = np.empty(0, np.uint64)
         self._states: NDArray[np.uint8] = np.empty(0, np.uint8)
@@ -254,9 +298,17 @@ class IdleFrames:
         """Whether each frame was accessed since: NOT_ACCESSED, ACCESSED or UNKNOWN; shape (n,).
 
         A bit that is off says "accessed" only if the frame is on an LRU list now: freeing a page takes its bit
-        away, and a page that was allocated meanwhile begins without one.
+        away, and a page that was allocated meanwhile begins without one. One system call for 1,024 frames, and one for
+        each that is marked and to be asked through the bitmap; without BPF one more for each that is not idle.
         """
         began = time.perf_counter_ns()
+        answers = self._by_flags() if self._watch.pages is None else self._by_look()
+        self.cost.checks += len(answers)
+        self.cost.check_ns += time.perf_counter_ns() - began
+        return answers
+
+    def _by_flags(self) -> Answers:
+        """The bitmap first, for it is costly to look at frames: only those that are not idle any more."""
         answers: Answers = np.full(len(self._frames), NOT_ACCESSED, np.uint8)
         answers[self._states == UNMARKABLE] = UNKNOWN
         marked = np.flatnonzero(self._states == MARKED)
@@ -266,8 +318,28 @@ class IdleFrames:
         if len(ask):
             _, listed = self._watch.locate(self._frames[ask])
             answers[ask[listed]] = ACCESSED
-        self.cost.checks += len(answers)
-        self.cost.check_ns += time.perf_counter_ns() - began
+        return answers
+
+    def _by_look(self) -> Answers:
+        """Look at all frames first: the bitmap is read for those only that nothing else tells about."""
+        heads, kinds = self._watch.look(self._frames)
+        listed = (kinds & np.uint8(LISTED)) != 0
+        young = (kinds & np.uint8(YOUNG)) != 0
+        answers: Answers = np.full(len(self._frames), NOT_ACCESSED, np.uint8)
+        marked = self._states == MARKED
+        # What is not idle although it was marked was accessed, or it is another page by now; so is what was unlisted.
+        idle = marked & (heads == self._heads) & ((kinds & np.uint8(IDLE)) != 0)
+        answers[listed & ~idle] = ACCESSED
+        answers[self._states == UNMARKABLE] = UNKNOWN
+        own = (kinds & np.uint8(OWN)) != 0
+        watched = (self._states == BY_ENTRY) | (idle & own)
+        answers[watched] = np.where(young[watched], ACCESSED, NOT_ACCESSED)
+        # Mapped by several by now, or freed: the entry that would tell is not known any more.
+        answers[(self._states == BY_ENTRY) & listed & ~own] = UNKNOWN
+        asked = np.flatnonzero(idle & listed & ~own)
+        if len(asked):
+            still, known = self._watch.bitmap.read(self._heads[asked])
+            answers[asked] = np.where(known, np.where(still, NOT_ACCESSED, ACCESSED), UNKNOWN)
         return answers
 
     def young(self, addresses: Addresses, heads: Frames) -> Flags:
@@ -279,16 +351,21 @@ class IdleFrames:
         self._watch.bitmap.mark(heads)
 
     def update(self) -> None:
-        """Nothing is kept about memory."""
+        """Memory may have been added."""
+        self._watch.refresh()
 
     def close(self) -> None:
         """Release what this opened; a shared watch stays open."""
-        if self._owns_watch:
-            self._watch.close()
+        self._shared.close()
 
     def _mark(self, frames: Frames) -> tuple[Frames, NDArray[np.uint8]]:
+        """The frames that answer, and UNMARKABLE, UNLISTED, MARKED or BY_ENTRY. At most one call of its own for each
+        frame, to write to the bitmap; without BPF one more, and ten for one inside a folio."""
         began = time.perf_counter_ns()
-        heads, states = self._watch.mark(frames)
+        heads, kinds = self._watch.look(frames)
+        quiet = (kinds & np.uint8(OWN | YOUNG)) == OWN
+        states = self._watch.mark_heads(heads, ((kinds & np.uint8(LISTED)) != 0) & ~quiet)
+        states[quiet] = BY_ENTRY
         spent = time.perf_counter_ns() - began
         self.cost.clears += int(np.count_nonzero(states == MARKED))
         self.cost.clear_ns += spent

@@ -1,7 +1,8 @@
-"""Where the kernel keeps its struct pages (vmemmap): found through our own kernel stack, checked on own pages."""
+"""Where the kernel keeps its struct pages (vmemmap): found through a file of our own, checked on own pages."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -40,9 +41,9 @@ from pydamon.linux.bpf_assembler import (
     Assembler,
 )
 from pydamon.linux.frames import FrameInfo, Frames, on_lru
-from pydamon.primitives.bpf import PageTableWalk, own_frames, own_pages
+from pydamon.primitives.bpf import own_frames, own_pages
 from pydamon.primitives.bpf_facts import KernelFacts, SamplerFacts
-from pydamon.primitives.bpf_program import LARGE, PRESENT, kfunc, read_kernel
+from pydamon.primitives.bpf_program import kfunc, read_kernel
 
 _WORDS = 64  # addresses in one run
 _TASK_AT, _COUNT_AT, _ADDRESSES_AT = 0, 8, 16
@@ -51,7 +52,7 @@ _FAILED_AT = _VALUES_AT + 8 * _WORDS
 _SIZE = _FAILED_AT + 8 * _WORDS
 _READ, _ITERATOR = -8, -16  # stack slots
 _OWN_PAGES = 16
-_ALIGNMENT = 1 << 30  # arch/x86/mm/kaslr.c: of the region, whose start belongs to frame 0
+_ALIGNMENT = 1 << 24  # of x86-64 it is 1 GiB; of arm64 that of the memory's start (1 GiB), in struct pages
 _MADV_COLD = 20
 
 
@@ -101,38 +102,46 @@ class KernelReader:
             self._memory.close()
 
 
-def find_vmemmap(facts: SamplerFacts, walk: PageTableWalk) -> int:
+def find_vmemmap(facts: SamplerFacts) -> int:
     """The address of frame 0's struct page; 0 if it is not found, or does not tell what /proc says of own pages."""
     try:
         reader = KernelReader(facts.walk)
     except MachineError:
         return 0
     try:
-        found = _by_own_stack(facts, walk, reader)
+        found = _by_own_file(facts, reader)
         agrees = any(_agrees_with_proc(facts, reader, found) for _ in range(2))  # a page may move between two looks
         return found if agrees else 0
-    except (LookupError, MachineError):  # no virtually mapped stack, another memory model, no permission
+    except (LookupError, MachineError, OSError):  # another memory model, no permission
         return 0
     finally:
         reader.close()
 
 
-def _by_own_stack(facts: SamplerFacts, walk: PageTableWalk, reader: KernelReader) -> int:
-    """The stack's first page is known by its struct page (stack_vm_area->pages[0]) and, by a walk, by its frame."""
-    task = reader.own_task()
-    stack_at, area_at, pages_at = facts.stack
-    stack, area = reader.read([task + stack_at, task + area_at])
-    (pages,) = reader.read([area + pages_at])
-    (page,) = reader.read([pages])
-    base, mask, _ = walk.memory_facts()
-    _, _, table = walk.walk_space(os.getpid(), np.zeros(1, np.uint64))
-    for shift in (39, 30, 21, 12):
-        (entry,) = reader.read([table + 8 * (stack >> shift & 0x1FF)])
-        if not entry & PRESENT or (shift in (30, 21) and entry & LARGE):
-            raise LookupError("the stack is not mapped by small pages")
-        table = base + (entry & mask)
-    found = page - facts.page_size * ((entry & mask) >> 12)
-    if found % _ALIGNMENT:
+def _by_own_file(facts: SamplerFacts, reader: KernelReader) -> int:
+    """Of the only page of a file, its page cache has the struct page, and our pagemap the frame."""
+    task_files, files_table, table_files, file_mapping, mapping_pages = facts.files
+    fd = os.memfd_create("pydamon", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, mmap.PAGESIZE)
+        with mmap.mmap(fd, mmap.PAGESIZE) as memory:
+            with contextlib.suppress(OSError):  # a kernel without huge pages knows no such advice
+                memory.madvise(mmap.MADV_NOHUGEPAGE)
+            memory[0] = 1
+            view = ctypes.c_char.from_buffer(memory)
+            address = ctypes.addressof(view)
+            del view  # or the memory cannot be closed
+            (files,) = reader.read([reader.own_task() + task_files])
+            (table,) = reader.read([files + files_table])
+            (array,) = reader.read([table + table_files])
+            (file,) = reader.read([array + 8 * fd])
+            (mapping,) = reader.read([file + file_mapping])
+            (page,) = reader.read([mapping + mapping_pages])  # an XArray with one entry, at 0, has it in its head
+            (frame,) = own_frames(address, 1).tolist()
+    finally:
+        os.close(fd)
+    found = page - facts.page_size * int(frame)
+    if page & 3 or found % _ALIGNMENT:
         raise LookupError("struct pages do not lie in one array")
     return found
 

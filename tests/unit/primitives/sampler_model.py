@@ -40,8 +40,10 @@ SAMPLER_FACTS = SamplerFacts(
     lru=LRU,
     head=HEAD,
     locked=LOCKED | 1 << 18,
+    idle=1 << 22,
     folio=(120, 80),
-    stack=(0, 0, 0),
+    files=(0, 0, 0, 0, 0),
+    reverse=None,
 )
 PAGE, HUGE = 4096, 2 << 20
 _KINDS = (

@@ -267,7 +267,7 @@ def test_a_mapping_that_refuses_is_left_out_from_then_on(
 def test_without_vmemmap_pages_are_cleared_the_slow_way(
     child: Child, walk: PageTableWalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bpf_sampler, "find_vmemmap", lambda facts, walk: 0)
+    monkeypatch.setattr(bpf_sampler, "find_vmemmap", lambda facts: 0)
     at = child.do("add", "a", 64 * PAGE)
     child.do("touch", "a", "all")
     with contextlib.closing(BpfSampler(walk, 1)) as sampler, primitive_of(child, walk) as primitive:
@@ -454,7 +454,7 @@ def test_a_map_that_grows_keeps_the_random_numbers(child: Child, walk: PageTable
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf_sampler, "find_vmemmap", lambda facts, walk: 0)
+    monkeypatch.setattr(bpf_sampler, "find_vmemmap", lambda facts: 0)
     assert "struct pages are not found" in (bpf_sampler.shortcoming() or "")
     walk_facts, _ = bpf_facts.of_this_kernel()
     missing = BtfError("this kernel has no struct folio")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux import idle_bitmap
-from pydamon.linux.idle_bitmap import MARKED, UNLISTED, FrameWatch, IdleBitmap
+from pydamon.linux.idle_bitmap import IDLE, LISTED, MARKED, OWN, UNLISTED, YOUNG, FrameWatch, IdleBitmap
 from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PRESENT
@@ -96,6 +96,28 @@ def test_neighbouring_words_share_a_call(bitmap: IdleBitmap) -> None:
     assert bitmap.calls == 3  # words 0 to 3, word 156, word 10937
     bitmap.read(frames(10_000, 10_001, 5))
     assert bitmap.calls == 5
+
+
+def test_writes_share_a_call_across_a_gap_and_reads_do_not(bitmap: IdleBitmap) -> None:
+    bitmap.mark(frames(0, 8 * 64, 16 * 64 + 5, 25 * 64))
+    assert bitmap.calls == 2
+    idle, _ = bitmap.read(np.arange(26 * 64, dtype=np.uint64))
+    assert np.flatnonzero(idle).tolist() == [0, 8 * 64, 16 * 64 + 5, 25 * 64]
+    bitmap.read(frames(0, 8 * 64, 16 * 64 + 5, 25 * 64))
+    assert bitmap.calls == 2 + 1 + 4
+
+
+def test_no_call_is_longer_than_sysfs_takes(bitmap: IdleBitmap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of sysfs moves one page at most, from where the call begins."""
+    read, write = os.pread, os.pwrite
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: read(fd, min(size, PAGE), at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, data[:PAGE], at))
+    every = np.arange(100 * 64, 2000 * 64, 64, dtype=np.uint64)
+    assert bitmap.mark(every).all()
+    idle, known = bitmap.read(every)
+    assert idle.all()
+    assert known.all()
+    assert bitmap.calls == 8  # words 100 to 1999 lie in four pages
 
 
 def test_the_word_is_the_machines(bitmap: IdleBitmap) -> None:
@@ -327,6 +349,162 @@ class TestTables:
     def test_it_needs_a_walk(self, process: Process) -> None:
         with pytest.raises(ValueError, match="walk"):
             IdlePrimitive(process, tables=True)
+
+
+class Pages:
+    """Stands in for StructPages: every frame is plain memory of nobody's unless it is named otherwise."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[int, int] = {}
+        self.heads: dict[int, int] = {}
+
+    def look(self, frames: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+        numbers = frames.tolist()
+        heads = np.array([self.heads.get(frame, frame) for frame in numbers], np.uint64)
+        return heads, np.array([self.kinds.get(frame, LISTED) for frame in numbers], np.uint8)
+
+    def refresh(self) -> None: ...
+
+
+class TestOwnPages:
+    """Pages whose only page-table entry is known."""
+
+    def setup(self, bitmap: IdleBitmap, process: Process, *entries: tuple[int, int, bool]) -> tuple[Setup, Pages]:
+        made, struct_pages = Setup(bitmap, process, *entries), Pages()
+        made.primitive = IdlePrimitive(process, made.tables, watch=FrameWatch(bitmap, made.info, struct_pages))
+        return made, struct_pages
+
+    def test_the_bitmap_is_left_alone(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup, struct_pages = self.setup(bitmap, process, page(10), page(4000), page(9000))
+        struct_pages.kinds |= dict.fromkeys((10, 4000, 9000), LISTED | OWN)
+        assert setup.prepare() == [True] * 3
+        setup.tables.entries[1:] = [page(4000, young=True), page(9001)]
+        assert setup.check() == [NOT_ACCESSED, ACCESSED, UNKNOWN]
+        assert bitmap.calls == 0
+        assert setup.info.reads == 0
+
+    def test_a_young_one_is_marked_but_not_asked(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup, struct_pages = self.setup(bitmap, process, page(10, young=True), page(4000, young=True))
+        struct_pages.kinds |= {10: LISTED | OWN | YOUNG, 4000: OWN | YOUNG}  # the other one has no bit
+        assert setup.prepare() == [True, False]
+        assert bitmap.read(frames(10, 4000))[0].tolist() == [True, False]
+        before = bitmap.calls
+        setup.tables.entries[0] = page(10)
+        assert setup.check() == [NOT_ACCESSED, UNKNOWN]
+        assert bitmap.calls == before
+
+    def test_those_of_several_are_asked_through_the_bitmap(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup, struct_pages = self.setup(bitmap, process, page(10), page(4000), page(4001))
+        struct_pages.heads[4001] = 4000
+        assert setup.prepare() == [True] * 3
+        use(bitmap, 4000)  # by another process: the entry shows nothing
+        assert setup.check() == [NOT_ACCESSED, ACCESSED, ACCESSED]
+
+    def test_replaced_pages_keep_the_others_as_they_are(self, bitmap: IdleBitmap, process: Process) -> None:
+        setup, struct_pages = self.setup(bitmap, process, page(10), page(11), page(12))
+        struct_pages.kinds[11] = LISTED | OWN
+        setup.primitive.prepare(frames(0, 2))
+        assert setup.primitive.replace(np.array([1]), frames(1)).tolist() == [True]
+        setup.tables.entries[1] = page(11, young=True)
+        use(bitmap, 10)
+        assert setup.check() == [ACCESSED, ACCESSED]
+
+    def test_calls_for_a_sample(self, bitmap: IdleBitmap, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One for each page that is not its process's own to mark, and one to ask; none for the others."""
+        entries = [page(1000 * at) for at in range(1, 131)]
+        setup, struct_pages = self.setup(bitmap, process, *entries)
+        struct_pages.kinds |= {1000 * at: LISTED | OWN for at in range(1, 101)}
+        calls = _counted(monkeypatch)
+        setup.prepare()
+        assert calls == {"pread": 0, "pwrite": 30}
+        setup.check()
+        assert calls == {"pread": 30, "pwrite": 30}
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts of calls from now on (what the stand-in for the kernel's writes reads is not counted)."""
+    calls = dict.fromkeys(("pread", "pwrite"), 0)
+    inside: list[str] = []
+
+    def wrap(name: str) -> None:
+        plain = getattr(os, name)
+
+        def call(*words: Any) -> Any:
+            calls[name] += not inside
+            inside.append(name)
+            try:
+                return plain(*words)
+            finally:
+                inside.pop()
+
+        monkeypatch.setattr(os, name, call)
+
+    wrap("pread")
+    wrap("pwrite")
+    return calls
+
+
+class TestFramesLookedAt:
+    """Physical memory, by struct pages."""
+
+    OLD, HOT, MARKABLE = LISTED | OWN, LISTED | OWN | YOUNG, LISTED
+
+    def primitive(self, bitmap: IdleBitmap, kinds: dict[int, int]) -> tuple[IdleFrames, Pages]:
+        struct_pages = Pages()
+        struct_pages.kinds |= kinds
+        return IdleFrames(FrameWatch(bitmap, Flags(), struct_pages)), struct_pages
+
+    @pytest.mark.parametrize(
+        ("before", "after", "used", "expected"),
+        [
+            (OLD, OLD, False, NOT_ACCESSED),
+            (OLD, HOT, False, ACCESSED),
+            (OLD, 0, False, NOT_ACCESSED),  # freed
+            (OLD, LISTED, False, UNKNOWN),  # mapped by several by now, or allocated anew: the entry is not known
+            (HOT, OLD | IDLE, False, NOT_ACCESSED),
+            (HOT, HOT | IDLE, False, ACCESSED),
+            (HOT, HOT, False, ACCESSED),
+            (HOT, OLD, False, ACCESSED),  # the bitmap was read by somebody, or read(2) used the page
+            (HOT, LISTED | IDLE, False, NOT_ACCESSED),  # mapped by several by now
+            (HOT, LISTED | IDLE, True, ACCESSED),
+            (HOT, 0, True, NOT_ACCESSED),
+            (MARKABLE, LISTED | IDLE, False, NOT_ACCESSED),
+            (MARKABLE, LISTED | IDLE, True, ACCESSED),
+            (MARKABLE, LISTED, True, ACCESSED),
+            (MARKABLE, 0, True, NOT_ACCESSED),
+            (0, 0, False, NOT_ACCESSED),
+            (0, LISTED, False, ACCESSED),  # allocated, or put on a list, since
+            (0, OLD, False, ACCESSED),
+        ],
+    )
+    def test_what_becomes_of_a_frame(
+        self, bitmap: IdleBitmap, before: int, after: int, used: bool, expected: int
+    ) -> None:
+        primitive, struct_pages = self.primitive(bitmap, {7: before})
+        assert primitive.prepare(frames(7) * np.uint64(PAGE)).all()
+        struct_pages.kinds[7] = after
+        if used:
+            use(bitmap, 7)
+        assert primitive.check().tolist() == [expected]
+
+    def test_a_folio_that_was_put_together_meanwhile(self, bitmap: IdleBitmap) -> None:
+        primitive, struct_pages = self.primitive(bitmap, {513: LISTED, 512: LISTED | IDLE})
+        primitive.prepare(frames(513) * np.uint64(PAGE))
+        struct_pages.heads[513], struct_pages.kinds[513] = 512, LISTED | IDLE
+        assert primitive.check().tolist() == [ACCESSED]
+
+    def test_calls_for_a_sample(self, bitmap: IdleBitmap, monkeypatch: pytest.MonkeyPatch) -> None:
+        kinds = {1000 * at: self.OLD if at <= 60 else self.HOT if at <= 80 else LISTED for at in range(1, 131)}
+        kinds |= {1000 * at: 0 for at in range(101, 131)}  # free
+        primitive, struct_pages = self.primitive(bitmap, kinds)
+        calls = _counted(monkeypatch)
+        primitive.prepare(frames(*kinds) * np.uint64(PAGE))
+        assert calls == {"pread": 0, "pwrite": 40}  # 20 that are young, 20 that are not one process's own
+        for frame, kind in kinds.items():
+            if kind:
+                struct_pages.kinds[frame] = kind & ~YOUNG | IDLE
+        assert (primitive.check() == NOT_ACCESSED).all()
+        assert calls == {"pread": 20, "pwrite": 40}
 
 
 class TestFrames:

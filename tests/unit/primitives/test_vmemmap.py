@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,18 +11,11 @@ from tests.unit.primitives.bpf_child import OBSTACLE
 from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo
 from pydamon.primitives import bpf_facts, vmemmap
-from pydamon.primitives.bpf import PageTableWalk, own_frames, own_pages
+from pydamon.primitives.bpf import own_frames, own_pages
 from pydamon.primitives.bpf_facts import SamplerFacts
 from pydamon.primitives.vmemmap import KernelReader, find_vmemmap
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
-
-
-@pytest.fixture(scope="module")
-def walk() -> Iterator[PageTableWalk]:
-    walk = PageTableWalk()
-    yield walk
-    walk.close()
 
 
 @pytest.fixture
@@ -33,10 +25,10 @@ def facts() -> SamplerFacts:
     return facts
 
 
-def test_struct_pages_are_found_and_tell_what_proc_tells(facts: SamplerFacts, walk: PageTableWalk) -> None:
-    found = find_vmemmap(facts, walk)
+def test_struct_pages_are_found_and_tell_what_proc_tells(facts: SamplerFacts) -> None:
+    found = find_vmemmap(facts)
     if not found:
-        pytest.skip("this kernel has no virtually mapped stacks, or no vmemmap")
+        pytest.skip("this kernel has no vmemmap")
     assert found % (1 << 30) == 0
     reader, info = KernelReader(facts.walk), FrameInfo()
     try:
@@ -51,15 +43,15 @@ def test_struct_pages_are_found_and_tell_what_proc_tells(facts: SamplerFacts, wa
         info.close()
 
 
-@pytest.mark.parametrize("wrong", ["stack", "page_flags", "page_mapcount", "page_size"])
-def test_what_does_not_agree_is_not_believed(facts: SamplerFacts, walk: PageTableWalk, wrong: str) -> None:
+@pytest.mark.parametrize("wrong", ["files", "page_flags", "page_mapcount", "page_size"])
+def test_what_does_not_agree_is_not_believed(facts: SamplerFacts, wrong: str) -> None:
     values: dict[str, object] = {
-        "stack": (facts.stack[0], facts.stack[1], facts.stack[2] + 8),
+        "files": (*facts.files[:4], facts.files[4] + 8),
         "page_flags": facts.page_mapcount,
         "page_mapcount": facts.page_flags,
         "page_size": 2 * facts.page_size,
     }
-    assert find_vmemmap(dataclasses.replace(facts, **{wrong: values[wrong]}), walk) == 0  # type: ignore[arg-type]
+    assert find_vmemmap(dataclasses.replace(facts, **{wrong: values[wrong]})) == 0  # type: ignore[arg-type]
 
 
 def test_memory_that_cannot_be_read_is_told(facts: SamplerFacts) -> None:
