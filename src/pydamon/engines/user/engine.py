@@ -111,7 +111,7 @@ class UserEngine(OnCore):
         from pydamon.core.damos import Damos
         from pydamon.linux.metrics import MachineMetrics
 
-        return Damos(self.ops, self.clock, MachineMetrics())
+        return Damos(self.ops, self.clock, MachineMetrics(), dry_run=self.ops.dry_run)
 
     def _monitor(self) -> Generator[list[Snapshot], None, None]:
         for snapshots in self.kdamond.monitor():
