@@ -23,6 +23,7 @@ from pydamon.ops.base import Applied
 from pydamon.ops.sim import actions
 from pydamon.ops.sim.ops import BASE_ADDRESS as SIM
 from pydamon.ops.sim.ops import SimOps
+from pydamon.spans import clipped
 from pydamon.spec import Context, Intervals, NrRegions, Scheme
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AddressRange, AgeRange, Filter, Quotas, RateRange, Watermarks
@@ -43,7 +44,7 @@ class DryOps(SimOps):
         before = trial.targets[target].extents
         there = before.spans(before.resident).astype(np.uint64)
         done = actions.apply_scheme(trial, target, scheme, start, end, allowed)
-        inside = taken.clipped(there, np.stack([start, end], axis=1))
+        inside = clipped(there, np.stack([start, end], axis=1))
         for low, high in inside.tolist():
             self.pages |= {(target, page) for page in range(low, high, PAGE)}
         return Applied(done.applied, done.passed, done.spent_ns, inside)
@@ -131,9 +132,9 @@ def test_sums_are_of_distinct_bytes(quotas: Quotas) -> None:
 # -- by hand ----------------------------------------------------------------------------------------------------------
 
 
-def dry_bench(*spans: tuple[int, int], scheme: Scheme | None = None, **quotas: int) -> Bench:
+def dry_bench(*spans: tuple[int, int], scheme: Scheme | None = None, quotas: Quotas | None = None) -> Bench:
     regions = [make_regions(list(spans), age=10)]
-    bench = Bench(scheme or Scheme(action="pageout", quotas=Quotas(**quotas)), regions=regions)
+    bench = Bench(scheme or Scheme(action="pageout", quotas=quotas or Quotas()), regions=regions)
     bench.damos.dry_run = True
     bench.damos.start((bench.state.scheme,), bench.intervals)
     return bench
@@ -168,7 +169,7 @@ def test_other_regions_than_before_are_left_out_as_far_as_they_were_taken() -> N
 
 def test_a_quota_comes_to_all_of_memory_in_turn_and_is_charged_again_for_what_came_back() -> None:
     span = (BASE, BASE + 4 * MIB)
-    bench = dry_bench(span, sz_bytes=MIB, reset_interval_ms=100)
+    bench = dry_bench(span, quotas=Quotas(sz_bytes=MIB, reset_interval_ms=100))
     starts = [aggregate(bench)[0][1] for _ in range(4)]
     assert starts == [BASE + n * MIB for n in range(4)]
     assert aggregate(bench) == []
