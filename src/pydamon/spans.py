@@ -139,3 +139,30 @@ def clipped(spans: U64, within: U64) -> U64:
     return np.stack(
         [np.maximum(spans[index, 0], within[other, 0]), np.minimum(spans[index, 1], within[other, 1])], axis=1
     )
+
+
+def without(spans: U64, others: U64) -> U64:
+    """The parts of ``spans`` that no span of ``others`` covers (both sorted and disjoint)."""
+    if not len(others):
+        return spans
+    low, high = np.uint64(0), np.uint64(np.iinfo(np.uint64).max)
+    gaps = np.stack([np.append(low, others[:, 1]), np.append(others[:, 0], high)], axis=1)
+    return clipped(spans, gaps[gaps[:, 0] < gaps[:, 1]])
+
+
+def union(spans: U64, others: U64) -> U64:
+    """What either covers (both sorted and disjoint)."""
+    if not len(spans) or not len(others):
+        return joined(others if len(others) else spans)
+    return joined(np.sort(np.concatenate([spans, without(others, spans)]), axis=0))
+
+
+def coarser(spans: U64, most: int) -> U64:
+    """At most so many spans: those with the smallest gaps between them become one."""
+    if len(spans) <= most:
+        return spans
+    gaps = spans[1:, 0] - spans[:-1, 1]
+    kept = (
+        np.sort(np.argpartition(gaps, len(gaps) - most)[len(gaps) - most + 1 :]) if most > 1 else gaps[:0].astype(int)
+    )
+    return np.stack([spans[np.append(0, kept + 1), 0], spans[np.append(kept, len(spans) - 1), 1]], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydamon.spans import ResidentRuns
+from pydamon.spans import ResidentRuns, coarser, union, without
 
 PAGE = 4096
 PAGES = 64
@@ -55,3 +55,21 @@ def test_bytes_are_those_of_a_flag_for_each_page(
     every = np.arange(sum(resident), dtype=np.uint64) * np.uint64(PAGE)
     assert runs.at(every).tolist() == [page * PAGE for page in range(PAGES) if resident[page]]
     assert runs.rank(runs.at(every)).tolist() == every.tolist()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=PAGES))
+def test_what_either_covers_and_one_alone(flags: list[tuple[bool, bool]]) -> None:
+    one, other = (spans(list(each)) for each in zip(*flags, strict=True))
+    assert union(one, other).tolist() == spans([a or b for a, b in flags]).tolist()
+    assert without(one, other).tolist() == spans([a and not b for a, b in flags]).tolist()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=PAGES), st.integers(1, 10))
+def test_fewer_spans_close_the_smallest_gaps(flags: list[bool], most: int) -> None:
+    given_spans = spans(flags)
+    found = coarser(given_spans, most)
+    assert len(found) == min(most, len(given_spans))
+    assert without(given_spans, found).tolist() == []
+    gaps = sorted((given_spans[1:, 0] - given_spans[:-1, 1]).tolist())
+    closed = int((found[:, 1] - found[:, 0]).sum()) - int((given_spans[:, 1] - given_spans[:, 0]).sum())
+    assert closed == sum(gaps[: len(given_spans) - len(found)])

@@ -14,6 +14,7 @@ from pydamon.run.request import Request
 from pydamon.run.run import Run
 from pydamon.run.signals import Signals
 from pydamon.spec import Spec
+from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.units import format_duration_ns, format_size
 
 
@@ -127,7 +128,8 @@ def _summarize_schemes(engine: Engine, *, dry_run: bool) -> None:
             passes = "1 pass" if stats.nr_snapshots == 1 else f"{stats.nr_snapshots:,} passes"
             _say(f"{who}: counted {stats.nr_tried:,} regions, {tried}, in {passes}{used}")
             continue
-        _say(f"{who}: {did} {applied} of {tried} tried{used}")
+        why = f"; {NO_SWAP}" if state.scheme.does.swaps and engine.swap_bytes() == 0 else ""
+        _say(f"{who}: {did} {applied} of {tried} tried{used}{why}")
 
 
 def _lifetime_ns() -> int:

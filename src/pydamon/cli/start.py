@@ -54,6 +54,8 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
     started = start(request, spec, name=name, log=log)
     click.echo(f"kdamond {started.name} (pid {started.pid}): {started.about}")
+    if started.remark is not None:
+        click.echo(f"pydamon: {started.remark}", err=True)
 
 
 def _load_spec(ctx: click.Context, path: str) -> Spec:
@@ -68,7 +70,10 @@ def _load_spec(ctx: click.Context, path: str) -> Spec:
 
 def _start_module(ctx: click.Context, spec: Spec) -> None:
     """Let a module of the kernel run. Raises RequestError naming the option, and as `service.modules.start`."""
+    from pydamon.linux.swap import swap_bytes
     from pydamon.service.modules import start
+    from pydamon.spec.actions import NO_SWAP
+    from pydamon.spec.modules import RECLAIMING
 
     if ctx.params["engine"] == "user":
         raise RequestError("the spec is for a module of the kernel; give --engine kernel", where="engine")
@@ -79,6 +84,8 @@ def _start_module(ctx: click.Context, spec: Spec) -> None:
         raise RequestError("does not go with a module of the kernel, which has no target", where="COMMAND")
     name, thread = start(spec)
     click.echo(f"module {name} (pid {thread.pid}): runs until it is stopped: pydamon stop {name}")
+    if name == RECLAIMING and swap_bytes() == 0:
+        click.echo(f"pydamon: {NO_SWAP}", err=True)
 
 
 def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> tuple[Request, Spec]:

@@ -14,6 +14,7 @@ from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.passes import Index, Pass, apply_interval_us
 from pydamon.core.regions import U64, Regions
 from pydamon.core.scheme_state import SchemeState, user_goals
+from pydamon.core.taken import Taken
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
 from pydamon.ops.pace import Clock
@@ -31,6 +32,8 @@ class Damos:
     ``hot`` gives the ranges of a target that are to be treated as accessed in every sample, (n, 2) bytes.
     ``by_memory``: quotas are for memory and not for addresses (`core.weights`), and each window of one is used.
     ``by_clock``: ages that are given as times, and those of priorities, are by the clock, not intervals x their number.
+    ``dry_run``: the operations set does nothing, so regions stay as without schemes, and watermarks do not pause the
+    monitoring; what a scheme has "taken" is left out of it until it is accessed again (`core.taken`).
     """
 
     ops: ActingOperationsSet
@@ -42,8 +45,10 @@ class Damos:
     hot: Callable[[int], U64] | None = None
     by_memory: bool = False
     by_clock: bool = False
+    dry_run: bool = False
     states: list[SchemeState] = field(default_factory=list, init=False)
     notices: list[str] = field(default_factory=list, init=False)
+    _aggregated_at: int = field(default=-1, init=False)
     _said: set[str] = field(default_factory=set, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -80,7 +85,7 @@ class Damos:
 
     def start(self, schemes: tuple[Scheme, ...], intervals: Intervals) -> None:
         """Begin with ``schemes``, each to be applied first after its apply interval."""
-        self.states = [SchemeState(scheme) for scheme in schemes]
+        self.states = [self._new_state(scheme) for scheme in schemes]
         for state in self.states:
             state.next_apply = self._apply_samples(state.scheme, intervals)
             self._begin_goals(state)
@@ -97,13 +102,18 @@ class Damos:
             states = []
             for scheme, state in zip(schemes, _successors(schemes, self.states), strict=True):
                 if state is None:
-                    state = SchemeState(scheme, next_apply=passed + self._apply_samples(scheme, intervals))
+                    state = self._new_state(scheme)
+                    state.next_apply = passed + self._apply_samples(scheme, intervals)
                 else:
                     state.change(scheme)
                 self._schedule(state, passed, intervals, aggregation_at)
                 self._begin_goals(state)
                 states.append(state)
             self.states = states
+
+    def _new_state(self, scheme: Scheme) -> SchemeState:
+        does = scheme.does
+        return SchemeState(scheme, taken=Taken(hot=does.prefers == "hot") if self.dry_run and does.acts else None)
 
     def reschedule(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
         """The intervals have changed: none waits longer than its apply interval is now."""
@@ -125,7 +135,7 @@ class Damos:
             elif wait != 0:
                 due_ns = state.watermarks.wait_ns(now_ns)
                 wait = due_ns if wait is None else min(wait, due_ns)
-        return wait or 0
+        return 0 if self.dry_run else wait or 0
 
     def look_due(self) -> bool:
         """Whether the watermarks of some scheme are to be looked at (`wait_ns`)."""
@@ -136,6 +146,13 @@ class Damos:
         """After how many samples `apply` has something to do; None without schemes."""
         return min((state.next_apply for state in self.states), default=None)
 
+    def aggregated(self, passed: int, targets: list[int], regions: list[Regions], window: int) -> None:
+        """An aggregation of ``window`` samples ends with sample ``passed``; its counts are in the regions."""
+        self._aggregated_at = passed
+        for state in self.states:
+            if state.taken is not None:
+                state.taken.look(targets, regions, window)
+
     def apply(self, passed: int, intervals: Intervals, targets: list[int], regions: list[Regions]) -> None:
         """Apply the schemes that are due; ``regions`` (parallel to ``targets``) are cut where need be, in the list."""
         for number, state in enumerate(self.states):
@@ -144,7 +161,8 @@ class Damos:
             state.next_apply = passed + self._apply_samples(state.scheme, intervals)
             if state.finished or not state.active:
                 continue
-            Pass(self, number, state, intervals, targets, regions).run()
+            seen = list(regions) if self.dry_run else regions
+            Pass(self, number, state, intervals, targets, seen, whole=passed == self._aggregated_at).run()
             if self.on_pass is not None:
                 self.on_pass(number)
 

@@ -212,6 +212,8 @@ class Kdamond:
                 aggregated = self.passed_samples >= self._next_aggregation
                 if aggregated:
                     self._retire_ended()
+                    if self.damos is not None:
+                        self.damos.aggregated(self.passed_samples, self.targets, self.regions, self.window)
                     self._merge_regions()
                     self._take_snapshots()
                     self._call(self.callbacks.after_aggregation)

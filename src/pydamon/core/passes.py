@@ -56,6 +56,7 @@ class Acting(Protocol):
     hot: Callable[[int], U64] | None
     by_memory: bool
     by_clock: bool
+    dry_run: bool
 
     def say(self, key: str, line: str) -> None:
         """A line for the user, once for each ``key``."""
@@ -67,7 +68,10 @@ class Acting(Protocol):
 
 
 class Pass:
-    """One pass of one scheme over all regions."""
+    """One pass of one scheme over all regions, which are cut in the list where need be.
+
+    ``whole``: an aggregation has just ended.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,8 @@ class Pass:
         intervals: Intervals,
         targets: list[int],
         regions: list[Regions],
+        *,
+        whole: bool,
     ) -> None:
         self._damos = damos
         self._number = number
@@ -87,6 +93,7 @@ class Pass:
         self._intervals = intervals
         self._targets = targets
         self._regions = regions
+        self._whole = whole
         self._min_region = damos.min_region
         self._stops = 0
         self._weights = Weights(damos.ops, state.scheme.action, by_memory=damos.by_memory)
@@ -131,6 +138,9 @@ class Pass:
             bounds = np.concatenate([hot[:, 0] - hot[:, 0] % unit, hot[:, 1] + (unit - hot[:, 1] % unit) % unit])
             self._regions[place] = filters.cut(self._regions[place], np.unique(bounds))
         matching = self._matching(place)
+        if self._state.taken is not None:
+            pieces = self._state.taken.cut_out(self._targets[place], self._regions[place], matching)
+            self._regions[place], matching = pieces
         self._matched.append((self._targets[place], self._regions[place], matching))
         if not self._scheme.core_filters:
             index = np.flatnonzero(matching)
@@ -333,21 +343,23 @@ class Pass:
             return False
         spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
         tried_bytes = int(size.sum(dtype=np.uint64))
-        applied_bytes = int(done.applied.sum(dtype=np.uint64))
+        counted = done.applied  # in a dry run the same bytes may be found again
+        if state.taken is not None:
+            counted = state.taken.take(target, start, end, done, whole=self._whole)
         if self._weights.by_memory:
             # What the filters stop costs nothing, and what was not there neither.
             there = np.minimum(done.passed, np.maximum(weight, done.applied))
             state.quota.charge(self._quotas, there, done.applied, spent_ns)
             if self._scheme.action != "stat":
                 state.refusals.note(target, start, end, there, done.applied)
-                self._in_vain_ns += 0 if applied_bytes else spent_ns
+                self._in_vain_ns += 0 if done.applied.any() else spent_ns
         else:
             state.quota.charge(self._quotas, size, done.applied, spent_ns)
         stats = state.stats
         stats.nr_tried += len(index)
         stats.sz_tried += tried_bytes
-        stats.nr_applied += int(np.count_nonzero(done.applied))
-        stats.sz_applied += applied_bytes
+        stats.nr_applied += int(np.count_nonzero(counted))
+        stats.sz_applied += int(counted.sum(dtype=np.uint64))
         stats.sz_ops_filter_passed += int(done.passed.sum(dtype=np.uint64))
         state.tried.append(
             Tried(
@@ -361,6 +373,6 @@ class Pass:
                 probe_hits=regions.probe_hits[:, index],
             )
         )
-        if self._scheme.does.acts:
+        if self._scheme.does.acts and not damos.dry_run:
             regions.age[index] = regions.age_ns[index] = 0  # what was acted on is to be judged anew
         return True

@@ -11,6 +11,7 @@ from pydamon.core.goals import GoalState
 from pydamon.core.quota import QuotaState
 from pydamon.core.refusals import Refusals
 from pydamon.core.regions import I64, U64
+from pydamon.core.taken import Taken
 from pydamon.core.watermarks import WatermarkState
 from pydamon.errors import RequestError
 from pydamon.spec import Scheme
@@ -71,6 +72,7 @@ class SchemeState:
     goals: list[GoalState] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
     refusals: Refusals = field(default_factory=Refusals)
+    taken: Taken | None = None  # in a dry run
     failed: str | None = None
     next_apply: int = 0
 

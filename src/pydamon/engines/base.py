@@ -208,6 +208,13 @@ class Engine(Protocol):
         """Lines for the user at the end."""
         ...
 
+    def swap_bytes(self) -> int | None:
+        """How much swap the memory that schemes act on can go to; None if there is no such memory, or it is not told.
+
+        The amount of now, used or free.
+        """
+        ...
+
     def cost(self) -> Cost | None:
         """What it has cost so far; None where nobody is asked (a simulation, reported accesses)."""
         ...

@@ -251,6 +251,10 @@ class OnCore:
         """Nothing."""
         return []
 
+    def swap_bytes(self) -> int | None:
+        """There is no memory that schemes act on."""
+        return None
+
     def cost(self) -> Cost | None:
         """Nobody is asked."""
         return None

@@ -60,6 +60,10 @@ class SimEngine(OnCore):
 
         return Damos(self.ops, self.clock, self.ops)
 
+    def swap_bytes(self) -> int | None:
+        """That of the simulated machine."""
+        return self.ops.machine.swap_bytes
+
     def joined(self) -> Rows:
         """The simulated process, once."""
         joined, self._joined = self._joined, []

@@ -134,12 +134,14 @@ class Applied:
 
     ``applied`` is what was measured to have been brought about (never more than ``passed``), ``passed`` what the
     filters of the operations set let pass. ``spent_ns`` is the time that it took in the operations set's own time
-    where that is not the machine's (the simulator).
+    where that is not the machine's (the simulator). ``acted``: in a dry run, the pages that would be acted on, as
+    ranges (sorted, disjoint); None where only their number is known.
     """
 
     applied: NDArray[np.uint64]
     passed: NDArray[np.uint64]
     spent_ns: int | None = None
+    acted: Ranges | None = None
 
 
 @runtime_checkable

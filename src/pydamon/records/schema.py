@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pydamon.core import columns
 from pydamon.errors import RequestError
+from pydamon.linux.swap import swap_bytes
 from pydamon.version import __version__
 
 # What is written. Version 1 had no optional columns, no checksums, and side tables of whatever types their values had.
@@ -143,19 +144,10 @@ def machine_info() -> dict[str, Any]:
         "kernel": uname.release,
         "arch": uname.machine,
         "cpus": os.cpu_count(),
-        "swap_bytes": _swap_bytes(),
+        "swap_bytes": swap_bytes(),
         "memory_bytes": page * os.sysconf("SC_PHYS_PAGES"),
         "page_bytes": page,
     }
-
-
-def _swap_bytes() -> int | None:
-    """How much swap there is; None if that cannot be read."""
-    try:
-        with open("/proc/meminfo", "rb") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"SwapTotal:")), None)
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def build_metadata(

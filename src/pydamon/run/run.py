@@ -16,6 +16,7 @@ from pydamon.run.plans import describe_plans
 from pydamon.run.request import Request
 from pydamon.run.signals import Waker
 from pydamon.spec import Context, Scheme, Spec
+from pydamon.spec.actions import NO_SWAP
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
     from pydamon.core.snapshot import Snapshot
@@ -71,6 +72,8 @@ class Run:
         self._planned_ranges = planned_ranges
         self._every_second = every_second
         self._command_ended = command_ended
+        self._remark_said = False
+        self._looked_at: tuple[Scheme, ...] | None = None
         self._entered = self._done = self._closed = False
         try:
             self._check_output()
@@ -134,6 +137,7 @@ class Run:
     def _monitor(self) -> Iterator[list[Snapshot]]:
         from_now_ns = self.engine.clock.now_ns()
         self.began_ns, due_ns = from_now_ns, from_now_ns + _SECOND_NS
+        self._say_remark()
         recorder = None
         if self.writer is not None:
             from pydamon.run.recorder import Recorder
@@ -173,12 +177,28 @@ class Run:
 
     def _look(self, now_ns: int) -> list[dict[str, object]]:
         """Tell the user what there is to tell; who has joined is returned."""
+        self._say_remark()
         for notice in self.engine.notices():
             self._say(notice)
         if self._plan is not None:
             for line in describe_plans(self.engine, self.began_ns, now_ns, most=self._planned_ranges):
                 self._plan(line)
         return self.engine.joined()
+
+    def remark(self) -> str | None:
+        """What the schemes that run now cannot do on this machine."""
+        swaps = any(scheme.does.swaps for scheme in self.engine.context.schemes)
+        return NO_SWAP if swaps and self.engine.swap_bytes() == 0 else None
+
+    def _say_remark(self) -> None:
+        """Once, as soon as there is such a scheme."""
+        schemes = self.engine.context.schemes
+        if self._remark_said or schemes is self._looked_at:
+            return
+        self._looked_at, remark = schemes, self.remark()
+        if remark is not None:
+            self._remark_said = True
+            self._say(remark)
 
     def _before_end(self, loop: Loop) -> object:
         """Undo while the engine still has what it needs for that."""

@@ -30,11 +30,12 @@ _END_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A kdamond that runs in the background; ``about`` says what it monitors."""
+    """A kdamond that runs in the background; ``about`` says what it monitors, ``remark`` what its schemes cannot do."""
 
     name: str
     pid: int
     about: str
+    remark: str | None
 
 
 class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,6 +43,7 @@ class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     pid: int | None = None
     about: str | None = None
+    remark: str | None = None
     error: protocol.Problem | None = None
 
 
@@ -107,7 +109,7 @@ def _await(fd: int, name: str, log: str) -> Started:
                     with contextlib.suppress(ProcessLookupError):
                         pidfd = os.pidfd_open(pid)
                 if message.about is not None and pid is not None:
-                    return Started(name, pid, message.about)
+                    return Started(name, pid, message.about, message.remark)
     except KeyboardInterrupt:
         if pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -171,9 +173,9 @@ def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request:
         if not foreground.closed:
             foreground.write(protocol.encode_line(message))
 
-    def ready(about: str) -> None:
+    def ready(about: str, remark: str | None) -> None:
         os.chdir("/")  # file systems can be unmounted; all paths have been opened by now
-        tell(_Message(about=about))
+        tell(_Message(about=about, remark=remark))
         foreground.close()
 
     server = report = None

@@ -84,7 +84,7 @@ class Session:
             return
         server.start()
         try:
-            ready(self._run.about)
+            ready(self._run.about, self._run.remark())
         except BrokenPipeError:  # who started us is gone, and does not know that we run
             self._say("the start was interrupted")
             self._run.stop()

@@ -17,6 +17,9 @@ ActionName = Literal[
 Version = tuple[int, int]
 
 
+NO_SWAP = "there is no swap: only memory of files can go, anonymous memory stays"  # of actions that swap
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """What an action is.

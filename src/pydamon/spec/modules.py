@@ -14,6 +14,7 @@ from pydamon.spec import units
 
 Value = int | bool
 MODULES = ("damon_reclaim", "damon_lru_sort", "damon_stat")
+RECLAIMING = "damon_reclaim"  # what it takes out of memory needs swap, unless it is of files
 
 # How a value that is written as text is read: what is counted in microseconds, milliseconds, bytes, 1/1000 or 1/10,000.
 _PARSERS: dict[str, Callable[[str], int]] = {

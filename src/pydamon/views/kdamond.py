@@ -14,6 +14,7 @@ from pydamon.errors import RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.membership import command_of
 from pydamon.spec import Context, quantities
+from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views import status
 
@@ -62,10 +63,14 @@ def _command(pid: int) -> str:
 
 def schemes(engine: Engine) -> list[status.Scheme]:
     """Each scheme with its statistics, quota, watermarks and goals."""
-    return [_scheme(state) for state in engine.schemes()]
+    return [_scheme(state, _remark(engine, state)) for state in engine.schemes()]
 
 
-def _scheme(state: SchemeState) -> status.Scheme:
+def _remark(engine: Engine, state: SchemeState) -> str | None:
+    return NO_SWAP if state.scheme.does.swaps and engine.swap_bytes() == 0 else None
+
+
+def _scheme(state: SchemeState, remark: str | None) -> status.Scheme:
     quota, scheme, tried = state.quota, state.scheme, state.tried
     return status.Scheme(
         name=scheme.name,
@@ -94,6 +99,7 @@ def _scheme(state: SchemeState) -> status.Scheme:
         ],
         finished=state.finished,
         failed=state.failed,
+        remark=remark,
         scheme=msgspec.to_builtins(scheme, enc_hook=quantities.encode),
     )
 

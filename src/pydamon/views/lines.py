@@ -46,8 +46,7 @@ def overview(kdamonds: Sequence[Running]) -> list[str]:
     for each in kdamonds:
         rows.append([_plain(cell(each, of) if isinstance(of, str) else of(each)) for of in _KDAMONDS.values()])
     lines = table(rows)
-    schemes = [row for each in kdamonds for row in _scheme_rows(each)]
-    return [*lines, "", *_scheme_table(schemes)] if schemes else lines
+    return [*lines, "", *_scheme_lines(kdamonds)] if any(each.schemes for each in kdamonds) else lines
 
 
 def details(kdamond: Running) -> list[str]:
@@ -74,7 +73,7 @@ def details(kdamond: Running) -> list[str]:
     facts += [("notices" if not n else "", line) for n, line in enumerate(kdamond.notices)]
     lines = [f"{head:<9}  {_plain(text)}" for head, text in facts]
     if kdamond.schemes:
-        lines += ["", *_scheme_table(_scheme_rows(kdamond))]
+        lines += ["", *_scheme_lines([kdamond])]
         lines += _goal_table(kdamond)
     return lines
 
@@ -92,11 +91,19 @@ def ended(name: str, reason: str, report: Ended | None) -> list[str]:
     if report.undone is not None:
         lines += [f"undone: {line}" for line in report.undone]
     lines = list(map(_plain, lines))
-    return [*lines, *_scheme_table(_scheme_rows(report))] if report.schemes else lines
+    return [*lines, *_scheme_lines([report])] if report.schemes else lines
 
 
-def _scheme_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    return table([["KDAMOND", "SCHEME", *_SCHEMES], *rows])
+def _scheme_lines(kdamonds: Sequence[Kdamond]) -> list[str]:
+    """The table of their schemes, and what those cannot do here, once."""
+    rows = [row for each in kdamonds for row in _scheme_rows(each)]
+    remarks = dict.fromkeys(
+        f"{scheme.action}: {scheme.remark}" for each in kdamonds for scheme in each.schemes if scheme.remark
+    )
+    dry = [each.name for each in kdamonds if each.dry_run and each.schemes]
+    if dry:
+        remarks[f"{', '.join(dry)}: dry run, nothing was done; APPLIED is what would have been, each byte once"] = None
+    return [*table([["KDAMOND", "SCHEME", *_SCHEMES], *rows]), *map(_plain, remarks)]
 
 
 def _scheme_rows(kdamond: Kdamond) -> list[list[str]]:

@@ -89,6 +89,7 @@ class Scheme(View):
     finished: Annotated[bool, fact("whether it does nothing any more")]
     failed: Annotated[str | None, fact("why it cannot be applied any more")]
     scheme: Any  # as it can be given back to `tune`
+    remark: Annotated[str | None, fact("what it cannot do on this machine")] = None
 
     @staticmethod
     def more_fields() -> Iterator[Field]:

@@ -24,6 +24,7 @@ def rich(path: Path, *, seconds: int = 3, base: int = HEAP, pid: int = 1234, tic
     """
     about = metadata(pid)
     about["targets"][0]["start_ticks"] = ticks
+    about["machine"]["swap_bytes"] = 1 << 30
     with RecordWriter(path, metadata=about) as writer:
         maps = [mapping(base, base + 2 * MIB, "[heap]"), mapping(base + 2 * MIB, base + 4 * MIB, "/usr/lib/libx.so.1")]
         writer.add_mappings(START_NS, 0, maps)

@@ -13,7 +13,9 @@ import pytest
 from tests.unit.cli.report_helpers import report
 
 from pydamon.cli import main
+from pydamon.engines.sim import SimEngine
 from pydamon.records.reader import RecordReader
+from pydamon.spec.actions import NO_SWAP
 
 SIM = ["record", "--ops", "sim", "--workload", "stairs"]
 MIB = 1 << 20
@@ -53,6 +55,17 @@ def test_statistics_and_tried_regions_are_in_the_record(out: Path, capsys: pytes
     status, text, _ = report(capsys, "schemes", "-i", out, "--json")
     assert status == 0
     assert json.loads(text)["statistics"][-1]["qt_exceeds"] == pageout["qt_exceeds"]
+
+
+@pytest.mark.parametrize(("swap", "scheme", "times"), [(0, "pageout", 2), (1 << 30, "pageout", 0), (0, "cold", 0)])
+def test_that_there_is_no_swap_is_said_at_the_start_and_with_what_was_done(
+    swap: int, scheme: str, times: int, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SimEngine, "swap_bytes", lambda self: swap)
+    assert main([*SIM, "--scheme", f"{scheme} rate=0%", "--duration", "3s", "-o", str(out)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert sum(NO_SWAP in line for line in said) == times
+    assert (said[0] == f"pydamon: {NO_SWAP}") == bool(times)
 
 
 @pytest.mark.parametrize(

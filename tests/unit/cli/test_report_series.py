@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,8 @@ from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import START_NS, metadata, snapshot
 
 from pydamon.records.writer import RecordWriter
+from pydamon.spec.actions import NO_SWAP
+from pydamon.spec.statistics import STATISTICS
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +121,22 @@ at   active  tried  tried bytes   passed  applied  quota used up  effective quot
 3 s     yes      6      6.0 MiB  6.0 MiB  3.0 MiB              0          1.0 MiB
 """
     )
+
+
+@pytest.mark.parametrize(("swap_bytes", "ops", "told"), [(0, "vaddr", False), (4096, "vaddr", True), (0, "sim", None)])
+def test_that_there_was_no_swap_is_said_with_schemes_that_need_it(
+    swap_bytes: int, ops: str, told: bool | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row: dict[str, Any] = {"time_ns": START_NS, "scheme": 0, "name": "", "action": "pageout", "active": True}
+    row |= dict.fromkeys(STATISTICS, 0)
+    about = metadata() | {"ops": ops}
+    about["machine"]["swap_bytes"] = swap_bytes
+    with RecordWriter("s", metadata=about) as writer:
+        writer.add_snapshot(snapshot(0, [(0, 4096, 0, 0)]))
+        writer.add_rows("schemes", [row, row | {"scheme": 1, "action": "cold"}], time_ns=START_NS)
+    lines = report(capsys, "schemes", "-i", "s")[1].splitlines()
+    assert [number for number, line in enumerate(lines) if line == NO_SWAP] == ([3] if told is False else [])
+    assert json.loads(report(capsys, "schemes", "-i", "s", "--json")[1])["swap"] is told
 
 
 def test_the_regions_that_were_tried_last(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from pydamon.engines.sim import SimEngine
 from pydamon.errors import PydamonError
 from pydamon.service.log import Log
 from pydamon.spec import Intervals, Scheme, from_builtins, read
+from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views import kdamond as made
 from pydamon.views import lines, status
@@ -35,7 +36,7 @@ SCHEME = {
 }
 
 
-def running() -> list[dict[str, Any]]:
+def running(swap_bytes: int = 1 << 30) -> list[dict[str, Any]]:
     """The schemes of a kdamond that tried two regions, of 8 and 4 KiB, and managed the first."""
     damos = Damos(cast(Any, SimpleNamespace()), VirtualClock())
     damos.start((read(SCHEME, Scheme), Scheme(action="stat")), Intervals())
@@ -49,7 +50,7 @@ def running() -> list[dict[str, Any]]:
     zeros = np.zeros(2, np.int64)
     state.tried = [Tried(0, start, start + size, zeros, zeros, size, size)]
     state.watermarks.activated = True
-    engine = cast(Engine, SimpleNamespace(schemes=lambda: damos.states))
+    engine = cast(Engine, SimpleNamespace(schemes=lambda: damos.states, swap_bytes=lambda: swap_bytes))
     return cast(list[dict[str, Any]], msgspec.to_builtins(made.schemes(engine)))
 
 
@@ -117,6 +118,27 @@ def test_what_has_ended_says_what_it_did() -> None:
     assert "undone: 4.0 KiB migrated back" in shown
     nothing = status.ended({"name": "web", "reason": "ended by SIGTERM"})
     assert lines.ended("web", "ended by SIGTERM", nothing) == ["kdamond web: ended by SIGTERM"]
+
+
+def test_what_schemes_cannot_do_without_swap_is_told_once() -> None:
+    assert [scheme["remark"] for scheme in running()] == [None, None]
+    schemes = running(swap_bytes=0)
+    assert [scheme["remark"] for scheme in schemes] == [NO_SWAP, None]
+    line = f"pageout: {NO_SWAP}"
+    two = [status.running(kdamond(schemes)), status.running(kdamond(schemes))]
+    for shown in (
+        lines.overview(two),
+        lines.details(two[0]),
+        lines.ended("x", "stopped", status.ended(kdamond(schemes))),
+    ):
+        assert shown.count(line) == 1
+    assert not any("swap" in line for line in lines.overview([status.running(kdamond(running()))]))
+
+
+def test_a_dry_run_is_told_as_one() -> None:
+    told = lines.overview([status.running(kdamond(running()) | {"dry_run": True})])
+    assert told[-1].startswith("web: dry run, nothing was done")
+    assert not any("dry run" in line for line in lines.overview([status.running(kdamond(running()))]))
 
 
 def test_what_it_costs_is_told_as_far_as_it_is_known() -> None:

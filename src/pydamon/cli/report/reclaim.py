@@ -22,7 +22,9 @@ def cold_by_kind(held: Iterable[Holding]) -> dict[str, int]:
 
 
 def has_swap(reader: RecordReader) -> bool | None:
-    """Whether the machine had swap when it was recorded; None if the record does not tell."""
+    """Whether there was swap when it was recorded; None if the record does not tell, or the machine was simulated."""
+    if reader.info.ops == "sim":
+        return None
     told = reader.info.machine.get("swap_bytes")
     if isinstance(told, int):
         return told > 0

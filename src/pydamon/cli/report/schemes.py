@@ -10,11 +10,13 @@ from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import current_screen, emit, printable
 from pydamon.cli.render.table import table
+from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, opened, window_of
 from pydamon.cli.report.series import each_row, rows_of
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
+from pydamon.spec.actions import ACTIONS, NO_SWAP
 from pydamon.spec.statistics import REPORTED, told
 from pydamon.spec.units import format_duration_ns, format_size
 
@@ -31,9 +33,9 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
         rows = rows_of(reader, "schemes", window)
         if not rows:
             raise PydamonError("has no schemes' statistics: none was running", where=path)
-        regions = _last_tried(reader, window, choice)
+        regions, swap = _last_tried(reader, window, choice), reclaim.has_swap(reader)
         if as_json:
-            emit(msgspec.json.encode({"statistics": rows, "tried_regions": regions}).decode() + "\n")
+            emit(msgspec.json.encode({"statistics": rows, "tried_regions": regions, "swap": swap}).decode() + "\n")
             return
         for number in sorted({row["scheme"] for row in rows}):
             mine = [row for row in rows if row["scheme"] == number]
@@ -43,6 +45,9 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
                 lines += _tried([row for row in regions if row["scheme"] == number], span, screen)
             else:
                 lines += _statistics(mine, span, screen)
+            action = ACTIONS.get(mine[-1]["action"])
+            if action is not None and action.swaps and swap is False:
+                lines.append(screen.fit(NO_SWAP))
             emit("\n".join(lines) + "\n")
 
 

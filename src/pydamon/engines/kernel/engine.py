@@ -29,6 +29,7 @@ from pydamon.linux import damon_trace
 from pydamon.linux.damon_sysfs import Roots, Tree
 from pydamon.linux.damon_trace import BEFORE_APPLY, ESZ, TraceInstance
 from pydamon.linux.process import Mapping
+from pydamon.linux.swap import swap_bytes
 from pydamon.spec import ONLY_CONTEXT, Context, Scheme, Spec, validate
 
 if TYPE_CHECKING:
@@ -199,6 +200,10 @@ class KernelEngine:
     def remarks(self) -> list[str]:
         """What was lost, and whose the kernel's DAMON is by now."""
         return self.kdamond.closing
+
+    def swap_bytes(self) -> int | None:
+        """That of this machine."""
+        return swap_bytes()
 
     def cost(self) -> Cost:
         """The CPU time of the kernel's thread."""

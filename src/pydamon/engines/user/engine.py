@@ -18,6 +18,7 @@ from pydamon.engines.on_core import OnCore, only_context
 from pydamon.engines.user.budget import CpuBudget, fit_sample
 from pydamon.engines.user.fit import CostMeter, affordable
 from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, LiveOps, choose_for, open_ops
+from pydamon.linux.swap import swap_bytes
 from pydamon.ops.membership import Membership
 from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec
 from pydamon.spec.primitives import facts
@@ -111,7 +112,7 @@ class UserEngine(OnCore):
         from pydamon.core.damos import Damos
         from pydamon.linux.metrics import MachineMetrics
 
-        return Damos(self.ops, self.clock, MachineMetrics())
+        return Damos(self.ops, self.clock, MachineMetrics(), dry_run=self.ops.dry_run)
 
     def _monitor(self) -> Generator[list[Snapshot], None, None]:
         for snapshots in self.kdamond.monitor():
@@ -190,6 +191,10 @@ class UserEngine(OnCore):
     def remarks(self) -> list[str]:
         """Who was not monitored, where the kernel refused, what looking up owners has cost."""
         return self.ops.remarks()
+
+    def swap_bytes(self) -> int | None:
+        """That of this machine."""
+        return swap_bytes()
 
     def cost(self) -> Cost:
         """What the primitives of all targets have cost so far."""

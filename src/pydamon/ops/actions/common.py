@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.actions.homes import Homes, Undone
 from pydamon.ops.actions.plan import MAX_PLANS, Plan
+from pydamon.ops.base import Ranges
+from pydamon.spans import NO_RUNS, joined
 from pydamon.spec import Scheme
 
 
@@ -22,10 +26,25 @@ class Actions:
         self._filters = PageFilters(dry_run=dry_run)
         self._homes = Homes(remember=remember_homes)
         self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
+        self._acted: list[Ranges] = []
 
     def undo(self, scheme: Scheme) -> Undone:
         """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""
         return self._homes.undo(scheme)
+
+    def _keep(self, plan: Plan) -> None:
+        """What a part of a dry run's application would have done."""
+        self._acted += plan.take_all()
+        if plan.ranges:
+            self._plans.append(plan)
+
+    def _take_acted(self) -> Ranges | None:
+        """What one application of a dry run would have acted on, sorted and disjoint; None if it is none."""
+        ranges, self._acted = self._acted, []
+        if not self.dry_run:
+            return None
+        found = np.concatenate([NO_RUNS, *ranges])
+        return joined(found[np.argsort(found[:, 0], kind="stable")])
 
     def take_plans(self) -> list[Plan]:
         """What a dry run would have done since the last call; of very many applications the latest."""

@@ -117,7 +117,7 @@ class PhysicalActions(Actions):
                 if acts:
                     applied += self._act(target, scheme, pages.take(through), end)
         back = np.argsort(order, kind="stable")
-        return Applied(np.minimum(applied, passed)[back], passed[back])
+        return Applied(np.minimum(applied, passed)[back], passed[back], acted=self._take_acted())
 
     def _pass(
         self,
@@ -167,8 +167,8 @@ class PhysicalActions(Actions):
                 command = "".join(c if c.isprintable() else "?" for c in who.command)
                 plan.add_pages(chosen.take(mine), [f"{command} (pid {who.pid})"])
             applied += self._act_through(process, scheme, np.sort(address[mine]), chosen.frame, end)
-        if plan is not None and plan.ranges:
-            self._plans.append(plan)
+        if plan is not None:
+            self._keep(plan)
         return applied
 
     def _act_through(self, process: Process, scheme: Scheme, addresses: Addresses, frames: U64, end: Addresses) -> U64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,14 +34,21 @@ class Plan:
     ranges: list[PlannedRange]
     bytes: int = 0
     omitted: int = 0
+    _all: list[Ranges] = field(default_factory=list)
 
     def add(self, ranges: Ranges, owners: list[str], which: list[int]) -> None:
         """Ranges (k, 2) that belong to ``owners[which[i]]``."""
+        self._all.append(ranges)
         room = max(MAX_RANGES - len(self.ranges), 0)
         for (start, end), owner in zip(ranges[:room].tolist(), which[:room], strict=True):
             self.ranges.append(PlannedRange(self.target, start, end, end - start, owners[owner]))
         self.omitted += max(len(ranges) - room, 0)
         self.bytes += int((ranges[:, 1] - ranges[:, 0]).sum(dtype=np.uint64))
+
+    def take_all(self) -> list[Ranges]:
+        """All ranges that were added, for once: only those that are told are kept."""
+        ranges, self._all = self._all, []
+        return ranges
 
     def add_pages(self, pages: Pages, owners: list[str]) -> None:
         """Pages, whose owners are told by mapping."""

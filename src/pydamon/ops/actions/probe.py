@@ -13,9 +13,10 @@ from pydamon.linux import move_pages, page_flags, pagemap
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
 from pydamon.linux.process import Process
+from pydamon.linux.swap import swap_bytes
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.physical import other_process
-from pydamon.spec.actions import ACTIONS, Action
+from pydamon.spec.actions import ACTIONS, NO_SWAP, Action
 from pydamon.spec.metrics import OF_MACHINE, Metric
 
 
@@ -41,8 +42,8 @@ def actions() -> list[Finding]:
             remark = None
             if row.own_process:
                 remark = "on this process itself it can be given"
-            elif row.swaps and not _has_swap():
-                remark = "there is no swap: only memory of files can go"
+            elif row.swaps and swap_bytes() == 0:
+                remark = NO_SWAP
             obstacle = _obstacle(functools.partial(_try_action, row, process))
             found.append(Finding(row.name, row.help, obstacle, remark))
         return found
@@ -123,13 +124,6 @@ def _obstacle(attempt: Callable[[], object]) -> str | None:
     except MachineError as error:
         return str(error)
     return None
-
-
-def _has_swap() -> bool:
-    try:
-        return len(Path("/proc/swaps").read_text().splitlines()) > 1
-    except OSError:
-        return False
 
 
 def _lru_gen() -> bool:

@@ -77,7 +77,7 @@ class VirtualActions(Actions):
             if subject is not None:
                 applied += self._apply(target, subject, scheme, start, end, filtered, passed)
         back = np.argsort(order, kind="stable")
-        return Applied(np.minimum(applied, passed)[back], passed[back])
+        return Applied(np.minimum(applied, passed)[back], passed[back], acted=self._take_acted())
 
     @contextmanager
     def _open(self, target: int, regions: int) -> Iterator[Subject | None]:
@@ -134,8 +134,8 @@ class VirtualActions(Actions):
                 if plan is not None:
                     plan.add_pages(chosen, owners)
                 applied += acting.on_pages(subject, scheme, chosen, dry_run=self.dry_run)
-        if plan is not None and plan.ranges:
-            self._plans.append(plan)
+        if plan is not None:
+            self._keep(plan)
         return applied
 
     def _pass(self, target: int, subject: Subject, scheme: Scheme, pages: Pages, filtered: Mask) -> Mask:
