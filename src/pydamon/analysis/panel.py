@@ -15,7 +15,7 @@ import numpy as np
 
 from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
 
-_Z = 1.959964  # the 97.5th percentile of the normal distribution
+Z = 1.959964  # the 97.5th percentile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,15 @@ def share_interval(hits: float, asked: float, population: float) -> tuple[float,
         return 0.0, 1.0
     if asked >= population:
         return hits / asked, hits / asked
-    effective = asked * (population - 1) / (population - asked)
-    share, square = hits / asked, _Z * _Z
-    centre = (share + square / (2 * effective)) / (1 + square / effective)
-    spread = _Z * math.sqrt(share * (1 - share) / effective + square / (4 * effective * effective))
-    spread /= 1 + square / effective
+    return wilson(hits / asked, asked * (population - 1) / (population - asked))
+
+
+def wilson(share: float, draws: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that was found in so many independent draws."""
+    square = Z * Z
+    centre = (share + square / (2 * draws)) / (1 + square / draws)
+    spread = Z * math.sqrt(share * (1 - share) / draws + square / (4 * draws * draws))
+    spread /= 1 + square / draws
     return max(centre - spread, 0.0), min(centre + spread, 1.0)
 
 
@@ -102,17 +106,3 @@ def touched(look: Look) -> Estimate | None:
     low, high = share_interval(seen, look.pages, look.resident_bytes / PAGE_SIZE)
     size = look.resident_bytes
     return Estimate(round(seen / look.pages * size), math.floor(low * size), math.ceil(high * size))
-
-
-def scaled(estimate: Estimate, share: float) -> Estimate:
-    """That part (0..1) of it: of what was there for that share of the time."""
-    values = (estimate.bytes, estimate.low_bytes, estimate.high_bytes)
-    return Estimate(*(round(value * share) for value in values))
-
-
-def add_up(estimates: Sequence[Estimate]) -> Estimate:
-    """The sum of independent estimates: errors add up as their squares do."""
-    total = sum(one.bytes for one in estimates)
-    below = math.sqrt(sum((one.bytes - one.low_bytes) ** 2 for one in estimates))
-    above = math.sqrt(sum((one.high_bytes - one.bytes) ** 2 for one in estimates))
-    return Estimate(total, max(round(total - below), 0), round(total + above))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 PAGE_SIZE = 4096
@@ -27,7 +28,8 @@ BOUNDS_S = (
 )  # fmt: skip
 _BOUNDS_NS = np.array(BOUNDS_S, np.int64) * 1_000_000_000
 _CHUNK = 1 << 18  # pages that are hashed together
-_SLACK = 1.4  # the number of pages may be that many times what is wanted, or its inverse, before the chance is changed
+_LESS, _MORE = 1 / 1.1, 1.4  # the number of pages may be that many times what is wanted before the chance is changed
+_EVEN = 25 / 32  # of all pages are drawn from all targets with one chance: 800 of 1,024, ± 3.5 % of what is resident
 _ALL = float(1 << 64)
 
 
@@ -61,21 +63,45 @@ def drawn(runs: U64, chance: float, seed: int) -> U64:
     return np.concatenate(found) * np.uint64(PAGE_SIZE)
 
 
-def shares(resident_pages: dict[int, int], size: int = SIZE, least: int = LEAST) -> dict[int, int]:
-    """How many pages of each target there are to be: in proportion to its size, at least ``least`` (if it has them).
+def shares(resident_pages: dict[int, int], size: int = SIZE, least: int = LEAST) -> dict[int, float]:
+    """How many pages of each target there are to be, on average.
 
-    Where that is more than ``size`` together, the largest targets have some and the others none.
+    Most of ``size`` is in proportion to what is resident, so that all targets together are known as well as one would
+    be. The rest makes up for ``least`` pages of each (if it has them), the largest first, as far as it goes.
     """
-    order = sorted(resident_pages, key=lambda target: -resident_pages[target])
-    order = [target for target in order if resident_pages[target]][: max(size // least, 1)]
-    total = sum(resident_pages[target] for target in order)
-    room = size - sum(min(least, resident_pages[target]) for target in order)
-    found = {}
-    for target in order:
-        pages = resident_pages[target]
-        wanted = min(least, pages) + max(room, 0) * pages // max(total, 1)
-        found[target] = min(wanted, pages)
-    return found
+    total = sum(resident_pages.values())
+    if not total:
+        return {}
+    alone = len(resident_pages) == 1
+    chance = min((1.0 if alone else _EVEN) * size / total, 1.0)
+    found = {target: chance * pages for target, pages in resident_pages.items() if pages}
+    room = size - sum(found.values())
+    for target in sorted(found, key=lambda target: -resident_pages[target]):
+        more = min(least, resident_pages[target]) - found[target]
+        if 0 < more <= room:
+            found[target] += more
+            room -= more
+    return {
+        target: min(count + room * resident_pages[target] / total, resident_pages[target])
+        for target, count in found.items()
+    }
+
+
+@dataclass(slots=True)
+class Once:
+    """The pages of a `Look`, each of which counts for 1 / the number of targets that map it: together they count once.
+
+    ``weighed``: of how many pages that number is known; ``weights`` is the sum of what they count for, ``squares`` that
+    of its squares. ``idle`` and ``unseen`` are as in `Look`, but sums of weights, and accesses are those of any target
+    that maps the page; ``told`` is the sum of the squares of these weights.
+    """
+
+    weighed: int
+    weights: float
+    squares: float
+    idle: F64
+    unseen: F64
+    told: float
 
 
 @dataclass(slots=True)
@@ -84,7 +110,7 @@ class Look:
 
     ``idle``: not accessed for that long. ``unseen``: not accessed for at least that long; since when is not known.
     ``ended``: idle times that an access has ended since the look before. ``unknown`` pages could not be asked.
-    ``resident_bytes`` is what the panel stands for.
+    ``resident_bytes`` is what the panel stands for. ``once`` is None where nobody knows what targets share.
     """
 
     time_ns: int
@@ -94,6 +120,7 @@ class Look:
     unseen: I64
     ended: I64
     unknown: int
+    once: Once | None = None
 
     @property
     def pages(self) -> int:
@@ -102,35 +129,19 @@ class Look:
 
 
 @dataclass(slots=True)
-class TargetPanel:
-    """The panel's pages of one target. All arrays are parallel; times in ns of the monitoring's clock."""
+class Watched:
+    """Pages of one target that are asked. All arrays are parallel; times in ns of the monitoring's clock."""
 
-    target: int
-    seed: int
-    chance: float = 0.0
-    address: U64 = field(default_factory=lambda: np.empty(0, np.uint64))
-    since_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64))  # not accessed since then
-    known: Mask = field(default_factory=lambda: np.empty(0, np.bool_))  # else it may be longer
-    unknown: Mask = field(default_factory=lambda: np.empty(0, np.bool_))  # the last look had no answer
-    _ended: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+    address: U64 = field(default_factory=lambda: np.empty(0, np.uint64), init=False)
+    since_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64), init=False)  # not accessed since then
+    known: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # else it may be longer
+    unknown: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # the last look had no answer
 
     def __len__(self) -> int:
         return len(self.address)
 
-    def follow(self, runs: U64, wanted: int, now_ns: int, faulted: U64 | None = None) -> None:
-        """Draw from the resident ``runs`` about ``wanted`` pages; those that were drawn before stay.
-
-        ``faulted``: what of ``runs`` was surely not resident at the last call: it was accessed since.
-        """
-        pages = int((runs[:, 1] - runs[:, 0]).sum()) // PAGE_SIZE
-        if not pages or not wanted:
-            self._keep(np.zeros(len(self), np.bool_))
-            self.chance = 0.0
-            return
-        expected = self.chance * pages
-        if not wanted / _SLACK <= expected <= wanted * _SLACK:
-            self.chance = min(wanted / pages, 1.0)
-        address = drawn(runs, self.chance, self.seed)
+    def only(self, address: U64, now_ns: int, faulted: U64 | None = None) -> None:
+        """Watch these pages; what is known of those that stay, stays. ``faulted`` spans were accessed just now."""
         self._keep(np.isin(self.address, address, assume_unique=True))
         new = address[~np.isin(address, self.address, assume_unique=True)]
         fresh = np.zeros(len(new), np.bool_) if faulted is None or not len(faulted) else _inside(new, faulted)
@@ -141,28 +152,58 @@ class TargetPanel:
 
     def observe(self, accessed: Mask, unknown: Mask, now_ns: int) -> None:
         """What was found of each page since the last look; an access is taken for one of just now."""
-        ended = accessed & self.known
-        np.add.at(self._ended, _bins(now_ns - self.since_ns[ended]), 1)
         self.since_ns[accessed] = now_ns
         self.known |= accessed
         self.unknown = unknown & ~accessed
-
-    def look(self, resident_bytes: int, now_ns: int) -> Look:
-        """How long the pages have been idle now; what has ended since the last call is told once."""
-        answered = ~self.unknown
-        bins = _bins(now_ns - self.since_ns)
-        idle, unseen = (np.bincount(bins[which], minlength=len(BOUNDS_S)) for which in
-                        (answered & self.known, answered & ~self.known))  # fmt: skip
-        ended, self._ended = self._ended, np.zeros(len(BOUNDS_S), np.int64)
-        unknown = int(np.count_nonzero(self.unknown))
-        return Look(now_ns, self.target, resident_bytes, idle, unseen, ended, unknown)
 
     def _keep(self, which: Mask) -> None:
         self.address, self.since_ns = self.address[which], self.since_ns[which]
         self.known, self.unknown = self.known[which], self.unknown[which]
 
 
-def _bins(idle_ns: I64) -> NDArray[np.intp]:
+@dataclass(slots=True)
+class TargetPanel(Watched):
+    """The panel's pages of one target."""
+
+    target: int
+    seed: int
+    chance: float = 0.0
+    _ended: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+
+    def follow(self, runs: U64, wanted: float, now_ns: int, faulted: U64 | None = None) -> None:
+        """Draw from the resident ``runs`` about ``wanted`` pages; those that were drawn before stay.
+
+        ``faulted``: what of ``runs`` was surely not resident at the last call: it was accessed since.
+        """
+        pages = int((runs[:, 1] - runs[:, 0]).sum()) // PAGE_SIZE
+        if not pages or not wanted:
+            self._keep(np.zeros(len(self), np.bool_))
+            self.chance = 0.0
+            return
+        expected = self.chance * pages
+        if not wanted * _LESS <= expected <= wanted * _MORE:
+            self.chance = min(wanted / pages, 1.0)
+        self.only(drawn(runs, self.chance, self.seed), now_ns, faulted)
+
+    def observe(self, accessed: Mask, unknown: Mask, now_ns: int) -> None:
+        """See `Watched.observe`; the lengths of idle times that end are kept until the next `look`."""
+        ended = accessed & self.known
+        np.add.at(self._ended, bins_of(now_ns - self.since_ns[ended]), 1)
+        Watched.observe(self, accessed, unknown, now_ns)
+
+    def look(self, resident_bytes: int, now_ns: int) -> Look:
+        """How long the pages have been idle now; what has ended since the last call is told once."""
+        answered = ~self.unknown
+        bins = bins_of(now_ns - self.since_ns)
+        idle, unseen = (np.bincount(bins[which], minlength=len(BOUNDS_S)) for which in
+                        (answered & self.known, answered & ~self.known))  # fmt: skip
+        ended, self._ended = self._ended, np.zeros(len(BOUNDS_S), np.int64)
+        unknown = int(np.count_nonzero(self.unknown))
+        return Look(now_ns, self.target, resident_bytes, idle, unseen, ended, unknown)
+
+
+def bins_of(idle_ns: I64) -> NDArray[np.intp]:
+    """The bin of `BOUNDS_S` of each idle time."""
     return np.maximum(np.searchsorted(_BOUNDS_NS, idle_ns, "right") - 1, 0)
 
 

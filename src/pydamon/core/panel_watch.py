@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pydamon.core.panel import PAGE_SIZE, U64, Look, TargetPanel, shares
+from pydamon.core.panel import PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, shares
+from pydamon.core.panel_shared import SharedPages
 from pydamon.ops.base import PanelOps
 from pydamon.ops.pace import Clock
 
@@ -41,6 +42,8 @@ class PanelWatch:
         self._resident: dict[int, int] = {}  # bytes of each target that has a panel
         self._drawn: dict[int, _Drawn] = {}
         self._looks: deque[Look] = deque(maxlen=_KEPT)
+        self._shared = SharedPages(ops)
+        self._together: dict[int, _Together] = {}
         self._spent_ns: float | None = None
         self._said_untold = self._said_rare = False
 
@@ -48,19 +51,41 @@ class PanelWatch:
         """Draw the pages and begin to watch them."""
         now_ns = self._clock.now_ns()
         self._follow(now_ns)
-        for target, panel in self._panels.items():
-            self._ops.look_at_panel(target, panel.address)
+        self._share(now_ns)
+        self._ask(now_ns)
         self.due_ns = now_ns + SECOND_NS
 
     def look(self) -> None:
         """Ask all pages what has happened since the last time, and begin anew."""
         now_ns, cpu_ns = self._clock.now_ns(), self._ops.panel_cpu_ns()
         self._follow(now_ns)
+        cpu_ns += self._share(now_ns)
+        self._ask(now_ns)
+        since = self._shared.since()
         for target, panel in self._panels.items():
-            accessed, unknown = self._ops.look_at_panel(target, panel.address)
-            panel.observe(accessed, unknown, now_ns)
-            self._looks.append(panel.look(self._resident[target], now_ns))
+            look = panel.look(self._resident[target], now_ns)
+            look.once = self._shared.once(panel, since, now_ns)
+            self._looks.append(look)
         self._schedule(now_ns, self._ops.panel_cpu_ns() - cpu_ns)
+
+    def _ask(self, now_ns: int) -> None:
+        """Ask the pages of all panels, and those of others that a target shares."""
+        others = self._shared.others
+        for target in self._panels.keys() | others.keys():
+            parts = [part for part in (self._panels.get(target), others.get(target)) if part is not None and len(part)]
+            if not parts:
+                continue
+            together = self._together.get(target)
+            if together is None or not together.is_of(parts):
+                together = self._together[target] = _Together(parts)
+            together.observe(*self._ops.look_at_panel(target, together.address), now_ns)
+
+    def _share(self, now_ns: int) -> int:
+        """See whether targets share pages, if there are several; how much CPU time that took."""
+        targets = [target for target in self._targets() if self._ops.target_valid(target)]
+        if len(targets) < 2 and not self._shared.known:
+            return 0
+        return self._shared.step(self._panels, targets, now_ns)
 
     def take_looks(self) -> list[Look]:
         """What was found since the last call: one for each target and look."""
@@ -96,11 +121,12 @@ class PanelWatch:
         wanted = shares(pages, self._size)
         for target in self._panels.keys() - wanted.keys():
             del self._panels[target], self._resident[target], self._drawn[target]
+            self._together.pop(target, None)
         for target, count in wanted.items():
             self._resident[target] = pages[target] * PAGE_SIZE
             self._draw(target, *found[target], count, now_ns)
 
-    def _draw(self, target: int, runs: U64, seen: U64, count: int, now_ns: int) -> None:
+    def _draw(self, target: int, runs: U64, seen: U64, count: float, now_ns: int) -> None:
         drawn = self._drawn.get(target)
         if drawn is None:
             self._panels[target] = TargetPanel(target, self._seed + target)
@@ -118,11 +144,33 @@ class _Drawn:
 
     __slots__ = ("count", "due_ns", "runs", "seen")
 
-    def __init__(self, runs: U64, seen: U64, count: int, due_ns: int) -> None:
+    def __init__(self, runs: U64, seen: U64, count: float, due_ns: int) -> None:
         self.runs = runs
         self.seen = seen
         self.count = count
         self.due_ns = due_ns
+
+
+class _Together:
+    """Pages of one target that are watched for several reasons, and asked once."""
+
+    __slots__ = ("_given", "_parts", "_places", "address")
+
+    def __init__(self, parts: list[Watched]) -> None:
+        self._parts = parts
+        self._given = [part.address for part in parts]
+        self.address, inverse = np.unique(np.concatenate(self._given), return_inverse=True)
+        ends = np.cumsum([len(part) for part in parts])
+        self._places = np.split(inverse, ends[:-1])
+
+    def is_of(self, parts: list[Watched]) -> bool:
+        """Whether these parts watch what they did."""
+        return [id(part.address) for part in parts] == [id(address) for address in self._given]
+
+    def observe(self, accessed: Mask, unknown: Mask, now_ns: int) -> None:
+        """Tell each part what was found of its pages."""
+        for part, places in zip(self._parts, self._places, strict=True):
+            part.observe(accessed[places], unknown[places], now_ns)
 
 
 def without(spans: U64, holes: U64) -> U64:

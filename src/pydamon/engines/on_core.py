@@ -53,7 +53,12 @@ def _panel_row(look: Look) -> dict[str, Any]:
     """The row of the side table ``panel``."""
     row: dict[str, Any] = {"time_ns": look.time_ns, "target": look.target, "resident_bytes": look.resident_bytes}
     row |= {"pages": look.pages, "unknown": look.unknown}
-    return row | {name: getattr(look, name).tolist() for name in ("idle", "unseen", "ended")}
+    row |= {name: getattr(look, name).tolist() for name in ("idle", "unseen", "ended")}
+    once = look.once
+    if once is not None:
+        row |= {"weighed": once.weighed, "weights": once.weights, "squares": once.squares, "once_squares": once.told}
+        row |= {"once_idle": once.idle.tolist(), "once_unseen": once.unseen.tolist()}
+    return row
 
 
 class OnCore:

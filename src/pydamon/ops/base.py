@@ -199,6 +199,14 @@ class PanelOps(OperationsSet, Protocol):
         """
         ...
 
+    def also_mapped(self, owner: NDArray[np.intp], addresses: Addresses, target: int) -> Addresses | None:
+        """Where ``target`` maps the pages at ``addresses`` of the targets ``owner`` (parallel, shape (n,)), if it does.
+
+        Shape (n,): 0 stands for pages that it does not map, or that are not in memory. Of a page that it maps more than
+        once any place is right. The same array of addresses again means the same pages. None if that cannot be told.
+        """
+        ...
+
     def panel_cpu_ns(self) -> int:
         """CPU time so far of the thread that looks; always 0 where looking costs nothing."""
         ...

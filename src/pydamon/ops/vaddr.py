@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # needed only where there are schemes or probes
     from pydamon.ops.actions import VirtualActions
     from pydamon.ops.attributes import VirtualAttributes
     from pydamon.ops.panel import ProcessPanel
+    from pydamon.ops.sharing import Sharing
     from pydamon.ops.whole_samples import WholeSampler
     from pydamon.primitives.bpf_sampler import BpfSampler
 
@@ -93,6 +94,7 @@ class VaddrOps(Applying["VirtualActions"]):
         self._gaps: Gaps | None = None
         self._attributes: VirtualAttributes | None = None
         self._panel: ProcessPanel | None = None
+        self._sharing: Sharing | None = None
         self._stepping_ns = 0  # CPU time of looking for resident memory
         try:
             for process in processes:
@@ -250,6 +252,14 @@ class VaddrOps(Applying["VirtualActions"]):
 
             self._panel = ProcessPanel(self, self._whole)
         return self._panel.look(target, addresses)
+
+    def also_mapped(self, owner: NDArray[np.intp], addresses: Addresses, target: int) -> Addresses | None:
+        """Where ``target`` maps pages of others, see `PanelOps`."""
+        if self._sharing is None:
+            from pydamon.ops.sharing import Sharing
+
+            self._sharing = Sharing(self)
+        return self._sharing.also_mapped(owner, addresses, target)
 
     def panel_cpu_ns(self) -> int:
         """CPU time of this thread, without that of looking for resident memory, which has a bound of its own."""

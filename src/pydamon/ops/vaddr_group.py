@@ -181,6 +181,8 @@ class VaddrGroupOps(VaddrOps):
         self.sampler.forget(target)
         if self._panel is not None:
             self._panel.forget(target)
+        if self._sharing is not None:
+            self._sharing.forget(target)
         if self._attributes is not None:
             self._attributes.forget(target)
 

@@ -60,7 +60,8 @@ _ALL = (
     _declare(
         "panel", "the page panel of a target, each time it was asked: numbers of pages by how long they are idle",
         time_ns="int64", target="uint32", resident_bytes="uint64", pages="uint32", unknown="uint32",
-        idle="list:uint32", unseen="list:uint32", ended="list:uint32",
+        idle="list:uint32", unseen="list:uint32", ended="list:uint32", weighed="uint32?", weights="float64?",
+        squares="float64?", once_idle="list:float64?", once_unseen="list:float64?", once_squares="float64?",
     ),
     _declare(
         "owners", "the processes that map most of each region of physical memory, each time that was looked up", _MANY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pydamon.analysis.panel import Estimate, add_up, idle_for, share_interval, used_within
+from pydamon.analysis.panel import Estimate, idle_for, share_interval, used_within
 from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, TargetPanel, drawn, hashes, shares
 
 SECOND = 1_000_000_000
@@ -51,9 +51,18 @@ def test_targets_share_the_panel_by_their_sizes() -> None:
     assert found[1] >= 64
     assert found[0] > 5 * found[1]
     assert sum(found.values()) <= 1024
-    many = shares({target: 10_000 + target for target in range(500)})
-    assert list(many) == list(range(499, 483, -1))
-    assert set(many.values()) == {64}
+    assert found[0] + found[1] + found[2] > 1000
+
+
+def test_the_total_does_not_pay_for_what_small_targets_have_at_least() -> None:
+    """800 of 1,024 pages are drawn from all with one chance; the rest makes up for 64 of the largest."""
+    one_large = shares({0: 1_000_000, **dict.fromkeys(range(1, 16), 1000)})
+    assert one_large[0] > 0.97 * 800
+    assert sorted(one_large.values())[-4:-1] == pytest.approx([64] * 3, abs=0.1)
+    assert sum(one_large.values()) == pytest.approx(1024)
+    many = shares(dict.fromkeys(range(500), 10_000))
+    assert list(many.values()) == pytest.approx([64] * 3 + [1.7] * 497, abs=0.1)
+    assert sum(many.values()) <= 1024
 
 
 def test_the_same_pages_stay_while_memory_comes_and_goes() -> None:
@@ -145,7 +154,3 @@ def test_the_error_shrinks_as_one_over_the_square_root() -> None:
     # each a half of the one before; a root mean square of 300 has a standard error of 4 %
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.2)
-
-
-def test_errors_of_targets_add_up_as_their_squares() -> None:
-    assert add_up([Estimate(100, 70, 130), Estimate(200, 160, 240)]) == Estimate(300, 250, 350)

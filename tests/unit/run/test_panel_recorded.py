@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +54,7 @@ def test_its_size_is_an_option_and_it_may_be_left_out(tmp_path: Path, capsys: py
 
 
 @pytest.fixture
-def sleepers() -> Iterator[list[str]]:
+def sleepers(processes: None) -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         children = []
         for _ in range(2):
@@ -85,3 +89,42 @@ def test_each_process_has_a_part_of_the_panel(tmp_path: Path, sleepers: list[str
     for row in last:
         assert 64 <= row["pages"] + row["unknown"] <= row["resident_bytes"] // 4096
         assert row["idle"][0] < 20  # they sleep
+
+
+FAMILY = Path(__file__).with_name("family.py")
+MIB = 1 << 20
+
+
+@pytest.fixture
+def family(processes: None) -> Iterator[int]:
+    with subprocess.Popen(
+        [sys.executable, str(FAMILY)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        yield int(parent.stdout.readline())
+        os.killpg(parent.pid, signal.SIGKILL)
+
+
+def pss_bytes(pid: int) -> int:
+    """What this process and its children hold, each page divided by all processes that map it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    rolls = [Path(f"/proc/{one}/smaps_rollup").read_text().splitlines() for one in (pid, *children)]
+    return sum(int(line.split()[1]) << 10 for roll in rolls for line in roll if line.startswith("Pss:"))
+
+
+@pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+def test_a_family_counts_what_it_shares_once(tmp_path: Path, family: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "r")
+    arguments = ["record", str(family), "--include-children", "--primitive", "bpf", "--duration", "7s", "-o", path]
+    assert main(arguments) == 0
+    pss = pss_bytes(family)
+    capsys.readouterr()
+    assert main(["report", "summary", "--json", "-i", path]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert (total["targets"], total["without_panel"], total["shared_once"]) == (4, 0, True)
+    assert total["sum_bytes"] > 2 * pss
+    # Libraries are shared with other processes, too: Pss has a part of them only.
+    assert 0.9 * pss < total["resident_bytes"] < 1.25 * pss
+    used = total["used"][0]
+    assert used["low_bytes"] <= 26 * MIB
+    assert used["high_bytes"] >= 22 * MIB

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from pydamon.analysis.panel import Estimate, add_up, bound_of, scaled, used_within
+from pydamon.analysis.panel import Estimate, bound_of, used_within
+from pydamon.analysis.together import Together
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
@@ -29,12 +31,13 @@ from pydamon.cli.report.common import (
     target_line,
     window_of,
 )
-from pydamon.core.panel import BOUNDS_S, Look
+from pydamon.core.panel import BOUNDS_S, Look, Once
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
 SECOND_NS = 1_000_000_000
+_ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
 # The windows of the curve as text; JSON and pictures have all bounds.
 _SHOWN_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 
@@ -53,9 +56,23 @@ def looks(reader: RecordReader, window: Window, target: int | None = None) -> di
             or any(len(one) != len(BOUNDS_S) for one in (idle, unseen, ended))
         ):
             continue
-        look = Look(row["time_ns"], row["target"], row["resident_bytes"], idle, unseen, ended, row["unknown"])
+        look = Look(
+            row["time_ns"], row["target"], row["resident_bytes"], idle, unseen, ended, row["unknown"], _once(row)
+        )
         found.setdefault(row["target"], []).append(look)
     return found
+
+
+def _once(row: Mapping[str, Any]) -> Once | None:
+    """What a look says of memory that targets share; None if nothing, or nothing that can be."""
+    if any(row[name] is None for name in _ONCE):
+        return None
+    idle, unseen = (np.array(row[name], np.float64) for name in ("once_idle", "once_unseen"))
+    numbers = np.array([row[name] for name in ("weights", "squares", "once_squares")], np.float64)
+    values = np.concatenate([idle, unseen, numbers])
+    if len(idle) != len(BOUNDS_S) or len(unseen) != len(BOUNDS_S) or not ((values >= 0) & (values < 2**53)).all():
+        return None
+    return Once(row["weighed"], float(numbers[0]), float(numbers[1]), idle, unseen, float(numbers[2]))
 
 
 def estimate(found: list[Look], window_s: float) -> Estimate | None:
@@ -89,9 +106,11 @@ def report(path: str, choice: Choice, as_json: bool, window_ns: int | None, outp
                 where=path,
             )
         windows = BOUNDS_S[1:] if window_ns is None else (BOUNDS_S[bound_of(window_ns / SECOND_NS)],)
-        curves = [Curve(target, mine, {s: estimate(mine, s) for s in windows}) for target, mine in found.items()]
-        curves.sort(key=lambda one: one.target)
-        together = [_total(curves)] if len(curves) > 1 else []
+        curves = [
+            Curve(target, _mean_resident(mine), {s: estimate(mine, s) for s in windows})
+            for target, mine in sorted(found.items())
+        ]
+        together = [_total(Together(found), windows)] if len(curves) > 1 else []
         shown, rest = largest(
             curves, lambda one: one.resident_bytes, choice, MOST_SHOWN if output is None else MOST_DRAWN
         )
@@ -109,7 +128,7 @@ def report(path: str, choice: Choice, as_json: bool, window_ns: int | None, outp
             for one in [*together, *shown]:
                 emit(_text(reader, one, window_ns, span, screen))
             if rest:
-                emit(rest_line(len(rest), f"{format_size(_total(rest).resident_bytes)} resident"))
+                emit(rest_line(len(rest), f"{format_size(sum(one.resident_bytes for one in rest))} resident"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,44 +136,36 @@ class Curve:
     """What one target (or `TOTAL`) used within each window, in s; None where that cannot be known."""
 
     target: int
-    looks: list[Look]
+    resident_bytes: int  # the mean over the looks
     used: dict[int, Estimate | None]
-
-    @property
-    def resident_bytes(self) -> int:
-        """What was resident: the mean over the looks."""
-        return round(sum(look.resident_bytes for look in self.looks) / len(self.looks))
-
-    @property
-    def share(self) -> int:
-        """In how many looks it was there."""
-        return len(self.looks)
+    once: bool | None = None  # of `TOTAL`: whether memory that targets share counts once
 
 
-def _total(curves: list[Curve]) -> Curve:
-    """All targets together; each with the share of the time in which it was there.
+def _mean_resident(found: list[Look]) -> int:
+    return round(sum(look.resident_bytes for look in found) / len(found))
 
-    A window is known where it is for each that was there for so long.
-    """
-    most = max(one.share for one in curves)
-    used: dict[int, Estimate | None] = {}
-    for window_s in curves[0].used:
-        parts = []
-        for one in curves:
-            known = one.used[window_s]
-            if known is not None:
-                parts.append(scaled(known, one.share / most))
-            elif one.share == most:
-                parts.clear()
-                break
-        used[window_s] = add_up(parts) if parts else None
-    sums = {one.time_ns: 0 for curve in curves for one in curve.looks}
-    for curve in curves:
-        for look in curve.looks:
-            sums[look.time_ns] += look.resident_bytes
-    nothing = np.zeros(len(BOUNDS_S), np.int64)
-    looked = [Look(at, TOTAL, size, nothing, nothing, nothing, 0) for at, size in sorted(sums.items())]
-    return Curve(TOTAL, looked, used)
+
+def _total(together: Together, windows: Sequence[int]) -> Curve:
+    used = {window_s: together.used(window_s) for window_s in windows}
+    return Curve(TOTAL, together.resident().bytes, used, together.once)
+
+
+def sharing_words(once: bool) -> str:
+    """How memory counts, in a total, that several targets share."""
+    return "memory that they share counts once" if once else "memory that they share counts for each"
+
+
+def resident_words(found: Mapping[int, list[Look]]) -> str | None:
+    """What is resident of several targets together, as their panels have it; None if they have none."""
+    if len(found) < 2:
+        return None
+    together = Together(found)
+    size = together.resident()
+    words = f"resident together: {format_size(size.bytes)}"
+    if not together.once:
+        return f"{words}; {sharing_words(False)}: the record does not say what is shared"
+    words += f" ± {format_size(size.half_width_bytes)}; {sharing_words(True)}"
+    return f"{words} ({format_size(together.plain_bytes())} if it did for each)"
 
 
 def _object(reader: RecordReader, one: Curve, window_ns: int | None) -> dict[str, Any]:
@@ -163,12 +174,15 @@ def _object(reader: RecordReader, one: Curve, window_ns: int | None) -> dict[str
         return {"window_s": window_s, **dict(zip(("bytes", "low_bytes", "high_bytes"), values, strict=True))}
 
     rows = [told(window_s, known) for window_s, known in one.used.items()]
-    head = {**target_keys(reader, one.target), "resident_bytes": one.resident_bytes}
+    head: dict[str, Any] = {**target_keys(reader, one.target), "resident_bytes": one.resident_bytes}
+    if one.once is not None:
+        head["shared_once"] = one.once
     return head | (rows[0] if window_ns is not None else {"windows": rows})
 
 
-def _details(reader: RecordReader, span: tuple[int, int]) -> str:
-    parts = (format_duration_ns(span[1] - span[0]), source_line(reader), "resident memory")
+def _details(reader: RecordReader, span: tuple[int, int], once: bool | None = None) -> str:
+    shared = "" if once is None else sharing_words(once)
+    parts = (format_duration_ns(span[1] - span[0]), source_line(reader), "resident memory", shared)
     return f"{printable(reader.path)}: {', '.join(part for part in parts if part)}"
 
 
@@ -176,7 +190,7 @@ def _text(reader: RecordReader, one: Curve, window_ns: int | None, span: tuple[i
     recorded_ns = span[1] - span[0]
     lines = [
         styled(target_line(reader, one.target, screen.limit, screen.ellipsis), BOLD, screen),
-        styled(screen.fit(_details(reader, span)), DIM, screen),
+        styled(screen.fit(_details(reader, span, one.once)), DIM, screen),
     ]
     if window_ns is None:
         return "\n".join([*lines, *_curve_lines(one, recorded_ns, screen)]) + "\n"

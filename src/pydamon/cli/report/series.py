@@ -11,7 +11,8 @@ import numpy as np
 
 from pydamon.analysis.bandwidth import Bandwidth, bandwidths
 from pydamon.analysis.bandwidth import total as total_bandwidth
-from pydamon.analysis.panel import Estimate, add_up, touched
+from pydamon.analysis.panel import Estimate, touched
+from pydamon.analysis.together import Together
 from pydamon.analysis.totals import TOTAL, picked
 from pydamon.analysis.window import Window
 from pydamon.analysis.wss import WorkingSet, total, working_sets
@@ -96,8 +97,9 @@ def _touched(reader: RecordReader, window: Window, choice: Choice, targets: list
     last = {target: mine[-1] for target, mine in looks(reader, window, choice.target).items() if target in targets}
     found = {target: one for target, look in last.items() if (one := touched(look)) is not None}
     newest_ns = max((look.time_ns for look in last.values()), default=0)
-    living = [one for target, one in found.items() if newest_ns - last[target].time_ns <= _HOLDS_NS]
-    return found | {TOTAL: add_up(living)} if len(found) == len(targets) > 1 else found
+    newest = {target: [look] for target, look in last.items() if look.time_ns == newest_ns}
+    whole = Together(newest).touched() if len(found) == len(targets) > 1 else None
+    return found if whole is None else found | {TOTAL: whole}
 
 
 def _json_line(found: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from pydamon.analysis.panel import Estimate
 from pydamon.analysis.summary import WARM_S, Holding, holdings
+from pydamon.analysis.together import Together
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
@@ -15,7 +16,7 @@ from pydamon.cli.render.table import table
 from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line
-from pydamon.cli.report.panel import SECOND_NS, estimate, looks, words
+from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, words
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.reader import RecordReader
@@ -45,15 +46,18 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
         order = sorted(last, key=lambda target: -sum(one.memory for one in held[target]))
         if as_json:
             objects = [_object(reader, last[t], held[t], panel.get(t, []), span) for t in order]
-            emit(msgspec.json.encode({"targets": objects, "cost": _cost(reader)}).decode() + "\n")
+            told: dict[str, Any] = {"targets": objects}
+            if len(order) > 1:
+                told["total"] = _total_object(held, panel)
+            emit(msgspec.json.encode(told | {"cost": _cost(reader)}).decode() + "\n")
             return
+        if len(order) > 1:
+            emit(_total_text(reader, held, panel, span, screen))
         for target in order[:_MOST_TARGETS]:
             emit(_text(reader, last[target], held[target], panel.get(target, []), span, screen))
         if len(order) > _MOST_TARGETS:
             rest = sum(one.memory for target in order[_MOST_TARGETS:] for one in held[target])
             emit(f"and {count(len(order) - _MOST_TARGETS, 'smaller target')}, {format_size(rest)} together\n")
-        if len(order) > 1:
-            emit(f"all targets: {format_size(sum(one.memory for mine in held.values() for one in mine))}\n")
         cost = _cost(reader)
         if cost is not None:
             cpu, disturbed = cost["cpu_percent"], cost["disturbed_percent"]
@@ -67,6 +71,66 @@ def _cost(reader: RecordReader) -> dict[str, float] | None:
     elapsed = max(rows[-1]["time_ns"] - rows[0]["time_ns"], 1)
     cpu, disturbed = (rows[-1][name] - rows[0][name] for name in ("cpu_ns", "disturb_ns"))
     return {"cpu_percent": 100 * cpu / elapsed, "disturbed_percent": 100 * disturbed / elapsed}
+
+
+def _total_text(
+    reader: RecordReader,
+    held: dict[int, list[Holding]],
+    panel: dict[int, list[Look]],
+    span: tuple[int, int],
+    screen: Screen,
+) -> str:
+    """What all targets have together, as the panel has it; else what their regions hold."""
+    lines = [styled(f"all targets ({len(held)})", BOLD, screen)]
+    resident = resident_words(panel)
+    if resident is None:
+        size = format_size(sum(one.memory for mine in held.values() for one in mine))
+        return "\n".join([*lines, f"{'resident':<16}{size}; {sharing_words(False)}"]) + "\n"
+    together = Together(panel)
+    lines.append(screen.fit(resident))
+    lines += _windows([(s, together.used(s)) for s in _USED_S], [(s, _idle_of(together, s)) for s in _IDLE_S], span)
+    without = len(held.keys() - panel.keys())
+    if without:
+        lines.append(f"without {count(without, 'target')} of which there is no page panel")
+    return "\n".join(lines) + "\n"
+
+
+def _idle_of(together: Together, window_s: float) -> Estimate | None:
+    used = together.used(window_s)
+    return None if used is None else used.of_rest(together.resident().bytes)
+
+
+def _windows(
+    used: list[tuple[int, Estimate | None]], idle: list[tuple[int, Estimate | None]], span: tuple[int, int]
+) -> list[str]:
+    recorded_ns = span[1] - span[0]
+    return [f"{'used within ' + _time(window_s):<20}{words(one, recorded_ns)}" for window_s, one in used] + [
+        f"{'idle for ≥ ' + _time(window_s):<20}{words(one, recorded_ns)}" for window_s, one in idle
+    ]
+
+
+def _told(one: Estimate | None, window_s: int) -> dict[str, int | None]:
+    values = (None,) * 3 if one is None else (one.bytes, one.low_bytes, one.high_bytes)
+    return {"window_s": window_s, **dict(zip(("bytes", "low_bytes", "high_bytes"), values, strict=True))}
+
+
+def _total_object(held: dict[int, list[Holding]], panel: dict[int, list[Look]]) -> dict[str, Any]:
+    plain = sum(one.memory for mine in held.values() for one in mine)
+    if len(panel) < 2:
+        return {"resident_bytes": plain, "shared_once": False, "targets": len(held), "without_panel": len(held)}
+    together = Together(panel)
+    size = together.resident()
+    return {
+        "resident_bytes": size.bytes,
+        "resident_low_bytes": size.low_bytes,
+        "resident_high_bytes": size.high_bytes,
+        "shared_once": together.once,
+        "sum_bytes": together.plain_bytes(),
+        "targets": len(held),
+        "without_panel": len(held.keys() - panel.keys()),
+        "used": [_told(together.used(s), s) for s in _USED_S],
+        "idle": [_told(_idle_of(together, s), s) for s in _IDLE_S],
+    }
 
 
 def _resident(mine: list[Holding], panel: list[Look]) -> int:
@@ -94,11 +158,8 @@ def _text(
         f"{'resident':<16}{format_size(_resident(mine, panel))}",
     ]
     if panel:
-        for window_s in _USED_S:
-            used = words(estimate(panel, window_s), recorded_ns)
-            lines.append(f"{'used within ' + _time(window_s):<20}{used}")
-        for window_s in _IDLE_S:
-            lines.append(f"{'idle for ≥ ' + _time(window_s):<20}{words(_idle(panel, window_s), recorded_ns)}")
+        used, idle = [(s, estimate(panel, s)) for s in _USED_S], [(s, _idle(panel, s)) for s in _IDLE_S]
+        lines += _windows(used, idle, span)
     else:
         lines.append("no page panel: how much was used within a time is not known, with an error at least")
     rows = [[one.name, one.kind, *map(format_size, (one.memory, one.hot, one.warm, one.cold))] for one in mine]
@@ -140,17 +201,13 @@ def _time(seconds: int) -> str:
 def _object(
     reader: RecordReader, snapshot: Snapshot, mine: list[Holding], panel: list[Look], span: tuple[int, int]
 ) -> dict[str, Any]:
-    def told(one: Estimate | None, window_s: int) -> dict[str, int | None]:
-        values = (None,) * 3 if one is None else (one.bytes, one.low_bytes, one.high_bytes)
-        return {"window_s": window_s, **dict(zip(("bytes", "low_bytes", "high_bytes"), values, strict=True))}
-
     return {
         "target": snapshot.target,
         "pid": reader.info.target(snapshot.target).pid,
         "recorded_ns": span[1] - span[0],
         "resident_bytes": _resident(mine, panel),
-        "used": [told(estimate(panel, s) if panel else None, s) for s in _USED_S],
-        "idle": [told(_idle(panel, s), s) for s in _IDLE_S],
+        "used": [_told(estimate(panel, s) if panel else None, s) for s in _USED_S],
+        "idle": [_told(_idle(panel, s), s) for s in _IDLE_S],
         "reclaimable": reclaim.as_object(reclaim.cold_by_kind(mine), reclaim.has_swap(reader)),
         "warnings": [text for text in [_disagreement(mine, panel) if panel else None] if text is not None],
         "mappings": [

@@ -12,6 +12,7 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.terminal import bar, curve, layout
+from pydamon.cli.report import panel
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
     MOST_DRAWN,
@@ -28,6 +29,7 @@ from pydamon.cli.report.common import (
     target_line,
     tells_residency,
     unknown_words,
+    window_of,
 )
 from pydamon.errors import RequestError
 from pydamon.records.batch import MEMORY
@@ -74,6 +76,9 @@ def report(
         elif output is None:
             for sizes in [*together, *shown]:
                 emit(_text(reader, sizes, wanted, what, span[0] if over_time else None, screen))
+                if sizes.target == TOTAL and tells_residency(reader, choice):
+                    words = panel.resident_words(panel.looks(reader, window_of(choice, span), choice.target))
+                    emit("" if words is None else screen.fit(words) + "\n")
             if rest:
                 emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
         if output is not None:

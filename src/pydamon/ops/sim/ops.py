@@ -10,7 +10,7 @@ changes nothing in what is accessed when.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,9 @@ class SimOps:
 
     ``machine`` is what all targets run on; from the beginning their memory is there as far as it fits. The metrics of
     goals and watermarks are methods of this class, and say how the machine is now.
+
+    ``shared`` names regions that are the same memory in all targets that have one of that name: of processes that map
+    it together. Each of them accesses it as its own workload says; for the machine it is memory of each.
     """
 
     name = "sim"
@@ -96,6 +99,7 @@ class SimOps:
         repeat: int = 1,
         time_scale: float = 1.0,
         machine: MachineSpec | None = None,
+        shared: Collection[str] = (),
     ) -> None:
         if accesses_per_s <= 0:
             raise RequestError(f"{accesses_per_s} accesses per second; it must be positive", where="accesses_per_s")
@@ -120,6 +124,9 @@ class SimOps:
         self.primitives = [SimPages(self, target, clock) for target in range(self.nr_targets)]
         self.sampler = PageSampler(self, rng.__getitem__)
         self._panels: dict[int, tuple[Addresses, int]] = {}  # pages that were asked about last, and when
+        self._shared = [
+            {place.name: place for place in layout.regions if place.name in shared} for layout in self._layouts
+        ]
         self._machine_spec = machine if machine is not None else MachineSpec()
         self._machine = self._new_machine()
 
@@ -181,6 +188,22 @@ class SimOps:
         accessed = np.zeros(len(addresses), np.bool_)
         accessed[asked] = self.accessed(target, addresses[asked], since_ns, now_ns)
         return accessed, np.zeros(len(addresses), np.bool_)
+
+    def also_mapped(self, owner: NDArray[np.intp], addresses: Addresses, target: int) -> Addresses:
+        """Exact: shared regions, as far as they are in memory for ``target``."""
+        found = np.zeros(len(addresses), np.uint64)
+        for other in np.unique(owner[owner != target]).tolist():
+            for name in self._shared[target].keys() & self._shared[other].keys():
+                here, there = self._shared[target][name], self._shared[other][name]
+                size = min(here.end - here.start, there.end - there.start)
+                low, high = np.uint64(there.start), np.uint64(there.start + size)
+                mine = (owner == other) & (addresses >= low) & (addresses < high)
+                found[mine] = addresses[mine] - low + np.uint64(here.start)
+        runs, _ = self.resident(target)
+        starts = np.concatenate([np.zeros(1, np.uint64), runs[:, 0]])
+        ends = np.concatenate([np.zeros(1, np.uint64), runs[:, 1]])
+        found[found >= ends[np.searchsorted(starts, found, "right") - 1]] = 0
+        return found
 
     def panel_cpu_ns(self) -> int:
         """It takes no virtual time."""
