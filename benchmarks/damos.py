@@ -32,6 +32,10 @@ class NoAction:
         """Always."""
         return True
 
+    def may_grow(self) -> bool:
+        """Nobody joins."""
+        return False
+
     def check_scheme(self, scheme: Scheme) -> None:
         """Anything goes."""
 

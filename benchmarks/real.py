@@ -69,7 +69,7 @@ def monitor_workload(
     adjust: Callable[[UserEngine], None] | None = None,
     **context: object,
 ) -> Run:
-    """Start the workload, monitor it until it ends. Without ``intervals`` smaps takes those it can afford.
+    """Start the workload, monitor it until it ends. Without ``intervals`` it is asked every 5 ms.
 
     ``adjust`` may change the engine before it begins; without ``populate`` only pages that are used are in memory.
     """
@@ -83,7 +83,7 @@ def monitor_workload(
                 events.seek(0, 2)
             began, cpu_began = time.monotonic(), time.process_time()
             spec = make_spec(process.pid, primitive, **context)
-            engine = opened(spec, seed=seed, fit_intervals="intervals" not in context)
+            engine = opened(spec, seed=seed)
             if adjust is not None:
                 adjust(cast(UserEngine, engine))
             snapshots = [snapshots[0] for snapshots in engine.monitor()]

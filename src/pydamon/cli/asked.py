@@ -13,27 +13,29 @@ from pydamon.spec.primitives import seeing, sees_writes_only
 
 if TYPE_CHECKING:
     from pydamon.run.request import Request
-    from pydamon.spec import Context, Intervals, Probe, Region, Scheme, Spec, Target
+    from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Region, Scheme, Spec, Target
 
 STAND_IN = 1  # the pid of a target whose command is yet to be launched
 
 
-def understand(ctx: click.Context, targets: tuple[str, ...], options: dict[str, Any]) -> tuple[Request, Spec]:
+def understand(
+    ctx: click.Context, targets: tuple[str, ...], options: dict[str, Any], *, tuned: bool = True
+) -> tuple[Request, Spec]:
     """The request and the validated spec of the options of ``record``; raises RequestError naming the field.
 
-    An option that the verb does not have may be missing, or None.
+    An option that the verb does not have may be missing, or None. Intervals that were not said are ``tuned``, where
+    that is usual.
     """
     from pydamon.spec import Kdamond, Spec, validate
 
-    context = _context(ctx, targets, options)
-    fits = options["sample"] is None and options["aggr"] is None and options["intervals"] == "fixed"
-    request = make_request(ctx, context, options, fit_intervals=fits)
+    context = _context(ctx, targets, options, tuned=tuned)
+    request = make_request(ctx, context, options)
     spec = Spec(kdamonds=(Kdamond(contexts=(context,)),))
     validate(spec)
     return request, spec
 
 
-def make_request(ctx: click.Context, context: Context, options: dict[str, Any], *, fit_intervals: bool) -> Request:
+def make_request(ctx: click.Context, context: Context, options: dict[str, Any]) -> Request:
     """How ``context`` is to be run; raises RequestError, also for what does not go with the context."""
     from pydamon.run.request import Request
 
@@ -48,7 +50,6 @@ def make_request(ctx: click.Context, context: Context, options: dict[str, Any], 
         workload=options["workload"],
         mapping=options["mapping"] or "separate",
         seed=options["seed"],
-        fit_intervals=fit_intervals,
         max_cpu=options["max_cpu"],
         panel=options.get("panel", 0),
         dry_run=bool(options.get("dry_run")),
@@ -86,7 +87,7 @@ def _rotation(text: str | None, keep: int | None) -> tuple[int | None, int | Non
 # -- the context ------------------------------------------------------------------------------------------------------
 
 
-def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]) -> Context:
+def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any], *, tuned: bool) -> Context:
     """Not validated, so that what does not go together is said in terms of options first."""
     from pydamon.spec import Context, NrRegions
 
@@ -94,7 +95,7 @@ def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]
         ops=options["ops"],
         primitive=_primitive(options),
         targets=_targets(ctx, named, options),
-        intervals=_intervals(options),
+        intervals=_intervals(options, tuned=tuned),
         nr_regions=NrRegions(min=options["min_regions"], max=options["max_regions"]),
         schemes=_schemes(ctx, options),
         faithful=options["faithful"],
@@ -153,9 +154,9 @@ def _ranges(texts: tuple[str, ...]) -> tuple[Region, ...]:
     return tuple(sorted(ranges, key=lambda given: given.start))  # in whatever order they were given
 
 
-def _intervals(options: dict[str, Any]) -> Intervals:
+def _intervals(options: dict[str, Any], *, tuned: bool) -> Intervals:
     """What was left out is filled in; 20 samples per aggregation."""
-    from pydamon.spec import Intervals, IntervalsGoal
+    from pydamon.spec import Intervals
 
     sample_us, aggr_us, update_us = options["sample"], options["aggr"], options["update"]
     default_us, shortest_us = 5_000, 100_000
@@ -172,8 +173,19 @@ def _intervals(options: dict[str, Any]) -> Intervals:
         sample_us=sample_us,
         aggr_us=aggr_us,
         ops_update_us=1_000_000 if update_us is None else update_us,
-        intervals_goal=IntervalsGoal() if options["intervals"] == "auto" else None,  # the recommended goal
+        intervals_goal=_goal(options, tuned=tuned),
     )
+
+
+def _goal(options: dict[str, Any], *, tuned: bool) -> IntervalsGoal | None:
+    """The recommended goal, where it was asked for, or where nobody has said what the intervals are."""
+    from pydamon.spec import IntervalsGoal
+    from pydamon.spec.defaults import default_goal
+
+    if options["intervals"] is not None:
+        return IntervalsGoal() if options["intervals"] == "auto" else None
+    said = options["sample"] is not None or options["aggr"] is not None
+    return None if said or not tuned else default_goal(options["ops"], faithful=options["faithful"])
 
 
 def _schemes(ctx: click.Context, options: dict[str, Any]) -> tuple[Scheme, ...]:

@@ -103,15 +103,18 @@ _MONITORING = [
     click.Option(["--include-children"], is_flag=True, help="Also monitor all descendants of the processes."),
     click.Option(["--cgroup"], metavar="PATH", help="Monitor the processes in this cgroup v2, as they come and go."),
     click.Option(["--duration"], type=Quantity("time", units.parse_time_ns), help="End after this time, e.g. 30s."),
-    click.Option(["--sample"], type=TIME, help="Sampling interval.  [default: 5ms; with smaps what it can afford]"),
-    click.Option(["--aggr"], type=TIME, help="Aggregation interval.  [default: 100ms, or in proportion to --sample]"),
+    click.Option(
+        ["--sample"],
+        type=TIME,
+        help="Sampling interval, from then on fixed.  [default: tuned, from 5ms on; fixed 5ms with sim]",
+    ),
+    click.Option(["--aggr"], type=TIME, help="Aggregation interval.  [default: 20 x --sample, at least 100ms]"),
     click.Option(["--update"], type=TIME, help="Update interval.  [default: 1s]"),
     click.Option(
         ["--intervals"],
         type=click.Choice(["fixed", "auto"]),
-        default="fixed",
-        show_default=True,
-        help="auto: tune them so that 4% of the possible access events are seen, sampling every 5ms to 10s.",
+        help="auto: tune them so that 4% of the possible access events are seen, sampling every 5ms to 10s.  "
+        "[default: auto; fixed with --sample, --aggr, --faithful, sim, reported, the kernel's DAMON, and in trace]",
     ),
     click.Option(["--max-cpu"], type=Share(), metavar="SHARE", help="Keep below this share of one CPU, e.g. 1%."),
     click.Option(["--faithful"], is_flag=True, help="Sample as the kernel's DAMON does: any page, across mappings."),

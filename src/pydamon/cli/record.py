@@ -71,8 +71,8 @@ def _explain(request: Request, spec: Spec) -> None:
 
         choice = choose_for(spec.context)
         lines.append(f"Pages are asked through the primitive {choice.name} ({choice.reason}).")
-        if facts(choice.name).walks_all and request.fit_intervals:
-            lines.append("Its check walks all resident memory: the intervals grow until it takes a tenth of the time.")
+        if facts(choice.name).walks_all and spec.context.intervals.intervals_goal is not None:
+            lines.append("Its check walks all resident memory: the intervals are long enough that it disturbs for 5 %.")
     ends = [f"after {format_duration_ns(request.duration_ns)}"] if request.duration_ns is not None else []
     ends += ["when the target ends"] if ops != "paddr" else []
     lines.append(f"End {', '.join([*ends, 'or on Ctrl-C' if ends else 'on Ctrl-C'])}; write {request.output}.")

@@ -101,7 +101,7 @@ def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) ->
     validate(spec)
     if not spec.context.targets:
         raise RequestError("must have at least one target", where=f"{ONLY_CONTEXT}.targets")
-    return make_request(ctx, spec.context, options, fit_intervals=False), spec
+    return make_request(ctx, spec.context, options), spec
 
 
 def _with_stand_in(context: Context) -> Context:

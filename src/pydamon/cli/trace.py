@@ -47,7 +47,7 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
         return
     from pydamon.cli.asked import understand
 
-    request, spec = understand(ctx, targets, options | {"output": None})
+    request, spec = understand(ctx, targets, options | {"output": None}, tuned=False)  # its events are the kernel's
     _live(request, spec, events, user_events=user_events, quiet=quiet)
 
 

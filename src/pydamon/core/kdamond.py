@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from pydamon.core import adjust, boundaries, tuner
+from pydamon.core import adjust, boundaries, cut_short
 from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
 from pydamon.core.regions import U64, Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
+from pydamon.core.tuner import rescale_age
+from pydamon.core.tuning import Tuning
 from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps, ProbingOperationsSet
 from pydamon.ops.pace import Clock, Pace
@@ -44,7 +46,8 @@ class Kdamond:
     ``faithful``, regions end where large mappings end (`core.boundaries`), what counts of a region is its memory:
     snapshots say how much of it is resident; and ages are by the clock, too. With ``by_addresses`` all of a region
     counts, and ages are counted only, as in the kernel. Unless ``faithful``, a page panel of ``panel_size`` pages
-    (`core.panel`, drawn by ``panel_seed``) is looked at once a second, where the operations set can do that.
+    (`core.panel`, drawn by ``panel_seed``) is looked at once a second, where the operations set can do that. Where a
+    region counts by its memory, the aggregation that the end cuts short is yielded, too, as one of fewer samples.
     """
 
     ops: OperationsSet
@@ -60,6 +63,7 @@ class Kdamond:
     panel_size: int = 0
     panel_seed: int = 0
     panel: PanelWatch | None = field(default=None, init=False)
+    tuning: Tuning = field(default_factory=Tuning, init=False)
     targets: list[int] = field(default_factory=list, init=False)
     regions: list[Regions] = field(default_factory=list, init=False)
     snapshots: list[Snapshot] = field(default_factory=list, init=False)
@@ -67,7 +71,6 @@ class Kdamond:
     _next_aggregation: int = field(default=0, init=False)
     _next_update: int = field(default=0, init=False)
     _update_step: int = field(default=0, init=False)
-    _untuned_aggregations: int = field(default=0, init=False)
     _last_nr_regions: int = field(default=0, init=False)
     _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
@@ -215,7 +218,7 @@ class Kdamond:
                     if self.damos is not None:
                         self.damos.aggregated(self.passed_samples, self.targets, self.regions, self.window)
                     self._merge_regions()
-                    self._take_snapshots()
+                    self._take_snapshots(self.intervals.aggr_us)
                     self._call(self.callbacks.after_aggregation)
                     yield self.snapshots
                 self._apply_schemes()
@@ -226,6 +229,9 @@ class Kdamond:
 
                 if self.passed_samples >= self._next_update:
                     self._update_regions()
+            if self._cut_short():
+                self._call(self.callbacks.after_aggregation)
+                yield self.snapshots
         finally:
             try:
                 self._call(self.callbacks.before_terminate)
@@ -241,11 +247,7 @@ class Kdamond:
     def _need_stop(self) -> bool:
         if self.end_ns is not None and self.clock.now_ns() >= self.end_ns:
             self._stop = True
-        return self._stop or not (any(map(self.ops.target_valid, self.targets)) or self._may_grow())
-
-    def _may_grow(self) -> bool:
-        may_grow = getattr(self.ops, "may_grow", None)  # few operations sets have targets that come and go
-        return may_grow is not None and bool(may_grow())
+        return self._stop or not (any(map(self.ops.target_valid, self.targets)) or self.ops.may_grow())
 
     def _wait_for_watermarks(self) -> bool:
         """Without an active scheme, monitoring pauses until one's watermarks are looked at next; False after that."""
@@ -259,6 +261,7 @@ class Kdamond:
         paused_ns = self._pace.restart() - began_ns
         self._aggregation_start_ns += paused_ns  # the pause belongs to no snapshot
         self._aged_ns += paused_ns
+        self.tuning.began_ns += paused_ns
         return False
 
     def _apply_schemes(self) -> None:
@@ -277,7 +280,7 @@ class Kdamond:
         self._cut_at_mappings()
         if self.panel is not None:
             self.panel.begin()
-        self._aggregation_start_ns = self._aged_ns = self._pace.restart()
+        self.tuning.began_ns = self._aggregation_start_ns = self._aged_ns = self._pace.restart()
         self._next_aggregation = self.window
         # A process changes most right after its start: look again after one aggregation interval, then after twice as
         # long each time, until that is the update interval. (The kernel waits a full update interval at once.)
@@ -348,7 +351,7 @@ class Kdamond:
     def _retire_ended(self) -> None:
         """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
         valid = [self.ops.target_valid(target) for target in self.targets]
-        if not all(valid) and (any(valid) or self._may_grow()):
+        if not all(valid) and (any(valid) or self.ops.may_grow()):
             self.targets = list(compress(self.targets, valid))
             self.regions = list(compress(self.regions, valid))
 
@@ -371,7 +374,20 @@ class Kdamond:
             elapsed_ns=elapsed_ns,
         )
 
-    def _take_snapshots(self) -> None:
+    def _cut_short(self) -> bool:
+        """Take snapshots of the aggregation that the end cuts short; False if there is none."""
+        samples = self.window - (self._next_aggregation - self.passed_samples)
+        if not self.counts_memory or samples <= 0:
+            return False
+        self._retire_ended()
+        aggr_us = samples * self.intervals.sample_us
+        elapsed_ns = self.clock.now_ns() - self._aged_ns
+        for regions in self.regions:
+            cut_short.settle(regions, self.window, samples, self.intervals.aggr_us, aggr_us, elapsed_ns)
+        self._take_snapshots(aggr_us)
+        return True
+
+    def _take_snapshots(self, aggr_us: int) -> None:
         now_ns = self.clock.now_ns()
         self.snapshots = [
             Snapshot(
@@ -379,7 +395,7 @@ class Kdamond:
                 start_ns=self._aggregation_start_ns,
                 end_ns=now_ns,
                 sample_us=self.intervals.sample_us,
-                aggr_us=self.intervals.aggr_us,
+                aggr_us=aggr_us,
                 start=regions.start,
                 end=regions.end,
                 nr_accesses=regions.nr_accesses.astype(np.uint32),
@@ -393,22 +409,16 @@ class Kdamond:
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
         self._aggregation_start_ns = now_ns
-        self._blindness.look(self.snapshots, self.window)
+        self._blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
 
     def _tune_intervals(self) -> None:
-        goal = self.intervals.intervals_goal
-        if goal is None or not goal.access_bp:
-            return
-        self._untuned_aggregations += 1
-        if self._untuned_aggregations < goal.aggrs:
-            return
-        self._untuned_aggregations = 0
         old = self.intervals
-        intervals = tuner.tuned(old, goal, tuner.access_score(self.regions, self.window, goal.access_bp))
+        now_ns = self.clock.now_ns()
+        intervals = self.tuning.tuned(old, self.snapshots, now_ns, self.end_ns, limited=self.counts_memory)
         if intervals != old:
             self.context = msgspec.structs.replace(self.context, intervals=intervals)
             # The window stays, so the counts keep their meaning; ages and what is scheduled are counted in time.
-            tuner.rescale_age(self.regions, old.aggr_us, self.intervals.aggr_us)
+            rescale_age(self.regions, old.aggr_us, self.intervals.aggr_us)
             self._update_step = self._samples_per_update()
             self._next_update = min(self._next_update, self.passed_samples + self._update_step)
             if self.damos is not None:

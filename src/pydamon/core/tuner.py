@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from pydamon.core.columns import PER_REGION
 from pydamon.core.regions import Regions
-from pydamon.core.snapshot import max_nr_accesses
+from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.spec import Intervals, IntervalsGoal
 
+_UNKNOWN = next(column.unknown for column in PER_REGION if column.name == "resident")
 _GOAL = 10_000
 _MINIMUM = 10_000
 _MAXIMUM = 2**64 - 1
@@ -32,11 +36,29 @@ def feed_loop(last: int, score: int) -> int:
     return min(max(last + step if score < _GOAL else last - step, _MINIMUM), _MAXIMUM)
 
 
-def access_score(targets: Sequence[Regions], window: int, access_bp: int) -> int:
-    """Observed access events in 1/10,000 of the wanted ones; an event is a byte of a region in a sample (2.9)."""
-    events = sum(int((r.size.astype(object) * r.nr_accesses).sum()) for r in targets if len(r))
-    possible = sum(r.total_size() for r in targets) * window
-    return events * 10_000 // max(possible * access_bp // 10_000, 1)
+def access_score(snapshots: Sequence[Snapshot], window: int, access_bp: int) -> int | None:
+    """Observed access events in 1/10,000 of the wanted ones; an event is a byte of a region in a sample (2.9).
+
+    Where a snapshot says what is resident, only that has bytes. What is not known, of which memory is there or whether
+    it was accessed in the ``window`` samples, is not counted as cold but left out; None if that leaves nothing.
+    """
+    known = [(weights, s) for s in snapshots if len(s.start) for weights in (_weights(s, window),)]
+    total = sum(int(weights.sum(dtype=np.uint64)) for weights, _ in known)
+    if known and not total:
+        return None
+    events = sum(int((weights.astype(object) * s.nr_accesses).sum()) for weights, s in known)
+    return events * 10_000 // max(total * window * access_bp // 10_000, 1)
+
+
+def _weights(snapshot: Snapshot, window: int) -> NDArray[np.uint64]:
+    """The bytes of each region that are known to count."""
+    weights, resident = snapshot.end - snapshot.start, snapshot.column("resident")
+    unknown = snapshot.column("unknown")
+    if resident is not None:
+        weights = np.where(resident == _UNKNOWN, 0, np.minimum(resident, weights))
+    if unknown is not None:
+        weights = np.where(unknown >= window, 0, weights)
+    return weights
 
 
 def tuned(intervals: Intervals, goal: IntervalsGoal, score: int) -> Intervals:
@@ -52,6 +74,15 @@ def tuned(intervals: Intervals, goal: IntervalsGoal, score: int) -> Intervals:
         ops_update_us=intervals.ops_update_us,
         intervals_goal=intervals.intervals_goal,
     )
+
+
+def limited(new: Intervals, old: Intervals, limit_us: int) -> Intervals:
+    """``new``, but longer than ``old`` only as far as an aggregation does not last longer than ``limit_us``."""
+    if new.aggr_us <= max(old.aggr_us, limit_us):
+        return new
+    window = max_nr_accesses(new.sample_us, new.aggr_us)
+    sample_us = max(old.sample_us, limit_us // window)
+    return msgspec.structs.replace(new, sample_us=sample_us, aggr_us=sample_us * window)
 
 
 def rescale_age(targets: Sequence[Regions], old_aggr_us: int, new_aggr_us: int) -> None:

@@ -253,8 +253,9 @@ class OnCore:
         return []
 
     def remarks(self) -> list[str]:
-        """Nothing."""
-        return []
+        """Whether the intervals had found their place, where they were tuned."""
+        remark = self.kdamond.tuning.remark(self.kdamond.intervals)
+        return [] if remark is None else [remark]
 
     def swap_bytes(self) -> int | None:
         """There is no memory that schemes act on."""

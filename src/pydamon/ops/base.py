@@ -80,9 +80,7 @@ class OperationsSet(Protocol):
     """What ``core`` calls, in the order of DAMON's design: init, {check accesses, aggregate, update, ...}, cleanup.
 
     It counts accesses (``sampler``), and the core judges what was counted.
-    A set that may get targets although none is valid at the moment has a method ``may_grow() -> bool``, too: while it
-    says True the monitoring goes on. One whose ranges follow what is mapped has ``leave_out_gaps(most)`` and
-    ``gaps_left_out``, as `VaddrOps` has.
+    One whose ranges follow what is mapped has ``leave_out_gaps(most)`` and ``gaps_left_out``, too, as `VaddrOps` has.
     """
 
     name: str
@@ -110,6 +108,10 @@ class OperationsSet(Protocol):
 
     def target_valid(self, target: int) -> bool:
         """Whether the target can still be monitored (its process lives). Once False it stays so."""
+        ...
+
+    def may_grow(self) -> bool:
+        """Whether targets may come although none is valid at the moment: then the monitoring goes on."""
         ...
 
     def mappings(self, target: int) -> list[Mapping]:

@@ -232,6 +232,10 @@ class PaddrOps(Applying["PhysicalActions"]):
         """Memory does not end."""
         return True
 
+    def may_grow(self) -> bool:
+        """There is one memory."""
+        return False
+
     def cost(self) -> PrimitiveCost:
         """What asking has cost so far; the reverse map's cost is in ``reverse_map.cost``."""
         return self.primitives[0].cost

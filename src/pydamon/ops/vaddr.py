@@ -214,6 +214,10 @@ class VaddrOps(Applying["VirtualActions"]):
         """Whether the process lives and may be looked at."""
         return target not in self.lost and self.processes[target].alive()
 
+    def may_grow(self) -> bool:
+        """The processes are those that were given."""
+        return False
+
     def cost(self) -> PrimitiveCost:
         """What the primitives of all targets have cost so far, also of those that have ended."""
         total = PrimitiveCost()

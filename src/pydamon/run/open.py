@@ -19,6 +19,8 @@ from pydamon.run.launch import launch
 from pydamon.run.request import ENGINES, Request
 from pydamon.run.signals import Waker
 from pydamon.spec import Spec, to_builtins
+from pydamon.spec.defaults import without_default_goal
+from pydamon.spec.units import format_duration_ns
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
     from pydamon.core.callbacks import Callbacks
@@ -141,7 +143,7 @@ def _open_live(opener: _Opener, engine: str) -> Opened:
         from pydamon.run.kernel import choose_engine
 
         # What the machine cannot do, or somebody else does, is said before anything is started.
-        chosen = choose_engine(engine, opener.spec, opener.request)
+        chosen = choose_engine(engine, without_default_goal(opener.spec), opener.request)
         reason = chosen.reason
         if chosen.name == "kernel":
             try:
@@ -172,7 +174,6 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
         callbacks=opener.callbacks,
         clock=opener.machine_clock(),
         seed=request.seed,
-        fit_intervals=request.fit_intervals,
         max_cpu=request.max_cpu,
         dry_run=request.dry_run,
         remember_homes=request.remember_homes or request.undo,
@@ -193,7 +194,12 @@ def _open_kernel(opener: _Opener, reason: str) -> Opened:
 
     refuse_only_user(opener.request)
     opener.launch()
-    engine = open_kernel_engine(opener.spec, callbacks=opener.callbacks, clock=opener.machine_clock())
+    spec = without_default_goal(opener.spec)
+    engine = open_kernel_engine(spec, callbacks=opener.callbacks, clock=opener.machine_clock())
+    if spec is not opener.spec:
+        sample = format_duration_ns(spec.context.intervals.sample_us * 1000)
+        opener.say(f"sampling every {sample}: the kernel's DAMON tunes its intervals only where that is asked for")
+    opener.spec = spec
     return _live(opener, engine, Choice("kernel", reason))
 
 

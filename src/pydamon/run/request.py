@@ -30,7 +30,6 @@ class Request:
     launch: list[str] | None = None
     duration_ns: int | None = None
     seed: int | None = None
-    fit_intervals: bool = False
     max_cpu: float | None = None
     workload: Workload | str | None = None
     mapping: str = "separate"

@@ -84,6 +84,9 @@ class FakeActing(StepSampler):
     def target_valid(self, target: int) -> bool:
         return target not in self.ended
 
+    def may_grow(self) -> bool:
+        return False
+
     def mappings(self, target: int) -> list[Any]:
         return []
 

@@ -61,6 +61,9 @@ class ScriptedOps(StepSampler):
     def target_valid(self, target: int) -> bool:
         return self.valid
 
+    def may_grow(self) -> bool:
+        return False
+
     def mappings(self, target: int) -> list[Any]:
         return []
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pydamon.core import tuner
-from pydamon.core.regions import Regions
+from pydamon.core.snapshot import Snapshot
 from pydamon.engines.sim import SimEngine
 from pydamon.spec import Intervals, IntervalsGoal, from_builtins
 from pydamon.workload.model import parse
@@ -53,12 +54,34 @@ class TestTuned:
         assert long.intervals_goal == GOAL
 
 
+def counted(start: list[int], end: list[int], nr_accesses: list[int], **more: Any) -> Snapshot:
+    """A snapshot of 20 samples."""
+    addresses = (np.array(start, np.uint64), np.array(end, np.uint64))
+    counts = np.array(nr_accesses, np.uint32)
+    return Snapshot(0, 0, 100_000_000, 5_000, 100_000, *addresses, counts, np.zeros(len(start), np.uint32), **more)
+
+
 def test_the_score_is_the_share_of_observed_events_in_the_wanted_ones() -> None:
-    regions = Regions(np.array([0, 100], np.uint64), np.array([100, 1000], np.uint64))
-    regions.nr_accesses[:] = [20, 0]
+    found = counted([0, 100], [100, 1000], [20, 0])
     # 100 bytes in all 20 samples of 1000 bytes: 10 % of the possible events; 4 % are wanted: 2.5 times the goal
-    assert tuner.access_score([regions], 20, 400) == 25_000
+    assert tuner.access_score([found], 20, 400) == 25_000
     assert tuner.access_score([], 20, 400) == 0
+
+
+def test_only_what_is_resident_weighs_in_the_score() -> None:
+    # of the cold region nothing is there but 100 bytes: half of all events are seen, 12.5 times the goal
+    found = counted([0, 100], [100, 1000], [20, 0], resident=np.array([100, 100], np.uint64))
+    assert tuner.access_score([found], 20, 400) == 125_000
+
+
+def test_what_is_unknown_is_not_counted_as_cold() -> None:
+    not_looked_at = np.array([100, 2**64 - 1], np.uint64)
+    hot_only = counted([0, 100], [100, 1000], [20, 0], resident=not_looked_at)
+    assert tuner.access_score([hot_only], 20, 400) == 250_000
+    blind = counted([0, 100], [100, 1000], [20, 0], unknown=np.array([0, 20], np.uint32))
+    assert tuner.access_score([blind], 20, 400) == 250_000
+    nothing = counted([0], [100], [0], unknown=np.array([20], np.uint32))
+    assert tuner.access_score([nothing], 20, 400) is None
 
 
 def simulate(goal: Mapping[str, object], accesses_per_s: int) -> list[int]:

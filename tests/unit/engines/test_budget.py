@@ -84,6 +84,28 @@ def test_under_a_goal_the_tuner_decides_above_the_floor() -> None:
     assert raised.intervals_goal == IntervalsGoal(min_sample_us=40_000)
 
 
+def test_where_the_floor_makes_aggregations_too_long_they_have_fewer_samples() -> None:
+    wanted = Intervals(intervals_goal=IntervalsGoal())
+
+    def window(floor_us: int, limit_us: int | None) -> int:
+        fitting = fit_sample(wanted, floor_us, wanted, limit_us)
+        assert fitting.sample_us == max(floor_us, 5_000)
+        return fitting.aggr_us // fitting.sample_us
+
+    assert window(100_000, None) == 20
+    assert window(100_000, 2_000_000) == 20
+    assert window(100_000, 1_999_999) == 10
+    assert window(100_000, 999_999) == 5
+    assert window(100_000, 1) == 5
+    assert window(5_000, 1) == 20  # it is not the floor that makes them long
+
+
+def test_with_more_time_aggregations_have_all_their_samples_again() -> None:
+    wanted = Intervals(intervals_goal=IntervalsGoal())
+    few = fit_sample(wanted, 100_000, wanted, 500_000)
+    assert (few.aggr_us, fit_sample(few, 100_000, wanted, 2_000_000).aggr_us) == (500_000, 2_000_000)
+
+
 def test_where_aggregations_are_long_mappings_are_looked_for_four_times_in_each() -> None:
     wanted = Intervals()  # 5 ms, 100 ms, 1 s
     assert fit_sample(wanted, 50_000, wanted).ops_update_us == 1_000_000

@@ -14,10 +14,11 @@ import pytest
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.sim import SimEngine
 from pydamon.engines.user.engine import UserEngine
-from pydamon.engines.user.fit import affordable
+from pydamon.engines.user.fit import DisturbanceFloor
 from pydamon.errors import RequestError
 from pydamon.ops.membership import Children
-from pydamon.spec import Intervals, Spec, from_builtins
+from pydamon.primitives.base import PrimitiveCost
+from pydamon.spec import Spec, from_builtins
 from pydamon.workload.builtin import load
 
 MS = 1_000_000
@@ -59,26 +60,21 @@ class TestMachineClock:
             os.close(pidfd)
 
 
-class TestAffordable:
-    def test_a_cheap_check_keeps_the_intervals(self) -> None:
-        assert affordable(Intervals(), spent_ns=400_000, samples=1) == Intervals()
+class TestDisturbanceFloor:
+    def test_a_sample_disturbs_for_a_twentieth_of_its_interval_at_most(self) -> None:
+        floor = DisturbanceFloor()
+        floor.update(PrimitiveCost(disturb_ns=40 * MS), 20)
+        assert floor.sample_us == 40_000  # 2 ms a sample
+        floor.update(PrimitiveCost(disturb_ns=40 * MS), 20)  # nothing new
+        assert floor.sample_us == 40_000
+        for samples in range(40, 400, 20):
+            floor.update(PrimitiveCost(disturb_ns=40 * MS + (samples - 20) * MS), samples)
+        assert floor.sample_us == pytest.approx(20_000, rel=0.01)  # it has become cheaper
 
-    def test_an_expensive_check_gets_a_sampling_interval_ten_times_its_cost(self) -> None:
-        # 12 ms a check: 120 ms wanted, the next step is 200 ms; ten samples would take 2 s, so five make an aggregation
-        fitting = affordable(Intervals(), spent_ns=120 * MS, samples=10)
-        assert (fitting.sample_us, fitting.aggr_us, fitting.ops_update_us) == (200_000, 1_000_000, 1_000_000)
-        # 4 ms a check: 40 ms wanted, 50 ms, and ten samples
-        fitting = affordable(Intervals(), spent_ns=40 * MS, samples=10)
-        assert (fitting.sample_us, fitting.aggr_us) == (50_000, 500_000)
-
-    def test_a_slightly_smaller_cost_changes_nothing(self) -> None:
-        at_200ms = Intervals(sample_us=200_000, aggr_us=2_000_000)
-        assert affordable(at_200ms, spent_ns=9 * MS, samples=1) == at_200ms
-        assert affordable(at_200ms, spent_ns=2 * MS, samples=1).sample_us == 20_000
-
-    def test_no_cost_leads_to_less_than_five_milliseconds_or_more_than_five_seconds(self) -> None:
-        assert affordable(Intervals(sample_us=50_000, aggr_us=500_000), 0, 10).sample_us == 5000
-        assert affordable(Intervals(), spent_ns=10**13, samples=1).sample_us == 5_000_000
+    def test_what_costs_nothing_has_no_floor(self) -> None:
+        floor = DisturbanceFloor()
+        floor.update(PrimitiveCost(), 20)
+        assert floor.sample_us == 0
 
 
 def test_the_simulation_is_reproducible() -> None:

@@ -22,6 +22,7 @@ _LEAST = 0.1  # of the aim that sampling keeps while a debt is paid back
 _SMOOTHING = 0.5
 _STEP = 16  # the most by which the interval changes at once
 _UNCHANGED = 0.05  # smaller changes of the interval are not worth one
+_FEWEST = 5  # samples per aggregation, where it would last too long otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,22 @@ class CpuBudget:
         return Affordable(self._sample_us, max_regions)
 
 
-def fit_sample(intervals: Intervals, floor_us: int, wanted: Intervals) -> Intervals:
+def fit_sample(intervals: Intervals, floor_us: int, wanted: Intervals, limit_us: int | None = None) -> Intervals:
     """``intervals`` changed so that the sampling interval is what the user ``wanted``, but ``floor_us`` at least.
 
-    The ratio to the aggregation interval stays. Under a goal the tuner goes on deciding, from ``floor_us`` upwards.
-    Intervals that would hardly change are returned as they are.
+    The ratio to the aggregation interval stays, unless ``floor_us`` makes an aggregation longer than ``limit_us``: then
+    it has fewer samples, down to 5. Under a goal the tuner goes on deciding, from ``floor_us`` upwards. Intervals that
+    would hardly change are returned as they are.
     """
-    goal = wanted.intervals_goal
-    if goal is not None and goal.access_bp:
+    goal, window = wanted.intervals_goal, max_nr_accesses(wanted.sample_us, wanted.aggr_us)
+    if tunes(wanted) and goal is not None:
         lowest = min(max(goal.min_sample_us, floor_us), goal.max_sample_us)
+        while limit_us is not None and lowest > goal.min_sample_us and lowest * window > limit_us and window > _FEWEST:
+            window = max(window // 2, _FEWEST)
         assert intervals.intervals_goal is not None
-        if _alike(lowest, intervals.intervals_goal.min_sample_us) and intervals.sample_us >= lowest * (1 - _UNCHANGED):
+        long_enough = intervals.sample_us >= lowest * (1 - _UNCHANGED)
+        same = window == max_nr_accesses(intervals.sample_us, intervals.aggr_us)
+        if _alike(lowest, intervals.intervals_goal.min_sample_us) and long_enough and same:
             return intervals
         goal = msgspec.structs.replace(goal, min_sample_us=lowest)
         sample_us = max(intervals.sample_us, lowest)
@@ -104,7 +110,6 @@ def fit_sample(intervals: Intervals, floor_us: int, wanted: Intervals) -> Interv
         sample_us = max(wanted.sample_us, floor_us)
         if _alike(sample_us, intervals.sample_us):
             return intervals
-    window = max_nr_accesses(wanted.sample_us, wanted.aggr_us)
     return Intervals(
         sample_us=sample_us,
         aggr_us=sample_us * window,
@@ -112,6 +117,11 @@ def fit_sample(intervals: Intervals, floor_us: int, wanted: Intervals) -> Interv
         ops_update_us=max(wanted.ops_update_us, sample_us * max(window // 4, 1)),
         intervals_goal=goal,
     )
+
+
+def tunes(intervals: Intervals) -> bool:
+    """Whether there is a goal by which the intervals are tuned."""
+    return intervals.intervals_goal is not None and intervals.intervals_goal.access_bp > 0
 
 
 def _alike(one_us: int, other_us: int) -> bool:

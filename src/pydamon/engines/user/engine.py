@@ -15,8 +15,8 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Cost, Identity, Kind, Rows, all_ended
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.on_core import OnCore, only_context
-from pydamon.engines.user.budget import CpuBudget, fit_sample
-from pydamon.engines.user.fit import CostMeter, affordable
+from pydamon.engines.user.budget import CpuBudget, fit_sample, tunes
+from pydamon.engines.user.fit import DisturbanceFloor
 from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, LiveOps, choose_for, open_ops
 from pydamon.linux.swap import swap_bytes
 from pydamon.ops.membership import Membership
@@ -32,8 +32,8 @@ class UserEngine(OnCore):
     """Runs a vaddr, fvaddr or paddr spec on this machine.
 
     Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
-    cannot be used. With ``fit_intervals`` the intervals follow the cost of a primitive that walks all memory
-    (``smaps``); with ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
+    cannot be used. Intervals that are tuned have a floor: what a primitive that walks all memory (``smaps``) may cost
+    the targets. With ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
     With ``dry_run`` schemes find out what they would do, and do nothing; with ``remember_homes`` it is remembered where
     migrated pages came from, so that `undo` brings them back.
     Unless the spec is ``faithful``, what the machine tells for free is used: regions end where large mappings end
@@ -54,7 +54,6 @@ class UserEngine(OnCore):
         callbacks: Callbacks | None = None,
         clock: MachineClock | None = None,
         seed: int | None = None,
-        fit_intervals: bool = False,
         max_cpu: float | None = None,
         group: Membership | None = None,
         dry_run: bool = False,
@@ -72,7 +71,7 @@ class UserEngine(OnCore):
         ops.faithful = context.faithful
         self._wanted = context.intervals
         self._budget: CpuBudget | None = None
-        self._meter: CostMeter | None = None
+        self._floor = DisturbanceFloor() if facts(choice.name).walks_all else None
         self._commit_lock = threading.Lock()
         self._own_notices: list[str] = []
         sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
@@ -81,8 +80,6 @@ class UserEngine(OnCore):
             intervals = context.intervals
             if max_cpu is not None:
                 intervals = self._begin_budget(max_cpu, context, clock)
-            elif fit_intervals and facts(choice.name).walks_all:
-                self._meter = CostMeter()
         except BaseException:
             ops.cleanup()
             raise
@@ -120,10 +117,7 @@ class UserEngine(OnCore):
             with self._commit_lock:
                 if self.kdamond.commit_pending:
                     continue  # what the user has just asked for comes first
-                if self._meter is not None:
-                    self._fit(self._meter)
-                if self._budget is not None:
-                    self._stay_below(self._budget)
+                self._fit()
 
     def commit(self, context: Context) -> None:
         """`Kdamond.commit` for a user: the bound on the CPU share keeps to what is asked for now.
@@ -134,28 +128,27 @@ class UserEngine(OnCore):
             before = self.kdamond.intervals
             self.kdamond.commit(context)
             if context.intervals != before:
-                self._wanted, self._meter = context.intervals, None
+                self._wanted = context.intervals
             if self._budget is not None:
                 self._budget.change(self._wanted, context.nr_regions)
 
-    def _fit(self, meter: CostMeter) -> None:
-        intervals = self.kdamond.intervals
-        fitting = affordable(intervals, *meter.since_last(self.ops.cost(), self.kdamond.passed_samples))
-        if fitting != intervals:
-            self.kdamond.commit(msgspec.structs.replace(self.kdamond.context, intervals=fitting))
-
-    def _stay_below(self, budget: CpuBudget) -> None:
-        kdamond = self.kdamond
-        spent_ns = time.process_time_ns()
-        allowed = budget.update(
-            self.clock.now_ns(),
-            spent_ns,
-            kdamond.passed_samples,
-            kdamond.nr_regions.max,
-            kdamond.intervals.sample_us,
-        )
-        intervals = fit_sample(kdamond.intervals, allowed.sample_us, self._wanted)
-        nr_regions = NrRegions(min=kdamond.nr_regions.min, max=allowed.max_regions)
+    def _fit(self) -> None:
+        """Keep to what monitoring may cost: the bound on the CPU share, and that on what it costs the targets."""
+        kdamond, budget = self.kdamond, self._budget
+        intervals, nr_regions = kdamond.intervals, kdamond.nr_regions
+        now_ns, floor_us = self.clock.now_ns(), 0
+        if budget is not None:
+            cpu_ns = time.process_time_ns()
+            allowed = budget.update(now_ns, cpu_ns, kdamond.passed_samples, nr_regions.max, intervals.sample_us)
+            floor_us, nr_regions = allowed.sample_us, NrRegions(min=nr_regions.min, max=allowed.max_regions)
+        disturbs = self._floor is not None and tunes(self._wanted)
+        if self._floor is not None and disturbs:
+            self._floor.update(self.ops.cost(), kdamond.passed_samples)
+            floor_us = max(floor_us, self._floor.sample_us)
+        if budget is None and not disturbs:
+            return
+        limit_us = kdamond.tuning.limit_us(now_ns if kdamond.end_ns is None else kdamond.end_ns)
+        intervals = fit_sample(intervals, floor_us, self._wanted, limit_us if kdamond.counts_memory else None)
         if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):
             kdamond.commit(msgspec.structs.replace(kdamond.context, intervals=intervals, nr_regions=nr_regions))
 
@@ -189,8 +182,8 @@ class UserEngine(OnCore):
         return self.ops.actions.take_plans() if self.ops.dry_run and self.kdamond.damos is not None else []
 
     def remarks(self) -> list[str]:
-        """Who was not monitored, where the kernel refused, what looking up owners has cost."""
-        return self.ops.remarks()
+        """Who was not monitored, where the kernel refused, what looking up owners has cost; how the tuning went."""
+        return self.ops.remarks() + super().remarks()
 
     def swap_bytes(self) -> int | None:
         """That of this machine."""

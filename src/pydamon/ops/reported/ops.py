@@ -224,6 +224,10 @@ class ReportedOps(StepSampler):
         """Whether something may still be reported of it."""
         return not self._reports.ended(target)
 
+    def may_grow(self) -> bool:
+        """All targets are there from the beginning."""
+        return False
+
     def resident_bytes(self, target: int, start: Addresses, end: Addresses) -> None:
         """Nobody reports it."""
 

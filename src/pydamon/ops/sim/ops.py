@@ -220,6 +220,10 @@ class SimOps:
         end_ns = self.truths[target].schedule.end_ns
         return end_ns is None or self._clock.now_ns() < end_ns
 
+    def may_grow(self) -> bool:
+        """All targets are there from the beginning."""
+        return False
+
     def cleanup(self) -> None:
         """Nothing to give back."""
 
