@@ -56,6 +56,17 @@ def test_stairs() -> None:
     ops.cleanup()
 
 
+def test_the_last_snapshot_of_a_process_that_has_ended_says_what_was_resident() -> None:
+    clock = VirtualClock()
+    ops = SimOps(builtin.load("stairs"), clock)
+    start, end = regions_of(ops)
+    ops.init()
+    for _ in range(2):
+        clock.sleep_ns(60 * S)  # it ends after 51 s
+        ops.reset_aggregated()
+        assert ops.resident_bytes(0, start, end).tolist() == [10 << 20] * 10
+
+
 def test_a_window_over_a_change_of_phases_holds_both() -> None:
     clock = VirtualClock()
     ops = SimOps(builtin.load("zigzag"), clock)

@@ -71,9 +71,11 @@ def node_bytes(machine: Machine, target: int, start: Addresses, end: Addresses, 
 
 
 def resident_bytes(machine: Machine, target: int, start: Addresses, end: Addresses) -> NDArray[np.uint64]:
-    """Resident bytes of each range [start, end), of whole pages."""
-    extents = machine.targets[target].extents
-    there = extents.spans(extents.resident).astype(np.uint64).reshape(-1, 2)
+    """Resident bytes of each range [start, end), of whole pages; of a process that has ended, what they were then."""
+    process = machine.targets[target]
+    extents = process.extents
+    spans = extents.spans(extents.resident) if process.left is None else process.left
+    there = spans.astype(np.uint64).reshape(-1, 2)
     return bytes_below(there, end) - bytes_below(there, start)
 
 

@@ -126,7 +126,7 @@ class _Counts:
 
 @dataclass(slots=True)
 class SimTarget:
-    """One simulated process: where its memory lies, and how it accesses it."""
+    """One simulated process: where its memory lies, and how it accesses it. ``left`` is what it had when it ended."""
 
     layout: Layout
     model: AccessModel
@@ -135,6 +135,7 @@ class SimTarget:
     extents: Extents
     counts: _Counts = field(default_factory=_Counts)
     ended: bool = False
+    left: Spans | None = None
 
 
 class Machine:
@@ -285,7 +286,7 @@ class Machine:
         for target in self.targets:
             end_ns = target.schedule.end_ns
             if not target.ended and end_ns is not None and end_ns <= now_ns:
-                target.ended = True
+                target.ended, target.left = True, target.extents.spans(target.extents.resident)
                 target.extents = Extents(np.empty((0, 2), np.int64), np.empty(0, np.uint32))
 
     def _touch(self, target: SimTarget, start_ns: int, end_ns: int) -> int:
