@@ -7,11 +7,10 @@ import errno
 import mmap
 import os
 import platform
-import sys
 
 from pydamon.errors import MachineError
 
-_SYS_BPF = 321  # x86-64; the walk handles no other architecture
+_SYS_BPF = 280 if platform.machine() == "aarch64" else 321
 _MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN = 0, 5, 10
 _MAP_TYPE_ARRAY = 2
 _PROG_TYPE_SYSCALL = 31
@@ -78,18 +77,6 @@ class _TestRun(ctypes.Structure):
 def unusable(reason: str) -> MachineError:
     """The error for "this primitive does not work here"; ``reason`` says why and what would enable it."""
     return MachineError(reason, where="bpf")
-
-
-def require_machine(cpuinfo: str) -> None:
-    """Raise MachineError unless this is x86-64 with four-level paging. ``cpuinfo``: text of /proc/cpuinfo."""
-    machine = platform.machine()
-    if machine != "x86_64" or sys.maxsize < 1 << 32:
-        raise unusable(f"the page-table walk knows the x86-64 format only; this is {machine}")
-    # The kernel drops the flag if it was booted with four levels on a processor that has five.
-    if "la57" in cpuinfo.split():
-        raise unusable(
-            "five-level paging (la57) is in use and the walk handles four levels; booting with no5lvl would enable it"
-        )
 
 
 def create_map(value_size: int) -> int:

@@ -1,7 +1,7 @@
 """The `bpf` primitive: the accessed bits of a process's page-table entries, read by a BPF program.
 
 Reading costs 0.02 µs a page; clearing is what costs (`pydamon.primitives.clearing`), so a page is cleared only if
-the walk shows its bit set. Needs x86-64 with four-level paging, BTF, Linux 6.4 and root.
+the walk shows its bit set. Needs x86-64 or arm64 (`page_tables`), BTF, Linux 6.4 and root.
 
 What it cannot tell: pages that the kernel maps around a page fault are born with the bit set; a huge page has one bit
 for its 2 MiB; accesses of the kernel through other mappings (write(2) of page cache, DMA) set none.
@@ -26,18 +26,16 @@ from pydamon.linux import bpf_syscall
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives import bpf_facts
+from pydamon.primitives import bpf_facts, page_tables
 from pydamon.primitives import bpf_program as program
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_answers import answer
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages, inside
-from pydamon.primitives.bpf_program import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
+from pydamon.primitives.page_tables import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 
 _PAGE = 4096
 _GIB = 1 << 30
-_ACCESSED_BIT = np.uint64(program.ACCESSED_BIT)
-_ACCESSED_SHIFT = np.uint64(5)
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
 _CALIBRATION_PAGES = 16
 _PAGEMAP_FRAME = np.uint64((1 << 55) - 1)
@@ -52,13 +50,13 @@ class PageTableWalk:
     def __init__(self) -> None:
         self.users = 0  # primitives that are open with it
         cpuinfo = _first_cpu()
-        bpf_syscall.require_machine(cpuinfo)
+        self.tables = page_tables.of_this_machine(cpuinfo)
         facts = bpf_facts.of_this_kernel()[0]
         if not facts.by_namespace and os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             raise bpf_syscall.unusable(
                 "inside a pid namespace (container) it needs the kfunc bpf_task_from_vpid of Linux 6.14; run it outside"
             )
-        self._address_bits = _physical_address_bits(cpuinfo)
+        self._address_bits = page_tables.physical_address_bits(self.tables, cpuinfo)
         # Set bits above the physical address (memory encryption, protection keys, no-execute) are no part of it.
         self._frame_mask = np.uint64((1 << self._address_bits) - _PAGE)
         self._lock = threading.Lock()
@@ -66,7 +64,7 @@ class PageTableWalk:
         self._memory: mmap.mmap | None = None
         try:
             self._map_fd = bpf_syscall.create_map(program.VALUE_SIZE)
-            self._program_fd = bpf_syscall.load_program(program.page_table_walk(facts, self._map_fd))
+            self._program_fd = bpf_syscall.load_program(program.page_table_walk(facts, self.tables, self._map_fd))
             self._memory = memory = bpf_syscall.map_value(self._map_fd, program.VALUE_SIZE)
             self._words = np.frombuffer(memory, np.uint32, program.ADDRESSES_AT // 4)
             self._longs = np.frombuffer(memory, np.uint64, program.ADDRESSES_AT // 8)
@@ -114,10 +112,11 @@ class PageTableWalk:
 
     def frames(self, entries: Entries) -> Frames:
         """The page frame number in each entry of a mapped page; shape (n,)."""
-        # Without PRESENT, the kernel inverts the address against speculative reads (L1TF).
-        inverted = np.where(entries & np.uint64(program.PRESENT), entries, ~entries)
-        frames: Frames = (inverted & self._frame_mask) >> np.uint64(12)
-        return frames
+        return self.tables.frames_of(entries, self._frame_mask)
+
+    def accessed(self, entries: Entries) -> Flags:
+        """Whether the accessed bit is set in each entry; shape (n,)."""
+        return self.tables.accessed_of(entries)
 
     def refresh(self) -> None:
         """Read anew where physical memory ends: memory may have been added."""
@@ -145,7 +144,7 @@ class PageTableWalk:
     def _calibrate(self) -> int:
         """Find at which virtual address the kernel maps physical address 0, and set it.
 
-        It is a multiple of 1 GiB (arch/x86/mm/kaslr.c) at or below the top table: the one with which the walk of our
+        It is a multiple of 1 GiB at or below the top table: the one with which the walk of our
         own pages finds the frames that our own pagemap shows.
         """
         with own_pages(_CALIBRATION_PAGES) as start:
@@ -243,8 +242,7 @@ class BpfPrimitive:
         began = time.perf_counter_ns()
         entries, levels, space = self._read(self._addresses)
         self.cost.checks += len(self._addresses)
-        young = (entries >> _ACCESSED_SHIFT).astype(np.uint8) & np.uint8(1)
-        answers = answer(self._at_start, levels, young)
+        answers = answer(self._at_start, levels, self.walk.accessed(entries).view(np.uint8))
         answers[~self._usable] = UNKNOWN
         answers[self._lost] = ACCESSED
         # The pid meant this process during the walk only if it is still alive after it.
@@ -256,7 +254,7 @@ class BpfPrimitive:
     def young(self, addresses: Addresses, heads: Frames) -> Flags:
         """Whether each page shows its accessed bit now, outside of any window; ``heads`` are not needed."""
         entries, levels, _ = self._read(addresses)
-        return _is_young(entries, levels)
+        return self._is_young(entries, levels)
 
     def make_old(self, addresses: Addresses, heads: Frames) -> None:
         """Clear the accessed bits of these pages where that is possible; ends the window of observation."""
@@ -286,7 +284,7 @@ class BpfPrimitive:
         if not self._space:
             self._space = space
         usable = levels != LEVEL_UNKNOWN
-        young = np.flatnonzero(_is_young(entries, levels))
+        young = np.flatnonzero(self._is_young(entries, levels))
         if len(young):
             done = self.clearer.clear(addresses[young], entries[young], levels[young])
             stuck = young[self._settle(addresses, levels, young, done)]
@@ -304,7 +302,7 @@ class BpfPrimitive:
         entries, levels, space = self._read(addresses)
         if space and not self.process.alive():  # the pid may have meant another process by then
             space, levels = 0, np.full(len(levels), LEVEL_UNKNOWN, np.uint8)
-        return entries, levels, space, _is_young(entries, levels)
+        return entries, levels, space, self._is_young(entries, levels)
 
     def open_alone(self, addresses: Addresses, entries: Entries, levels: Levels, before: BeforeClear) -> Flags:
         """Clear pages as they were read just now, never all of the process; sets their ``levels``.
@@ -313,7 +311,7 @@ class BpfPrimitive:
         """
         began, cleared = time.perf_counter_ns(), self.cost.clear_ns
         usable: Flags = levels != LEVEL_UNKNOWN
-        young = np.flatnonzero(_is_young(entries, levels))
+        young = np.flatnonzero(self._is_young(entries, levels))
         if len(young):
             done = self.clearer.clear_alone(addresses[young], entries[young], levels[young], before)
             usable[young[self._settle(addresses, levels, young, done)]] = False
@@ -336,7 +334,7 @@ class BpfPrimitive:
         accessed it in the meantime.
         """
         entries, levels[pages], _ = self._read(addresses[pages])
-        again = np.flatnonzero(_is_young(entries, levels[pages]))
+        again = np.flatnonzero(self._is_young(entries, levels[pages]))
         stuck = np.zeros(len(pages), np.bool_)
         if len(again):
             stuck[again] = ~self.clearer.certain(entries[again], levels[pages[again]], done[again])
@@ -347,6 +345,10 @@ class BpfPrimitive:
         if not levels.all():
             self._saw_unknown = True
         return entries, levels, space
+
+    def _is_young(self, entries: Entries, levels: Levels) -> Flags:
+        young: Flags = (levels >= LEVEL_4K) & self.walk.accessed(entries)
+        return young
 
     def _walk_process(self, addresses: Addresses) -> tuple[Entries, Levels]:
         entries, levels, _ = self._read(addresses)
@@ -380,11 +382,6 @@ def walk_if_possible(shared: Shared) -> PageTableWalk | None:
         return None
 
 
-def _is_young(entries: Entries, levels: Levels) -> Flags:
-    young: Flags = (levels >= LEVEL_4K) & ((entries & _ACCESSED_BIT) != 0)
-    return young
-
-
 def _first_cpu() -> str:
     """The first processor's part of /proc/cpuinfo; reading on would ask every processor for its frequency."""
     try:
@@ -392,11 +389,6 @@ def _first_cpu() -> str:
             return file.read(8192).decode(errors="replace").partition("\n\n")[0]
     except OSError as error:
         raise bpf_syscall.unusable(f"cannot read /proc/cpuinfo ({error.strerror}); mount /proc") from None
-
-
-def _physical_address_bits(cpuinfo: str) -> int:
-    found = re.search(r"^address sizes\s*: (\d+) bits physical", cpuinfo, re.MULTILINE)
-    return min(int(found[1]), 52) if found else 52
 
 
 def _end_of_memory() -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pydamon.linux.frames import Flags
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers
-from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
+from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 
 Levels = NDArray[np.uint8]
 

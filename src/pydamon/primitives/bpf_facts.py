@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from dataclasses import dataclass
 
 from pydamon.linux.btf import KIND_FUNC, KIND_STRUCT, Btf, BtfError
@@ -34,9 +35,10 @@ def kernel_facts(btf: Btf) -> KernelFacts:
     # bpf_task_from_vpid (since Linux 6.14) takes pids as the caller's namespace numbers them; the older
     # bpf_task_from_pid only the initial namespace's.
     by_vpid = btf.find(KIND_FUNC, "bpf_task_from_vpid")
-    regs = btf.find(KIND_STRUCT, "pt_regs")
-    if regs is None or btf.member_offset("pt_regs", "r15") != 0:
-        raise BtfError("struct pt_regs of this kernel does not begin with r15")
+    name, first = ("user_pt_regs", "regs") if platform.machine() == "aarch64" else ("pt_regs", "r15")
+    regs = btf.find(KIND_STRUCT, name)
+    if regs is None or btf.member_offset(name, first) != 0:
+        raise BtfError(f"struct {name} of this kernel does not begin with {first}")
     lock, unlock = btf.find(KIND_FUNC, "bpf_rcu_read_lock"), btf.find(KIND_FUNC, "bpf_rcu_read_unlock")
     return KernelFacts(
         task_mm=btf.member_offset("task_struct", "mm"),

@@ -1,7 +1,7 @@
 """The BPF program that reads page-table entries, assembled here: no compiler is needed where pydamon runs.
 
-The program walks x86-64's four levels for up to ``BATCH`` addresses of one process. Its input and output are one value
-of an array map, laid out as the ``*_AT`` constants say (bytes). It only reads, and reads that fail do not fault.
+The program walks the tables (`page_tables`) for up to ``BATCH`` addresses of one process. Its input and output are one
+value of an array map, laid out as the ``*_AT`` constants say (bytes). It only reads, and reads that fail do not fault.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pydamon.linux.bpf_assembler import (
     LSH_K,
     MOV,
     MOV_K,
+    OR_K,
     PROBE_READ_KERNEL,
     PSEUDO_KFUNC_CALL,
     PSEUDO_MAP_VALUE,
@@ -45,6 +46,7 @@ from pydamon.linux.bpf_assembler import (
     Assembler,
 )
 from pydamon.primitives.bpf_facts import KernelFacts
+from pydamon.primitives.page_tables import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PageTables
 
 BATCH = 1024  # addresses a run
 
@@ -66,25 +68,14 @@ STATUS_NO_TASK = 1  # no such process
 STATUS_NO_MM = 2  # a kernel thread, or the process is exiting
 STATUS_CHANGED = 3  # the address space was exchanged during the walk (exec, exit): its results say nothing
 
-LEVEL_UNKNOWN = 0  # a read failed, or the address is not a user-space one
-LEVEL_ABSENT = 1  # nothing is mapped there now
-LEVEL_4K = 2  # a page-table entry
-LEVEL_2M = 3  # a leaf in the page middle directory
-LEVEL_1G = 4  # a leaf in the page upper directory
-
-PRESENT = 1 << 0
-ACCESSED_BIT = 1 << 5
-DIRTY_BIT = 1 << 6
-LARGE = 1 << 7  # in an upper table: this entry is a leaf
-PROTNONE = 1 << 8  # without PRESENT: mapped, but every access faults (PROT_NONE, NUMA hinting)
-
-
 Place = tuple[int, int]  # a register that points somewhere, and an offset
+_GROUP = 16 * 8  # bytes of entries that a contiguous bit joins
 
 
 def walk_levels(
     asm: Assembler,
     facts: KernelFacts,
+    tables: PageTables,
     *,
     address: Place,
     pgd: Place,
@@ -100,9 +91,9 @@ def walk_levels(
     emit, jump, label = asm.emit, asm.jump, asm.label
     emit(LDX8, R9, *pgd)
     emit(LDX8, R1, *address)
-    emit(RSH_K, R1, imm=47)
-    jump(JNE_K, "unknown", R1)  # user space ends at 2**47
-    for shift, leaf in ((39, None), (30, LEVEL_1G), (21, LEVEL_2M), (12, LEVEL_4K)):
+    emit(RSH_K, R1, imm=tables.address_bits)
+    jump(JNE_K, "unknown", R1)  # not user space
+    for shift, leaf in tables.levels:
         emit(LDX8, R3, *address)
         emit(RSH_K, R3, imm=shift - 3)
         emit(AND_K, R3, imm=0x1FF << 3)
@@ -114,18 +105,19 @@ def walk_levels(
         jump(JEQ_K, "zero", R1)
         if leaf == LEVEL_4K:
             emit(MOV_K, R2, imm=leaf)
-            jump(JSET_K, done, R1, imm=PRESENT | PROTNONE)
+            jump(JSET_K, done if tables.contiguous is None else "page", R1, imm=tables.mapped)
             emit(MOV_K, R2, imm=LEVEL_ABSENT)
             jump(JA, done)
             break
         if leaf is not None:
-            # LARGE alone means present: a huge page that is being split loses PRESENT for a moment.
             emit(MOV_K, R2, imm=leaf)
-            jump(JSET_K, done, R1, imm=LARGE)
+            emit(MOV, R3, R1)
+            emit(AND_K, R3, imm=tables.leaf[0])
+            jump(JEQ_K, done, R3, imm=tables.leaf[1])
         emit(MOV_K, R2, imm=LEVEL_ABSENT)
         emit(MOV, R3, R1)
-        emit(AND_K, R3, imm=PRESENT)
-        jump(JEQ_K, done, R3)
+        emit(AND_K, R3, imm=tables.table[0])
+        jump(JNE_K, done, R3, imm=tables.table[1])
         emit(LDX8, R2, *mask)
         emit(AND, R1, R2)
         emit(LDX8, R2, *limit)
@@ -133,6 +125,8 @@ def walk_levels(
         emit(LDX8, R9, *base)
         emit(ADD, R9, R1)
 
+    if tables.contiguous is not None:
+        _gather_accessed(asm, facts, tables, tables.contiguous, read, done)
     label("zero")
     emit(MOV, R3, R9)
     read_kernel(asm, read)
@@ -142,6 +136,37 @@ def walk_levels(
     label("unknown")
     emit(MOV_K, R1)
     emit(MOV_K, R2, imm=LEVEL_UNKNOWN)
+
+
+def _gather_accessed(
+    asm: Assembler, facts: KernelFacts, tables: PageTables, contiguous: int, read: int, done: str
+) -> None:
+    """From the label ``page``: an entry r1 of a group of 16 has the accessed bit if any of the group has it.
+
+    The processor may set it in any of them. A group is cleared as a whole: its 64 KiB are one folio.
+    """
+    emit, jump, label = asm.emit, asm.jump, asm.label
+    label("page")
+    jump(JSET_K, done, R1, imm=tables.accessed)
+    emit(MOV, R3, R1)
+    emit(RSH_K, R3, imm=contiguous.bit_length() - 1)
+    emit(AND_K, R3, imm=1)
+    jump(JEQ_K, done, R3)
+    emit(STX8, R10, R1, read)
+    for at in range(0, _GROUP, 8):
+        emit(MOV, R3, R9)
+        emit(AND_K, R3, imm=-_GROUP)
+        emit(ADD_K, R3, imm=at)
+        load_kernel(asm, facts, R3)
+        jump(JSET_K, "group_accessed", R1, imm=tables.accessed)
+    emit(LDX8, R1, R10, read)
+    emit(MOV_K, R2, imm=LEVEL_4K)
+    jump(JA, done)
+    label("group_accessed")
+    emit(LDX8, R1, R10, read)
+    emit(OR_K, R1, imm=tables.accessed)
+    emit(MOV_K, R2, imm=LEVEL_4K)
+    jump(JA, done)
 
 
 def load_kernel(asm: Assembler, facts: KernelFacts, address: int) -> None:
@@ -169,7 +194,7 @@ def kfunc(asm: Assembler, btf_id: int) -> None:
 _READ, _MM, _PGD, _ADDRESS, _ITERATOR = -8, -16, -24, -32, -40
 
 
-def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
+def page_table_walk(facts: KernelFacts, tables: PageTables, map_fd: int) -> bytes:
     """The program's instructions, for a map with one value of ``VALUE_SIZE`` bytes. Registers that outlive calls:
 
     r6 the task, r7 the map's value, r8 the index of the address, r9 the table to look into.
@@ -234,6 +259,7 @@ def page_table_walk(facts: KernelFacts, map_fd: int) -> bytes:
     walk_levels(
         asm,
         facts,
+        tables,
         address=(R10, _ADDRESS),
         pgd=(R10, _PGD),
         mask=(R7, MASK_AT),

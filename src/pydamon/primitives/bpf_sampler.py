@@ -115,7 +115,7 @@ class BpfSampler:
             raise facts
         self._facts = facts
         self.vmemmap = find_vmemmap(facts)
-        self._map = SamplerMap(facts, lay.SamplerLayout())
+        self._map = SamplerMap(facts, self.walk.tables, lay.SamplerLayout())
         self._map.header["random"] = self.seed
         self._set_memory_facts()
 
@@ -180,7 +180,7 @@ class BpfSampler:
     def _grow(self, layout: lay.SamplerLayout) -> None:
         """A map with more room, and the program for it."""
         old = self._map
-        self._map = SamplerMap(self._facts, layout)
+        self._map = SamplerMap(self._facts, self.walk.tables, layout)
         self._map.header["random"] = old.header["random"]
         self._map.header["panel"] = old.header["panel"]
         self._map.header["noted"] = old.header["noted"]

@@ -13,6 +13,7 @@ from pydamon.linux import bpf_syscall
 from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives.bpf_facts import SamplerFacts
 from pydamon.primitives.bpf_sampler_program import sampler_program
+from pydamon.primitives.page_tables import PageTables
 
 Records = NDArray[np.void]
 
@@ -23,13 +24,13 @@ class SamplerMap:
     Raises MachineError where the kernel refuses the program.
     """
 
-    def __init__(self, facts: SamplerFacts, layout: lay.SamplerLayout) -> None:
+    def __init__(self, facts: SamplerFacts, tables: PageTables, layout: lay.SamplerLayout) -> None:
         self.layout = layout
         self._map_fd = self._program_fd = -1
         self._memory: mmap.mmap | None = None
         try:
             self._map_fd = bpf_syscall.create_map(layout.size)
-            self._program_fd = bpf_syscall.load_program(sampler_program(facts, layout, self._map_fd))
+            self._program_fd = bpf_syscall.load_program(sampler_program(facts, tables, layout, self._map_fd))
             self._memory = memory = bpf_syscall.map_value(self._map_fd, layout.size)
         except BaseException:
             self.close()

@@ -40,8 +40,9 @@ from pydamon.linux.bpf_assembler import (
     XOR,
 )
 from pydamon.primitives import bpf_sampler_layout as lay
-from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, PRESENT, PROTNONE, load_kernel
+from pydamon.primitives.bpf_program import load_kernel
 from pydamon.primitives.bpf_sampler_words import Words
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M
 
 HASH_FACTOR = 0x9E3779B97F4A7C15  # of the panel's filter: 2**64 divided by the golden ratio
 
@@ -182,7 +183,7 @@ class Pages(Words):
                 self.emit(LSH_K, R2, imm=3)
                 self.emit(ADD, R3, R2)
             load_kernel(self.asm, self.facts.walk, R3)
-            self.jump(JSET_K, f"{name}_mapped", R1, imm=PRESENT | PROTNONE)
+            self.jump(JSET_K, f"{name}_mapped", R1, imm=self.tables.mapped)
             self.jump(JA, "uncleared")
             self.label(f"{name}_mapped")
             self.frame_number(f"{name}_present")

@@ -60,17 +60,10 @@ from pydamon.linux.bpf_assembler import (
 )
 from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives.bpf_facts import SamplerFacts
-from pydamon.primitives.bpf_program import (
-    ACCESSED_BIT,
-    LEVEL_2M,
-    LEVEL_4K,
-    LEVEL_ABSENT,
-    LEVEL_UNKNOWN,
-    kfunc,
-    walk_levels,
-)
+from pydamon.primitives.bpf_program import kfunc, walk_levels
 from pydamon.primitives.bpf_sampler_pages import Pages
 from pydamon.primitives.bpf_sampler_words import READ
+from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PageTables
 
 RANDOM_FACTOR = 0x2545F4914F6CDD1D  # of xorshift64* (Vigna, "An experimental exploration of Marsaglia's generators")
 
@@ -81,9 +74,9 @@ _MOST_STEPS = 6
 _TARGETS, _STEPS = -8, -16  # stack slots of the iterators
 
 
-def sampler_program(facts: SamplerFacts, layout: lay.SamplerLayout, map_fd: int) -> bytes:
+def sampler_program(facts: SamplerFacts, tables: PageTables, layout: lay.SamplerLayout, map_fd: int) -> bytes:
     """The program's instructions, for a map with one value of ``layout.size`` bytes."""
-    return _Program(facts, layout).assemble(map_fd)
+    return _Program(facts, tables, layout).assemble(map_fd)
 
 
 class _Program(Pages):
@@ -112,6 +105,7 @@ class _Program(Pages):
         walk_levels(
             self.asm,
             self.facts.walk,
+            self.tables,
             address=self.run.address.place,
             pgd=self.run.pgd.place,
             mask=self.run.mask.place,
@@ -369,7 +363,7 @@ class _Program(Pages):
         self.put(run.entry, R1)
         self.put(run.level, R2)
         self.put(run.slot, R9)
-        self.emit(AND_K, R1, imm=ACCESSED_BIT)
+        self.emit(AND_K, R1, imm=self.tables.accessed)
         self.put(run.young, R1)
         self.get(R3, run.step)
         self.jump(JNE_K, "settle", R3, imm=_LOOK)

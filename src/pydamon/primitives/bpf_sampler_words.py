@@ -39,7 +39,8 @@ from pydamon.linux.bpf_assembler import (
 )
 from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives.bpf_facts import SamplerFacts
-from pydamon.primitives.bpf_program import PRESENT, Place, kfunc, load_kernel, read_kernel
+from pydamon.primitives.bpf_program import Place, kfunc, load_kernel, read_kernel
+from pydamon.primitives.page_tables import PageTables
 
 READ = -24  # stack slot of what was read last
 
@@ -74,8 +75,9 @@ class Words:
     that is looked into.
     """
 
-    def __init__(self, facts: SamplerFacts, layout: lay.SamplerLayout) -> None:
+    def __init__(self, facts: SamplerFacts, tables: PageTables, layout: lay.SamplerLayout) -> None:
         self.facts = facts
+        self.tables = tables
         self.layout = layout
         self.asm = Assembler()
         self.emit, self.jump, self.label = self.asm.emit, self.asm.jump, self.asm.label
@@ -155,10 +157,10 @@ class Words:
 
     def frame_number(self, label: str) -> None:
         """r1 = the frame number in the entry r1. ``label`` must not be used yet; r2 is lost."""
-        # Without PRESENT, the kernel inverts the address against speculative reads (L1TF).
-        self.jump(JSET_K, label, R1, imm=PRESENT)
-        self.emit(MOV_K, R2, imm=-1)
-        self.emit(XOR, R1, R2)
+        if self.tables.inverted:
+            self.jump(JSET_K, label, R1, imm=self.tables.present)
+            self.emit(MOV_K, R2, imm=-1)
+            self.emit(XOR, R1, R2)
         self.label(label)
         self.get(R2, self.run.mask)
         self.emit(AND, R1, R2)

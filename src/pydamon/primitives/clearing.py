@@ -30,7 +30,7 @@ from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages
-from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, LEVEL_4K
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K
 
 Entries = NDArray[np.uint64]
 Levels = NDArray[np.uint8]

@@ -28,8 +28,8 @@ from pydamon.linux.idle_bitmap import IDLE, LISTED, MARKED, OWN, UNLISTED, UNMAR
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
-from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import Entries, Levels
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 
 if TYPE_CHECKING:  # needed only where BPF works
     from pydamon.primitives.bpf import PageTableWalk
@@ -38,7 +38,6 @@ if TYPE_CHECKING:  # needed only where BPF works
 __all__ = ["IdleFrames", "IdlePrimitive", "probe"]
 
 _PAGE_SHIFT = np.uint64(12)
-_ACCESSED_BIT = np.uint64(ACCESSED_BIT)
 _IN_2M, _IN_1G = np.uint64((1 << 9) - 1), np.uint64((1 << 18) - 1)  # frames
 
 # Share of the time inside marking calls that the target loses: the processor sets the bits anew, nothing is flushed.
@@ -57,6 +56,10 @@ class Walk(Protocol):
 
     def frames(self, entries: Entries) -> Frames:
         """The frame numbers in entries of mapped pages."""
+        ...
+
+    def accessed(self, entries: Entries) -> Flags:
+        """Whether the accessed bit is set in each entry; shape (n,)."""
         ...
 
     def refresh(self) -> None:
@@ -397,7 +400,7 @@ class _Walked:
         # Bit 12 of a large entry is no part of the address.
         frames[levels == LEVEL_2M] &= ~_IN_2M
         frames[levels == LEVEL_1G] &= ~_IN_1G
-        young: Flags = mapped & ((entries & _ACCESSED_BIT) != 0)
+        young: Flags = mapped & self._walk.accessed(entries)
         return frames, levels, young, space
 
     def update(self) -> None:

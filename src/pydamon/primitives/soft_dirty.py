@@ -27,8 +27,8 @@ from pydamon.linux.frames import Flags
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
-from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.idle import Walk
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 
 _DIRTY_ENTRY = np.uint64(1 << 11)  # _PAGE_SOFT_DIRTY in entries of x86-64's page tables, of large pages, too
 

@@ -61,7 +61,8 @@ from pydamon.linux.idle_bitmap import IDLE, LISTED, OWN, YOUNG
 from pydamon.primitives import bpf_facts
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_facts import ReverseFacts, SamplerFacts
-from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_4K, PRESENT, kfunc, load_kernel, walk_levels
+from pydamon.primitives.bpf_program import kfunc, load_kernel, walk_levels
+from pydamon.primitives.page_tables import LEVEL_4K, PageTables
 from pydamon.primitives.vmemmap import find_vmemmap
 
 Kinds = NDArray[np.uint8]
@@ -95,7 +96,7 @@ class StructPages:
         self._memory: mmap.mmap | None = None
         try:
             self._map_fd = bpf_syscall.create_map(SIZE)
-            self._program_fd = bpf_syscall.load_program(struct_pages_program(facts, self._map_fd))
+            self._program_fd = bpf_syscall.load_program(struct_pages_program(facts, walk.tables, self._map_fd))
             self._memory = memory = bpf_syscall.map_value(self._map_fd, SIZE)
             self._count = np.frombuffer(memory, np.uint32, 1, COUNT_AT)
             self._longs = np.frombuffer(memory, np.uint64, FRAMES_AT // 8)
@@ -147,9 +148,9 @@ class StructPages:
                 self._memory.close()
 
 
-def struct_pages_program(facts: SamplerFacts, map_fd: int) -> bytes:
+def struct_pages_program(facts: SamplerFacts, tables: PageTables, map_fd: int) -> bytes:
     """The program's instructions, for a map with one value of ``SIZE`` bytes."""
-    return _Program(facts).assemble(map_fd)
+    return _Program(facts, tables).assemble(map_fd)
 
 
 class _Program:
@@ -157,8 +158,9 @@ class _Program:
     page, later what the reverse mapping leads to.
     """
 
-    def __init__(self, facts: SamplerFacts) -> None:
+    def __init__(self, facts: SamplerFacts, tables: PageTables) -> None:
         self.facts = facts
+        self.tables = tables
         self.asm = Assembler()
         self.emit, self.jump, self.label = self.asm.emit, self.asm.jump, self.asm.label
 
@@ -285,6 +287,7 @@ class _Program:
         walk_levels(
             self.asm,
             self.facts.walk,
+            self.tables,
             address=(R10, _ADDRESS),
             pgd=(R10, _PGD),
             mask=(R7, MASK_AT),
@@ -318,7 +321,7 @@ class _Program:
         label("walked")
         jump(JNE_K, "store", R2, imm=LEVEL_4K)
         emit(MOV, R9, R1)
-        jump(JSET_K, "present", R1, imm=PRESENT)
+        jump(JSET_K, "present", R1, imm=self.tables.present)
         jump(JA, "store")
         label("present")
         emit(LDX8, R2, R7, MASK_AT)
@@ -328,7 +331,7 @@ class _Program:
         emit(LDX8, R3, R2, FRAMES_AT)
         jump(JNE, "store", R1, R3)
         emit(OR_K, R6, imm=OWN)
-        emit(RSH_K, R9, imm=ACCESSED_BIT.bit_length() - 1)
+        emit(RSH_K, R9, imm=self.tables.accessed.bit_length() - 1)
         emit(AND_K, R9, imm=1)
         emit(MUL_K, R9, imm=YOUNG)
         emit(OR, R6, R9)

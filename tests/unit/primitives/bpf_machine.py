@@ -13,6 +13,7 @@ import numpy as np
 
 from pydamon.primitives import bpf_program as program
 from pydamon.primitives.bpf_facts import KernelFacts
+from pydamon.primitives.page_tables import X86_4, PageTables
 
 U64 = (1 << 64) - 1
 FROM_PID, RELEASE, NEW, NEXT, DESTROY, CAST, LOCK, UNLOCK = range(101, 109)
@@ -30,7 +31,7 @@ PID, TASK, MM, OTHER_MM = 4711, 0xFFFF_9000_0000_1000, 0xFFFF_9000_0000_8000, 0x
 STACK, VALUE, ITERATORS = 0xFFFF_C000_0000_1000, 0xFFFF_C100_0000_0000, 0xFFFF_C200_0000_0000
 BASE, LIMIT = 0xFFFF_8880_0000_0000, 1 << 40
 MASK = (1 << 48) - 4096
-PRESENT, ACCESSED, LARGE, PROTNONE = program.PRESENT, program.ACCESSED_BIT, program.LARGE, program.PROTNONE
+PRESENT, ACCESSED, LARGE, PROTNONE = 1 << 0, 1 << 5, 1 << 7, 1 << 8  # of x86-64
 TABLE = PRESENT | 0x66
 MAP_FD = 5
 
@@ -38,7 +39,8 @@ MAP_FD = 5
 class Machine:
     """Tasks with page tables; runs programs on them. ``memory``: 8-byte words by virtual address."""
 
-    def __init__(self) -> None:
+    def __init__(self, tables: PageTables = X86_4) -> None:
+        self.format = tables
         self.memory: dict[int, int] = {TASK + 1136: MM, MM + 120: BASE + 0x1000, OTHER_MM + 120: BASE + 0x1000}
         self.tables = 0x1000  # physical address of the last table
         self.tasks = {PID: TASK}
@@ -51,20 +53,28 @@ class Machine:
         return self.tables
 
     def slot(self, address: int, level: int = 1, top: int = 0x1000) -> int:
-        """Where the entry of ``address`` at that level is (1: page table, 2: PMD, 3: PUD, 4: PGD)."""
+        """Where the entry of ``address`` at that level is (1: the lowest table, 2: the one above, ...)."""
         table = top
-        for depth in range(4, 0, -1):
+        for depth in range(len(self.format.levels), 0, -1):
             slot = BASE + table + 8 * (address >> 12 + 9 * (depth - 1) & 0x1FF)
             if depth == level:
                 return slot
             if not self.memory.get(slot):
-                self.memory[slot] = self.table() | TABLE
+                self.memory[slot] = self.table() | (TABLE if self.format.inverted else 0b11)
             table = self.memory[slot] & ~0xFFF
         raise ValueError(level)
 
     def map(self, address: int, entry: int, level: int = 1, top: int = 0x1000) -> None:
         """Let ``entry`` be what a walk of ``address`` finds at ``level``."""
         self.memory[self.slot(address, level, top)] = entry
+
+    def entry(self, frame: int, young: bool = False, level: int = 1) -> int:
+        """An entry that maps that frame (of x86-64 or arm64), in a table of that level."""
+        if self.format.inverted:
+            bits = PRESENT | (LARGE if level > 1 else 0)
+        else:
+            bits = 0b11 if level == 1 else 0b01
+        return frame << 12 | bits | (self.format.accessed if young else 0)
 
     def read(self, address: int) -> int | None:
         """A word of kernel memory; 0 in tables where nothing was put, None where there is no memory."""
@@ -78,7 +88,7 @@ class Machine:
         struct.pack_into("<iIQQQ", value, 0, PID, len(wanted), BASE, MASK, LIMIT)
         struct.pack_into("<I", value, program.STATUS_AT, 99)
         struct.pack_into(f"<{len(wanted)}Q", value, program.ADDRESSES_AT, *wanted)
-        self.run(program.page_table_walk(FACTS, map_fd=MAP_FD), value)
+        self.run(program.page_table_walk(FACTS, self.format, map_fd=MAP_FD), value)
         entries = np.frombuffer(value, np.uint64, len(wanted), program.ENTRIES_AT).tolist()
         levels = np.frombuffer(value, np.uint8, len(wanted), program.LEVELS_AT).tolist()
         return struct.unpack_from("<I", value, program.STATUS_AT)[0], list(zip(entries, levels, strict=True))

@@ -12,7 +12,6 @@ from tests.unit.primitives.bpf_machine import (
     ACCESSED,
     BASE,
     FACTS,
-    LARGE,
     LIMIT,
     MAP_FD,
     MASK,
@@ -24,8 +23,8 @@ from tests.unit.primitives.bpf_machine import (
 
 from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives.bpf_facts import SamplerFacts
-from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.bpf_sampler_program import sampler_program
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, X86_4, PageTables
 
 VMEMMAP = 0xFFFF_EA00_0000_0000
 LRU, HEAD, LOCKED, UPTODATE = 1 << 5, 1 << 6, 1 << 20, 1 << 3
@@ -55,8 +54,8 @@ _KINDS = (
 class PagedMachine(Machine):
     """A machine with struct pages and several processes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, tables: PageTables = X86_4) -> None:
+        super().__init__(tables)
         self.tasks.clear()
         self.tops: dict[int, int] = {}  # pid -> physical address of the top table
 
@@ -92,7 +91,7 @@ class PagedMachine(Machine):
         """Set the accessed bit as the processor does."""
         _, level, slot = walk(self, self.top(pid), address)
         if level in (LEVEL_4K, LEVEL_2M, LEVEL_1G):
-            self.memory[slot] |= ACCESSED
+            self.memory[slot] |= self.format.accessed
 
     def top(self, pid: int) -> int:
         """Virtual address of the process's top table."""
@@ -104,25 +103,25 @@ class PagedMachine(Machine):
         while address < base + length:
             _, level, slot = walk(self, self.top(pid), address)
             if level in (LEVEL_4K, LEVEL_2M):
-                self.memory[slot] &= ~ACCESSED
+                self.memory[slot] &= ~self.format.accessed
             address += HUGE if level == LEVEL_2M else PAGE
 
 
 def walk(machine: Machine, top: int, address: int) -> tuple[int, int, int]:
     """Entry, level and place of the entry."""
-    if address >> 47:
+    tables, table = machine.format, top
+    if address >> tables.address_bits:
         return 0, LEVEL_UNKNOWN, top
-    table = top
-    for shift, leaf in ((39, None), (30, LEVEL_1G), (21, LEVEL_2M), (12, LEVEL_4K)):
+    for shift, leaf in tables.levels:
         slot = table + 8 * (address >> shift & 0x1FF)
         entry = machine.read(slot)
         if entry is None:
             return 0, LEVEL_UNKNOWN, slot
         if leaf == LEVEL_4K:
-            return entry, LEVEL_4K if entry & (PRESENT | PROTNONE) else LEVEL_ABSENT, slot
-        if leaf is not None and entry & LARGE:
+            return gathered(machine, entry, slot), LEVEL_4K if entry & tables.mapped else LEVEL_ABSENT, slot
+        if leaf is not None and entry & tables.leaf[0] == tables.leaf[1]:
             return entry, leaf, slot
-        if not entry & PRESENT:
+        if entry & tables.table[0] != tables.table[1]:
             return entry, LEVEL_ABSENT, slot
         if entry & MASK >= LIMIT:
             return 0, LEVEL_UNKNOWN, slot
@@ -130,8 +129,19 @@ def walk(machine: Machine, top: int, address: int) -> tuple[int, int, int]:
     raise AssertionError("the loop returns")
 
 
-def frame_in(entry: int) -> int:
-    return ((entry if entry & PRESENT else ~entry & U64) & MASK) >> 12
+def gathered(machine: Machine, entry: int, slot: int) -> int:
+    """The entry with the accessed bit of its group, if it belongs to one."""
+    bit, accessed = machine.format.contiguous, machine.format.accessed
+    if bit is None or not entry & bit or not entry & machine.format.mapped:
+        return entry
+    group = range(slot & -128, (slot & -128) + 128, 8)
+    return entry | (accessed if any((machine.read(at) or 0) & accessed for at in group) else 0)
+
+
+def frame_in(machine: Machine, entry: int) -> int:
+    if machine.format.inverted and not entry & PRESENT:
+        entry = ~entry & U64
+    return (entry & MASK) >> 12
 
 
 @dataclass
@@ -223,7 +233,7 @@ class Model:
         region.watched = 0
         if level == LEVEL_UNKNOWN:
             self.failed += 1
-        young = bool(entry & ACCESSED)
+        young = bool(entry & self.machine.format.accessed)
         lost = level == LEVEL_ABSENT and region.level != LEVEL_ABSENT
         collapsed = level == LEVEL_2M and region.level == LEVEL_4K and young
         if level == LEVEL_UNKNOWN or lost or collapsed:
@@ -267,7 +277,7 @@ class Model:
         if level == LEVEL_ABSENT and region.resident and not last:
             return False, True
         target.absent += level == LEVEL_ABSENT and not last
-        young = level >= LEVEL_4K and bool(entry & ACCESSED)
+        young = level >= LEVEL_4K and bool(entry & self.machine.format.accessed)
         if level >= LEVEL_4K and (young or region.flags & lay.CAREFUL or fresh):
             verdict = self.clearable(address, entry, level, slot, fresh)
             if verdict is False:
@@ -291,7 +301,7 @@ class Model:
             return False
         if not self.vmemmap:
             return "slow"
-        frame = frame_in(entry) & (-512 if level == LEVEL_2M else -1)
+        frame = frame_in(self.machine, entry) & (-512 if level == LEVEL_2M else -1)
         page = self.vmemmap + 64 * frame
         head_word = read(page + 8) or 0
         head = head_word - 1 if head_word & 1 else page
@@ -321,7 +331,7 @@ class Model:
             return False
         for at in (0, nr - 1):
             other = read(slot + 8 * (at - (frame - first))) or 0
-            if not other & (PRESENT | PROTNONE) or frame_in(other) != first + at:
+            if not other & self.machine.format.mapped or frame_in(self.machine, other) != first + at:
                 return False
         return begin, nr * PAGE
 
@@ -340,7 +350,7 @@ class Program:
 
     def __init__(self, machine: PagedMachine, targets: list[Target], seed: int, resident: list[int]) -> None:
         self.machine, self.layout = machine, lay.SamplerLayout(targets=4, regions=64, run_bits=6)
-        self.code = sampler_program(SAMPLER_FACTS, self.layout, MAP_FD)
+        self.code = sampler_program(SAMPLER_FACTS, machine.format, self.layout, MAP_FD)
         self.value = bytearray(self.layout.size)
         layout = self.layout
         self.header = np.frombuffer(self.value, lay.HEADER, 1)[0:1]
@@ -427,7 +437,7 @@ def random_memory(machine: PagedMachine, pid: int, start: int, pages: int, chanc
     while at < end:
         frame += 1
         kind = chance.choice(_KINDS)
-        bits = PRESENT | chance.choice((0, ACCESSED))
+        young = chance.random() < 0.5
         if kind in ("absent", "swapped"):
             machine.map(at, 0 if kind == "absent" else 0x1234_0000_0020, top=top)
             at += PAGE
@@ -435,7 +445,7 @@ def random_memory(machine: PagedMachine, pid: int, start: int, pages: int, chanc
         if kind == "huge" and at % HUGE == 0 and end - at >= HUGE:
             frame = (frame + 511) & -512
             machine.page(frame, mapcount=chance.choice((1, 1, 2)), order=9)
-            machine.map(at, frame << 12 | bits | LARGE, 2, top)
+            machine.map(at, machine.entry(frame, young, 2), 2, top)
             resident += range(at, at + HUGE, PAGE)
             frame, at = frame + 512, at + HUGE
             continue
@@ -446,16 +456,16 @@ def random_memory(machine: PagedMachine, pid: int, start: int, pages: int, chanc
             for tail in range(1 << order):
                 there = frame + tail + (chance.choice((0, 1)) if kind == "apart" else 0)
                 if (kind != "part" or chance.random() < 0.8) and at < end:
-                    machine.map(at, there << 12 | bits, top=top)
+                    machine.map(at, machine.entry(there, young), top=top)
                     resident.append(at)
                 at += PAGE
             frame += 32
             continue
         flags = {"locked": LRU | LOCKED, "fresh": UPTODATE, "zero": UPTODATE}.get(kind, LRU)
         machine.page(frame, flags, mapcount={"shared": 2, "zero": 0}.get(kind, 1))
-        entry = frame << 12 | bits
-        if kind == "inverted":
-            entry = (~(frame << 12) & MASK) | PROTNONE | bits & ACCESSED
+        entry = machine.entry(frame, young)
+        if kind == "inverted" and machine.format.inverted:
+            entry = (~(frame << 12) & MASK) | PROTNONE | entry & ACCESSED
         machine.map(at, entry, top=top)
         resident.append(at)
         at += PAGE

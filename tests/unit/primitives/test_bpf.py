@@ -30,10 +30,10 @@ from tests.unit.primitives.bpf_child import (
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.btf import KIND_FUNC, Btf
-from pydamon.primitives import bpf, bpf_facts, bpf_program
+from pydamon.primitives import bpf, bpf_facts, bpf_program, page_tables
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
-from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
+from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PageTables
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"bpf primitive: {OBSTACLE}")
 
@@ -89,9 +89,10 @@ def test_kernel_addresses_are_unknown(child: Child, walk: PageTableWalk) -> None
     assert walk.walk(child.pid, addresses)[1].tolist() == [LEVEL_UNKNOWN] * 3 + [LEVEL_ABSENT]
 
 
+@pytest.mark.parametrize("tables", [page_tables.X86_4, page_tables.X86_5, page_tables.ARM64_39, page_tables.ARM64_48])
 @pytest.mark.parametrize("rcu", [True, False])
 @pytest.mark.parametrize("namespace", [True, False])
-def test_the_verifier_takes_every_form_of_the_program(rcu: bool, namespace: bool) -> None:
+def test_the_verifier_takes_every_form_of_the_program(rcu: bool, namespace: bool, tables: PageTables) -> None:
     facts = bpf_facts.of_this_kernel()[0]
     if not rcu:
         facts = dataclasses.replace(facts, rcu=None)
@@ -101,7 +102,7 @@ def test_the_verifier_takes_every_form_of_the_program(rcu: bool, namespace: bool
         facts = dataclasses.replace(facts, task_from_pid=initial)
     map_fd = bpf_syscall.create_map(bpf_program.VALUE_SIZE)
     try:
-        os.close(bpf_syscall.load_program(bpf_program.page_table_walk(facts, map_fd)))
+        os.close(bpf_syscall.load_program(bpf_program.page_table_walk(facts, tables, map_fd)))
     finally:
         os.close(map_fd)
 
@@ -265,4 +266,4 @@ def test_a_wrong_look_at_ones_own_pages_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_physical_memory_of_this_machine() -> None:
     total = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
-    assert total < bpf._end_of_memory() <= 1 << bpf._physical_address_bits(bpf._first_cpu())
+    assert total < bpf._end_of_memory() <= 1 << page_tables.physical_address_bits(page_tables.X86_4, bpf._first_cpu())

@@ -24,10 +24,9 @@ from tests.unit.primitives.bpf_child import (
 
 from pydamon.linux.clear_refs import tracks_soft_dirty
 from pydamon.linux.frames import FrameInfo, is_large
-from pydamon.primitives import bpf_program
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import PageTableWalk
-from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K
+from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"bpf primitive: {OBSTACLE}")
 
@@ -89,7 +88,7 @@ def test_pages_without_access_rights_keep_their_bit(child: Child, walk: PageTabl
         child.do("protect", "a", 1, 0)
         entries, levels = walk.walk(child.pid, pages(start, 2))
         assert levels.tolist() == [LEVEL_4K] * 2
-        assert not (entries & np.uint64(bpf_program.PRESENT)).any()
+        assert not (entries & np.uint64(walk.tables.present)).any()
         assert (walk.frames(entries) < np.uint64(1 << 36)).all()
         assert primitive.check().tolist() == [ACCESSED, NOT_ACCESSED]
 

@@ -29,6 +29,7 @@ from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampl
 from pydamon.primitives.bpf_sampler_layout import CAREFUL, SamplerLayout
 from pydamon.primitives.bpf_sampler_panel import take_noted
 from pydamon.primitives.bpf_sampler_program import sampler_program
+from pydamon.primitives.page_tables import ARM64_39, ARM64_48, X86_4, X86_5, PageTables
 
 pytestmark = [
     pytest.mark.usefixtures("processes"),
@@ -462,19 +463,23 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bpf_sampler.shortcoming() == "samples are taken page by page: this kernel has no struct folio"
 
 
-@pytest.mark.parametrize("without", ["rcu", "folio", "exec"])
-def test_the_verifier_takes_every_form_of_the_program(without: str) -> None:
+@pytest.mark.parametrize(
+    ("without", "tables"),
+    [("rcu", X86_4), ("folio", X86_4), ("exec", X86_4), ("", X86_5), ("", ARM64_39), ("", ARM64_48)],
+)
+def test_the_verifier_takes_every_form_of_the_program(without: str, tables: PageTables) -> None:
     facts = bpf_facts.of_this_kernel()[1]
     assert not isinstance(facts, BtfError)
     forms = {
         "rcu": dataclasses.replace(facts, walk=dataclasses.replace(facts.walk, rcu=None)),
         "folio": dataclasses.replace(facts, folio=None),
         "exec": dataclasses.replace(facts, task_exec=None),
+        "": facts,
     }
     layout = SamplerLayout.for_size(300, 5000, 1 << 18)
     map_fd = bpf_syscall.create_map(layout.size)
     try:
-        os.close(bpf_syscall.load_program(sampler_program(forms[without], layout, map_fd)))
+        os.close(bpf_syscall.load_program(sampler_program(forms[without], tables, layout, map_fd)))
     finally:
         os.close(map_fd)
 

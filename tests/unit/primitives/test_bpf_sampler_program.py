@@ -25,11 +25,22 @@ from tests.unit.primitives.sampler_model import (
 )
 
 from pydamon.primitives import bpf_sampler_layout as lay
-from pydamon.primitives.bpf_program import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT
 from pydamon.primitives.bpf_sampler_layout import CHECK, DRAW, FRESH
+from pydamon.primitives.page_tables import (
+    ARM64_39,
+    ARM64_48,
+    LEVEL_2M,
+    LEVEL_4K,
+    LEVEL_ABSENT,
+    X86_4,
+    X86_5,
+    PageTables,
+)
 
 A = 0x7F12_3440_0000  # a multiple of 2 MiB
 PID = 11
+OTHERS = (X86_5, ARM64_39, ARM64_48)
+PLACES = {X86_4: A, X86_5: 0x12 << 48 | A, ARM64_39: A & (1 << 39) - 1, ARM64_48: 1 << 47 | A}
 
 
 def _pair(machine: PagedMachine, targets: list[Target], resident: list[int], seed: int) -> tuple[Program, Model]:
@@ -47,10 +58,13 @@ def _step(program: Program, model: Model, flags: int, clear: bool = True) -> Non
                 model.machine.clear(target.pid, base, length)
 
 
-@pytest.mark.parametrize("seed", range(1, 13))
-def test_program_and_model_draw_list_and_count_the_same(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("tables", "seed"), [*((X86_4, seed) for seed in range(1, 13)), *itertools.product(OTHERS, range(1, 5))]
+)
+def test_program_and_model_draw_list_and_count_the_same(tables: PageTables, seed: int) -> None:
     chance = random.Random(seed)
-    machine = PagedMachine()
+    machine = PagedMachine(tables)
+    A = PLACES[tables]  # as everywhere else here
     targets: list[Target] = []
     resident: list[int] = []
     for pid in range(1, 1 + chance.randint(1, 3)):

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
 from pydamon.primitives.bpf import BpfPrimitive
-from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PRESENT
 from pydamon.primitives.clearing import ADVISED, NOT_CLEARED, WHOLE
+from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, X86_4
 
-OLD, YOUNG = (PRESENT, LEVEL_4K), (PRESENT | ACCESSED_BIT, LEVEL_4K)
-OLD_HUGE, YOUNG_HUGE = (PRESENT, LEVEL_2M), (PRESENT | ACCESSED_BIT, LEVEL_2M)
+OLD, YOUNG = (X86_4.present, LEVEL_4K), (X86_4.present | X86_4.accessed, LEVEL_4K)
+OLD_HUGE, YOUNG_HUGE = (X86_4.present, LEVEL_2M), (X86_4.present | X86_4.accessed, LEVEL_2M)
 ABSENT, FAULT = (0, LEVEL_ABSENT), (0, LEVEL_UNKNOWN)
-SWAPPED = (ACCESSED_BIT | 1 << 40, LEVEL_ABSENT)  # where the page is now: these bits mean something else
+SWAPPED = (X86_4.accessed | 1 << 40, LEVEL_ABSENT)  # where the page is now: these bits mean something else
 
 
 class Tables:
@@ -34,6 +34,9 @@ class Tables:
         found = [self.entries[at] if self.space else FAULT for at in addresses.tolist()]
         entries, levels = [entry for entry, _ in found], [level for _, level in found]
         return np.array(entries, np.uint64), np.array(levels, np.uint8), self.space
+
+    def accessed(self, entries: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return X86_4.accessed_of(entries)
 
     def frames(self, entries: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return entries >> np.uint64(12)
@@ -57,7 +60,7 @@ class Clears:
     def clear(self, addresses: NDArray[np.uint64], entries: object, levels: object) -> NDArray[np.uint8]:
         self.cleared += addresses.tolist()
         for at in set(addresses.tolist()) - self.resist - self.again:
-            self.tables.entries[at] = (PRESENT, self.tables.entries[at][1])
+            self.tables.entries[at] = (X86_4.present, self.tables.entries[at][1])
         return np.array([NOT_CLEARED if at in self.resist else ADVISED for at in addresses.tolist()], np.uint8)
 
     def certain(self, entries: NDArray[np.uint64], levels: object, done: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -66,7 +69,7 @@ class Clears:
     def clear_stuck(self, stuck: int, total: int) -> bool:
         if self.may_whole:
             for at in self.resist - self.resist_all:
-                self.tables.entries[at] = (PRESENT, self.tables.entries[at][1])
+                self.tables.entries[at] = (X86_4.present, self.tables.entries[at][1])
         return self.may_whole
 
     def stuck_helped(self, freed: int, stuck: int) -> None:
@@ -145,7 +148,7 @@ def test_a_page_accessed_again_at_once_is_accessed(process: Process) -> None:
 
 
 def test_stuck_pages_say_nothing_unless_clear_refs_helps(process: Process) -> None:
-    hopeless = (PRESENT | ACCESSED_BIT | 1 << 12, LEVEL_4K)
+    hopeless = (X86_4.present | X86_4.accessed | 1 << 12, LEVEL_4K)
     primitive, tables, clears = watch(process, YOUNG, hopeless, YOUNG, YOUNG)
     clears.resist, clears.resist_all, clears.may_whole = {1, 2}, {1}, False
     assert primitive.prepare(all_of(tables)).tolist() == [True, False, False, True]

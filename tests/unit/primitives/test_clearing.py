@@ -18,8 +18,8 @@ from pydamon.linux.frames import FrameInfo, is_large, is_ordinary
 from pydamon.linux.process import Mapping, Process
 from pydamon.primitives import clearing
 from pydamon.primitives.base import PrimitiveCost
-from pydamon.primitives.bpf_program import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_UNKNOWN
 from pydamon.primitives.clearing import ADVISED, NOT_CLEARED, WHOLE, Clearer, Estimate
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_UNKNOWN
 
 LRU, MMAP, HEAD, TAIL, HUGETLB, ZERO = 1 << 5, 1 << 11, 1 << 15, 1 << 16, 1 << 17, 1 << 24
 START = 0x7F00_0000_0000

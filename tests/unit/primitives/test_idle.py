@@ -19,8 +19,8 @@ from pydamon.linux import idle_bitmap
 from pydamon.linux.idle_bitmap import IDLE, LISTED, MARKED, OWN, UNLISTED, YOUNG, FrameWatch, IdleBitmap
 from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
-from pydamon.primitives.bpf_program import ACCESSED_BIT, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PRESENT
 from pydamon.primitives.idle import IdleFrames, IdlePrimitive
+from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, X86_4
 
 PAGE = 4096
 LRU, HEAD, TAIL = 1 << 5, 1 << 15, 1 << 16
@@ -236,8 +236,11 @@ class Tables:
 
     def walk_space(self, pid: int, addresses: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any], int]:
         found = [self.entries[at] for at in addresses.tolist()]
-        entries = [frame << 12 | PRESENT | (ACCESSED_BIT if young else 0) for frame, _, young in found]
+        entries = [frame << 12 | 1 | (X86_4.accessed if young else 0) for frame, _, young in found]
         return np.array(entries, np.uint64), np.array([level for _, level, _ in found], np.uint8), self.space
+
+    def accessed(self, entries: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return X86_4.accessed_of(entries)
 
     def frames(self, entries: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return entries >> np.uint64(12)

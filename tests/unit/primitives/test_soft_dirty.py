@@ -16,7 +16,7 @@ from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process
 from pydamon.primitives import soft_dirty
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN
-from pydamon.primitives.bpf_program import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
+from pydamon.primitives.page_tables import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 from pydamon.primitives.soft_dirty import SoftDirtyPrimitive
 
 PAGE = 4096
@@ -37,6 +37,9 @@ class Tables:
         return np.array([e for _, e in found], np.uint64), np.array([n for n, _ in found], np.uint8), self.space
 
     def frames(self, entries: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        raise AssertionError
+
+    def accessed(self, entries: NDArray[np.uint64]) -> NDArray[np.bool_]:
         raise AssertionError
 
     def refresh(self) -> None: ...

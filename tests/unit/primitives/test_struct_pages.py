@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from tests.unit.primitives.bpf_machine import ACCESSED, BASE, LIMIT, MAP_FD, MAS
 from tests.unit.primitives.sampler_model import LRU, SAMPLER_FACTS, VMEMMAP, PagedMachine
 
 from pydamon.errors import MachineError
+from pydamon.linux import bpf_syscall
+from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo
 from pydamon.linux.idle_bitmap import IDLE, LISTED, OWN, YOUNG, FrameWatch
 from pydamon.linux.pagemap import Pagemap, frames_of
@@ -20,6 +23,7 @@ from pydamon.primitives import bpf_facts
 from pydamon.primitives import struct_pages as program
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_facts import ReverseFacts
+from pydamon.primitives.page_tables import ARM64_39, ARM64_48, X86_4, X86_5, PageTables
 from pydamon.primitives.struct_pages import StructPages
 
 REVERSE = ReverseFacts(
@@ -45,8 +49,8 @@ PID, FRAME = 7, 0x5000
 class AnonymousPage:
     """A machine with one page of anonymous memory, the third of its mapping, at ``address`` in frame ``FRAME``."""
 
-    def __init__(self, *, flags: int = LRU, entry: int = PRESENT) -> None:
-        self.machine = machine = PagedMachine()
+    def __init__(self, *, flags: int = LRU, entry: int = PRESENT, tables: PageTables = X86_4) -> None:
+        self.machine = machine = PagedMachine(tables)
         machine.add_task(PID)
         self.address = START + 2 * 4096
         machine.page(FRAME, flags)
@@ -78,7 +82,7 @@ def look(machine: PagedMachine, *frames: int, facts: bpf_facts.SamplerFacts = FA
     value = bytearray(program.SIZE)
     struct.pack_into("<I4xQQQQQ", value, 0, len(frames), VMEMMAP, LIMIT >> 12, BASE, MASK, LIMIT)
     struct.pack_into(f"<{len(frames)}Q", value, program.FRAMES_AT, *frames)
-    machine.run(program.struct_pages_program(facts, MAP_FD), value)
+    machine.run(program.struct_pages_program(facts, machine.format, MAP_FD), value)
     heads = np.frombuffer(value, np.uint64, len(frames), program.HEADS_AT).tolist()
     kinds = np.frombuffer(value, np.uint8, len(frames), program.KINDS_AT).tolist()
     return list(zip(heads, kinds, strict=True))
@@ -115,6 +119,14 @@ def test_flags_and_heads() -> None:
 )
 def test_the_only_entry_is_found(page: AnonymousPage, expected: int) -> None:
     assert page.look() == [(FRAME, expected)]
+
+
+@pytest.mark.parametrize("tables", [X86_5, ARM64_48])
+def test_the_only_entry_is_found_in_tables_of_other_formats(tables: PageTables) -> None:
+    page = AnonymousPage(tables=tables)
+    for young, expected in ((False, LISTED | OWN), (True, LISTED | OWN | YOUNG)):
+        page.map(page.machine.entry(FRAME, young))
+        assert page.look() == [(FRAME, expected)]
 
 
 def _change(**words: int) -> AnonymousPage:
@@ -172,7 +184,8 @@ def test_no_more_than_a_batch() -> None:
     machine = PagedMachine()
     value = bytearray(program.SIZE)
     struct.pack_into("<I4xQQQQQ", value, 0, 1 << 30, VMEMMAP, LIMIT >> 12, BASE, MASK, LIMIT)
-    machine.run(program.struct_pages_program(FACTS, MAP_FD), value)  # the interpreter checks where it writes
+    # The interpreter checks where it writes.
+    machine.run(program.struct_pages_program(FACTS, machine.format, MAP_FD), value)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +231,23 @@ class TestLive:
         assert not (opened.look(frames)[1] & OWN).any()
         table.close()
         opened.close()
+
+    @pytest.mark.parametrize("tables", [X86_4, X86_5, ARM64_39, ARM64_48])
+    @pytest.mark.parametrize("without", ["", "reverse", "rcu", "idle"])
+    def test_the_verifier_takes_every_form_of_the_program(self, tables: PageTables, without: str) -> None:
+        facts = bpf_facts.of_this_kernel()[1]
+        assert not isinstance(facts, BtfError)
+        forms = {
+            "": facts,
+            "reverse": dataclasses.replace(facts, reverse=None),
+            "rcu": dataclasses.replace(facts, walk=dataclasses.replace(facts.walk, rcu=None)),
+            "idle": dataclasses.replace(facts, idle=0),
+        }
+        map_fd = bpf_syscall.create_map(program.SIZE)
+        try:
+            os.close(bpf_syscall.load_program(program.struct_pages_program(forms[without], tables, map_fd)))
+        finally:
+            os.close(map_fd)
 
     def test_without_struct_pages(self, walk: PageTableWalk, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(program, "find_vmemmap", lambda facts: 0)
