@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 
 .PHONY: demo check test coverage pythons lint lab lab-shell bench clean
 
-# Without root only smaps can be used. It would take longer intervals for a target of this size; for a demo, it may cost.
-DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] || echo --sample 40ms --aggr 400ms)
+# Intervals that fit would be longer than a phase of this workload (1 s or less) has time for: so they are said. Without
+# root only smaps can be used, which needs longer ones for a target of this size; for a demo, it may cost.
+DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] && echo --sample 5ms || echo --sample 40ms --aggr 400ms)
 
 # A workload with a known pattern (ten 10 MB ranges, each hot in turn) is monitored and shown.
 demo: $(VENV)/.plot

@@ -154,8 +154,9 @@ def walk() -> None:
 def memory() -> None:
     """Peak resident memory of a recording process."""
     with running(256 * MIB) as pid, tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "pydamon", "record", "-o", f"{directory}/x", "--min-regions", "900"]
-        with subprocess.Popen([*command, "--duration", "8s", str(pid)], stderr=subprocess.DEVNULL) as process:
+        command = [sys.executable, "-m", "pydamon", "record", "-o", f"{directory}/x", "--sample", "5ms"]
+        command += ["--min-regions", "900", "--duration", "8s", str(pid)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             time.sleep(7)
             status = Path(f"/proc/{process.pid}/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,9 +1,10 @@
 """The working set: how much memory is in use.
 
 The working set of a snapshot is the memory (`RegionBatch.memory`: what is resident, where the record tells) of its
-regions with at least ``min_accesses`` accesses. Every snapshot
-counts the same, however long it lasted, as in the field's tool; percentiles are its as well: of the n sorted sizes, the
-one at ``int(percentile / 100 * n)``, the last one for 100.
+regions with at least ``min_accesses`` accesses. Snapshots of the same intervals count the same, as in the field's
+tool; percentiles are its as well: of the n sorted sizes, the one at ``int(percentile / 100 * n)``, the last one for
+100. Where memory counts, each counts by its aggregation interval: intervals may have been tuned, and the end may have
+cut the last one short.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ class WorkingSet:
     """The working set sizes of one target (or their `TOTAL`) in the order of time.
 
     ``bytes`` (uint64), ``start_ns`` and ``end_ns`` (int64) are parallel, one entry per snapshot; so is ``unknown``
-    (uint64), the bytes that may be in use or not, unless it is empty: then there are none. In the first ``unsettled``
-    snapshots the regions were still being found; `settled` leaves them out, ``left_out`` of them.
+    (uint64), the bytes that may be in use or not, unless it is empty: then there are none. ``weight`` (int64) is how
+    much each counts, all the same if it is empty. In the first ``unsettled`` snapshots the regions were still being
+    found; `settled` leaves them out, ``left_out`` of them.
     """
 
     target: int
@@ -36,27 +38,33 @@ class WorkingSet:
     unknown: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     unsettled: int = 0
     left_out: int = 0
+    weight: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def mean_bytes(self) -> int:
         """The mean over the snapshots, rounded down."""
-        return _mean(self.bytes)
+        return _mean(self.bytes, self.weight)
 
     @property
     def unknown_bytes(self) -> int:
         """Bytes of which it is not known whether they are in use: the mean over the snapshots, rounded down."""
-        return _mean(self.unknown) if len(self.unknown) else 0
+        return _mean(self.unknown, self.weight) if len(self.unknown) else 0
 
     def settled(self) -> WorkingSet:
         """Without the snapshots in which the regions were still being found."""
         first = self.unsettled
         times, sizes = (self.start_ns[first:], self.end_ns[first:]), (self.bytes[first:], self.unknown[first:])
-        return WorkingSet(self.target, *times, *sizes, left_out=self.left_out + first)
+        return WorkingSet(self.target, *times, *sizes, left_out=self.left_out + first, weight=self.weight[first:])
 
     def percentiles(self, wanted: Sequence[float]) -> list[int]:
         """The size in bytes at each wanted percentile (0..100)."""
-        ordered = np.sort(self.bytes)
-        return [int(ordered[min(int(p / 100.0 * len(ordered)), len(ordered) - 1)]) for p in wanted]
+        order = np.argsort(self.bytes, kind="stable")
+        if _alike(self.weight):
+            places = [int(p / 100.0 * len(order)) for p in wanted]
+        else:
+            reach = np.cumsum(self.weight[order].astype(np.float64))
+            places = [int(np.searchsorted(reach, p / 100.0 * float(reach[-1]), "right")) for p in wanted]
+        return [int(self.bytes[order[min(place, len(order) - 1)]]) for place in places]
 
     def over_time(self, columns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(edges in ns, mean bytes between them, weighted by time; NaN where there is no snapshot)."""
@@ -75,7 +83,13 @@ class WorkingSet:
         return edges, np.divide(sizes, times, out=np.full(len(sizes), np.nan), where=times > 0)
 
 
-def _mean(values: NDArray[np.uint64]) -> int:
+def _alike(weight: NDArray[np.int64]) -> bool:
+    return len(weight) == 0 or bool((weight == weight[0]).all())
+
+
+def _mean(values: NDArray[np.uint64], weight: NDArray[np.int64]) -> int:
+    if not _alike(weight):
+        return int(np.average(values.astype(np.float64), weights=weight))
     # In two halves, because the sum may not fit 64 bits.
     high, low = values >> np.uint64(32), values & np.uint64(0xFFFFFFFF)
     return ((int(high.sum()) << 32) + int(low.sum())) // len(values)
@@ -91,25 +105,31 @@ def unsettled(regions: NDArray[np.int64]) -> int:
 
 
 def working_sets(batches: Iterable[RegionBatch], min_accesses: int = 1) -> list[WorkingSet]:
-    """The working set sizes of every target in the batches, by target number."""
+    """The working set sizes of every target in the batches, by target number.
+
+    Without residency they are DAMON's own: each snapshot counts the same, whatever its intervals are.
+    """
+    by_interval = True
     heads: list[NDArray[np.int64]] = []
     sizes: list[NDArray[np.uint64]] = []
     counts: list[NDArray[np.int64]] = []
     for batch in batches:
         used = np.where(batch.nr_accesses < min_accesses, np.uint64(0), batch.memory)
-        heads.append(np.stack([batch.target, batch.start_ns, batch.end_ns]))
+        heads.append(np.stack([batch.target, batch.start_ns, batch.end_ns, np.maximum(batch.aggr_us, 1)]))
         sizes.append(np.stack([batch.per_snapshot(used), batch.per_snapshot(batch.unknown_memory)]))
         counts.append(batch.counts)
+        by_interval &= batch.column("resident") is not None
     if not heads:
         return []
-    target, start_ns, end_ns = np.concatenate(heads, axis=1)
+    target, start_ns, end_ns, weight = np.concatenate(heads, axis=1)
     totals, unknown = np.concatenate(sizes, axis=1)
     regions = np.concatenate(counts)
     found = []
     for number in distinct(target).tolist():
         mine = target == number
         first = unsettled(regions[mine])
-        found.append(WorkingSet(number, start_ns[mine], end_ns[mine], totals[mine], unknown[mine], first))
+        parts = (start_ns[mine], end_ns[mine], totals[mine], unknown[mine])
+        found.append(WorkingSet(number, *parts, first, weight=weight[mine & by_interval]))
     return found
 
 
@@ -120,11 +140,13 @@ def total(sets: Sequence[WorkingSet]) -> WorkingSet:
     """
     when = moments([(one.start_ns, one.end_ns) for one in sets])
     sums = np.zeros((2, len(when.end_ns)), np.uint64)
+    weight = np.zeros(len(when.end_ns), np.int64)
     for one, place in zip(sets, when.picks, strict=True):
+        weight = np.maximum(weight, picked(one.weight, place) if len(one.weight) else 1)
         sums[0] += picked(one.bytes, place)
         if len(one.unknown):
             sums[1] += picked(one.unknown, place)
     first_ns = int(when.end_ns[0])
     growing = [int(one.end_ns[one.unsettled - 1]) for one in sets if one.unsettled and one.start_ns[0] < first_ns]
     first = min(int(np.searchsorted(when.end_ns, max(growing, default=0), "right")), len(when.end_ns) // 10)
-    return WorkingSet(TOTAL, when.start_ns, when.end_ns, sums[0], sums[1], first)
+    return WorkingSet(TOTAL, when.start_ns, when.end_ns, sums[0], sums[1], first, weight=weight)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
 from pydamon.records import hits
+from pydamon.records.same_window import SameWindow
 from pydamon.spec.statistics import OF_EVENT
 
 AGGREGATED = "damon_aggregated"
@@ -129,7 +130,7 @@ def of_record(reader: Reader, events: Iterable[str] = (AGGREGATED,), writer: Wri
     writer = writer if writer is not None else Writer()
     wanted = set(events)
     sources: list[Iterator[tuple[int, int, Any]]] = [
-        ((snapshot.end_ns, 0, snapshot) for snapshot in reader.snapshots())
+        ((snapshot.end_ns, 0, snapshot) for snapshot in map(SameWindow().of, reader.snapshots()))
     ]
     if wanted & {ESZ, STAT}:
         sources.append((row["time_ns"], 2, row) for row in reader.table_rows("schemes"))

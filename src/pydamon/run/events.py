@@ -14,6 +14,7 @@ from pydamon.engines.base import Engine, Tell
 from pydamon.linux.damon_trace import OF_SCHEMES
 from pydamon.linux.user_events import UserEvent
 from pydamon.records import trace_text
+from pydamon.records.same_window import SameWindow
 from pydamon.records.trace_text import AGGREGATED, BEFORE_APPLY, ESZ, PROBED, STAT, TUNED
 from pydamon.spec.probes import MAX_PROBES
 from pydamon.spec.statistics import OF_EVENT
@@ -117,6 +118,7 @@ class Tracer:
         self.wanted = frozenset(wanted)
         self._sinks = sinks
         self._sample_us: int | None = None
+        self._whole = SameWindow()  # an event says no number of samples
 
     def callbacks(self) -> Callbacks:
         """To be given to the engine."""
@@ -131,7 +133,7 @@ class Tracer:
         if AGGREGATED in self.wanted:
             for snapshot in loop.snapshots:
                 if len(snapshot.start):
-                    self.tell(AGGREGATED, snapshot.end_ns, snapshot=snapshot)
+                    self.tell(AGGREGATED, snapshot.end_ns, snapshot=self._whole.of(snapshot))
         if PROBED in self.wanted:
             for snapshot in loop.snapshots:
                 if len(snapshot.start) and len(snapshot.probe_hits):

@@ -40,6 +40,27 @@ def test_percentiles_are_those_of_the_fields_tool() -> None:
     assert _sizes(*range(100)).percentiles([29]) == [28]
 
 
+def test_snapshots_of_other_intervals_count_by_them() -> None:
+    starts = START_NS + np.arange(3) * AGGR_NS
+    sizes = np.array([10, 50, 30], np.uint64)
+    # 7, 1 and 2 units of time: of the time 70 % had 10 bytes, up to 90 % 30, the rest 50
+    found = WorkingSet(0, starts, starts + AGGR_NS, sizes, weight=np.array([700, 100, 200]))
+    assert found.percentiles([0, 69, 70, 89, 90, 100]) == [10, 10, 30, 30, 50, 50]
+    assert found.mean_bytes == (70 + 50 + 60) // 10
+    assert found.settled().percentiles([69]) == [10]
+    alike = WorkingSet(0, starts, starts + AGGR_NS, sizes, weight=np.array([100, 100, 100]))
+    assert alike.percentiles([0, 50, 100]) == [10, 30, 50]
+
+
+def test_the_aggregation_that_the_end_cut_short_counts_for_its_samples() -> None:
+    all_there = {"resident": np.array([100], np.uint64)}
+    used, idle = (snapshot(number, [(0, 100, nr, 0)]).replace(**all_there) for number, nr in enumerate((5, 0)))
+    found = [used] * 9 + [idle.replace(aggr_us=idle.aggr_us // 20)]
+    assert working_sets([RegionBatch.of(found)])[0].percentiles([0, 1]) == [0, 100]
+    as_the_kernel = [one.replace(resident=None) for one in found]
+    assert working_sets([RegionBatch.of(as_the_kernel)])[0].percentiles([0, 9, 10]) == [0, 0, 100]
+
+
 def test_the_mean_is_rounded_down_and_does_not_overflow() -> None:
     assert _sizes(1, 2, 2).mean_bytes == 1
     assert _sizes(2**64 - 1, 2**64 - 1, 2**64 - 3).mean_bytes == 2**64 - 2

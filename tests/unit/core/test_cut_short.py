@@ -29,11 +29,11 @@ def regions_of(last: list[int], now: list[int], age: list[int]) -> Regions:
 
 
 def test_ages_go_on_in_the_units_of_the_short_aggregation() -> None:
-    # idle, hot, rarely accessed and missed by 5 of 20 samples, accessed for the first time
-    regions = regions_of([0, 20, 2, 0], [0, 5, 0, 1], [8, 8, 8, 8])
+    # idle, hot, accessed at another rate, accessed for the first time, not any more (it is not idle for so long)
+    regions = regions_of([0, 20, 10, 0, 2], [0, 5, 5, 1, 0], [8, 8, 8, 8, 8])
     cut_short.settle(regions, 20, 5, 100_000, 25_000, 25 * MS)
-    assert regions.age.tolist() == [33, 33, 33, 0]
-    assert regions.age_ns.tolist() == [825 * MS, 825 * MS, 825 * MS, 0]
+    assert regions.age.tolist() == [33, 33, 33, 0, 0]
+    assert regions.age_ns.tolist() == [825 * MS, 825 * MS, 825 * MS, 0, 0]
 
 
 def test_what_nobody_answered_keeps_its_rate_and_stays_unknown() -> None:

@@ -141,6 +141,23 @@ def test_more_processes_than_regions_allow_for_are_refused() -> None:
         UserEngine(spec(request | {"primitive": "smaps"}))
 
 
+@pytest.mark.parametrize(("goal", "floor_us"), [({}, 38_000), (None, 5_000)])
+def test_where_intervals_are_tuned_what_smaps_costs_is_their_floor(
+    monkeypatch: pytest.MonkeyPatch, goal: dict[str, int] | None, floor_us: int
+) -> None:
+    request = {"targets": [{"pid": os.getpid()}], "primitive": "smaps", "intervals": {"intervals_goal": goal}}
+    engine = UserEngine(spec(request))
+    # 2 ms a sample: 5 % of 40 ms
+    samples = lambda: PrimitiveCost(disturb_ns=engine.kdamond.passed_samples * 2 * MS)  # noqa: E731
+    monkeypatch.setattr(engine.ops, "cost", samples)
+    engine.end_ns = engine.clock.now_ns() + 3_000 * MS
+    found = [snapshots[0].sample_us for snapshots in engine.monitor()]
+    assert found[0] == 5_000
+    assert set(found[1:]) == {5_000} if goal is None else min(found[1:]) >= floor_us
+    present = engine.context.intervals.intervals_goal
+    assert present is None if goal is None else present is not None and present.min_sample_us == 40_000
+
+
 @pytest.mark.usefixtures("processes")
 def test_the_user_engine_monitors_until_its_process_ends() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"]) as child:

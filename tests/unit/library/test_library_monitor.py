@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,29 @@ class TestAsync:
 def test_what_is_wrong_is_named(make: object, where: str) -> None:
     with pytest.raises(pydamon.RequestError, match=where):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("spec", "tuned"),
+    [
+        (lambda: pydamon.make_spec(1), True),
+        (lambda: pydamon.make_spec({"cgroup": "/x"}), True),
+        (lambda: pydamon.make_spec(ops="paddr"), True),
+        (lambda: pydamon.make_spec(1, sample="5ms", auto=True), True),
+        (lambda: pydamon.make_spec(ops="sim", auto=True), True),
+        (lambda: pydamon.make_spec(1, sample="5ms"), False),
+        (lambda: pydamon.make_spec(1, aggr="100ms"), False),
+        (lambda: pydamon.make_spec(1, auto=False), False),
+        (lambda: pydamon.make_spec(1, faithful=True), False),
+        (lambda: pydamon.make_spec(1, intervals={"sample_us": 5_000}), False),
+        (lambda: pydamon.make_spec(ops="sim"), False),
+        (lambda: pydamon.make_spec(ops="reported"), False),
+    ],
+)
+def test_intervals_that_nobody_said_are_those_that_fit(spec: Callable[[], pydamon.Spec], tuned: bool) -> None:
+    intervals = spec().context.intervals
+    assert (intervals.intervals_goal is not None) == tuned
+    assert (intervals.sample_us, intervals.aggr_us) == (5_000, 100_000)
 
 
 def test_auto_takes_the_kernels_damon_only_where_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

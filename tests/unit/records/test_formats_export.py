@@ -64,6 +64,18 @@ def test_a_snapshot_that_was_cut_short_is_scaled_for_damo_and_back(tmp_path: Pat
     assert again.nr_accesses.tolist() == cut.nr_accesses.tolist()
 
 
+def test_what_the_end_cut_short_keeps_its_rates_where_its_samples_cannot_be_said(tmp_path: Path) -> None:
+    short = snapshot(1, [(0x1000, 0x3000, 5, 28), (0x3000, 0x9000, 0, 9)]).replace(aggr_us=25_000)
+    write(tmp_path / "r", [snapshot(0, REGIONS[:2]), short])
+    (tmp_path / "text").write_bytes(written(tmp_path / "r", "perf-script"))
+    first, last = read(tmp_path / "text")
+    assert first[3] == REGIONS[:2]
+    assert last[3] == [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2)]
+    ((_, told),) = [one["snapshots"] for one in json.loads(zlib.decompress(written(tmp_path / "r", "damo")))]
+    found = [(region["nr_accesses"]["samples"], region["age"]["usec"]) for region in told["regions"]]
+    assert found == [("20", "700000"), ("0", "225000")]
+
+
 def test_text_is_what_perf_script_prints(tmp_path: Path) -> None:
     write(tmp_path / "r", [snapshot(0, REGIONS[:1]), snapshot(1, REGIONS[:2])])
     head = "kdamond.0     0 [000]     5"

@@ -95,7 +95,7 @@ def _head(intervals: _Intervals, target_id: int) -> str:
 
 def _ages(snapshot: Snapshot, intervals: _Intervals) -> list[str]:
     """The ages in microseconds, where damo would take the wrong interval for them."""
-    if not intervals.tuned:
+    if not intervals.tuned and snapshot.aggr_us == intervals.aggr_of(snapshot):
         return ["null"] * len(snapshot.start)
     age_ms = snapshot.column("age_ms")
     ages = snapshot.age.astype(np.float64) * snapshot.aggr_us if age_ms is None else age_ms.astype(np.float64) * 1000

@@ -18,6 +18,7 @@ from pydamon.records.formats.damo_export import damo
 from pydamon.records.formats.values import region_values, target_ids
 from pydamon.records.joined import AnyReader
 from pydamon.records.region_rows import region_rows
+from pydamon.records.same_window import SameWindow
 from pydamon.records.schema import BATCH_ROWS, METADATA_KEY, describe, encode_metadata, region_fields, region_schema
 from pydamon.records.side_tables import TABLES
 
@@ -110,7 +111,8 @@ def _perf_script(reader: AnyReader, file: BinaryIO) -> None:
     then damo's mark follows, a region 0-0."""
     ids = target_ids(reader)
     seen: dict[int, list[Snapshot]] = {}
-    for snapshot in reader.snapshots():
+    whole = SameWindow()
+    for snapshot in map(whole.of, reader.snapshots()):
         head = _trace_head(snapshot.end_ns, ids.get(snapshot.target, snapshot.target), len(snapshot.start))
         lines = [f"{head}{start}-{end}: {nr} {age}\n" for start, end, nr, age in region_values(snapshot)]
         file.write("".join(lines).encode())
