@@ -54,6 +54,20 @@ class TestTune:
         assert status["intervals"]["sample_us"] == 20_000
         assert status["nr_regions"]["max"] == 444
 
+    def test_a_bound_on_the_cost_may_come_later(self, sleeper: int) -> None:
+        start("--primitive", "smaps", *SMAPS[2:], str(sleeper))
+        before = Client().status()["intervals"]["sample_us"]
+        done = pydamon("tune", "--max-cpu", "0.01%")
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: Client().status()["intervals"]["sample_us"] > 2 * before)
+        assert pydamon("tune", "--max-cpu", "0%").returncode == 2
+
+    def test_a_simulation_has_no_bound_on_its_cost(self) -> None:
+        start(*SIM)
+        refused = pydamon("tune", "--max-cpu", "1%")
+        assert refused.returncode == 2
+        assert refused.stderr == "pydamon: --max-cpu: is for monitoring running processes or physical memory\n"
+
     def test_under_a_bound_on_the_cost_the_users_change_holds(self, sleeper: int) -> None:
         start("--primitive", "smaps", "--max-cpu", "90%", *SMAPS[2:], str(sleeper))
         Client().tune(sample_us=40_000, max_regions=300)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydamon.run.request import Request
     from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Region, Scheme, Spec, Target
 
+_USUAL_CPU = 0.03  # of one CPU: what monitoring keeps to where nothing else was said
 STAND_IN = 1  # the pid of a target whose command is yet to be launched
 
 
@@ -51,6 +52,7 @@ def make_request(ctx: click.Context, context: Context, options: dict[str, Any]) 
         mapping=options["mapping"] or "separate",
         seed=options["seed"],
         max_cpu=options["max_cpu"],
+        usual_cpu=None if options["max_cpu"] is not None or context.faithful else _USUAL_CPU,
         panel=options.get("panel", 0),
         dry_run=bool(options.get("dry_run")),
         undo=bool(options.get("undo")),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon.cli.options import COUNT, TIME, given
+from pydamon.cli.options import COUNT, TIME, Share, given
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
 @click.option("--min-regions", type=COUNT)
 @click.option("--max-regions", type=COUNT)
+@click.option("--max-cpu", type=Share(), metavar="SHARE", help="From now on keep below this share of one CPU, e.g. 1%.")
 @click.option("--schemes", metavar="FILE", help="Replace all schemes by those in this file.")
 @click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
 @click.option("--spec", metavar="FILE", help="Take the parameters and the schemes of this spec.")
@@ -39,6 +40,7 @@ def command(
     intervals: Any,
     min_regions: int | None,
     max_regions: int | None,
+    max_cpu: float | None,
     schemes: str | None,
     texts: tuple[str, ...],
     spec: str | None,
@@ -66,6 +68,7 @@ def command(
         "intervals": intervals,
         "min_regions": min_regions,
         "max_regions": max_regions,
+        "max_cpu": max_cpu,
         "schemes": None,
         "spec": None if loaded is None else to_builtins(loaded),
     }

@@ -148,6 +148,10 @@ class Engine(Protocol):
         """
         ...
 
+    def bound_cpu(self, share: float) -> None:
+        """Keep the CPU time below this share of one CPU from now on. Raises RequestError where that cannot be."""
+        ...
+
     @property
     def commit_pending(self) -> bool:
         """Whether the last `commit` is still to take effect."""

@@ -31,6 +31,10 @@ class MachineClock:
         """Nanoseconds of CLOCK_MONOTONIC."""
         return time.monotonic_ns()
 
+    def cpu_ns(self) -> int:
+        """Nanoseconds of CPU time that this process has spent."""
+        return time.process_time_ns()
+
     def sleep_ns(self, duration_ns: int) -> bool:
         """Sleep; False if woken."""
         if not self._watched:

@@ -172,6 +172,10 @@ class OnCore:
         """Go on as ``context`` says; raises RequestError or MachineError, and changes nothing then."""
         self.kdamond.commit(context)
 
+    def bound_cpu(self, share: float) -> None:
+        """Raises RequestError: what is simulated or reported is not asked in real time."""
+        raise RequestError("is for monitoring running processes or physical memory", where="max_cpu")
+
     @property
     def commit_pending(self) -> bool:
         """Whether the last `commit` is still to take effect."""

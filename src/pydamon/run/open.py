@@ -175,6 +175,7 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
         clock=opener.machine_clock(),
         seed=request.seed,
         max_cpu=request.max_cpu,
+        usual_cpu=request.usual_cpu,
         dry_run=request.dry_run,
         remember_homes=request.remember_homes or request.undo,
         by_addresses=request.by_addresses,

@@ -14,7 +14,8 @@ ENGINES = ("auto", "user", "kernel", "sim", "reported")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How a spec is to be run. Times in ns, ``max_cpu`` as a share of one CPU.
+    """How a spec is to be run. Times in ns, ``max_cpu`` as a share of one CPU, and ``usual_cpu`` likewise: what
+    intervals that tune themselves keep to where nothing else was said.
 
     ``engine``: one of `ENGINES`, or None for the one that its operations set suggests; ``auto`` is the kernel's DAMON
     if that is free and can do it. ``launch`` is a command to start and to monitor. ``workload`` (a name, a file, or one
@@ -31,6 +32,7 @@ class Request:
     duration_ns: int | None = None
     seed: int | None = None
     max_cpu: float | None = None
+    usual_cpu: float | None = None
     workload: Workload | str | None = None
     mapping: str = "separate"
     real_time: bool = False

@@ -6,7 +6,7 @@ A request is ``{"do": "status"}``, ``tune``, ``set_goal`` or ``stop`` with their
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,6 +30,7 @@ class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     intervals: Literal["fixed", "auto"] | None = None
     min_regions: int | None = None
     max_regions: int | None = None
+    max_cpu: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     schemes: list[Any] | None = None
     spec: dict[str, Any] | None = None
     goal_values: dict[str, int] = {}

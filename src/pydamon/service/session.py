@@ -164,7 +164,9 @@ class Session:
         if new.schemes is present.schemes:
             for name, value in wanted.goal_values.items():
                 user_goals(engine.schemes(), name, value)  # says what there is
-        if wanted != protocol.Tune(goal_values=wanted.goal_values):
+        if wanted.max_cpu is not None:
+            engine.bound_cpu(wanted.max_cpu)
+        if wanted != protocol.Tune(goal_values=wanted.goal_values, max_cpu=wanted.max_cpu):
             self._run.commit(new)
             # What the user has asked for by now; intervals that were left alone may have been tuned since.
             intervals = asked.intervals if new.intervals == present.intervals else new.intervals

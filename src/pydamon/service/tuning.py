@@ -26,7 +26,7 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
     """
     schemes: tuple[Scheme, ...] | None
     if wanted.spec is not None:
-        given = [name for name in Tune.__struct_fields__ if name not in ("spec", "goal_values")]
+        given = [name for name in Tune.__struct_fields__ if name not in ("spec", "goal_values", "max_cpu")]
         if any(getattr(wanted, name) is not None for name in given):
             raise RequestError("says everything; give no other parameters beside it", where="spec")
         new = _from_spec(wanted.spec, asked, primitive)

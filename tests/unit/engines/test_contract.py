@@ -258,6 +258,22 @@ def test_a_commit_that_is_refused_changes_nothing(kind: Kind, change: dict[str, 
         assert engine.context == before
 
 
+def test_a_bound_on_the_cpu_time_is_kept_or_refused(kind: Kind) -> None:
+    engine = kind.open()
+    next(monitor := engine.monitor())
+    if kind.name == "user":
+        engine.bound_cpu(1e-6)  # so little that nothing is left but the longest interval
+        intervals = engine.context.intervals
+        assert any(engine.context.intervals.sample_us > 2 * intervals.sample_us for _ in monitor)
+    else:
+        with pytest.raises(RequestError, match="monitoring") as caught:
+            engine.bound_cpu(0.01)
+        assert caught.value.where == "max_cpu"
+    engine.stop()
+    for _ in monitor:
+        pass
+
+
 def test_goals_get_their_values(kind: Kind) -> None:
     engine = kind.open()
     assert engine.schemes() == []

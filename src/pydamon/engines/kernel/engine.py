@@ -138,6 +138,13 @@ class KernelEngine:
         """Change a running kdamond, all or nothing; waits for the kernel. Raises RequestError or MachineError."""
         self.kdamond.commit(context)
 
+    def bound_cpu(self, share: float) -> None:
+        """Raises RequestError: the kernel's thread takes what it takes."""
+        raise RequestError(
+            "bounds pydamon's own monitoring; nearest: fewer regions, or intervals that tune themselves",
+            where="max_cpu",
+        )
+
     @property
     def commit_pending(self) -> bool:
         """Never: `commit` waits until the kernel has taken it."""

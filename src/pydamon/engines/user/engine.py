@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,11 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Cost, Identity, Kind, Rows, all_ended
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.on_core import OnCore, only_context
-from pydamon.engines.user.budget import CpuBudget, fit_sample, tunes
-from pydamon.engines.user.fit import DisturbanceFloor
 from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, LiveOps, choose_for, open_ops
+from pydamon.engines.user.spending import Spending
 from pydamon.linux.swap import swap_bytes
 from pydamon.ops.membership import Membership
-from pydamon.spec import Context, Intervals, NrRegions, Scheme, Spec
+from pydamon.spec import Context, Scheme, Spec
 from pydamon.spec.primitives import facts
 
 if TYPE_CHECKING:
@@ -33,7 +31,8 @@ class UserEngine(OnCore):
 
     Raises RequestError for a process that does not exist, MachineError if it may not be monitored or the primitive
     cannot be used. Intervals that are tuned have a floor: what a primitive that walks all memory (``smaps``) may cost
-    the targets. With ``max_cpu`` (a share of one CPU, e.g. 0.01) the whole process's CPU time is kept below that.
+    the targets, and ``usual_cpu``, a share of one CPU that is usual. With ``max_cpu`` (e.g. 0.01) the whole process's
+    CPU time is kept below that share.
     With ``dry_run`` schemes find out what they would do, and do nothing; with ``remember_homes`` it is remembered where
     migrated pages came from, so that `undo` brings them back.
     Unless the spec is ``faithful``, what the machine tells for free is used: regions end where large mappings end
@@ -55,6 +54,7 @@ class UserEngine(OnCore):
         clock: MachineClock | None = None,
         seed: int | None = None,
         max_cpu: float | None = None,
+        usual_cpu: float | None = None,
         group: Membership | None = None,
         dry_run: bool = False,
         remember_homes: bool = False,
@@ -70,16 +70,14 @@ class UserEngine(OnCore):
         ops.remember_homes = remember_homes
         ops.faithful = context.faithful
         self._wanted = context.intervals
-        self._budget: CpuBudget | None = None
-        self._floor = DisturbanceFloor() if facts(choice.name).walks_all else None
         self._commit_lock = threading.Lock()
         self._own_notices: list[str] = []
         sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
         try:
             clock.watch_ends(process.pidfd for process in watched)
-            intervals = context.intervals
-            if max_cpu is not None:
-                intervals = self._begin_budget(max_cpu, context, clock)
+            walks_all = facts(choice.name).walks_all
+            self._spending = Spending(context, clock, max_cpu=max_cpu, usual_cpu=usual_cpu, walks_all=walks_all)
+            intervals = self._spending.first()
         except BaseException:
             ops.cleanup()
             raise
@@ -95,14 +93,6 @@ class UserEngine(OnCore):
         self.kdamond.by_addresses = by_addresses
         if panel and not sees_pages and not context.faithful:
             self._own_notices.append(f"there is no page panel: {choice.name} asks no single pages of processes")
-
-    def _begin_budget(self, share: float, context: Context, clock: MachineClock) -> Intervals:
-        """The first intervals: what starting up has cost is a debt, and the first aggregation pays, too."""
-        intervals, nr_regions = context.intervals, context.nr_regions
-        now_ns, cpu_ns = clock.now_ns(), time.process_time_ns()
-        self._budget = CpuBudget(share, intervals, nr_regions, began_ns=now_ns, cpu_ns=cpu_ns)
-        first = self._budget.update(now_ns, cpu_ns, 0, nr_regions.max, intervals.sample_us)
-        return fit_sample(intervals, first.sample_us, intervals)
 
     def _new_damos(self) -> Damos:
         # Only where there are schemes: starting up counts against the bound on the overhead.
@@ -129,26 +119,17 @@ class UserEngine(OnCore):
             self.kdamond.commit(context)
             if context.intervals != before:
                 self._wanted = context.intervals
-            if self._budget is not None:
-                self._budget.change(self._wanted, context.nr_regions)
+            self._spending.change(self._wanted, context.nr_regions)
+
+    def bound_cpu(self, share: float) -> None:
+        """Keep this process's CPU time below that share of one CPU from now on."""
+        with self._commit_lock:
+            self._spending.bound(share)
 
     def _fit(self) -> None:
-        """Keep to what monitoring may cost: the bound on the CPU share, and that on what it costs the targets."""
-        kdamond, budget = self.kdamond, self._budget
-        intervals, nr_regions = kdamond.intervals, kdamond.nr_regions
-        now_ns, floor_us = self.clock.now_ns(), 0
-        if budget is not None:
-            cpu_ns = time.process_time_ns()
-            allowed = budget.update(now_ns, cpu_ns, kdamond.passed_samples, nr_regions.max, intervals.sample_us)
-            floor_us, nr_regions = allowed.sample_us, NrRegions(min=nr_regions.min, max=allowed.max_regions)
-        disturbs = self._floor is not None and tunes(self._wanted)
-        if self._floor is not None and disturbs:
-            self._floor.update(self.ops.cost(), kdamond.passed_samples)
-            floor_us = max(floor_us, self._floor.sample_us)
-        if budget is None and not disturbs:
-            return
-        limit_us = kdamond.tuning.limit_us(now_ns if kdamond.end_ns is None else kdamond.end_ns)
-        intervals = fit_sample(intervals, floor_us, self._wanted, limit_us if kdamond.counts_memory else None)
+        """Keep to what monitoring may cost."""
+        kdamond = self.kdamond
+        intervals, nr_regions = self._spending.fitted(kdamond, self.ops.cost())
         if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):
             kdamond.commit(msgspec.structs.replace(kdamond.context, intervals=intervals, nr_regions=nr_regions))
 
@@ -183,7 +164,7 @@ class UserEngine(OnCore):
 
     def remarks(self) -> list[str]:
         """Who was not monitored, where the kernel refused, what looking up owners has cost; how the tuning went."""
-        return self.ops.remarks() + super().remarks()
+        return self.ops.remarks() + super().remarks() + self._spending.remarks()
 
     def swap_bytes(self) -> int | None:
         """That of this machine."""

@@ -1,0 +1,100 @@
+"""What monitoring may cost: the bound on the CPU share that was asked for, the usual one, and what targets may lose.
+
+Whichever of them asks for the longest sampling interval decides. The usual bound and that on the disturbance are floors
+of intervals that tune themselves; one that was asked for also lengthens intervals that do not, and lowers the number of
+regions where even that is not enough (`budget.CpuBudget`).
+"""
+
+from __future__ import annotations
+
+from pydamon.core.kdamond import Kdamond
+from pydamon.engines.clock import MachineClock
+from pydamon.engines.user.budget import CpuBudget, fit_sample, tunes
+from pydamon.engines.user.fit import DisturbanceFloor
+from pydamon.primitives.base import PrimitiveCost
+from pydamon.spec import Context, Intervals, NrRegions
+
+_LONG_ENOUGH_NS = 10_000_000_000  # of a share of it something can be said
+
+
+class Spending:
+    """Keeps to what is allowed. ``max_cpu`` was asked for: start-up counts. ``usual_cpu`` is the bound where nothing
+    was said: start-up does not count. ``walks_all``: a sample walks all memory of its target, which it disturbs.
+    """
+
+    def __init__(
+        self, context: Context, clock: MachineClock, *, max_cpu: float | None, usual_cpu: float | None, walks_all: bool
+    ) -> None:
+        self._wanted = context.intervals
+        self._nr_regions = context.nr_regions
+        self._clock = clock
+        self._bound: CpuBudget | None = None
+        self._bound_from_ns = 0  # of CPU time
+        self._usual_cpu = usual_cpu
+        self._usual: CpuBudget | None = None  # from the first aggregation on
+        self._usual_from = (0, 0, 0)  # time, CPU time, samples then
+        self._floor = DisturbanceFloor() if walks_all else None
+        if max_cpu is not None:
+            self._begin(max_cpu, context.intervals, context.nr_regions)
+
+    def first(self) -> Intervals:
+        """The intervals to begin with: what starting up has cost is a debt, and the first aggregation pays, too."""
+        if self._bound is None:
+            return self._wanted
+        now_ns, cpu_ns = self._clock.now_ns(), self._clock.cpu_ns()
+        allowed = self._bound.update(now_ns, cpu_ns, 0, self._nr_regions.max, self._wanted.sample_us)
+        return fit_sample(self._wanted, allowed.sample_us, self._wanted)
+
+    def change(self, wanted: Intervals, nr_regions: NrRegions) -> None:
+        """The user asks for other intervals and bounds of the number of regions from now on; what was spent counts."""
+        self._wanted, self._nr_regions = wanted, nr_regions
+        for budget in (self._bound, self._usual):
+            if budget is not None:
+                budget.change(wanted, nr_regions)
+
+    def bound(self, share: float) -> None:
+        """Keep below this share of a CPU from now on."""
+        self._bound_from_ns = self._clock.cpu_ns()
+        self._begin(share, self._wanted, self._nr_regions)
+
+    def fitted(self, kdamond: Kdamond, cost: PrimitiveCost) -> tuple[Intervals, NrRegions]:
+        """What to go on with after an aggregation; ``cost`` is what the primitives have cost so far."""
+        now_ns, cpu_ns, samples = self._clock.now_ns(), self._clock.cpu_ns(), kdamond.passed_samples
+        intervals, nr_regions, floor_us = kdamond.intervals, kdamond.nr_regions, 0
+        if self._bound is not None:
+            spent_ns = cpu_ns - self._bound_from_ns
+            allowed = self._bound.update(now_ns, spent_ns, samples, nr_regions.max, intervals.sample_us)
+            floor_us, nr_regions = allowed.sample_us, NrRegions(min=nr_regions.min, max=allowed.max_regions)
+        tuned = tunes(self._wanted)
+        if self._usual is not None:
+            _, from_ns, from_samples = self._usual_from
+            passed = samples - from_samples
+            usual = self._usual.update(now_ns, cpu_ns - from_ns, passed, nr_regions.max, intervals.sample_us)
+            floor_us = max(floor_us, usual.sample_us if tuned and self._bound is None else 0)
+        elif self._usual_cpu is not None:
+            self._usual_from = now_ns, cpu_ns, samples
+            self._usual = CpuBudget(self._usual_cpu, self._wanted, self._nr_regions, began_ns=now_ns, cpu_ns=0)
+        if self._floor is not None and tuned:
+            self._floor.update(cost, samples)
+            floor_us = max(floor_us, self._floor.sample_us)
+        if not floor_us:
+            return intervals, nr_regions
+        limit_us = kdamond.tuning.limit_us(now_ns if kdamond.end_ns is None else kdamond.end_ns)
+        return fit_sample(intervals, floor_us, self._wanted, limit_us if kdamond.counts_memory else None), nr_regions
+
+    def remarks(self) -> list[str]:
+        """What is to be said in the end: where nothing bounded the cost, and it was above what is usual."""
+        if self._usual_cpu is None or self._usual is None or self._bound is not None:
+            return []
+        from_ns, from_cpu_ns, _ = self._usual_from
+        elapsed_ns, spent_ns = self._clock.now_ns() - from_ns, self._clock.cpu_ns() - from_cpu_ns
+        if elapsed_ns < _LONG_ENOUGH_NS or spent_ns <= self._usual_cpu * elapsed_ns:
+            return []
+        return [
+            f"monitoring took {spent_ns / elapsed_ns:.1%} of a CPU, starting up left out; with a longer sampling "
+            f"interval, or a bound on the share, it takes less"
+        ]
+
+    def _begin(self, share: float, wanted: Intervals, nr_regions: NrRegions) -> None:
+        spent_ns = self._clock.cpu_ns() - self._bound_from_ns
+        self._bound = CpuBudget(share, wanted, nr_regions, began_ns=self._clock.now_ns(), cpu_ns=spent_ns)
