@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 
 .PHONY: demo check test coverage pythons lint lab lab-shell bench clean
 
-# Intervals that fit would be longer than a phase of this workload (1 s or less) has time for: so they are said. Without
-# root only smaps can be used, which needs longer ones for a target of this size; for a demo, it may cost.
+# Intervals are said, for an aggregation of those that fit would be as long as a phase of this workload. Without root only
+# smaps can be used, which needs longer ones for a target of this size; for a demo, it may cost.
 DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] && echo --sample 5ms || echo --sample 40ms --aggr 400ms)
 
 # A workload with a known pattern (ten 10 MB ranges, each hot in turn) is monitored and shown.
 demo: $(VENV)/.plot
 	$(BIN)/pydamon doctor
+	@echo "Fixed, short intervals: a phase of the workload lasts 1.5 s; left to itself, an aggregation would come to that."
 	$(BIN)/pydamon record -o demo.damon --duration 15s $(DEMO_INTERVALS) -- \
 		$(BIN)/pydamon workload stairs --time-scale 0.29 >/dev/null
 	$(BIN)/pydamon report heatmap -i demo.damon

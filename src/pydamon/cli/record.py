@@ -55,9 +55,12 @@ def _record(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
 def _explain(request: Request, spec: Spec) -> None:
     from pydamon.cli.rules import LIVE
     from pydamon.spec import explain
+    from pydamon.spec.defaults import without_default_goal
     from pydamon.spec.primitives import facts
     from pydamon.spec.units import format_duration_ns
 
+    if request.engine == "kernel":
+        spec = without_default_goal(spec)
     lines = explain(spec)
     if request.launch is not None:
         lines = [line.replace("process 1", f"the command {' '.join(request.launch)!r}", 1) for line in lines]

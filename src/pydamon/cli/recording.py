@@ -89,8 +89,8 @@ def _summarize(run: Run, request: Request) -> None:
     elapsed = format_duration_ns(elapsed_ns)
     _say(f"{run.reason()} after {elapsed}: {count}, {size} in {run.writer.path}")
     if not run.snapshots:
-        aggr = format_duration_ns(engine.context.intervals.aggr_us * 1000)
-        _say(f"no snapshot was completed: one takes an aggregation interval ({aggr}) of a target with memory")
+        sample = format_duration_ns(engine.context.intervals.sample_us * 1000)
+        _say(f"no snapshot was completed: one takes a sampling interval ({sample}) of a target with memory at least")
     _summarize_schemes(engine, dry_run=request.dry_run)
     _summarize_cost(engine, elapsed_ns)
 

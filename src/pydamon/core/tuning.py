@@ -77,5 +77,5 @@ class Tuning:
                 f"the intervals were still being lengthened when it ended (an aggregation lasted {lasting} by then); "
                 "a longer recording finds those that fit"
             )
-        count = "1 aggregation" if self.settled == 1 else f"{self.settled} aggregations"
+        count = {0: "no aggregation", 1: "only 1 aggregation"}.get(self.settled, f"only {self.settled} aggregations")
         return f"{count} (of {lasting}) came after the intervals had settled; numbers are surer with 10 or more"

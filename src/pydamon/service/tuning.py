@@ -10,6 +10,7 @@ from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.service.protocol import Tune
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Scheme, Spec, read, validate, validate_attrs
+from pydamon.spec.defaults import has_default_goal
 from pydamon.spec.schemes import validate_schemes
 from pydamon.spec.units import U64_MAX
 
@@ -52,7 +53,7 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
 
 
 def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
-    goal = asked.intervals_goal
+    goal = None if has_default_goal(asked) else asked.intervals_goal  # one that was said outlives said intervals
     if wanted.intervals is not None:
         goal = None if wanted.intervals == "fixed" else goal or IntervalsGoal()
     elif wanted.sample_us is None and wanted.aggr_us is None:

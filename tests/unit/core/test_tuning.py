@@ -65,7 +65,7 @@ def test_what_was_still_growing_is_said_and_what_had_little_time() -> None:
     engine = engine_of(spec_of(), end_s=10)  # 800 ms are about 1 s
     assert len(aggregations(engine)) > 10
     (said,) = engine.remarks()
-    assert said.startswith("8 aggregations (of 1 s) came after the intervals had settled")
+    assert said.startswith("only 8 aggregations (of 1 s) came after the intervals had settled")
     engine = engine_of(spec_of(), workload_s=20)
     aggregations(engine)
     (said,) = engine.remarks()

@@ -73,7 +73,7 @@ def test_what_the_end_cut_short_keeps_its_rates_where_its_samples_cannot_be_said
     assert last[3] == [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2)]
     ((_, told),) = [one["snapshots"] for one in json.loads(zlib.decompress(written(tmp_path / "r", "damo")))]
     found = [(region["nr_accesses"]["samples"], region["age"]["usec"]) for region in told["regions"]]
-    assert found == [("20", "700000"), ("0", "225000")]
+    assert found == [(20, "700000"), (0, "225000")]
 
 
 def test_text_is_what_perf_script_prints(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydamon.errors import RequestError
 from pydamon.service.protocol import Tune
 from pydamon.service.tuning import tuned
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Target
+from pydamon.spec.defaults import DefaultGoal
 
 PRESENT = ASKED = Context(
     targets=(Target(pid=7),),
@@ -56,6 +57,15 @@ def test_tuning_of_the_intervals_is_switched_on_and_off() -> None:
     asked = Context(targets=ASKED.targets, intervals=auto.intervals)
     assert change(auto, asked, intervals="fixed").intervals.intervals_goal is None
     assert change(auto, asked, sample_us=10_000).intervals.intervals_goal == IntervalsGoal()
+
+
+def test_intervals_that_are_said_end_a_tuning_that_nobody_asked_for() -> None:
+    unsaid = Intervals(sample_us=40_000, aggr_us=800_000, intervals_goal=DefaultGoal())
+    running = replace(PRESENT, intervals=unsaid)
+    assert change(running, running, sample_us=10_000).intervals == Intervals(sample_us=10_000, aggr_us=200_000)
+    assert change(running, running, intervals="auto").intervals.intervals_goal == IntervalsGoal()
+    assert change(running, running, intervals="fixed").intervals.intervals_goal is None
+    assert change(running, running, update_us=2_000_000).intervals == replace(unsaid, ops_update_us=2_000_000)
 
 
 @pytest.mark.parametrize(
