@@ -7,7 +7,7 @@ import sys
 
 NAMES = (
     "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel", "kernel-schemes",
-    "disturb", "reports", "formats", "damonfs",
+    "disturb", "idle", "reports", "formats", "damonfs",
 )  # fmt: skip
 
 ALONE = ("older", "sampling")  # only where they are named

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,16 +74,27 @@ def _read(path: Path) -> str:
 
 
 class KernelDamon:
-    """One kdamond with one context; `start` turns it on, `stop` off. Raises MachineError outside of the guest."""
+    """One kdamond with one context; `start` turns it on, `stop` off. Raises MachineError outside of the guest.
 
-    def __init__(self, pid: int, sample_us: int, aggr_us: int, min_regions: int, max_regions: int) -> None:
+    It monitors the process, or the ``spans`` of physical memory (start, end) if there are any.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        sample_us: int,
+        aggr_us: int,
+        min_regions: int,
+        max_regions: int,
+        spans: Sequence[tuple[int, int]] = (),
+    ) -> None:
         require_guest()
         self._intervals = sample_us, aggr_us
         (KDAMONDS / "nr_kdamonds").write_text("1")
         context = KDAMONDS / "0/contexts"
         (context / "nr_contexts").write_text("1")
         context /= "0"
-        (context / "operations").write_text("vaddr")
+        (context / "operations").write_text("paddr" if spans else "vaddr")
         attributes = context / "monitoring_attrs"
         for name, value in (("sample", sample_us), ("aggr", aggr_us), ("update", 1_000_000)):
             (attributes / f"intervals/{name}_us").write_text(str(value))
@@ -90,7 +102,12 @@ class KernelDamon:
         (attributes / "nr_regions/max").write_text(str(max_regions))
         (attributes / "nr_regions/min").write_text(str(min_regions))
         (context / "targets/nr_targets").write_text("1")
-        (context / "targets/0/pid_target").write_text(str(pid))
+        if not spans:
+            (context / "targets/0/pid_target").write_text(str(pid))
+        (context / "targets/0/regions/nr_regions").write_text(str(len(spans)))
+        for at, (start, end) in enumerate(spans):
+            (context / f"targets/0/regions/{at}/start").write_text(str(start))
+            (context / f"targets/0/regions/{at}/end").write_text(str(end))
         self.pid = 0
 
     def start(self, cpu: int) -> None:

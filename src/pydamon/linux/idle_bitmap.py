@@ -16,6 +16,7 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +33,7 @@ _WORD_SHIFT, _WORD_BITS = np.uint64(6), np.uint64(63)
 _ONE = np.uint64(1)
 _TAIL, _HEAD = np.uint64(1 << 16), np.uint64(1 << 15)  # of /proc/kpageflags
 _CHUNK = np.uint64(512)  # words: sysfs takes no more in one call
+_FEW = 64  # frames: a call for each takes less than looking for neighbours
 _NO_GAP, _GAP = 1, 8  # distance of words that share a call: reading visits 64 frames a word, writing only marked ones
 _MAX_ORDER = 9  # 2 MiB: the largest folio on an LRU list that a process maps
 _PROBE_PAGES = 128  # more than a processor's batch of pages that are not on an LRU list yet
@@ -78,6 +80,8 @@ class IdleBitmap:
         The kernel looks at the page tables for each bit that is set in the words it reads, so only words that hold one
         of ``frames`` are read; neighbouring ones in one call (up to 512). There are never more calls than frames.
         """
+        if len(frames) <= _FEW and (single := self._read_each(frames)) is not None:
+            return (single >> (frames & _WORD_BITS) & _ONE).view(np.int64) != 0, np.ones(len(frames), np.bool_)
         words, inverse = np.unique(frames >> _WORD_SHIFT, return_inverse=True)
         values, known = np.zeros(len(words), np.uint64), np.zeros(len(words), np.bool_)
         begins, ends = _runs(words, _NO_GAP)
@@ -94,6 +98,16 @@ class IdleBitmap:
                 known[begin : begin + count] = True
         idle: Flags = (values[inverse] >> (frames & _WORD_BITS) & _ONE).astype(np.bool_)
         return idle, known[inverse]
+
+    def _read_each(self, frames: Frames) -> NDArray[np.uint64] | None:
+        """The word of each frame; None if one cannot be read."""
+        fd, pread = self._fd, os.pread
+        try:
+            data = b"".join([pread(fd, _WORD, offset) for offset in (frames >> _WORD_SHIFT << _IN_BYTES).tolist()])
+        except (OSError, OverflowError):
+            return None
+        self.calls += len(frames)
+        return np.frombuffer(data, np.uint64) if len(data) == _WORD * len(frames) else None
 
     def _read_all(self, runs: list[tuple[int, int, int]]) -> list[bytes]:
         fd, pread = self._fd, os.pread
@@ -115,10 +129,14 @@ class IdleBitmap:
         Words that are near each other share a call (a 0 in what is written leaves its bit alone); there are never more
         calls than frames.
         """
+        if len(frames) <= _FEW:
+            offsets, data = (frames >> _WORD_SHIFT << _IN_BYTES).tolist(), (_ONE << (frames & _WORD_BITS)).tobytes()
+            starts = range(0, len(data), _WORD)
+            self.calls += len(frames)
+            done: Flags = np.array(self._write_all(data, starts, [_WORD] * len(frames), offsets), np.intp) == _WORD
+            return done
         words, inverse = np.unique(frames >> _WORD_SHIFT, return_inverse=True)
         begins, ends = _runs(words, _GAP)
-        if not len(begins):
-            return np.zeros(0, np.bool_)
         sizes = (words[ends - 1] - words[begins]).astype(np.intp) + 1
         first = np.cumsum(sizes) - sizes  # of each run, in what is written
         run = np.repeat(np.arange(len(begins)), ends - begins)
@@ -131,7 +149,7 @@ class IdleBitmap:
         taken: Flags = at < (first + np.array(counts, np.intp) // _WORD)[run]
         return taken[inverse]
 
-    def _write_all(self, data: bytes, begins: list[int], sizes: list[int], offsets: list[int]) -> list[int]:
+    def _write_all(self, data: bytes, begins: Sequence[int], sizes: list[int], offsets: list[int]) -> list[int]:
         """Write runs of ``data``, all in bytes; returns how much of each was taken."""
         fd, pwrite = self._fd, os.pwrite
         counts = [0] * len(begins)

@@ -398,8 +398,9 @@ class _Walked:
         mapped = levels >= LEVEL_4K
         frames = np.where(mapped, self._walk.frames(entries), np.uint64(0))
         # Bit 12 of a large entry is no part of the address.
-        frames[levels == LEVEL_2M] &= ~_IN_2M
-        frames[levels == LEVEL_1G] &= ~_IN_1G
+        if np.count_nonzero(levels > LEVEL_4K):
+            frames[levels == LEVEL_2M] &= ~_IN_2M
+            frames[levels == LEVEL_1G] &= ~_IN_1G
         young: Flags = mapped & self._walk.accessed(entries)
         return frames, levels, young, space
 

@@ -91,6 +91,13 @@ def test_only_the_asked_bits_are_set(bitmap: IdleBitmap) -> None:
     assert known.all()
 
 
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few frames there are, what is done for many is done."""
+    monkeypatch.setattr(idle_bitmap, "_FEW", 0)
+
+
+@pytest.mark.usefixtures("many")
 def test_neighbouring_words_share_a_call(bitmap: IdleBitmap) -> None:
     bitmap.mark(frames(0, 64, 128, 200, 10_000, 700_000))
     assert bitmap.calls == 3  # words 0 to 3, word 156, word 10937
@@ -98,6 +105,14 @@ def test_neighbouring_words_share_a_call(bitmap: IdleBitmap) -> None:
     assert bitmap.calls == 5
 
 
+def test_a_few_frames_are_asked_one_by_one(bitmap: IdleBitmap) -> None:
+    some = frames(3, 3, 64, 70_000)
+    assert bitmap.mark(some).all()
+    assert bitmap.read(frames(3, 4, 64, 70_000))[0].tolist() == [True, False, True, True]
+    assert bitmap.calls == 8
+
+
+@pytest.mark.usefixtures("many")
 def test_writes_share_a_call_across_a_gap_and_reads_do_not(bitmap: IdleBitmap) -> None:
     bitmap.mark(frames(0, 8 * 64, 16 * 64 + 5, 25 * 64))
     assert bitmap.calls == 2
@@ -131,7 +146,7 @@ def test_beyond_memory_nothing_is_known(bitmap: IdleBitmap) -> None:
     assert bitmap.trouble is None
 
 
-@given(st.lists(st.integers(0, MEMORY - 1), max_size=60), st.lists(st.integers(0, MEMORY - 1), max_size=60))
+@given(st.lists(st.integers(0, MEMORY - 1), max_size=90), st.lists(st.integers(0, MEMORY - 1), max_size=90))
 def test_like_a_set(tmp_path_factory: pytest.TempPathFactory, marked: list[int], asked: list[int]) -> None:
     opened = IdleBitmap(str(sparse(tmp_path_factory.mktemp("idle"))))
     opened.mark(frames(*marked))
