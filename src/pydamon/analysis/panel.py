@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
 
+_EARLY_NS = 900_000_000  # looks come once a second, or less often
+_SHORT_S = 3
 Z = 1.959964  # the 97.5th percentile of the normal distribution
 
 
@@ -61,6 +64,16 @@ def bound_of(window_s: float) -> int:
     """The bin of `BOUNDS_S` at which a window ends: the nearest bound."""
     bounds = np.array(BOUNDS_S[1:], np.float64)
     return 1 + int(np.argmin(np.abs(np.log(bounds) - math.log(max(window_s, BOUNDS_S[1])))))
+
+
+def in_time(time_ns: NDArray[np.int64], window_s: float) -> NDArray[np.bool_]:
+    """Which looks, at these times, tell of a window that short: not those that came early, as the last one may.
+
+    What the look before has found is not as old then as it seems, since an access counts for one just before a look.
+    """
+    gaps = np.diff(time_ns, prepend=time_ns[:1] - _EARLY_NS)
+    kept: NDArray[np.bool_] = gaps >= _EARLY_NS
+    return kept if window_s < _SHORT_S and kept.any() else np.ones(len(time_ns), np.bool_)
 
 
 def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:

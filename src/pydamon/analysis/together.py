@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.analysis.panel import Estimate, Z, bound_of, wilson
+from pydamon.analysis.panel import Estimate, Z, bound_of, in_time, wilson
 from pydamon.core.panel import PAGE_SIZE, Look
 
 F64 = NDArray[np.float64]
@@ -75,6 +75,7 @@ class Together:
         undetermined = self._unseen[:, 0, bound - 1]
         told = self._idle[:, 0, -1] + self._unseen[:, 0, -1] - undetermined
         settled = self.time_ns - self.first_ns >= (window_s - 1.5) * SECOND_NS
+        settled &= in_time(self.time_ns, window_s)
         return self._estimate(within, told, undetermined, settled)
 
     def touched(self) -> Estimate | None:

@@ -229,6 +229,8 @@ class Kdamond:
 
                 if self.passed_samples >= self._next_update:
                     self._update_regions()
+            if self.panel is not None:
+                self.panel.end()
             if self._cut_short():
                 self._call(self.callbacks.after_aggregation)
                 yield self.snapshots

@@ -31,7 +31,7 @@ class PanelWatch:
     def __init__(
         self, ops: PanelOps, clock: Clock, targets: Callable[[], Sequence[int]], *, size: int, seed: int
     ) -> None:
-        self.due_ns = 0
+        self.due_ns = self._looked_ns = 0
         self.notices: list[str] = []
         self._ops = ops
         self._clock = clock
@@ -53,7 +53,7 @@ class PanelWatch:
         self._follow(now_ns)
         self._share(now_ns)
         self._ask(now_ns)
-        self.due_ns = now_ns + SECOND_NS
+        self.due_ns, self._looked_ns = now_ns + SECOND_NS, now_ns
 
     def look(self) -> None:
         """Ask all pages what has happened since the last time, and begin anew."""
@@ -66,7 +66,13 @@ class PanelWatch:
             look = panel.look(self._resident[target], now_ns)
             look.once = self._shared.once(panel, since, now_ns)
             self._looks.append(look)
+        self._looked_ns = now_ns
         self._schedule(now_ns, self._ops.panel_cpu_ns() - cpu_ns)
+
+    def end(self) -> None:
+        """The monitoring ends: what was accessed since the last look belongs to it, too."""
+        if self._clock.now_ns() > self._looked_ns and any(map(self._ops.target_valid, self._targets())):
+            self.look()
 
     def _ask(self, now_ns: int) -> None:
         """Ask the pages of all panels, and those of others that a target shares."""

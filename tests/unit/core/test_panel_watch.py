@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pydamon.analysis.panel import used_within
+from pydamon.analysis.panel import in_time, used_within
 from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
@@ -71,8 +71,8 @@ def truth_bytes(ops: SimOps, window_s: int, now_ns: int) -> int:
 def test_a_panel_of_all_pages_knows_the_working_set_of_each_window(sample_us: int) -> None:
     made, ops = loop(ALL_PAGES, sample_us=sample_us)
     looks = looks_of(made)
-    # once a second, also where a sample takes longer
-    assert [look.time_ns for look in looks] == [second * SECOND for second in range(1, 32)]
+    # once a second, also where a sample takes longer, and at the end
+    assert [look.time_ns for look in looks] == [second * SECOND for second in range(1, 33)]
     for look in looks[10:]:
         assert look.resident_bytes == ALL_PAGES * PAGE_SIZE
         assert (look.pages, look.unknown) == (ALL_PAGES, 0)
@@ -83,6 +83,29 @@ def test_a_panel_of_all_pages_knows_the_working_set_of_each_window(sample_us: in
             assert estimate.bytes == truth_bytes(ops, window_s, look.time_ns)
     assert truth_bytes(ops, 5, 20 * SECOND) == 19 * MIB
     assert truth_bytes(ops, 1, 20 * SECOND) == 4 * MIB
+
+
+@pytest.mark.parametrize(
+    ("ends_ms", "looks_ms"), [(700, [700]), (2300, [1000, 2000, 2300]), (3000, [1000, 2000, 3000])]
+)
+def test_the_last_look_is_at_the_end(ends_ms: int, looks_ms: list[int]) -> None:
+    """What was accessed after the last full second belongs to the record, too: 19 of 94 MiB in the first one."""
+    made, _ = loop(ALL_PAGES)
+    made.end_ns = ends_ms * 1_000_000
+    looks = looks_of(made)
+    assert [look.time_ns // 1_000_000 for look in looks] == looks_ms
+    assert looks[-1].idle.sum() * PAGE_SIZE == 19 * MIB
+
+
+def test_the_last_look_says_nothing_of_short_windows() -> None:
+    """The warm part was accessed until 1.0 s; the look at 2.0 s is told apart from it, that at 2.3 s would not be."""
+    made, _ = loop(ALL_PAGES)
+    made.end_ns = 2_300_000_000
+    looks = looks_of(made)
+    times = np.array([look.time_ns for look in looks])
+    assert in_time(times, 1).tolist() == [True, True, False]
+    assert in_time(times, 10).all()
+    assert in_time(times[-1:], 1).all()
 
 
 def test_the_length_of_each_idle_time_that_ended_is_known() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pydamon.analysis.panel import Estimate, bound_of, used_within
+from pydamon.analysis.panel import Estimate, bound_of, in_time, used_within
 from pydamon.analysis.together import Together
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
@@ -77,7 +77,9 @@ def _once(row: Mapping[str, Any]) -> Once | None:
 
 def estimate(found: list[Look], window_s: float) -> Estimate | None:
     """The working set of a window: from the looks that come at least so long after the first one."""
-    settled = [look for look in found if look.time_ns - found[0].time_ns >= (window_s - 1.5) * SECOND_NS]
+    time_ns = np.array([look.time_ns for look in found], np.int64)
+    which = (time_ns - time_ns[0] >= (window_s - 1.5) * SECOND_NS) & in_time(time_ns, window_s)
+    settled = [found[at] for at in np.flatnonzero(which).tolist()]
     return used_within(settled, window_s) if settled else None
 
 
