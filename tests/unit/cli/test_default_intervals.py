@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from pydamon.cli import main
+from pydamon.service.daemon import Started
 from pydamon.spec import Intervals, IntervalsGoal, Spec, from_builtins, to_builtins
 from pydamon.spec.defaults import DefaultGoal, has_default_goal, without_default_goal
 
@@ -25,12 +26,9 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     """The intervals that a verb makes of its options."""
     found: list[Spec] = []
 
-    class Started:
-        name, pid, about = "0", 1, ""
-
     def run(_: Any, spec: Spec, **options: Any) -> Started:
         found.append(spec)
-        return Started()
+        return Started("0", 1, "", None)
 
     monkeypatch.setattr("pydamon.cli.recording.record", run)
     monkeypatch.setattr("pydamon.service.daemon.start", run)
@@ -96,12 +94,9 @@ def test_reported_accesses_have_intervals_of_their_own(asked: Asked, tmp_path: P
 def test_a_spec_means_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found: list[Spec] = []
 
-    class Started:
-        name, pid, about = "0", 1, ""
-
     def start(_: Any, spec: Spec, **options: Any) -> Started:
         found.append(spec)
-        return Started()
+        return Started("0", 1, "", None)
 
     monkeypatch.setattr("pydamon.service.daemon.start", start)
     path = tmp_path / "spec.json"
