@@ -24,7 +24,7 @@ from pydamon.core.tuner import rescale_age
 from pydamon.core.tuning import Tuning
 from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps, ProbingOperationsSet
-from pydamon.ops.pace import Clock, Pace
+from pydamon.ops.pace import Clock, Pace, Sampled
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
@@ -182,6 +182,11 @@ class Kdamond:
     def interrupted(self) -> bool:
         """Whether something is to be done before the next sample (of `ops.pace.Until`)."""
         return self._stop or self._pending is not None or (self.damos is not None and self.damos.look_due())
+
+    @property
+    def sampled(self) -> Sampled:
+        """How many samples there were, and whether they came in time."""
+        return self._pace.sampled
 
     def take_notices(self) -> list[str]:
         """Lines for the user, each once."""

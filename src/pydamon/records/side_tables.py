@@ -52,6 +52,7 @@ _ALL = (
     _declare(
         "cost", "what monitoring has cost since the start, once a second", time_ns="int64", cpu_ns="uint64",
         checks="uint64", check_ns="uint64", clears="uint64", clear_ns="uint64", disturb_ns="uint64",
+        samples="uint64?", asked_ns="uint64?", sampled_ns="uint64?",
     ),
     _declare(
         "footprint", "the size of each process, once a second", time_ns="int64", target="uint32",

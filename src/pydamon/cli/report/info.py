@@ -9,6 +9,7 @@ import msgspec
 
 from pydamon.cli.render.palette import BOLD, styled
 from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.report import late
 from pydamon.cli.report.common import count, opened, source_line, target_line
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
@@ -32,6 +33,10 @@ def report(path: str, as_json: bool) -> None:
         lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
         if found["primitive_reason"]:
             lines.append(f"  because: {printable(found['primitive_reason'])}")
+        sampled, warning = found["sampled"], late.warning(found["sampled"])
+        if sampled is not None and sampled["samples"]:
+            each = format_duration_ns(sampled["sampled_ns"] // sampled["samples"])
+            lines.append(warning or f"{count(sampled['samples'], 'sample')}, one every {each}")
         targets = reader.info.targets
         for target in targets[:10]:
             lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
@@ -66,6 +71,7 @@ def examine(reader: RecordReader) -> dict[str, Any]:
             {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in info.targets
         ],
         "tables": tables,
+        "sampled": late.sampling(reader),
         "machine": dict(info.machine),
         "spec": dict(info.spec),
     }
