@@ -76,7 +76,7 @@ class Kdamond:
     _aggregation_start_ns: int = field(default=0, init=False)
     _aged_ns: int = field(default=0, init=False)  # when the regions became older last, without what was paused since
     _pace: Pace = field(init=False)
-    _blindness: Blindness = field(default_factory=Blindness, init=False)
+    blindness: Blindness = field(init=False)
     _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
@@ -91,6 +91,7 @@ class Kdamond:
             self.panel = PanelWatch(
                 self.ops, self.clock, lambda: self.targets, size=self.panel_size, seed=self.panel_seed
             )
+        self.blindness = Blindness(getattr(self.ops, "why_unseen", None))
         self._pace = Pace(self.clock, self, meanwhile=self.panel)
         if self.context.schemes and self.damos is None:
             self.damos = self._new_damos()
@@ -190,7 +191,7 @@ class Kdamond:
 
     def take_notices(self) -> list[str]:
         """Lines for the user, each once."""
-        return self._blindness.take_notices()
+        return self.blindness.take_notices()
 
     @property
     def commit_pending(self) -> bool:
@@ -416,7 +417,7 @@ class Kdamond:
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
         self._aggregation_start_ns = now_ns
-        self._blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
+        self.blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
 
     def _tune_intervals(self) -> None:
         old = self.intervals

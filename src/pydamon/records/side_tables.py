@@ -65,6 +65,10 @@ _ALL = (
         squares="float64?", once_idle="list:float64?", once_unseen="list:float64?", once_squares="float64?",
     ),
     _declare(
+        "blind", "how much of a target could not be watched, by the reason (empty: not known), seldom",
+        time_ns="int64", target="uint32", reason="string", bytes="uint64",
+    ),
+    _declare(
         "owners", "the processes that map most of each region of physical memory, each time that was looked up", _MANY,
         time_ns="int64", **_REGION, pid="int64", start_ticks="int64?", command="string", mapped_bytes="uint64",
         mapping="string?",

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import rich
@@ -82,6 +83,26 @@ def test_a_record_that_does_not_count_samples_says_nothing_of_them(capsys: pytes
     assert json.loads(report(capsys, "info", "--json")[1])["sampled"] is None
     _with_samples("merged", (200, 10**9, 10**9), (5, 10**7, 10**7))
     assert json.loads(report(capsys, "info", "-i", "merged", "--json")[1])["sampled"] is None
+
+
+def test_what_could_not_be_watched_is_said_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    blind = snapshot(0, [(0, 1 << 20, 0, 5)]).replace(unknown=np.array([20], np.uint32))
+    with RecordWriter("r", metadata=metadata()) as writer:
+        writer.add_snapshot(blind)
+        rows = [
+            {"time_ns": START_NS, "target": 0, "reason": "", "bytes": 4096},
+            {"time_ns": START_NS + 1, "target": 0, "reason": "locked", "bytes": 1 << 19},
+            {"time_ns": START_NS + 1, "target": 0, "reason": "huge\x1b pages", "bytes": 1 << 18},
+        ]
+        writer.add_rows("blind", rows, time_ns=START_NS)
+    reasons = {"locked": 1 << 19, "huge\x1b pages": 1 << 18}
+    words = "could not be watched: 512.0 KiB locked, 256.0 KiB huge? pages"
+    assert f"  target 0 {words}" in report(capsys, "info", "-i", "r")[1].splitlines()
+    assert f"1.0 MiB cannot be told: {words}" in report(capsys, "summary", "-i", "r")[1].splitlines()
+    found = json.loads(report(capsys, "info", "-i", "r", "--json")[1])
+    assert found["unwatched"] == [{"target": 0, "bytes_by_reason": reasons}]
+    found = json.loads(report(capsys, "summary", "-i", "r", "--json")[1])
+    assert found["targets"][0]["unwatched_by_reason"] == reasons
 
 
 def test_parts_are_one_record(capsys: pytest.CaptureFixture[str]) -> None:
