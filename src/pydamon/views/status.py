@@ -47,7 +47,7 @@ class TriedRegions(View):
     """What a scheme tried in its last pass."""
 
     nr: Annotated[int, gauge("", "regions that the last pass tried")]
-    sz_bytes: Annotated[int, gauge("bytes", "size of these regions")]
+    sz_bytes: Annotated[int, gauge("bytes", "size of these regions, in addresses")]
 
 
 class Quota(View):
