@@ -16,6 +16,7 @@ from pydamon.run.signals import Signals
 from pydamon.spec import Spec
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.words.late import REMEDY, late_words
 
 
 def record(request: Request, spec: Spec) -> None:
@@ -114,6 +115,9 @@ def _summarize_cost(engine: Engine, elapsed_ns: int) -> None:
         f"cost: {cpu:.1%} of a CPU (start-up included) for {checks:,.0f} checks and {clears:,.0f} clears a second, "
         f"every {sample}; {who} was disturbed for about {cost.disturb_ns / elapsed_ns:.1%} of the time"
     )
+    late = late_words(cost.samples or 0, cost.asked_ns or 0, cost.sampled_ns or 0)
+    if late is not None:
+        _say(f"{late}; {REMEDY} (--sample, --intervals auto)")
 
 
 def _summarize_schemes(engine: Engine, *, dry_run: bool) -> None:

@@ -78,7 +78,7 @@ def explain(file: str, ops: str | None) -> None:
         if not any(line.startswith("Scheme ") for line in lines):
             for kdamond in loaded.spec.kdamonds:
                 context = kdamond.contexts[0]
-                lines += explain_schemes(context.schemes, context.intervals.aggr_us)
+                lines += explain_schemes(context.schemes, context.intervals.aggr_us, faithful=context.faithful)
     for line in lines:
         click.echo(line)
     _say(file, loaded.warnings)

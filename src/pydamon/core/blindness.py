@@ -1,43 +1,81 @@
-"""Says, once for each target, how much of it cannot be watched: huge pages of hugetlbfs, a device, what is locked."""
+"""Says, once for each target, how much of it cannot be watched and why: huge pages of hugetlbfs, a device, locked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pydamon.core.columns import PER_REGION
+from pydamon.core.regions import U64
 from pydamon.core.snapshot import Snapshot
 from pydamon.spec.units import format_size
 
 _IN_A_ROW = 3  # snapshots: one alone may be bad luck
+_GROWN = 2  # it is looked at again when there is so many times as much
 _UNKNOWN = next(column.unknown for column in PER_REGION if column.name == "resident")
+Why = Callable[[int, U64, U64], Mapping[str, int]]  # of a target's regions [start, end): bytes by the reason
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """How many bytes of a target could not be watched at a time, and why."""
+
+    time_ns: int
+    target: int
+    reason: str
+    bytes: int
 
 
 class Blindness:
-    """Looks at each aggregation's snapshots for regions in which no sample was answered."""
+    """Looks at each aggregation's snapshots for regions in which no sample was answered.
 
-    def __init__(self) -> None:
+    ``why`` is asked seldom: when that is so for the first time in a target, and when it has become twice as much. Where
+    nobody can tell, the reason is "".
+    """
+
+    def __init__(self, why: Why | None = None) -> None:
+        self._why = why
         self._in_a_row: dict[int, int] = {}
-        self._said: set[int] = set()
+        self._said: dict[int, int] = {}  # how much, by target
         self._notices: list[str] = []
+        self._found: list[Blind] = []
 
     def look(self, snapshots: Sequence[Snapshot], window: int) -> None:
         """These are the results of an aggregation of ``window`` samples."""
         for snapshot in snapshots:
-            unseen = blind_bytes(snapshot, window)
-            times = self._in_a_row[snapshot.target] = self._in_a_row.get(snapshot.target, 0) + 1 if unseen else 0
-            if times == _IN_A_ROW and snapshot.target not in self._said:
-                self._said.add(snapshot.target)
+            unseen, target = blind_bytes(snapshot, window), snapshot.target
+            times = self._in_a_row[target] = self._in_a_row.get(target, 0) + 1 if unseen else 0
+            if times < _IN_A_ROW or unseen < _GROWN * self._said.get(target, 0):
+                continue
+            reasons = self._reasons(snapshot, window, unseen)
+            self._found += [Blind(snapshot.end_ns, target, *each) for each in reasons.items()]
+            if target not in self._said:
+                told = ", ".join(f"{format_size(size)} {reason}" for reason, size in reasons.items() if reason)
+                why = f" ({told})" if told else ""
                 self._notices.append(
-                    f"{format_size(unseen)} of target {snapshot.target} cannot be watched: whether they are accessed "
-                    "is unknown, and no scheme takes them for cold"
+                    f"{format_size(unseen)} of target {target} cannot be watched{why}: whether they are accessed is "
+                    "unknown, and no scheme takes them for cold"
                 )
+            self._said[target] = unseen
+
+    def _reasons(self, snapshot: Snapshot, window: int, unseen: int) -> Mapping[str, int]:
+        column = snapshot.column("unknown")
+        if self._why is None or column is None:
+            return {"": unseen}
+        blind = column >= window
+        return self._why(snapshot.target, snapshot.start[blind], snapshot.end[blind]) or {"": unseen}
 
     def take_notices(self) -> list[str]:
         """Lines for the user, each once."""
         notices, self._notices = self._notices, []
         return notices
+
+    def take_found(self) -> list[Blind]:
+        """What was found since the last call."""
+        found, self._found = self._found, []
+        return found
 
 
 def blind_bytes(snapshot: Snapshot, window: int) -> int:

@@ -8,7 +8,7 @@ regions remains what it was, about.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -78,3 +78,23 @@ def cut(regions: Regions, boundaries: U64) -> Regions:
     start = np.insert(regions.start, row + 1, boundaries)
     end = np.insert(regions.end, row, boundaries)
     return regions.select(index, start, end)
+
+
+class Boundaries:
+    """Where the regions of each target are to end, as its mappings were when they were looked at last."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Sequence[Span], int, U64]] = {}
+
+    def look(self, mapped: Mapping[int, Sequence[Span]], smallest: int, min_region: int) -> None:
+        """``mapped`` is what each target has mapped now: the same object as before if nothing has changed."""
+        known, self._known = self._known, {}
+        for target, mappings in mapped.items():
+            before = known.get(target)
+            if before is None or before[0] is not mappings or before[1] != smallest:
+                before = (mappings, smallest, of_mappings(mappings, smallest, min_region))
+            self._known[target] = before
+
+    def of(self, target: int) -> U64:
+        """Those of a target, sorted."""
+        return self._known[target][2]

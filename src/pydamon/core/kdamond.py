@@ -18,13 +18,13 @@ import numpy as np
 from pydamon.core import adjust, boundaries, cut_short
 from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
-from pydamon.core.regions import U64, Regions
+from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.core.tuner import rescale_age
 from pydamon.core.tuning import Tuning
 from pydamon.errors import RequestError, located
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps, ProbingOperationsSet
-from pydamon.ops.pace import Clock, Pace
+from pydamon.ops.pace import Clock, Pace, Sampled
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
@@ -76,8 +76,8 @@ class Kdamond:
     _aggregation_start_ns: int = field(default=0, init=False)
     _aged_ns: int = field(default=0, init=False)  # when the regions became older last, without what was paused since
     _pace: Pace = field(init=False)
-    _blindness: Blindness = field(default_factory=Blindness, init=False)
-    _boundaries: dict[int, tuple[object, int, U64]] = field(default_factory=dict, init=False)
+    blindness: Blindness = field(init=False)
+    _boundaries: boundaries.Boundaries = field(default_factory=boundaries.Boundaries, init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -91,6 +91,7 @@ class Kdamond:
             self.panel = PanelWatch(
                 self.ops, self.clock, lambda: self.targets, size=self.panel_size, seed=self.panel_seed
             )
+        self.blindness = Blindness(getattr(self.ops, "why_unseen", None))
         self._pace = Pace(self.clock, self, meanwhile=self.panel)
         if self.context.schemes and self.damos is None:
             self.damos = self._new_damos()
@@ -183,9 +184,14 @@ class Kdamond:
         """Whether something is to be done before the next sample (of `ops.pace.Until`)."""
         return self._stop or self._pending is not None or (self.damos is not None and self.damos.look_due())
 
+    @property
+    def sampled(self) -> Sampled:
+        """How many samples there were, and whether they came in time."""
+        return self._pace.sampled
+
     def take_notices(self) -> list[str]:
         """Lines for the user, each once."""
-        return self._blindness.take_notices()
+        return self.blindness.take_notices()
 
     @property
     def commit_pending(self) -> bool:
@@ -317,26 +323,20 @@ class Kdamond:
         """Look where mappings end, and let regions end there."""
         if self.faithful:
             return
-        total = sum(regions.total_size() for regions in self.regions)
+        total = sum(map(Regions.total_size, self.regions))
         nr_gaps = getattr(self.ops, "gaps_left_out", 0)
         smallest = boundaries.large_spans(total, self.nr_regions.max, self.min_region, nr_gaps)
-        known, self._boundaries = self._boundaries, {}
-        for target in self.targets:
-            mappings = self.ops.mappings(target)
-            of_target = known.get(target)
-            if of_target is None or of_target[0] is not mappings or of_target[1] != smallest:
-                of_target = (mappings, smallest, boundaries.of_mappings(mappings, smallest, self.min_region))
-            self._boundaries[target] = of_target
+        self._boundaries.look({t: self.ops.mappings(t) for t in self.targets}, smallest, self.min_region)
         pairs = zip(self.targets, self.regions, strict=True)
-        cut = [boundaries.cut(regions, self._boundaries[target][2]) for target, regions in pairs]
+        cut = [boundaries.cut(regions, self._boundaries.of(target)) for target, regions in pairs]
         if sum(map(len, cut)) <= self.nr_regions.max:
             self.regions = cut
 
     def _check_accesses(self) -> int:
         """Have accesses counted, a sampling interval each time, until there is something else to do; how often."""
-        self._pace.sample_ns = self.intervals.sample_us * 1000
-        counts = [regions.counts for regions in self.regions]
-        done, _ = self.ops.sampler.sample(self.targets, self.regions, counts, self._samples_ahead(), self._pace)
+        pace, counts = self._pace, [regions.counts for regions in self.regions]
+        pace.sample_ns = self.intervals.sample_us * 1000
+        done, _ = self.ops.sampler.sample(self.targets, self.regions, counts, self._samples_ahead(), pace)
         self.passed_samples += done
         for regions in self.regions:
             regions.count_samples(done, self.window)
@@ -365,7 +365,7 @@ class Kdamond:
         bounds = [adjust.blind_bounds(regions, self.window) for regions in self.regions]
         if not self.faithful:
             pairs = zip(self.targets, bounds, strict=True)
-            bounds = [np.union1d(self._boundaries[target][2], more) for target, more in pairs]
+            bounds = [np.union1d(self._boundaries.of(target), more) for target, more in pairs]
         self.regions = adjust.merge_all(
             self.regions,
             max_seen=max((int(r.nr_accesses.max()) for r in self.regions if len(r)), default=0),
@@ -411,7 +411,7 @@ class Kdamond:
             for target, regions in zip(self.targets, self.regions, strict=True)
         ]
         self._aggregation_start_ns = now_ns
-        self._blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
+        self.blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
 
     def _tune_intervals(self) -> None:
         old = self.intervals

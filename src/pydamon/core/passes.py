@@ -342,25 +342,26 @@ class Pass:
             damos.say(f"failed {self._number} {error}", f"scheme {name} is not applied any more: {error}")
             return False
         spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
-        tried_bytes = int(size.sum(dtype=np.uint64))
+        passed = done.passed
         counted = done.applied  # in a dry run the same bytes may be found again
         if state.taken is not None:
             counted = state.taken.take(target, start, end, done, whole=self._whole)
         if self._weights.by_memory:
             # What the filters stop costs nothing, and what was not there neither.
-            there = np.minimum(done.passed, np.maximum(weight, done.applied))
-            state.quota.charge(self._quotas, there, done.applied, spent_ns)
+            size = np.maximum(weight, done.applied)
+            passed = np.minimum(done.passed, size)
+            state.quota.charge(self._quotas, passed, done.applied, spent_ns)
             if self._scheme.action != "stat":
-                state.refusals.note(target, start, end, there, done.applied)
+                state.refusals.note(target, start, end, passed, done.applied)
                 self._in_vain_ns += 0 if done.applied.any() else spent_ns
         else:
             state.quota.charge(self._quotas, size, done.applied, spent_ns)
         stats = state.stats
         stats.nr_tried += len(index)
-        stats.sz_tried += tried_bytes
+        stats.sz_tried += int(size.sum(dtype=np.uint64))
         stats.nr_applied += int(np.count_nonzero(counted))
         stats.sz_applied += int(counted.sum(dtype=np.uint64))
-        stats.sz_ops_filter_passed += int(done.passed.sum(dtype=np.uint64))
+        stats.sz_ops_filter_passed += int(passed.sum(dtype=np.uint64))
         state.tried.append(
             Tried(
                 target=target,
@@ -369,7 +370,7 @@ class Pass:
                 nr_accesses=regions.nr_accesses_bp[index] // 10_000,
                 age=regions.age[index].copy(),
                 sz_applied=done.applied,
-                sz_filter_passed=done.passed,
+                sz_filter_passed=passed,
                 probe_hits=regions.probe_hits[:, index],
             )
         )

@@ -40,6 +40,7 @@ class Cost:
 
     ``disturb_ns`` estimates the time that the targets lost to it. Where a thread of the kernel does the asking, its CPU
     time is both ``check_ns`` and ``kdamond_ns``, and what it asks is not counted; else ``kdamond_ns`` is None.
+    ``samples`` are those so far, which were to take ``asked_ns`` together and took ``sampled_ns``; None: not counted.
     """
 
     checks: int = 0
@@ -48,6 +49,9 @@ class Cost:
     clear_ns: int = 0
     disturb_ns: int = 0
     kdamond_ns: int | None = None
+    samples: int | None = None
+    asked_ns: int | None = None
+    sampled_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Generator, Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,9 +240,11 @@ class OnCore:
         return []
 
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
-        """The page panel, if there is one."""
+        """The page panel, if there is one, and what cannot be watched."""
         panel = self.kdamond.panel
-        return {} if panel is None else {"panel": [_panel_row(look) for look in panel.take_looks()]}
+        blind = [asdict(found) for found in self.kdamond.blindness.take_found()]
+        rows: dict[str, Rows] = {"blind": blind} if blind else {}
+        return rows if panel is None else rows | {"panel": [_panel_row(look) for look in panel.take_looks()]}
 
     def notices(self) -> list[str]:
         """What there is to say of schemes, of the page panel, and of memory that cannot be watched."""

@@ -171,6 +171,11 @@ class ReportedEngine(OnCore):
         self.kdamond.take_notices()
         return super().notices()
 
+    def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
+        """Nothing: for the same reason nothing is blind."""
+        self.kdamond.blindness.take_found()
+        return {}
+
     def _new_damos(self) -> Damos:
         from pydamon.core.damos import Damos
 

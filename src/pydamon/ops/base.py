@@ -80,7 +80,8 @@ class OperationsSet(Protocol):
     """What ``core`` calls, in the order of DAMON's design: init, {check accesses, aggregate, update, ...}, cleanup.
 
     It counts accesses (``sampler``), and the core judges what was counted.
-    One whose ranges follow what is mapped has ``leave_out_gaps(most)`` and ``gaps_left_out``, too, as `VaddrOps` has.
+    One whose ranges follow what is mapped has ``leave_out_gaps(most)`` and ``gaps_left_out``, too, as `VaddrOps` has;
+    one that can tell why memory cannot be watched has ``why_unseen``, as that.
     """
 
     name: str

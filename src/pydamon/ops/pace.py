@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -37,11 +38,22 @@ class Meanwhile(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Sampled:
+    """How many samples there were so far, how long they were to take together, and how long they took."""
+
+    samples: int = 0
+    asked_ns: int = 0
+    sampled_ns: int = 0
+
+
 class Pace:
     """Sleeps from sample to sample, ``sample_ns`` apart, on ``clock``.
 
     A sampler asks `over` before each sample but its first, opens the windows, and has `sleep` wait for their end.
-    ``meanwhile`` does not end a sample: the rest of its sleep is slept after it.
+    ``meanwhile`` does not end a sample: the rest of its sleep is slept after it. ``sampled`` says whether it could be
+    kept: a sample takes from the end of the last one (or from `restart`, or from what cut the last sleep short) to its
+    own, with all that was done in between.
     """
 
     def __init__(self, clock: Clock, until: Until, sample_ns: int = 0, *, meanwhile: Meanwhile | None = None) -> None:
@@ -49,11 +61,13 @@ class Pace:
         self.sample_ns = sample_ns
         self._until = until
         self._meanwhile = meanwhile
+        self.sampled = Sampled()
         self._due_ns = 0
+        self._last_ns: int | None = None
 
     def restart(self) -> int:
         """The next sample is due one interval from now on; returns the present time."""
-        self._due_ns = self.clock.now_ns()
+        self._due_ns = self._last_ns = self.clock.now_ns()
         return self._due_ns
 
     def over(self) -> bool:
@@ -76,7 +90,14 @@ class Pace:
             if left_ns < duration_ns:
                 self._sleep(now_ns, max(left_ns, 0))
                 return False
-        return self._sleep(now_ns, duration_ns)
+        began_ns = now_ns if self._last_ns is None else self._last_ns
+        whole = self._sleep(now_ns, duration_ns)
+        self._last_ns = self.clock.now_ns()
+        if whole:
+            self.sampled.samples += 1
+            self.sampled.asked_ns += sample_ns
+            self.sampled.sampled_ns += self._last_ns - began_ns
+        return whole
 
     def _sleep(self, now_ns: int, duration_ns: int) -> bool:
         """Sleep from now on, but for what is to be done meanwhile; False if it was cut short by something else."""

@@ -192,6 +192,16 @@ class VaddrOps(Applying["VirtualActions"]):
         self._residencies.step()
         return residency.scan.resident_bytes(start, end)
 
+    def why_unseen(self, target: int, start: Addresses, end: Addresses) -> dict[str, int]:
+        """Why regions [start, end) cannot be watched: resident bytes by the reason, most first. Slow: for once."""
+        from pydamon.ops.unseen import reasons
+
+        def count(low: Addresses, high: Addresses) -> Addresses:
+            found = self.resident_bytes(target, low, high)
+            return high - low if found is None else np.minimum(found, high - low)
+
+        return reasons(self.processes[target].pid, start, end, count)
+
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
         self._tell_attributes().check(probes, virtual=True)

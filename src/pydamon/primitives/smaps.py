@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 
+_UNCOUNTED = re.compile(rb"\nVmFlags:[^\n]* (?:ht|pf)\b")
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -46,6 +48,16 @@ def parse_smaps(text: bytes) -> tuple[_Bytes, _Bytes, _Bytes, _Bytes]:
         resident.append(int(block[at + 5 : block.index(b"kB", at)]) * 1024 if at >= 0 else spans[-1][1] - spans[-1][0])
     bounds = np.array(spans, np.uint64).reshape(-1, 2)
     return bounds[:, 0], bounds[:, 1], np.array(referenced, np.uint64), np.array(resident, np.uint64)
+
+
+def uncounted(text: bytes) -> _Bytes:
+    """Where those mappings begin whose pages ``Referenced`` leaves out: hugetlb, frames without struct pages."""
+    starts = []
+    for found in _UNCOUNTED.finditer(text):
+        before = text.rfind(b"\nVmFlags:", 0, found.start())
+        header = text.index(b"\n", before + 1) + 1 if before >= 0 else 0
+        starts.append(int(text[header : text.index(b"-", header)], 16))
+    return np.array(starts, np.uint64)
 
 
 class SmapsPrimitive:
@@ -121,7 +133,8 @@ class SmapsPrimitive:
         n × share to within about one, and neighbouring regions of a mapping do not differ by chance.
         """
         begin = time.perf_counter_ns()
-        start, end, referenced, resident = self._read()
+        text = self._read()
+        start, end, referenced, resident = parse_smaps(text)
         answers = np.full(len(self._addresses), UNKNOWN if not len(start) else NOT_ACCESSED, np.uint8)
         if len(start):
             self._phase = (self._phase + _GOLDEN_RATIO) % 1.0
@@ -134,11 +147,14 @@ class SmapsPrimitive:
             # Each mapping has a phase of its own, so that they do not all answer alike in one sample.
             phase = (self._phase + (start // np.uint64(4096) % np.uint64(997)).astype(np.float64) / 997) % 1.0
             answers[inside & (phase < share)[row]] = ACCESSED
+            unseen = uncounted(text)
+            if len(unseen):
+                answers[inside & np.isin(start, unseen)[row]] = UNKNOWN
         self.cost.checks += len(answers)
         self.cost.check_ns += time.perf_counter_ns() - begin
         return answers
 
-    def _read(self) -> tuple[_Bytes, _Bytes, _Bytes, _Bytes]:
+    def _read(self) -> bytes:
         chunks = []
         offset = 0
         try:
@@ -147,7 +163,7 @@ class SmapsPrimitive:
                 offset += len(chunk)
         except OSError:
             chunks = []
-        return parse_smaps(b"".join(chunks))
+        return b"".join(chunks)
 
 
 def probe() -> None:

@@ -52,6 +52,7 @@ _ALL = (
     _declare(
         "cost", "what monitoring has cost since the start, once a second", time_ns="int64", cpu_ns="uint64",
         checks="uint64", check_ns="uint64", clears="uint64", clear_ns="uint64", disturb_ns="uint64",
+        samples="uint64?", asked_ns="uint64?", sampled_ns="uint64?",
     ),
     _declare(
         "footprint", "the size of each process, once a second", time_ns="int64", target="uint32",
@@ -62,6 +63,10 @@ _ALL = (
         time_ns="int64", target="uint32", resident_bytes="uint64", pages="uint32", unknown="uint32",
         idle="list:uint32", unseen="list:uint32", ended="list:uint32", weighed="uint32?", weights="float64?",
         squares="float64?", once_idle="list:float64?", once_unseen="list:float64?", once_squares="float64?",
+    ),
+    _declare(
+        "blind", "how much of a target could not be watched, by the reason (empty: not known), seldom",
+        time_ns="int64", target="uint32", reason="string", bytes="uint64",
     ),
     _declare(
         "owners", "the processes that map most of each region of physical memory, each time that was looked up", _MANY,

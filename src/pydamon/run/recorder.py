@@ -19,6 +19,7 @@ from pydamon.run.request import Request
 
 _SECOND_NS = 1_000_000_000
 _MOST_FOOTPRINTS = 64
+_COST = ("checks", "check_ns", "clears", "clear_ns", "disturb_ns", "samples", "asked_ns", "sampled_ns")
 
 Writer = RecordWriter | RotatingWriter
 
@@ -119,7 +120,7 @@ class Recorder:
         cost = self._engine.cost()
         if cost is not None:
             row = {"cpu_ns": time.process_time_ns()}
-            row |= {name: getattr(cost, name) for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns")}
+            row |= {name: getattr(cost, name) for name in _COST}
             self._note_rows(now_ns, {"cost": [row]})
 
     def _note_probes(self) -> None:

@@ -42,7 +42,14 @@ class Statistic:
 # In the order of the kernel's trace event (7.0), which calls two of them sz_tried.
 _ROWS = (
     Statistic("nr_tried", "", "regions that the action was tried on", (5, 16), event="nr_tried", heading="tried"),
-    Statistic("sz_tried", "bytes", "size of these regions", (5, 16), event="sz_tried", heading="tried bytes"),
+    Statistic(
+        "sz_tried",
+        "bytes",
+        "memory of these regions; by the kernel and with faithful their size",
+        (5, 16),
+        event="sz_tried",
+        heading="tried bytes",
+    ),
     Statistic("nr_applied", "", "regions in which the action was applied to something", (5, 16), event="nr_applied"),
     Statistic(
         "sz_applied", "bytes", "memory that the action was applied to", (5, 16), event="sz_tried", heading="applied"

@@ -118,6 +118,9 @@ def cost(engine: Engine, elapsed_ns: int) -> status.Cost:
     else:
         for name in ("checks", "check_ns", "clears", "clear_ns", "disturb_ns"):
             setattr(told, name, getattr(spent, name))
+        for name in ("samples", "asked_ns", "sampled_ns"):
+            value = getattr(spent, name)
+            setattr(told, name, msgspec.UNSET if value is None else value)
         told.disturb_bp = spent.disturb_ns * _BP // elapsed_ns
     return told
 

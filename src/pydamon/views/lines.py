@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pydamon.spec.units import format_size
+from pydamon.spec.words.late import REMEDY, late_words
 from pydamon.views.fields import cell
 from pydamon.views.status import Cost, Ended, Kdamond, Running, Scheme, Target
 
@@ -46,6 +47,7 @@ def overview(kdamonds: Sequence[Running]) -> list[str]:
     for each in kdamonds:
         rows.append([_plain(cell(each, of) if isinstance(of, str) else of(each)) for of in _KDAMONDS.values()])
     lines = table(rows)
+    lines += [_plain(f"{each.name}: {late}") for each in kdamonds if (late := _late(each.cost)) is not None]
     return [*lines, "", *_scheme_lines(kdamonds)] if any(each.schemes for each in kdamonds) else lines
 
 
@@ -66,8 +68,11 @@ def details(kdamond: Running) -> list[str]:
         ("snapshots", cell(kdamond, "snapshots")),
         ("cost", _cost(kdamond.cost)),
     ]
+    late = _late(kdamond.cost)
     if len(kdamond.targets) > _MOST_TARGETS:
         facts.insert(-4, ("", f"and {len(kdamond.targets) - _MOST_TARGETS} more"))
+    if late is not None:
+        facts.append(("late", late))
     if kdamond.record is not None:
         facts.append(("record", kdamond.record))
     facts += [("notices" if not n else "", line) for n, line in enumerate(kdamond.notices)]
@@ -84,6 +89,8 @@ def ended(name: str, reason: str, report: Ended | None) -> list[str]:
         return [_plain(f"kdamond {name}: {reason}")]
     count = "1 snapshot" if report.snapshots == 1 else f"{report.snapshots:,} snapshots"
     lines = [f"kdamond {name}: {reason} after {cell(report, 'uptime_ns')}, {count}", f"cost: {_cost(report.cost)}"]
+    late = _late(report.cost)
+    lines += [] if late is None else [late]
     if report.record is not None:
         lines.append(f"record: {report.record}")
     if report.command_fate is not None:
@@ -160,6 +167,14 @@ def _cost(cost: Cost) -> str:
     if isinstance(cost.checks, int) and isinstance(cost.disturb_bp, int):
         text += f", {cost.checks:,} checks, target disturbed {cell(cost, 'disturb_bp')} of the time"
     return text
+
+
+def _late(cost: Cost) -> str | None:
+    """Whether samples came later than asked for."""
+    told = cost.samples, cost.asked_ns, cost.sampled_ns
+    numbers = [each for each in told if isinstance(each, int)]
+    line = late_words(*numbers) if len(numbers) == len(told) else None
+    return None if line is None else f"{line}; {REMEDY}"
 
 
 def _plain(text: str) -> str:

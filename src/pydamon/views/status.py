@@ -47,7 +47,7 @@ class TriedRegions(View):
     """What a scheme tried in its last pass."""
 
     nr: Annotated[int, gauge("", "regions that the last pass tried")]
-    sz_bytes: Annotated[int, gauge("bytes", "size of these regions")]
+    sz_bytes: Annotated[int, gauge("bytes", "size of these regions, in addresses")]
 
 
 class Quota(View):
@@ -113,6 +113,9 @@ class Cost(View):
     disturb_bp: Annotated[int | Some, gauge("bp", "for how long targets were held up, of the time since the start")] = (
         UNSET
     )
+    samples: Annotated[int | Some, counter("", "samples so far")] = UNSET
+    asked_ns: Annotated[int | Some, counter("ns", "how long these were to take, by the sampling interval")] = UNSET
+    sampled_ns: Annotated[int | Some, counter("ns", "how long they took")] = UNSET
 
 
 class Kdamond(View):

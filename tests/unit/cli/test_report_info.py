@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import rich
@@ -37,6 +38,71 @@ def test_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["targets"] == [{"target": 0, "pid": 1234, "command": "program0 --flag", "start_ticks": 777}]
     assert found["tables"]["tried_regions"] == 3
     assert found["file_bytes"] == os.stat("pydamon.damon").st_size
+
+
+def _with_samples(path: str, *counted: tuple[int, int, int]) -> None:
+    """A record whose cost table has these counters, a second apart."""
+    names = ("samples", "asked_ns", "sampled_ns")
+    with RecordWriter(path, metadata=metadata()) as writer:
+        writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
+        for second, numbers in enumerate(counted):
+            time_ns = START_NS + second * 10**9
+            row = {"time_ns": time_ns, **dict.fromkeys(("cpu_ns", "checks", "check_ns", "clears"), 0)}
+            row |= {"clear_ns": 0, "disturb_ns": 0, **dict(zip(names, numbers, strict=True))}
+            writer.add_rows("cost", [row], time_ns=time_ns)
+
+
+@pytest.mark.parametrize("before", [None, (100, 10**9, 10**9)])  # what came before this part does not count
+def test_late_samples_are_said_in_info_and_summary(
+    before: tuple[int, int, int] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = (12, 60_000_000, 1_020_000_000)
+    if before is None:
+        _with_samples("late", more)
+    else:
+        _with_samples("late", before, (before[0] + more[0], before[1] + more[1], before[2] + more[2]))
+    line = "samples came 17 × later than asked for: every 85 ms, not every 5 ms; use a longer sampling interval"
+    for name in ("info", "summary"):
+        status, out, err = report(capsys, name, "-i", "late")
+        assert (status, err) == (0, "")
+        (told,) = (each for each in out.splitlines() if "later than" in each)
+        assert told.startswith(line)
+        assert told.endswith("(--sample, --intervals auto)")
+        found = json.loads(report(capsys, name, "-i", "late", "--json")[1])
+        assert found["sampled"] == dict(zip(("samples", "asked_ns", "sampled_ns"), more, strict=True))
+
+
+def test_samples_in_time_are_counted_and_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    _with_samples("r", (200, 10**9, 1_010_000_000))
+    assert "200 samples, one every 5.05 ms" in report(capsys, "info", "-i", "r")[1].splitlines()
+    assert "later" not in report(capsys, "summary", "-i", "r")[1]
+
+
+def test_a_record_that_does_not_count_samples_says_nothing_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "later than" not in report(capsys, "info")[1]
+    assert json.loads(report(capsys, "info", "--json")[1])["sampled"] is None
+    _with_samples("merged", (200, 10**9, 10**9), (5, 10**7, 10**7))
+    assert json.loads(report(capsys, "info", "-i", "merged", "--json")[1])["sampled"] is None
+
+
+def test_what_could_not_be_watched_is_said_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    blind = snapshot(0, [(0, 1 << 20, 0, 5)]).replace(unknown=np.array([20], np.uint32))
+    with RecordWriter("r", metadata=metadata()) as writer:
+        writer.add_snapshot(blind)
+        rows = [
+            {"time_ns": START_NS, "target": 0, "reason": "", "bytes": 4096},
+            {"time_ns": START_NS + 1, "target": 0, "reason": "locked", "bytes": 1 << 19},
+            {"time_ns": START_NS + 1, "target": 0, "reason": "huge\x1b pages", "bytes": 1 << 18},
+        ]
+        writer.add_rows("blind", rows, time_ns=START_NS)
+    reasons = {"locked": 1 << 19, "huge\x1b pages": 1 << 18}
+    words = "could not be watched: 512.0 KiB locked, 256.0 KiB huge? pages"
+    assert f"  target 0 {words}" in report(capsys, "info", "-i", "r")[1].splitlines()
+    assert f"1.0 MiB cannot be told: {words}" in report(capsys, "summary", "-i", "r")[1].splitlines()
+    found = json.loads(report(capsys, "info", "-i", "r", "--json")[1])
+    assert found["unwatched"] == [{"target": 0, "bytes_by_reason": reasons}]
+    found = json.loads(report(capsys, "summary", "-i", "r", "--json")[1])
+    assert found["targets"][0]["unwatched_by_reason"] == reasons
 
 
 def test_parts_are_one_record(capsys: pytest.CaptureFixture[str]) -> None:

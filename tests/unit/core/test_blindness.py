@@ -145,6 +145,29 @@ def test_what_is_resident_of_it_counts_where_that_is_known() -> None:
     assert blind_bytes(snapshot(None), 20) == 0
 
 
+def test_why_is_asked_seldom_said_once_and_noted() -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    def why(target: int, start: Any, end: Any) -> dict[str, int]:
+        asked.append((target, (end - start).tolist()))
+        return {"locked": PAGE} if target else {}
+
+    blindness = Blindness(why)
+    for _ in range(5):
+        blindness.look([snapshot([20, 0]), snapshot([0, 20], target=1)], 20)
+    assert asked == [(0, [MIB]), (1, [MIB])]
+    first, second = blindness.take_notices()
+    assert first.startswith("1.0 MiB of target 0 cannot be watched: whether")
+    assert second.startswith("1.0 MiB of target 1 cannot be watched (4.0 KiB locked): whether")
+    found = [(one.target, one.reason, one.bytes) for one in blindness.take_found()]
+    assert found == [(0, "", MIB), (1, "locked", PAGE)]
+    for _ in range(5):
+        blindness.look([snapshot([20, 20], target=1)], 20)  # twice as much
+    assert asked[2:] == [(1, [MIB, MIB])]
+    assert len(blindness.take_found()) == 1
+    assert blindness.take_notices() == []
+
+
 def test_three_in_a_row_are_no_bad_luck() -> None:
     blindness = Blindness()
     blind, clear = snapshot([20, 0]), snapshot([0, 0])

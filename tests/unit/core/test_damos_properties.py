@@ -207,7 +207,8 @@ class Model:
         if self.there is not None and self.scheme.action != "stat":
             self.note(target, region, there, applied)
         self.tried.append((target, region.start, region.end))
-        for place, more in enumerate((1, size, int(applied > 0), applied)):
+        tried = size if self.there is None else max(self.weigh(region.start, region.end), applied)
+        for place, more in enumerate((1, tried, int(applied > 0), applied)):
             self.sums[place] += more
         if self.scheme.action != "stat":
             region.age = 0

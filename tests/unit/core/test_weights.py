@@ -14,6 +14,7 @@ from pydamon.core.refusals import Refusals
 from pydamon.core.weights import Weights
 from pydamon.linux.process import Mapping
 from pydamon.spec import Intervals, Scheme
+from pydamon.spec.actions import ActionName
 from pydamon.spec.schemes import Quotas
 
 UNKNOWN = 2**64 - 1
@@ -200,6 +201,28 @@ def test_each_window_of_a_quota_is_used(by_memory_: bool, passes: int) -> None:
         bench.step(1)
     assert bench.state.stats.nr_snapshots == passes
     assert bench.state.stats.sz_tried == passes * MIB
+
+
+@pytest.mark.parametrize(
+    ("by_memory_", "action", "tried", "passed"),
+    [
+        (True, "pageout", MIB // 4, MIB // 4),  # of 1 MiB a quarter is there
+        (True, "stat", MIB // 4, MIB // 4),
+        (True, "willneed", MIB, MIB),  # is about addresses
+        (False, "pageout", MIB, MIB),
+    ],
+)
+def test_statistics_are_of_what_counts(by_memory_: bool, action: ActionName, tried: int, passed: int) -> None:
+    ops = FakeActing()
+    ops.resident = lambda start, end: (end - start) // np.uint64(4)
+    ops.share = lambda start, end: (end - start) // 8
+    bench = Bench(Scheme(action=action), regions=[make_regions([(BASE, BASE + MIB)])], ops=ops)
+    bench.damos.by_memory = by_memory_
+    bench.step()
+    stats = bench.state.stats
+    assert (stats.nr_tried, stats.sz_tried, stats.sz_ops_filter_passed) == (1, tried, passed)
+    assert stats.sz_applied == MIB // 8
+    assert bench.state.tried[0].sz_filter_passed.tolist() == [passed]
 
 
 def test_an_interval_that_was_asked_for_is_kept() -> None:

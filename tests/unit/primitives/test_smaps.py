@@ -16,7 +16,7 @@ from pydamon.errors import MachineError
 from pydamon.linux.clear_refs import tracks_soft_dirty
 from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED, UNKNOWN
-from pydamon.primitives.smaps import SmapsPrimitive, parse_smaps
+from pydamon.primitives.smaps import SmapsPrimitive, parse_smaps, uncounted
 
 # proc_pid_smaps(5), shortened; the second mapping's name looks like a line of its own
 SMAPS = b"""\
@@ -45,6 +45,29 @@ def test_referenced_bytes_of_each_mapping() -> None:
     assert referenced.tolist() == [4096, 512 * 1024, 0]
     # a mapping that does not say what is resident counts as all resident
     assert resident.tolist() == [8192, 1 << 20, 0]
+
+
+def test_mappings_of_which_nothing_is_counted() -> None:
+    """Huge pages of hugetlbfs (ht) and frames without struct pages (pf); the first mapping, too, can be one."""
+    text = SMAPS.replace(b"rd wr mr mw me ac sd", b"rd wr mr mw me ht sd").replace(b"VmFlags: ex", b"VmFlags: ex pf")
+    assert uncounted(text).tolist() == [0x7F0000000000, 0xFFFFFFFFFF600000]
+    assert uncounted(SMAPS.replace(b"rd mr mw me sd", b"rd pf")).tolist() == [0x55D0C7A00000]
+    assert uncounted(SMAPS).tolist() == uncounted(b"").tolist() == []
+
+
+def test_of_those_mappings_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(os.getpid())
+    try:
+        primitive = SmapsPrimitive(process)
+        text = SMAPS.replace(b"rd wr mr mw me ac sd", b"rd ht")
+        monkeypatch.setattr(primitive, "_read", lambda: text)
+        addresses = np.array([0x55D0C7A00000, 0x7F0000000000, 0x7F00000FF000, 0x7F0000100000], np.uint64)
+        primitive.prepare(addresses)
+        for _ in range(5):
+            assert (primitive.check() == UNKNOWN).tolist() == [False, True, True, False]
+        primitive.close()
+    finally:
+        process.close()
 
 
 def test_nothing_of_nothing() -> None:

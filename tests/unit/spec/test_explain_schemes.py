@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.unit.spec.scheme_strategies import schemes
 
@@ -48,13 +49,28 @@ def test_goals_and_destinations() -> None:
         "intervals is moved to the NUMA nodes: 70 % to 0, 30 % to 1 (migrate_hot).",
         "  How much is tried is tuned every 2 s, hottest first (by access rate only): more while below, less when "
         "above, until the used share of NUMA node 0 is 99.7 %.",
-        "Scheme 1: at each aggregation interval, memory that was accessed at most 2 times a second is moved to NUMA "
-        "node 1 (migrate_cold).",
+        "Scheme 1: at each aggregation interval, at least every 1 s, memory that was accessed at most 2 times a second "
+        "is moved to NUMA node 1 (migrate_cold).",
         "  How much is tried is tuned every 1 s, coldest first (access rate and age count the same): all or nothing, "
         "until one of these holds:",
         "    the time per reset interval in which some task waited for memory (PSI) is 10 ms.",
         "    the value that the user gives (mine) is 10,000 (now 500).",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "aggr_us", "faithful", "when"),
+    [
+        ("pageout quota=1M/1s", 10_000_000, False, "every 1 s (window of its quota)"),
+        ("pageout quota=1M/1s", 10_000_000, True, "every 10 s (aggregation interval)"),
+        ("pageout quota=1M/1s", 100_000, False, "every 100 ms (aggregation interval)"),
+        ("pageout quota=1M/1s every=5s", 10_000_000, False, "every 5 s"),
+        ("pageout", 10_000_000, False, "every 10 s (aggregation interval)"),
+        ("pageout quota=1M/1s", None, True, "at each aggregation interval"),
+    ],
+)
+def test_how_often_it_is_applied(text: str, aggr_us: int | None, faithful: bool, when: str) -> None:
+    assert explain_schemes([parse_short(text)], aggr_us, faithful=faithful)[0].startswith(f"Scheme 0: {when}, memory")
 
 
 def test_patterns() -> None:

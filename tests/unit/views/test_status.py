@@ -135,6 +135,17 @@ def test_what_schemes_cannot_do_without_swap_is_told_once() -> None:
     assert not any("swap" in line for line in lines.overview([status.running(kdamond(running()))]))
 
 
+def test_late_samples_are_told() -> None:
+    cost = {"cpu_ns": 1, "cpu_bp": 123, "samples": 100, "asked_ns": 500_000_000, "sampled_ns": 8_500_000_000}
+    line = "samples came 17 × later than asked for: every 85 ms, not every 5 ms; use a longer sampling interval"
+    told = status.running(kdamond([]) | {"cost": cost})
+    assert lines.overview([told])[-1].startswith(f"web: {line}")
+    assert any(each.startswith(f"late       {line}") for each in lines.details(told))
+    assert lines.ended("web", "stopped", status.ended(kdamond([]) | {"cost": cost}))[2].startswith(line)
+    told = status.running(kdamond([]) | {"cost": cost | {"sampled_ns": 510_000_000}})
+    assert not any("late" in each for each in [*lines.overview([told]), *lines.details(told)])
+
+
 def test_a_dry_run_is_told_as_one() -> None:
     told = lines.overview([status.running(kdamond(running()) | {"dry_run": True})])
     assert told[-1].startswith("web: dry run, nothing was done")

@@ -9,6 +9,7 @@ import msgspec
 
 from pydamon.cli.render.palette import BOLD, styled
 from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.report import blind, late
 from pydamon.cli.report.common import count, opened, source_line, target_line
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
@@ -32,11 +33,17 @@ def report(path: str, as_json: bool) -> None:
         lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
         if found["primitive_reason"]:
             lines.append(f"  because: {printable(found['primitive_reason'])}")
+        sampled, warning = found["sampled"], late.warning(found["sampled"])
+        if sampled is not None and sampled["samples"]:
+            each = format_duration_ns(sampled["sampled_ns"] // sampled["samples"])
+            lines.append(warning or f"{count(sampled['samples'], 'sample')}, one every {each}")
         targets = reader.info.targets
         for target in targets[:10]:
             lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
         if len(targets) > 10:
             lines.append(f"  and {len(targets) - 10} more targets")
+        for one in found["unwatched"][:10]:
+            lines.append(f"  target {one['target']} {printable(blind.words(one['bytes_by_reason']))}")
         for name, table in found["tables"].items():
             lines.append(f"table {printable(name)}: {count(table, 'piece')}")
         lines += _spec_lines(reader)
@@ -66,6 +73,10 @@ def examine(reader: RecordReader) -> dict[str, Any]:
             {"target": t.target, "pid": t.pid, "command": t.command, "start_ticks": t.start_ticks} for t in info.targets
         ],
         "tables": tables,
+        "unwatched": [
+            {"target": target, "bytes_by_reason": reasons} for target, reasons in blind.by_reason(reader).items()
+        ],
+        "sampled": late.sampling(reader),
         "machine": dict(info.machine),
         "spec": dict(info.spec),
     }

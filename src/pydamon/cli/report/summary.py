@@ -13,7 +13,7 @@ from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.render.table import table
-from pydamon.cli.report import reclaim
+from pydamon.cli.report import blind, late, reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line
 from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, words
@@ -49,7 +49,7 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
             told: dict[str, Any] = {"targets": objects}
             if len(order) > 1:
                 told["total"] = _total_object(held, panel)
-            emit(msgspec.json.encode(told | {"cost": _cost(reader)}).decode() + "\n")
+            emit(msgspec.json.encode(told | {"cost": _cost(reader), "sampled": late.sampling(reader)}).decode() + "\n")
             return
         if len(order) > 1:
             emit(_total_text(reader, held, panel, span, screen))
@@ -58,6 +58,9 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
         if len(order) > _MOST_TARGETS:
             rest = sum(one.memory for target in order[_MOST_TARGETS:] for one in held[target])
             emit(f"and {count(len(order) - _MOST_TARGETS, 'smaller target')}, {format_size(rest)} together\n")
+        warning = late.warning(late.sampling(reader))
+        if warning is not None:
+            emit(screen.fit(warning) + "\n")
         cost = _cost(reader)
         if cost is not None:
             cpu, disturbed = cost["cpu_percent"], cost["disturbed_percent"]
@@ -174,8 +177,10 @@ def _text(
     if apart is not None:
         lines.append(screen.fit(apart))
     unknown = sum(one.unknown for one in mine)
+    reasons = blind.by_reason(reader).get(snapshot.target)
     if unknown:
-        lines.append(screen.fit(f"{format_size(unknown)} cannot be told: not looked at yet, or they cannot be watched"))
+        why = printable(blind.words(reasons)) if reasons else "not looked at yet, or they cannot be watched"
+        lines.append(screen.fit(f"{format_size(unknown)} cannot be told: {why}"))
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -209,6 +214,7 @@ def _object(
         "used": [_told(estimate(panel, s) if panel else None, s) for s in _USED_S],
         "idle": [_told(_idle(panel, s), s) for s in _IDLE_S],
         "reclaimable": reclaim.as_object(reclaim.cold_by_kind(mine), reclaim.has_swap(reader)),
+        "unwatched_by_reason": blind.by_reason(reader).get(snapshot.target, {}),
         "warnings": [text for text in [_disagreement(mine, panel) if panel else None] if text is not None],
         "mappings": [
             {

@@ -171,9 +171,18 @@ class UserEngine(OnCore):
         return swap_bytes()
 
     def cost(self) -> Cost:
-        """What the primitives of all targets have cost so far."""
-        spent = self.ops.cost()
-        return Cost(spent.checks, spent.check_ns, spent.clears, spent.clear_ns, spent.disturb_ns)
+        """What the primitives of all targets have cost so far, and whether samples came in time."""
+        spent, sampled = self.ops.cost(), self.kdamond.sampled
+        return Cost(
+            spent.checks,
+            spent.check_ns,
+            spent.clears,
+            spent.clear_ns,
+            spent.disturb_ns,
+            samples=sampled.samples,
+            asked_ns=sampled.asked_ns,
+            sampled_ns=sampled.sampled_ns,
+        )
 
     # -- at its end, and beyond it ------------------------------------------------------------------------------------
 

@@ -24,15 +24,16 @@ _FILTERS = {
 }
 
 
-def explain_schemes(schemes: Sequence[Scheme], aggr_us: int | None = None) -> list[str]:
+def explain_schemes(schemes: Sequence[Scheme], aggr_us: int | None = None, *, faithful: bool = False) -> list[str]:
     """Lines of text that say what each scheme does: one with its policy, then indented ones with the details.
 
-    ``aggr_us``: the aggregation interval, if it is known.
+    ``aggr_us``: the aggregation interval, if it is known; ``faithful``: as the kernel, which leaves windows of quotas
+    unused that are shorter than that.
     """
     lines: list[str] = []
     for number, scheme in enumerate(schemes):
         head = f"Scheme {number}" + (f" ({scheme.name})" if scheme.name is not None else "")
-        lines.append(f"{head}: {_when(scheme, aggr_us)}, {_which(scheme.access_pattern)} {_what(scheme)}.")
+        lines.append(f"{head}: {_when(scheme, aggr_us, faithful)}, {_which(scheme.access_pattern)} {_what(scheme)}.")
         lines += [f"  {line}" for line in _details(scheme)]
     return lines
 
@@ -56,9 +57,15 @@ def _details(scheme: Scheme) -> list[str]:
     return lines
 
 
-def _when(scheme: Scheme, aggr_us: int | None) -> str:
+def _when(scheme: Scheme, aggr_us: int | None, faithful: bool) -> str:
     if scheme.apply_interval_us:
         return f"every {_time_us(scheme.apply_interval_us)}"
+    if scheme.quotas.limited and not faithful:
+        window_us = scheme.quotas.reset_interval_ms * 1000
+        if aggr_us is None:
+            return f"at each aggregation interval, at least every {_time_us(window_us)}"
+        if window_us < aggr_us:
+            return f"every {_time_us(window_us)} (window of its quota)"
     return f"every {_time_us(aggr_us)} (aggregation interval)" if aggr_us else "at each aggregation interval"
 
 

@@ -78,7 +78,7 @@ def _explain_context(context: Context) -> list[str]:
     if context.schemes:
         from pydamon.spec.words.explain import explain_schemes  # most specs have none
 
-        lines += explain_schemes(context.schemes, intervals.aggr_us)
+        lines += explain_schemes(context.schemes, intervals.aggr_us, faithful=context.faithful)
     return lines
 
 
