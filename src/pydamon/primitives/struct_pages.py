@@ -92,6 +92,7 @@ class StructPages:
             raise MachineError("the kernel's array of struct pages is not found", where="struct pages")
         self._lock = threading.Lock()
         self._walk = walk
+        self._saw_beyond = False  # frames where there was no memory
         self._map_fd = self._program_fd = -1
         self._memory: mmap.mmap | None = None
         try:
@@ -105,7 +106,7 @@ class StructPages:
             self._kinds = np.frombuffer(memory, np.uint8, BATCH, KINDS_AT)
             self._longs[VMEMMAP_AT // 8] = vmemmap
             self._run = bpf_syscall.TestRun(self._program_fd)
-            self.refresh()
+            self._set_memory_facts()
         except BaseException:
             self.close()
             raise
@@ -115,6 +116,8 @@ class StructPages:
         `pydamon.linux.idle_bitmap`; shape (n,) each. A frame that is no memory is its own head and nothing else.
         """
         count = len(frames)
+        if count and int(frames.max()) >= self._limit:
+            self._saw_beyond = True
         heads, kinds = np.empty(count, np.uint64), np.empty(count, np.uint8)
         with self._lock:
             for begin in range(0, count, BATCH):
@@ -127,11 +130,16 @@ class StructPages:
         return heads, kinds
 
     def refresh(self) -> None:
-        """Memory may have been added."""
-        self._walk.refresh()
+        """Memory may have been added: where it ends is read anew if frames beyond its end were asked about."""
+        if self._saw_beyond:
+            self._saw_beyond = False
+            self._walk.refresh()
+            self._set_memory_facts()
+
+    def _set_memory_facts(self) -> None:
         base, mask, end = self._walk.memory_facts()
         self._longs[BASE_AT // 8], self._longs[MASK_AT // 8], self._longs[END_AT // 8] = base & _U64, mask, end
-        self._longs[LIMIT_AT // 8] = end >> 12
+        self._longs[LIMIT_AT // 8] = self._limit = end >> 12
 
     def close(self) -> None:
         """Unload the program."""

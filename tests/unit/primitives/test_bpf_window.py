@@ -28,7 +28,7 @@ class Tables:
     def __init__(self, *entries: tuple[int, int]) -> None:
         self.entries = list(entries)
         self.space = 1000
-        self.refreshed = 0
+        self.refreshed = self.users = 0
 
     def walk_space(self, pid: int, addresses: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any], int]:
         found = [self.entries[at] if self.space else FAULT for at in addresses.tolist()]

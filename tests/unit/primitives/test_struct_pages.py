@@ -249,6 +249,23 @@ class TestLive:
         finally:
             os.close(map_fd)
 
+    def test_the_end_of_memory_is_read_anew_only_where_something_lay_beyond_it(
+        self, walk: PageTableWalk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = StructPages(walk)
+        end = walk.memory_facts()[2]
+        read: list[int] = []
+        monkeypatch.setattr(walk, "refresh", lambda: read.append(1))
+        monkeypatch.setattr(walk, "memory_facts", lambda: (0, 0, end + (1 << 30)))
+        opened.look(np.array([0, (end >> 12) - 1], np.uint64))
+        opened.refresh()
+        assert not read
+        for _ in range(2):
+            opened.look(np.array([end >> 12], np.uint64))
+            opened.refresh()
+        assert len(read) == 1
+        opened.close()
+
     def test_without_struct_pages(self, walk: PageTableWalk, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(program, "find_vmemmap", lambda facts: 0)
         with pytest.raises(MachineError, match="not found"):
