@@ -198,11 +198,19 @@ class PageSource(Protocol):
         ...
 
 
+class BeforeMark(Protocol):
+    """Who wants to look before frames are marked."""
+
+    def before_mark(self, heads: Frames) -> None:
+        """These are about to be."""
+        ...
+
+
 class FrameWatch:
     """Marks frames as idle and tells later which were used; a frame inside a folio answers through its head.
 
-    ``pages`` looks at frames if given, else /proc/kpageflags, which takes a system call for each. Raises MachineError
-    if the bitmap, or what is to look, cannot be used.
+    ``pages`` looks at frames if given, else /proc/kpageflags, which takes a system call for each; ``panels`` is told
+    what is about to be marked. Raises MachineError if the bitmap, or what is to look, cannot be used.
     """
 
     def __init__(
@@ -212,6 +220,7 @@ class FrameWatch:
             require_frame_flags()
         self.bitmap = IdleBitmap() if bitmap is None else bitmap
         self.pages = pages
+        self.panels: BeforeMark | None = None
         self._info = FrameInfo() if info is None else info
 
     def look(self, frames: Frames) -> tuple[Frames, NDArray[np.uint8]]:
@@ -272,6 +281,8 @@ class FrameWatch:
         states = np.full(len(heads), UNLISTED, np.uint8)
         index = np.flatnonzero(listed)
         if len(index):
+            if self.panels is not None:
+                self.panels.before_mark(heads[index])
             states[index] = np.where(self.bitmap.mark(heads[index]), np.uint8(MARKED), np.uint8(UNMARKABLE))
         return states
 

@@ -1,10 +1,10 @@
-"""The page panel of processes that are asked through `bpf`: whether its pages were accessed."""
+"""The page panel of processes that are asked through `bpf`, `idle` or `bpf+idle`: whether its pages were accessed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,29 @@ class Targets(Protocol):
         ...
 
 
+class Pages(Protocol):
+    """The panel's pages of one process, beside the windows of its regions."""
+
+    def look(self, addresses: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """See `PanelOps.look_at_panel`."""
+        ...
+
+    def before_clear(self, starts: NDArray[np.uint64], lengths: NDArray[np.uint64]) -> None:
+        """The accessed bits of these ranges are about to be cleared."""
+        ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A primitive that opens a panel beside itself (`IdlePrimitive`)."""
+
+    panel: Pages | None
+
+    def open_panel(self) -> Pages:
+        """Open it; from then on it is the ``panel``."""
+        ...
+
+
 class ProcessPanel:
     """Asks the pages of a panel. ``whole`` takes the samples of the regions, if pages are not asked one by one."""
 
@@ -35,19 +58,26 @@ class ProcessPanel:
 
     def look(self, target: int, addresses: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """See `PanelOps.look_at_panel`."""
-        primitive = self._targets.primitives[target]
-        if not isinstance(primitive, BpfPrimitive):  # it has just ended
+        pages = self._pages(self._targets.primitives[target])
+        if pages is None:  # it has just ended
             return np.zeros(len(addresses), np.bool_), np.ones(len(addresses), np.bool_)
-        if primitive.panel is None:
-            primitive.watch_panel(PanelPages(primitive, partial(self._lost, primitive)))
-            assert primitive.panel is not None
         if self._whole is not None:
             self._whole.note_panel()
-        found = primitive.panel.look(addresses)
+        found = pages.look(addresses)
         if self._watched.get(target) is not addresses:
             self._watched[target] = addresses
             self._watch()
         return found
+
+    def _pages(self, primitive: Primitive) -> Pages | None:
+        """The panel's pages of a process; None if it is not asked for single pages."""
+        if isinstance(primitive, BpfPrimitive):
+            if primitive.panel is None:
+                primitive.watch_panel(PanelPages(primitive, partial(self._lost, primitive)))
+            return primitive.panel
+        if not isinstance(primitive, Opens):
+            return None
+        return primitive.open_panel() if primitive.panel is None else primitive.panel
 
     def _lost(self, primitive: BpfPrimitive, starts: NDArray[np.uint64], lengths: NDArray[np.uint64]) -> None:
         primitive.note_lost(starts, lengths)
@@ -60,9 +90,9 @@ class ProcessPanel:
 
     def before_action(self, target: int, start: Addresses, end: Addresses) -> None:
         """An action is about to be applied to these ranges; it may clear accessed bits."""
-        primitive = self._targets.primitives[target]
-        if isinstance(primitive, BpfPrimitive) and primitive.panel is not None:
-            primitive.panel.before_clear(start, end - start)
+        pages = getattr(self._targets.primitives[target], "panel", None)
+        if pages is not None:
+            pages.before_clear(start, end - start)
 
     def forget(self, target: int) -> None:
         """The target has ended."""

@@ -29,6 +29,7 @@ from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.clearing import Entries, Levels
+from pydamon.primitives.idle_panel import IdlePanel, PanelFrames
 from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 
 if TYPE_CHECKING:  # needed only where BPF works
@@ -102,7 +103,35 @@ class IdlePrimitive:
         self._heads: Frames = np.empty(0, np.uint64)
         self._usable: Flags = np.empty(0, np.bool_)
         self._by_entry: Flags = np.empty(0, np.bool_)  # the page-table entry answers, not the bitmap
+        self._lost: Flags = np.empty(0, np.bool_)  # accessed, and marked for a panel since, or for regions
         self._space = 0
+        self._walk = walk
+        self._knows_heads = not tables  # else only those of frames that were marked
+        self.panel: IdlePanel | None = None
+
+    @property
+    def addresses(self) -> Addresses:
+        """The pages of the window."""
+        return self._addresses
+
+    @property
+    def heads(self) -> Frames:
+        """The frame that answers for each page of the window; 0 for one that is not there."""
+        return self._heads
+
+    def cleared_with(self, heads: Frames) -> NDArray[np.intp]:
+        """Which pages of the window may lose their accessed bits when these frames are marked."""
+        return np.flatnonzero(np.isin(self._heads, heads) if self._knows_heads else self._levels >= LEVEL_4K)
+
+    def open_panel(self) -> IdlePanel:
+        """A panel beside this, with a window of its own on pages of the same process."""
+        frames = self._watch.panels
+        if not isinstance(frames, PanelFrames):
+            self._watch.panels = frames = PanelFrames()
+        window = IdlePrimitive(self._process, self._walk, watch=self._watch, tables=self._tables)
+        window.cost, window._knows_heads = self.cost, True
+        self.panel = frames.open(window, self)
+        return self.panel
 
     @property
     def trouble(self) -> str | None:
@@ -117,6 +146,7 @@ class IdlePrimitive:
         """
         self._addresses = np.array(addresses, np.uint64)
         self._space = 0
+        self._lost = np.zeros(len(addresses), np.bool_)
         self._frames, self._levels, self._heads, self._by_entry, self._usable = self._open(self._addresses)
         return self._usable.copy()
 
@@ -126,7 +156,7 @@ class IdlePrimitive:
         Returns whether each new page is usable; the others keep their window.
         """
         addresses = np.array(addresses, np.uint64)
-        self._addresses[index] = addresses
+        self._addresses[index], self._lost[index] = addresses, False
         opened = self._open(addresses)
         self._frames[index], self._levels[index], self._heads[index], self._by_entry[index], usable = opened
         self._usable[index] = usable
@@ -145,26 +175,39 @@ class IdlePrimitive:
         system call for each page that the bitmap has to answer for, and one for 1,024 pages of a walk.
         """
         began = time.perf_counter_ns()
-        here = self._usable & (self._levels >= LEVEL_4K)
-        answers: Answers = np.full(len(self._addresses), UNKNOWN, np.uint8)
-        # The bits first: a page that is in its frame after that was there when its bit was read.
-        asked = np.flatnonzero(here & ~self._by_entry)
-        if len(asked):
-            idle, known = self._watch.bitmap.read(self._heads[asked])
-            answers[asked] = np.where(known, np.where(idle, NOT_ACCESSED, ACCESSED), UNKNOWN)
-        frames, levels, young, space = self._places.look(self._addresses)
-        by_entry = here & self._by_entry
-        answers[by_entry] = np.where(young[by_entry], ACCESSED, NOT_ACCESSED)
-        answers[here & ((levels < LEVEL_4K) | (frames != self._frames))] = UNKNOWN
-        absent = self._usable & (self._levels == LEVEL_ABSENT)
-        answers[absent & (levels == LEVEL_ABSENT)] = NOT_ACCESSED
-        answers[absent & (levels >= LEVEL_4K)] = ACCESSED
+        answers, space = self._now(np.arange(len(self._addresses)))
+        answers[self._lost] = ACCESSED
         # The pid meant this process during the look only if it is still alive after it.
         if space != self._space or not self._process.alive():
             answers[:] = UNKNOWN
         self.cost.checks += len(answers)
         self.cost.check_ns += time.perf_counter_ns() - began
         return answers
+
+    def note(self, index: NDArray[np.intp]) -> None:
+        """These pages of the window are about to be marked for somebody else: what was accessed is kept."""
+        answers, space = self._now(index)
+        if space == self._space:
+            self._lost[index] |= answers == ACCESSED
+
+    def _now(self, index: NDArray[np.intp]) -> tuple[Answers, int]:
+        """What the window says of these pages at the moment, and which address space that is."""
+        usable, at_start, by_entry = self._usable[index], self._levels[index], self._by_entry[index]
+        here = usable & (at_start >= LEVEL_4K)
+        answers: Answers = np.full(len(index), UNKNOWN, np.uint8)
+        # The bits first: a page that is in its frame after that was there when its bit was read.
+        asked = np.flatnonzero(here & ~by_entry)
+        if len(asked):
+            idle, known = self._watch.bitmap.read(self._heads[index[asked]])
+            answers[asked] = np.where(known, np.where(idle, NOT_ACCESSED, ACCESSED), UNKNOWN)
+        frames, levels, young, space = self._places.look(self._addresses[index])
+        by_entry &= here
+        answers[by_entry] = np.where(young[by_entry], ACCESSED, NOT_ACCESSED)
+        answers[here & ((levels < LEVEL_4K) | (frames != self._frames[index]))] = UNKNOWN
+        absent = usable & (at_start == LEVEL_ABSENT)
+        answers[absent & (levels == LEVEL_ABSENT)] = NOT_ACCESSED
+        answers[absent & (levels >= LEVEL_4K)] = ACCESSED
+        return answers, space
 
     def young(self, addresses: Addresses, heads: Frames) -> Flags:
         """Whether each page was accessed since it was last marked; ``heads`` are the first frames of their folios."""
@@ -174,15 +217,20 @@ class IdlePrimitive:
 
     def make_old(self, addresses: Addresses, heads: Frames) -> None:
         """Mark the folios that begin at ``heads`` as idle; ends the window of observation."""
-        self._watch.bitmap.mark(heads)
+        self._watch.mark_heads(heads, np.ones(len(heads), np.bool_))
 
     def update(self) -> None:
         """The process may have executed another program, memory may have been added."""
         self._places.update()
+        if self.panel is not None:
+            self.panel.window.update()
         self._watch.refresh()
 
     def close(self) -> None:
         """Release what this opened; the process, a shared walk and a shared watch stay open."""
+        if self.panel is not None:
+            self.panel.close()
+            self.panel = None
         self._places.close()
         if self._owns_watch:
             self._watch.close()
@@ -201,12 +249,12 @@ class IdlePrimitive:
         usable = levels != LEVEL_UNKNOWN
         heads = frames.copy()
         by_entry = np.full(len(frames), self._tables)
-        marked = np.flatnonzero((levels >= LEVEL_4K) & young if self._tables else levels >= LEVEL_4K)
+        marked = np.flatnonzero(levels >= LEVEL_4K if self._knows_heads else (levels >= LEVEL_4K) & young)
         if len(marked):
             marking = time.perf_counter_ns()
             heads[marked], kinds = self._watch.look(frames[marked])
-            if not self._tables:
-                own = (kinds & np.uint8(OWN)) != 0
+            if self._knows_heads:
+                own = by_entry[marked] | ((kinds & np.uint8(OWN)) != 0)
                 by_entry[marked] = own
                 needed = ~own | young[marked]
                 marked, kinds = marked[needed], kinds[needed]

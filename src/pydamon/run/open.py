@@ -200,6 +200,8 @@ def _open_kernel(opener: _Opener, reason: str) -> Opened:
     if spec is not opener.spec:
         sample = format_duration_ns(spec.context.intervals.sample_us * 1000)
         opener.say(f"sampling every {sample}: the kernel's DAMON tunes its intervals only where that is asked for")
+    if _panel_size(opener.request):
+        opener.say("there is no page panel: the kernel's DAMON asks no single pages")
     opener.spec = spec
     return _live(opener, engine, Choice("kernel", reason))
 

@@ -44,8 +44,10 @@ class PrimitiveFacts:
 PRIMITIVES = (
     PrimitiveFacts("bpf", "page-granular: reads page tables through BPF, clears through process_madvise",
                    has_panel=True),
-    PrimitiveFacts("bpf+idle", "page-granular: reads page tables through BPF, clears through the idle bitmap"),
-    PrimitiveFacts("idle", "page-granular: idle page tracking; needs no BPF", ops=(*_PROCESSES, "paddr")),
+    PrimitiveFacts("bpf+idle", "page-granular: reads page tables through BPF, clears through the idle bitmap",
+                   has_panel=True),
+    PrimitiveFacts("idle", "page-granular: idle page tracking; needs no BPF", ops=(*_PROCESSES, "paddr"),
+                   has_panel=True),
     PrimitiveFacts("smaps", "per mapping: clear_refs and Referenced; no privilege needed for one's own processes",
                    page_granular=False, walks_all=True),
     PrimitiveFacts("soft-dirty", "writes only: soft-dirty bits",

@@ -168,6 +168,31 @@ def test_without_a_panel_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("ops", "primitive", "why"),
+    [
+        ("vaddr", "smaps", "smaps asks no single pages"),
+        ("vaddr", "tried_regions", "the kernel's DAMON asks no single pages"),
+        ("paddr", "idle", "there is none of physical memory"),
+        ("vaddr", "bpf", "recorded with --panel 0 or --faithful, imported, or made before there was one"),
+    ],
+)
+def test_why_there_is_no_panel_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ops: str, primitive: str, why: str
+) -> None:
+    path = str(tmp_path / "r")
+    about = build_metadata(targets=[{"target": 0, "pid": 77}], ops=ops, primitive=primitive)
+    with RecordWriter(path, metadata=about) as writer:
+        writer.add_snapshot(snapshot(SECOND))
+    lines = report(capsys, "summary", "-i", path)[1].splitlines()
+    assert [line for line in lines if line.startswith("no page")] == [
+        f"no page panel ({why}): how much was used within a time is not known"
+    ]
+    status, _, err = report(capsys, "wss", "--window", "10s", "-i", path)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.rstrip().endswith(why)
+
+
 def test_the_working_set_of_a_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recorded(tmp_path / "r")
     _, out, _ = report(capsys, "wss", "--window", "1min", "--json", "-i", path)

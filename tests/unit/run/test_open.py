@@ -57,3 +57,21 @@ def test_nothing_is_launched_for_an_attribute_that_cannot_be_told(
     said = capsys.readouterr().err
     assert said.startswith("pydamon: --probe: hugepage_size cannot be told here: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("panel", [None, 0])
+def test_the_kernels_damon_has_no_page_panel_which_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any, panel: int | None
+) -> None:
+    from pydamon.run import kernel, open
+
+    def stops(opener: object, engine: object, choice: object) -> None:
+        raise MachineError("that is enough", where="it")
+
+    monkeypatch.setattr(kernel, "_check_free", lambda roots: None)
+    monkeypatch.setattr(kernel, "open_kernel_engine", lambda spec, **options: object())
+    monkeypatch.setattr(open, "_live", stops)
+    args = ["record", "--engine", "kernel", "--ops", "paddr", "-o", str(tmp_path / "r")]
+    assert main([*args, *([] if panel is None else ["--panel", "0"])]) == 3
+    said = "there is no page panel: the kernel's DAMON asks no single pages"
+    assert capsys.readouterr().err.count(said) == (panel is None)

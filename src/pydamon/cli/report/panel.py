@@ -34,10 +34,12 @@ from pydamon.cli.report.common import (
 from pydamon.core.panel import BOUNDS_S, Look, Once
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
+from pydamon.spec.primitives import PRIMITIVES
 from pydamon.spec.units import format_duration_ns, format_size
 
 SECOND_NS = 1_000_000_000
 _ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
+_OF_KERNEL = ("damon_aggregated", "tried_regions")  # how the kernel's results came
 # The windows of the curve as text; JSON and pictures have all bounds.
 _SHOWN_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 
@@ -75,6 +77,18 @@ def _once(row: Mapping[str, Any]) -> Once | None:
     return Once(row["weighed"], float(numbers[0]), float(numbers[1]), idle, unseen, float(numbers[2]))
 
 
+def why_none(reader: RecordReader) -> str:
+    """Why a record has no page panel, as far as it tells."""
+    by, ops = reader.info.primitive, reader.info.ops
+    if ops == "paddr":
+        return "there is none of physical memory"
+    if by in _OF_KERNEL:
+        return "the kernel's DAMON asks no single pages"
+    if any(row.name == by and not row.has_panel for row in PRIMITIVES):
+        return f"{by} asks no single pages"
+    return "recorded with --panel 0 or --faithful, imported, or made before there was one"
+
+
 def estimate(found: list[Look], window_s: float) -> Estimate | None:
     """The working set of a window: from the looks that come at least so long after the first one."""
     time_ns = np.array([look.time_ns for look in found], np.int64)
@@ -103,9 +117,7 @@ def report(path: str, choice: Choice, as_json: bool, window_ns: int | None, outp
         found = looks(reader, window_of(choice, span), choice.target)
         if not found:
             raise PydamonError(
-                "has no page panel, which tells the working set of a window: the primitive asks no single pages, it "
-                "was recorded with --panel 0, --faithful or by the kernel, or imported",
-                where=path,
+                f"has no page panel, which tells the working set of a window: {why_none(reader)}", where=path
             )
         windows = BOUNDS_S[1:] if window_ns is None else (BOUNDS_S[bound_of(window_ns / SECOND_NS)],)
         curves = [

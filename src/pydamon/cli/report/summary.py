@@ -16,7 +16,7 @@ from pydamon.cli.render.table import table
 from pydamon.cli.report import blind, late, reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line
-from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, words
+from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, why_none, words
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.reader import RecordReader
@@ -164,7 +164,7 @@ def _text(
         used, idle = [(s, estimate(panel, s)) for s in _USED_S], [(s, _idle(panel, s)) for s in _IDLE_S]
         lines += _windows(used, idle, span)
     else:
-        lines.append("no page panel: how much was used within a time is not known, with an error at least")
+        lines.append(screen.fit(f"no page panel ({why_none(reader)}): how much was used within a time is not known"))
     rows = [[one.name, one.kind, *map(format_size, (one.memory, one.hot, one.warm, one.cold))] for one in mine]
     shown = rows[:_MOST_MAPPINGS]
     if len(mine) > _MOST_MAPPINGS:
