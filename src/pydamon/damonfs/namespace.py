@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pydamon.errors import MachineError
+from pydamon.linux.texts import read_lines
 
 SYSFS = "/sys/kernel/mm/damon"
 DEBUGFS = "/sys/kernel/debug"
@@ -40,7 +41,7 @@ def unmount(target: str) -> None:
 def mount_type(target: str) -> str | None:
     """The type of what is mounted last exactly on ``target`` as this process sees it; None if nothing is."""
     found = None
-    for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
+    for line in read_lines("/proc/self/mounts"):
         _, where, kind, *_ = line.split(" ")
         if where.replace("\\040", " ") == target:
             found = kind

@@ -9,6 +9,7 @@ import os
 import platform
 
 from pydamon.errors import MachineError
+from pydamon.linux.texts import decode, read_lines, read_text
 
 _SYS_BPF = 280 if platform.machine() == "aarch64" else 321
 _MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN = 0, 5, 10
@@ -125,7 +126,7 @@ def load_program(instructions: bytes) -> int:
 
 def log_tail(log: bytes, limit: int = 200) -> str:
     """The end of a verifier log as one line of at most ``limit`` characters, without its closing statistics."""
-    lines = [line.strip() for line in log.decode(errors="replace").splitlines()]
+    lines = [line.strip() for line in decode(log).split("\n")]
     lines = [line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))]
     tail = "; ".join(lines[-3:])
     return tail if len(tail) <= limit else "…" + tail[1 - limit :]
@@ -178,8 +179,8 @@ def _refused(what: str, number: int, detail: str = "") -> MachineError:
 def _may_read_kernel() -> bool:
     """Whether this process has CAP_PERFMON, or CAP_SYS_ADMIN, which includes it (capability.h); True if unknown."""
     try:
-        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-            held = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), -1)
+        lines = read_lines("/proc/self/status")
+        held = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), -1)
     except (OSError, ValueError, IndexError):
         return True
     return bool(held & (1 << 38 | 1 << 21))
@@ -187,7 +188,6 @@ def _may_read_kernel() -> bool:
 
 def _read_line(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline().strip()
+        return read_text(path).partition("\n")[0].strip()
     except OSError:
         return ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydamon.errors import MachineError
+from pydamon.linux.texts import decode
 from pydamon.spec.modules import MODULES
 
 KDAMONDS = "kdamonds"
@@ -72,7 +73,7 @@ class Tree:
     def _read(self, name: str) -> str:
         fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.read(fd, _MAX_FILE).decode("utf-8", "replace").rstrip("\n")
+            return decode(os.read(fd, _MAX_FILE)).rstrip("\n")
         finally:
             os.close(fd)
 
@@ -210,7 +211,7 @@ def _kdamond_threads(roots: Roots) -> Iterator[tuple[Thread, str]]:
             continue
         try:
             with open(f"{roots.proc}/{name}/comm", "rb", buffering=0) as file:
-                command = file.read(64).decode("utf-8", "replace").strip()
+                command = decode(file.read(64)).strip()
         except OSError:
             continue
         # Anybody may call a process so; only a kernel thread is one.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydamon.errors import MachineError
 from pydamon.linux.mounts import mounts
+from pydamon.linux.texts import read_lines
 
 
 def directory(path: str, below: Sequence[Path] | None = None) -> Path:
@@ -46,7 +47,7 @@ def lru_bytes_by_node(path: str, below: Sequence[Path] | None = None) -> dict[in
     """
     file = directory(path, below) / "memory.numa_stat"
     try:
-        lines = file.read_text().splitlines()
+        lines = read_lines(file)
     except OSError as error:
         needs = "it needs the memory controller in this cgroup, and CONFIG_NUMA"
         raise MachineError(f"cannot be read ({error.strerror}); {needs}", where=str(file)) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydamon.errors import MachineError
 from pydamon.linux import memcg
+from pydamon.linux.texts import read_text
 
 _LINE = re.compile(r"^(?:Node \d+ )?(\w+(?:\(\w+\))?): +(\d+) kB$", re.MULTILINE)
 _SOME = re.compile(r"^some .*\btotal=(\d+)$", re.MULTILINE)
@@ -16,7 +17,7 @@ BP = 10_000
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        return read_text(path)
     except FileNotFoundError:
         raise MachineError("does not exist on this machine", where=path) from None
     except OSError as error:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import platform
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux.process import Process
+from pydamon.linux.texts import read_text
 from pydamon.linux.word_files import Addresses
 
 Nodes = NDArray[np.int32]  # a node, or a negative errno where the kernel does not tell
@@ -41,7 +41,7 @@ _syscall.argtypes = (
 def memory_nodes(path: str = _HAS_MEMORY) -> list[int]:
     """The NUMA nodes that have memory. Raises MachineError if the machine does not tell."""
     try:
-        text = Path(path).read_text()
+        text = read_text(path)
         return [node for part in text.strip().split(",") if part for node in _span(part)]
     except (OSError, ValueError):
         raise MachineError("cannot be read; it needs a kernel with CONFIG_NUMA and /sys", where=path) from None

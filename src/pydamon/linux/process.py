@@ -6,15 +6,17 @@ opening it proves that what ``/proc/PID`` shows is that process.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.texts import MISREAD, Misread, lines_of, read_bytes, read_lines
 
 _PF_KTHREAD = 0x00200000  # among the flags in field 9 of /proc/PID/stat
+_REAPED = -1
+_END_OF_ADDRESSES = 2**64 - 1  # the last page is no memory anywhere
 
 
 class ProcessGone(PydamonError):
@@ -33,17 +35,25 @@ class Mapping:
     name: str
 
 
-def parse_maps(lines: Iterable[str]) -> list[Mapping]:
-    """Parse the text of ``/proc/PID/maps`` (format: proc_pid_maps(5)); lines of another form raise ValueError."""
+def parse_maps(text: bytes, misread: Misread = MISREAD) -> list[Mapping]:
+    """Parse the text of ``/proc/PID/maps`` (format: proc_pid_maps(5)); lines of another form are noted and left out."""
     mappings = []
-    for line in lines:
-        fields = line.rstrip("\n").split(maxsplit=5)
-        if len(fields) < 5:
-            raise ValueError(f"not a line of /proc/PID/maps: {line[:80]!r}")
-        start, _, end = fields[0].partition("-")
-        name = fields[5] if len(fields) == 6 else ""
-        mappings.append(Mapping(int(start, 16), int(end, 16), fields[1], int(fields[2], 16), int(fields[4]), name))
+    for line in lines_of(text):
+        try:
+            mappings.append(_parse_line(line))
+        except ValueError:
+            misread.note("/proc/PID/maps", line)
     return mappings
+
+
+def _parse_line(line: str) -> Mapping:
+    """Raises ValueError if it is of another form. The kernel writes a newline in a name as ``\\012``."""
+    span, perms, offset, _, inode, *rest = line.split(maxsplit=5)
+    start, _, end = span.partition("-")
+    low, high = int(start, 16), int(end, 16)
+    if not 0 <= low < high <= _END_OF_ADDRESSES:
+        raise ValueError("is no range of addresses")
+    return Mapping(low, high, perms, int(offset, 16), int(inode), rest[0] if rest else "")
 
 
 def start_ticks(pid: int) -> int:
@@ -53,9 +63,26 @@ def start_ticks(pid: int) -> int:
 
 def _stat_fields(pid: int) -> list[bytes]:
     """The fields of ``/proc/PID/stat`` from the third on."""
-    text = Path(f"/proc/{pid}/stat").read_bytes()
+    text = read_bytes(f"/proc/{pid}/stat")
     # The command may contain spaces and parentheses: count the fields from the last ")".
     return text[text.rindex(b")") + 2 :].split()
+
+
+def _pid_in_proc(pidfd: int) -> int:
+    """What ``/proc`` calls the process of a pidfd: 0 if it does not show it, -1 if it has ended. Raises RequestError.
+
+    The pidfd is of our own pid namespace, ``/proc`` of the one that it was mounted in.
+    """
+    path = f"/proc/self/fdinfo/{pidfd}"
+    try:
+        lines = read_lines(path)
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}; is /proc mounted?", where="pid") from None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "Pid":
+            return int(value)
+    raise RequestError(f"{path} does not tell the process", where="pid")
 
 
 class Process:
@@ -75,14 +102,33 @@ class Process:
             raise RequestError(f"cannot open process {pid}: {error.strerror}", where="pid") from None
         self.pid = pid
         try:
-            fields = _stat_fields(pid)
+            self.start_ticks = self._identify()
+        except BaseException:
+            self.close()
+            raise
+
+    def _identify(self) -> int:
+        """Its start time, once it is certain that ``/proc/PID`` shows the process of the pidfd. Raises RequestError."""
+        shown = _pid_in_proc(self.pidfd)
+        if shown not in (self.pid, _REAPED):
+            raise RequestError(
+                f"process {self.pid} is {shown or 'nobody'} in /proc, which is of another pid namespace; "
+                "mount this namespace's own /proc",
+                where="pid",
+            )
+        try:
+            fields = _stat_fields(self.pid)
         except OSError as error:
-            os.close(self.pidfd)
-            raise RequestError(f"process {pid} ended just now ({error.strerror})", where="pid") from None
+            if error.errno in (errno.ENOENT, errno.ESRCH):
+                raise RequestError(f"process {self.pid} ended just now", where="pid") from None
+            raise RequestError(f"cannot read {error.filename}: {error.strerror}", where="pid") from None
         if int(fields[9 - 3]) & _PF_KTHREAD:
-            os.close(self.pidfd)
-            raise RequestError(f"process {pid} is a kernel thread; it has no memory of its own", where="pid")
-        self.start_ticks = int(fields[22 - 3])
+            raise RequestError(f"process {self.pid} is a kernel thread; it has no memory of its own", where="pid")
+        if not self.alive():
+            raise RequestError(
+                f"process {self.pid} has ended; its parent has not asked for its status yet", where="pid"
+            )
+        return int(fields[22 - 3])
 
     def alive(self) -> bool:
         """Whether the process still runs; a zombie does not. Costs about a microsecond; safe from any thread."""
@@ -92,6 +138,13 @@ class Process:
         poll.register(self.pidfd, select.POLLIN)
         return not poll.poll(0)
 
+    def stopped(self) -> bool:
+        """Whether it was stopped by a signal (SIGSTOP, or a debugger), and waits for another to go on."""
+        try:
+            return _stat_fields(self.pid)[0] in (b"T", b"t")
+        except OSError:
+            return False
+
     def mappings(self) -> list[Mapping]:
         """The process's mappings in address order.
 
@@ -99,8 +152,7 @@ class Process:
         exec'ing may show none.
         """
         try:
-            with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="replace") as file:
-                mappings = parse_maps(file)
+            mappings = parse_maps(read_bytes(f"/proc/{self.pid}/maps"))
         except PermissionError:
             if not self.alive():  # the files of a zombie are root's
                 raise ProcessGone(f"process {self.pid} has ended", where="pid") from None

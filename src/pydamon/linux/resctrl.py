@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.mounts import mounts
+from pydamon.linux.texts import read_text
 
 _WHERE = "resctrl"
 _EVENTS = ("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes")
@@ -36,7 +37,7 @@ def probe(mountinfo: str | None = None, filesystems: str | None = None) -> Path:
     """Where resctrl is mounted. Raises MachineError with the reason if there is nothing to read; changes nothing."""
     found = mounts("resctrl", mountinfo)
     if not found:
-        known = Path("/proc/filesystems").read_text() if filesystems is None else filesystems
+        known = read_text("/proc/filesystems") if filesystems is None else filesystems
         if "resctrl" not in known.split():
             raise MachineError(
                 "neither this processor nor a hypervisor offers it, or the kernel lacks it", where=_WHERE
@@ -56,10 +57,10 @@ def group_of(pid: int, mount: Path, proc: Path = Path("/proc")) -> Path | None:
     From ``/proc/PID/cpu_resctrl_groups`` where the kernel has it, else from the groups' ``tasks`` files.
     """
     try:
-        text = (proc / str(pid) / "cpu_resctrl_groups").read_text()
+        text = read_text(proc / str(pid) / "cpu_resctrl_groups")
     except OSError:
         return _search(pid, mount)
-    named = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    named = dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
     control = named.get("res", "")
     if not control:
         return None
@@ -83,7 +84,7 @@ def _directories(path: Path, leave_out: tuple[str, ...] = ()) -> list[Path]:
 
 def _tasks(group: Path) -> set[int]:
     try:
-        return {int(line) for line in (group / "tasks").read_text().split()}
+        return {int(line) for line in read_text(group / "tasks").split()}
     except (OSError, ValueError):
         return set()
 
@@ -104,7 +105,7 @@ def read_group(group: Path) -> list[Reading]:
 
 def _value(path: Path) -> int | None:
     try:
-        text = path.read_text().strip()
+        text = read_text(path).strip()
     except OSError:  # an event that this processor does not count
         return None
     return int(text) if text.isascii() and text.isdigit() else None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
+from pydamon.plain import printable
 
 MAX_LOOKS = 2048  # processes looked at more closely in one update: bounds its time to some 40 ms
 _PF_KTHREAD = 0x00200000
@@ -58,7 +59,7 @@ def command_of(process: Process) -> str:
         except OSError:
             continue
         if raw and process.alive():  # or the pid may have been another process's when it was read
-            text = "".join(c if c.isprintable() else "?" for c in raw.decode(errors="replace"))
+            text = printable(raw.decode(errors="replace"))
             return form.format(text if len(text) <= _MAX_COMMAND else text[: _MAX_COMMAND - 1] + "…")
     return "?"
 

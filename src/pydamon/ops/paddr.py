@@ -16,6 +16,7 @@ import numpy as np
 from pydamon.errors import MachineError
 from pydamon.linux.frames_in_use import FramesInUse
 from pydamon.linux.process import Mapping, Process
+from pydamon.linux.texts import read_needed
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges
 from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
@@ -110,11 +111,7 @@ def _inside(start: int, end: int, nodes: Sequence[tuple[int, int, int]]) -> list
 
 
 def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError as error:
-        raise MachineError(f"cannot be read ({error.strerror}); it needs /proc and root", where=path) from None
+    return read_needed(path, "; it needs /proc and root")
 
 
 class PaddrOps(Applying["PhysicalActions"]):

@@ -219,11 +219,11 @@ class ReverseMap:
                 resident = resident_ranges(pagemap.fileno())
             except OSError:  # before Linux 6.7
                 try:
-                    maps = _read(directory, "maps").decode(errors="replace")
+                    maps = _read(directory, "maps")
                 except BaseException:
                     pagemap.close()
                     raise
-                spans = [(m.start, m.end) for m in parse_maps(maps.splitlines()) if m.name != "[vsyscall]"]
+                spans = [(m.start, m.end) for m in parse_maps(maps) if m.name != "[vsyscall]"]
                 resident = np.array(spans, np.uint64).reshape(-1, 2)
         finally:
             os.close(directory)

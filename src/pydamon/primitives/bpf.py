@@ -25,6 +25,7 @@ from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
+from pydamon.linux.texts import decode, read_text
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_facts, page_tables
 from pydamon.primitives import bpf_program as program
@@ -386,7 +387,7 @@ def _first_cpu() -> str:
     """The first processor's part of /proc/cpuinfo; reading on would ask every processor for its frequency."""
     try:
         with open("/proc/cpuinfo", "rb", buffering=0) as file:
-            return file.read(8192).decode(errors="replace").partition("\n\n")[0]
+            return decode(file.read(8192)).partition("\n\n")[0]
     except OSError as error:
         raise bpf_syscall.unusable(f"cannot read /proc/cpuinfo ({error.strerror}); mount /proc") from None
 
@@ -394,8 +395,7 @@ def _first_cpu() -> str:
 def _end_of_memory() -> int:
     """Where physical memory ends, in bytes; 0 if /proc/iomem does not tell."""
     try:
-        with open("/proc/iomem", encoding="utf-8", errors="replace") as file:
-            ends = re.findall(r"^ *[0-9a-f]+-([0-9a-f]+) : System RAM", file.read(), re.MULTILINE)
+        ends = re.findall(r"^ *[0-9a-f]+-([0-9a-f]+) : System RAM", read_text("/proc/iomem"), re.MULTILINE)
     except OSError:
         return 0
     end = max((int(text, 16) for text in ends), default=0)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError
 from pydamon.linux import clear_refs
 from pydamon.linux.process import Process
+from pydamon.linux.texts import MISREAD, decode
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 
@@ -42,10 +43,17 @@ def parse_smaps(text: bytes) -> tuple[_Bytes, _Bytes, _Bytes, _Bytes]:
         if at < 0:
             continue
         first, _, last = header.partition(b"-")
-        spans.append((int(first, 16), int(last, 16)))
-        referenced.append(int(block[at + 12 : block.index(b"kB", at)]) * 1024)
-        at = block.find(b"\nRss:")
-        resident.append(int(block[at + 5 : block.index(b"kB", at)]) * 1024 if at >= 0 else spans[-1][1] - spans[-1][0])
+        try:
+            start, end = int(first, 16), int(last, 16)
+            used = int(block[at + 12 : block.index(b"kB", at)]) * 1024
+            at = block.find(b"\nRss:")
+            there = int(block[at + 5 : block.index(b"kB", at)]) * 1024 if at >= 0 else end - start
+        except ValueError:
+            MISREAD.note("/proc/PID/smaps", decode(header))
+            continue
+        spans.append((start, end))
+        referenced.append(used)
+        resident.append(there)
     bounds = np.array(spans, np.uint64).reshape(-1, 2)
     return bounds[:, 0], bounds[:, 1], np.array(referenced, np.uint64), np.array(resident, np.uint64)
 

@@ -144,9 +144,9 @@ def _check_available(sized: Layout) -> None:
     if needed_bytes > sys.maxsize:
         raise MachineError(f"no address space for {format_size(needed_bytes)}", where="workload")
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        available_bytes = sum(int(fields[key].split()[0]) * 1024 for key in ("MemAvailable", "SwapFree"))
+        with open("/proc/meminfo", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file)
+        available_bytes = sum(int(fields[key].split()[0]) * 1024 for key in (b"MemAvailable", b"SwapFree"))
     except (OSError, KeyError, ValueError):
         return
     if needed_bytes > available_bytes:

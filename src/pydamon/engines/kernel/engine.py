@@ -30,6 +30,7 @@ from pydamon.linux.damon_sysfs import Roots, Tree
 from pydamon.linux.damon_trace import BEFORE_APPLY, ESZ, TraceInstance
 from pydamon.linux.process import Mapping
 from pydamon.linux.swap import swap_bytes
+from pydamon.linux.texts import MISREAD
 from pydamon.spec import ONLY_CONTEXT, Context, Scheme, Spec, validate
 
 if TYPE_CHECKING:
@@ -197,8 +198,8 @@ class KernelEngine:
         return {}
 
     def notices(self) -> list[str]:
-        """Nothing while it runs."""
-        return []
+        """What of the processes was not understood."""
+        return MISREAD.take_notices()
 
     def plans(self) -> list[Plan]:
         """The kernel's DAMON cannot only say what it would do."""

@@ -20,6 +20,7 @@ from pydamon.linux import damon_sysfs
 from pydamon.linux.damon_sysfs import NR_KDAMONDS, Occupant, Roots, Thread, Tree
 from pydamon.linux.damon_trace import remove_instance
 from pydamon.linux.process import start_ticks
+from pydamon.linux.texts import read_bytes, read_text
 
 FILE = "kernel-damon.json"
 WHERE = "the kernel's DAMON"
@@ -210,7 +211,7 @@ def _is_left_by(entry: Entry, occupants: list[Occupant], roots: Roots, tree: Tre
 
 def _lives(entry: Entry, roots: Roots) -> bool:
     try:
-        text = Path(roots.proc, str(entry.pid), "stat").read_bytes()
+        text = read_bytes(Path(roots.proc, str(entry.pid), "stat"))
         return int(text[text.rindex(b")") + 2 :].split()[22 - 3]) == entry.start_ticks
     except (OSError, ValueError, IndexError):
         return False
@@ -268,6 +269,6 @@ def is_ours(occupant: Occupant, *, directory_fd: int, roots: Roots) -> bool:
 def boot_id(roots: Roots) -> str:
     """What tells this boot of the machine from others."""
     try:
-        return Path(roots.proc, "sys/kernel/random/boot_id").read_text().strip()
+        return read_text(Path(roots.proc, "sys/kernel/random/boot_id")).strip()
     except OSError:
         return ""

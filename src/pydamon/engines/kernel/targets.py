@@ -10,6 +10,7 @@ import numpy as np
 
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.process import Mapping, Process
+from pydamon.linux.texts import read_needed
 from pydamon.ops.base import Ranges
 from pydamon.ops.membership import command_of
 from pydamon.ops.paddr import IOMEM, ZONEINFO, describe, intersection, node_spans, system_ram
@@ -112,8 +113,4 @@ def _wanted(target: Target) -> Ranges:
 
 
 def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError as error:
-        raise MachineError(f"cannot be read: {error.strerror}", where=path) from None
+    return read_needed(path, "")

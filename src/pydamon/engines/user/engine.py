@@ -17,6 +17,7 @@ from pydamon.engines.on_core import OnCore, only_context
 from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, LiveOps, choose_for, open_ops
 from pydamon.engines.user.spending import Spending
 from pydamon.linux.swap import swap_bytes
+from pydamon.linux.texts import MISREAD
 from pydamon.ops.membership import Membership
 from pydamon.spec import Context, Scheme, Spec
 from pydamon.spec.primitives import facts
@@ -156,7 +157,7 @@ class UserEngine(OnCore):
     def notices(self) -> list[str]:
         """Who came, went, or was left out; and what there is to say of schemes."""
         own, self._own_notices = self._own_notices, []
-        return own + self.ops.take_notices() + super().notices()
+        return own + self.ops.take_notices() + MISREAD.take_notices() + super().notices()
 
     def plans(self) -> list[Plan]:
         """What a dry run would have done since the last call."""

@@ -21,6 +21,7 @@ from pydamon.linux.move_pages import Nodes
 from pydamon.linux.page_cache import MappedFile
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process
+from pydamon.linux.texts import read_lines
 from pydamon.ops.actions.homes import Homes
 from pydamon.ops.actions.pages import (
     HUGE_PAGE,
@@ -303,7 +304,7 @@ def _cached(files: dict[int, MappedFile], wanted: Segments) -> NDArray[np.int64]
 def _swap_cached() -> int:
     """Bytes in the machine's swap cache."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in read_lines("/proc/meminfo"):
             if line.startswith("SwapCached:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):

@@ -29,6 +29,7 @@ from pydamon.ops.actions.pages import BATCH, MappingArrays, Pages, Segments, exp
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
+from pydamon.plain import printable
 from pydamon.spec import Scheme
 from pydamon.spec.actions import PHYSICAL
 from pydamon.spec.schemes import Filter
@@ -164,7 +165,7 @@ class PhysicalActions(Actions):
             if process is None:
                 continue
             if plan is not None:
-                command = "".join(c if c.isprintable() else "?" for c in who.command)
+                command = printable(who.command)
                 plan.add_pages(chosen.take(mine), [f"{command} (pid {who.pid})"])
             applied += self._act_through(process, scheme, np.sort(address[mine]), chosen.frame, end)
         if plan is not None:

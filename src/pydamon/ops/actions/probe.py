@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydamon.errors import MachineError
 from pydamon.linux import move_pages, page_flags, pagemap
@@ -14,6 +13,7 @@ from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
 from pydamon.linux.process import Process
 from pydamon.linux.swap import swap_bytes
+from pydamon.linux.texts import read_text
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.physical import other_process
 from pydamon.spec.actions import ACTIONS, NO_SWAP, Action
@@ -129,6 +129,6 @@ def _obstacle(attempt: Callable[[], object]) -> str | None:
 def _lru_gen() -> bool:
     try:
         # A bit mask; the first bit is the main switch.
-        return bool(int(Path("/sys/kernel/mm/lru_gen/enabled").read_text(), 16) & 1)
+        return bool(int(read_text("/sys/kernel/mm/lru_gen/enabled"), 16) & 1)
     except (OSError, ValueError):
         return False

@@ -20,6 +20,7 @@ from pydamon.ops.actions.pages import MappingArrays, Pages, Segments, segments, 
 from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import Addresses, Applied
 from pydamon.ops.membership import command_of
+from pydamon.plain import printable
 from pydamon.spec import Scheme
 
 Mask = NDArray[np.bool_]
@@ -204,5 +205,5 @@ def _owners(subject: Subject) -> list[str]:
 
 
 def _name(mapping: Mapping) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in mapping.name) or "anon"
+    text = printable(mapping.name) or "anon"
     return text if len(text) <= 200 else text[:199] + "…"

@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.plain import printable
+
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 16  # a longer line is garbage; it is not kept in memory
 
@@ -55,7 +57,7 @@ class LineCounts:
         """``count`` lines could not be understood."""
         if not self.garbage:
             text = example[:60].decode("ascii", "backslashreplace")
-            self.garbage_example = "".join(c if c.isprintable() else "?" for c in text)
+            self.garbage_example = printable(text)
         self.garbage += count
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pydamon.errors import MachineError, RequestError
 from pydamon.ops.reported.sources.base import Block
 from pydamon.ops.reported.sources.perf_script import FIELDS, PerfScript, nodes_of_cpus
+from pydamon.plain import printable
 
 WHERE = "perf mem"
 _TRIAL_S = 20
@@ -62,8 +63,8 @@ def _said(perf: str, arguments: list[str], start: Start) -> tuple[int, str]:
 
 def _last_line(text: str) -> str:
     """The last line that says something, shortened, without what could drive a terminal."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "".join(c if c.isprintable() else "?" for c in lines[-1][:120]) if lines else ""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return printable(lines[-1][:120]) if lines else ""
 
 
 class PerfMem(PerfScript):

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
+from pydamon.linux.texts import read_text
 from pydamon.ops.reported.reports import NOBODY
 from pydamon.ops.reported.sources.base import Block, LineCounts, LineReader
 
@@ -226,7 +227,7 @@ def nodes_of_cpus(root: Path = Path("/sys/devices/system/node")) -> dict[int, in
     nodes: dict[int, int] = {}
     for folder in sorted(root.glob("node[0-9]*")):
         with contextlib.suppress(OSError, ValueError):
-            for part in (folder / "cpulist").read_text().strip().split(","):
+            for part in read_text(folder / "cpulist").strip().split(","):
                 first, _, last = part.partition("-")
                 nodes |= dict.fromkeys(range(int(first), int(last or first) + 1), int(folder.name.removeprefix("node")))
     return nodes
