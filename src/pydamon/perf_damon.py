@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from pydamon import messages
+
 USAGE = """\
 usage: perf damon start  [OPTIONS] PID… | COMMAND…    monitor in the background
        perf damon record [OPTIONS] PID… | COMMAND…    monitor, and write a record
@@ -50,10 +52,14 @@ def main() -> None:
     """Run, and exit with pydamon's status."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
+        if arguments:
+            print(USAGE, end="")
+        else:
+            for line in USAGE.rstrip("\n").split("\n"):
+                messages.tell(line)
         sys.exit(0 if arguments else 2)
     if arguments[0] not in _VERBS:
-        print(f"perf damon: there is no {arguments[0]!r}; there are {', '.join(_VERBS)}", file=sys.stderr)
+        messages.tell(f"perf damon: there is no {arguments[0]!r}; there are {', '.join(_VERBS)}")
         sys.exit(2)
     from pydamon.cli import main as run
     from pydamon.lean import leave

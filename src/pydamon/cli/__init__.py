@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from pydamon import lean, messages
 from pydamon.errors import PydamonError
 from pydamon.version import __version__
 
@@ -63,6 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line ``args`` (default: the process's); returns the exit status, prints errors as one line."""
     arguments = sys.argv[1:] if args is None else list(args)
     context = None
+    lean.keep_standard_files()
     try:
         # Not click's own main(): that would turn a closed pipe into exit status 1.
         with pydamon.make_context("pydamon", arguments) as context:
@@ -74,7 +76,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         # Called without anything to do: show how, as click does.
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        for line in error.ctx.get_help().split("\n") if error.ctx else ():
+            messages.tell(line)
         return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "pydamon"
@@ -109,9 +112,7 @@ def _one_line(text: str) -> str:
 
 
 def _fail(line: str, status: int) -> int:
-    # A diagnostic that cannot be written must not hide the status.
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+    messages.tell(line)
     return status
 
 

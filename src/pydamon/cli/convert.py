@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon import lean
+from pydamon import lean, messages
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
@@ -85,10 +84,7 @@ def _import(source: InputFile, output: str, hints: Any) -> None:
     )
     warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
     size = os.stat(output).st_size
-    print(
-        f"pydamon: {done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; wrote {output}, {size:,} bytes",
-        file=sys.stderr,
-    )
+    messages.say(f"{done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; wrote {output}, {size:,} bytes")
 
 
 def _monitor(source: InputFile, output: str, sample_us: int | None, aggr_us: int | None) -> None:

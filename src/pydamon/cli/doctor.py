@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.linux.texts import read_text
+from pydamon.plain import json_text
 from pydamon.spec.primitives import seeing
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def command(as_json: bool) -> None:
     """
     found = examine()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json_text(found, indent=2))
         return
     click.echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
     for kind in ("engines", "ops", "primitives", "sources", "facilities", "actions", "filters", "metrics"):
@@ -180,7 +181,7 @@ def _probe_huge_pages() -> None:
     from pydamon.errors import MachineError
 
     try:
-        text = _HUGE_PAGES.read_text()
+        text = read_text(_HUGE_PAGES)
     except OSError:
         raise MachineError("the kernel has no transparent huge pages (CONFIG_TRANSPARENT_HUGEPAGE)") from None
     if "[never]" in text:

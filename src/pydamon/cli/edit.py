@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon import lean
+from pydamon import lean, messages
 from pydamon.cli.report.choice import Choice, choice, windowed
 from pydamon.errors import RequestError
 
@@ -295,4 +294,4 @@ def _files(reader: AnyReader) -> list[str]:
 
 
 def _say(output: str) -> None:
-    print(f"pydamon: wrote {output}, {os.stat(output).st_size:,} bytes", file=sys.stderr)
+    messages.say(f"wrote {output}, {os.stat(output).st_size:,} bytes")

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from pydamon import messages
 from pydamon.errors import RequestError, located
 from pydamon.spec import Scheme, Spec
 from pydamon.spec.forms import scheme_files
@@ -60,7 +61,7 @@ def _load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
     with located(where, ": "):
         loaded = scheme_files.load(text, ops=ops)
     for warning in loaded.warnings:
-        click.echo(f"pydamon: {where}: {warning}", err=True)
+        messages.say(f"{where}: {warning}")
     return loaded
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 import pydamon.run.recorder  # noqa: F401 - needed in any case, and cheaper now (`lean`)
+from pydamon import messages
 from pydamon.engines.base import Engine
 from pydamon.ops.membership import read_stat
 from pydamon.run.launch import Ended, describe_exit
@@ -59,20 +59,19 @@ class _Progress:
 
     def __init__(self) -> None:
         self.run: Run | None = None
-        self._shown = sys.stderr.isatty()
+        self._shown = messages.on_terminal()
 
     def show(self, now_ns: int) -> None:
         """Once a second."""
         if self._shown and self.run is not None:
             elapsed = format_duration_ns(now_ns - self.run.began_ns)
             regions = sum(map(len, self.run.engine.kdamond.regions))
-            line = f"\r{elapsed}, {self.run.snapshots} snapshots, {regions} regions \033[K"
-            print(line, end="", file=sys.stderr, flush=True)
+            messages.draw(f"\r{elapsed}, {self.run.snapshots} snapshots, {regions} regions \033[K")
 
     def clear(self) -> None:
         """Nothing of it stays."""
         if self._shown:
-            print("\r\033[K", end="", file=sys.stderr)
+            messages.draw("\r\033[K")
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -148,4 +147,4 @@ def _plan(line: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"pydamon: {line}", file=sys.stderr, flush=True)
+    messages.say(line)

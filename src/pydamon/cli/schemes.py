@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon import messages
 from pydamon.cli.options import OPS
 from pydamon.errors import RequestError, located
+from pydamon.plain import json_text
 
 if TYPE_CHECKING:
     from pydamon.spec.forms.scheme_files import Loaded
@@ -58,7 +59,7 @@ def check(files: tuple[str, ...], ops: str | None, as_json: bool) -> None:
             click.echo(f"{name}: ok: a spec without schemes")
         _say(name, warnings)
     if as_json:
-        click.echo(json.dumps({"files": found}, indent=2))
+        click.echo(json_text({"files": found}, indent=2))
 
 
 @command.command("explain")
@@ -112,7 +113,7 @@ def show(file: str, form: str, ops: str | None) -> None:
         click.echo(encode_yaml(_values(loaded)), nl=False)
     else:
         values = _values(loaded) if form == "json" else _damo_values(loaded, file, warnings)
-        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        click.echo(json_text(values, indent=2))
     _say(file, warnings)
 
 
@@ -189,4 +190,4 @@ def _field(path: str) -> str:
 
 def _say(file: str, warnings: tuple[str, ...] | list[str]) -> None:
     for line in warnings:
-        click.echo(f"{file}: {_field(line)}", err=True)
+        messages.tell(f"{file}: {_field(line)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon import messages
 from pydamon.cli import options as shared
 from pydamon.cli.options import given
 from pydamon.errors import RequestError, located
@@ -55,7 +56,7 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     started = start(request, spec, name=name, log=log)
     click.echo(f"kdamond {started.name} (pid {started.pid}): {started.about}")
     if started.remark is not None:
-        click.echo(f"pydamon: {started.remark}", err=True)
+        messages.say(f"{started.remark}")
 
 
 def _load_spec(ctx: click.Context, path: str) -> Spec:
@@ -85,7 +86,7 @@ def _start_module(ctx: click.Context, spec: Spec) -> None:
     name, thread = start(spec)
     click.echo(f"module {name} (pid {thread.pid}): runs until it is stopped: pydamon stop {name}")
     if name == RECLAIMING and swap_bytes() == 0:
-        click.echo(f"pydamon: {NO_SWAP}", err=True)
+        messages.say(f"{NO_SWAP}")
 
 
 def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> tuple[Request, Spec]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+from pydamon import messages
+from pydamon.plain import json_text
 
 
 @click.command("status")
@@ -13,38 +18,42 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
     """Show the kdamonds in the background, or everything about the one called NAME.
 
     Also who uses the kernel's own DAMON, and its modules, if they are there and this user may look.
+    Exit status 1: one of them does not answer; for all together that takes 5 seconds.
     """
     from pydamon.errors import PydamonError
-    from pydamon.service.client import Client, running
+    from pydamon.service.client import STATUS_S, Client, NoAnswer, ask_all, running
     from pydamon.views import lines, status
 
-    names = running() if name is None else [name]
-    found, shown = [], []
-    for each in names:
-        try:
-            found.append(Client(each).status())
-            if not as_json:
-                shown.append(status.running(found[-1]))
-        except PydamonError as error:
-            if name is not None:
-                raise
-            click.echo(f"pydamon: {error}", err=True)  # the others are still worth showing
+    problems: list[PydamonError] = []
+    if name is None:
+        found, problems = ask_all(running())
+    else:
+        found = [Client(name, timeout_s=STATUS_S).status()]
     kernel = []
     if with_kernel or name is None:
         from pydamon.run.kernel import kernel_status, status_lines
 
         kernel = kernel_status()
     if as_json:
-        import msgspec
-
-        told = {"kdamonds": found, "kernel": kernel} if with_kernel or name is None else {"kdamonds": found}
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
-    elif not shown:
-        click.echo("nothing runs in the background")
+        told: dict[str, Any] = {"kdamonds": found}
+        if name is None:
+            silent = [error for error in problems if isinstance(error, NoAnswer)]
+            told["silent"] = [
+                {"name": each.name, "pid": each.pid, "since_unix_ns": each.since_unix_ns} for each in silent
+            ]
+        if with_kernel or name is None:
+            told["kernel"] = kernel
+        click.echo(json_text(told, indent=2))
     elif name is not None:
-        click.echo("\n".join(lines.details(shown[0])))
-    else:
-        click.echo("\n".join(lines.overview(shown)))
+        click.echo("\n".join(lines.details(status.running(found[0]))))
+    elif found:
+        click.echo("\n".join(lines.overview([status.running(each) for each in found])))
+    elif not problems:
+        click.echo("nothing runs in the background")
     if (with_kernel or kernel) and not as_json:
         about = status_lines(kernel) or ["not in use, or not visible"]
         click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in about)]))
+    for problem in problems[:-1]:
+        messages.say(str(problem))
+    if problems:
+        raise problems[-1]

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from pydamon import messages
 from pydamon.errors import PydamonError, RequestError
+from pydamon.plain import json_text
 from pydamon.spec.modules import MODULES
 
 
@@ -60,14 +62,12 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
             click.echo("\n".join(lines.ended(report.get("name", "?"), report["reason"], status.ended(report))))
     modules = _stop_modules(name, problems) if is_module or all_of_them else []
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode({"kdamonds": reports, "modules": modules}), indent=2))
+        click.echo(json_text({"kdamonds": reports, "modules": modules}, indent=2))
     elif modules:
         click.echo("\n".join(f"module {module}: stopped" for module in modules))
     elif not reports and not problems:
         click.echo("nothing runs in the background")
     for problem in problems[:-1]:
-        click.echo(f"pydamon: {problem}", err=True)
+        messages.say(str(problem))
     if problems:
         raise problems[-1]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon import messages
 from pydamon.cli import options as shared
 from pydamon.cli.options import given
 from pydamon.errors import RequestError
@@ -70,7 +71,7 @@ def _print_record(path: str, events: tuple[str, ...]) -> None:
         for text in of_record(reader, events):
             sys.stdout.write(text)
         for line in reader.warnings():
-            click.echo(f"pydamon: {path}: {line}", err=True)
+            messages.say(f"{path}: {line}")
 
 
 def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:

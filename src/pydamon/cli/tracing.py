@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from pydamon import messages
 from pydamon.engines.base import Tell
 from pydamon.errors import MachineError, RequestError
 from pydamon.records import trace_text
@@ -61,4 +62,4 @@ def _print(text: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"pydamon: {line}", file=sys.stderr, flush=True)
+    messages.say(line)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from pydamon import messages
 from pydamon.damonfs import namespace
 from pydamon.errors import PydamonError
 
@@ -14,8 +13,8 @@ def main(arguments: list[str]) -> int:
     try:
         namespace.execute(command, sysfs or None, debugfs or None)
     except PydamonError as error:
-        print(f"pydamon: {error}", file=sys.stderr)
+        messages.say(str(error))
         return error.exit_status
     except OSError as error:
-        print(f"pydamon: {command[0]}: {error.strerror}", file=sys.stderr)
+        messages.say(f"{command[0]}: {error.strerror}")
         return 2

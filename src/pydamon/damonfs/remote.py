@@ -12,14 +12,13 @@ import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from pydamon import errors
+from pydamon import errors, messages
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.damonfs.runner import Output, Runner, Say
 from pydamon.errors import PydamonError
@@ -212,7 +211,7 @@ def _spawn(asked: socket.socket) -> NoReturn:
         try:
             pid = os.fork()
         except OSError as error:
-            print(f"pydamon: damonfs: no process for a kdamond: {error.strerror}", file=sys.stderr, flush=True)
+            messages.say(f"damonfs: no process for a kdamond: {error.strerror}")
             os.close(fds[0])
             continue
         if pid == 0:

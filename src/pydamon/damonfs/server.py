@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pydamon import messages
 from pydamon.damonfs.namespace import unmount
 from pydamon.damonfs.nodes import Tree
 from pydamon.errors import MachineError, PydamonError, RequestError
@@ -224,7 +225,7 @@ def _tell(fd: int, text: bytes) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"pydamon: damonfs: {line}", file=sys.stderr, flush=True)
+    messages.say(f"damonfs: {line}")
 
 
 def _redirect(log_fd: int | None, session: bool) -> None:

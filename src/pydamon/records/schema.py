@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydamon.core import columns
 from pydamon.errors import RequestError
 from pydamon.linux.swap import swap_bytes
+from pydamon.plain import json_bytes
 from pydamon.version import __version__
 
 # What is written. Version 1 had no optional columns, no checksums, and side tables of whatever types their values had.
@@ -201,7 +202,7 @@ class _Metadata(msgspec.Struct):
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
     """The JSON of a description; ValueError or TypeError if it is not one that `decode_metadata` reads."""
-    text = msgspec.json.encode(metadata)
+    text = json_bytes(metadata)
     msgspec.json.decode(text, type=_Metadata)
     return text
 

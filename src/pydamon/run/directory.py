@@ -53,6 +53,11 @@ class Claim:
         os.pwrite(self.lock_fd, text, 0)
         os.ftruncate(self.lock_fd, len(text))
 
+    def beat(self) -> None:
+        """Leave a sign of life: the time of the file. Safe from any thread."""
+        with contextlib.suppress(OSError):
+            os.utime(self.lock_fd)
+
 
 class RuntimeDirectory:
     """The user's directory for running kdamonds, held open.
@@ -150,6 +155,14 @@ class RuntimeDirectory:
             return False
         mine = os.fstat(fd)
         return (here.st_dev, here.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def last_beat_ns(self, name: str) -> int | None:
+        """When a kdamond has left its last sign of life (CLOCK_REALTIME, `Claim.beat`); None if there is none."""
+        check_name(name)
+        try:
+            return os.stat(f"{name}.pid", dir_fd=self._fd, follow_symlinks=False).st_mtime_ns
+        except OSError:
+            return None
 
     # -- taking a name --------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from pydamon.engines.base import Choice
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux import damon_sysfs
 from pydamon.linux.damon_sysfs import Occupant, Roots
+from pydamon.plain import printable
 from pydamon.run.directory import RuntimeDirectory
 from pydamon.run.request import Request
 
@@ -167,5 +168,5 @@ def status_lines(status: list[dict[str, Any]]) -> list[str]:
         parameters = each["parameters"]
         if "sample_us" in parameters:
             parts.append(f"sample {parameters['sample_us']} us, aggregate {parameters['aggr_us']} us")
-        lines.append("".join(c if c.isprintable() else "?" for c in f"{each['what']}: {', '.join(parts)}"))
+        lines.append(printable(f"{each['what']}: {', '.join(parts)}"))
     return lines

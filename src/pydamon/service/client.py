@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import msgspec
@@ -25,15 +26,70 @@ from pydamon.linux.process import Process
 from pydamon.run.directory import RuntimeDirectory, the_only
 from pydamon.service import protocol
 from pydamon.spec import Scheme, Spec, quantities
+from pydamon.spec.units import format_duration_ns
 
 TIMEOUT_S = 10.0
+STATUS_S = 5.0  # for all together
 _STOP_S = 60.0
+_AT_ONCE = 64
 
 
 def running() -> list[str]:
     """The names of this user's kdamonds in the background. Raises MachineError."""
     with RuntimeDirectory() as directory:
         return directory.running()
+
+
+class NoAnswer(PydamonError):
+    """A kdamond whose process lives does not answer; ``since_unix_ns`` is its last sign of life, if there was one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pid: int | None = None
+        self.since_unix_ns: int | None = None
+        self.stopped = False
+        with contextlib.suppress(PydamonError), RuntimeDirectory() as directory:
+            process = directory.process(name)
+            if process is not None:
+                self.pid = process.pid
+                self.since_unix_ns = directory.last_beat_ns(name)
+                self.stopped = process.stopped()
+                process.close()
+        super().__init__(self._words(), where=name)
+
+    def _words(self) -> str:
+        if self.pid is None:
+            return "does not answer"
+        words = "does not answer"
+        if self.since_unix_ns is not None:
+            ago = max(time.time_ns() - self.since_unix_ns, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_unix_ns / 1e9))
+            words += f"; its last sign of life was at {since}, {format_duration_ns(ago)} ago"
+        if self.stopped:
+            return f"{words}; its process {self.pid} was stopped (kill -CONT {self.pid} lets it go on)"
+        return f"{words}; its process is {self.pid}"
+
+
+def ask_all(names: Sequence[str], timeout_s: float = STATUS_S) -> tuple[list[dict[str, Any]], list[PydamonError]]:
+    """The status of each of these kdamonds, and why others told none; asked at the same time, ``timeout_s`` in all.
+
+    One that has ended meanwhile is left out.
+    """
+
+    def ask(name: str) -> dict[str, Any] | PydamonError | None:
+        try:
+            return Client(name, timeout_s=timeout_s).status()
+        except RequestError:
+            return None
+        except PydamonError as error:
+            return error
+
+    if not names:
+        return [], []
+    with ThreadPoolExecutor(min(len(names), _AT_ONCE)) as asking:
+        found = list(asking.map(ask, names))
+    answers = [each for each in found if isinstance(each, dict)]
+    return answers, [each for each in found if isinstance(each, PydamonError)]
 
 
 class Client:
@@ -130,13 +186,15 @@ class Client:
                 names = directory.running()
                 if self.name not in names:
                     raise _nobody(directory, self.name, names) from None
+                if isinstance(error, TimeoutError | BlockingIOError):  # so many wait already
+                    raise NoAnswer(self.name) from None
                 raise PydamonError(f"cannot be reached: {error.strerror or error}", where=self.name) from None
         with connection:
             try:
                 connection.sendall(line)
                 reply = _receive(connection, deadline)
             except TimeoutError:
-                raise PydamonError("does not answer", where=self.name) from None
+                raise NoAnswer(self.name) from None
             except OSError as error:
                 raise PydamonError(f"broke off: {error.strerror or error}", where=self.name) from None
         return self._understand(reply)

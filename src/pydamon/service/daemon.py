@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from pydamon import lean
+from pydamon import lean, messages
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.outputs import Place
 from pydamon.run.directory import Claim, RuntimeDirectory
@@ -53,7 +53,7 @@ def start(request: Request, spec: Spec, *, name: str | None = None, log: str | N
     To be called from a process with one thread. A record is written if ``request.output`` is not empty; paths in the
     request are absolute. ``name`` is by default the lowest free number.
     """
-    _keep_standard_files()
+    lean.keep_standard_files()
     log = None if log is None else os.path.abspath(log)
     with RuntimeDirectory() as directory:
         claim = directory.claim(name)
@@ -82,13 +82,6 @@ def _open_own_log(path: str) -> int:
             return place.open_to_append()
     except RequestError as error:
         raise MachineError(error.message, where="log") from None
-
-
-def _keep_standard_files() -> None:
-    """What we open must not become standard input, output or error, should those be closed."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
 
 
 # -- the foreground ---------------------------------------------------------------------------------------------------
@@ -188,11 +181,11 @@ def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request:
             from pydamon.service.session import Session
 
         session = Session(request, spec, name=claim.name, log=log, began_ns=began_ns)
-        server = ControlServer(directory.listen(claim.name), session.handle)
+        server = ControlServer(directory.listen(claim.name), session.handle, beat=claim.beat)
         report = session.run(server, ready)
     except BaseException as error:
         problem = protocol.problem_of(error)
-        print(f"pydamon: {protocol.error_of(problem)}", file=log)
+        messages.say(str(protocol.error_of(problem)))
         if os.environ.get("PYDAMON_DEBUG"):
             import traceback
 

@@ -8,6 +8,8 @@ import threading
 import time
 from collections import deque
 
+from pydamon.plain import printable
+
 _KEPT = 20
 _LONGEST = 1000
 
@@ -32,7 +34,7 @@ class Log:
         return len(text)
 
     def _emit(self, line: str) -> None:
-        plain = "".join(c if c.isprintable() else " " for c in line.removeprefix("pydamon: "))[:_LONGEST].strip()
+        plain = printable(line.removeprefix("pydamon: ").strip())[:_LONGEST]
         if not plain:
             return
         self._last.append(plain)

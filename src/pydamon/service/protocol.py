@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.plain import json_bytes
 
 MAX_REQUEST = 1 << 20  # bytes of a line
 MAX_REPLY = 16 << 20
@@ -73,8 +74,8 @@ def decode_request(line: bytes | bytearray) -> AnyRequest:
 
 
 def encode_line(message: object) -> bytes:
-    """A line of JSON."""
-    return msgspec.json.encode(message) + b"\n"
+    """A line of JSON; texts that are not UTF-8 are escaped in it."""
+    return json_bytes(message) + b"\n"
 
 
 def problem_of(error: BaseException) -> Problem:

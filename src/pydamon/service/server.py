@@ -15,12 +15,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pydamon import messages
 from pydamon.errors import PydamonError, RequestError
 from pydamon.service import protocol
 
 MAX_PEERS = 16
 TIMEOUT_S = 10.0
+BEAT_S = 2.0
 _CHUNK = 1 << 16
+_CALM_S = 0.1
 _UCRED = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
 
 # Answers a request; None: the answer comes with `finish`.
@@ -28,10 +31,21 @@ Handler = Callable[[protocol.AnyRequest], "dict[str, Any] | None"]
 
 
 class ControlServer:
-    """Serves ``listener`` (taken over) from ``start`` until ``finish``."""
+    """Serves ``listener`` (taken over) from ``start`` until ``finish``.
 
-    def __init__(self, listener: socket.socket, handler: Handler, *, timeout_s: float = TIMEOUT_S) -> None:
+    ``beat`` is called every two seconds by its thread, as long as that can answer.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        handler: Handler,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        beat: Callable[[], object] = lambda: None,
+    ) -> None:
         self._listener = listener
+        self._beat = beat
         self._handler = handler
         self._timeout_s = timeout_s
         self._selector = selectors.DefaultSelector()
@@ -65,22 +79,37 @@ class ControlServer:
         self._selector.register(self._woken, selectors.EVENT_READ)
         while not self._ending or any(peer.out for peer in self._peers):
             for key, _ in self._selector.select(self._wait_s()):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif isinstance(key.data, _Peer):
-                    if key.data in self._peers:  # else it was dropped a moment ago
-                        self._serve(key.data)
-                elif self._final is not None and not self._ending:
-                    self._begin_end(self._final)
+                try:
+                    self._react(key)
+                except Exception as error:  # nothing ends this thread: the daemon could not be reached any more
+                    self._survive(key, error)
+            self._beat()
             now = time.monotonic()
             for peer in [peer for peer in self._peers if now >= peer.deadline]:
                 self._drop(peer)
         for peer in list(self._peers):
             self._drop(peer)
 
-    def _wait_s(self) -> float | None:
+    def _react(self, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._listener:
+            self._accept()
+        elif isinstance(key.data, _Peer):
+            if key.data in self._peers:  # else it was dropped a moment ago
+                self._serve(key.data)
+        elif self._final is not None and not self._ending:
+            self._begin_end(self._final)
+
+    def _survive(self, key: selectors.SelectorKey, error: Exception) -> None:
+        """Let go of the client with which something went wrong; say so."""
+        messages.say(f"a client was dropped: {protocol.error_of(protocol.problem_of(error))}")
+        if isinstance(key.data, _Peer) and key.data in self._peers:
+            self._drop(key.data)
+        else:
+            time.sleep(_CALM_S)  # do not turn in circles
+
+    def _wait_s(self) -> float:
         first = min((peer.deadline for peer in self._peers), default=float("inf"))
-        return None if first == float("inf") else max(first - time.monotonic(), 0)
+        return min(max(first - time.monotonic(), 0), BEAT_S)
 
     def _begin_end(self, final: bytes) -> None:
         self._ending = True
@@ -100,7 +129,7 @@ class ControlServer:
         except BlockingIOError:
             return
         except OSError:  # too many open files: they come back, but do not turn in circles until then
-            time.sleep(0.1)
+            time.sleep(_CALM_S)
             return
         connection.setblocking(False)
         _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -151,13 +180,13 @@ class ControlServer:
         del peer.received[: end + 1]
         try:
             result = self._handler(protocol.decode_request(line))
+            reply = None if result is None else protocol.encode_line({"result": result})
         except Exception as error:  # whatever it is: it is told, and the daemon goes on
-            self._answer(peer, _error(error))
-            return
-        if result is None:
+            reply = _error(error)
+        if reply is None:
             self._let_wait(peer)
         else:
-            self._answer(peer, protocol.encode_line({"result": result}))
+            self._answer(peer, reply)
 
     def _let_wait(self, peer: _Peer) -> None:
         """Its answer comes in the end; until then it is not listened to."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import time
 from typing import Any
 
 import msgspec
 
+from pydamon import messages
 from pydamon.core.callbacks import Callbacks, Loop
 from pydamon.core.scheme_state import user_goals
 from pydamon.errors import RequestError
@@ -104,7 +104,7 @@ class Session:
         return status.to_builtins(told)
 
     def _say(self, line: str) -> None:
-        print(f"pydamon: {line}", file=sys.stderr, flush=True)
+        messages.say(line)
 
     # -- the control socket's thread ------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pydamon.plain import printable
 from pydamon.spec.units import format_size
 from pydamon.spec.words.late import REMEDY, late_words
 from pydamon.views.fields import cell
@@ -179,4 +180,4 @@ def _late(cost: Cost) -> str | None:
 
 def _plain(text: str) -> str:
     """Without what a terminal would obey: commands and names are somebody else's text."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text)

@@ -84,7 +84,7 @@ def test_what_is_no_record_is_one_line(capsys: pytest.CaptureFixture[str], verb:
         (".", "is a directory, not a pydamon record"),
         ("x\0y", "cannot be opened: embedded null byte"),
     ):
-        assert report(capsys, *verb, "-i", name) == (2, "", f"pydamon: {name}: {message}\n")
+        assert report(capsys, *verb, "-i", name) == (2, "", f"pydamon: {printable(name)}: {message}\n")
 
 
 @pytest.mark.parametrize("verb", REPORTS)

@@ -77,6 +77,41 @@ def served() -> Iterator[Served]:
 STATUS = b'{"do": "status"}\n'
 
 
+def test_nothing_ends_the_control_thread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.answer = {"record": "n\udcff.damon"}
+    assert served.ask(STATUS) == b'{"result":{"record":"n\\\\xff.damon"}}\n'
+    served.answer = {"what": object()}  # no JSON at all
+    assert b"internal error" in served.ask(STATUS)
+    for method in ("_serve", "_accept"):
+        whole = getattr(ControlServer, method)
+        fails = iter([True])
+
+        def once(self: ControlServer, *arguments: Any, whole: Any = whole, fails: Any = fails) -> Any:
+            if next(fails, False):
+                raise ZeroDivisionError("a bug")
+            return whole(self, *arguments)
+
+        monkeypatch.setattr(ControlServer, method, once)
+        served.answer = {"regions": 4}
+        try:
+            served.ask(STATUS)  # the one that meets it
+        except OSError:
+            pass
+        assert served.ask(STATUS) == b'{"result":{"regions":4}}\n'
+
+
+def test_a_sign_of_life_is_left_without_requests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        beats: list[float] = []
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(f"{directory}/s")
+        listener.listen()
+        server = ControlServer(listener, lambda request: {}, beat=lambda: beats.append(time.monotonic()))
+        server.start()
+        wait_until(lambda: len(beats) > 1)
+        server.finish({})
+
+
 def test_a_request_is_answered(served: Served) -> None:
     assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}
 

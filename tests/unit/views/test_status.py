@@ -216,6 +216,6 @@ def test_the_log_keeps_whole_lines_and_the_last_ones(tmp_path: Any) -> None:
         for number in range(30):
             print(number, file=log)
     lines = (tmp_path / "log").read_text().splitlines()
-    assert [line[20:] for line in lines[:2]] == ["one  [K", "two"]
+    assert [line[20:] for line in lines[:2]] == ["one\\r\\x1b[K", "two"]
     assert len(lines[2]) == 1020
     assert log.last() == [str(number) for number in range(10, 30)]

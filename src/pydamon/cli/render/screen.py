@@ -7,6 +7,9 @@ import shutil
 import sys
 from dataclasses import dataclass
 
+from pydamon import messages
+from pydamon.errors import PydamonError
+
 
 @dataclass(frozen=True, slots=True)
 class Screen:
@@ -40,7 +43,7 @@ class Screen:
 def current_screen() -> Screen:
     """The screen that standard output is: 80 x 24 if it is none, unless COLUMNS and LINES say otherwise."""
     stream = sys.stdout
-    terminal = stream.isatty()
+    terminal = stream is not None and stream.isatty()
     size = shutil.get_terminal_size((80, 24))
     colours = 0
     if terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb":
@@ -50,7 +53,9 @@ def current_screen() -> Screen:
 
 
 def emit(text: str) -> None:
-    """Write text to standard output; what its encoding lacks is escaped."""
+    """Write text to standard output; what its encoding lacks is escaped. Raises PydamonError, OSError."""
+    if sys.stdout is None:
+        raise PydamonError("is closed", where="standard output")
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
@@ -61,12 +66,7 @@ def emit(text: str) -> None:
 def warn(lines: list[str]) -> None:
     """One diagnostic per line on standard error."""
     for line in lines:
-        print(f"pydamon: {line}", file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    """The text without control characters: what comes from a file must not drive the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+        messages.say(line)
 
 
 def fit(text: str, width: int, ellipsis: str = "…") -> str:

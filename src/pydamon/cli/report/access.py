@@ -12,12 +12,13 @@ from pydamon.analysis.choose import Wanted, order
 from pydamon.analysis.names import MappingNames, Owners, short_list
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.terminal import bar, box, heat_strip
 from pydamon.cli.report.common import count, empty, opened, owners_at, source_line, target_line
 from pydamon.cli.report.regions import snapshot_json
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
@@ -126,7 +127,7 @@ def _json(snapshot: Snapshot, names: MappingNames | Owners, pid: int | None) -> 
     for region in found["regions"]:
         region["age_us"] = region["age"] * snapshot.aggr_us
         region["names"] = names.of(region["start"], region["end"])
-    return msgspec.json.encode(found).decode()
+    return json_text(found)
 
 
 def _rows(snapshot: Snapshot, names: MappingNames | Owners) -> list[_Row]:

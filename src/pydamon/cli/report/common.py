@@ -10,10 +10,11 @@ from typing import Any, TypeVar, cast
 from pydamon.analysis.names import MappingNames, Owners, mapping_name
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
-from pydamon.cli.render.screen import fit, printable, warn
+from pydamon.cli.render.screen import fit, warn
 from pydamon.cli.report.choice import Choice
 from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.process import Mapping
+from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader

@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from pydamon.analysis.diff import (
@@ -22,11 +21,12 @@ from pydamon.analysis.diff import (
 from pydamon.analysis.names import MappingNames, short_list
 from pydamon.analysis.wss import working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import chosen, mapping_names, of_what, opened, tells_residency, window_of
 from pydamon.errors import RequestError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY, distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_size
@@ -50,7 +50,7 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
             found = name_changes(named[0], named[1])
             if as_json:
                 told = _named_object(target, found, sizes) | {"resident": resident}
-                emit(msgspec.json.encode(told).decode() + "\n")
+                emit(json_text(told) + "\n")
             else:
                 emit("\n".join([*heading, *_named_table(found, screen)]) + "\n")
             return
@@ -60,7 +60,7 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
             heats.append(mean_heat(chosen(reader, wanted, columns=MEMORY)[0], bounds))
         ranges = changes(heats[0], heats[1])
         if as_json:
-            emit(msgspec.json.encode(_object(target, ranges, sizes) | {"resident": resident}).decode() + "\n")
+            emit(json_text(_object(target, ranges, sizes) | {"resident": resident}) + "\n")
         else:
             emit(_text(one, other, target, ranges, heading, screen))
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from pydamon.analysis import distribution as dist
@@ -14,7 +13,7 @@ from pydamon.analysis.summary import holdings
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import bar
 from pydamon.cli.report import reclaim
@@ -34,6 +33,7 @@ from pydamon.cli.report.common import (
 )
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
@@ -102,7 +102,7 @@ def _emit_objects(
     lines = [complete(one) for one in found]
     if len(found) > 1:
         lines.append({"total": complete(dist.total(found, latest=not whole))})
-    emit("".join(msgspec.json.encode(line).decode() + "\n" for line in lines))
+    emit("".join(json_text(line) + "\n" for line in lines))
 
 
 def _emit_texts(

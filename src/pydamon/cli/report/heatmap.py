@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from pydamon.analysis.focus import Segment, automatic, everything, grid, hottest, shares, survey
@@ -15,7 +14,7 @@ from pydamon.analysis.window import Window
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable, warn
+from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.terminal import heat_chart, layout
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
@@ -30,6 +29,7 @@ from pydamon.cli.report.common import (
     window_of,
 )
 from pydamon.errors import RequestError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import RegionBatch, distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, parse_address
@@ -213,14 +213,14 @@ def _note(heatmap: Heatmap) -> str:
 
 
 def _json(heatmap: Heatmap) -> str:
-    return msgspec.json.encode(
+    return json_text(
         {
             "target": heatmap.target,
             "time_ns": heatmap.time_ns.tolist(),
             "address": heatmap.address.tolist(),
             "heat": np.round(np.nan_to_num(heatmap.heat), 6).tolist(),
         }
-    ).decode()
+    )
 
 
 def _panel(reader: RecordReader, view: View, span: tuple[int, int], origin_ns: int) -> Panel:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from pydamon.cli.render.palette import BOLD, styled
-from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.render.screen import current_screen, emit
 from pydamon.cli.report import blind, late
 from pydamon.cli.report.common import count, opened, source_line, target_line
+from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
@@ -21,7 +20,7 @@ def report(path: str, as_json: bool) -> None:
     with opened(path) as reader:
         found = examine(reader)
         if as_json:
-            emit(msgspec.json.encode(found).decode() + "\n")
+            emit(json_text(found) + "\n")
             return
         lines = [styled(printable(reader.path), BOLD, screen)]
         size, rows = found["file_bytes"], found["region_rows"]

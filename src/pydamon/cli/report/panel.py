@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from pydamon.analysis.panel import Estimate, bound_of, in_time, used_within
@@ -15,7 +14,7 @@ from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
@@ -33,6 +32,7 @@ from pydamon.cli.report.common import (
 )
 from pydamon.core.panel import BOUNDS_S, Look, Once
 from pydamon.errors import PydamonError
+from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.primitives import PRIMITIVES
 from pydamon.spec.units import format_duration_ns, format_size
@@ -135,7 +135,7 @@ def report(path: str, choice: Choice, as_json: bool, window_ns: int | None, outp
             told: dict[str, Any] = {"targets": [_object(reader, one, window_ns) for one in curves]}
             for one in together:
                 told["total"] = _object(reader, one, window_ns)
-            emit(msgspec.json.encode(told).decode() + "\n")
+            emit(json_text(told) + "\n")
         elif output is not None:
             emit(f"wrote {output}\n")
         else:

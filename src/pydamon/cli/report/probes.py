@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import msgspec
-
 from pydamon.analysis.attributes import AttributeShare, attribute_shares
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, opened, target_line, window_of
 from pydamon.errors import PydamonError
+from pydamon.plain import json_text, printable
 from pydamon.records.hits import TABLE, ProbedRegions, probed_regions
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_size
@@ -38,7 +37,7 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
             mine = [share for share in shares if share.target == target]
             if as_json:
                 rows = [{name: value for name, value in asdict(share).items() if name != "target"} for share in mine]
-                emit(msgspec.json.encode({"target": target, "probes": rows}).decode() + "\n")
+                emit(json_text({"target": target, "probes": rows}) + "\n")
             else:
                 emit("\n".join(_text(reader, target, mine, screen)) + "\n")
 

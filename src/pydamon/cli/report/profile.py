@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from pydamon.analysis.profile import HotTime, hot_time
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable, warn
+from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import chosen, count, of_what, opened, target_line, tells_residency
 from pydamon.errors import RequestError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.cpu_samples import CpuSampleReader
 from pydamon.records.reader import RecordReader
@@ -52,7 +52,7 @@ def report(path: str, perf: str, choice: Choice, hot_percent: float, top: int, a
             )
         if as_json:
             told = _object(target, when, found) | {"resident": tells_residency(reader, choice)}
-            emit(msgspec.json.encode(told).decode() + "\n")
+            emit(json_text(told) + "\n")
         else:
             definition = f"bytes x access rate at least {hot_percent:g} % of the maximum; {of_what(reader, choice)}"
             emit(_text(reader, target, when, found, top, definition, screen))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.render.screen import current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, opened, window_of
 from pydamon.cli.report.series import each_row, rows_of
 from pydamon.errors import PydamonError
+from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.actions import ACTIONS, NO_SWAP
 from pydamon.spec.statistics import REPORTED, told
@@ -35,7 +34,7 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
             raise PydamonError("has no schemes' statistics: none was running", where=path)
         regions, swap = _last_tried(reader, window, choice), reclaim.has_swap(reader)
         if as_json:
-            emit(msgspec.json.encode({"statistics": rows, "tried_regions": regions, "swap": swap}).decode() + "\n")
+            emit(json_text({"statistics": rows, "tried_regions": regions, "swap": swap}) + "\n")
             return
         for number in sorted({row["scheme"] for row in rows}):
             mine = [row for row in rows if row["scheme"] == number]

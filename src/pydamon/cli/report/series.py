@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from pydamon.analysis.bandwidth import Bandwidth, bandwidths
@@ -17,7 +16,7 @@ from pydamon.analysis.totals import TOTAL, picked
 from pydamon.analysis.window import Window
 from pydamon.analysis.wss import WorkingSet, total, working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import curve, layout
 from pydamon.cli.report.choice import Choice
@@ -36,6 +35,7 @@ from pydamon.cli.report.common import (
 )
 from pydamon.cli.report.panel import looks
 from pydamon.errors import PydamonError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY, distinct
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
@@ -103,7 +103,7 @@ def _touched(reader: RecordReader, window: Window, choice: Choice, targets: list
 
 
 def _json_line(found: dict[str, Any]) -> str:
-    return msgspec.json.encode(found).decode() + "\n"
+    return json_text(found) + "\n"
 
 
 def _summed(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -261,7 +261,7 @@ def cost(path: str, choice: Choice, as_json: bool) -> None:
             raise PydamonError("does not say what it cost (simulated, imported, or shorter than a second)", where=path)
         looked_up = rows_of(reader, "reverse_map", window)
         if as_json:
-            emit(msgspec.json.encode({"samples": rows, "reverse_map": looked_up}).decode() + "\n")
+            emit(json_text({"samples": rows, "reverse_map": looked_up}) + "\n")
             return
         # The counters run since the start of the recording, of which this may be a part.
         before = [row for row in known if row["time_ns"] < began]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from pydamon.analysis.panel import Estimate
 from pydamon.analysis.summary import WARM_S, Holding, holdings
 from pydamon.analysis.together import Together
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report import blind, late, reclaim
 from pydamon.cli.report.choice import Choice
@@ -19,6 +17,7 @@ from pydamon.cli.report.common import count, empty, of_what, opened, source_line
 from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, why_none, words
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
+from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 
@@ -49,7 +48,7 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
             told: dict[str, Any] = {"targets": objects}
             if len(order) > 1:
                 told["total"] = _total_object(held, panel)
-            emit(msgspec.json.encode(told | {"cost": _cost(reader), "sampled": late.sampling(reader)}).decode() + "\n")
+            emit(json_text(told | {"cost": _cost(reader), "sampled": late.sampling(reader)}) + "\n")
             return
         if len(order) > 1:
             emit(_total_text(reader, held, panel, span, screen))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.wss import WorkingSet, total, working_sets
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
-from pydamon.cli.render.screen import Screen, current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.terminal import bar, curve, layout
 from pydamon.cli.report import panel
 from pydamon.cli.report.choice import Choice
@@ -32,6 +30,7 @@ from pydamon.cli.report.common import (
     window_of,
 )
 from pydamon.errors import RequestError
+from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
@@ -72,7 +71,7 @@ def report(
             told["targets"] = [_object(reader, sizes, wanted, over_time) for sizes in found]
             if together:
                 told["total"] = _object(reader, together[0], wanted, over_time)
-            emit(msgspec.json.encode(told).decode() + "\n")
+            emit(json_text(told) + "\n")
         elif output is None:
             for sizes in [*together, *shown]:
                 emit(_text(reader, sizes, wanted, what, span[0] if over_time else None, screen))

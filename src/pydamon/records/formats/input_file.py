@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.plain import printable
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
@@ -195,7 +196,7 @@ def _last_line(file: IO[bytes]) -> str:
     file.seek(0)
     lines = file.read(1 << 16).decode("utf-8", "replace").split("\n")
     said = [" ".join(line.split()) for line in lines if line.strip()]
-    return "".join(c if c.isprintable() else "?" for c in said[-1][:200]) if said else "it said nothing"
+    return printable(said[-1][:200]) if said else "it said nothing"
 
 
 class _Unpacker:

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.plain import printable
+
 AGGREGATED, PROBED = b"damon_aggregated", b"damon_region_aggregated"
 # What damo writes behind a single snapshot so that its duration is known: a region 0-0 with these counters.
 NO_REGION = (1 << 32) - 1
@@ -109,7 +111,7 @@ class LineCounts:
         """A line names the event, but cannot be understood."""
         if not self.damaged:
             text = line.strip()[:60].decode("ascii", "replace")
-            self.example = "".join(c if c.isprintable() else "?" for c in text)
+            self.example = printable(text)
         self.damaged += 1
 
 
