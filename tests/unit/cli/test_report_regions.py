@@ -12,6 +12,8 @@ from tests.helpers.command import PYDAMON
 from tests.unit.cli.report_helpers import report, stairs
 from tests.unit.records.record_samples import START_NS, snapshot, write
 
+from pydamon.plain import printable
+
 REGIONS = [(0x1000, 0x3000, 20, 7), (0x3000, 0x9000, 0, 2)]
 REPORTS = [["access"], ["heatmap"], ["wss"], ["regions"]]
 
