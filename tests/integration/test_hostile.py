@@ -224,3 +224,48 @@ def test_status_says_who_does_not_answer_and_since_when(sleeper: int) -> None:
             os.kill(pid, signal.SIGCONT)
     wait_until(lambda: pydamon("status").returncode == 0)
     assert Client("s1").status()["name"] == "s1"
+
+
+# -- targets that cannot be monitored ---------------------------------------------------------------------------------
+
+
+VERBS = (["record", "-o", "r.damon"], ["start", "-o", "r.damon"], ["trace"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_zombie_and_a_kernel_thread_are_refused(verb: list[str], tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        done = pydamon(*verb, "--primitive", "smaps", "--duration", "1s", str(child.pid), cwd=tmp_path)
+    finally:
+        child.wait()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert only_line(done).startswith(f"pydamon: pid: process {child.pid} has ended")
+    if os.path.exists("/proc/2/stat") and not os.path.exists("/proc/2/exe"):
+        done = pydamon(*verb, "--primitive", "smaps", "--duration", "1s", "2", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is a kernel thread" in only_line(done)
+    assert os.listdir(tmp_path) == ["run"]  # where kdamonds in the background are found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("primitive", ["smaps", "bpf", "auto"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_who_may_not_look_is_told_so_before_anything_else(verb: list[str], primitive: str, tmp_path: Path) -> None:
+    """Root without CAP_SYS_PTRACE, as in containers, may load BPF programs, but not read what others map."""
+    asked = [*PYDAMON, *verb, "--primitive", primitive, "--duration", "1s", "1"]
+    command = ["setpriv", "--bounding-set=-sys_ptrace", *asked]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
+    if done.returncode == 0:
+        pytest.skip("process 1 has no more rights than that")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "monitoring" not in only_line(done)
+    assert os.listdir(tmp_path) == ["run"]  # where kdamonds in the background are found
+
+
+def test_a_full_standard_output_is_named() -> None:
+    with open("/dev/full", "wb") as full:
+        done = pydamon("doctor", stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == 1
+    assert only_line(done) == "pydamon: standard output: No space left on device; the file system is full"

@@ -12,6 +12,7 @@ import click
 
 from pydamon import lean, messages
 from pydamon.errors import PydamonError
+from pydamon.linux.causes import about, cause
 from pydamon.version import __version__
 
 # verb → (module that has `command`, help line); the help line stands here so that --help imports no verb.
@@ -70,7 +71,8 @@ def main(args: Sequence[str] | None = None) -> int:
         with pydamon.make_context("pydamon", arguments) as context:
             pydamon.invoke(context)
         if sys.stdout is not None:  # it was closed
-            sys.stdout.flush()
+            with about("standard output"):
+                sys.stdout.flush()
         return 0
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -99,7 +101,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("PYDAMON_DEBUG"):
             raise
         _discard_stdout()
-        return _fail(f"pydamon: {error.filename or 'input or output'}: {error.strerror or error}", 1)
+        where = error.filename if isinstance(error.filename, str) else "input or output"
+        return _fail(f"pydamon: {where}: {cause(error, '')}", 1)
     except Exception as error:
         if os.environ.get("PYDAMON_DEBUG"):
             raise

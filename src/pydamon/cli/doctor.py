@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.cli.render.screen import echo, emit_json
 from pydamon.linux.texts import read_text
-from pydamon.plain import json_text
 from pydamon.spec.primitives import seeing
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ def command(as_json: bool) -> None:
     """
     found = examine()
     if as_json:
-        click.echo(json_text(found, indent=2))
+        emit_json(found)
         return
-    click.echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
+    echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
     for kind in ("engines", "ops", "primitives", "sources", "facilities", "actions", "filters", "metrics"):
-        click.echo(f"{_HEADINGS.get(kind, kind)}:")
+        echo(f"{_HEADINGS.get(kind, kind)}:")
         for item in found[kind]:
             mark = "yes" if item["usable"] else "no "
-            click.echo(f"  {mark}  {item['name']:<13} {item['what']}")
+            echo(f"  {mark}  {item['name']:<13} {item['what']}")
             if item["reason"] or item.get("remark"):
-                click.echo(f"{'':21}{item['reason'] or item['remark']}")
-    click.echo(f"--primitive auto picks: {found['auto']['primitive'] or 'none'} ({found['auto']['reason']})")
+                echo(f"{'':21}{item['reason'] or item['remark']}")
+    echo(f"--primitive auto picks: {found['auto']['primitive'] or 'none'} ({found['auto']['reason']})")
 
 
 def examine() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pydamon.cli.options import LaunchCommand
+from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError
 from pydamon.spec.primitives import CHOICES
 
@@ -80,7 +81,7 @@ def command(
 
 def _say(served: list[Any]) -> None:
     for one in served:
-        click.echo(f"damonfs on {one.directory} (pid {one.pid}); umount {one.directory} ends it")
+        echo(f"damonfs on {one.directory} (pid {one.pid}); umount {one.directory} ends it")
     if sys.stdout is not None:
         sys.stdout.flush()
 

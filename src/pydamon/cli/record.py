@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pydamon.cli import options as shared
+from pydamon.cli.render.screen import emit
 
 if TYPE_CHECKING:
     from pydamon.run.request import Request
@@ -79,7 +79,7 @@ def _explain(request: Request, spec: Spec) -> None:
     ends = [f"after {format_duration_ns(request.duration_ns)}"] if request.duration_ns is not None else []
     ends += ["when the target ends"] if ops != "paddr" else []
     lines.append(f"End {', '.join([*ends, 'or on Ctrl-C' if ends else 'on Ctrl-C'])}; write {request.output}.")
-    sys.stdout.write("\n".join(lines) + "\n")
+    emit("\n".join(lines) + "\n")
 
 
 command = _RecordCommand(

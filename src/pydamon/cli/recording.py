@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import pydamon.run.recorder  # noqa: F401 - needed in any case, and cheaper now (`lean`)
 from pydamon import messages
+from pydamon.cli.render.screen import echo
 from pydamon.engines.base import Engine
 from pydamon.ops.membership import read_stat
 from pydamon.run.launch import Ended, describe_exit
@@ -143,7 +145,8 @@ def _lifetime_ns() -> int:
 
 
 def _plan(line: str) -> None:
-    print(line, flush=True)
+    echo(line)
+    sys.stdout.flush()
 
 
 def _say(line: str) -> None:

@@ -9,8 +9,9 @@ import click
 
 from pydamon import messages
 from pydamon.cli.options import OPS
+from pydamon.cli.render.screen import echo, emit, emit_json
 from pydamon.errors import RequestError, located
-from pydamon.plain import json_text
+from pydamon.plain import printable
 
 if TYPE_CHECKING:
     from pydamon.spec.forms.scheme_files import Loaded
@@ -54,12 +55,12 @@ def check(files: tuple[str, ...], ops: str | None, as_json: bool) -> None:
         if as_json:
             continue
         for entry in entries:
-            click.echo(f"{name}: {entry['path']}: ok: {entry['short']}")
+            echo(f"{printable(name)}: {entry['path']}: ok: {entry['short']}")
         if not entries:
-            click.echo(f"{name}: ok: a spec without schemes")
+            echo(f"{printable(name)}: ok: a spec without schemes")
         _say(name, warnings)
     if as_json:
-        click.echo(json_text({"files": found}, indent=2))
+        emit_json({"files": found})
 
 
 @command.command("explain")
@@ -81,7 +82,7 @@ def explain(file: str, ops: str | None) -> None:
                 context = kdamond.contexts[0]
                 lines += explain_schemes(context.schemes, context.intervals.aggr_us, faithful=context.faithful)
     for line in lines:
-        click.echo(line)
+        echo(line)
     _say(file, loaded.warnings)
 
 
@@ -106,14 +107,14 @@ def show(file: str, form: str, ops: str | None) -> None:
         if loaded.spec is not None:
             warnings.append("only the schemes are shown; the short form has nothing else")
         for scheme in loaded.schemes:
-            click.echo(write_short(scheme))
+            echo(write_short(scheme))
     elif form == "yaml":
         from pydamon.spec.forms.yaml_values import encode_yaml
 
-        click.echo(encode_yaml(_values(loaded)), nl=False)
+        emit(encode_yaml(_values(loaded)))
     else:
         values = _values(loaded) if form == "json" else _damo_values(loaded, file, warnings)
-        click.echo(json_text(values, indent=2))
+        emit_json(values)
     _say(file, warnings)
 
 

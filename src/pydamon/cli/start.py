@@ -10,7 +10,9 @@ import click
 from pydamon import messages
 from pydamon.cli import options as shared
 from pydamon.cli.options import given
+from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError, located
+from pydamon.plain import printable
 
 if TYPE_CHECKING:
     from pydamon.run.request import Request
@@ -54,9 +56,9 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     from pydamon.service.daemon import start
 
     started = start(request, spec, name=name, log=log)
-    click.echo(f"kdamond {started.name} (pid {started.pid}): {started.about}")
+    echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
     if started.remark is not None:
-        messages.say(f"{started.remark}")
+        messages.say(started.remark)
 
 
 def _load_spec(ctx: click.Context, path: str) -> Spec:
@@ -84,9 +86,9 @@ def _start_module(ctx: click.Context, spec: Spec) -> None:
     if ctx.meta["launch"] is not None:
         raise RequestError("does not go with a module of the kernel, which has no target", where="COMMAND")
     name, thread = start(spec)
-    click.echo(f"module {name} (pid {thread.pid}): runs until it is stopped: pydamon stop {name}")
+    echo(f"module {name} (pid {thread.pid}): runs until it is stopped: pydamon stop {name}")
     if name == RECLAIMING and swap_bytes() == 0:
-        messages.say(f"{NO_SWAP}")
+        messages.say(NO_SWAP)
 
 
 def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> tuple[Request, Spec]:

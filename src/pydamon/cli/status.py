@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pydamon import messages
-from pydamon.plain import json_text
+from pydamon.cli.render.screen import echo, emit_json
 
 
 @click.command("status")
@@ -43,16 +43,16 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
             ]
         if with_kernel or name is None:
             told["kernel"] = kernel
-        click.echo(json_text(told, indent=2))
+        emit_json(told)
     elif name is not None:
-        click.echo("\n".join(lines.details(status.running(found[0]))))
+        echo("\n".join(lines.details(status.running(found[0]))))
     elif found:
-        click.echo("\n".join(lines.overview([status.running(each) for each in found])))
+        echo("\n".join(lines.overview([status.running(each) for each in found])))
     elif not problems:
-        click.echo("nothing runs in the background")
+        echo("nothing runs in the background")
     if (with_kernel or kernel) and not as_json:
         about = status_lines(kernel) or ["not in use, or not visible"]
-        click.echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in about)]))
+        echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in about)]))
     for problem in problems[:-1]:
         messages.say(str(problem))
     if problems:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from pydamon import messages
+from pydamon.cli.render.screen import echo, emit_json
 from pydamon.errors import PydamonError, RequestError
-from pydamon.plain import json_text
 from pydamon.spec.modules import MODULES
 
 
@@ -59,14 +59,14 @@ def command(name: str | None, all_of_them: bool, undo: bool, as_json: bool) -> N
             continue
         if not as_json:
             report = reports[-1]
-            click.echo("\n".join(lines.ended(report.get("name", "?"), report["reason"], status.ended(report))))
+            echo("\n".join(lines.ended(report.get("name", "?"), report["reason"], status.ended(report))))
     modules = _stop_modules(name, problems) if is_module or all_of_them else []
     if as_json:
-        click.echo(json_text({"kdamonds": reports, "modules": modules}, indent=2))
+        emit_json({"kdamonds": reports, "modules": modules})
     elif modules:
-        click.echo("\n".join(f"module {module}: stopped" for module in modules))
+        echo("\n".join(f"module {module}: stopped" for module in modules))
     elif not reports and not problems:
-        click.echo("nothing runs in the background")
+        echo("nothing runs in the background")
     for problem in problems[:-1]:
         messages.say(str(problem))
     if problems:

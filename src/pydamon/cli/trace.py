@@ -9,6 +9,7 @@ import click
 from pydamon import messages
 from pydamon.cli import options as shared
 from pydamon.cli.options import given
+from pydamon.cli.render.screen import emit
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
@@ -62,14 +63,13 @@ def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
 
 
 def _print_record(path: str, events: tuple[str, ...]) -> None:
-    import sys
 
     from pydamon.records.joined import open_record
     from pydamon.records.trace_text import of_record
 
     with open_record(path) as reader:
         for text in of_record(reader, events):
-            sys.stdout.write(text)
+            emit(text)
         for line in reader.warnings():
             messages.say(f"{path}: {line}")
 

@@ -6,6 +6,7 @@ import os
 import sys
 
 from pydamon import messages
+from pydamon.cli.render.screen import emit
 from pydamon.engines.base import Tell
 from pydamon.errors import MachineError, RequestError
 from pydamon.records import trace_text
@@ -57,7 +58,7 @@ def _say_end(ended: Ended) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    emit(text)
     sys.stdout.flush()
 
 

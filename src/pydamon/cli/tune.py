@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon.cli.options import COUNT, TIME, Share, given
+from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
 
@@ -84,7 +85,7 @@ def command(
     times = (result["intervals"][key] * 1000 for key in ("sample_us", "aggr_us", "ops_update_us"))
     sample_text, aggr_text, update_text = map(format_duration_ns, times)
     bounds = result["nr_regions"]
-    click.echo(
+    echo(
         f"kdamond {client.name}: samples every {sample_text}, aggregates every {aggr_text}, updates every "
         f"{update_text}, {bounds['min']} to {bounds['max']} regions, "
         + ("1 scheme" if result["nr_schemes"] == 1 else f"{result['nr_schemes']} schemes")
@@ -100,7 +101,7 @@ def _tune_module(ctx: click.Context, spec: Spec, name: str | None) -> None:
             raise RequestError("does not go with a module of the kernel", where=option)
     if name not in (None, modules.only(spec)[0]):
         raise RequestError(f"is {name}; the spec is for {modules.only(spec)[0]}", where="NAME")
-    click.echo(f"module {modules.tune(spec)}: has taken the parameters")
+    echo(f"module {modules.tune(spec)}: has taken the parameters")
 
 
 def _goal_value(text: str) -> tuple[str, int]:

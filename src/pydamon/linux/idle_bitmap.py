@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux import pagemap
+from pydamon.linux.causes import cause
 from pydamon.linux.frames import Flags, FrameInfo, Frames, on_lru
 
 BITMAP = "/sys/kernel/mm/page_idle/bitmap"
@@ -71,7 +72,7 @@ class IdleBitmap:
             ) from None
         except OSError as error:
             raise MachineError(
-                f"cannot be opened ({error.strerror}); run as root, outside of containers that protect /sys", where=path
+                f"cannot be opened: {cause(error, 'run as root, outside of containers that protect /sys')}", where=path
             ) from None
 
     def read(self, frames: Frames) -> tuple[Flags, Flags]:
@@ -304,7 +305,7 @@ def require_frame_flags(path: str = "/proc/kpageflags") -> None:
     except FileNotFoundError:
         raise MachineError("does not exist; it needs a kernel with CONFIG_PROC_PAGE_MONITOR", where=path) from None
     except OSError as error:
-        raise MachineError(f"cannot be opened ({error.strerror}); run as root", where=path) from None
+        raise MachineError(f"cannot be opened: {cause(error, 'run as root')}", where=path) from None
     os.close(fd)
 
 

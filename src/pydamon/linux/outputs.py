@@ -22,11 +22,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from pydamon.errors import RequestError
+from pydamon.linux import temporary
 
 PRIVATE = 0o600
-
-# What a killed process may leave: its pid is in the name.
-TEMPORARY = re.compile(r"\.pydamon-(\d+)-[0-9a-f]{8}(\.[^.]*)?")
 
 _MOST_LINKS = 40
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -279,23 +277,23 @@ class Stream:
 class NewFile:
     """A file that is made beside its place: `appear` renames it, `discard` removes it.
 
-    Its descriptor stays open; until it appears it has a name that matches `TEMPORARY`. Locked, so that two recordings
+    Its descriptor stays open; until it appears it has a `temporary.name`. Locked, so that two recordings
     do not go to one file.
     """
 
     def __init__(self, place: Place, mode: int) -> None:
         self.place = place
         suffix = os.path.splitext(place.name)[1][:16]
-        self._name = f".pydamon-{os.getpid()}-{os.urandom(4).hex()}{suffix}"
+        self._name = temporary.name(suffix)
         self._folder_fd = place.folder_fd()
+        temporary.clean(self._folder_fd)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self.fd = os.open(self._name, flags, PRIVATE, dir_fd=self._folder_fd)
+        temporary.hold(self.fd)
         self.appeared = False
         _give_to_invoking_user(self.fd)
         if mode != PRIVATE:
             os.fchmod(self.fd, mode)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def appear(self) -> None:
         """Take the place: of what was found there, of nothing that has come since. Raises RequestError, OSError."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.causes import cause
 from pydamon.linux.frames import Frames
 from pydamon.linux.word_files import words_at
 
@@ -37,7 +38,7 @@ class FrameFile:
             config = "CONFIG_PROC_PAGE_MONITOR" + (" and CONFIG_MEMCG" if path == CGROUPS else "")
             raise MachineError(f"does not exist; it needs a kernel with {config}", where=path) from None
         except OSError as error:
-            raise MachineError(f"cannot be opened ({error.strerror}); run as root", where=path) from None
+            raise MachineError(f"cannot be opened: {cause(error, 'run as root')}", where=path) from None
 
     def read(self, frames: Frames) -> NDArray[np.uint64]:
         """The word of each frame, shape (n,); 0 for a frame that does not exist. Neighbours share a read."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.causes import cause
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.word_files import Addresses, span, words_at
 
@@ -43,7 +44,7 @@ class Pagemap:
             raise MachineError(f"does not exist; {reason}", where=self.path) from None
         except OSError as error:
             raise MachineError(
-                f"cannot be opened ({error.strerror}); run as the process's owner or as root", where=self.path
+                f"cannot be opened: {cause(error, 'run as its owner or as root')}", where=self.path
             ) from None
 
     def entries(self, addresses: Addresses) -> tuple[PagemapEntries, Flags]:

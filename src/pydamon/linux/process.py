@@ -12,6 +12,7 @@ import select
 from dataclasses import dataclass
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.causes import cause
 from pydamon.linux.texts import MISREAD, Misread, lines_of, read_bytes, read_lines
 
 _PF_KTHREAD = 0x00200000  # among the flags in field 9 of /proc/PID/stat
@@ -77,7 +78,8 @@ def _pid_in_proc(pidfd: int) -> int:
     try:
         lines = read_lines(path)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}; is /proc mounted?", where="pid") from None
+        lost = "; is /proc mounted?" if isinstance(error, FileNotFoundError) else ""
+        raise MachineError(f"cannot read {path}: {cause(error, 'run as root')}{lost}", where="pid") from None
     for line in lines:
         name, _, value = line.partition(":")
         if name == "Pid":
@@ -86,7 +88,10 @@ def _pid_in_proc(pidfd: int) -> int:
 
 
 class Process:
-    """One live process, held by a pidfd. Raises RequestError if there is no such process."""
+    """One live process, held by a pidfd.
+
+    Raises RequestError if there is no such process, MachineError if this machine does not let it be held.
+    """
 
     def __init__(self, pid: int) -> None:
         if pid <= 0:
@@ -98,8 +103,10 @@ class Process:
         except OverflowError:
             raise RequestError(f"{pid} is not a process id", where="pid") from None
         except OSError as error:
-            # EINVAL: a thread id that is not a process's; ENOSYS: before Linux 5.3.
-            raise RequestError(f"cannot open process {pid}: {error.strerror}", where="pid") from None
+            # EINVAL (newer: ENOENT): a thread id that is not a process's; ENOSYS: before Linux 5.3.
+            wrong = error.errno in (errno.EINVAL, errno.ENOENT)
+            kind = RequestError if wrong else MachineError
+            raise kind(f"cannot open process {pid}: {cause(error, 'run as root')}", where="pid") from None
         self.pid = pid
         try:
             self.start_ticks = self._identify()
@@ -121,7 +128,7 @@ class Process:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESRCH):
                 raise RequestError(f"process {self.pid} ended just now", where="pid") from None
-            raise RequestError(f"cannot read {error.filename}: {error.strerror}", where="pid") from None
+            raise MachineError(f"cannot read {error.filename}: {cause(error, 'run as root')}", where="pid") from None
         if int(fields[9 - 3]) & _PF_KTHREAD:
             raise RequestError(f"process {self.pid} is a kernel thread; it has no memory of its own", where="pid")
         if not self.alive():
@@ -153,17 +160,27 @@ class Process:
         """
         try:
             mappings = parse_maps(read_bytes(f"/proc/{self.pid}/maps"))
-        except PermissionError:
-            if not self.alive():  # the files of a zombie are root's
-                raise ProcessGone(f"process {self.pid} has ended", where="pid") from None
-            raise MachineError(
-                f"no permission to read /proc/{self.pid}/maps; run as its owner or as root", where="pid"
-            ) from None
-        except (FileNotFoundError, ProcessLookupError):
-            raise ProcessGone(f"process {self.pid} has ended", where="pid") from None
+        except OSError as error:
+            raise self._refused(error) from None
         if not self.alive():
             raise ProcessGone(f"process {self.pid} has ended", where="pid")
         return mappings
+
+    def check_readable(self) -> None:
+        """Raise MachineError if this user may not look at its mappings, ProcessGone if it has ended."""
+        try:
+            os.close(os.open(f"/proc/{self.pid}/maps", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> PydamonError | OSError:
+        """What is said instead of ``error``, of opening or reading its mappings."""
+        if isinstance(error, (FileNotFoundError, ProcessLookupError)) or not self.alive():
+            return ProcessGone(f"process {self.pid} has ended", where="pid")  # the files of a zombie are root's
+        if isinstance(error, PermissionError):
+            reason = f"no permission to read /proc/{self.pid}/maps; run as its owner or as root"
+            return MachineError(reason, where="pid")
+        return error
 
     def close(self) -> None:
         """Release the pidfd."""

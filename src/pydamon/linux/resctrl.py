@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ _WHERE = "resctrl"
 _EVENTS = ("llc_occupancy", "mbm_total_bytes", "mbm_local_bytes")
 _COUNTERS = _EVENTS[1:]
 _MODULUS = 1 << 64
+_OWN_GROUP = re.compile(r"pydamon-(\d+)-\d+")  # of the pydamon, of the process in it
 
 
 class Reading(NamedTuple):
@@ -219,6 +221,15 @@ def _move_threads(fd: int, pid: int, proc: Path) -> None:
         moved |= new
 
 
+def _remove_left(groups: Path, proc: Path) -> None:
+    """Remove the groups of pydamons that were killed; what is in them goes back to the group above."""
+    for group in _directories(groups):
+        made = _OWN_GROUP.fullmatch(group.name)
+        if made is not None and not (proc / made[1]).exists():
+            with contextlib.suppress(OSError):
+                os.rmdir(group)
+
+
 class OwnGroup:
     """A monitoring group for one process and what it starts from then on; taken away by `close`.
 
@@ -234,6 +245,7 @@ class OwnGroup:
         if group.parent.name == "mon_groups":
             group = group.parent.parent
         self.path = group / "mon_groups" / f"pydamon-{os.getpid()}-{pid}"
+        _remove_left(group / "mon_groups", proc)
         try:
             self.path.mkdir()
         except OSError as error:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pydamon.linux.causes import cause
 from pydamon.linux.pagemap_scan import resident_part
 from pydamon.linux.process import Mapping, Process
 from pydamon.spans import NO_RUNS, U64, ResidentRuns, bytes_below, clipped, joined
@@ -136,7 +137,7 @@ class ResidentScan:
             self._fd = os.open(f"/proc/{self._process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             if self._process.alive():
-                self.obstacle = f"/proc/{self._process.pid}/pagemap: {error.strerror}; run as its owner or as root"
+                self.obstacle = f"/proc/{self._process.pid}/pagemap: {cause(error, 'run as its owner or as root')}"
             return False
         if not self._process.alive():  # another process may have got this pid
             self._close()

@@ -98,6 +98,7 @@ class VaddrOps(Applying["VirtualActions"]):
         self._stepping_ns = 0  # CPU time of looking for resident memory
         try:
             for process in processes:
+                check_readable(process)
                 self._add_target(open_primitive(process))
         except BaseException:
             self.cleanup()
@@ -149,6 +150,8 @@ class VaddrOps(Applying["VirtualActions"]):
         except MachineError as error:
             # A set-user-id program was executed, for example.
             self.lost[target] = str(error)
+            mappings = []
+        except OSError:  # too many open files, no memory: what is known stays until the next update
             mappings = []
         if mappings:
             self._read_mappings(target, mappings)
@@ -307,6 +310,12 @@ class VaddrOps(Applying["VirtualActions"]):
             process.close()
         if self._shared is not None:
             self._shared.close()
+
+
+def check_readable(process: Process) -> None:
+    """Raise MachineError if this user may not look at what the process has mapped."""
+    with contextlib.suppress(ProcessGone):  # that shows elsewhere
+        process.check_readable()
 
 
 def add_cost(total: PrimitiveCost, cost: PrimitiveCost) -> None:

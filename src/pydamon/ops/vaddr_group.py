@@ -14,7 +14,7 @@ from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.base import Addresses, Ranges
 from pydamon.ops.membership import Membership, command_of
-from pydamon.ops.vaddr import Closable, VaddrOps, add_cost, troubles
+from pydamon.ops.vaddr import Closable, VaddrOps, add_cost, check_readable, troubles
 from pydamon.primitives.base import UNKNOWN, Answers, Primitive, PrimitiveCost
 
 MAX_LIVE = 1024
@@ -154,6 +154,7 @@ class VaddrGroupOps(VaddrOps):
     def _admit(self, process: Process) -> None:
         command = command_of(process)
         try:
+            check_readable(process)
             primitive = self._open_primitive(process)
         except MachineError as error:
             if process in self.membership.roots:

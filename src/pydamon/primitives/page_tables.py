@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pydamon.linux import bpf_syscall
 from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.texts import read_lines
 
 Entries = NDArray[np.uint64]
 
@@ -140,5 +141,4 @@ def physical_address_bits(tables: PageTables, cpuinfo: str) -> int:
 
 def _highest_mapping() -> int:
     """Address of this process's mapping that is highest (its stack: near the end of what addresses there are)."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-        return max((int(line.partition("-")[0], 16) for line in file), default=0)
+    return max((int(line.partition("-")[0], 16) for line in read_lines("/proc/self/maps")), default=0)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux import clear_refs
+from pydamon.linux.causes import cause
 from pydamon.linux.process import Process
 from pydamon.linux.texts import MISREAD, decode
 from pydamon.linux.word_files import Addresses
@@ -92,7 +93,7 @@ class SmapsPrimitive:
             if not process.alive():
                 return  # the files of a zombie are root's; that it has ended shows elsewhere
             raise MachineError(
-                f"cannot use smaps on process {process.pid}: {error.strerror}; run as its owner or as root",
+                f"cannot use smaps on process {process.pid}: {cause(error, 'run as its owner or as root')}",
                 where=error.filename,
             ) from None
 

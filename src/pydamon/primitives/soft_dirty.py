@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux import pagemap
+from pydamon.linux.causes import cause
 from pydamon.linux.clear_refs import tracks_soft_dirty
 from pydamon.linux.frames import Flags
 from pydamon.linux.process import Process
@@ -121,9 +122,7 @@ class SoftDirtyPrimitive:
         try:
             self._clear_refs = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise MachineError(
-                f"cannot be opened ({error.strerror}); run as the process's owner or as root", where=path
-            ) from None
+            raise MachineError(f"cannot be opened: {cause(error, 'run as its owner or as root')}", where=path) from None
         if self._walk is None:
             try:
                 self._pagemap = pagemap.Pagemap(self._process.pid)

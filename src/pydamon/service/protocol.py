@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.causes import cause
 from pydamon.plain import json_bytes
 
 MAX_REQUEST = 1 << 20  # bytes of a line
@@ -83,7 +84,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, PydamonError):
         return Problem(error.message, error.where, error.exit_status)
     if isinstance(error, OSError):
-        return Problem(error.strerror or str(error), str(error.filename) if error.filename else None)
+        return Problem(cause(error, ""), str(error.filename) if error.filename else None)
     return Problem(f"internal error: {type(error).__name__}: {' '.join(str(error).split())}")
 
 

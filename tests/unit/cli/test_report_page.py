@@ -19,7 +19,7 @@ from tests.unit.cli.report_helpers import HEAP, MIB, on_terminal, plain, report,
 from tests.unit.records.record_samples import START_NS, mapping, metadata, snapshot, write
 
 from pydamon.cli.render.axes import time_ticks
-from pydamon.cli.render.screen import printable
+from pydamon.plain import printable
 from pydamon.records.writer import RecordWriter
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pydamon.errors import RequestError
-from pydamon.linux.outputs import TEMPORARY, NewFile, Place, mode_for
+from pydamon.linux import temporary
+from pydamon.linux.outputs import NewFile, Place, mode_for
 
 SOURCE = Path(__file__).parents[3] / "src/pydamon"
 NOBODY = 65534
@@ -125,7 +126,7 @@ def test_a_new_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
         os.write(new.fd, b"new")
         assert (tmp_path / "x").read_text() == "old"
         (beside,) = set(os.listdir(tmp_path)) - {"x"}
-        found = TEMPORARY.fullmatch(beside)
+        found = temporary.NAME.fullmatch(beside)
         assert found is not None
         assert int(found[1]) == os.getpid()
         new.appear()

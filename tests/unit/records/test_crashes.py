@@ -15,7 +15,7 @@ import pytest
 from tests.unit.records.record_samples import AGGR_NS, as_tuple, mapping, metadata, snapshot, write
 
 from pydamon.cli import main
-from pydamon.linux.outputs import TEMPORARY
+from pydamon.linux import temporary
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
 from pydamon.records.rotating import RotatingWriter
@@ -73,7 +73,7 @@ def _crashes(work: Callable[[], object], check: Callable[[bool], object]) -> Non
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert status in (0, _CRASHED)
         for name in os.listdir():
-            assert TEMPORARY.fullmatch(name) or not name.startswith("."), name
+            assert temporary.NAME.fullmatch(name) or not name.startswith("."), name
         check(status == 0)
         if status == 0:
             assert number > 5

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from pydamon import messages
 from pydamon.errors import PydamonError
+from pydamon.linux.causes import about
+from pydamon.plain import json_text, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,22 @@ def emit(text: str) -> None:
     """Write text to standard output; what its encoding lacks is escaped. Raises PydamonError, OSError."""
     if sys.stdout is None:
         raise PydamonError("is closed", where="standard output")
-    try:
-        sys.stdout.write(text)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    with about("standard output"):
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def echo(text: str) -> None:
+    """Write lines of plain text to standard output, without what would drive the terminal. Raises as `emit`."""
+    emit("".join(f"{printable(line)}\n" for line in text.split("\n")))
+
+
+def emit_json(value: object) -> None:
+    """Write a value to standard output as JSON that is indented. Raises as `emit`."""
+    emit(json_text(value, indent=2) + "\n")
 
 
 def warn(lines: list[str]) -> None:
