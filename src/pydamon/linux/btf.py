@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.causes import cause
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
@@ -78,7 +79,7 @@ class Btf:
             return cls(_read_all(path))
         except OSError as error:
             raise BtfError(
-                f"cannot read {path} ({error.strerror}); it needs a kernel with CONFIG_DEBUG_INFO_BTF"
+                f"cannot read {path}: {cause(error, missing='it needs a kernel with CONFIG_DEBUG_INFO_BTF')}"
             ) from None
 
     def find(self, kind: int, name: str) -> int | None:

@@ -8,10 +8,11 @@ import resource
 from collections.abc import Iterator
 
 _PERMISSION = (errno.EPERM, errno.EACCES)
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
 
 
-def cause(error: OSError, permission: str) -> str:
-    """The system's word for it, and what would help; ``permission`` is what would if this user may not.
+def cause(error: OSError, permission: str = "", missing: str = "") -> str:
+    """The system's word for it, and what would help: ``permission`` if this user may not, ``missing`` if there is none.
 
     For example ``Permission denied; run as root`` or ``Too many open files; this process may have 1024 (ulimit -n)``.
     """
@@ -19,6 +20,8 @@ def cause(error: OSError, permission: str) -> str:
     remedy = ""
     if error.errno in _PERMISSION:
         remedy = permission
+    elif error.errno in _MISSING:
+        remedy = missing
     elif error.errno == errno.EMFILE:
         with contextlib.suppress(OSError, ValueError):
             remedy = f"this process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} (ulimit -n)"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydamon.errors import MachineError
+from pydamon.linux.causes import cause
 from pydamon.linux.mounts import mounts
 from pydamon.linux.texts import read_lines
 
@@ -50,7 +51,7 @@ def lru_bytes_by_node(path: str, below: Sequence[Path] | None = None) -> dict[in
         lines = read_lines(file)
     except OSError as error:
         needs = "it needs the memory controller in this cgroup, and CONFIG_NUMA"
-        raise MachineError(f"cannot be read ({error.strerror}); {needs}", where=str(file)) from None
+        raise MachineError(f"cannot be read: {cause(error, missing=needs)}", where=str(file)) from None
     total: dict[int, int] = {}
     try:
         for line in lines:

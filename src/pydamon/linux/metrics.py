@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydamon.errors import MachineError
 from pydamon.linux import memcg
+from pydamon.linux.causes import cause
 from pydamon.linux.texts import read_text
 
 _LINE = re.compile(r"^(?:Node \d+ )?(\w+(?:\(\w+\))?): +(\d+) kB$", re.MULTILINE)
@@ -21,7 +22,7 @@ def _read(path: str) -> str:
     except FileNotFoundError:
         raise MachineError("does not exist on this machine", where=path) from None
     except OSError as error:
-        raise MachineError(f"cannot be read ({error.strerror})", where=path) from None
+        raise MachineError(f"cannot be read: {cause(error)}", where=path) from None
 
 
 class MachineMetrics:

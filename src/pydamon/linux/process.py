@@ -132,9 +132,7 @@ class Process:
         if int(fields[9 - 3]) & _PF_KTHREAD:
             raise RequestError(f"process {self.pid} is a kernel thread; it has no memory of its own", where="pid")
         if not self.alive():
-            raise RequestError(
-                f"process {self.pid} has ended; its parent has not asked for its status yet", where="pid"
-            )
+            raise RequestError(f"process {self.pid} has ended, but its parent has not waited for it", where="pid")
         return int(fields[22 - 3])
 
     def alive(self) -> bool:

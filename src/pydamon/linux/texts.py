@@ -11,6 +11,7 @@ from collections import Counter
 from os import PathLike
 
 from pydamon.errors import MachineError
+from pydamon.linux.causes import cause
 from pydamon.plain import printable
 
 _SHOWN = 80  # characters of a line that is not understood
@@ -43,12 +44,12 @@ def read_lines(path: str | PathLike[str]) -> list[str]:
     return lines_of(read_bytes(path))
 
 
-def read_needed(path: str, needs: str) -> str:
-    """The same of a file without which it does not work; raises MachineError, which ends with what it ``needs``."""
+def read_needed(path: str, permission: str = "", missing: str = "") -> str:
+    """The same of a file without which it does not work; raises MachineError with what would help, as `cause` says."""
     try:
         return read_text(path)
     except OSError as error:
-        raise MachineError(f"cannot be read ({error.strerror}){needs}", where=path) from None
+        raise MachineError(f"cannot be read: {cause(error, permission, missing)}", where=path) from None
 
 
 class Misread:

@@ -111,7 +111,7 @@ def _inside(start: int, end: int, nodes: Sequence[tuple[int, int, int]]) -> list
 
 
 def _read(path: str) -> str:
-    return read_needed(path, "; it needs /proc and root")
+    return read_needed(path, "it needs root", "it needs /proc")
 
 
 class PaddrOps(Applying["PhysicalActions"]):

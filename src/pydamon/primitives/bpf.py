@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
+from pydamon.linux.causes import cause
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
 from pydamon.linux.texts import decode, read_text
@@ -389,7 +390,7 @@ def _first_cpu() -> str:
         with open("/proc/cpuinfo", "rb", buffering=0) as file:
             return decode(file.read(8192)).partition("\n\n")[0]
     except OSError as error:
-        raise bpf_syscall.unusable(f"cannot read /proc/cpuinfo ({error.strerror}); mount /proc") from None
+        raise bpf_syscall.unusable(f"cannot read /proc/cpuinfo: {cause(error, missing='mount /proc')}") from None
 
 
 def _end_of_memory() -> int:
@@ -421,9 +422,8 @@ def own_frames(start: int, count: int) -> Frames:
     try:
         fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise bpf_syscall.unusable(
-            f"cannot read /proc/self/pagemap ({error.strerror}); it needs a kernel with CONFIG_PROC_PAGE_MONITOR"
-        ) from None
+        why = cause(error, missing="it needs a kernel with CONFIG_PROC_PAGE_MONITOR")
+        raise bpf_syscall.unusable(f"cannot read /proc/self/pagemap: {why}") from None
     try:
         frames = np.frombuffer(os.pread(fd, 8 * count, start // _PAGE * 8), np.uint64) & _PAGEMAP_FRAME
     finally:

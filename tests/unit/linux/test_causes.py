@@ -32,6 +32,7 @@ def test_permission_is_the_remedy_for_a_lack_of_it_only() -> None:
         told = cause(error(number), "run as root")
         assert told.startswith(os.strerror(number))
         assert ("run as root" in told) == (number in (errno.EPERM, errno.EACCES))
+    assert cause(error(errno.ENOENT), "a", "it needs /proc") == "No such file or directory; it needs /proc"
     assert cause(error(errno.EMFILE), "").endswith("(ulimit -n)")
     assert cause(error(errno.ENFILE), "").endswith("(sysctl fs.file-max)")
     assert cause(error(errno.ENOSPC), "") == "No space left on device; the file system is full"
@@ -91,6 +92,6 @@ def test_too_many_open_files_are_no_lack_of_permission(
 
 
 def test_nobody_gives_permission_as_the_remedy_for_everything() -> None:
-    wrong = re.compile(r"strerror\}[^\"]*(run as|needs root)")
+    wrong = re.compile(r"error\.strerror\}[^\"]*(run as|needs|mount)")
     found = [str(file.relative_to(ROOT)) for file in sorted(ROOT.rglob("*.py")) if wrong.search(file.read_text())]
     assert found == []

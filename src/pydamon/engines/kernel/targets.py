@@ -113,4 +113,4 @@ def _wanted(target: Target) -> Ranges:
 
 
 def _text(path: str) -> str:
-    return read_needed(path, "")
+    return read_needed(path, "it needs root", "it needs /proc")
