@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 
 from pydamon import messages
-from pydamon.errors import PydamonError
 from pydamon.linux.causes import about
 from pydamon.plain import json_text, printable
 
@@ -55,9 +54,9 @@ def current_screen() -> Screen:
 
 
 def emit(text: str) -> None:
-    """Write text to standard output; what its encoding lacks is escaped. Raises PydamonError, OSError."""
-    if sys.stdout is None:
-        raise PydamonError("is closed", where="standard output")
+    """Write text to standard output; what its encoding lacks is escaped. Raises OSError."""
+    if sys.stdout is None:  # it was closed when the process began: nobody wants to see it
+        return
     with about("standard output"):
         try:
             sys.stdout.write(text)
