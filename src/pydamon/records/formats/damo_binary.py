@@ -14,7 +14,7 @@ import numpy as np
 
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
-from pydamon.records.formats.detect import DAMO_MAGIC as MAGIC
+from pydamon.records.formats.damo_values import BINARY_MAGIC as MAGIC
 from pydamon.records.formats.foreign import Foreign, Hints, choose_intervals, most_accesses, target_named
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_intervals import infer_aggr_us

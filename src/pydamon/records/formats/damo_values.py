@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydamon.errors import RequestError
 from pydamon.spec.units import U64_MAX, parse_count, parse_size, parse_time_ns
 
+BINARY_MAGIC = b"damon_recfmt_ver"  # what its binary records began with, until 2023
+
 Value = int | float | str | None
 
 _LETTER = re.compile(r"[a-zµ]")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from pydamon.errors import RequestError
+from pydamon.records.formats.damo_values import BINARY_MAGIC
 from pydamon.records.formats.foreign import Foreign, Hints, hints_beside
 from pydamon.records.formats.input_file import InputFile
+from pydamon.records.formats.trace_lines import PERF_TRACE
 from pydamon.records.schema import COLUMNS
 
 # A line of a trace: time and event.
@@ -19,10 +21,6 @@ _MEMORY_EVENT = re.compile(
     rb"^[^\n]*\d\.\d+:[ \t]+(?:\d+[ \t]+)?[^\s]*mem[-_](?:loads|stores)[^\n]*:[ \t]+[0-9a-f]{5,16}\b", re.M
 )
 
-# What perf trace prints of DAMON's events.
-PERF_TRACE = re.compile(rb"\bdamon:[a-z_]+\(")
-
-DAMO_MAGIC = b"damon_recfmt_ver"  # its binary records, until 2023
 ADDRESS_SAMPLES = "address samples"
 
 
@@ -34,7 +32,7 @@ def detect(source: InputFile) -> str | None:
         return ADDRESS_SAMPLES if _is_samples(head) else "trace"
     if source.packing is None and source.first.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith(DAMO_MAGIC):
+    if head.startswith(BINARY_MAGIC):
         return "damo binary"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"[":

@@ -39,6 +39,8 @@ _TUNED = re.compile(
     rb"(?:damon:)?damon_monitor_intervals_tune:[ \t]+sample_us=(\d{1,15})[ \t\r]*$",
     re.MULTILINE,
 )
+# What perf trace prints of DAMON's events: another form.
+PERF_TRACE = re.compile(rb"\bdamon:[a-z_]+\(")
 # perf script -F tod: dates in place of the seconds since the machine was started.
 _DATED = re.compile(rb"([ \t])(\d{4}-\d\d-\d\d \d\d:\d\d):(\d\d)(\.\d{1,9}):?[ \t]+(?=[A-Za-z_])")
 _HEAD = 1 << 14

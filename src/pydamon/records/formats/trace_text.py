@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
-from pydamon.records.formats.detect import PERF_TRACE
 from pydamon.records.formats.foreign import (
     Foreign,
     Hints,
@@ -19,7 +18,7 @@ from pydamon.records.formats.foreign import (
 )
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_intervals import Tuning, infer_tuning
-from pydamon.records.formats.trace_lines import AGGREGATED, NO_LINES, NO_REGION, PROBED, LineParser, Lines
+from pydamon.records.formats.trace_lines import AGGREGATED, NO_LINES, NO_REGION, PERF_TRACE, PROBED, LineParser, Lines
 from pydamon.records.formats.trace_snapshots import SnapshotBuilder
 
 # What is looked at before the first pass, to learn the intervals.
