@@ -6,8 +6,8 @@ import importlib
 import sys
 
 NAMES = (
-    "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel", "kernel-schemes",
-    "disturb", "idle", "reports", "formats", "damonfs",
+    "answers", "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel",
+    "kernel-schemes", "disturb", "idle", "reports", "formats", "damonfs",
 )  # fmt: skip
 
 ALONE = ("older", "sampling")  # only where they are named
