@@ -24,10 +24,10 @@ from benchmarks.answers_programs import MIB, Missing, Running
 WINDOWS_S = (1, 10)
 SETTLE_S = 2  # until what a program does at its start is over
 ABOUT = """\
-answers: MiB that pydamon says were used within a window (95 % interval); what the kernel says (clear_refs,
-Referenced), without and with mapped files, which others use as well; what the program knows; whether the intervals of
-pydamon and the kernel meet; half of pydamon's as a share of what is resident; MiB that were idle, by pydamon and by the
-kernel; share of a CPU of the whole recording, its start included
+answers: MiB that pydamon says were used within a window (95 % interval); what the kernel says (clear_refs, Referenced),
+without and with mapped files, which others use as well; what the program knows; whether the intervals of pydamon and
+the kernel meet; half of pydamon's as a share of what is resident; MiB that were idle, by pydamon and by the kernel;
+share of a CPU of the whole recording, its start included
 """
 HEADING = (
     f"{'':27} {'resident':>8} {'window':>6} {'used':>25} {'kernel':>16} {'known':>6} {'holds':>5} {'±':>6} "
