@@ -53,7 +53,10 @@ def test_wall_time_where_the_record_has_it(capsys: pytest.CaptureFixture[str]) -
     """5 s after an offset of 10^18 ns: 2001-09-09 01:46:45 UTC (10^9 s are 01:46:40)."""
     with RecordWriter("r", metadata=metadata(1, wall_offset_ns=10**18)) as writer:
         writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
-    assert report(capsys, "info", "-i", "r")[1].splitlines()[2] == "covers 100 ms, from 2001-09-09 01:46:45 UTC"
+    assert report(capsys, "info", "-i", "r")[1].splitlines()[2:4] == [
+        "covers 100 ms, from 2001-09-09 01:46:45 UTC",
+        "the last snapshot ended at 2001-09-09 01:46:45.100 UTC",
+    ]
 
 
 @pytest.mark.parametrize("offset", [2**63, -(2**63), 10**30])

@@ -29,6 +29,9 @@ def report(path: str, as_json: bool) -> None:
         lines.append(f"{format_size(size)}, {count(rows, 'region row')}{each}{ended}")
         if found["start_ns"] is not None:
             lines.append(f"covers {format_duration_ns(found['end_ns'] - found['start_ns'])}{_when(found)}")
+            if last := _utc(found, found["end_ns"]):
+                millisecond = last.microsecond // 1000
+                lines.append(f"the last snapshot ended at {last:%Y-%m-%d %H:%M:%S}.{millisecond:03d} UTC")
         lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
         if found["primitive_reason"]:
             lines.append(f"  because: {printable(found['primitive_reason'])}")
@@ -74,11 +77,18 @@ def examine(reader: RecordReader) -> dict[str, Any]:
 def _when(found: dict[str, Any]) -> str:
     if found["clock"] == "virtual" or found["wall_offset_ns"] is None:
         return " of virtual time" if found["clock"] == "virtual" else ""
+    start = _utc(found, found["start_ns"])
+    return f", from {start:%Y-%m-%d %H:%M:%S} UTC" if start is not None else ""
+
+
+def _utc(found: dict[str, Any], time_ns: int) -> datetime | None:
+    """The time of day; None where the record does not tell, or tells what cannot be."""
+    if found["clock"] == "virtual" or found["wall_offset_ns"] is None:
+        return None
     try:
-        start = datetime.fromtimestamp((found["start_ns"] + found["wall_offset_ns"]) / 1e9, tz=UTC)
+        return datetime.fromtimestamp((time_ns + found["wall_offset_ns"]) / 1e9, tz=UTC)
     except (OverflowError, ValueError, OSError):
-        return ""
-    return f", from {start:%Y-%m-%d %H:%M:%S} UTC"
+        return None
 
 
 def _spec_lines(reader: RecordReader) -> list[str]:
