@@ -76,8 +76,9 @@ class RecordReader:
 
     ``optional`` names the optional columns that it has (of some snapshots they may be absent). ``truncated`` says that
     the record has no end mark (its recording was killed, or is still going on); ``left_out_bytes`` how many bytes at
-    its end could not be read; ``sound_description`` whether the checksum of the description is right. ``rows`` is the
-    number of region rows that its messages claim. Raises RequestError if the file is not a record.
+    its end could not be read; ``has_checksums`` whether its messages have them, ``sound_description`` whether that of
+    the description is right. ``rows`` is the number of region rows that its messages claim. Raises RequestError if the
+    file is not a record.
 
     What a pass over the data finds damaged is left out and counted: see `warnings`.
     """
@@ -107,8 +108,8 @@ class RecordReader:
             self._strange = 0  # messages of kinds that a record does not have
             self.truncated, self.left_out_bytes = self._walk(schema_frame.end)
             # Where one of the messages has a checksum, all have: other programs, and version 1, write none.
-            self._summed = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
-            self._decoder = Decoder(schema, self._schema_bytes, self.optional, self._summed)
+            self.has_checksums = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
+            self._decoder = Decoder(schema, self._schema_bytes, self.optional, self.has_checksums)
             self.rows = sum(frame.rows for frame in self._batches)
         except BaseException:
             os.close(self._fd)
@@ -370,7 +371,8 @@ class RecordReader:
         try:
             for frame in frames(self._read, self._size, offset):
                 offset = frame.end
-                self._strange += frame.kind != BATCH
+                # We write none without rows that has a body: one bit of the number of rows makes it.
+                self._strange += frame.kind != BATCH or (not frame.rows and frame.body_len > 0)
                 if frame.kind == BATCH:
                     (self._batches if frame.rows else self._tagged).append(frame)
         except BadMessage:
@@ -380,7 +382,7 @@ class RecordReader:
     def _tags(self, frame: Frame) -> dict[str, str]:
         """The metadata of a message; BadMessage if it is damaged."""
         message = self._read(frame.offset, frame.end - frame.offset)
-        check_sum(message, frame, self._summed)
+        check_sum(message, frame, self.has_checksums)
         return custom_metadata(message, frame)
 
     def _take(self, entry: TableEntry, size: int, count: int) -> None:

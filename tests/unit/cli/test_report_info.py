@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import rich
 from tests.unit.records.record_samples import START_NS, metadata, snapshot, write
 
+from pydamon.records.framing import frames
+from pydamon.records.schema import END_OF_STREAM
 from pydamon.records.writer import RecordWriter
 
 
@@ -74,3 +77,34 @@ def test_an_empty_record_and_one_that_was_cut(capsys: pytest.CaptureFixture[str]
     status, out, err = report(capsys, "info")
     assert "; not closed (interrupted, or still being written)" in out.splitlines()[1]
     assert (status, err.count("\n")) == (0, 1)
+
+
+def test_a_sound_record_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = report(capsys, "info", "--verify")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(
+        r"verified: \d+ snapshots, 90 regions, \d+ pieces of side tables; their checksums are right",
+        out.splitlines()[-1],
+    )
+    found = json.loads(report(capsys, "info", "--verify", "--json")[1])["verified"]
+    assert (found["regions"], found["has_checksums"], found["damage"]) == (90, True, [])
+
+
+def test_each_damaged_message_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """One bit in the middle of the body, or of the header, of each message in turn."""
+    path = Path("pydamon.damon")
+    data = path.read_bytes()
+    for frame in frames(lambda offset, length: data[offset : offset + length], len(data)):
+        place = frame.offset + (frame.header_len + frame.body_len) // 2
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        status, _, err = report(capsys, "info", "--verify")
+        assert status in (1, 2), place
+        assert "damaged" in err or "not a pydamon record" in err
+
+
+def test_a_recording_that_was_killed_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("pydamon.damon")
+    path.write_bytes(path.read_bytes()[: -len(END_OF_STREAM)])
+    status, _, err = report(capsys, "info", "--verify")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "was not closed" in err

@@ -8,42 +8,60 @@ from typing import Any
 import msgspec
 
 from pydamon.cli.render.palette import BOLD, styled
-from pydamon.cli.render.screen import current_screen, emit, printable
+from pydamon.cli.render.screen import Screen, current_screen, emit, printable
 from pydamon.cli.report.common import count, opened, source_line, target_line
+from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
+from pydamon.records.verify import Verified, verify
 from pydamon.spec.units import format_duration_ns, format_size
 
 
-def report(path: str, as_json: bool) -> None:
-    """Print what the record is about, how it was made, and what it holds."""
-    screen = current_screen()
+def report(path: str, as_json: bool, *, verified: bool) -> None:
+    """Print what the record is about, how it was made, and what it holds; read all of it if it is to be verified.
+
+    Raises PydamonError if it is damaged then.
+    """
     with opened(path) as reader:
-        found = examine(reader)
-        if as_json:
-            emit(msgspec.json.encode(found).decode() + "\n")
-            return
-        lines = [styled(printable(reader.path), BOLD, screen)]
-        size, rows = found["file_bytes"], found["region_rows"]
-        each = f", {size / rows:.1f} bytes a row" if rows else ""
-        ended = "" if found["complete"] else "; not closed (interrupted, or still being written)"
-        lines.append(f"{format_size(size)}, {count(rows, 'region row')}{each}{ended}")
-        if found["start_ns"] is not None:
-            lines.append(f"covers {format_duration_ns(found['end_ns'] - found['start_ns'])}{_when(found)}")
-            if last := _utc(found, found["end_ns"]):
-                millisecond = last.microsecond // 1000
-                lines.append(f"the last snapshot ended at {last:%Y-%m-%d %H:%M:%S}.{millisecond:03d} UTC")
-        lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
-        if found["primitive_reason"]:
-            lines.append(f"  because: {printable(found['primitive_reason'])}")
-        targets = reader.info.targets
-        for target in targets[:10]:
-            lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
-        if len(targets) > 10:
-            lines.append(f"  and {len(targets) - 10} more targets")
-        for name, table in found["tables"].items():
-            lines.append(f"table {printable(name)}: {count(table, 'piece')}")
-        lines += _spec_lines(reader)
+        sound = verify(reader) if verified else None
+        _print(reader, as_json, sound)
+    if sound is not None and sound.damage:
+        raise PydamonError("is damaged, see above; the rest can be read", where=path)
+
+
+def _print(reader: RecordReader, as_json: bool, sound: Verified | None) -> None:
+    screen = current_screen()
+    found = examine(reader)
+    if as_json:
+        emit(msgspec.json.encode(found | ({} if sound is None else {"verified": sound})).decode() + "\n")
+    else:
+        lines = _lines(reader, found, screen)
+        if sound is not None:
+            lines.append(f"verified: {sound.words}")
         emit("\n".join(screen.fit(line) for line in lines) + "\n")
+
+
+def _lines(reader: RecordReader, found: dict[str, Any], screen: Screen) -> list[str]:
+    lines = [styled(printable(reader.path), BOLD, screen)]
+    size, rows = found["file_bytes"], found["region_rows"]
+    each = f", {size / rows:.1f} bytes a row" if rows else ""
+    ended = "" if found["complete"] else "; not closed (interrupted, or still being written)"
+    lines.append(f"{format_size(size)}, {count(rows, 'region row')}{each}{ended}")
+    if found["start_ns"] is not None:
+        lines.append(f"covers {format_duration_ns(found['end_ns'] - found['start_ns'])}{_when(found)}")
+        if last := _utc(found, found["end_ns"]):
+            millisecond = last.microsecond // 1000
+            lines.append(f"the last snapshot ended at {last:%Y-%m-%d %H:%M:%S}.{millisecond:03d} UTC")
+    lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
+    if found["primitive_reason"]:
+        lines.append(f"  because: {printable(found['primitive_reason'])}")
+    targets = reader.info.targets
+    for target in targets[:10]:
+        lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
+    if len(targets) > 10:
+        lines.append(f"  and {len(targets) - 10} more targets")
+    for name, table in found["tables"].items():
+        lines.append(f"table {printable(name)}: {count(table, 'piece')}")
+    return lines + _spec_lines(reader)
 
 
 def examine(reader: RecordReader) -> dict[str, Any]:
