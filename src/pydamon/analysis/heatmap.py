@@ -22,6 +22,8 @@ from pydamon.records.batch import RegionBatch
 
 # A cell less of which was monitored than this share counts as not monitored: rounding leaves traces of that size.
 _TRACE = 1e-9
+# A snapshot that spans more rows than this is added as steps in time.
+_MANY_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +79,7 @@ class HeatAccumulator:
         shape = (len(time_ns) - 1, len(address))
         self._heat = _Steps(shape)
         self._monitored = _Steps(shape)
+        self._long: tuple[_Steps, _Steps] | None = None  # heat and monitored, per ns, as steps in time, too
         self._total = 0.0
 
     def add(self, batch: RegionBatch) -> None:
@@ -91,13 +94,39 @@ class HeatAccumulator:
         edges = self._time_ns
         row = np.maximum(np.searchsorted(edges, batch.start_ns, "right") - 1, 0)
         last_row = np.minimum(np.searchsorted(edges, batch.end_ns, "left") - 1, len(edges) - 2)
+        if (last_row - row >= _MANY_ROWS).any():
+            batch, row, last_row = self._add_long(batch, row, last_row)
         while (here := row <= last_row).any():
             batch, row, last_row = batch.select(here), row[here], last_row[here]
             overlap = np.minimum(batch.end_ns, edges[row + 1]) - np.maximum(batch.start_ns, edges[row])
-            self._add(batch, row, overlap.astype(np.float64))
+            self._add(batch, row, overlap.astype(np.float64), self._heat, self._monitored)
             row = row + 1
 
-    def _add(self, batch: RegionBatch, row: NDArray[np.intp], overlap_ns: NDArray[np.float64]) -> None:
+    def _add_long(
+        self, batch: RegionBatch, row: NDArray[np.intp], last_row: NDArray[np.intp]
+    ) -> tuple[RegionBatch, NDArray[np.intp], NDArray[np.intp]]:
+        """Add the snapshots that span many rows, in time that does not depend on how many; the others are returned."""
+        if self._long is None:
+            shape = (len(self._time_ns), len(self._address))
+            self._long = _Steps(shape), _Steps(shape)
+        long = last_row - row >= _MANY_ROWS
+        mine, first, last = batch.select(long), row[long], last_row[long]
+        for at in (first, last):  # parts of rows
+            overlap = np.minimum(mine.end_ns, self._time_ns[at + 1]) - np.maximum(mine.start_ns, self._time_ns[at])
+            self._add(mine, at, overlap.astype(np.float64), self._heat, self._monitored)
+        one = np.ones(len(mine))
+        self._add(mine, first + 1, one, *self._long)
+        self._add(mine, last, -one, *self._long)
+        return batch.select(~long), row[~long], last_row[~long]
+
+    def _add(
+        self,
+        batch: RegionBatch,
+        row: NDArray[np.intp],
+        overlap_ns: NDArray[np.float64],
+        heat: _Steps,
+        covered: _Steps,
+    ) -> None:
         """Add each snapshot to one row, with the time that it overlaps that row."""
         counts = batch.counts
         # Where regions touch, the step at their common edge is the difference of the two weights.
@@ -115,19 +144,23 @@ class HeatAccumulator:
         row_of_run = row[snapshot_of_run]
         starts, ends = self._cells.locate(batch.start[firsts]), self._cells.locate(batch.end[lasts])
         monitored = overlap_ns[snapshot_of_run]
-        self._monitored.add(row_of_run, starts, monitored)
-        self._monitored.add(row_of_run, ends, -monitored)
-        self._heat.add(row_of_run, ends, -weight[lasts])
+        covered.add(row_of_run, starts, monitored)
+        covered.add(row_of_run, ends, -monitored)
+        heat.add(row_of_run, ends, -weight[lasts])
         if np.count_nonzero(steps) * 2 > len(steps):
-            self._heat.add(np.repeat(row, counts), self._cells.locate(batch.start), steps)
+            heat.add(np.repeat(row, counts), self._cells.locate(batch.start), steps)
         else:
             some = np.flatnonzero(steps)
-            self._heat.add(np.repeat(row, counts)[some], self._cells.locate(batch.start[some]), steps[some])
+            heat.add(np.repeat(row, counts)[some], self._cells.locate(batch.start[some]), steps[some])
 
     def heatmap(self, target: int, shown: NDArray[np.bool_] | None = None) -> Heatmap:
         """The picture so far; all columns are shown unless said otherwise."""
         heat = self._heat.integrals(self._sizes)
         monitored = self._monitored.integrals(self._sizes)
+        if self._long is not None:
+            lasting = np.diff(self._time_ns).astype(np.float64)[:, np.newaxis]
+            for found, steps in zip((heat, monitored), self._long, strict=True):
+                found += np.maximum(np.cumsum(steps.integrals(self._sizes, signed=True), axis=0)[:-1], 0) * lasting
         if shown is None:
             shown = np.ones(len(self._sizes), dtype=np.bool_)
         outside = 1 - heat[:, shown].sum() / self._total if self._total else 0.0
@@ -202,11 +235,12 @@ class _Steps:
         self._inner[low:high] += np.bincount(at, height * rest, size).reshape(shape)
         self._level[low:high] += np.bincount(at, height, size).reshape(shape)
 
-    def integrals(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Per row and cell: the integral over the addresses of the cell."""
+    def integrals(self, sizes: NDArray[np.float64], *, signed: bool = False) -> NDArray[np.float64]:
+        """Per row and cell: the integral over the addresses of the cell; negative only if ``signed``."""
         found = self._inner[:, :-1].copy()
         found[:, 1:] += np.cumsum(self._level, axis=1)[:, :-2]
-        return np.maximum(found * sizes, 0)
+        found *= sizes
+        return found if signed else np.maximum(found, 0)
 
 
 def even_edges(start: int, end: int, cells: int, unit: int = 1) -> list[int]:

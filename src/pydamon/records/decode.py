@@ -20,6 +20,8 @@ from pydamon.records.schema import ALWAYS, COLUMNS, END_OF_STREAM, HEADS, MAX_BA
 
 # One snapshot of more regions than this is no monitoring result.
 _MAX_SNAPSHOT_ROWS = 1 << 22
+# Overlapping regions are looked at one by one; in a pass, no more than so many: what nobody recorded is left out whole.
+_MOST_OVERLAPPING = 1 << 17
 
 
 class Rows(columns.PerRegion):
@@ -71,6 +73,7 @@ class Damage:
     regions: int = 0  # regions that cannot be
     snapshots: int = 0  # snapshots out of order or with impossible times
     tables: int = 0
+    absurd: int = 0  # side tables that would become more than a file of that size can hold
     description: bool = False  # its checksum is wrong
 
     @property
@@ -94,6 +97,8 @@ class Damage:
             found.append(f"{_count(self.snapshots, 'snapshot')} out of time order left out")
         if self.tables:
             found.append(f"{_count(self.tables, 'damaged side table')} left out")
+        if self.absurd:
+            found.append(f"{_count(self.absurd, 'side table')} left out: unpacked, absurdly large for this file")
         return found
 
 
@@ -246,8 +251,10 @@ def _messages(read: Callable[[int, int], bytes], chunk: list[Frame]) -> list[byt
 class Grouper:
     """Puts rows together to whole, checked snapshots; holds a snapshot back until its last row is known."""
 
-    def __init__(self, path: str, damage: Damage) -> None:
+    def __init__(self, path: str, damage: Damage, most_targets: int) -> None:
         self._path = path
+        self._most_targets = most_targets
+        self._may_look_at = _MOST_OVERLAPPING
         self._damage = damage
         self._held: Rows | None = None
         self._newest_ns: dict[int, int] = {}
@@ -279,9 +286,13 @@ class Grouper:
             & (batch.aggr_us >= 0)
             & self._in_order(batch)
         )
+        if len(self._newest_ns) > self._most_targets:
+            raise RequestError(
+                f"has more than {self._most_targets} targets, which is absurd for its size", where=self._path
+            )
         self._damage.snapshots += len(batch) - int(plausible.sum())
         batch = batch.select(plausible)
-        valid = _valid_rows(batch)
+        valid = self._valid_rows(batch)
         if valid is None:
             return batch
         self._damage.regions += len(valid) - int(valid.sum())
@@ -295,33 +306,45 @@ class Grouper:
             targets, from_end = np.unique(batch.target[::-1], return_index=True)
             self._newest_ns.update(zip(targets.tolist(), ends[::-1][from_end].tolist(), strict=True))
             return np.ones(len(batch), dtype=np.bool_)
+        order = np.argsort(batch.target, kind="stable")
+        targets, firsts = np.unique(batch.target[order], return_index=True)
+        before = np.array([self._newest_ns.get(target, -1) for target in targets.tolist()], np.int64)
+        of_target = np.repeat(np.arange(len(targets)), np.diff(np.append(firsts, len(order))))
+        # The newest end of the target up to each snapshot, as its rank, so that those of later targets are higher.
+        _, ranks = np.unique(np.concatenate([ends[order], before]), return_inverse=True)
+        rank, rank_before = ranks[: len(order)], ranks[len(order) :]
+        steps = of_target * (len(ranks) + 1) + np.maximum(rank, rank_before[of_target])
+        reached = np.maximum.accumulate(steps)
         kept = np.empty(len(batch), dtype=np.bool_)
-        for index, (target, end) in enumerate(zip(batch.target.tolist(), ends.tolist(), strict=True)):
-            kept[index] = end >= self._newest_ns.get(target, -1)
-            if kept[index]:
-                self._newest_ns[target] = end
+        kept[order] = of_target * (len(ranks) + 1) + rank >= reached
+        ends_kept = np.maximum(np.maximum.reduceat(ends[order], firsts), before)
+        self._newest_ns.update(zip(targets.tolist(), ends_kept.tolist(), strict=True))
         return kept
 
-
-def _valid_rows(batch: RegionBatch) -> NDArray[np.bool_] | None:
-    """Which regions are possible, or None if all are: at least a byte long, sorted, disjoint, nr_accesses <= max."""
-    start, end = batch.start, batch.end
-    if not len(start):
-        return None
-    limits = batch.max_nr_accesses
-    valid = start < end
-    if int(batch.nr_accesses.max()) > int(limits.min()):
-        valid &= batch.nr_accesses <= np.repeat(limits, batch.counts)
-    overlaps = start[1:] < end[:-1]
-    overlaps[batch.offsets[1:-1] - 1] = False
-    if not overlaps.any():
-        return None if valid.all() else valid
-    # Rare: within the snapshots concerned keep, in order, each region that does not reach back into a kept one.
-    for index in distinct(np.searchsorted(batch.offsets, np.flatnonzero(overlaps) + 1, "right") - 1).tolist():
-        reach = 0
-        for row in range(int(batch.offsets[index]), int(batch.offsets[index + 1])):
-            if valid[row] and start[row] >= reach:
-                reach = int(end[row])
-            else:
-                valid[row] = False
-    return valid
+    def _valid_rows(self, batch: RegionBatch) -> NDArray[np.bool_] | None:
+        """Which regions are possible, or None if all are: a byte long or more, sorted, disjoint, nr_accesses <= max."""
+        start, end = batch.start, batch.end
+        if not len(start):
+            return None
+        limits = batch.max_nr_accesses
+        valid = start < end
+        if int(batch.nr_accesses.max()) > int(limits.min()):
+            valid &= batch.nr_accesses <= np.repeat(limits, batch.counts)
+        overlaps = start[1:] < end[:-1]
+        overlaps[batch.offsets[1:-1] - 1] = False
+        if not overlaps.any():
+            return None if valid.all() else valid
+        # Rare: within the snapshots concerned keep, in order, each region that does not reach back into a kept one.
+        for index in distinct(np.searchsorted(batch.offsets, np.flatnonzero(overlaps) + 1, "right") - 1).tolist():
+            first, behind = batch.offsets[index : index + 2].tolist()
+            self._may_look_at -= behind - first
+            if self._may_look_at < 0:
+                valid[first:behind] = False
+                continue
+            reach = 0
+            for row in range(first, behind):
+                if valid[row] and start[row] >= reach:
+                    reach = int(end[row])
+                else:
+                    valid[row] = False
+        return valid

@@ -107,6 +107,11 @@ class JoinedRecords:
         return any(reader.truncated for reader in self._readers)
 
     @property
+    def has_checksums(self) -> bool:
+        """Whether all parts have them."""
+        return all(reader.has_checksums for reader in self._readers)
+
+    @property
     def left_out_bytes(self) -> int:
         """Bytes at the ends of the parts that could not be read."""
         return sum(reader.left_out_bytes for reader in self._readers)

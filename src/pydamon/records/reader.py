@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyarrow import ipc
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.linux.process import Mapping
+from pydamon.records.allowance import Allowance, TooMuch
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Damage, Decoder, Grouper, Rows, join
 from pydamon.records.framing import (
@@ -40,7 +42,7 @@ from pydamon.records.schema import (
     optional_in,
     region_fields,
 )
-from pydamon.records.side_tables import TABLES, conform
+from pydamon.records.side_tables import TABLES, conform, each_row, weight
 from pydamon.records.tables import (
     DATA_KEY,
     MAPS,
@@ -55,8 +57,8 @@ from pydamon.records.tables import (
 _CHUNK_ROWS = 1 << 17
 _CHUNK_BYTES = 1 << 24
 
-# Rows of side tables become objects so many at a time.
-_ROWS_AT_ONCE = 1 << 12
+# A record has at most so many targets: some, and one for each so many bytes.
+_FEW_TARGETS, _TARGET_BYTES = 1024, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,9 @@ class RecordReader:
 
     ``optional`` names the optional columns that it has (of some snapshots they may be absent). ``truncated`` says that
     the record has no end mark (its recording was killed, or is still going on); ``left_out_bytes`` how many bytes at
-    its end could not be read; ``sound_description`` whether the checksum of the description is right. ``rows`` is the
-    number of region rows that its messages claim. Raises RequestError if the file is not a record.
+    its end could not be read; ``has_checksums`` whether its messages have them, ``sound_description`` whether that of
+    the description is right. ``rows`` is the number of region rows that its messages claim. Raises RequestError if the
+    file is not a record.
 
     What a pass over the data finds damaged is left out and counted: see `warnings`.
     """
@@ -92,17 +95,21 @@ class RecordReader:
             self._info_is_complete = False
             self.optional = optional_in(schema, self._info.version)
             self._check_types(schema, self.optional)
+            # Each takes a row, and a line that describes it.
+            self._most_targets = _FEW_TARGETS + self._size // _TARGET_BYTES
             self._batches: list[Frame] = []
             self._tagged: list[Frame] = []
             self._entries: list[TableEntry] | None = None
             self._damage = Damage()
             self.sound_description = is_sound(schema)
             self._bad_tables: set[int] = set()
+            self._too_much: set[int] = set()
+            self._allowance = Allowance(self._size)
             self._strange = 0  # messages of kinds that a record does not have
             self.truncated, self.left_out_bytes = self._walk(schema_frame.end)
             # Where one of the messages has a checksum, all have: other programs, and version 1, write none.
-            self._summed = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
-            self._decoder = Decoder(schema, self._schema_bytes, self.optional, self._summed)
+            self.has_checksums = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
+            self._decoder = Decoder(schema, self._schema_bytes, self.optional, self.has_checksums)
             self.rows = sum(frame.rows for frame in self._batches)
         except BaseException:
             os.close(self._fd)
@@ -138,7 +145,7 @@ class RecordReader:
         RequestError if a single snapshot is absurdly large.
         """
         damage = Damage()
-        grouper = Grouper(self.path, damage)
+        grouper = Grouper(self.path, damage, self._most_targets)
         chosen, step = self._batches, 1
         if sample_rows is not None and self.rows > sample_rows:
             chosen, step = _spread(self._batches, sample_rows)
@@ -164,7 +171,7 @@ class RecordReader:
         for frames_in_order in (self._batches, self._batches[::-1]):
             for frame in frames_in_order:
                 rows = self._decoder.decode(self._read, [frame], (), Damage())
-                batches = Grouper(self.path, Damage()).add(rows, last=True)
+                batches = Grouper(self.path, Damage(), self._most_targets).add(rows, last=True)
                 if batches:
                     found.append(batches[0])
                     break
@@ -198,9 +205,11 @@ class RecordReader:
             if place:
                 # The first snapshot of this batch may have begun in the one before.
                 held, rows = rows.split(1)
-            for batch in Grouper(self.path, damage).add(rows, last=True):
-                for at in range(len(batch) - 1, -1, -1):
-                    found.setdefault(int(batch.target[at]), batch.snapshot(at))
+            for batch in Grouper(self.path, damage, self._most_targets).add(rows, last=True):
+                targets, from_end = np.unique(batch.target[::-1], return_index=True)
+                for number, at in zip(targets.tolist(), (len(batch) - 1 - from_end).tolist(), strict=True):
+                    if number not in found:
+                        found[number] = batch.snapshot(at)
         self._damage = max(self._damage, damage, key=lambda d: d.total)
         return dict(sorted(found.items()))
 
@@ -240,8 +249,7 @@ class RecordReader:
     def table_rows(self, name: str) -> Iterator[dict[str, Any]]:
         """The rows of one declared side table, one by one."""
         for piece in self.table(name):
-            for rows in piece.to_batches(max_chunksize=_ROWS_AT_ONCE):
-                yield from rows.to_pylist()
+            yield from each_row(piece)
 
     def mappings_at(self, target: int, time_ns: int) -> list[Mapping]:
         """The target's mappings as last seen by that time (else as first seen after it), in address order."""
@@ -264,6 +272,7 @@ class RecordReader:
             self._damage,
             messages=self._damage.messages + self._strange,
             tables=len(self._bad_tables),
+            absurd=len(self._too_much),
             description=not self.sound_description,
         )
         found = []
@@ -362,7 +371,8 @@ class RecordReader:
         try:
             for frame in frames(self._read, self._size, offset):
                 offset = frame.end
-                self._strange += frame.kind != BATCH
+                # We write none without rows that has a body: one bit of the number of rows makes it.
+                self._strange += frame.kind != BATCH or (not frame.rows and frame.body_len > 0)
                 if frame.kind == BATCH:
                     (self._batches if frame.rows else self._tagged).append(frame)
         except BadMessage:
@@ -372,13 +382,19 @@ class RecordReader:
     def _tags(self, frame: Frame) -> dict[str, str]:
         """The metadata of a message; BadMessage if it is damaged."""
         message = self._read(frame.offset, frame.end - frame.offset)
-        check_sum(message, frame, self._summed)
+        check_sum(message, frame, self.has_checksums)
         return custom_metadata(message, frame)
+
+    def _take(self, entry: TableEntry, size: int, count: int) -> None:
+        self._allowance.take(entry.frame.offset, size, weight(entry.name, count))
 
     def _decode_table(self, entry: TableEntry) -> pa.Table | None:
         try:
-            table = decode_table(self._tags(entry.frame).get(DATA_KEY, ""))
+            table = decode_table(self._tags(entry.frame).get(DATA_KEY, ""), partial(self._take, entry))
             return conform(entry.name, table) if entry.name in TABLES else table
+        except TooMuch:
+            self._too_much.add(entry.frame.offset)
+            return None
         except BadMessage:
             self._bad_tables.add(entry.frame.offset)
             return None
@@ -412,7 +428,7 @@ class _Ahead(threading.Thread):
 def _targets_of(table: pa.Table) -> list[TargetInfo]:
     """The rows of a piece of the side table of targets; BadMessage if they cannot be."""
     found = []
-    for row in table.select(["target", "pid", "command", "start_ticks"]).to_pylist():
+    for row in each_row(table.select(["target", "pid", "command", "start_ticks"])):
         known = [row["pid"], row["start_ticks"]]
         # Another tool's recording does not tell the process.
         if known != [None, None] and not all(n is not None and n >= 0 for n in known):

@@ -6,26 +6,38 @@ later versions, are opaque: a reader lists them and hands them out as they are, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pydamon.records.framing import BadMessage
 from pydamon.spec.statistics import STATISTICS
 
 _FEW, _MANY = 1 << 16, 1 << 20
+# The longest text, and list, in a row; and of rows that take a sixteenth of a byte, what one counts.
+_LONGEST, _MOST_ITEMS, _ROW_THAT_REPEATS = 1 << 21, 1 << 10, 1 / 16
+_ROWS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One side table. Columns that are nullable may be missing in what is read; a piece has at most ``most_rows``."""
+    """One side table. Columns that are nullable may be missing in what is read; a piece has at most ``most_rows``.
+
+    ``repeats``: its rows are much alike, so that many of them may take a byte of the file; they are read as arrays.
+    """
 
     name: str
     help: str
     schema: pa.Schema
     most_rows: int
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its rows are those of regions, pass after pass."""
+        return self.name in ("tried_regions", "probe_hits", "filter_passed")
 
 
 def _declare(name: str, help: str, most_rows: int = _FEW, /, **columns: str) -> Declared:
@@ -145,9 +157,39 @@ def conform(name: str, table: pa.Table) -> pa.Table:
     if table.num_rows > declared.most_rows:
         raise BadMessage(f"a table {name} of {table.num_rows} rows")
     if table.schema.equals(declared.schema) and not any(column.null_count for column in table.columns):
+        _check_lengths(table)
         return table
     columns = [_column(table, field) for field in declared.schema]
-    return pa.Table.from_arrays(columns, schema=declared.schema)
+    found = pa.Table.from_arrays(columns, schema=declared.schema)
+    _check_lengths(found)
+    return found
+
+
+def each_row(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a piece, one by one; few of them are objects at a time."""
+    for first in range(0, table.num_rows, _ROWS_AT_ONCE):
+        columns = table.slice(first, _ROWS_AT_ONCE).to_pydict()
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
+
+
+def weight(name: str, count: int) -> float:
+    """How much so many rows of the side table count against what a file may become."""
+    return count * _ROW_THAT_REPEATS if name in TABLES and TABLES[name].repeats else count
+
+
+def _check_lengths(table: pa.Table) -> None:
+    """Raise BadMessage for a text or a list that is absurdly long."""
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if not (pa.types.is_string(field.type) or pa.types.is_list(field.type)):
+            continue
+        most = _LONGEST if pa.types.is_string(field.type) else _MOST_ITEMS
+        for chunk in column.chunks:
+            if not len(chunk):
+                continue
+            ends = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            if int(np.diff(ends).max()) > most:
+                raise BadMessage(f"a side table with an absurdly long {field.name}")
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:

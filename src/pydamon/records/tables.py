@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 from pyarrow import ipc
@@ -17,7 +17,7 @@ from pyarrow import ipc
 from pydamon.linux.process import Mapping
 from pydamon.records.framing import BadMessage, buffer_sizes, frame_at
 from pydamon.records.schema import NO_SUM, SUM_KEY
-from pydamon.records.side_tables import from_columns
+from pydamon.records.side_tables import each_row, from_columns
 
 NAME_KEY = "pydamon.table"
 DATA_KEY = "pydamon.data"
@@ -45,8 +45,11 @@ def encode_table(name: str, table: pa.Table, time_ns: int | None, target: int | 
     return found
 
 
-def decode_table(text: str) -> pa.Table:
-    """The table that `encode_table` put under ``DATA_KEY``; BadMessage if it is damaged."""
+def decode_table(text: str, take: Callable[[int, int], object]) -> pa.Table:
+    """The table that `encode_table` put under ``DATA_KEY``; BadMessage if it is damaged.
+
+    ``take`` is called with the bytes and rows that it becomes, before it does, and may raise BadMessage.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -56,13 +59,14 @@ def decode_table(text: str) -> pa.Table:
         return data[offset : offset + length]
 
     # The sizes claimed inside are checked before anything is allocated for them.
-    budget = _MAX_TABLE_BYTES
-    offset = 0
+    size = count = offset = 0
     while (frame := frame_at(read, len(data), offset)) is not None:
-        budget -= sum(buffer_sizes(data[frame.offset : frame.end], frame))
-        if budget < 0:
+        size += sum(buffer_sizes(data[frame.offset : frame.end], frame))
+        count += max(frame.rows, 0)
+        if size > _MAX_TABLE_BYTES:
             raise BadMessage("a side table of absurd size")
         offset = frame.end
+    take(size, count)
     try:
         table = ipc.open_stream(pa.py_buffer(data)).read_all()
         table.validate(full=True)
@@ -79,5 +83,4 @@ def maps_table(time_ns: int, target: int, mappings: Sequence[Mapping]) -> pa.Tab
 
 def mappings_of(table: pa.Table) -> list[Mapping]:
     """The mappings in a piece of the side table ``maps``."""
-    columns: list[Iterable[object]] = [table.column(name).to_pylist() for name in _OF_MAPPING]
-    return [Mapping(*row) for row in zip(*columns, strict=True)]
+    return [Mapping(*(row[name] for name in _OF_MAPPING)) for row in each_row(table.select(_OF_MAPPING))]

@@ -42,6 +42,7 @@ from pydamon.records.schema import (
 from pydamon.records.tables import MAPS, encode_table, maps_table
 
 FLUSH_NS = 1_000_000_000
+_YOUNG_NS = 2 * FLUSH_NS  # a recording that has just begun: how long what comes next takes is not known yet
 _WHERE = "output"
 
 
@@ -66,8 +67,9 @@ class RecordWriter:
     The file appears with its description, whole, under its name; with ``whole`` only once the record is complete, and
     never if it is given up. A device or pipe is written to until ``stopped`` says that all is to end.
 
-    Call `add_snapshot` for every snapshot and `tick` now and then (after every sampling step will do): rows go to the
-    file at least once per second of the clock whose time is given.
+    Call `add_snapshot` for every snapshot, and `tick` when those of a moment are added: a snapshot is in the file no
+    later than a second after its end, by the clock whose time is given, as long as the time until the next tick is no
+    more than twice what it was at most lately. The first one is there at once.
     """
 
     def __init__(
@@ -92,6 +94,10 @@ class RecordWriter:
         self._side_tables: list[dict[str, str]] = []
         self._last_mappings: dict[int, Sequence[Mapping]] = {}
         self._last_flush_ns: int | None = None
+        self._oldest_ns: int | None = None  # the end of the first snapshot that is not in the file
+        self._last_tick_ns: int | None = None
+        self._young_until_ns = 0
+        self._between_ns = 0.0  # two ticks, at most lately
         self.bytes_written = 0
         self._whole = whole
         self._old_fd: int | None = None
@@ -145,9 +151,11 @@ class RecordWriter:
         self._regions.append(self._rows, snapshot)
         self._snapshots.append((count, *snapshot.head.values()))
         self._rows += count
+        if self._oldest_ns is None:
+            self._oldest_ns = snapshot.end_ns
         if self._rows >= BATCH_ROWS:
             self.flush()
-        self.tick(snapshot.end_ns)
+        self._flush_each_second(snapshot.end_ns)
 
     def add_batch(self, batch: RegionBatch) -> None:
         """Record many snapshots at once, in messages of their own; what was added before is flushed first."""
@@ -188,6 +196,22 @@ class RecordWriter:
             self.add_opaque(name, side_tables.from_rows(name, rows), time_ns=time_ns)
 
     def tick(self, now_ns: int) -> None:
+        """Flush if there may be a snapshot that would be older than a second at the next tick but one."""
+        if self._last_tick_ns is None:
+            self._young_until_ns = now_ns + _YOUNG_NS
+        else:
+            passed = max(now_ns - self._last_tick_ns, 0)
+            # The longest time counts, and is forgotten slowly: one that was long may be so again.
+            self._between_ns = max(passed, self._between_ns - passed / 16)
+        self._last_tick_ns = now_ns
+        if self._oldest_ns is not None:
+            in_time = 0 <= now_ns - self._oldest_ns + 2 * self._between_ns < FLUSH_NS
+            if now_ns < self._young_until_ns or not in_time:
+                self.flush()
+                self._last_flush_ns = now_ns
+        self._flush_each_second(now_ns)
+
+    def _flush_each_second(self, now_ns: int) -> None:
         """Flush if the last flush is a second ago by this clock (or if the clock went back)."""
         if self._last_flush_ns is None:
             self._last_flush_ns = now_ns
@@ -203,6 +227,7 @@ class RecordWriter:
         self._snapshots.clear()
         self._side_tables.clear()
         self._rows = 0
+        self._oldest_ns = None
 
     def close(self) -> None:
         """Flush, mark the end of the record and close the file. Closing again does nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import rich
 from tests.unit.records.record_samples import START_NS, metadata, snapshot, write
 
+from pydamon.records.framing import frames
+from pydamon.records.schema import END_OF_STREAM
 from pydamon.records.writer import RecordWriter
 
 
@@ -119,7 +122,10 @@ def test_wall_time_where_the_record_has_it(capsys: pytest.CaptureFixture[str]) -
     """5 s after an offset of 10^18 ns: 2001-09-09 01:46:45 UTC (10^9 s are 01:46:40)."""
     with RecordWriter("r", metadata=metadata(1, wall_offset_ns=10**18)) as writer:
         writer.add_snapshot(snapshot(0, [(0, 4096, 1, 0)]))
-    assert report(capsys, "info", "-i", "r")[1].splitlines()[2] == "covers 100 ms, from 2001-09-09 01:46:45 UTC"
+    assert report(capsys, "info", "-i", "r")[1].splitlines()[2:4] == [
+        "covers 100 ms, from 2001-09-09 01:46:45 UTC",
+        "the last snapshot ended at 2001-09-09 01:46:45.100 UTC",
+    ]
 
 
 @pytest.mark.parametrize("offset", [2**63, -(2**63), 10**30])
@@ -137,3 +143,34 @@ def test_an_empty_record_and_one_that_was_cut(capsys: pytest.CaptureFixture[str]
     status, out, err = report(capsys, "info")
     assert "; not closed (interrupted, or still being written)" in out.splitlines()[1]
     assert (status, err.count("\n")) == (0, 1)
+
+
+def test_a_sound_record_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = report(capsys, "info", "--verify")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(
+        r"verified: \d+ snapshots, 90 regions, \d+ pieces of side tables; their checksums are right",
+        out.splitlines()[-1],
+    )
+    found = json.loads(report(capsys, "info", "--verify", "--json")[1])["verified"]
+    assert (found["regions"], found["has_checksums"], found["damage"]) == (90, True, [])
+
+
+def test_each_damaged_message_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """One bit in the middle of the body, or of the header, of each message in turn."""
+    path = Path("pydamon.damon")
+    data = path.read_bytes()
+    for frame in frames(lambda offset, length: data[offset : offset + length], len(data)):
+        place = frame.offset + (frame.header_len + frame.body_len) // 2
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        status, _, err = report(capsys, "info", "--verify")
+        assert status in (1, 2), place
+        assert "damaged" in err or "not a pydamon record" in err
+
+
+def test_a_recording_that_was_killed_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("pydamon.damon")
+    path.write_bytes(path.read_bytes()[: -len(END_OF_STREAM)])
+    status, _, err = report(capsys, "info", "--verify")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "was not closed" in err

@@ -16,6 +16,7 @@ import pytest
 from pyarrow import ipc
 from tests.unit.records.record_samples import START_NS, as_tuple, mapping, metadata, snapshot, write
 
+from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import BATCH_ROWS, MAX_BATCH_ROWS
@@ -313,6 +314,57 @@ def test_what_was_flushed_survives_sigkill(tmp_path: Path) -> None:
         # Flushed with those that ended 1 and 2 s after the first one did.
         assert len(list(reader.snapshots())) == 21
         assert reader.truncated
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_snapshot_is_in_the_file_a_second_after_its_end(tmp_path: Path, seed: int) -> None:
+    """The first one at once; however long aggregations take, up to 10 s, while one is at most twice as long as before.
+
+    What counts is the worst moment: just before the next tick, which is when a kill costs most.
+    """
+    random = np.random.default_rng(seed)
+    path = tmp_path / "r"
+    now_ns, lasting_ns = START_NS, int(random.choice([5_000_000, 100_000_000, 400_000_000, 900_000_000]))
+    ends: list[int] = []
+    with RecordWriter(path, metadata=metadata(1)) as writer:
+        for _ in range(60):
+            lasting_ns = min(int(lasting_ns * random.uniform(0.5, 2)), 10**10)
+            in_file = _snapshots_in(path)
+            late = [end for end in ends[in_file:] if now_ns + lasting_ns - end > 10**9]
+            assert not late, (now_ns, late)
+            now_ns += lasting_ns
+            for target in range(3):
+                writer.add_snapshot(_lasting(target, now_ns - lasting_ns, now_ns))
+                ends.append(now_ns)
+            writer.add_rows("cost", [COST | {"time_ns": now_ns}], time_ns=now_ns)
+            writer.tick(now_ns)
+            if len(ends) == 3:
+                assert _snapshots_in(path) == 3
+    assert _snapshots_in(path) == len(ends)
+
+
+def test_short_aggregations_are_not_written_one_by_one(tmp_path: Path) -> None:
+    """Of 100 ms each: a message for eight of them or more, the first ones aside."""
+    with RecordWriter(tmp_path / "r", metadata=metadata(1)) as writer:
+        sizes = set()
+        for number in range(200):
+            writer.add_snapshot(snapshot(number, REGIONS))
+            writer.tick(START_NS + (number + 1) * 10**8)
+            sizes.add(writer.bytes_written)
+    assert len(sizes) <= 200 // 8 + 20  # of the first two seconds
+
+
+COST = {"cpu_ns": 1, "checks": 1, "check_ns": 1, "clears": 1, "clear_ns": 1, "disturb_ns": 1}
+
+
+def _lasting(target: int, start_ns: int, end_ns: int) -> Snapshot:
+    like = snapshot(0, REGIONS, target=target)
+    return like.replace(start_ns=start_ns, end_ns=end_ns)
+
+
+def _snapshots_in(path: Path) -> int:
+    with RecordReader(path) as reader:
+        return reader.rows // len(REGIONS)
 
 
 def test_an_error_elsewhere_does_not_lose_what_was_recorded(tmp_path: Path) -> None:

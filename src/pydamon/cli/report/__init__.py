@@ -348,9 +348,10 @@ def diff(before: str, after: str, target: int, as_json: bool, by: str, **window:
 
 @command.command()
 @_common
-def info(path: str, target: int | None, as_json: bool) -> None:
+@click.option("--verify", "verified", is_flag=True, help="Read all of it; exit status 1 if anything in it is damaged.")
+def info(path: str, target: int | None, as_json: bool, verified: bool) -> None:
     """What is in the record: what it is about, how it was made, and what it holds."""
     with lean.imports():
         from pydamon.cli.report.info import report
 
-    report(path, as_json)
+    report(path, as_json, verified=verified)

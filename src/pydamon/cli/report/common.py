@@ -18,6 +18,7 @@ from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
+from pydamon.records.side_tables import each_row
 from pydamon.spec.primitives import sees_writes_only
 from pydamon.spec.units import format_size
 
@@ -126,7 +127,7 @@ def owners_at(reader: RecordReader, time_ns: int) -> Owners:
             continue
         if latest is None or seen_ns >= latest:
             latest = seen_ns
-            rows = [(r["start"], r["end"], _owner(r), r["mapped_bytes"]) for r in piece.to_pylist()]
+            rows = [(r["start"], r["end"], _owner(r), r["mapped_bytes"]) for r in each_row(piece)]
     return Owners(rows)
 
 

@@ -6,47 +6,68 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydamon.cli.render.palette import BOLD, styled
-from pydamon.cli.render.screen import current_screen, emit
+from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.report import blind, late
 from pydamon.cli.report.common import count, opened, source_line, target_line
+from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
+from pydamon.records.verify import Verified, verify
 from pydamon.spec.units import format_duration_ns, format_size
 
 
-def report(path: str, as_json: bool) -> None:
-    """Print what the record is about, how it was made, and what it holds."""
-    screen = current_screen()
+def report(path: str, as_json: bool, *, verified: bool) -> None:
+    """Print what the record is about, how it was made, and what it holds; read all of it if it is to be verified.
+
+    Raises PydamonError if it is damaged then.
+    """
     with opened(path) as reader:
-        found = examine(reader)
-        if as_json:
-            emit(json_text(found) + "\n")
-            return
-        lines = [styled(printable(reader.path), BOLD, screen)]
-        size, rows = found["file_bytes"], found["region_rows"]
-        each = f", {size / rows:.1f} bytes a row" if rows else ""
-        ended = "" if found["complete"] else "; not closed (interrupted, or still being written)"
-        lines.append(f"{format_size(size)}, {count(rows, 'region row')}{each}{ended}")
-        if found["start_ns"] is not None:
-            lines.append(f"covers {format_duration_ns(found['end_ns'] - found['start_ns'])}{_when(found)}")
-        lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
-        if found["primitive_reason"]:
-            lines.append(f"  because: {printable(found['primitive_reason'])}")
-        sampled, warning = found["sampled"], late.warning(found["sampled"])
-        if sampled is not None and sampled["samples"]:
-            each = format_duration_ns(sampled["sampled_ns"] // sampled["samples"])
-            lines.append(warning or f"{count(sampled['samples'], 'sample')}, one every {each}")
-        targets = reader.info.targets
-        for target in targets[:10]:
-            lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
-        if len(targets) > 10:
-            lines.append(f"  and {len(targets) - 10} more targets")
-        for one in found["unwatched"][:10]:
-            lines.append(f"  target {one['target']} {printable(blind.words(one['bytes_by_reason']))}")
-        for name, table in found["tables"].items():
-            lines.append(f"table {printable(name)}: {count(table, 'piece')}")
-        lines += _spec_lines(reader)
+        sound = verify(reader) if verified else None
+        _print(reader, as_json, sound)
+    if sound is not None and sound.damage:
+        raise PydamonError("is damaged, see above; the rest can be read", where=path)
+
+
+def _print(reader: RecordReader, as_json: bool, sound: Verified | None) -> None:
+    screen = current_screen()
+    found = examine(reader)
+    if as_json:
+        emit(json_text(found | ({} if sound is None else {"verified": sound})) + "\n")
+    else:
+        lines = _lines(reader, found, screen)
+        if sound is not None:
+            lines.append(f"verified: {sound.words}")
         emit("\n".join(screen.fit(line) for line in lines) + "\n")
+
+
+def _lines(reader: RecordReader, found: dict[str, Any], screen: Screen) -> list[str]:
+    lines = [styled(printable(reader.path), BOLD, screen)]
+    size, rows = found["file_bytes"], found["region_rows"]
+    each = f", {size / rows:.1f} bytes a row" if rows else ""
+    ended = "" if found["complete"] else "; not closed (interrupted, or still being written)"
+    lines.append(f"{format_size(size)}, {count(rows, 'region row')}{each}{ended}")
+    if found["start_ns"] is not None:
+        lines.append(f"covers {format_duration_ns(found['end_ns'] - found['start_ns'])}{_when(found)}")
+        if last := _utc(found, found["end_ns"]):
+            millisecond = last.microsecond // 1000
+            lines.append(f"the last snapshot ended at {last:%Y-%m-%d %H:%M:%S}.{millisecond:03d} UTC")
+    lines.append(f"made by pydamon {printable(found['pydamon'])}: {source_line(reader) or 'source not known'}")
+    if found["primitive_reason"]:
+        lines.append(f"  because: {printable(found['primitive_reason'])}")
+    sampled, warning = found["sampled"], late.warning(found["sampled"])
+    if sampled is not None and sampled["samples"]:
+        interval = format_duration_ns(sampled["sampled_ns"] // sampled["samples"])
+        lines.append(warning or f"{count(sampled['samples'], 'sample')}, one every {interval}")
+    targets = reader.info.targets
+    for target in targets[:10]:
+        lines.append("  " + target_line(reader, target.target, screen.limit, screen.ellipsis))
+    if len(targets) > 10:
+        lines.append(f"  and {len(targets) - 10} more targets")
+    for one in found["unwatched"][:10]:
+        lines.append(f"  target {one['target']} {printable(blind.words(one['bytes_by_reason']))}")
+    for name, table in found["tables"].items():
+        lines.append(f"table {printable(name)}: {count(table, 'piece')}")
+    return lines + _spec_lines(reader)
 
 
 def examine(reader: RecordReader) -> dict[str, Any]:
@@ -84,11 +105,18 @@ def examine(reader: RecordReader) -> dict[str, Any]:
 def _when(found: dict[str, Any]) -> str:
     if found["clock"] == "virtual" or found["wall_offset_ns"] is None:
         return " of virtual time" if found["clock"] == "virtual" else ""
+    start = _utc(found, found["start_ns"])
+    return f", from {start:%Y-%m-%d %H:%M:%S} UTC" if start is not None else ""
+
+
+def _utc(found: dict[str, Any], time_ns: int) -> datetime | None:
+    """The time of day; None where the record does not tell, or tells what cannot be."""
+    if found["clock"] == "virtual" or found["wall_offset_ns"] is None:
+        return None
     try:
-        start = datetime.fromtimestamp((found["start_ns"] + found["wall_offset_ns"]) / 1e9, tz=UTC)
+        return datetime.fromtimestamp((time_ns + found["wall_offset_ns"]) / 1e9, tz=UTC)
     except (OverflowError, ValueError, OSError):
-        return ""
-    return f", from {start:%Y-%m-%d %H:%M:%S} UTC"
+        return None
 
 
 def _spec_lines(reader: RecordReader) -> list[str]:

@@ -23,6 +23,8 @@ from pydamon.records.writer import RecordWriter
 # Makes the file to write, given the description and the optional columns.
 MakeWriter = Callable[[Mapping[str, Any], tuple[str, ...]], AbstractContextManager[RecordWriter]]
 
+_MOST_TARGETS = 1 << 20
+
 # Each reason to begin again is met at most once.
 _MOST_PASSES = 4
 
@@ -58,7 +60,7 @@ def convert(foreign: Foreign, make_writer: MakeWriter) -> Converted:
 
 def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
     damage = Damage()
-    grouper = Grouper(foreign.source.path, damage)
+    grouper = Grouper(foreign.source.path, damage, _MOST_TARGETS)
     named = snapshots = written = 0
     with closing(_ahead(_gathered(foreign.rows()))) as pieces:
         for rows in pieces:
