@@ -56,8 +56,9 @@ def main() -> None:
         print(f"perf damon: there is no {arguments[0]!r}; there are {', '.join(_VERBS)}", file=sys.stderr)
         sys.exit(2)
     from pydamon.cli import main as run
-    from pydamon.lean import leave
+    from pydamon.lean import begin, leave
 
+    begin()
     leave(run(translate(arguments)))
 
 
