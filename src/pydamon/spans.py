@@ -6,10 +6,13 @@ takes two binary searches for all of them, however many runs there are.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 U64 = NDArray[np.uint64]
+_Number = TypeVar("_Number", bound=np.integer)
 
 NO_RUNS: U64 = np.empty((0, 2), np.uint64)
 
@@ -166,3 +169,25 @@ def coarser(spans: U64, most: int) -> U64:
         np.sort(np.argpartition(gaps, len(gaps) - most)[len(gaps) - most + 1 :]) if most > 1 else gaps[:0].astype(int)
     )
     return np.stack([spans[np.append(0, kept + 1), 0], spans[np.append(kept, len(spans) - 1), 1]], axis=1)
+
+
+def distinct(values: NDArray[_Number]) -> NDArray[_Number]:
+    """The values, sorted, each once: np.unique without the masked arrays that it imports (12 ms)."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
+def places_of_distinct(values: NDArray[_Number]) -> tuple[NDArray[_Number], NDArray[np.intp], NDArray[np.intp]]:
+    """The values, sorted, each once; where each is first, and for each of ``values`` its place among the distinct ones.
+
+    As np.unique with its indices, and as `distinct` without the masked arrays.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    inverse = np.empty(len(values), np.intp)
+    inverse[order] = np.cumsum(first) - 1
+    return ordered[first], order[first], inverse

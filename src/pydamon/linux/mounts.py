@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and most machines lack what is looked for
+    from pathlib import Path
 
 
 def mounts(kind: str, mountinfo: str | None = None) -> list[Path]:
     """Mount points of type ``kind``, by ``mountinfo`` or else ``/proc/self/mountinfo`` (proc_pid_mountinfo(5))."""
-    text = Path("/proc/self/mountinfo").read_text(errors="replace") if mountinfo is None else mountinfo
+    if mountinfo is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            mountinfo = file.read()
     found = []
-    for line in text.splitlines():
+    for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split()
         if after.startswith(f"{kind} ") and len(fields) > 4:
+            from pathlib import Path
+
             # Spaces and the like are written as octal numbers.
             found.append(Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])))
     return found

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+
+import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
 
@@ -21,8 +21,7 @@ class ProcessGone(PydamonError):
     """The process has ended (or its pid belongs to another process by now)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(msgspec.Struct, frozen=True):
     """One line of ``/proc/PID/maps``; ``end`` is exclusive, both in bytes."""
 
     start: int
@@ -53,7 +52,8 @@ def start_ticks(pid: int) -> int:
 
 def _stat_fields(pid: int) -> list[bytes]:
     """The fields of ``/proc/PID/stat`` from the third on."""
-    text = Path(f"/proc/{pid}/stat").read_bytes()
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        text = file.read()
     # The command may contain spaces and parentheses: count the fields from the last ")".
     return text[text.rindex(b")") + 2 :].split()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+
 from pydamon.linux.btf import KIND_FUNC, KIND_STRUCT, Btf, BtfError
-from pydamon.primitives.bpf_facts import KernelFacts, SamplerFacts
+from pydamon.primitives.bpf_facts import KernelFacts, ReverseFacts, SamplerFacts
 
 
 def kernel_facts(btf: Btf) -> KernelFacts:
@@ -18,9 +20,10 @@ def kernel_facts(btf: Btf) -> KernelFacts:
     # bpf_task_from_vpid (since Linux 6.14) takes pids as the caller's namespace numbers them; the older
     # bpf_task_from_pid only the initial namespace's.
     by_vpid = btf.find(KIND_FUNC, "bpf_task_from_vpid")
-    regs = btf.find(KIND_STRUCT, "pt_regs")
-    if regs is None or btf.member_offset("pt_regs", "r15") != 0:
-        raise BtfError("struct pt_regs of this kernel does not begin with r15")
+    name, first = ("user_pt_regs", "regs") if platform.machine() == "aarch64" else ("pt_regs", "r15")
+    regs = btf.find(KIND_STRUCT, name)
+    if regs is None or btf.member_offset(name, first) != 0:
+        raise BtfError(f"struct {name} of this kernel does not begin with {first}")
     lock, unlock = btf.find(KIND_FUNC, "bpf_rcu_read_lock"), btf.find(KIND_FUNC, "bpf_rcu_read_unlock")
     return KernelFacts(
         task_mm=btf.member_offset("task_struct", "mm"),
@@ -52,12 +55,43 @@ def sampler_facts(btf: Btf, walk: KernelFacts) -> SamplerFacts:
         head=flag("PG_head"),
         locked=flag("PG_mlocked") | flag("PG_unevictable"),
         folio=_folio_facts(btf),
-        stack=(
-            btf.member_offset("task_struct", "stack"),
-            btf.member_offset("task_struct", "stack_vm_area"),
-            btf.member_offset("vm_struct", "pages"),
+        files=(
+            btf.member_offset("task_struct", "files"),
+            btf.member_offset("files_struct", "fdt"),
+            btf.member_offset("fdtable", "fd"),
+            btf.member_offset("file", "f_mapping"),
+            btf.member_offset("address_space", "i_pages") + btf.member_offset("xarray", "xa_head"),
         ),
+        idle=_flag(btf, "PG_idle"),
+        reverse=_reverse_facts(btf),
     )
+
+
+def _flag(btf: Btf, name: str) -> int:
+    try:
+        return 1 << btf.enum_value("pageflags", name)
+    except BtfError:
+        return 0
+
+
+def _reverse_facts(btf: Btf) -> ReverseFacts | None:
+    at = btf.member_offset
+    try:
+        return ReverseFacts(
+            page_mapping=at("page", "mapping"),
+            page_index=at("folio", "index"),
+            anon_root=at("anon_vma", "rb_root") + at("rb_root_cached", "rb_root") + at("rb_root", "rb_node"),
+            node_children=(at("rb_node", "rb_left"), at("rb_node", "rb_right")),
+            chain_node=at("anon_vma_chain", "rb"),
+            chain_vma=at("anon_vma_chain", "vma"),
+            vma_start=at("vm_area_struct", "vm_start"),
+            vma_end=at("vm_area_struct", "vm_end"),
+            vma_pgoff=at("vm_area_struct", "vm_pgoff"),
+            vma_mm=at("vm_area_struct", "vm_mm"),
+            mm_notifiers=_offset(btf, "mm_struct", "notifier_subscriptions"),
+        )
+    except BtfError:
+        return None
 
 
 def _folio_facts(btf: Btf) -> tuple[int, int] | None:

@@ -247,7 +247,7 @@ class RecordWriter:
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self._schema, options=self._options) as writer:
             nothing = pa.RecordBatch.from_arrays(
-                [pa.array([], field.type) for field in self._schema], schema=self._schema
+                [pa.nulls(0, field.type) for field in self._schema], schema=self._schema
             )
             for tags in self._side_tables:
                 writer.write_batch(nothing, custom_metadata=tags)

@@ -19,7 +19,7 @@ WALK = KernelFacts(
 )
 SAMPLER = SamplerFacts(
     walk=WALK, task_start=1, task_exec=None, page_size=64, page_flags=0, page_mapcount=48, page_head=8, lru=32,
-    head=64, locked=3 << 20, folio=(1, 2), stack=(3, 4, 5),
+    head=64, locked=3 << 20, idle=0, folio=(1, 2), files=(3, 4, 5, 6, 7), reverse=None,
 )  # fmt: skip
 
 
