@@ -51,11 +51,11 @@ class ResidentRuns:
 
     def resident_bytes(self, start: U64, end: U64) -> U64:
         """How many bytes of each range [start, end) are known to be resident; shape (n,)."""
-        return self._runs.below(end) - self._runs.below(start)
+        return self._runs.between(start, end)
 
     def seen_bytes(self, start: U64, end: U64) -> U64:
         """How many bytes of each range [start, end) were looked at; shape (n,)."""
-        return self._seen.below(end) - self._seen.below(start)
+        return self._seen.between(start, end)
 
     def total_bytes(self) -> int:
         """The bytes of all runs."""
@@ -83,11 +83,16 @@ class _Spans:
         """Bytes of the spans below each address."""
         if not len(self.spans):
             return np.zeros(len(address), np.uint64)
-        place = np.searchsorted(self.spans[:, 0], address, "right") - 1
-        inside = np.maximum(place, 0)
-        start, end = self.spans[inside, 0], self.spans[inside, 1]
-        reached = np.clip(address, start, end) - start
-        result: U64 = self.before[inside] + reached
+        bounds = self.spans.ravel()
+        place = bounds.searchsorted(address, "right")  # odd inside of a span
+        reached = (address - bounds[place - 1]) * (place & 1).astype(np.uint64)
+        result: U64 = self.before[place >> 1] + reached
+        return result
+
+    def between(self, start: U64, end: U64) -> U64:
+        """Bytes of the spans in each range [start, end)."""
+        below = self.below(np.concatenate([start, end]))
+        result: U64 = below[len(start) :] - below[: len(start)]
         return result
 
     def at(self, offset: U64) -> U64:
