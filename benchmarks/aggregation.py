@@ -123,11 +123,10 @@ def measure(fewest: int, rounds: int = ROUNDS) -> tuple[float, float]:
         nr_regions=NrRegions(min=fewest, max=5 * fewest),
     )
     ops, regions = FixedOps(), []
-    kdamond = Kdamond(ops, context, Clock(), rng=np.random.default_rng(1), end_ns=rounds * 100_000_000)  # type: ignore[arg-type]
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        RecordWriter(f"{directory}/x", metadata=build_metadata(targets=[])) as writer,
-    ):
+    end_ns = rounds * 100_000_000
+    kdamond = Kdamond(ops, context, Clock(), rng=np.random.default_rng(1), end_ns=end_ns)  # type: ignore[arg-type]
+    metadata = build_metadata(targets=[])
+    with tempfile.TemporaryDirectory() as directory, RecordWriter(f"{directory}/x", metadata=metadata) as writer:
         for snapshots in kdamond.monitor():
             for snapshot in snapshots:
                 writer.add_snapshot(snapshot)

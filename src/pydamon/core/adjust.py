@@ -6,7 +6,6 @@ Everything here is a pure function of regions; the formulas use integers through
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +55,15 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     candidates: list[int] = qualify.nonzero()[0].tolist()
     if not candidates:
         return regions
-    runs = _runs(regions, candidates, touches, threshold, sz_limit)
-    index = np.array(runs.index, np.intp)
+    heads, behinds, counted, ages = np.array(_runs(regions, candidates, touches, threshold, sz_limit), np.int64)
+    gone = np.zeros(len(regions), np.int8)  # sums up to 1 where a region is merged into one before it
+    gone[heads + 1] = 1
+    inside = behinds < len(regions)
+    gone[behinds[inside]] = -1
+    index = (gone.cumsum(dtype=np.int8) == 0).nonzero()[0]
     merged = regions.select(index, start[index], end[np.append(index[1:], len(regions)) - 1])
-    at = np.array(runs.places, np.intp)
-    merged.set_merged(at, np.array(runs.counts, np.int64), np.array(runs.ages, np.int64))
+    at = index.searchsorted(heads)
+    merged.set_merged(at, counted, ages)
     # The rest are means of the runs as wholes.
     merged.age_ns[at] = _mean_ns(regions, index, at)
     counts = regions.counts
@@ -74,49 +77,47 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     return merged
 
 
-class _Runs(NamedTuple):
-    """What is merged: the regions with which one that is left begins, and of those that were merged their places among
-    these, their counts and their ages."""
+def _runs(
+    regions: Regions, candidates: list[int], touches: NDArray[np.bool_], threshold: int, sz_limit: int
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Runs of regions to be merged: the first of each, the first behind it, and the run's count and age.
 
-    index: list[int]
-    places: list[int]
-    counts: list[int]
-    ages: list[int]
-
-
-def _runs(regions: Regions, candidates: list[int], touches: NDArray[np.bool_], threshold: int, sz_limit: int) -> _Runs:
-    """Runs of regions to be merged; ``candidates`` are those that qualify with the next one, ``touches`` says which
-    touch it."""
-    runs = _Runs([], [], [], [])
-    ends, counts, ages = regions.end.tolist(), regions.nr_accesses.tolist(), regions.age.tolist()
-    starts, beside = regions.start.tolist(), touches.tolist()
-    beside.append(False)
+    ``candidates`` are the regions that qualify with the next one, ``touches`` says which touch it.
+    """
+    heads: list[int] = []
+    behinds: list[int] = []
+    merged_counts: list[int] = []
+    merged_ages: list[int] = []
+    starts, ends, beside = regions.start.tolist(), regions.end.tolist(), [*touches.tolist(), False]
+    counts, ages = regions.nr_accesses.tolist(), regions.age.tolist()
     behind = 0  # everything left of it has been dealt with
     for head in candidates:
         if head < behind:
             continue
-        runs.index.extend(range(behind, head + 1))
         right, count, age = ends[head], counts[head], ages[head]
-        size = right - starts[head]
-        limit = starts[head] + sz_limit
+        size, limit = right - starts[head], starts[head] + sz_limit
         i = head + 1
-        while True:  # the next one is to be merged
-            more = ends[i] - right
-            if counts[i] != count:
-                count = (count * size + counts[i] * more) // (size + more)
-            if ages[i] != age:
-                age = (age * size + ages[i] * more) // (size + more)
-            size += more
-            right = ends[i]
+        end, more_counted = ends[i], counts[i]
+        while True:  # region i is to be merged
+            more, more_aged = end - right, ages[i]
+            whole = size + more
+            if more_counted != count:
+                count = (count * size + more_counted * more) // whole
+            if more_aged != age:
+                age = (age * size + more_aged * more) // whole
+            size, right = whole, end
             i += 1
-            if not beside[i - 1] or ends[i] > limit or not -threshold <= counts[i] - count <= threshold:
+            if not beside[i - 1]:
+                break
+            end, more_counted = ends[i], counts[i]
+            if end > limit or more_counted - count > threshold or count - more_counted > threshold:
                 break
         behind = i
-        runs.places.append(len(runs.index) - 1)
-        runs.counts.append(count)
-        runs.ages.append(age)
-    runs.index.extend(range(behind, len(ends)))
-    return runs
+        heads.append(head)
+        behinds.append(behind)
+        merged_counts.append(count)
+        merged_ages.append(age)
+    return heads, behinds, merged_counts, merged_ages
 
 
 def _mean_ns(regions: Regions, index: NDArray[np.intp], at: NDArray[np.intp]) -> NDArray[np.int64]:
@@ -197,7 +198,7 @@ def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generat
         return regions
     start, size, unit = regions.start, regions.size, np.uint64(min_region)
     cuts: list[tuple[U64, NDArray[np.bool_]]] = []
-    for _ in range(pieces - 1):
+    for remaining in range(pieces - 1, 0, -1):
         tenths = rng.integers(1, 10, n).astype(np.uint64)
         # size * tenths / 10 without overflow for sizes up to 2**64.
         whole, rest = np.divmod(size, _TEN)
@@ -205,12 +206,13 @@ def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generat
         cut -= cut % unit
         present = (size > unit + unit) & (cut < size) & (cut > 0)
         cuts.append((start + cut, present))
-        size = np.where(present, cut, size)
+        if remaining > 1:
+            size = np.where(present, cut, size)
     # Left to right the pieces of a region are: up to the last cut, ..., up to the first cut, up to its end.
     nr_pieces = sum((present for _, present in cuts), start=np.ones(n, np.intp))
     index = np.repeat(np.arange(n), nr_pieces)
     new_start, new_end = start[index], regions.end[index]
-    last = np.cumsum(nr_pieces) - 1
+    last = nr_pieces.cumsum() - 1
     for place, present in cuts:
         at, bound = last[present], place[present]
         new_start[at] = new_end[at - 1] = bound
