@@ -8,6 +8,7 @@ import sys
 NAMES = (
     "answers", "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel",
     "kernel-schemes", "disturb", "idle", "reports", "formats", "damonfs",
+    "aggregation", "startup",
 )  # fmt: skip
 
 ALONE = ("older", "sampling")  # only where they are named

@@ -5,13 +5,13 @@ What is listed here is the library's stable face (docs/library.md has examples o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pydamon.version import __version__
 
-from pydamon.errors import MachineError, PydamonError, RequestError
-
+TYPE_CHECKING = False  # typing's own is not needed otherwise, and takes as long as all else that help needs
 if TYPE_CHECKING:
     from pydamon.core.callbacks import Callbacks
     from pydamon.core.snapshot import Snapshot
+    from pydamon.errors import MachineError, PydamonError, RequestError
     from pydamon.library.build import make_scheme, make_spec
     from pydamon.library.monitor import Monitor
     from pydamon.library.tables import to_arrow, to_numpy, to_pandas, to_polars
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pydamon.spec.probes import Probe
     from pydamon.spec.schemes import Scheme
 
-from pydamon.version import __version__
-
 # Where each is; looked up when used: the command's start-up must not pay for NumPy.
 _PLACES = {
     "AccessFilter": "ops.reported.reports",
@@ -31,9 +29,12 @@ _PLACES = {
     "Callbacks": "core.callbacks",
     "Client": "service.client",
     "Intervals": "spec.model",
+    "MachineError": "errors",
     "Monitor": "library.monitor",
     "NrRegions": "spec.model",
     "Probe": "spec.probes",
+    "PydamonError": "errors",
+    "RequestError": "errors",
     "Scheme": "spec.schemes",
     "Snapshot": "core.snapshot",
     "Spec": "spec.model",

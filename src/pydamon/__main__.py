@@ -6,8 +6,9 @@ from __future__ import annotations
 def main() -> None:
     """Run the command line and exit with its status."""
     from pydamon.cli import main as run
-    from pydamon.lean import leave
+    from pydamon.lean import begin, leave
 
+    begin()
     leave(run())
 
 

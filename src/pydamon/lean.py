@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import gc
 import os
 import sys
-from collections.abc import Iterator
-from typing import NoReturn
+
+TYPE_CHECKING = False  # neither typing nor contextlib: the shortest commands need this module
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # Each library that NumPy may be built with starts a thread per CPU that spins for a while; nothing here multiplies
 # matrices. (OpenBLAS: 70 ms of CPU time on two CPUs.)
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@contextlib.contextmanager
-def imports() -> Iterator[None]:
+# New objects until a search for garbage, which Python makes after 700: little of ours ever forms a cycle, and imports
+# make 100,000 objects to stay (a tenth of a short recording's CPU time).
+_NEW_OBJECTS = 50_000
+
+
+def begin() -> None:
+    """The first thing that a process of ours does."""
+    gc.set_threshold(_NEW_OBJECTS)
+
+
+class imports:
     """Import NumPy and what needs it in here: without its threads, and without searching what is new for garbage.
 
     The environment is put back, for the commands that are launched. What was imported is never searched again.
     """
-    wanted = [name for name in _THREADS if name not in os.environ]
-    collects = gc.isenabled()
-    gc.disable()
-    os.environ.update(dict.fromkeys(wanted, "1"))
-    try:
+
+    def __enter__(self) -> None:
+        self._wanted = [name for name in _THREADS if name not in os.environ]
+        self._collects = gc.isenabled()
+        gc.disable()
+        os.environ.update(dict.fromkeys(self._wanted, "1"))
         import numpy  # noqa: F401 - the one that reads the variables
 
-        yield
-    finally:
-        for name in wanted:
+    def __exit__(self, *_: object) -> None:
+        for name in self._wanted:
             os.environ.pop(name, None)
-        if collects:
+        if self._collects:
             gc.freeze()
             gc.enable()
 
@@ -47,7 +57,9 @@ def keep_standard_files() -> None:
 def leave(status: int) -> NoReturn:
     """End the process: what is registered for that is done, but modules are not taken apart (35 ms of CPU time)."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or its reader is gone: it was said
+        try:  # noqa: SIM105 - contextlib is not there yet
             stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed, or its reader is gone: it was said
     atexit._run_exitfuncs()
     os._exit(status)

@@ -62,8 +62,9 @@ def main() -> None:
         messages.tell(f"perf damon: there is no {arguments[0]!r}; there are {', '.join(_VERBS)}")
         sys.exit(2)
     from pydamon.cli import main as run
-    from pydamon.lean import leave
+    from pydamon.lean import begin, leave
 
+    begin()
     leave(run(translate(arguments)))
 
 

@@ -6,10 +6,13 @@ takes two binary searches for all of them, however many runs there are.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 U64 = NDArray[np.uint64]
+_Number = TypeVar("_Number", bound=np.integer)
 
 NO_RUNS: U64 = np.empty((0, 2), np.uint64)
 
@@ -48,11 +51,11 @@ class ResidentRuns:
 
     def resident_bytes(self, start: U64, end: U64) -> U64:
         """How many bytes of each range [start, end) are known to be resident; shape (n,)."""
-        return self._runs.below(end) - self._runs.below(start)
+        return self._runs.between(start, end)
 
     def seen_bytes(self, start: U64, end: U64) -> U64:
         """How many bytes of each range [start, end) were looked at; shape (n,)."""
-        return self._seen.below(end) - self._seen.below(start)
+        return self._seen.between(start, end)
 
     def total_bytes(self) -> int:
         """The bytes of all runs."""
@@ -80,11 +83,16 @@ class _Spans:
         """Bytes of the spans below each address."""
         if not len(self.spans):
             return np.zeros(len(address), np.uint64)
-        place = np.searchsorted(self.spans[:, 0], address, "right") - 1
-        inside = np.maximum(place, 0)
-        start, end = self.spans[inside, 0], self.spans[inside, 1]
-        reached = np.clip(address, start, end) - start
-        result: U64 = self.before[inside] + reached
+        bounds = self.spans.ravel()
+        place = bounds.searchsorted(address, "right")  # odd inside of a span
+        reached = (address - bounds[place - 1]) * (place & 1).astype(np.uint64)
+        result: U64 = self.before[place >> 1] + reached
+        return result
+
+    def between(self, start: U64, end: U64) -> U64:
+        """Bytes of the spans in each range [start, end)."""
+        below = self.below(np.concatenate([start, end]))
+        result: U64 = below[len(start) :] - below[: len(start)]
         return result
 
     def at(self, offset: U64) -> U64:
@@ -166,3 +174,25 @@ def coarser(spans: U64, most: int) -> U64:
         np.sort(np.argpartition(gaps, len(gaps) - most)[len(gaps) - most + 1 :]) if most > 1 else gaps[:0].astype(int)
     )
     return np.stack([spans[np.append(0, kept + 1), 0], spans[np.append(kept, len(spans) - 1), 1]], axis=1)
+
+
+def distinct(values: NDArray[_Number]) -> NDArray[_Number]:
+    """The values, sorted, each once: np.unique without the masked arrays that it imports (12 ms)."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
+def places_of_distinct(values: NDArray[_Number]) -> tuple[NDArray[_Number], NDArray[np.intp], NDArray[np.intp]]:
+    """The values, sorted, each once; where each is first, and for each of ``values`` its place among the distinct ones.
+
+    As np.unique with its indices, and as `distinct` without the masked arrays.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    inverse = np.empty(len(values), np.intp)
+    inverse[order] = np.cumsum(first) - 1
+    return ordered[first], order[first], inverse

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydamon.core import columns
 from pydamon.core.columns import Array, Column
 from pydamon.core.snapshot import Snapshot
-from pydamon.records.batch import distinct
+from pydamon.spans import distinct
 
 # What one snapshot says: of which places, what of them, and how much that weighs.
 _Piece = tuple[NDArray[np.bool_], Mapping[str, Array], int]

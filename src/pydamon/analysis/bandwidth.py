@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.totals import TOTAL, moments, picked
-from pydamon.records.batch import RegionBatch, distinct
+from pydamon.records.batch import RegionBatch
+from pydamon.spans import distinct
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.records.batch import RegionBatch, distinct
+from pydamon.records.batch import RegionBatch
+from pydamon.spans import distinct
 
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]

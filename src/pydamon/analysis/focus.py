@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.heatmap import HeatAccumulator
-from pydamon.records.batch import RegionBatch, distinct
+from pydamon.records.batch import RegionBatch
+from pydamon.spans import distinct
 
 PAGE = 4096
 _LAST = 2**64 - 1

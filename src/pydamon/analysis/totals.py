@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.records.batch import distinct
+from pydamon.spans import distinct
 
 I64 = NDArray[np.int64]
 TOTAL = -1  # the number of what is not a target, but all of them together

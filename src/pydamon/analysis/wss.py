@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.totals import TOTAL, moments, picked
-from pydamon.records.batch import RegionBatch, distinct
+from pydamon.records.batch import RegionBatch
+from pydamon.spans import distinct
 
 _MOST_UNSETTLED = 10
 

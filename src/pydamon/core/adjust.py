@@ -14,6 +14,8 @@ from pydamon.core.boundaries import NO_BOUNDARIES
 from pydamon.core.regions import U64, Regions
 from pydamon.ops.counts import Count
 
+_TEN = np.uint64(10)
+
 
 def size_limit(total_bytes: int, min_nr_regions: int, min_region: int) -> int:
     """The largest size that merging may produce, so that at least ``min_nr_regions`` regions remain (2.3)."""
@@ -26,9 +28,10 @@ def update_age(regions: Regions, threshold: int, elapsed_ns: int = 0) -> None:
     As in newer kernels, going to or from no access at all counts as a change whatever the threshold is (2.4).
     """
     nr, last = regions.nr_accesses, regions.last_nr_accesses
-    changed = (np.abs(nr - last) > threshold) | ((nr == 0) != (last == 0))
-    regions.age[:] = np.where(changed, 0, regions.age + 1)
-    regions.age_ns[:] = np.where(changed, 0, regions.age_ns + elapsed_ns)
+    same = (np.abs(nr - last) <= threshold) & ((nr == 0) == (last == 0))
+    ages = regions.ages
+    ages += ((1,), (elapsed_ns,))
+    ages *= same
 
 
 def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
@@ -37,78 +40,91 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     Never across one of the sorted ``boundaries``.
 
     The merged count and age are size-weighted means, against which the next region is compared: that makes merging
-    sequential from left to right. The loop below therefore runs in Python, but only over regions that do merge: a run
-    can begin only where two *unmerged* neighbours qualify, and those places are found for all regions at once.
+    sequential from left to right. `_runs` therefore is a loop in Python, but only over regions that do merge: a run can
+    begin only where two *unmerged* neighbours qualify, and those places are found for all regions at once.
     """
     if len(regions) < 2:
         return regions
     start, end, nr = regions.start, regions.end, regions.nr_accesses
-    starts_run = (
-        (start[1:] == end[:-1])
-        & (np.abs(np.diff(nr)) <= threshold)
-        & (end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1)))
-    )
+    touches = start[1:] == end[:-1]
     if len(boundaries):
-        at = np.searchsorted(boundaries, start)
-        bounded = boundaries[np.minimum(at, len(boundaries) - 1)] == start
-        starts_run &= ~bounded[1:]
-    run_starts: list[int] = np.flatnonzero(starts_run).tolist()
-    if not run_starts:
+        at = np.searchsorted(boundaries, start[1:])
+        touches &= boundaries.take(at, mode="clip") != start[1:]
+    qualify = (np.abs(nr[1:] - nr[:-1]) <= threshold) & touches
+    qualify &= end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1))
+    candidates: list[int] = qualify.nonzero()[0].tolist()
+    if not candidates:
         return regions
+    heads, behinds, counted, ages = np.array(_runs(regions, candidates, touches, threshold, sz_limit), np.int64)
+    gone = np.zeros(len(regions), np.int8)  # sums up to 1 where a region is merged into one before it
+    gone[heads + 1] = 1
+    inside = behinds < len(regions)
+    gone[behinds[inside]] = -1
+    index = (gone.cumsum(dtype=np.int8) == 0).nonzero()[0]
+    merged = regions.select(index, start[index], end[np.append(index[1:], len(regions)) - 1])
+    at = index.searchsorted(heads)
+    merged.set_merged(at, counted, ages)
+    # The rest are means of the runs as wholes.
+    merged.age_ns[at] = _mean_ns(regions, index, at)
+    counts = regions.counts
+    if len(counts.hits) or not regions.all_known:
+        bounds = np.append(index, len(regions))[at[:, np.newaxis] + (0, 1)].ravel()
+        if not regions.all_known:
+            merged.unknown[at] = _mean_counts(regions, regions.unknown, bounds)
+        if len(counts.hits):
+            merged.counts.probed[at] = _mean_counts(regions, counts.probed, bounds)
+            merged.counts.hits[:, at] = _mean_counts(regions, counts.hits, bounds)
+    return merged
 
-    starts, ends = start.tolist(), end.tolist()
-    counts, ages = nr.tolist(), regions.age.tolist()
-    if len(boundaries):
-        # A region at a boundary seems to lie apart from what is left of it.
-        starts = np.where(bounded, end, start).tolist()
-    keep = np.ones(len(regions), np.bool_)
-    new_end = end.copy()
+
+def _runs(
+    regions: Regions, candidates: list[int], touches: NDArray[np.bool_], threshold: int, sz_limit: int
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Runs of regions to be merged: the first of each, the first behind it, and the run's count and age.
+
+    ``candidates`` are the regions that qualify with the next one, ``touches`` says which touch it.
+    """
     heads: list[int] = []
     behinds: list[int] = []
-    merged: list[tuple[int, int, int]] = []
-    n = len(starts)
+    merged_counts: list[int] = []
+    merged_ages: list[int] = []
+    starts, ends, beside = regions.start.tolist(), regions.end.tolist(), [*touches.tolist(), False]
+    counts, ages = regions.nr_accesses.tolist(), regions.age.tolist()
     behind = 0  # everything left of it has been dealt with
-    for head in run_starts:
+    for head in candidates:
         if head < behind:
             continue
-        left, right = int(start[head]), ends[head]
-        count, age = counts[head], ages[head]
+        right, count, age = ends[head], counts[head], ages[head]
+        size, limit = right - starts[head], starts[head] + sz_limit
         i = head + 1
-        while i < n and starts[i] == right and abs(counts[i] - count) <= threshold and ends[i] - left <= sz_limit:
-            size, more = right - left, ends[i] - right
-            count = (count * size + counts[i] * more) // (size + more)
-            age = (age * size + ages[i] * more) // (size + more)
-            right = ends[i]
+        end, more_counted = ends[i], counts[i]
+        while True:  # region i is to be merged
+            more, more_aged = end - right, ages[i]
+            whole = size + more
+            if more_counted != count:
+                count = (count * size + more_counted * more) // whole
+            if more_aged != age:
+                age = (age * size + more_aged * more) // whole
+            size, right = whole, end
             i += 1
+            if not beside[i - 1]:
+                break
+            end, more_counted = ends[i], counts[i]
+            if end > limit or more_counted - count > threshold or count - more_counted > threshold:
+                break
         behind = i
-        keep[head + 1 : i] = False
         heads.append(head)
         behinds.append(behind)
-        merged.append((right, count, age))
-
-    new_end[heads] = np.array([m[0] for m in merged], np.uint64)
-    index = np.flatnonzero(keep)
-    counts = regions.counts
-    counts.accessed[heads] = [m[1] for m in merged]
-    moving_sum = regions.nr_accesses_bp
-    moving_sum[heads] = counts.accessed[heads] * np.int64(10000)
-    regions.nr_accesses_bp = moving_sum
-    regions.age[heads] = [m[2] for m in merged]
-    bounds = np.stack([heads, behinds], axis=1).ravel()
-    if regions.unknown.any():
-        regions.unknown[heads] = _mean_counts(regions, regions.unknown, bounds)
-    regions.age_ns[heads] = _mean_ns(regions, bounds)
-    if len(counts.hits):
-        counts.probed[heads] = _mean_counts(regions, counts.probed, bounds)
-        counts.hits[:, heads] = _mean_counts(regions, counts.hits, bounds)
-    return regions.select(index, start[index], new_end[index])
+        merged_counts.append(count)
+        merged_ages.append(age)
+    return heads, behinds, merged_counts, merged_ages
 
 
-def _mean_ns(regions: Regions, bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The size-weighted means of ``age_ns`` in the runs bounds[0]:bounds[1], bounds[2]:bounds[3], …"""
-    sizes = np.append(regions.size, np.uint64(0)).astype(np.float64)  # as floats: bytes x ns do not fit in 64 bits
-    spans = np.add.reduceat(sizes, bounds)[::2]
-    weighted = np.add.reduceat(sizes * np.append(regions.age_ns, 0), bounds)[::2]
+def _mean_ns(regions: Regions, index: NDArray[np.intp], at: NDArray[np.intp]) -> NDArray[np.int64]:
+    """The size-weighted means of ``age_ns`` in those of the runs that begin at ``index`` whose places are ``at``."""
+    sizes = regions.size.astype(np.float64)  # as floats: bytes x ns do not fit in 64 bits
+    spans = np.add.reduceat(sizes, index)[at]
+    weighted = np.add.reduceat(sizes * regions.age_ns, index)[at]
     return np.rint(weighted / spans).astype(np.int64)
 
 
@@ -130,6 +146,8 @@ def _mean_counts(regions: Regions, counted: Count, bounds: NDArray[np.int64]) ->
 
 def blind_bounds(regions: Regions, window: int) -> U64:
     """Where regions that were seen and such of which nothing is known lie side by side: bounds not to merge across."""
+    if regions.all_known:
+        return NO_BOUNDARIES
     blind = regions.blind(window)
     if not blind.any():
         return NO_BOUNDARIES
@@ -178,25 +196,27 @@ def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generat
     n = len(regions)
     if n == 0:
         return regions
-    unit = np.uint64(min_region)
-    size = regions.size
-    cuts: list[U64] = []
-    for _ in range(pieces - 1):
+    start, size, unit = regions.start, regions.size, np.uint64(min_region)
+    cuts: list[tuple[U64, NDArray[np.bool_]]] = []
+    for remaining in range(pieces - 1, 0, -1):
         tenths = rng.integers(1, 10, n).astype(np.uint64)
         # size * tenths / 10 without overflow for sizes up to 2**64.
-        cut = size // np.uint64(10) * tenths + size % np.uint64(10) * tenths // np.uint64(10)
+        whole, rest = np.divmod(size, _TEN)
+        cut = whole * tenths + rest * tenths // _TEN
         cut -= cut % unit
-        cut[(size <= unit * np.uint64(2)) | (cut >= size)] = 0
-        cuts.append(cut)
-        size = np.where(cut > 0, cut, size)
-    # Left to right the pieces of a region end at: the last cut, ..., the first cut, the region's end.
-    ends = np.stack([regions.start + cut for cut in reversed(cuts)] + [regions.end], axis=1)
-    present = np.stack([cut > 0 for cut in reversed(cuts)] + [np.ones(n, np.bool_)], axis=1)
-    index = np.repeat(np.arange(n), present.sum(axis=1))
-    new_end: U64 = ends[present]
-    first = np.ones(len(index), np.bool_)
-    first[1:] = index[1:] != index[:-1]
-    new_start = np.where(first, regions.start[index], np.concatenate([new_end[:1], new_end[:-1]]))
+        present = (size > unit + unit) & (cut < size) & (cut > 0)
+        cuts.append((start + cut, present))
+        if remaining > 1:
+            size = np.where(present, cut, size)
+    # Left to right the pieces of a region are: up to the last cut, ..., up to the first cut, up to its end.
+    nr_pieces = sum((present for _, present in cuts), start=np.ones(n, np.intp))
+    index = np.repeat(np.arange(n), nr_pieces)
+    new_start, new_end = start[index], regions.end[index]
+    last = nr_pieces.cumsum() - 1
+    for place, present in cuts:
+        at, bound = last[present], place[present]
+        new_start[at] = new_end[at - 1] = bound
+        last -= present
     return regions.select(index, new_start, new_end)
 
 

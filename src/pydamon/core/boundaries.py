@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from pydamon.core.regions import U64, Regions
+from pydamon.spans import distinct
 
 NO_BOUNDARIES: U64 = np.empty(0, np.uint64)
 _SHARE = 8  # of the maximum number of regions: that many gaps may be left out, and mappings may be large
@@ -54,13 +55,18 @@ def of_mappings(mappings: Sequence[Span], smallest: int, min_region: int) -> U64
     if not mappings:
         return NO_BOUNDARIES
     ends = np.array([(m.start, m.end) for m in mappings], np.uint64).ravel()
-    ends = np.unique(ends - ends % np.uint64(min_region))
+    ends = distinct(ends - ends % np.uint64(min_region))
     large = np.diff(ends) >= np.uint64(smallest)
     chosen = np.zeros(len(ends), np.bool_)
     chosen[:-1] |= large
     chosen[1:] |= large
     result: U64 = ends[chosen]
     return result
+
+
+def united(boundaries: U64, more: U64) -> U64:
+    """Both together, sorted, each once; usually there are none more."""
+    return distinct(np.concatenate([boundaries, more])) if len(more) else boundaries
 
 
 def cut(regions: Regions, boundaries: U64) -> Regions:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot
@@ -57,8 +58,7 @@ class Loop(Protocol):
 Callback = Callable[[Loop], object]
 
 
-@dataclass(slots=True)
-class Callbacks:
+class Callbacks(msgspec.Struct):
     """Called by the monitoring loop; one that returns something true ends it after the current iteration.
 
     ``after_aggregation`` sees the aggregated results (``Loop.snapshots``); after it they are reset.

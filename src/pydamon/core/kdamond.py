@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and m
     from pydamon.core.panel_watch import PanelWatch
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Kdamond:
     """Monitors the targets of an operations set as ``context`` says, and has schemes applied to them by ``damos``.
 
@@ -365,7 +365,7 @@ class Kdamond:
         bounds = [adjust.blind_bounds(regions, self.window) for regions in self.regions]
         if not self.faithful:
             pairs = zip(self.targets, bounds, strict=True)
-            bounds = [np.union1d(self._boundaries.of(target), more) for target, more in pairs]
+            bounds = [boundaries.united(self._boundaries.of(target), more) for target, more in pairs]
         self.regions = adjust.merge_all(
             self.regions,
             max_seen=max((int(r.nr_accesses.max()) for r in self.regions if len(r)), default=0),

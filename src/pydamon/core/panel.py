@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,8 +88,7 @@ def shares(resident_pages: dict[int, int], size: int = SIZE, least: int = LEAST)
     }
 
 
-@dataclass(slots=True)
-class Once:
+class Once(msgspec.Struct, eq=False):
     """The pages of a `Look`, each of which counts for 1 / the number of targets that map it: together they count once.
 
     ``weighed``: of how many pages that number is known; ``weights`` is the sum of what they count for, ``squares`` that
@@ -104,8 +104,7 @@ class Once:
     told: float
 
 
-@dataclass(slots=True)
-class Look:
+class Look(msgspec.Struct, eq=False):
     """What is known of one target's panel at one time: numbers of pages, by the bins of `BOUNDS_S` (the last is open).
 
     ``idle``: not accessed for that long. ``unseen``: not accessed for at least that long; since when is not known.

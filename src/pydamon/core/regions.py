@@ -27,7 +27,7 @@ class Regions:
     to is worked out when it is asked for.
     """
 
-    __slots__ = ("_kept", "_samples", "_window", "counts", "end", "start")
+    __slots__ = ("_kept", "_samples", "_window", "all_known", "counts", "end", "start")
 
     def __init__(self, start: U64, end: U64, counts: Counts | None = None, kept: I64 | None = None) -> None:
         self.start = start
@@ -36,6 +36,7 @@ class Regions:
         self._kept: I64 = np.zeros((5, len(start)), np.int64) if kept is None else kept
         self._samples = 0  # since the last reset, of a window of so many
         self._window = 1
+        self.all_known = kept is None  # whether `unknown` is surely 0 everywhere
 
     @classmethod
     def empty(cls) -> Regions:
@@ -86,6 +87,12 @@ class Regions:
         return view
 
     @property
+    def ages(self) -> I64:
+        """`age` and `age_ns`, as rows."""
+        view: I64 = self._kept[_AGE : _AGE_NS + 1]
+        return view
+
+    @property
     def unknown(self) -> I64:
         """Samples of the last whole aggregation interval that nobody has answered."""
         view: I64 = self._kept[_UNKNOWN]
@@ -112,11 +119,23 @@ class Regions:
 
     def select(self, index: NDArray[np.intp], start: U64, end: U64) -> Regions:
         """Regions [start, end) that take over the counters of the regions ``index``; -1 begins with zeros."""
-        kept = self._kept[:, index] if len(self) else np.zeros((5, len(index)), np.int64)
-        kept[:, index < 0] = 0
+        if len(self):
+            kept = self._kept.take(index, 1)
+            fresh = index < 0
+            if fresh.any():
+                kept[:, fresh] = 0
+        else:
+            kept = np.zeros((5, len(index)), np.int64)
         selected = Regions(start, end, self.counts.select(index), kept)
-        selected._samples, selected._window = self._samples, self._window
+        selected._samples, selected._window, selected.all_known = self._samples, self._window, self.all_known
         return selected
+
+    def set_merged(self, at: NDArray[np.intp], nr_accesses: I64, age: I64) -> None:
+        """Those regions have these counts and ages now, and a moving sum as if all of its window had been like that."""
+        self.counts.accessed[at] = nr_accesses
+        kept = self._kept
+        kept[_AGE, at] = age
+        kept[_BP_AT_RESET, at] = self._samples * (kept[_LAST, at] * 10000 // self._window)
 
     def count_samples(self, samples: int, window: int) -> None:
         """So many more samples are in ``counts``; ``window`` is the number of samples per aggregation (2.6)."""
@@ -129,10 +148,13 @@ class Regions:
         A region without any answer keeps the rate it had, and is `blind`. (The kernel has no such case: its check
         always answers.)
         """
-        unknown = self.counts.unknown.astype(np.int64, copy=False)
-        self._kept[_UNKNOWN] = unknown
+        unknown = self.counts.unknown
         if not unknown.any():
+            if not self.all_known:
+                self._kept[_UNKNOWN], self.all_known = 0, True
             return
+        unknown = unknown.astype(np.int64, copy=False)
+        self._kept[_UNKNOWN], self.all_known = unknown, False
         known, nr = window - unknown, self.nr_accesses
         scaled = (nr * window + known // 2) // np.maximum(known, 1)
         nr = np.minimum(np.where(known > 0, scaled, self._kept[_LAST]), window)
@@ -142,7 +164,7 @@ class Regions:
 
     def reset_aggregated(self) -> None:
         """Begin a new aggregation interval: the counts become the last ones (2.2)."""
-        self._kept[_BP_AT_RESET] = self.nr_accesses_bp
+        self._kept[_BP_AT_RESET] += self._bp_since_reset()
         self._kept[_LAST] = self.counts.accessed
         self.counts.reset()
         self._samples = 0

@@ -7,8 +7,9 @@ inherits from another; `engines.on_core` is what those have in common that run o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:  # starting up counts against the bound on the CPU share
     from pydamon.core.callbacks import Loop
@@ -26,16 +27,14 @@ Rows = list[dict[str, Any]]
 Identity = tuple[int, int]  # of a process: its pid, and when it started (clock ticks)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """The name of a primitive, or of an engine, and in a few words why it was picked."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What asking for accesses has cost so far.
 
     ``disturb_ns`` estimates the time that the targets lost to it. Where a thread of the kernel does the asking, its CPU
@@ -54,14 +53,13 @@ class Cost:
     sampled_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True, eq=False):
     """What another engine can go on with: the regions of processes, counted with these intervals, and the schemes."""
 
-    regions: Mapping[Identity, Regions] = field(default_factory=dict)
+    regions: Mapping[Identity, Regions] = msgspec.field(default_factory=dict)
     window: int = 1
     aggr_us: int = 0
-    schemes: list[SchemeState] = field(default_factory=list)
+    schemes: list[SchemeState] = msgspec.field(default_factory=list)
 
 
 class Tell(Protocol):

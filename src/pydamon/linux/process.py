@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import select
-from dataclasses import dataclass
+
+import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.causes import cause
@@ -24,8 +25,7 @@ class ProcessGone(PydamonError):
     """The process has ended (or its pid belongs to another process by now)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(msgspec.Struct, frozen=True):
     """One line of ``/proc/PID/maps``; ``end`` is exclusive, both in bytes."""
 
     start: int

@@ -10,10 +10,10 @@ Targets may come and go. An index stands for one target for ever: whatever joins
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -131,8 +131,7 @@ class OperationsSet(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Applied:
+class Applied(msgspec.Struct, eq=False):
     """What applying an action to ranges did: bytes, uint64, parallel to the ranges.
 
     ``applied`` is what was measured to have been brought about (never more than ``passed``), ``passed`` what the

@@ -36,12 +36,15 @@ class Counts:
         """The counts of the regions ``index`` in arrays of their own; -1 begins with zeros."""
         if not len(self.accessed):
             return Counts.zeros(len(index), len(self.hits))
-        rows = [self.accessed[index], self.unknown[index], self.probed[index], self.hits[:, index]]
+        nr_probes = len(self.hits)
+        counted = np.zeros((3 + nr_probes, len(index)), np.int64)
+        counted[0], counted[1] = self.accessed[index], self.unknown[index]
+        if nr_probes:
+            counted[2], counted[3:] = self.probed[index], self.hits[:, index]
         new = index < 0
-        for row in rows:
-            row[..., new] = 0
-        accessed, unknown, probed, hits = (row.astype(np.int64, copy=False) for row in rows)
-        return Counts(accessed, unknown, probed, hits)
+        if new.any():
+            counted[:, new] = 0
+        return Counts(counted[0], counted[1], counted[2], counted[3:])
 
     def reset(self) -> None:
         """Begin to count anew."""
@@ -51,8 +54,9 @@ class Counts:
 
     def reset_probes(self) -> None:
         """Begin to count the probes anew."""
-        self.probed[:] = 0
-        self.hits[:] = 0
+        if len(self.hits):  # else nothing is counted
+            self.probed[:] = 0
+            self.hits[:] = 0
 
     def set_nr_probes(self, nr_probes: int) -> None:
         """Count for that many probes from now on; their counts begin at 0 unless their number stays."""

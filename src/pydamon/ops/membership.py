@@ -11,8 +11,9 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
@@ -64,15 +65,14 @@ def command_of(process: Process) -> str:
     return "?"
 
 
-@dataclass(slots=True)
-class Change:
+class Change(msgspec.Struct):
     """What an update found: processes that belong from now on, and members that ended or went elsewhere.
 
     Who takes a process from ``joined`` closes it once it is in ``left``.
     """
 
-    joined: list[Process] = field(default_factory=list)
-    left: list[Process] = field(default_factory=list)
+    joined: list[Process] = msgspec.field(default_factory=list)
+    left: list[Process] = msgspec.field(default_factory=list)
 
 
 class Membership(ABC):

@@ -7,7 +7,8 @@ works once per batch. Where the kernel turns out not to let it, `PageSampler` go
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pydamon.ops.base import Addresses, BatchEnd, Spans
 from pydamon.ops.counts import Count, Counts
@@ -19,8 +20,7 @@ from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, BpfSampler, Res
 from pydamon.spec import Probe
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
+class _Loaded(msgspec.Struct, frozen=True, eq=False):
     """A target as it was loaded, and the arrays that were put into its counts."""
 
     target: int

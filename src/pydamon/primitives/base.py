@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +19,7 @@ UNKNOWN = 2  # the question could not be answered; never to be read as "not acce
 Answers = NDArray[np.uint8]  # NOT_ACCESSED, ACCESSED or UNKNOWN per address
 
 
-@dataclass(slots=True)
-class PrimitiveCost:
+class PrimitiveCost(msgspec.Struct):
     """What asking has cost so far. ``disturb_ns`` estimates the time that the target lost to it."""
 
     checks: int = 0  # addresses asked about

@@ -28,8 +28,8 @@ from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
 from pydamon.linux.texts import decode, read_text
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives import bpf_facts, page_tables
 from pydamon.primitives import bpf_program as program
+from pydamon.primitives import kept_facts, page_tables
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, PrimitiveCost, Shared
 from pydamon.primitives.bpf_answers import answer
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages, inside
@@ -53,7 +53,7 @@ class PageTableWalk:
         self.users = 0  # primitives that are open with it
         cpuinfo = _first_cpu()
         self.tables = page_tables.of_this_machine(cpuinfo)
-        facts = bpf_facts.of_this_kernel()[0]
+        facts = kept_facts.of_this_kernel()[0]
         if not facts.by_namespace and os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             raise bpf_syscall.unusable(
                 "inside a pid namespace (container) it needs the kfunc bpf_task_from_vpid of Linux 6.14; run it outside"

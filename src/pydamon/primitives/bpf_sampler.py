@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.linux.btf import BtfError
 from pydamon.linux.word_files import Addresses
-from pydamon.primitives import bpf_facts
+from pydamon.primitives import bpf_facts, kept_facts
 from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives import bpf_sampler_panel as panel
 from pydamon.primitives.base import PrimitiveCost, Shared
@@ -110,8 +109,8 @@ class BpfSampler:
     _lost: panel.LostHits = field(default_factory=panel.LostHits, init=False)
 
     def __post_init__(self) -> None:
-        facts = bpf_facts.of_this_kernel()[1]
-        if isinstance(facts, BtfError):
+        facts = kept_facts.of_this_kernel()[1]
+        if isinstance(facts, MachineError):
             raise facts
         self._facts = facts
         self.vmemmap = find_vmemmap(facts)

@@ -6,8 +6,7 @@ records, so that there is one description of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 REFUSED_RANGES = 8  # per target: mappings that are known to refuse MADV_COLD
@@ -108,8 +107,7 @@ RUN_TARGETS = 256
 BEHIND_ALL = 1 << 62  # a rank above any
 
 
-@dataclass(frozen=True, slots=True)
-class SamplerLayout:
+class SamplerLayout(msgspec.Struct, frozen=True):
     """Where the arrays are, for that many target records, regions and runs of resident pages (powers of two)."""
 
     targets: int = RUN_TARGETS

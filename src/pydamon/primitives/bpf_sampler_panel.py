@@ -17,6 +17,7 @@ from pydamon.primitives.bpf import BpfPrimitive
 from pydamon.primitives.bpf_panel import inside
 from pydamon.primitives.bpf_sampler_map import NOTED, SamplerMap
 from pydamon.primitives.bpf_sampler_pages import HASH_FACTOR
+from pydamon.spans import distinct
 
 _PAGE, _HUGE = np.uint64(4096), np.uint64(2 << 20)
 
@@ -56,7 +57,7 @@ def tell(memory: SamplerMap, primitives: Sequence[BpfPrimitive]) -> None:
     if not memory.word(NOTED):
         return
     noted, complete = take_noted(memory)
-    places: list[int] = np.unique(noted["target"]).tolist()
+    places: list[int] = distinct(noted["target"]).tolist()
     for place in places:
         panel = primitives[place].panel
         if panel is not None:

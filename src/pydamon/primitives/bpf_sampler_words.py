@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from pydamon.linux.bpf_assembler import (
@@ -45,8 +44,7 @@ from pydamon.primitives.page_tables import PageTables
 READ = -24  # stack slot of what was read last
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """A field of a record: which register points to the record, where the field is, and its size (4 or 8)."""
 
     register: int

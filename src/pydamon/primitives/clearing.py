@@ -31,6 +31,7 @@ from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages
 from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K
+from pydamon.spans import places_of_distinct
 
 Entries = NDArray[np.uint64]
 Levels = NDArray[np.uint8]
@@ -272,7 +273,7 @@ class Clearer:
         elif possible.all() and not (levels == LEVEL_2M).any():  # the usual case: single pages
             return start, size, np.arange(len(start)), listed
         chosen = np.flatnonzero(possible)
-        starts, first, inverse = np.unique(start[chosen], return_index=True, return_inverse=True)
+        starts, first, inverse = places_of_distinct(start[chosen])
         index = np.full(len(addresses), -1, np.intp)
         index[chosen] = inverse
         return starts, size[chosen][first], index, listed
@@ -293,7 +294,7 @@ class Clearer:
         folios = np.array(self._folios(frames.tolist()), np.uint64)
         start[pages] -= (frames - folios[:, 0]) * np.uint64(_PAGE)
         size[pages] = folios[:, 1] * np.uint64(_PAGE)
-        begin, at, inverse = np.unique(start[pages], return_index=True, return_inverse=True)
+        begin, at, inverse = places_of_distinct(start[pages])
         span, first, count = size[pages][at], folios[at, 0], folios[at, 1].astype(np.intp)
         # Walk all pages of all folios at once: each must be mapped where its place in the folio says.
         before = np.cumsum(count) - count

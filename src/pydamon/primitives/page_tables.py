@@ -11,8 +11,8 @@ import os
 import platform
 import re
 import sys
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +31,7 @@ LEVEL_1G = 4  # a leaf two tables above
 TRY_UNTESTED = "PYDAMON_TRY_UNTESTED"  # set to 1: walk formats that nobody has tried on a real machine
 
 
-@dataclass(frozen=True, slots=True)
-class PageTables:
+class PageTables(msgspec.Struct, frozen=True):
     """A format with pages of 4 KiB and tables of 512 entries of 8 bytes."""
 
     name: str

@@ -55,10 +55,9 @@ from pydamon.linux.bpf_assembler import (
     SUB,
     Assembler,
 )
-from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import Frames
 from pydamon.linux.idle_bitmap import IDLE, LISTED, OWN, YOUNG
-from pydamon.primitives import bpf_facts
+from pydamon.primitives import kept_facts
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_facts import ReverseFacts, SamplerFacts
 from pydamon.primitives.bpf_program import kfunc, load_kernel, walk_levels
@@ -84,8 +83,8 @@ class StructPages:
     """Looks at the struct pages of frames; may be used from several threads. Raises MachineError if it cannot work."""
 
     def __init__(self, walk: PageTableWalk) -> None:
-        facts = bpf_facts.of_this_kernel()[1]
-        if isinstance(facts, BtfError):
+        facts = kept_facts.of_this_kernel()[1]
+        if isinstance(facts, MachineError):
             raise facts
         vmemmap = find_vmemmap(facts)
         if not vmemmap:

@@ -13,10 +13,11 @@ from pyarrow import ipc
 from pydamon.core import columns
 from pydamon.core.columns import Array
 from pydamon.errors import RequestError
-from pydamon.records.batch import RegionBatch, distinct
+from pydamon.records.batch import RegionBatch
 from pydamon.records.framing import BadMessage, Frame, check_batch, check_sum, custom_metadata
 from pydamon.records.index import END_NS, ROWS, TARGET, read_index
 from pydamon.records.schema import ALWAYS, COLUMNS, END_OF_STREAM, HEADS, MAX_BATCH_ROWS
+from pydamon.spans import distinct
 
 # One snapshot of more regions than this is no monitoring result.
 _MAX_SNAPSHOT_ROWS = 1 << 22

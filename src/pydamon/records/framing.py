@@ -11,7 +11,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from pydamon.records.schema import MAX_BATCH_ROWS, MAX_METADATA_BYTES, NO_SUM, SUM_KEY
 
@@ -30,8 +31,7 @@ class BadMessage(Exception):
     """The bytes are not a message of ours; says why in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One message: its place in the file, its kind and, for a batch, its number of rows.
 
     ``offset`` is where the message starts, ``header_len`` how many bytes precede its body. ``tagged`` says whether

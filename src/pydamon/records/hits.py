@@ -7,10 +7,10 @@ is how long it took; ``attribute`` is what the probe is about, in words; ``sampl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ TABLE = "probe_hits"
 _COLUMNS = tuple(TABLES[TABLE].schema.names)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProbedRegions:
+class ProbedRegions(msgspec.Struct, frozen=True, eq=False):
     """The regions of one snapshot of one target.
 
     ``hits`` has the shape (probes, n), of ``samples`` (n); ``attributes`` says what each probe is about.
@@ -47,7 +46,7 @@ class ProbedRegions:
         end = np.minimum(self.end, np.uint64(min(high, U64_MAX)))
         inside = start < end
         columns = {name: getattr(self, name)[inside] for name in ("nr_accesses", "age", "samples")}
-        return replace(self, start=start[inside], end=end[inside], hits=self.hits[:, inside], **columns)
+        return msgspec.structs.replace(self, start=start[inside], end=end[inside], hits=self.hits[:, inside], **columns)
 
 
 def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:

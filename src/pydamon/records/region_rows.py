@@ -11,24 +11,25 @@ from numpy.typing import NDArray
 from pydamon.core import columns
 from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
+from pydamon.records.arrays import of_numbers
 from pydamon.records.index import ROWS
 
 
 def region_rows(schema: pa.Schema, index: NDArray[np.int64], regions: Mapping[str, Array]) -> pa.RecordBatch:
     """Regions as rows of that schema, given the index of their snapshots; null where an optional column is unknown."""
-    arrays = []
+    rows: list[pa.Array] = []
     for place, column in enumerate(columns.PER_SNAPSHOT, ROWS + 1):
-        arrays.append(pa.array(np.repeat(index[:, place].astype(column.dtype), index[:, ROWS])))
+        rows.append(of_numbers(np.repeat(index[:, place].astype(column.dtype), index[:, ROWS])))
     for column in columns.PER_REGION:
         if column.name not in schema.names:
             continue
         values = regions.get(column.name)
         if values is None:
-            arrays.append(pa.nulls(len(regions["start"]), pa.from_numpy_dtype(column.dtype)))
+            rows.append(pa.nulls(len(regions["start"]), pa.from_numpy_dtype(column.dtype)))
         else:
             unknown = values == column.unknown if column.optional else None
-            arrays.append(pa.array(values, mask=unknown))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+            rows.append(of_numbers(values, unknown))
+    return pa.RecordBatch.from_arrays(rows, schema=schema)
 
 
 class RegionBuffer:

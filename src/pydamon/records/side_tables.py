@@ -7,12 +7,13 @@ later versions, are opaque: a reader lists them and hands them out as they are, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pydamon.records.arrays import array
 from pydamon.records.framing import BadMessage
 from pydamon.spec.statistics import STATISTICS
 
@@ -22,8 +23,7 @@ _LONGEST, _MOST_ITEMS, _ROW_THAT_REPEATS = 1 << 21, 1 << 10, 1 / 16
 _ROWS_AT_ONCE = 1 << 12
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True):
     """One side table. Columns that are nullable may be missing in what is read; a piece has at most ``most_rows``.
 
     ``repeats``: its rows are much alike, so that many of them may take a byte of the file; they are read as arrays.
@@ -145,10 +145,10 @@ def from_columns(name: str, columns: Mapping[str, Any]) -> pa.Table:
 
 def _array(values: Any, field: pa.Field) -> pa.Array:
     try:
-        return pa.array(values, field.type)
+        return array(values, field.type)
     except UnicodeEncodeError:  # names of programs and files are bytes: what is no UTF-8 becomes "?"
         values = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
-        return pa.array(values, field.type)
+        return array(values, field.type)
 
 
 def conform(name: str, table: pa.Table) -> pa.Table:

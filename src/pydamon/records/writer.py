@@ -86,6 +86,8 @@ class RecordWriter:
         self._schema = region_schema(encode_metadata(metadata), measured_names() if optional is None else optional)
         header = self._schema.serialize().to_pybytes()
         self._header_bytes = len(header)
+        nothing = [pa.nulls(0, field.type) for field in self._schema]
+        self._nothing = pa.RecordBatch.from_arrays(nothing, schema=self._schema)
         codec = pa.Codec("zstd", compression_level=compression_level)
         self._options = ipc.IpcWriteOptions(compression=codec, use_threads=False)
         self._snapshots: list[tuple[int, ...]] = []
@@ -271,11 +273,8 @@ class RecordWriter:
         """The bytes of the buffered tables and of these rows: messages without the schema and the end mark."""
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self._schema, options=self._options) as writer:
-            nothing = pa.RecordBatch.from_arrays(
-                [pa.array([], field.type) for field in self._schema], schema=self._schema
-            )
             for tags in self._side_tables:
-                writer.write_batch(nothing, custom_metadata=tags)
+                writer.write_batch(self._nothing, custom_metadata=tags)
             for batch, described in self._batches(index, regions):
                 writer.write_batch(batch, custom_metadata=write_index(described))
         data = bytearray(memoryview(sink.getvalue())[self._header_bytes : -len(END_OF_STREAM)])

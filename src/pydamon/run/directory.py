@@ -15,7 +15,6 @@ import fcntl
 import os
 import re
 import socket
-import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from dataclasses import dataclass
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.own_directory import FLAGS, open_own_directory, own_directory
 from pydamon.linux.process import Process
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _MAX_NUMBER = 1000
 _PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
 
@@ -60,30 +59,11 @@ class Claim:
 
 
 class RuntimeDirectory:
-    """The user's directory for running kdamonds, held open.
-
-    It is ``$XDG_RUNTIME_DIR/pydamon``, else ``/run/user/UID/pydamon``, else ``/tmp/pydamon-UID``; a base directory that
-    is not the user's own is passed over. Raises MachineError if it is a symbolic link, belongs to somebody else, or can
-    be written by others.
-    """
+    """The user's directory (`linux.own_directory`) for running kdamonds, held open. Raises MachineError."""
 
     def __init__(self) -> None:
-        self.path = _path()
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self.path, 0o700)
-        try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
-        except OSError as error:
-            raise MachineError(f"cannot be used: {error.strerror}; it must be a directory", where=self.path) from None
-        status = os.fstat(self._fd)
-        obstacle = None
-        if status.st_uid != os.geteuid():
-            obstacle = f"belongs to user {status.st_uid}, not to {os.geteuid()}"
-        elif status.st_mode & 0o022:
-            obstacle = f"can be written by others (mode {stat.S_IMODE(status.st_mode):o}); chmod 700 would do"
-        if obstacle is not None:
-            os.close(self._fd)
-            raise MachineError(f"{obstacle}; XDG_RUNTIME_DIR may name a directory of yours", where=self.path)
+        self.path = own_directory()
+        self._fd = open_own_directory(self.path)
 
     def __enter__(self) -> RuntimeDirectory:
         return self
@@ -113,7 +93,7 @@ class RuntimeDirectory:
         """The process of a kdamond that runs (to be closed by the caller), else None."""
         check_name(name)
         try:
-            fd = os.open(f"{name}.pid", os.O_RDONLY | _FLAGS, dir_fd=self._fd)
+            fd = os.open(f"{name}.pid", os.O_RDONLY | FLAGS, dir_fd=self._fd)
         except OSError:
             return None
         try:
@@ -135,7 +115,7 @@ class RuntimeDirectory:
     def _remove_left(self, name: str) -> None:
         """Remove the files of a killed daemon, unless the name is in use (or being taken) after all."""
         try:
-            fd = os.open(f"{name}.pid", os.O_RDWR | _FLAGS, dir_fd=self._fd)
+            fd = os.open(f"{name}.pid", os.O_RDWR | FLAGS, dir_fd=self._fd)
         except OSError:
             return
         try:
@@ -184,7 +164,7 @@ class RuntimeDirectory:
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                fd = os.open(f"{name}.pid", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600, dir_fd=self._fd)
+                fd = os.open(f"{name}.pid", os.O_RDWR | os.O_CREAT | FLAGS, 0o600, dir_fd=self._fd)
             except OSError as error:
                 raise MachineError(f"cannot be opened: {error.strerror}", where=f"{self.path}/{name}.pid") from None
             try:
@@ -253,7 +233,7 @@ class RuntimeDirectory:
     def open_log(self, name: str) -> int:
         """A new, empty log. Raises MachineError."""
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _FLAGS
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | FLAGS
             return os.open(f"{name}.log", flags, 0o600, dir_fd=self._fd)
         except OSError as error:
             raise MachineError(f"cannot be written: {error.strerror}", where=self.log_path(name)) from None
@@ -280,22 +260,6 @@ def the_only(names: list[str]) -> str:
     if len(names) > 1:
         raise RequestError(f"several run; say which: {', '.join(names)}", where="name")
     return names[0]
-
-
-def _path() -> str:
-    uid = os.geteuid()
-    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
-        if os.path.isabs(base) and _is_own(base, uid):
-            return os.path.join(base, "pydamon")
-    return f"/tmp/pydamon-{uid}"
-
-
-def _is_own(path: str, uid: int) -> bool:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022
 
 
 @contextlib.contextmanager

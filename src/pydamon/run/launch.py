@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pydamon.errors import PydamonError, RequestError
+
+if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and most runs launch nothing
+    import pwd
+    import subprocess
 
 
 def invoking_user() -> pwd.struct_passwd | None:
@@ -18,6 +21,8 @@ def invoking_user() -> pwd.struct_passwd | None:
     uid = os.environ.get("SUDO_UID", "")
     if os.geteuid() != 0 or not (uid.isascii() and uid.isdigit()) or int(uid) == 0:
         return None
+    import pwd
+
     try:
         return pwd.getpwuid(int(uid))
     except KeyError:
@@ -28,6 +33,8 @@ def launch(
     command: Sequence[str], *, pass_fds: Sequence[int] = (), stdout: int | None = None, stderr: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start ``command``; it has been executed when this returns. Raises RequestError if it cannot be."""
+    import subprocess
+
     options: dict[str, Any] = {"pass_fds": pass_fds, "stdout": stdout, "stderr": stderr}
     user = invoking_user()
     if user is not None:
@@ -51,8 +58,7 @@ def launch(
         raise RequestError("is not a command", where=repr(command[0])) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """What became of a command that was launched: whether it ``still_ran`` and was ended, and its exit status."""
 
     still_ran: bool
@@ -62,6 +68,8 @@ class Ended:
 def end(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> int:
     """End a command that we started, if it still runs: SIGTERM, then SIGKILL; returns its exit status."""
     if process.poll() is None:
+        import subprocess
+
         process.terminate()
         try:
             process.wait(patience_s)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,16 +21,18 @@ from pydamon.spec.defaults import without_default_goal
 from pydamon.spec.units import format_duration_ns
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
+    import subprocess
+
     from pydamon.core.callbacks import Callbacks
     from pydamon.linux import resctrl
     from pydamon.ops.reported.sources.base import Source
 
-Child = subprocess.Popen[bytes]
+    Child = subprocess.Popen[bytes]
+
 _VIRTUAL = ("sim", "reported")
 
 
-@dataclasses.dataclass(slots=True)
-class Opened:
+class Opened(msgspec.Struct, eq=False):
     """An engine, and what is known about it.
 
     ``spec`` has a launched command's process in it. ``targets`` are rows of the side table ``targets``, ``about`` is
@@ -44,10 +44,10 @@ class Opened:
     spec: Spec
     about: str
     chosen: Choice
-    targets: Rows = dataclasses.field(default_factory=list)
+    targets: Rows = msgspec.field(default_factory=list)
     child: Child | None = None
     traced: Child | None = None
-    groups: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
+    groups: contextlib.ExitStack = msgspec.field(default_factory=contextlib.ExitStack)
 
     def __post_init__(self) -> None:
         self.targets = self.engine.joined()
@@ -66,8 +66,7 @@ class Opened:
         }
 
 
-@dataclasses.dataclass(slots=True)
-class _Opener:
+class _Opener(msgspec.Struct, eq=False):
     """What all ways of opening need. ``child`` is a command that was launched by now."""
 
     spec: Spec

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Engine, Rows
 from pydamon.errors import MachineError
-from pydamon.linux import resctrl
 from pydamon.linux.footprint import read_footprint
+from pydamon.linux.mounts import mounts
 from pydamon.records import hits
 from pydamon.records.rotating import RotatingWriter
-from pydamon.records.scheme_tables import scheme_rows, tried_table
 from pydamon.records.writer import RecordWriter
 from pydamon.run.request import Request
+
+if TYPE_CHECKING:  # imported where there is something to tell: starting up counts against the bound on the CPU share
+    from pydamon.linux import resctrl
 
 _SECOND_NS = 1_000_000_000
 _MOST_FOOTPRINTS = 64
@@ -134,6 +136,8 @@ class Recorder:
         states = self._engine.schemes()
         if not states or self._noted_ns == now_ns:
             return
+        from pydamon.records.scheme_tables import scheme_rows, tried_table
+
         self._noted_ns = now_ns
         for number, state in enumerate(states):
             if self._passes.get(number) != state.stats.nr_snapshots:
@@ -145,9 +149,11 @@ class Recorder:
 
 def _open_resctrl(engine: Engine) -> resctrl.Resctrl | None:
     """The reader of cache occupancy and bandwidth, where the machine has them and processes are monitored."""
-    if engine.context.ops not in ("vaddr", "fvaddr"):
-        return None
+    if engine.context.ops not in ("vaddr", "fvaddr") or not mounts("resctrl"):
+        return None  # most machines have none; `doctor` says why
+    from pydamon.linux import resctrl
+
     try:
         return resctrl.Resctrl()
     except MachineError:
-        return None  # most machines have none; `doctor` says why
+        return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from pydamon.ops.reported.sources.base import Source
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "user", "kernel", "sim", "reported")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """How a spec is to be run. Times in ns, ``max_cpu`` as a share of one CPU, and ``usual_cpu`` likewise: what
     intervals that tune themselves keep to where nothing else was said.
 

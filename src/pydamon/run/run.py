@@ -11,7 +11,7 @@ from pydamon.core.callbacks import Callback, Callbacks, Loop
 from pydamon.engines.base import Engine
 from pydamon.engines.clock import MachineClock
 from pydamon.run.launch import Ended, describe_exit, end
-from pydamon.run.open import Child, open_engine
+from pydamon.run.open import open_engine
 from pydamon.run.plans import describe_plans
 from pydamon.run.request import Request
 from pydamon.run.signals import Waker
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     from pydamon.core.snapshot import Snapshot
     from pydamon.records.rotating import RotatingWriter
     from pydamon.records.writer import RecordWriter
+    from pydamon.run.open import Child
 
 _SECOND_NS = 1_000_000_000
 _MAX_REMEMBERED = 10_000  # schemes that may be undone

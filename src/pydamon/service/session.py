@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import time
 from typing import Any
@@ -41,7 +40,7 @@ class Session:
     def __init__(self, request: Request, spec: Spec, *, name: str, log: Log, began_ns: int) -> None:
         self.name = name
         # A simulation is there to be watched; `stop` may ask for undoing.
-        self._request = dataclasses.replace(request, real_time=True, remember_homes=True)
+        self._request = msgspec.structs.replace(request, real_time=True, remember_homes=True)
         self._spec = spec
         self._log = log
         self._run: Run

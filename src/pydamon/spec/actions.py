@@ -7,8 +7,9 @@ How it is done to processes and page frames is in ``ops/actions/acting.py: DOING
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 ActionName = Literal[
     "willneed", "cold", "pageout", "hugepage", "nohugepage", "collapse",
@@ -20,8 +21,7 @@ Version = tuple[int, int]
 NO_SWAP = "there is no swap: only memory of files can go, anonymous memory stays"  # of actions that swap
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """What an action is.
 
     ``words`` complete "memory that …", ``help`` is what `doctor` says. ``prefers``: which regions go first when not all

@@ -7,8 +7,9 @@ How the machine's are measured is in ``linux/metrics.py: MEASURED``, how a simul
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 MetricName = Literal[
     "user_input", "some_mem_psi_us",
@@ -18,8 +19,7 @@ MetricName = Literal[
 Version = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(msgspec.Struct, frozen=True):
     """What a metric is.
 
     ``words`` say its value in a sentence, with ``{node}`` and ``{memcg}``; ``help`` is what `doctor` says. ``unit``:

@@ -6,8 +6,7 @@ and its row (and name) here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydamon.errors import RequestError
 
@@ -15,8 +14,7 @@ PrimitiveName = Literal["auto", "bpf", "bpf+idle", "idle", "smaps", "soft-dirty"
 _PROCESSES = ("vaddr", "fvaddr")
 
 
-@dataclass(frozen=True, slots=True)
-class PrimitiveFacts:
+class PrimitiveFacts(NamedTuple):
     """One primitive. ``what`` is for ``doctor``.
 
     ``auto``: tried when no primitive is asked for, in the order of the table. ``page_granular``: an answer is about one

@@ -7,16 +7,16 @@ reports, ``status``, ``trace``, damonfs and the kernel engine read them by these
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from pydamon.spec.units import format_size
 
 Version = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Statistic:
+class Statistic(msgspec.Struct, frozen=True):
     """One number that a scheme has.
 
     ``kind``: a counter only grows while the scheme runs, a gauge goes both ways. ``since``: the first kernel whose

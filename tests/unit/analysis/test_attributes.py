@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from tests.unit.records.record_samples import AGGR_NS, snapshot
 
 from pydamon.analysis.attributes import AttributeShare, attribute_shares

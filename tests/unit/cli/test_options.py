@@ -10,8 +10,9 @@ import click
 import pytest
 
 import pydamon
-from pydamon.cli import _VERBS, main, options
-from pydamon.cli import pydamon as group
+from pydamon.cli import main, options
+from pydamon.cli.command import pydamon as group
+from pydamon.cli.verbs import VERBS
 from pydamon.errors import RequestError
 from pydamon.spec import ONLY_CONTEXT, Context
 
@@ -45,7 +46,7 @@ def test_the_search_finds_what_it_is_for() -> None:
 
 
 def test_each_option_that_a_field_is_called_exists() -> None:
-    commands = [importlib.import_module(module).command for module, _ in _VERBS.values()]
+    commands = [importlib.import_module(module).command for module, _ in VERBS.values()]
     known = {"pid"}.union(*map(options._options, commands))
     assert {*options._OF_SPEC.values(), *options._OF_REQUEST.values()} <= known
 

@@ -39,6 +39,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: int) -> Tree:
     made.group("mon_groups/a", {0: (4096, 10_000, 7_000), 1: ("Unavailable", 64, 64)}, [sleeper])
     monkeypatch.setattr(resctrl, "probe", lambda *_: made.mount)
     monkeypatch.setattr(recorder, "_SECOND_NS", 50_000_000)
+    monkeypatch.setattr(recorder, "mounts", lambda kind: [made.mount])
     make = resctrl.Resctrl
     monkeypatch.setattr(resctrl, "Resctrl", lambda: make(made.mount, made.proc))
     return made

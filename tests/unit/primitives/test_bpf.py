@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import mmap
 import os
 import subprocess
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tests.helpers.waiting import wait_until
@@ -30,7 +30,7 @@ from tests.unit.primitives.bpf_child import (
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.btf import KIND_FUNC, Btf
-from pydamon.primitives import bpf, bpf_facts, bpf_program, page_tables
+from pydamon.primitives import bpf, bpf_program, kept_facts, page_tables
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PageTables
@@ -93,13 +93,13 @@ def test_kernel_addresses_are_unknown(child: Child, walk: PageTableWalk) -> None
 @pytest.mark.parametrize("rcu", [True, False])
 @pytest.mark.parametrize("namespace", [True, False])
 def test_the_verifier_takes_every_form_of_the_program(rcu: bool, namespace: bool, tables: PageTables) -> None:
-    facts = bpf_facts.of_this_kernel()[0]
+    facts = kept_facts.of_this_kernel()[0]
     if not rcu:
-        facts = dataclasses.replace(facts, rcu=None)
+        facts = msgspec.structs.replace(facts, rcu=None)
     if not namespace:
         initial = Btf.of_kernel().find(KIND_FUNC, "bpf_task_from_pid")
         assert initial is not None
-        facts = dataclasses.replace(facts, task_from_pid=initial)
+        facts = msgspec.structs.replace(facts, task_from_pid=initial)
     map_fd = bpf_syscall.create_map(bpf_program.VALUE_SIZE)
     try:
         os.close(bpf_syscall.load_program(bpf_program.page_table_walk(facts, tables, map_fd)))

@@ -35,7 +35,7 @@ from pydamon.linux.bpf_assembler import Assembler
 from pydamon.linux.btf import Btf, BtfError
 from pydamon.primitives import bpf_program as program
 from pydamon.primitives import page_tables
-from pydamon.primitives.bpf_facts import kernel_facts
+from pydamon.primitives.bpf_lookup import kernel_facts
 
 A = 0x7F12_3456_7000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import os
 import re
 import shutil
@@ -15,15 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tests.helpers.waiting import wait_until
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, kib_of, started_child
 
+from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo
-from pydamon.primitives import bpf_facts, bpf_sampler, clearing
+from pydamon.primitives import bpf_sampler, clearing, kept_facts
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
 from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampler, Resident, Watched
 from pydamon.primitives.bpf_sampler_layout import CAREFUL, SamplerLayout
@@ -241,10 +242,10 @@ def test_a_mapping_that_refuses_is_left_out_from_then_on(
     child: Child, walk: PageTableWalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A locked mapping whose pages do not look so: here, because the program does not look."""
-    walk_facts, facts = bpf_facts.of_this_kernel()
-    assert not isinstance(facts, BtfError)
-    blind = dataclasses.replace(facts, locked=0)
-    monkeypatch.setattr(bpf_facts, "of_this_kernel", lambda: (walk_facts, blind))
+    walk_facts, facts = kept_facts.of_this_kernel()
+    assert not isinstance(facts, MachineError)
+    blind = msgspec.structs.replace(facts, locked=0)
+    monkeypatch.setattr(kept_facts, "of_this_kernel", lambda: (walk_facts, blind))
     size = 64 * PAGE
     locked, free = child.do("add", "locked", size, "locked"), child.do("add", "free", size)
     child.do("touch", "locked", "all")
@@ -457,9 +458,9 @@ def test_a_map_that_grows_keeps_the_random_numbers(child: Child, walk: PageTable
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bpf_sampler, "find_vmemmap", lambda facts: 0)
     assert "struct pages are not found" in (bpf_sampler.shortcoming() or "")
-    walk_facts, _ = bpf_facts.of_this_kernel()
+    walk_facts, _ = kept_facts.of_this_kernel()
     missing = BtfError("this kernel has no struct folio")
-    monkeypatch.setattr(bpf_facts, "of_this_kernel", lambda: (walk_facts, missing))
+    monkeypatch.setattr(kept_facts, "of_this_kernel", lambda: (walk_facts, missing))
     assert bpf_sampler.shortcoming() == "samples are taken page by page: this kernel has no struct folio"
 
 
@@ -468,12 +469,12 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     [("rcu", X86_4), ("folio", X86_4), ("exec", X86_4), ("", X86_5), ("", ARM64_39), ("", ARM64_48)],
 )
 def test_the_verifier_takes_every_form_of_the_program(without: str, tables: PageTables) -> None:
-    facts = bpf_facts.of_this_kernel()[1]
-    assert not isinstance(facts, BtfError)
+    facts = kept_facts.of_this_kernel()[1]
+    assert not isinstance(facts, MachineError)
     forms = {
-        "rcu": dataclasses.replace(facts, walk=dataclasses.replace(facts.walk, rcu=None)),
-        "folio": dataclasses.replace(facts, folio=None),
-        "exec": dataclasses.replace(facts, task_exec=None),
+        "rcu": msgspec.structs.replace(facts, walk=msgspec.structs.replace(facts.walk, rcu=None)),
+        "folio": msgspec.structs.replace(facts, folio=None),
+        "exec": msgspec.structs.replace(facts, task_exec=None),
         "": facts,
     }
     layout = SamplerLayout.for_size(300, 5000, 1 << 18)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.primitives.bpf_machine import BASE, LIMIT, Machine
@@ -198,5 +198,5 @@ class TestThisMachine:
         assert page_tables.physical_address_bits(X86_4, "address sizes\t: 46 bits physical, 48 bits virtual\n") == 46
         assert page_tables.physical_address_bits(X86_4, "") == 52
         assert page_tables.physical_address_bits(ARM64_48, "BogoMIPS\t: 50.00\n") == 48
-        narrow = dataclasses.replace(X86_4, frame_bits=40)
+        narrow = msgspec.structs.replace(X86_4, frame_bits=40)
         assert page_tables.physical_address_bits(narrow, "address sizes\t: 46 bits physical") == 40

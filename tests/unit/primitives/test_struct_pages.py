@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import struct
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, Child, pages, started_child
@@ -15,11 +15,10 @@ from tests.unit.primitives.sampler_model import LRU, SAMPLER_FACTS, VMEMMAP, Pag
 
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
-from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo
 from pydamon.linux.idle_bitmap import IDLE, LISTED, OWN, YOUNG, FrameWatch
 from pydamon.linux.pagemap import Pagemap, frames_of
-from pydamon.primitives import bpf_facts
+from pydamon.primitives import bpf_facts, kept_facts
 from pydamon.primitives import struct_pages as program
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_facts import ReverseFacts
@@ -39,7 +38,7 @@ REVERSE = ReverseFacts(
     vma_mm=16,
     mm_notifiers=1320,
 )
-FACTS = dataclasses.replace(SAMPLER_FACTS, reverse=REVERSE)
+FACTS = msgspec.structs.replace(SAMPLER_FACTS, reverse=REVERSE)
 PG_IDLE = FACTS.idle
 START, PGOFF = 0x7F12_3456_0000, 0x7F12_3456_0
 ANON, CHAIN, VMA = 0xFFFF_9200_0000_0000, 0xFFFF_9200_0000_1000, 0xFFFF_9200_0000_2000
@@ -173,11 +172,11 @@ def test_an_entry_that_is_not_the_pages(entry: int) -> None:
 
 def test_kernels_that_tell_less() -> None:
     page = AnonymousPage(flags=LRU | PG_IDLE, entry=PRESENT | ACCESSED)
-    assert page.look(facts=dataclasses.replace(FACTS, reverse=None)) == [(FRAME, LISTED | IDLE)]
-    assert page.look(facts=dataclasses.replace(FACTS, idle=0)) == [(FRAME, LISTED | OWN | YOUNG)]
-    without = dataclasses.replace(REVERSE, mm_notifiers=None)
+    assert page.look(facts=msgspec.structs.replace(FACTS, reverse=None)) == [(FRAME, LISTED | IDLE)]
+    assert page.look(facts=msgspec.structs.replace(FACTS, idle=0)) == [(FRAME, LISTED | OWN | YOUNG)]
+    without = msgspec.structs.replace(REVERSE, mm_notifiers=None)
     page.machine.memory[page.mm + 1320] = 99
-    assert page.look(facts=dataclasses.replace(FACTS, reverse=without)) == [(FRAME, LISTED | IDLE | OWN | YOUNG)]
+    assert page.look(facts=msgspec.structs.replace(FACTS, reverse=without)) == [(FRAME, LISTED | IDLE | OWN | YOUNG)]
 
 
 def test_no_more_than_a_batch() -> None:
@@ -235,13 +234,13 @@ class TestLive:
     @pytest.mark.parametrize("tables", [X86_4, X86_5, ARM64_39, ARM64_48])
     @pytest.mark.parametrize("without", ["", "reverse", "rcu", "idle"])
     def test_the_verifier_takes_every_form_of_the_program(self, tables: PageTables, without: str) -> None:
-        facts = bpf_facts.of_this_kernel()[1]
-        assert not isinstance(facts, BtfError)
+        facts = kept_facts.of_this_kernel()[1]
+        assert not isinstance(facts, MachineError)
         forms = {
             "": facts,
-            "reverse": dataclasses.replace(facts, reverse=None),
-            "rcu": dataclasses.replace(facts, walk=dataclasses.replace(facts.walk, rcu=None)),
-            "idle": dataclasses.replace(facts, idle=0),
+            "reverse": msgspec.structs.replace(facts, reverse=None),
+            "rcu": msgspec.structs.replace(facts, walk=msgspec.structs.replace(facts.walk, rcu=None)),
+            "idle": msgspec.structs.replace(facts, idle=0),
         }
         map_fd = bpf_syscall.create_map(program.SIZE)
         try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.primitives.bpf_child import OBSTACLE
 
-from pydamon.linux.btf import BtfError
+from pydamon.errors import MachineError
 from pydamon.linux.frames import FrameInfo
-from pydamon.primitives import bpf_facts, vmemmap
+from pydamon.primitives import kept_facts, vmemmap
 from pydamon.primitives.bpf import own_frames, own_pages
 from pydamon.primitives.bpf_facts import SamplerFacts
 from pydamon.primitives.vmemmap import KernelReader, find_vmemmap
@@ -20,8 +19,8 @@ pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
 
 @pytest.fixture
 def facts() -> SamplerFacts:
-    facts = bpf_facts.of_this_kernel()[1]
-    assert not isinstance(facts, BtfError)
+    facts = kept_facts.of_this_kernel()[1]
+    assert not isinstance(facts, MachineError)
     return facts
 
 
@@ -51,7 +50,7 @@ def test_what_does_not_agree_is_not_believed(facts: SamplerFacts, wrong: str) ->
         "page_mapcount": facts.page_flags,
         "page_size": 2 * facts.page_size,
     }
-    assert find_vmemmap(dataclasses.replace(facts, **{wrong: values[wrong]})) == 0  # type: ignore[arg-type]
+    assert find_vmemmap(msgspec.structs.replace(facts, **{wrong: values[wrong]})) == 0
 
 
 def test_memory_that_cannot_be_read_is_told(facts: SamplerFacts) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux.own_directory import own_directory
 from pydamon.linux.process import start_ticks
 from pydamon.run import directory as runtime
 from pydamon.run.directory import RuntimeDirectory
@@ -71,12 +72,12 @@ class TestWhose:
 
     def test_a_base_that_others_can_write_is_passed_over(self, base: Path) -> None:
         base.chmod(0o777)
-        assert not runtime._path().startswith(str(base))
+        assert not own_directory().startswith(str(base))
 
     def test_without_any_it_is_below_tmp_with_the_users_id(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
         uid = os.geteuid()
-        assert runtime._path() in (f"/run/user/{uid}/pydamon", f"/tmp/pydamon-{uid}")
+        assert own_directory() in (f"/run/user/{uid}/pydamon", f"/tmp/pydamon-{uid}")
 
 
 class TestNames:

@@ -27,8 +27,9 @@ from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import chosen, mapping_names, of_what, opened, tells_residency, window_of
 from pydamon.errors import RequestError
 from pydamon.plain import json_text, printable
-from pydamon.records.batch import MEMORY, distinct
+from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
+from pydamon.spans import distinct
 from pydamon.spec.units import format_size
 
 _MOST = 20

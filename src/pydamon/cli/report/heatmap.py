@@ -30,8 +30,9 @@ from pydamon.cli.report.common import (
 )
 from pydamon.errors import RequestError
 from pydamon.plain import json_text, printable
-from pydamon.records.batch import RegionBatch, distinct
+from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
+from pydamon.spans import distinct
 from pydamon.spec.units import format_duration_ns, parse_address
 
 if TYPE_CHECKING:

@@ -36,8 +36,9 @@ from pydamon.cli.report.common import (
 from pydamon.cli.report.panel import looks
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
-from pydamon.records.batch import MEMORY, distinct
+from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
+from pydamon.spans import distinct
 from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
 
 _HOLDS_NS = 1_500_000_000  # sizes are measured once a second

@@ -8,8 +8,6 @@ longer than ``MAX_SAMPLE_US``, the maximum number of regions is lowered instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from pydamon.core.snapshot import max_nr_accesses
@@ -25,8 +23,7 @@ _UNCHANGED = 0.05  # smaller changes of the interval are not worth one
 _FEWEST = 5  # samples per aggregation, where it would last too long otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class Affordable:
+class Affordable(msgspec.Struct, frozen=True):
     """What the budget allows."""
 
     sample_us: int

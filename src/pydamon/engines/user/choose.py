@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from pydamon.engines.base import Choice
 from pydamon.errors import MachineError
 from pydamon.spec.primitives import PRIMITIVES
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """What ``doctor`` says about one primitive: usable if ``obstacle`` is None."""
 
     name: str
