@@ -108,6 +108,7 @@ class Process:
             kind = RequestError if wrong else MachineError
             raise kind(f"cannot open process {pid}: {cause(error, 'run as root')}", where="pid") from None
         self.pid = pid
+        self._maps: tuple[bytes, list[Mapping]] = b"", []  # as last read
         try:
             self.start_ticks = self._identify()
         except BaseException:
@@ -151,18 +152,20 @@ class Process:
             return False
 
     def mappings(self) -> list[Mapping]:
-        """The process's mappings in address order.
+        """The process's mappings in address order; the same list, not to be changed, as long as they are the same.
 
         Raises ProcessGone if it has ended, MachineError if this user may not look at it. A process that is just
         exec'ing may show none.
         """
         try:
-            mappings = parse_maps(read_bytes(f"/proc/{self.pid}/maps"))
+            text = read_bytes(f"/proc/{self.pid}/maps")
         except OSError as error:
             raise self._refused(error) from None
         if not self.alive():
             raise ProcessGone(f"process {self.pid} has ended", where="pid")
-        return mappings
+        if text != self._maps[0]:  # to parse it costs several times as much as to read it
+            self._maps = text, parse_maps(text)
+        return self._maps[1]
 
     def check_readable(self) -> None:
         """Raise MachineError if this user may not look at its mappings, ProcessGone if it has ended."""

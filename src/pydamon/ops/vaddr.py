@@ -178,7 +178,7 @@ class VaddrOps(Applying["VirtualActions"]):
         return 0 if self._gaps is None else self._gaps.left_out
 
     def _read_mappings(self, target: int, mappings: list[Mapping]) -> None:
-        if mappings != self._mappings[target]:
+        if mappings is not self._mappings[target] and mappings != self._mappings[target]:
             self._mappings[target] = mappings
 
     def residency(self, target: int) -> Residency | None:
