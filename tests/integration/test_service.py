@@ -252,6 +252,9 @@ class TestSignals:
         pid = start(*SMAPS, str(sleeper))
         client = Client(timeout_s=0.3)
         os.kill(pid, signal.SIGSTOP)
+        # The thread that gets the signal stops the others, once it runs: on a busy machine they may answer until then.
+        threads = Path(f"/proc/{pid}/task")
+        wait_until(lambda: all(") T " in (thread / "stat").read_text() for thread in threads.iterdir()))
         with pytest.raises(PydamonError, match="does not answer"):
             client.status()
         stopper = subprocess.Popen(

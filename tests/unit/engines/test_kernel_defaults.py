@@ -48,7 +48,7 @@ def opened_for_the_kernel(
     monkeypatch.setattr(kernel, "open_kernel_engine", open_kernel_engine)
     said: list[str] = []
     with closing(Waker()) as waker:
-        opened = open_engine(spec, Request(engine=engine), waker=waker, say=said.append)
+        opened = open_engine(spec, Request(engine=engine, panel=0), waker=waker, say=said.append)
     assert opened.engine.kind == "kernel"
     assert opened.spec.context.intervals == opened.engine.context.intervals
     return said, opened.engine.context.intervals
