@@ -99,7 +99,7 @@ def test_what_could_not_be_watched_is_said_with_the_reason(capsys: pytest.Captur
         ]
         writer.add_rows("blind", rows, time_ns=START_NS)
     reasons = {"locked": 1 << 19, "huge\x1b pages": 1 << 18}
-    words = "could not be watched: 512.0 KiB locked, 256.0 KiB huge? pages"
+    words = "could not be watched: 512.0 KiB locked, 256.0 KiB huge\\x1b pages"
     assert f"  target 0 {words}" in report(capsys, "info", "-i", "r")[1].splitlines()
     assert f"1.0 MiB cannot be told: {words}" in report(capsys, "summary", "-i", "r")[1].splitlines()
     found = json.loads(report(capsys, "info", "-i", "r", "--json")[1])
