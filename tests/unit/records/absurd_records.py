@@ -106,7 +106,7 @@ def _many_rows(name: str) -> pa.Table:
 def _long_values(name: str) -> pa.Table:
     columns = []
     for field in TABLES[name].schema:
-        long: dict[bool, Any] = {True: ["\x1b" * (1 << 22)] * 4, False: [list(range(1 << 20))] * 4}
+        long: dict[bool, Any] = {True: ["\x1b" * (1 << 22)] * 4, False: [[1] * (1 << 20)] * 4}
         known = pa.types.is_string(field.type) or pa.types.is_list(field.type)
         columns.append(pa.array(long[pa.types.is_string(field.type)], field.type) if known else _column(field, 4))
     return pa.table(columns, schema=TABLES[name].schema)
