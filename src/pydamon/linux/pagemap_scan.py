@@ -50,7 +50,8 @@ def resident_part(pagemap_fd: int, start: int, end: int) -> tuple[NDArray[np.uin
         _ARGUMENT.pack(_ARGUMENT.size, 0, start, end, 0, vector, _REGIONS, 0, _ZERO_PAGE, anyof, 0, _PRESENT)
     )
     count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
-    walked: int = _ARGUMENT.unpack(argument)[_WALK_END_AT]
+    # The kernel collects 512 ranges at a time, and where it stopped for that is what it says in the end (seen on 6.18).
+    walked: int = end if count < _REGIONS else _ARGUMENT.unpack(argument)[_WALK_END_AT]
     return regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS)[:, :2].copy(), walked
 
 
@@ -70,5 +71,7 @@ def populated(pagemap_fd: int, start: int, end: int, most: int) -> tuple[NDArray
     vector = regions.ctypes.data
     argument = bytearray(_ARGUMENT.pack(_ARGUMENT.size, 0, start, end, 0, vector, _REGIONS, most, 0, 0, wanted, told))
     count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
-    walked: int = _ARGUMENT.unpack(argument)[_WALK_END_AT]
-    return regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS).copy(), walked
+    found = regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS).copy()
+    all_seen = count < _REGIONS and int((found[:, 1] - found[:, 0]).sum()) >> 12 < most  # see `resident_part`
+    walked: int = end if all_seen else _ARGUMENT.unpack(argument)[_WALK_END_AT]
+    return found, walked

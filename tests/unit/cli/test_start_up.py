@@ -95,4 +95,7 @@ def test_help_that_cannot_be_written_is_said(capfd: pytest.CaptureFixture[str]) 
     code = "import sys; from pydamon.cli import main; sys.exit(main(['--help']))"
     with open("/dev/full", "w") as full:
         ran = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (ran.returncode, ran.stderr) == (1, "pydamon: input or output: No space left on device\n")
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "pydamon: input or output: No space left on device; the file system is full\n",
+    )

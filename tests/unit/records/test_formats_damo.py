@@ -61,6 +61,16 @@ def test_a_strange_tuned_interval_ends_nothing(tmp_path: Path, told: object) -> 
     assert len(read(put(tmp_path / "r", damo_record(about)))) >= 1
 
 
+@pytest.mark.parametrize("wrap", [lambda kept: kept, lambda kept: [kept], lambda kept: {"damo_records": kept}])
+def test_intervals_may_be_those_of_the_kdamond_beside_the_records(tmp_path: Path, wrap: Any) -> None:
+    # The classes DamonRecords and DamoRecord of damo 3.4: the records beside the parameters of their kdamonds.
+    about = damo_object(some(3)) | {"intervals": None, "context_idx": 1}
+    contexts = [{"ops": "paddr"}, {"ops": "vaddr", "intervals": {"sample_us": "2 ms", "aggr_us": "40 ms"}}]
+    record = wrap({"damon_records": {"kdamonds": [{"contexts": contexts}], "record_list": [about]}})
+    with open_record(str(put(tmp_path / "r", json.dumps(record)))) as reader:
+        assert {(s.sample_us, s.aggr_us) for s in reader.snapshots()} == {(2_000, 40_000)}
+
+
 def _readable(made: list[Made]) -> dict[str, Any]:
     """Numbers as people read them."""
     about = damo_object(made)

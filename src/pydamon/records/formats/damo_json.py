@@ -67,6 +67,7 @@ class DamoRecord(Foreign):
         self._aggr_us: int | None = None
         self._most = 0
         self._guessed: ReadIntervals | None = None
+        self._kdamonds: Any = None  # what damo's newest records say of them before the snapshots
         self._clear()
         self._probe()
 
@@ -83,8 +84,9 @@ class DamoRecord(Foreign):
         seen = found = 0
         for piece in pieces(self.source.chunks(), self.source.path):
             if isinstance(piece, Head):
-                told = _intervals(_current(_decoded(piece.text)))
-                self.intervals = self.intervals or told
+                content = _decoded(piece.text)
+                self._kdamonds = self._kdamonds or _kdamonds(content)
+                self.intervals = self.intervals or self._told_intervals(_current(content))
             if isinstance(piece, Item):
                 found += 1
                 if self.intervals is not None or found > _PROBE_SNAPSHOTS:
@@ -175,7 +177,18 @@ class DamoRecord(Foreign):
             words = (("kdamond", kdamond), ("context", context), ("scheme", scheme))
             more = [f"{word}={value}" for word, value in words if value not in ("None", "0")]
             self.targets.append(target_named(len(self.targets), target_id, *more))
-        return _Entry(self._numbers[key], _intervals(about))
+        return _Entry(self._numbers[key], self._told_intervals(about))
+
+    def _told_intervals(self, about: dict[str, Any]) -> ReadIntervals | None:
+        """What the object says of its intervals, or its context."""
+        if (told := _intervals(about)) is not None:
+            return told
+        try:
+            kdamond, context = (int(about.get(name) or 0) for name in ("kdamond_idx", "context_idx"))
+            found = self._kdamonds[kdamond]["contexts"][context]
+        except (TypeError, ValueError, LookupError, AttributeError):
+            return None
+        return _intervals(found) if isinstance(found, dict) else None
 
     def _decode(self, text: bytes) -> SnapshotObject | None:
         try:
@@ -293,6 +306,15 @@ def _current(content: Any) -> dict[str, Any]:
             content = list(content.values())[-1]
         else:
             return content if isinstance(content, dict) else {}
+
+
+def _kdamonds(content: Any) -> Any:
+    """The list of kdamonds that an object around the snapshots has; None if there is none."""
+    while isinstance(content, (list, dict)) and content:
+        if isinstance(content, dict) and isinstance(content.get("kdamonds"), list):
+            return content["kdamonds"]
+        content = content[-1] if isinstance(content, list) else list(content.values())[-1]
+    return None
 
 
 def _rest(content: Any) -> dict[str, Any]:
