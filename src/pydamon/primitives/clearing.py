@@ -59,6 +59,7 @@ _PROBE_RANGES = 16
 _FORGET_NS = 60 * _SECOND  # a measurement of clear_refs this old makes room for the first estimate
 _BEGIN_NS = 150_000_000  # the longest clear_refs of a whole process to begin with
 _STUCK_SHARE = 0.01  # of wall time, for clear_refs on behalf of pages that MADV_COLD cannot clear
+_LONG_NS = 5_000_000
 _MAX_BACKOFF = 64.0
 _REMEMBER_NS = 5 * _SECOND  # how long a mapping that refused MADV_COLD is not tried again
 _REREAD_NS = _SECOND // 20  # mappings are read anew no sooner than this, nor than 100 times what reading took
@@ -187,13 +188,15 @@ class Clearer:
         """Go over the whole process because ``stuck`` of ``total`` pages resist MADV_COLD; whether it was done.
 
         Not done for a few (under 2 %), nor more often than `stuck_share` of wall time allows for one process, or twice
-        that for all that are monitored together.
+        that for all that are monitored together; half as often where it takes long.
         """
         began = time.perf_counter_ns()
         if stuck * 50 < total or began < self._stuck_from or not self._clear_whole():
             return False
         ended = time.perf_counter_ns()
         share = self.stuck_share / max(1.0, self._together() / 2)
+        if ended - began > _LONG_NS:  # the stuck pages are shared ones, a small part of such a process
+            share /= 2
         self._stuck_from = ended + int((ended - began) / share * self._backoff)
         return True
 

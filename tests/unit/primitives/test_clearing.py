@@ -271,6 +271,22 @@ def test_stuck_pages_get_clear_refs_for_one_percent_of_the_time(
     assert clearer._backoff == 1.0
 
 
+def test_stuck_pages_of_a_large_process_get_half_of_that(clearer: Clearer, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000_000_000
+    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
+
+    def slow(fd: int) -> None:
+        nonlocal now
+        now += 10_000_000  # about 400 MiB
+
+    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
+    assert clearer.clear_stuck(100, 100)
+    now += 1_999_000_000
+    assert not clearer.clear_stuck(100, 100)
+    now += 2_000_000
+    assert clearer.clear_stuck(100, 100)
+
+
 def test_stuck_pages_of_many_processes_together_get_no_more_than_two_percent(
     clearer: Clearer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
