@@ -149,14 +149,6 @@ def far_apart() -> Iterator[Running]:
             yield running
 
 
-def hugetlb() -> AbstractContextManager[Running]:
-    """Where huge pages were reserved already: how many there are is not changed."""
-    found = re.search(r"HugePages_Free: +(\d+)", Path("/proc/meminfo").read_text())
-    if found is None or int(found[1]) < 16:
-        raise Missing("no 16 huge pages of 2 MiB are free (/proc/sys/vm/nr_hugepages)")
-    return programs.python(programs.HUGETLB)
-
-
 SERVICE = partial(programs.python, programs.SERVICE, known={10: 76 * MIB})
 EIGHTH = partial(programs.python, programs.EIGHTH, known={1: 64 * MIB, 10: 64 * MIB})
 ROWS = {
@@ -170,7 +162,7 @@ ROWS = {
     "workers": Row("4 workers and their parent", programs.workers, partial(compare, options=("--include-children",))),
     "ten": Row("ten processes", partial(programs.several, 10), compare),
     "late": Row("ten processes every 5 ms", partial(programs.several, 10), late),
-    "hugetlb": Row("hot hugetlb memory", hugetlb, unknown),
+    "hugetlb": Row("hot hugetlb memory", programs.hugetlb, unknown),
     "dry-run": Row("dry run of that service", SERVICE, dry_run),
     "quota": Row("quota of 16 MiB a second", far_apart, quota),
 }

@@ -88,11 +88,13 @@ def _account(pids: Sequence[int], names: tuple[str, ...]) -> Account:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recording: its file, what it wrote to standard error, and the share of a CPU that all of it took."""
+    """A recording: its file, what it wrote to standard error, and what all of it took: CPU, time, memory at most."""
 
     path: str
     said: str
     cpu_share: float
+    elapsed_s: float
+    peak_bytes: int
 
     def answer(self, *report: str) -> Any:
         """The JSON that a report prints."""
@@ -113,7 +115,8 @@ def record(pids: Sequence[int], path: str, seconds: float, *options: str) -> Rec
         words = said.read()
     if process.returncode:
         raise RuntimeError(f"pydamon record: {words}")
-    return Recorded(path, words, (usage.ru_utime + usage.ru_stime) / elapsed)
+    cpu_share = (usage.ru_utime + usage.ru_stime) / elapsed
+    return Recorded(path, words, cpu_share, elapsed, usage.ru_maxrss * KIB)
 
 
 @dataclass(frozen=True)

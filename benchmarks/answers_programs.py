@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,14 @@ def several(number: int) -> Iterator[Running]:
     with ExitStack() as stack:
         pids = [stack.enter_context(python(ONE_OF_MANY)).pids[0] for _ in range(number)]
         yield Running(pids, _known(8 * number))
+
+
+def hugetlb() -> AbstractContextManager[Running]:
+    """Where huge pages were reserved already: how many there are is not changed."""
+    found = re.search(r"HugePages_Free: +(\d+)", Path("/proc/meminfo").read_text())
+    if found is None or int(found[1]) < 16:
+        raise Missing("no 16 huge pages of 2 MiB are free (/proc/sys/vm/nr_hugepages)")
+    return python(HUGETLB)
 
 
 @contextmanager
