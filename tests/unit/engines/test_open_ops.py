@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.waiting import wait_until
 
 from pydamon.engines.base import Choice
 from pydamon.engines.user import access, open_ops
@@ -88,10 +90,17 @@ def test_what_processes_share_is_closed_when_opening_fails(monkeypatch: pytest.M
     assert open_files() == before
 
 
+def children_of(pid: int) -> list[str]:
+    """The command lines of a process's children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path(f"/proc/{child}/cmdline").read_bytes().decode().rstrip("\0").replace("\0", " ") for child in children]
+
+
 @pytest.mark.usefixtures("processes")
 def test_children_and_cgroups_come_from_the_spec_alone() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600 & wait"], start_new_session=True) as root:
         try:
+            wait_until(lambda: children_of(root.pid) == ["sleep 600", "sleep 600"])  # not on their way to that
             request = spec(primitive="smaps", targets=[{"pid": root.pid, "include_children": True}])
             engine = UserEngine(request)
             for _ in engine.monitor():
