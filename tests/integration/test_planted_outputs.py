@@ -8,7 +8,7 @@ import stat
 import struct
 import subprocess
 import termios
-from fcntl import ioctl
+from fcntl import F_SETPIPE_SZ, fcntl, ioctl
 from pathlib import Path
 
 import pytest
@@ -125,9 +125,10 @@ def test_a_pipe_without_reader_is_refused_in_one_line() -> None:
 def test_a_reader_that_takes_nothing_does_not_keep_signals_off(number: signal.Signals) -> None:
     os.mkfifo("f")
     reader = os.open("f", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl(reader, F_SETPIPE_SZ, 4096)  # one page, which is full or not
     arguments = [*PYDAMON, "record", "--ops", "sim", "--workload", "stairs", "--duration", "100d", "-o", "f"]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as child:
-        wait_until(lambda: _waiting_bytes(reader) > 60_000)  # of 65536: no piece of the record has room any more
+        wait_until(lambda: _waiting_bytes(reader) > 0)  # and so it is full: a page that is written to is no free one
         child.send_signal(number)
         _, err = child.communicate(timeout=60)
     os.close(reader)
