@@ -132,7 +132,8 @@ class Process:
             raise MachineError(f"cannot read {error.filename}: {cause(error, 'run as root')}", where="pid") from None
         if int(fields[9 - 3]) & _PF_KTHREAD:
             raise RequestError(f"process {self.pid} is a kernel thread; it has no memory of its own", where="pid")
-        if not self.alive():
+        # A command that was launched here, and was quick, is a target that has ended.
+        if not self.alive() and int(fields[4 - 3]) != os.getpid():
             raise RequestError(f"process {self.pid} has ended, but its parent has not waited for it", where="pid")
         return int(fields[22 - 3])
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.helpers.waiting import wait_until
 
 from pydamon.errors import RequestError
 from pydamon.linux.process import Mapping, Process, parse_maps, start_ticks
@@ -104,14 +105,28 @@ def test_two_processes_are_not_mixed_in_a_pid_namespace() -> None:
 
 @pytest.mark.usefixtures("processes")
 def test_a_zombie_is_refused() -> None:
+    # It never waits for its child.
+    code = "import subprocess, time; print(subprocess.Popen(['true']).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        zombie = int(parent.stdout.readline())
+        try:
+            wait_until(lambda: Path(f"/proc/{zombie}/stat").read_text().split()[2] == "Z")
+            with pytest.raises(RequestError, match=f"process {zombie} has ended") as caught:
+                Process(zombie)
+            assert caught.value.where == "pid"
+        finally:
+            parent.kill()
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_command_of_ones_own_that_was_quick_has_ended() -> None:
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    try:
-        with pytest.raises(RequestError, match=f"process {child.pid} has ended") as caught:
-            Process(child.pid)
-        assert caught.value.where == "pid"
-    finally:
-        child.wait()
+    process = Process(child.pid)
+    assert not process.alive()
+    process.close()
+    child.wait()
 
 
 @pytest.mark.parametrize("pid", [0, -5, 2**22 + 1, 2**40])
