@@ -8,6 +8,7 @@ import time
 
 import pydamon.run.recorder  # noqa: F401 - needed in any case, and cheaper now (`lean`)
 from pydamon import messages
+from pydamon.cli.options import OF_REMEDY
 from pydamon.cli.render.screen import echo
 from pydamon.engines.base import Engine
 from pydamon.ops.membership import read_stat
@@ -124,7 +125,7 @@ def _summarize_cost(engine: Engine, elapsed_ns: int) -> None:
     )
     late = late_words(cost.samples or 0, cost.asked_ns or 0, cost.sampled_ns or 0)
     if late is not None:
-        _say(f"{late}; {REMEDY} (--sample, --intervals auto)")
+        _say(f"{late}; {REMEDY} ({OF_REMEDY})")
 
 
 def _summarize_schemes(engine: Engine, *, dry_run: bool) -> None:
