@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
 
 _EARLY_NS = 900_000_000  # looks come once a second, or less often
 _SHORT_S = 3
+_MORE_UNKNOWN = 0.05  # of the pages
 Z = 1.959964  # the 97.5th percentile of the normal distribution
 
 
@@ -76,6 +78,17 @@ def in_time(time_ns: NDArray[np.int64], window_s: float) -> NDArray[np.bool_]:
     return kept if window_s < _SHORT_S and kept.any() else np.ones(len(time_ns), np.bool_)
 
 
+def answered(unknown: Sequence[int], pages: Sequence[int]) -> NDArray[np.bool_]:
+    """Which looks had an answer about nearly as many pages as the best of them; ``pages`` are those that had one.
+
+    What had none is no random part: pages that others map, too, are cleared seldom. Shape (n,).
+    """
+    had = np.array(pages, np.float64)
+    share = 1 - had / np.maximum(had + np.array(unknown, np.float64), 1)
+    kept: NDArray[np.bool_] = share <= share.min(initial=1.0) + _MORE_UNKNOWN
+    return kept
+
+
 def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """Bytes of one target that were accessed within the window before each look: the mean over the looks.
 
@@ -84,7 +97,7 @@ def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """
     bound = bound_of(window_s)
     used, asked, population, resident = [], [], [], []
-    for look in looks:
+    for look in compress(looks, answered([look.unknown for look in looks], [look.pages for look in looks])):
         within = int(look.idle[:bound].sum())
         longer = int(look.idle[bound:].sum() + look.unseen[bound:].sum())
         undetermined = int(look.unseen[:bound].sum())
@@ -111,8 +124,10 @@ def idle_for(looks: Sequence[Look], window_s: float) -> Estimate | None:
     return used.of_rest(round(float(np.mean([look.resident_bytes for look in looks]))))
 
 
-def touched(look: Look) -> Estimate | None:
-    """Bytes of what is resident at a look that were accessed (or faulted in) at all since the panel knows them."""
+def touched(looks: Sequence[Look]) -> Estimate | None:
+    """Bytes that were accessed (or faulted in) at all since the panel knows them, of what was resident at the last look
+    that was `answered`."""
+    look = list(compress(looks, answered([look.unknown for look in looks], [look.pages for look in looks])))[-1]
     if not look.pages:
         return None
     seen = int(look.idle.sum())

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.analysis.panel import Estimate, Z, bound_of, in_time, wilson
+from pydamon.analysis.panel import Estimate, Z, answered, bound_of, in_time, wilson
 from pydamon.core.panel import PAGE_SIZE, Look
 
 F64 = NDArray[np.float64]
@@ -42,6 +42,10 @@ class Together:
         self.time_ns = np.array(kept, np.int64)
         place = {time_ns: at for at, time_ns in enumerate(kept)}
         flat = [look for look in flat if look.time_ns in place]
+        counts = np.zeros((2, len(kept)), np.int64)
+        for look in flat:
+            counts[:, place[look.time_ns]] += look.unknown, look.pages
+        self._answered = answered(*counts)
         self._moment, self._resident, self._count, told = _strata(flat, place, self.once)
         asked, weighed, weights, squares, self._squares = told[:, :5].T
         self._idle, self._unseen = np.split(np.cumsum(told[:, 5:].reshape(len(told), 2, -1), axis=2), 2, axis=1)
@@ -75,13 +79,13 @@ class Together:
         undetermined = self._unseen[:, 0, bound - 1]
         told = self._idle[:, 0, -1] + self._unseen[:, 0, -1] - undetermined
         settled = self.time_ns - self.first_ns >= (window_s - 1.5) * SECOND_NS
-        settled &= in_time(self.time_ns, window_s)
+        settled &= in_time(self.time_ns, window_s) & self._answered
         return self._estimate(within, told, undetermined, settled)
 
     def touched(self) -> Estimate | None:
-        """Bytes of what is resident at the last moment that were accessed at all since the panels know them."""
+        """Bytes of what was resident that were accessed at all since the panels know them: see `analysis.panel`."""
         within = self._idle[:, 0, -1]
-        last = np.arange(len(self.time_ns)) == len(self.time_ns) - 1
+        last = np.arange(len(self.time_ns)) == np.flatnonzero(self._answered)[-1]
         return self._estimate(within, within + self._unseen[:, 0, -1], np.zeros(len(within)), last)
 
     def _estimate(self, within: F64, told: F64, undetermined: F64, which: NDArray[np.bool_]) -> Estimate | None:

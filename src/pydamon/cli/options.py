@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 else:  # it cannot be subscripted in older releases of click
     _ParamType = _FloatType = _SetType = click.ParamType
 
+OF_REMEDY = "--sample, --intervals auto"  # what `spec.words.late.REMEDY` is done with
+
 # -- types ------------------------------------------------------------------------------------------------------------
 
 

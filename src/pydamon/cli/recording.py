@@ -8,6 +8,7 @@ import time
 
 import pydamon.run.recorder  # noqa: F401 - needed in any case, and cheaper now (`lean`)
 from pydamon import messages
+from pydamon.cli.options import OF_REMEDY
 from pydamon.cli.render.screen import echo
 from pydamon.engines.base import Engine
 from pydamon.ops.membership import read_stat
@@ -91,10 +92,16 @@ def _summarize(run: Run, request: Request) -> None:
     elapsed = format_duration_ns(elapsed_ns)
     _say(f"{run.reason()} after {elapsed}: {count}, {size} in {run.writer.path}")
     if not run.snapshots:
-        sample = format_duration_ns(engine.context.intervals.sample_us * 1000)
-        _say(f"no snapshot was completed: one takes a sampling interval ({sample}) of a target with memory at least")
+        _say(f"no snapshot was completed: one takes {_least(engine)} of a target with memory at least")
     _summarize_schemes(engine, dry_run=request.dry_run)
     _summarize_cost(engine, elapsed_ns)
+
+
+def _least(engine: Engine) -> str:
+    """How long the shortest aggregation is: the end cuts one short, but for the kernel and where its way is wanted."""
+    intervals, whole = engine.context.intervals, engine.context.faithful or engine.kind == "kernel"
+    name, least_us = ("an aggregation", intervals.aggr_us) if whole else ("a sampling", intervals.sample_us)
+    return f"{name} interval ({format_duration_ns(least_us * 1000)})"
 
 
 def _summarize_cost(engine: Engine, elapsed_ns: int) -> None:
@@ -118,7 +125,7 @@ def _summarize_cost(engine: Engine, elapsed_ns: int) -> None:
     )
     late = late_words(cost.samples or 0, cost.asked_ns or 0, cost.sampled_ns or 0)
     if late is not None:
-        _say(f"{late}; {REMEDY} (--sample, --intervals auto)")
+        _say(f"{late}; {REMEDY} ({OF_REMEDY})")
 
 
 def _summarize_schemes(engine: Engine, *, dry_run: bool) -> None:

@@ -14,6 +14,7 @@ from pydamon.spec.units import format_size
 
 _IN_A_ROW = 3  # snapshots: one alone may be bad luck
 _GROWN = 2  # it is looked at again when there is so many times as much
+_WORTH_A_WORD = 0.01  # of the target's memory: less is in records and reports only, for nearly every program has some
 _UNKNOWN = next(column.unknown for column in PER_REGION if column.name == "resident")
 Why = Callable[[int, U64, U64], Mapping[str, int]]  # of a target's regions [start, end): bytes by the reason
 
@@ -32,13 +33,14 @@ class Blindness:
     """Looks at each aggregation's snapshots for regions in which no sample was answered.
 
     ``why`` is asked seldom: when that is so for the first time in a target, and when it has become twice as much. Where
-    nobody can tell, the reason is "".
+    nobody can tell, the reason is "". A line for the user comes once it is 1 % of the target's memory.
     """
 
     def __init__(self, why: Why | None = None) -> None:
         self._why = why
         self._in_a_row: dict[int, int] = {}
-        self._said: dict[int, int] = {}  # how much, by target
+        self._known: dict[int, int] = {}  # how much, by target
+        self._said: set[int] = set()
         self._notices: list[str] = []
         self._found: list[Blind] = []
 
@@ -47,18 +49,19 @@ class Blindness:
         for snapshot in snapshots:
             unseen, target = blind_bytes(snapshot, window), snapshot.target
             times = self._in_a_row[target] = self._in_a_row.get(target, 0) + 1 if unseen else 0
-            if times < _IN_A_ROW or unseen < _GROWN * self._said.get(target, 0):
+            if times < _IN_A_ROW or unseen < _GROWN * self._known.get(target, 0):
                 continue
             reasons = self._reasons(snapshot, window, unseen)
             self._found += [Blind(snapshot.end_ns, target, *each) for each in reasons.items()]
-            if target not in self._said:
+            if target not in self._said and unseen >= _WORTH_A_WORD * int(_counting(snapshot).sum(dtype=np.uint64)):
+                self._said.add(target)
                 told = ", ".join(f"{format_size(size)} {reason}" for reason, size in reasons.items() if reason)
                 why = f" ({told})" if told else ""
                 self._notices.append(
                     f"{format_size(unseen)} of target {target} cannot be watched{why}: whether they are accessed is "
                     "unknown, and no scheme takes them for cold"
                 )
-            self._said[target] = unseen
+            self._known[target] = unseen
 
     def _reasons(self, snapshot: Snapshot, window: int, unseen: int) -> Mapping[str, int]:
         column = snapshot.column("unknown")
@@ -83,7 +86,11 @@ def blind_bytes(snapshot: Snapshot, window: int) -> int:
     unknown = snapshot.column("unknown")
     if unknown is None:
         return 0
+    return int(_counting(snapshot)[unknown >= window].sum(dtype=np.uint64))
+
+
+def _counting(snapshot: Snapshot) -> U64:
+    """Bytes of each region: what is resident, or the size where that is not known."""
     size, resident = snapshot.end - snapshot.start, snapshot.column("resident")
-    if resident is not None:
-        size = np.where(resident == _UNKNOWN, size, resident)
-    return int(size[unknown >= window].sum(dtype=np.uint64))
+    counting: U64 = size if resident is None else np.where(resident == _UNKNOWN, size, resident)
+    return counting

@@ -391,25 +391,13 @@ class Kdamond:
 
     def _take_snapshots(self, aggr_us: int) -> None:
         now_ns = self.clock.now_ns()
-        self.snapshots = [
-            Snapshot(
-                target=target,
-                start_ns=self._aggregation_start_ns,
-                end_ns=now_ns,
-                sample_us=self.intervals.sample_us,
-                aggr_us=aggr_us,
-                start=regions.start,
-                end=regions.end,
-                nr_accesses=regions.nr_accesses.astype(np.uint32),
-                age=regions.age.astype(np.uint32),
-                age_ms=(regions.age_ns // 1_000_000).astype(np.uint64) if self.counts_memory else None,
-                resident=self.ops.resident_bytes(target, regions.start, regions.end) if self.counts_memory else None,
-                unknown=regions.unknown.astype(np.uint32) if regions.unknown.any() else None,
-                probe_hits=regions.counts.hits.astype(np.uint32) if self.probes else None,
-                probe_samples=regions.counts.probed.astype(np.uint32) if self.probes else None,
-            )
-            for target, regions in zip(self.targets, self.regions, strict=True)
-        ]
+        start_ns, sample_us = self._aggregation_start_ns, self.intervals.sample_us
+        self.snapshots = []
+        for target, regions in zip(self.targets, self.regions, strict=True):
+            columns = regions.columns(by_clock=self.counts_memory, probed=bool(self.probes))
+            if self.counts_memory:
+                columns["resident"] = self.ops.resident_bytes(target, regions.start, regions.end)
+            self.snapshots.append(Snapshot(target, start_ns, now_ns, sample_us, aggr_us, **columns))
         self._aggregation_start_ns = now_ns
         self.blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
 

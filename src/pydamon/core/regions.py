@@ -6,6 +6,8 @@ Sorted, disjoint, at least one minimum region long and aligned to it. The addres
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -136,6 +138,20 @@ class Regions:
         kept = self._kept
         kept[_AGE, at] = age
         kept[_BP_AT_RESET, at] = self._samples * (kept[_LAST, at] * 10000 // self._window)
+
+    def columns(self, *, by_clock: bool, probed: bool) -> dict[str, Any]:
+        """What a snapshot says of them (`core.columns`), None where it does not; later changes do not show in it."""
+        unknown, counts = self.unknown, self.counts
+        return {
+            "start": self.start,
+            "end": self.end,
+            "nr_accesses": self.nr_accesses.astype(np.uint32),
+            "age": self.age.astype(np.uint32),
+            "age_ms": (self.age_ns // 1_000_000).astype(np.uint64) if by_clock else None,
+            "unknown": unknown.astype(np.uint32) if unknown.any() else None,
+            "probe_hits": counts.hits.astype(np.uint32) if probed else None,
+            "probe_samples": counts.probed.astype(np.uint32) if probed else None,
+        }
 
     def count_samples(self, samples: int, window: int) -> None:
         """So many more samples are in ``counts``; ``window`` is the number of samples per aggregation (2.6)."""

@@ -94,5 +94,7 @@ def _bounded(spans: Spans) -> Spans:
     sizes = np.concatenate([each[:, 1] - each[:, 0] for each in spans.values()] or [np.empty(0, np.uint64)])
     if len(sizes) <= _MOST_LEFT_OUT:
         return spans
-    least = np.partition(sizes, -_MOST_LEFT_OUT)[-_MOST_LEFT_OUT]
-    return {target: each[each[:, 1] - each[:, 0] > least] for target, each in spans.items()}
+    kept = np.zeros(len(sizes), np.bool_)
+    kept[np.argpartition(sizes, -_MOST_LEFT_OUT)[-_MOST_LEFT_OUT:]] = True  # of spans of one size any
+    parts = np.split(kept, np.cumsum([len(each) for each in spans.values()])[:-1])
+    return {target: each[part] for (target, each), part in zip(spans.items(), parts, strict=True)}

@@ -14,11 +14,12 @@ HUGETLB, PFN_MAPPED, MIXED, IO, LOCKED, SHARED = b"ht", b"pf", b"mm", b"io", b"l
 
 @dataclass(frozen=True, slots=True)
 class FlaggedMapping:
-    """Addresses [start, end) in bytes, and the flags of what is mapped there."""
+    """Addresses [start, end) in bytes, and the flags of what is mapped there; whether that is ``of_file``."""
 
     start: int
     end: int
     flags: frozenset[bytes]
+    of_file: bool = False
 
 
 def flagged_mappings(pid: int, *, budget_ns: int) -> Iterator[FlaggedMapping]:
@@ -29,15 +30,15 @@ def flagged_mappings(pid: int, *, budget_ns: int) -> Iterator[FlaggedMapping]:
     end_ns = time.monotonic_ns() + budget_ns
     try:
         with open(f"/proc/{pid}/smaps", "rb") as file:
-            start = end = -1
+            start = end = inode = -1
             for line in file:
                 head, _, rest = line.partition(b" ")
                 if head == b"VmFlags:":
-                    yield FlaggedMapping(start, end, frozenset(rest.split()))
+                    yield FlaggedMapping(start, end, frozenset(rest.split()), of_file=inode > 0)
                     if time.monotonic_ns() >= end_ns:
                         return
                 elif b"-" in head and not head.endswith(b":"):
                     low, _, high = head.partition(b"-")
-                    start, end = int(low, 16), int(high, 16)
-    except (OSError, ValueError):
+                    start, end, inode = int(low, 16), int(high, 16), int(rest.split(maxsplit=4)[3])
+    except (OSError, ValueError, IndexError):
         return

@@ -14,6 +14,7 @@ from pydamon.spans import clipped
 Count = Callable[[Addresses, Addresses], Addresses]
 _BUDGET_NS = 100_000_000
 UNCLEAR = "reason unknown"
+_OF_FILE = "of files that other processes may map, too"  # such pages are seldom cleared
 # By the flags of a mapping, the first that fits.
 _REASONS = (
     ({vm_flags.HUGETLB}, "huge pages of hugetlbfs"),
@@ -39,7 +40,8 @@ def by_reason(ranges: Ranges, mappings: Iterable[FlaggedMapping], count: Count) 
     amounts = count(pieces[:, 0], pieces[:, 1])
     found: dict[str, int] = {}
     for number, amount in zip(np.searchsorted(spans[:, 1], pieces[:, 0], "right"), amounts.tolist(), strict=True):
-        reason = next((text for flags, text in _REASONS if flags & mapped[number].flags), UNCLEAR)
+        unflagged = _OF_FILE if mapped[number].of_file else UNCLEAR
+        reason = next((text for flags, text in _REASONS if flags & mapped[number].flags), unflagged)
         found[reason] = found.get(reason, 0) + amount
     left = int(count(ranges[:, 0], ranges[:, 1]).sum(dtype=np.uint64)) - sum(found.values())
     found[UNCLEAR] = found.get(UNCLEAR, 0) + max(left, 0)

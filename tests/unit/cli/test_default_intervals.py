@@ -120,3 +120,16 @@ def test_a_default_is_written_like_a_goal_that_was_said_and_can_be_dropped() -> 
     assert to_builtins(unsaid) == to_builtins(said)
     assert has_default_goal(unsaid.context.intervals)
     assert without_default_goal(unsaid).context.intervals == FIXED
+
+
+@pytest.mark.parametrize(
+    ("args", "least"),
+    [(("--faithful",), "an aggregation interval (100 ms)"), (("--sample", "60ms"), "a sampling interval (60 ms)")],
+)
+def test_what_a_snapshot_takes_at_least_is_said_where_there_is_none(
+    args: tuple[str, ...], least: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "r.damon")
+    command = ["record", "--ops", "sim", "--workload", "stairs", "--duration", "50ms", "-o", out]
+    assert main([*command, *args]) == 0
+    assert f"no snapshot was completed: one takes {least}" in capsys.readouterr().err

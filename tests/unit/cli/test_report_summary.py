@@ -66,6 +66,17 @@ def recorded(
     return str(path)
 
 
+def test_a_record_of_less_than_a_second_has_no_panel_for_that_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "r")
+    with RecordWriter(path, metadata=build_metadata(targets=[], ops="vaddr", primitive="bpf")) as writer:
+        writer.add_snapshot(snapshot(SECOND).replace(start_ns=SECOND // 2))
+    status, _, err = report(capsys, "wss", "--window", "1s", "-i", path)
+    assert status == 1
+    assert "it ended before the first look" in err
+
+
 def test_memory_is_held_by_mappings() -> None:
     found = {one.name: one for one in holdings(snapshot(SECOND), MAPPINGS)}
     assert {name: (one.kind, one.hot // MIB, one.warm // MIB, one.cold // MIB) for name, one in found.items()} == {

@@ -177,3 +177,16 @@ def test_three_in_a_row_are_no_bad_luck() -> None:
     for _ in range(9):
         blindness.look([blind, snapshot([20, 0], target=1)], 20)
     assert [line.split(" cannot")[0] for line in blindness.take_notices()] == ["1.0 MiB of target 0"]
+
+
+def test_a_trace_of_blindness_is_noted_and_not_worth_a_word() -> None:
+    """Nearly every program maps some pages of files that others map, too."""
+    blindness = Blindness()
+    for _ in range(4):
+        blindness.look([snapshot([20, 0], [2 * PAGE, MIB])], 20)
+    assert [one.bytes for one in blindness.take_found()] == [2 * PAGE]
+    assert blindness.take_notices() == []
+    for _ in range(4):
+        blindness.look([snapshot([20, 0], [5 * PAGE, MIB])], 20)
+    [line] = blindness.take_notices()
+    assert line.startswith("20.0 KiB of target 0 cannot be watched")

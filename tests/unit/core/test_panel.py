@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pydamon.analysis.panel import Estimate, idle_for, share_interval, used_within
-from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, TargetPanel, drawn, hashes, shares
+from pydamon.analysis.panel import Estimate, idle_for, share_interval, touched, used_within
+from pydamon.analysis.together import Together
+from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, TargetPanel, drawn, hashes, shares
 
 SECOND = 1_000_000_000
 BASE = 0x7000_0000_0000
@@ -121,6 +122,32 @@ def test_a_window_longer_than_the_record_is_not_told() -> None:
     exact = 100 * PAGE_SIZE
     assert used_within([look], 20) == Estimate(exact, exact, exact)  # the panel has all pages
     assert idle_for([look], 10) == Estimate(1000 * PAGE_SIZE, 1000 * PAGE_SIZE, 1000 * PAGE_SIZE)
+
+
+def partly_asked(target: int, second: int, unknown: int) -> Look:
+    """Of 100 pages 80 are used all the time; ``unknown`` of them had no answer."""
+    idle, unseen, ended = np.zeros((3, len(BOUNDS_S)), np.int64)
+    idle[0], unseen[BOUNDS_S.index(60)] = 80 - unknown, 20
+    return Look(second * SECOND, target, 100 * PAGE_SIZE, idle, unseen, ended, unknown)
+
+
+def test_looks_that_lack_the_answers_others_have_do_not_count() -> None:
+    """What has no answer is no random part of the pages: here those that others map, which are all used."""
+    looks = [partly_asked(0, 100, 2), partly_asked(0, 101, 70), partly_asked(0, 102, 70)]
+    exact = 78 / 98 * 100 * PAGE_SIZE
+    found, ever = used_within(looks, 1), touched(looks)
+    assert found is not None
+    assert ever is not None
+    assert abs(found.bytes - exact) < PAGE_SIZE
+    assert abs(ever.bytes - exact) < PAGE_SIZE
+    worst = [partly_asked(0, at, 70) for at in (100, 101)]
+    assert used_within(worst, 1) is not None  # where none is better they are what there is
+    both = Together({target: [partly_asked(target, at, 70 * (at > 100)) for at in (100, 101)] for target in (0, 1)})
+    both.first_ns = 0
+    total, total_ever = both.used(1), both.touched()
+    assert total is not None
+    assert total_ever is not None
+    assert total.bytes == total_ever.bytes == 160 * PAGE_SIZE
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.02, 1024), (0.1, 1024), (0.5, 1024), (0.3, 128), (0.5, 900)])

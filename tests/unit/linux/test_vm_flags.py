@@ -7,6 +7,7 @@ import mmap
 import os
 
 from pydamon.linux import vm_flags
+from pydamon.linux.process import Process
 from pydamon.linux.vm_flags import flagged_mappings
 
 SECOND = 10**9
@@ -26,6 +27,14 @@ def test_locked_and_shared_mappings_are_told() -> None:
     assert vm_flags.SHARED not in mine.flags
     assert vm_flags.SHARED in its.flags
     assert vm_flags.LOCKED not in its.flags
+
+
+def test_mappings_of_files_are_told() -> None:
+    found = {one.start: one for one in flagged_mappings(os.getpid(), budget_ns=10 * SECOND)}
+    named = {mapping.start: mapping.inode > 0 for mapping in Process(os.getpid()).mappings()}
+    both = found.keys() & named.keys()
+    assert {found[start].of_file for start in both} == {True, False}
+    assert sum(found[start].of_file != named[start] for start in both) <= 1  # it may have changed in between
 
 
 def test_the_time_it_may_take_is_bounded() -> None:

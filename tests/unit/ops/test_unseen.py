@@ -54,3 +54,8 @@ def test_what_counts_is_counted() -> None:
     """Half of each MiB is resident."""
     found = by_reason(spans((8, 12)), MAPPINGS, lambda start, end: (end - start) // np.uint64(2))
     assert found == {"huge pages of hugetlbfs": MIB, "of a device or the kernel itself": MIB}
+
+
+def test_private_mappings_of_files_are_of_files_that_others_map() -> None:
+    library = FlaggedMapping(0, 4 * MIB, frozenset([b"rd", b"ex"]), of_file=True)
+    assert by_reason(spans((1, 3)), [library], size) == {"of files that other processes may map, too": 2 * MIB}

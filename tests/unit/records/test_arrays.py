@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydamon.records import arrays
@@ -31,6 +31,7 @@ def columns(draw: st.DrawFn) -> tuple[list[Any], pa.DataType]:
     return draw(st.lists(values, max_size=8)), kind
 
 
+@settings(deadline=None)  # what it is compared with imports pandas at the first call
 @given(columns())
 def test_lists_of_objects(column: tuple[list[Any], pa.DataType]) -> None:
     values, kind = column

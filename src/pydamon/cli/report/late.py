@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydamon.cli.options import OF_REMEDY
 from pydamon.records.reader import RecordReader
 from pydamon.spec.words.late import REMEDY, late_words
 
-OPTIONS = "--sample, --intervals auto"  # of `REMEDY`
 _COUNTED = ("samples", "asked_ns", "sampled_ns")
 
 
@@ -27,4 +27,4 @@ def sampling(reader: RecordReader) -> dict[str, int] | None:
 def warning(told: dict[str, int] | None) -> str | None:
     """A line if samples came late, with what to do about it."""
     line = None if told is None else late_words(*(told[name] for name in _COUNTED))
-    return None if line is None else f"{line}; {REMEDY} ({OPTIONS})"
+    return None if line is None else f"{line}; {REMEDY} ({OF_REMEDY})"

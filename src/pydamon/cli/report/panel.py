@@ -86,6 +86,8 @@ def why_none(reader: RecordReader) -> str:
         return "the kernel's DAMON asks no single pages"
     if any(row.name == by and not row.has_panel for row in PRIMITIVES):
         return f"{by} asks no single pages"
+    if (span := reader.time_range()) is not None and span[1] - span[0] < SECOND_NS:
+        return "it ended before the first look, which comes after a second"
     return "recorded with --panel 0 or --faithful, imported, or made before there was one"
 
 

@@ -95,11 +95,9 @@ def _touched(reader: RecordReader, window: Window, choice: Choice, targets: list
     """What was touched at all of each target that the page panel knows, and of those of its last moment together."""
     if choice.whole_ranges or choice.low or choice.high < U64_MAX:
         return {}
-    last = {target: mine[-1] for target, mine in looks(reader, window, choice.target).items() if target in targets}
-    found = {target: one for target, look in last.items() if (one := touched(look)) is not None}
-    newest_ns = max((look.time_ns for look in last.values()), default=0)
-    newest = {target: [look] for target, look in last.items() if look.time_ns == newest_ns}
-    whole = Together(newest).touched() if len(found) == len(targets) > 1 else None
+    panels = {target: mine for target, mine in looks(reader, window, choice.target).items() if target in targets}
+    found = {target: one for target, mine in panels.items() if (one := touched(mine)) is not None}
+    whole = Together(panels).touched() if len(found) == len(targets) > 1 else None
     return found if whole is None else found | {TOTAL: whole}
 
 
