@@ -11,9 +11,9 @@ import msgspec
 
 from pydamon.engines.base import Choice, Engine, Rows
 from pydamon.engines.clock import MachineClock
-from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
-from pydamon.run.launch import describe_exit, launch
+from pydamon.run.launch import launch
 from pydamon.run.request import ENGINES, Request
 from pydamon.run.signals import Waker
 from pydamon.spec import Spec, to_builtins
@@ -117,14 +117,7 @@ def open_engine(
     if engine == "reported":
         with waker.interruptible():
             return _open_reported(opener)
-    try:
-        return _open_live(opener, engine)
-    except RequestError:
-        child = opener.child
-        if child is None or child.poll() is None:
-            raise
-        command, how = opener.request.launch or ("",), describe_exit(child.returncode)
-        raise PydamonError(f"{how} before it could be monitored", where=command[0]) from None
+    return _open_live(opener, engine)
 
 
 def _which(spec: Spec, request: Request) -> str:

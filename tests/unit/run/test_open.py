@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import Any
 
@@ -76,22 +75,3 @@ def test_the_kernels_damon_has_no_page_panel_which_is_said(
     assert main([*args, *([] if panel is None else ["--panel", "0"])]) == 3
     said = "there is no page panel: the kernel's DAMON asks no single pages"
     assert capsys.readouterr().err.count(said) == (panel is None)
-
-
-@pytest.mark.usefixtures("processes")
-def test_a_command_that_ends_at_once_is_told_by_its_name_and_status(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from pydamon.run import open
-    from pydamon.run.launch import launch as real
-
-    def launch(command: Any) -> subprocess.Popen[bytes]:
-        child = real(command)
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        return child
-
-    monkeypatch.setattr(open, "launch", launch)
-    out = tmp_path / "x.damon"
-    assert main(["record", "--primitive", "smaps", "-o", str(out), "--", "sh", "-c", "exit 3"]) == 1
-    assert "pydamon: sh: exited with status 3 before it could be monitored" in capsys.readouterr().err
-    assert not out.exists()
