@@ -99,6 +99,7 @@ def test_standard_output_and_substituted_processes_get_the_whole(name: str) -> N
     command = " ".join(PYDAMON)
     for script in (
         f"{command} {arguments.replace('OUT', '/dev/stdout')} > found",
+        f"{command} {arguments.replace('OUT', '-')} > found",
         f"{command} {arguments.replace('OUT', '/dev/stdout')} | cat > found",
         f"{command} {arguments.replace('OUT', '>(cat > found; : > done)')}; until [ -e done ]; do sleep 0.01; done",
         f"mkfifo f; cat f > found & {command} {arguments.replace('OUT', 'f')}; wait",

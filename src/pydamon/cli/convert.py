@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import lean, messages
+from pydamon.cli.options import record_path
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
@@ -37,7 +38,14 @@ class _Interval(_ParamType):
 
 @click.command("import")
 @click.argument("path", metavar="FILE")
-@click.option("-o", "--output", metavar="RECORD", required=True, help="The record to write.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="RECORD",
+    required=True,
+    callback=record_path,
+    help="The record to write (- is standard output).",
+)
 @click.option("--sample", "sample_us", type=_Interval(), metavar="TIME", help="Sampling interval, if not in the file.")
 @click.option("--aggr", "aggr_us", type=_Interval(), metavar="TIME", help="Aggregation interval, if not in the file.")
 def command(path: str, output: str, sample_us: int | None, aggr_us: int | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import lean, messages
+from pydamon.cli.options import record_path
 from pydamon.cli.report.choice import Choice, choice, windowed
 from pydamon.errors import RequestError
 
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 _INPUT = click.option(
     "-i", "--input", "path", metavar="FILE", default="pydamon.damon", show_default=True, help="The record."
 )
-_OUTPUT = click.option("-o", "--output", metavar="FILE", required=True, help="The record to write.")
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    required=True,
+    callback=record_path,
+    help="The record to write (- is standard output).",
+)
 _MAX_MERGED = 256
 _HELD = 64  # snapshots that are combined at a time
 

@@ -40,6 +40,11 @@ class Quantity(_ParamType):
             self.fail(error.message, param, ctx)
 
 
+def record_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Where a record goes: ``-`` is standard output."""
+    return "/dev/stdout" if value == "-" else value
+
+
 class Share(_FloatType):
     """A percentage above 0, as a float: 0.01 for ``1%``."""
 

@@ -87,7 +87,11 @@ command = _RecordCommand(
     params=[
         shared.TARGETS,
         click.Option(
-            ["-o", "--output"], default="pydamon.damon", show_default=True, help="File to write the record to."
+            ["-o", "--output"],
+            default="pydamon.damon",
+            show_default=True,
+            callback=shared.record_path,
+            help="File to write the record to (- is standard output).",
         ),
         *shared.monitoring(),
         click.Option(["--explain"], is_flag=True, help="Print the plan in words and stop."),

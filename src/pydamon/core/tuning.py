@@ -67,7 +67,9 @@ class Tuning:
         return new
 
     def remark(self, intervals: Intervals) -> str | None:
-        """What is to be said if it ends now."""
+        """What is to be said if it ends now; nothing if there was no aggregation at all."""
+        if not self.settled and not self._settled_us:
+            return None
         goal = intervals.intervals_goal
         if goal is None or not goal.access_bp or (self.settled >= _ENOUGH and not self.growing):
             return None

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import MIB, rich
-from tests.unit.records.record_samples import snapshot, write
+from tests.unit.records.record_samples import metadata, snapshot, write
+
+from pydamon.records.writer import RecordWriter
 
 RANGES = "; address ranges: this record does not say what was resident"
 
@@ -110,3 +113,13 @@ def test_weights_are_two_numbers(capsys: pytest.CaptureFixture[str], weights: st
     status, out, err = report(capsys, "temperature", "--weights", weights)
     assert (status, out) == (2, "")
     assert err == f"pydamon: --weights: {weights!r} is not two numbers of at least 0; write e.g. 100,100\n"
+
+
+def test_ages_that_are_no_times_of_the_clock_are_called_nominal(capsys: pytest.CaptureFixture[str]) -> None:
+    # Imports, the kernel's DAMON, and records of version 1 count aggregations.
+    write(Path("r"), [snapshot(0, [(0x1000, 0x3000, 0, 28)])])
+    assert "; ages are nominal: aggregations times the interval" in report(capsys, "idle", "-i", "r")[1]
+    one = snapshot(0, [(0x1000, 0x3000, 0, 28)]).replace(age_ms=np.array([9_000], np.uint32))
+    with RecordWriter("clock", metadata=metadata(1234), optional=("age_ms",)) as writer:
+        writer.add_snapshot(one)
+    assert "nominal" not in report(capsys, "idle", "-i", "clock")[1]

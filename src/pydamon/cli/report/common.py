@@ -179,6 +179,12 @@ def of_what(reader: RecordReader, choice: Choice) -> str:
     return "address ranges" + ("" if choice.whole_ranges else ": this record does not say what was resident")
 
 
+def of_which_ages(reader: RecordReader) -> str:
+    """What a heading says of ages that are no times of the clock; empty where they are."""
+    told = any(one.column("age_ms") is not None for one in reader.last_snapshots().values())
+    return "" if told else "; ages are nominal: aggregations times the interval asked for"
+
+
 def unknown_words(unknown_bytes: int) -> str:
     """What a heading says of memory of which nothing is known; empty if there is none."""
     return f"; {format_size(unknown_bytes)} more: unknown whether used" if unknown_bytes else ""

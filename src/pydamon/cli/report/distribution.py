@@ -23,6 +23,7 @@ from pydamon.cli.report.common import (
     chosen,
     largest,
     of_what,
+    of_which_ages,
     opened,
     rest_line,
     source_line,
@@ -78,12 +79,14 @@ def report(
     with opened(path) as reader:
         first, second = _twice(reader, choice, whole)
         edges = _edges(kind, dist.ranges(first, measure))
-        what = of_what(reader, choice)
+        what, ages = of_what(reader, choice), of_which_ages(reader)
         found = dist.distributions(second, measure, edges)
         if as_json:
             _emit_objects(reader, found, choice, whole, lambda one: _object(reader, one, kind, whole))
         else:
-            _emit_texts(found, choice, whole, lambda one: _text(reader, one, kind, f"{formula}; {what}", whole, screen))
+            _emit_texts(
+                found, choice, whole, lambda one: _text(reader, one, kind, f"{formula}; {what}{ages}", whole, screen)
+            )
 
 
 def _emit_objects(
@@ -265,6 +268,7 @@ def _idle_text(
     reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool, what: str, screen: Screen
 ) -> str:
     text = f"of {format_size(one.total_bytes)} of {what}; idle: no access was found since"
+    text += of_which_ages(reader)
     lines = _heading(reader, one, text, whole, screen)
     cells = []
     for bound, size in rows:
