@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.unit.cli.report_helpers import HEAP, MIB, on_terminal, plain, report, stairs
 from tests.unit.records.record_samples import mapping, metadata, snapshot, write
@@ -106,3 +107,20 @@ def test_names_from_a_record_cannot_drive_the_terminal(capsys: pytest.CaptureFix
     _, out, _ = report(capsys, "access", "-i", "r")
     assert "\x1b" not in out
     assert "\\x1b[31mred\\x07" in out
+
+
+def test_several_targets_have_a_total(capsys: pytest.CaptureFixture[str]) -> None:
+    regions = [(0x1000, 0x1000 + 2 * MIB, 5, 1), (0x40000000, 0x40000000 + 3 * MIB, 0, 1)]
+    write(Path("r"), [snapshot(0, regions), snapshot(0, regions[:1], target=1)], pids=(7, 8))
+    out = report(capsys, "access", "-i", "r")[1]
+    assert out.endswith("all 2 targets: 4.0 MiB of 7.0 MiB of memory accessed; shared memory counts for each\n")
+    assert "all 2 targets" not in report(capsys, "access", "-i", "r", "--target", "1")[1]
+
+
+def test_ages_are_those_of_the_clock_where_the_record_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    one = snapshot(0, [(0x1000, 0x3000, 0, 28)]).replace(age_ms=np.array([59_000], np.uint32))
+    with RecordWriter("r", metadata=metadata(1234), optional=("age_ms",)) as writer:
+        writer.add_snapshot(one)
+    assert "59 s" in report(capsys, "access", "-i", "r")[1]
+    (region,) = json.loads(report(capsys, "access", "-i", "r", "--json")[1])["regions"]
+    assert (region["age"], region["age_us"]) == (28, 59_000_000)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from pydamon.analysis.choose import Wanted, order
+from pydamon.analysis.distribution import age_s
 from pydamon.analysis.names import MappingNames, Owners, short_list
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
@@ -73,6 +74,7 @@ def report(path: str, target: int | None, as_json: bool, view: View) -> None:
             snapshots = {target: snapshots[target]} if target in snapshots else {}
         if not snapshots:
             raise empty(reader, target)
+        shown: list[Snapshot] = []
         for number, snapshot in snapshots.items():
             names: MappingNames | Owners = MappingNames(reader.mappings_at(number, snapshot.end_ns))
             if reader.info.ops == "paddr":
@@ -80,10 +82,13 @@ def report(path: str, target: int | None, as_json: bool, view: View) -> None:
             if view.whole_ranges:
                 snapshot = snapshot.replace(resident=None)
             chosen = _choose(snapshot, names, view)
+            shown.append(chosen)
             if as_json:
                 emit(_json(chosen, names, reader.info.target(number).pid) + "\n")
             else:
                 emit(_text(reader, snapshot, chosen, names, view, snapshot.end_ns - span[0], screen))
+        if len(shown) > 1 and not as_json:
+            emit(styled(screen.fit(_total(shown)), BOLD, screen) + "\n")
 
 
 def _at(reader: RecordReader, span: tuple[int, int], at_ns: int, target: int | None) -> dict[int, Snapshot]:
@@ -124,21 +129,22 @@ def _json(snapshot: Snapshot, names: MappingNames | Owners, pid: int | None) -> 
     import msgspec
 
     found = msgspec.json.decode(snapshot_json(snapshot, pid))
-    for region in found["regions"]:
-        region["age_us"] = region["age"] * snapshot.aggr_us
+    ages_us = np.rint(age_s(RegionBatch.of([snapshot])) * 1e6).astype(np.int64).tolist()
+    for region, age_us in zip(found["regions"], ages_us, strict=True):
+        region["age_us"] = age_us
         region["names"] = names.of(region["start"], region["end"])
     return json_text(found)
 
 
 def _rows(snapshot: Snapshot, names: MappingNames | Owners) -> list[_Row]:
-    maximum, aggr_ns = snapshot.max_nr_accesses, snapshot.aggr_us * 1000
+    maximum = snapshot.max_nr_accesses
     return [
-        _Row(start, end, nr_accesses, maximum, age * aggr_ns, names.of(start, end), resident, passed)
-        for start, end, nr_accesses, age, resident, passed in zip(
+        _Row(start, end, nr_accesses, maximum, age_ns, names.of(start, end), resident, passed)
+        for start, end, nr_accesses, age_ns, resident, passed in zip(
             snapshot.start.tolist(),
             snapshot.end.tolist(),
             snapshot.nr_accesses.tolist(),
-            snapshot.age.tolist(),
+            np.rint(age_s(RegionBatch.of([snapshot])) * 1e9).astype(np.int64).tolist(),
             _known_bytes(snapshot, "resident"),
             _known_bytes(snapshot, "sz_filter_passed"),
             strict=True,
@@ -163,10 +169,7 @@ def _text(
     screen: Screen,
 ) -> str:
     rows = _rows(snapshot, names)
-    batch = RegionBatch.of([snapshot])
-    memory, unknown = batch.memory, int(batch.unknown_memory.sum(dtype=np.uint64))
-    total = int(memory.sum())
-    accessed = int(memory[snapshot.nr_accesses > 0].sum())
+    accessed, total, unknown = _sums(snapshot)
     what = "address ranges" if snapshot.column("resident") is None else "resident memory"
     regions = count(len(rows), "region") if view.everything else f"{len(rows)} of {count(len(whole.start), 'region')}"
     details = [
@@ -189,6 +192,28 @@ def _text(
     if view.style == "boxes":
         lines += _boxes(rows, screen)
     return "\n".join(lines) + "\n"
+
+
+def _sums(snapshot: Snapshot) -> tuple[int, int, int]:
+    """Bytes that were accessed, of how many; and unknown ones."""
+    batch = RegionBatch.of([snapshot])
+    memory = batch.memory
+    return (
+        int(memory[snapshot.nr_accesses > 0].sum()),
+        int(memory.sum()),
+        int(batch.unknown_memory.sum(dtype=np.uint64)),
+    )
+
+
+def _total(shown: list[Snapshot]) -> str:
+    """What is said of all targets together."""
+    accessed, total, unknown = (sum(column) for column in zip(*map(_sums, shown), strict=True))
+    what = "resident memory" if all(one.column("resident") is not None for one in shown) else "memory"
+    known = f", {format_size(unknown)} unknown" if unknown else ""
+    return (
+        f"all {len(shown)} targets: {format_size(accessed)} of {format_size(total)} of {what} accessed{known}; "
+        "shared memory counts for each"
+    )
 
 
 def _boxes(rows: list[_Row], screen: Screen) -> Iterator[str]:
