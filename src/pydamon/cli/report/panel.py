@@ -29,6 +29,7 @@ from pydamon.cli.report.common import (
     source_line,
     target_keys,
     target_line,
+    tells_residency,
     window_of,
 )
 from pydamon.core.panel import BOUNDS_S, Look, Once
@@ -182,6 +183,16 @@ def resident_words(found: Mapping[int, list[Look]]) -> str | None:
         return f"{words}; {sharing_words(False)}: the record does not say what is shared"
     words += f" ± {format_size(size.half_width_bytes)}; {sharing_words(True)}"
     return f"{words} ({format_size(together.plain_bytes())} if it did for each)"
+
+
+def sum_lines(reader: RecordReader, choice: Choice, span: tuple[int, int], screen: Screen) -> str:
+    """What is said below a total that sums what the regions of each target say; ``span`` is the record's."""
+    lines = [f"the sum of the targets: {sharing_words(False)}"]
+    if tells_residency(reader, choice):
+        found = looks(reader, window_of(choice, span), choice.target)
+        if len(found) > 1 and Together(found).once:
+            lines.append(resident_words(found) or "")
+    return "".join(screen.fit(line) + "\n" for line in lines)
 
 
 def _object(reader: RecordReader, one: Curve, window_ns: int | None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from pydamon.cli.report.common import (
     unknown_words,
     window_of,
 )
-from pydamon.cli.report.panel import looks
+from pydamon.cli.report.panel import looks, sum_lines
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
@@ -87,6 +87,7 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
         shown, rest = largest(found, lambda one: one.mean_bytes, choice)
         for one in [*together, *shown]:
             emit(_footprint_text(reader, one, by_target[one.target], ever, what, screen))
+            emit(sum_lines(reader, choice, span, screen) if one.target == TOTAL else "")
         if rest:
             emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
 
