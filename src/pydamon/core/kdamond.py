@@ -483,6 +483,6 @@ class Kdamond:
         self._aggregation_start_ns = self.clock.now_ns()
         self._next_aggregation = self.passed_samples + self.window
         self._update_step = self._samples_per_update()
-        self._next_update = self.passed_samples + self._update_step
+        self._next_update = min(self._next_update, self.passed_samples + self._update_step)  # not put off
         if self.damos is not None:
             self.damos.reschedule(self.passed_samples, self.intervals, self._next_aggregation)

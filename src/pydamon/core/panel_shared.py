@@ -17,7 +17,7 @@ from pydamon.ops.base import PanelOps
 SECOND_NS = 1_000_000_000
 _SHARE = 0.001  # of a CPU, for looking who maps the pages; what asking shared pages takes is the panel's
 _FIRST_SHARE = 0.01  # while more than a tenth of the pages were not looked at, or targets came or went
-_STEP_NS = 2_000_000  # the longest that one step takes, about
+STEP_NS = 2_000_000  # the longest that one step takes, about
 _MOST = 4096  # pages that are asked in other targets than the one for which they were drawn; of more a part is
 
 _NOTHING = np.empty(0, np.intp)
@@ -41,14 +41,19 @@ class SharedPages:
         self._asked: list[_Asked] = []
         self._factor = np.empty(0, np.float64)
 
-    def step(self, panels: Mapping[int, TargetPanel], targets: Sequence[int], now_ns: int) -> int:
-        """Go on with the round, or begin another when it is due; how much CPU time that took."""
+    def step(
+        self, panels: Mapping[int, TargetPanel], targets: Sequence[int], now_ns: int, longest_ns: int = STEP_NS
+    ) -> int:
+        """Go on with the round, or begin another when it is due; how much CPU time that took.
+
+        One that is not over after ``longest_ns`` goes on in the next step.
+        """
         if self.untold or (self._round is None and now_ns < self._due(panels, targets)):
             return 0
         began_ns = self._ops.panel_cpu_ns()
         if self._round is None:
             self._round, self._spent_ns = _Round(targets, panels), 0
-        ended = self._look(self._round, began_ns)
+        ended = self._look(self._round, began_ns + longest_ns)
         spent_ns = self._ops.panel_cpu_ns() - began_ns
         self._spent_ns += spent_ns
         if ended and not self.untold:
@@ -63,8 +68,8 @@ class SharedPages:
         changed = self._done.targets != set(targets) or 10 * abs(pages - len(self._done.count)) > pages
         return self._ended_ns + int(self._spent_ns / (_FIRST_SHARE if changed else _SHARE))
 
-    def _look(self, round_: _Round, began_ns: int) -> bool:
-        """Ask some targets what they map; whether all were asked."""
+    def _look(self, round_: _Round, until_ns: int) -> bool:
+        """Ask some targets what they map, until so much CPU time was spent; whether all were asked."""
         while round_.todo:
             target = round_.todo.pop()
             if self._ops.target_valid(target):
@@ -73,7 +78,7 @@ class SharedPages:
                     self.untold = True
                     return True
                 round_.note(target, where)
-            if self._ops.panel_cpu_ns() - began_ns >= _STEP_NS:
+            if self._ops.panel_cpu_ns() >= until_ns:
                 break
         return not round_.todo
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pydamon.core.panel import PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, shares
-from pydamon.core.panel_shared import SharedPages
+from pydamon.core.panel import LEAST, PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, shares
+from pydamon.core.panel_shared import STEP_NS, SharedPages
 from pydamon.ops.base import PanelOps
 from pydamon.ops.pace import Clock
 
@@ -19,6 +19,8 @@ SECOND_NS = 1_000_000_000
 _SHARE = 0.003  # of a CPU
 _WEIGHT = 0.25  # of the last look in what a look takes
 _DRAW_NS = 20_000  # per resident page: pages are drawn anew after that long at least; it takes about 20 ns a page
+# The first steps of looking who shares pages may take that long, so that a short recording gets all round.
+_LONG_NS, _LONG_STEPS = 150_000_000, 4
 _KEPT = 4096  # looks that nobody has taken yet; of more the oldest are dropped
 
 
@@ -44,8 +46,9 @@ class PanelWatch:
         self._looks: deque[Look] = deque(maxlen=_KEPT)
         self._shared = SharedPages(ops)
         self._together: dict[int, _Together] = {}
+        self._long_steps = _LONG_STEPS
         self._spent_ns: float | None = None
-        self._said_untold = self._said_rare = False
+        self._said_untold = self._said_rare = self._said_few = False
 
     def begin(self) -> None:
         """Draw the pages and begin to watch them."""
@@ -91,7 +94,10 @@ class PanelWatch:
         targets = [target for target in self._targets() if self._ops.target_valid(target)]
         if len(targets) < 2 and not self._shared.known:
             return 0
-        return self._shared.step(self._panels, targets, now_ns)
+        longest_ns = STEP_NS
+        if not self._shared.known and self._long_steps:
+            longest_ns, self._long_steps = _LONG_NS, self._long_steps - 1
+        return self._shared.step(self._panels, targets, now_ns, longest_ns)
 
     def take_looks(self) -> list[Look]:
         """What was found since the last call: one for each target and look."""
@@ -125,12 +131,22 @@ class PanelWatch:
                     self.notices.append(f"there is no page panel of target {target}: what is resident is not known")
         pages = {target: _bytes(runs) // PAGE_SIZE for target, (runs, _) in found.items()}
         wanted = shares(pages, self._size)
+        self._say_few(pages, wanted)
         for target in self._panels.keys() - wanted.keys():
             del self._panels[target], self._resident[target], self._drawn[target]
             self._together.pop(target, None)
         for target, count in wanted.items():
             self._resident[target] = pages[target] * PAGE_SIZE
             self._draw(target, *found[target], count, now_ns)
+
+    def _say_few(self, pages: dict[int, int], wanted: dict[int, float]) -> None:
+        few = sum(count < min(LEAST, pages[target]) for target, count in wanted.items())
+        if len(wanted) > 1 and 2 * few > len(wanted) and not self._said_few:
+            self._said_few = True
+            self.notices.append(
+                f"the page panel has fewer than {LEAST} pages of {few} of {len(wanted)} targets: what it says of "
+                "one of them is rough, of all together it is not"
+            )
 
     def _draw(self, target: int, runs: U64, seen: U64, count: float, now_ns: int) -> None:
         drawn = self._drawn.get(target)

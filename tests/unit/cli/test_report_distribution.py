@@ -108,6 +108,15 @@ def test_each_target_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert [json.loads(line)["pid"] for line in out.splitlines()] == [2]
 
 
+@pytest.mark.parametrize("verb", ["idle", "recency", "temperature", "footprint"])
+def test_a_total_of_regions_says_that_it_is_a_sum(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    write(Path("r"), [snapshot(n, [(0, 4096 << t, 0, 9)], target=t) for n in range(2) for t in (0, 1)], pids=(1, 2))
+    _, out, _ = report(capsys, verb, "-i", "r")
+    assert out.count("\nthe sum of the targets: memory that they share counts for each\ntarget 0: ") == 1
+    _, out, _ = report(capsys, verb, "-i", "r", "--target", "1")
+    assert "the sum of the targets" not in out
+
+
 @pytest.mark.parametrize("weights", ["", "1", "1,2,3", "x,1", "-1,1", "nan,1", "inf,inf", "1e300,1"])
 def test_weights_are_two_numbers(capsys: pytest.CaptureFixture[str], weights: str) -> None:
     status, out, err = report(capsys, "temperature", "--weights", weights)

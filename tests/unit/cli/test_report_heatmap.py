@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.helpers.command import PYDAMON
 from tests.unit.cli.report_helpers import HEAP, LIBC, MIB, STACK, on_terminal, plain, report, stairs
@@ -229,3 +230,57 @@ def test_an_unknown_kind_of_picture_is_refused_first(capsys: pytest.CaptureFixtu
     status, _, err = report(capsys, "heatmap", "-i", tmp_path / "missing", "-o", tmp_path / "x.gif")
     message = f"pydamon: -o: {tmp_path}/x.gif: pictures are .png, .svg or .html; choose such a name\n"
     assert (status, err) == (2, message)
+
+
+def many_targets(path: Path, targets: int) -> Path:
+    """Of 1 MiB, 2 MiB, … each, the first of it in use."""
+    snapshots = [
+        snapshot(n, [(HEAP, HEAP + 4096, 5, 0), (HEAP + 4096, HEAP + (t + 1) * MIB, 0, n)], target=t)
+        for n in range(3)
+        for t in range(targets)
+    ]
+    return write(path, snapshots, pids=tuple(range(1000, 1000 + targets)))
+
+
+def test_of_many_targets_the_largest_are_drawn_and_the_rest_is_summed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = many_targets(tmp_path / "r", 41)
+    rest = f"and 31 smaller targets, {31 * 32 // 2}.0 MiB together"
+    status, out, err = report(capsys, "heatmap", "-i", path)
+    assert (status, err) == (0, "")
+    titles = [line for line in out.splitlines() if line.startswith("target ")]
+    assert titles == [f"target {t}: program{t} --flag (pid {1000 + t})" for t in range(40, 30, -1)]
+    assert out.endswith(f"{rest}; --all-targets shows each\n")
+    for name in ("x.png", "x.svg", "x.html"):
+        status, out, err = report(capsys, "heatmap", "-i", path, "-o", tmp_path / name)
+        assert (status, err) == (0, "")
+        assert out.endswith(f"{rest}; --all-targets shows each\n")
+    assert rest in (tmp_path / "x.html").read_text()
+    assert (tmp_path / "x.html").read_text().count('"title"') == 10
+    # With a matplotlib that draws text as shapes, the words stand beside them as a comment.
+    assert f"<!-- {rest} -->" in (tmp_path / "x.svg").read_text()
+
+
+def test_all_of_many_targets_as_many_as_one_picture_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = many_targets(tmp_path / "r", 66)
+    _, out, err = report(capsys, "heatmap", "-i", path, "--all-targets")
+    assert (out.count("\ntarget ") + 1, err) == (64, "")
+    assert out.endswith("and 2 smaller targets, 3.0 MiB together; --target shows one\n")
+    status, out, err = report(capsys, "heatmap", "-i", path, "--json")
+    assert (status, len(out.splitlines())) == (0, 64)
+    assert "and 2 smaller targets, 3.0 MiB together" in err
+
+
+def test_the_largest_are_those_with_most_resident_memory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    snapshots = []
+    for target in range(11):  # the largest ranges have least in them
+        one = snapshot(0, [(HEAP, HEAP + (target + 1) * MIB, 1, 0)], target=target)
+        snapshots.append(one.replace(resident=np.array([(11 - target) * 4096], np.uint64)))
+    path = write(tmp_path / "r", snapshots, pids=tuple(range(11)))
+    _, out, _ = report(capsys, "heatmap", "-i", path)
+    assert "and 1 smaller target, 4.0 KiB together" in out
+    assert "target 10:" not in out
+    _, out, _ = report(capsys, "heatmap", "-i", path, "--addresses")
+    assert "and 1 smaller target, 1.0 MiB together" in out
+    assert "target 0:" not in out

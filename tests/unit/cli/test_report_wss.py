@@ -151,3 +151,17 @@ def test_pictures(capsys: pytest.CaptureFixture[str], over: list[str]) -> None:
 )
 def test_bad_requests(capsys: pytest.CaptureFixture[str], option: list[str], message: str) -> None:
     assert report(capsys, "wss", *option) == (2, "", f"pydamon: {message}\n")
+
+
+def test_a_picture_of_many_targets_says_how_much_the_rest_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    snapshots = [snapshot(n, [(MIB, (t + 2) * MIB, 1, 0)], target=t) for n in range(3) for t in range(41)]
+    path = write(tmp_path / "r", snapshots, pids=tuple(range(41)))
+    words = "and 36 smaller targets, 666.0 MiB on average together"
+    status, out, err = report(capsys, "wss", "-i", path, "-o", tmp_path / "x.svg")
+    assert (status, err) == (0, "")
+    assert out == f"wrote {tmp_path / 'x.svg'}\n{words}; --all-targets shows each\n"
+    assert words in (tmp_path / "x.svg").read_text()
+    status, out, err = report(capsys, "wss", "-i", path, "-o", tmp_path / "all.svg", "--all-targets")
+    assert (status, out, err) == (0, f"wrote {tmp_path / 'all.svg'}\n", "")

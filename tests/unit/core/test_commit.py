@@ -153,3 +153,27 @@ def test_how_it_samples_stays() -> None:
     next(loop)
     assert (k.context.primitive, k.context.faithful) == ("bpf", True)
     loop.close()
+
+
+def test_a_commit_after_each_aggregation_does_not_put_off_the_look_at_mappings() -> None:
+    wanted = Intervals(sample_us=5_000, aggr_us=100_000, ops_update_us=1_000_000)
+    k = kdamond(intervals=wanted)
+    updates = []
+    look = k.ops.update
+
+    def update() -> Any:
+        updates.append(k.clock.now_ns() // 1_000_000)
+        return look()
+
+    k.ops.update = update  # type: ignore[method-assign]
+    for number, _ in enumerate(k.monitor()):
+        # As a bound on the CPU share does: the interval is a little another each time.
+        k.commit(
+            replace(
+                k.context, intervals=replace(wanted, sample_us=5_000 + number % 2, aggr_us=100_000 + 20 * (number % 2))
+            )
+        )
+        if number == 100:
+            break
+    assert 9 <= sum(time_ms > 1_000 for time_ms in updates) <= 11
+    assert max(np.diff(updates)) <= 1_200

@@ -168,3 +168,31 @@ def test_a_round_is_made_in_steps_and_takes_its_share() -> None:
     # When somebody has joined or gone it begins earlier.
     told = [bool(shared.step({}, range(3), second * SECOND)) for second in range(19, 30)]
     assert [second for second, step in enumerate(told, 19) if step] == [20, 21, 22]
+
+
+def test_the_first_look_goes_all_round() -> None:
+    clock = VirtualClock()
+    ops = Slow([model.parse(FIRST, source="test")] * 30, clock, repeat=0, shared=("low",))
+    ops.asked = []
+    ops.init()
+    watch = PanelWatch(ops, clock, lambda: range(30), size=1024, seed=1)
+    watch.begin()
+    assert sorted(ops.asked) == list(range(30))
+    clock.sleep_ns(SECOND)
+    watch.look()
+    looks = watch.take_looks()
+    assert len(looks) == 30
+    assert all(look.once is not None for look in looks)
+
+
+@pytest.mark.parametrize(("targets", "said"), [(3, False), (16, False), (40, True)])
+def test_that_most_targets_have_few_pages_is_said_once(targets: int, said: bool) -> None:
+    clock = VirtualClock()
+    ops = SimOps([model.parse(FIRST, source="test")] * targets, clock, repeat=0)
+    ops.init()
+    watch = PanelWatch(ops, clock, lambda: range(targets), size=1024, seed=1)
+    watch.begin()
+    clock.sleep_ns(SECOND)
+    watch.look()
+    few = [line for line in watch.notices if "has fewer than 64 pages of 35 of 40 targets" in line]
+    assert len(few) == len(watch.notices) == said

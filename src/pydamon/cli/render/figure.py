@@ -30,6 +30,8 @@ _DPI = 144
 # Widths and heights in inches.
 WIDTH, LEFT, _RIGHT, HEAD, FOOT = 11.0, 1.42, 2.55, 0.95, 0.95
 _GAP, _GROUP_GAP = 0.13, 0.5
+_REST = 0.5
+_FEW = 4  # targets: of more each gets less room
 _NAME_COLUMNS = 21  # what fits between a panel and the colour bar
 
 
@@ -40,22 +42,25 @@ def heat_figure(
     details: Sequence[str],
     captions: Sequence[str],
     origin_ns: int,
+    rest: str = "",
 ) -> Figure:
     """One group of panels per target, one panel per segment: time to the right, addresses upwards.
 
     ``names``: what the mappings of each segment are called, in the order of `Heatmap.segments`; ``details`` and
-    ``captions``: a line above and below each group. Times are labelled from ``origin_ns``.
+    ``captions``: a line above and below each group. Times are labelled from ``origin_ns``; ``rest`` is said at the end.
     """
     tops = [float(np.nanmax(h.heat[:, h.shown], initial=0)) for h in heatmaps]
     norm = Normalize(0, nice_ceiling(max(tops)))
     # Not starting at black: cold memory is dark, but it is memory.
     colours = LinearSegmentedColormap.from_list("heat", colormaps["inferno"](np.linspace(0.06, 1, 256)))
-    body = 4.9 if len(heatmaps) == 1 else 3.4
+    body = 4.9 if len(heatmaps) == 1 else 3.4 if len(heatmaps) <= _FEW else 2.0
+    gap = _GROUP_GAP if len(heatmaps) <= _FEW else 0.0
     group = HEAD + body + FOOT
-    height = group * len(heatmaps) + _GROUP_GAP * (len(heatmaps) - 1)
+    height = group * len(heatmaps) + gap * (len(heatmaps) - 1) + rest_height(rest)
     figure = blank_figure(height)
+    add_rest(figure, rest, height)
     for index, heatmap in enumerate(heatmaps):
-        top = height - index * (group + _GROUP_GAP) - HEAD
+        top = height - index * (group + gap) - HEAD
         add_title(figure, titles[index], details[index], top, height)
         panels = _panels(figure, heatmap, names[index], top, body, height)
         for panel, segment in zip(panels, heatmap.segments(), strict=True):
@@ -86,6 +91,16 @@ def add_title(figure: Figure, title: str, details: str, top: float, height: floa
 def add_caption(figure: Figure, caption: str, bottom: float, height: float) -> None:
     """A line below the axes whose bottom is so many inches above that of the page."""
     figure.text(LEFT / WIDTH, (bottom - 0.78) / height, caption, fontsize=9, color=FAINT, va="baseline")
+
+
+def rest_height(rest: str) -> float:
+    """The inches that `add_rest` needs at the bottom of the page."""
+    return _REST if rest else 0.0
+
+
+def add_rest(figure: Figure, rest: str, height: float) -> None:
+    """A line at the bottom of the page, on what is not shown."""
+    figure.text(LEFT / WIDTH, _REST / 2 / height, rest, fontsize=11, color=INK, va="baseline")
 
 
 def _panels(
@@ -202,12 +217,14 @@ def wss_figure(
     definition: str,
     percentiles: dict[str, float],
     over_time: bool,
+    rest: str = "",
 ) -> Figure:
-    """The working set of each target, over time or as a distribution, one panel below the other."""
+    """The working set of each target, over time or as a distribution, one panel below the other; then ``rest``."""
     body, right = 3.6, 1.25
     group = body + HEAD + FOOT
-    height = group * len(found)
+    height = group * len(found) + rest_height(rest)
     figure = blank_figure(height)
+    add_rest(figure, rest, height)
     for index, sizes in enumerate(found):
         top = height - index * group - HEAD
         add_title(figure, f"Working set of {titles[index]}", details if index == 0 else "", top, height)

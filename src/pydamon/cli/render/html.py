@@ -35,16 +35,17 @@ class Panel:
     origin_ns: int
 
 
-def write_page(path: str, title: str, panels: list[Panel], made_from: AnyReader) -> None:
+def write_page(path: str, title: str, panels: list[Panel], made_from: AnyReader, rest: str = "") -> None:
     """Write the page, as `write_whole`; nothing is left of it if that fails. Raises PydamonError naming the file."""
-    page = render(title, panels).encode("utf-8", "replace")
+    page = render(title, panels, rest).encode("utf-8", "replace")
     write_whole(path, lambda file: file.write(page), made_from)
 
 
-def render(title: str, panels: list[Panel]) -> str:
+def render(title: str, panels: list[Panel], rest: str = "") -> str:
     """The page as text. What it is about is data in it: it runs the script below, and no other."""
     values = {
         "TITLE": escape(title),
+        "REST": f"<p>{escape(rest)}</p>\n" if rest else "",
         "POLICY": f"default-src 'none'; img-src data:; script-src '{_hash(_SCRIPT)}'; style-src '{_hash(_STYLE)}'; "
         "base-uri 'none'; form-action 'none'",
         "STYLE": _STYLE,
@@ -95,7 +96,7 @@ _PAGE = """<!doctype html>
 <h1>@TITLE@</h1>
 <p>Wheel: zoom. Shift and wheel: time only. Alt and wheel: addresses only. Drag: move. Double click: everything.</p>
 <div id="maps"></div>
-<script type="application/json" id="data">@DATA@</script>
+@REST@<script type="application/json" id="data">@DATA@</script>
 <script>@SCRIPT@</script></body></html>
 """
 

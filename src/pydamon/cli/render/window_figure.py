@@ -26,11 +26,12 @@ class WindowCurve:
     resident_bytes: int
 
 
-def window_figure(curves: Sequence[WindowCurve], details: str, caption: str) -> Figure:
-    """One panel for each curve, one below the other."""
+def window_figure(curves: Sequence[WindowCurve], details: str, caption: str, rest: str = "") -> Figure:
+    """One panel for each curve, one below the other; ``rest`` at the end."""
     group = _BODY + parts.HEAD + parts.FOOT
-    height = group * len(curves)
+    height = group * len(curves) + parts.rest_height(rest)
     figure = parts.blank_figure(height)
+    parts.add_rest(figure, rest, height)
     for index, curve in enumerate(curves):
         top = height - index * group - parts.HEAD
         parts.add_title(figure, curve.title, details if index == 0 else "", top, height)

@@ -22,10 +22,8 @@ from pydamon.records.side_tables import each_row
 from pydamon.spec.primitives import sees_writes_only
 from pydamon.spec.units import format_size
 
-# This many targets fit one report, this many one picture; a record that has more needs --target.
-MAX_TARGETS = 64
-MAX_DRAWN = 12
-MOST_SHOWN = 10  # targets, as text
+MAX_DRAWN = 64  # targets in one picture (or text of one), however many are asked for
+MOST_SHOWN = 10  # targets, as text or in a heatmap
 MOST_DRAWN = 5  # … in a picture of curves, beside the total
 
 _One = TypeVar("_One")
@@ -48,27 +46,37 @@ def empty(reader: RecordReader, target: int | None) -> PydamonError:
     return RequestError(f"{reader.path} has no snapshot of target {target}; its targets are: {known}", where="--target")
 
 
-def check_drawable(reader: RecordReader, targets: int) -> None:
-    """Raise RequestError if there are too many targets for one picture."""
-    if targets > MAX_DRAWN:
-        raise RequestError(
-            f"{reader.path} has {targets} targets, too many for one picture; choose one", where="--target"
-        )
-
-
 def largest(
-    found: Sequence[_One], size: Callable[[_One], float], choice: Choice, most: int = MOST_SHOWN
+    found: Sequence[_One],
+    size: Callable[[_One], float],
+    choice: Choice,
+    most: int = MOST_SHOWN,
+    limit: int | None = None,
 ) -> tuple[list[_One], list[_One]]:
-    """(the targets to show, the rest): all of a few, of many the largest ones, the largest first."""
-    if choice.all_targets or len(found) <= most:
+    """(the targets to show, the rest): all of a few, of many the ``most`` largest, the largest first.
+
+    If all are asked for it is all of them, or as many as the ``limit`` says.
+    """
+    if choice.all_targets:
+        most = len(found) if limit is None else limit
+    if len(found) <= most:
         return list(found), []
     ordered = sorted(found, key=lambda one: -size(one))
     return ordered[:most], ordered[most:]
 
 
-def rest_line(targets: int, what: str) -> str:
-    """What stands for the targets that are not shown, ``what`` for what they have."""
-    return f"and {count(targets, 'smaller target')}, {what} together; --all-targets shows each\n"
+def rest_line(targets: int, what: str, choice: Choice | None = None) -> str:
+    """What stands for the targets that are not shown, ``what`` for what they have; and how to see them.
+
+    Of a ``choice`` all of whose targets do not fit: one by one.
+    """
+    how = "--target shows one" if choice is not None and choice.all_targets else "--all-targets shows each"
+    return f"{rest_words(targets, what)}; {how}\n"
+
+
+def rest_words(targets: int, what: str) -> str:
+    """As `rest_line`, for a picture."""
+    return f"and {count(targets, 'smaller target')}, {what} together"
 
 
 def target_keys(reader: RecordReader, target: int) -> dict[str, int | None]:

@@ -32,6 +32,7 @@ from pydamon.cli.report.common import (
     tells_residency,
     unknown_words,
 )
+from pydamon.cli.report.panel import sum_lines
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.plain import json_text, printable
@@ -84,9 +85,13 @@ def report(
         if as_json:
             _emit_objects(reader, found, choice, whole, lambda one: _object(reader, one, kind, whole))
         else:
-            _emit_texts(
-                found, choice, whole, lambda one: _text(reader, one, kind, f"{formula}; {what}{ages}", whole, screen)
-            )
+
+            def text_of(one: dist.Distribution) -> str:
+                text = _text(reader, one, kind, f"{formula}; {what}{ages}", whole, screen)
+                return text + (sum_lines(reader, choice, span, screen) if one.target == TOTAL else "")
+
+            span = reader.time_range() or (0, 0)
+            _emit_texts(found, choice, whole, text_of)
 
 
 def _emit_objects(
@@ -142,7 +147,7 @@ def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
             text = _idle_text(reader, one, _idle_rows(one, longest_s), whole, what, screen)
             if one.target in cold:
                 text += screen.fit(reclaim.words(cold[one.target], swap)) + "\n"
-            return text
+            return text + (sum_lines(reader, choice, span, screen) if one.target == TOTAL else "")
 
         what = of_what(reader, choice)
         if as_json:

@@ -18,22 +18,26 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.terminal import heat_chart, layout
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
-    MAX_TARGETS,
-    check_drawable,
+    MAX_DRAWN,
+    MOST_SHOWN,
+    as_chosen,
     count,
     empty,
+    largest,
     mapping_names,
     opened,
+    rest_line,
+    rest_words,
     source_line,
     target_line,
     window_of,
 )
 from pydamon.errors import RequestError
 from pydamon.plain import json_text, printable
-from pydamon.records.batch import RegionBatch
+from pydamon.records.batch import MEMORY, RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
-from pydamon.spec.units import format_duration_ns, parse_address
+from pydamon.spec.units import format_duration_ns, format_size, parse_address
 
 if TYPE_CHECKING:
     from pydamon.cli.render.html import Panel
@@ -61,7 +65,10 @@ class View:
 
 
 def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str | None) -> None:
-    """Print or draw the heatmap of every target, or of the one asked for."""
+    """Print or draw the heatmap of every target (of many: the largest), or of the one asked for.
+
+    JSON has as many as a picture may.
+    """
     page = output is not None and output.lower().endswith((".html", ".htm"))
     if output is not None and not page:
         check_picture(output)
@@ -83,23 +90,25 @@ def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str
             whole[0] if window.start_ns is None else min(max(window.start_ns, whole[0]), whole[1]),
             whole[1] if window.end_ns is None else max(min(window.end_ns, whole[1]), whole[0]),
         )
-        views = _views(reader, choice.target, window, wanted, span, (rows, columns), least)
+        sample, rest = _chosen(_sample(reader, choice.target, window), choice, MAX_DRAWN if as_json else MOST_SHOWN)
+        views = _views(reader, choice.target, window, wanted, span, (rows, columns), least, sample, set(rest))
+        left = format_size(sum(rest.values()))
+        words, line = (rest_words(len(rest), left), rest_line(len(rest), left, choice)) if rest else ("", "")
         if as_json:
+            warn([words] if rest else [])
             for view in views:
                 emit(_json(view.heatmap) + "\n")
         elif output is None:
             for view in views:
                 emit(_text(reader, view, screen, span, whole[0]))
+            emit(line)
         if page and output is not None:
             from pydamon.cli.render.html import write_page
 
-            write_page(output, printable(path), [_panel(reader, view, span, whole[0]) for view in views], reader)
-            if not as_json:
-                emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views))
+            write_page(output, printable(path), [_panel(reader, view, span, whole[0]) for view in views], reader, words)
         elif output is not None:
             from pydamon.cli.render.figure import heat_figure
 
-            check_drawable(reader, len(views))
             details = [view.details(span[1] - span[0], source_line(reader)) for view in views]
             figure = heat_figure(
                 [view.heatmap for view in views],
@@ -108,10 +117,11 @@ def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str
                 [f"{printable(path)}: {text}" for text in details],
                 [view.note for view in views],
                 whole[0],
+                words,
             )
             write_picture(output, figure, reader)
-            if not as_json:
-                emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views))
+        if output is not None and not as_json:
+            emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views) + line)
 
 
 def _parse_range(text: str) -> str | Segment:
@@ -138,12 +148,14 @@ def _views(
     span: tuple[int, int],
     shape: tuple[int, int],
     least: int,
+    sample: dict[int, list[RegionBatch]],
+    rest: set[int],
 ) -> list[View]:
-    sample = _sample(reader, target, window)
+    """The picture of each target of ``sample``, which is emptied; those of ``rest`` are known not to be shown."""
     time_ns = distinct(np.linspace(span[0], max(span[1], span[0] + 1), shape[0] + 1).round().astype(np.int64))
     accumulators: dict[int, HeatAccumulator] = {}
     shown = {}
-    for number, batches in sorted(sample.items()):
+    for number, batches in sample.items():
         segments = _segments(wanted, batches)
         edges, shown[number] = grid(segments, shares(segments, shape[1], least), exact=isinstance(wanted, Segment))
         accumulators[number] = HeatAccumulator(time_ns, edges)
@@ -151,7 +163,7 @@ def _views(
     snapshots = dict.fromkeys(accumulators, 0)
     unseen: set[int] = set()
     for batch in window.of(reader.batches(columns=(), target=target)):
-        unseen.update(set(batch.targets) - accumulators.keys())
+        unseen.update(set(batch.targets) - accumulators.keys() - rest)
         for number, accumulator in accumulators.items():
             part = batch.of_target(number)
             if len(part):
@@ -172,16 +184,26 @@ def _sample(reader: RecordReader, target: int | None, window: Window) -> dict[in
     sample: dict[int, list[RegionBatch]] = {}
     # A target that was there for a moment may escape the sample; if it is asked for, look at everything.
     for rows in (_SURVEY_ROWS, None) if target is not None or not window.everything else (_SURVEY_ROWS,):
-        for batch in window.of(reader.batches(columns=(), target=target, sample_rows=rows)):
+        for batch in window.of(reader.batches(columns=MEMORY, target=target, sample_rows=rows)):
             for number in batch.targets:
                 sample.setdefault(number, []).append(batch.of_target(number))
-            if len(sample) > MAX_TARGETS:
-                raise RequestError(f"{reader.path} has more than {MAX_TARGETS} targets; choose one", where="--target")
         if sample:
             return sample
     if not window.everything:
         raise RequestError(f"{reader.path} has no snapshot there", where="--from, --to or --address")
     raise empty(reader, target)
+
+
+def _chosen(
+    sample: dict[int, list[RegionBatch]], choice: Choice, most: int
+) -> tuple[dict[int, list[RegionBatch]], dict[int, int]]:
+    """(what is to be shown of the sample, the sizes in bytes of the other targets): by what was resident at last."""
+    sizes = {}
+    for number, batches in sample.items():
+        (last,) = as_chosen([batches[-1]], choice)
+        sizes[number] = int(last.per_snapshot(last.memory)[-1])
+    shown, rest = largest(sorted(sizes), sizes.__getitem__, choice, most, MAX_DRAWN)
+    return {number: sample[number] for number in shown}, {number: sizes[number] for number in rest}
 
 
 def _segments(wanted: str | Segment, batches: list[RegionBatch]) -> list[Segment]:

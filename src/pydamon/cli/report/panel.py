@@ -18,16 +18,18 @@ from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
+    MAX_DRAWN,
     MOST_DRAWN,
     MOST_SHOWN,
-    check_drawable,
     empty,
     largest,
     opened,
     rest_line,
+    rest_words,
     source_line,
     target_keys,
     target_line,
+    tells_residency,
     window_of,
 )
 from pydamon.core.panel import BOUNDS_S, Look, Once
@@ -127,24 +129,23 @@ def report(path: str, choice: Choice, as_json: bool, window_ns: int | None, outp
             for target, mine in sorted(found.items())
         ]
         together = [_total(Together(found), windows)] if len(curves) > 1 else []
-        shown, rest = largest(
-            curves, lambda one: one.resident_bytes, choice, MOST_SHOWN if output is None else MOST_DRAWN
-        )
+        most, limit = (MOST_SHOWN, None) if output is None else (MOST_DRAWN, MAX_DRAWN)
+        shown, rest = largest(curves, lambda one: one.resident_bytes, choice, most, limit)
+        what = f"{format_size(sum(one.resident_bytes for one in rest))} resident"
         if output is not None:
-            check_drawable(reader, len(shown))
-            _draw(reader, [*together, *shown], span, output)
+            _draw(reader, [*together, *shown], span, output, rest_words(len(rest), what) if rest else "")
         if as_json:
             told: dict[str, Any] = {"targets": [_object(reader, one, window_ns) for one in curves]}
             for one in together:
                 told["total"] = _object(reader, one, window_ns)
             emit(json_text(told) + "\n")
         elif output is not None:
-            emit(f"wrote {output}\n")
+            emit(f"wrote {output}\n" + (rest_line(len(rest), what, choice) if rest else ""))
         else:
             for one in [*together, *shown]:
                 emit(_text(reader, one, window_ns, span, screen))
             if rest:
-                emit(rest_line(len(rest), f"{format_size(sum(one.resident_bytes for one in rest))} resident"))
+                emit(rest_line(len(rest), what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,16 @@ def resident_words(found: Mapping[int, list[Look]]) -> str | None:
         return f"{words}; {sharing_words(False)}: the record does not say what is shared"
     words += f" ± {format_size(size.half_width_bytes)}; {sharing_words(True)}"
     return f"{words} ({format_size(together.plain_bytes())} if it did for each)"
+
+
+def sum_lines(reader: RecordReader, choice: Choice, span: tuple[int, int], screen: Screen) -> str:
+    """What is said below a total that sums what the regions of each target say; ``span`` is the record's."""
+    lines = [f"the sum of the targets: {sharing_words(False)}"]
+    if tells_residency(reader, choice):
+        found = looks(reader, window_of(choice, span), choice.target)
+        if len(found) > 1 and Together(found).once:
+            lines.append(resident_words(found) or "")
+    return "".join(screen.fit(line) + "\n" for line in lines)
 
 
 def _object(reader: RecordReader, one: Curve, window_ns: int | None) -> dict[str, Any]:
@@ -236,7 +247,7 @@ def _curve_lines(one: Curve, recorded_ns: int, screen: Screen) -> list[str]:
     return lines
 
 
-def _draw(reader: RecordReader, curves: list[Curve], span: tuple[int, int], output: str) -> None:
+def _draw(reader: RecordReader, curves: list[Curve], span: tuple[int, int], output: str, rest: str) -> None:
     from pydamon.cli.render.window_figure import WindowCurve, window_figure
 
     drawn = []
@@ -248,4 +259,4 @@ def _draw(reader: RecordReader, curves: list[Curve], span: tuple[int, int], outp
     if not drawn:
         raise PydamonError(f"tells no window: {words(None, span[1] - span[0])}", where=reader.path)
     caption = "memory that was accessed within the window before each look, with 95 % intervals: from the page panel"
-    write_picture(output, window_figure(drawn, _details(reader, span), caption), reader)
+    write_picture(output, window_figure(drawn, _details(reader, span), caption, rest), reader)

@@ -33,7 +33,7 @@ from pydamon.cli.report.common import (
     unknown_words,
     window_of,
 )
-from pydamon.cli.report.panel import looks
+from pydamon.cli.report.panel import looks, sum_lines
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
@@ -87,6 +87,11 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
         shown, rest = largest(found, lambda one: one.mean_bytes, choice)
         for one in [*together, *shown]:
             emit(_footprint_text(reader, one, by_target[one.target], ever, what, screen))
+            if one.target == TOTAL:
+                measured = sum(bool(by_target[each.target]) for each in found)
+                if 0 < measured < len(found):
+                    emit(screen.fit(f"sizes were measured of {measured} of {len(found)} targets") + "\n")
+                emit(sum_lines(reader, choice, span, screen))
         if rest:
             emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
 

@@ -13,15 +13,16 @@ from pydamon.cli.render.terminal import bar, curve, layout
 from pydamon.cli.report import panel
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
+    MAX_DRAWN,
     MOST_DRAWN,
     MOST_SHOWN,
-    check_drawable,
     chosen,
     count,
     largest,
     of_what,
     opened,
     rest_line,
+    rest_words,
     source_line,
     target_keys,
     target_line,
@@ -63,9 +64,9 @@ def report(
         together = [total(found)] if len(found) > 1 else []
         if settling:
             together, found = ([sizes.settled() for sizes in sets] for sets in (together, found))
-        shown, rest = largest(
-            found, lambda sizes: sizes.mean_bytes, choice, MOST_SHOWN if output is None else MOST_DRAWN
-        )
+        most, limit = (MOST_SHOWN, None) if output is None else (MOST_DRAWN, MAX_DRAWN)
+        shown, rest = largest(found, lambda sizes: sizes.mean_bytes, choice, most, limit)
+        left = f"{format_size(total(rest).mean_bytes)} on average" if rest else ""
         if as_json:
             told: dict[str, Any] = {"resident": tells_residency(reader, choice)}
             told["targets"] = [_object(reader, sizes, wanted, over_time) for sizes in found]
@@ -78,12 +79,19 @@ def report(
                 if sizes.target == TOTAL and tells_residency(reader, choice):
                     words = panel.resident_words(panel.looks(reader, window_of(choice, span), choice.target))
                     emit("" if words is None else screen.fit(words) + "\n")
-            if rest:
-                emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
         if output is not None:
-            _draw(reader, [*together, *shown], wanted, what, over_time, output)
-            if not as_json:
-                emit(f"wrote {output}\n")
+            _draw(
+                reader,
+                [*together, *shown],
+                wanted,
+                what,
+                over_time,
+                output,
+                rest_words(len(rest), left) if rest else "",
+            )
+        if not as_json:
+            emit(f"wrote {output}\n" if output is not None else "")
+            emit(rest_line(len(rest), left, choice) if rest else "")
 
 
 def _parse_percentiles(text: str) -> dict[str, float]:
@@ -172,10 +180,10 @@ def _draw(
     what: str,
     over_time: bool,
     output: str,
+    rest: str,
 ) -> None:
     from pydamon.cli.render.figure import wss_figure
 
-    check_drawable(reader, sum(sizes.target != TOTAL for sizes in found))
     figure = wss_figure(
         found,
         [target_line(reader, sizes.target, 52) for sizes in found],
@@ -183,5 +191,6 @@ def _draw(
         what + unknown_words(found[0].unknown_bytes),
         wanted,
         over_time,
+        rest,
     )
     write_picture(output, figure, reader)
