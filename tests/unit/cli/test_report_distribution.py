@@ -14,7 +14,8 @@ from tests.unit.records.record_samples import metadata, snapshot, write
 
 from pydamon.records.writer import RecordWriter
 
-RANGES = "; address ranges: this record does not say what was resident"
+NOMINAL = "; nominal ages"
+RANGES = "; address ranges: this record does not say what was resident" + NOMINAL
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def test_idle_says_what_could_be_reclaimed(capsys: pytest.CaptureFixture[str]) -
         == """\
 program0 --flag (pid 1234)
 pydamon.damon: last snapshot, vaddr by bpf
-of 4.0 MiB of address ranges: this record does not say what was resident; idle: no access was found since
+of 4.0 MiB of address ranges: this record does not say what was resident; idle: no access was found since; nominal ages
 idle for         size   share
 not accessed  2.0 MiB  50.0 %
 >= 1 s        2.0 MiB  50.0 %
@@ -127,7 +128,7 @@ def test_weights_are_two_numbers(capsys: pytest.CaptureFixture[str], weights: st
 def test_ages_that_are_no_times_of_the_clock_are_called_nominal(capsys: pytest.CaptureFixture[str]) -> None:
     # Imports, the kernel's DAMON, and records of version 1 count aggregations.
     write(Path("r"), [snapshot(0, [(0x1000, 0x3000, 0, 28)])])
-    assert "; ages are nominal: aggregations times the interval" in report(capsys, "idle", "-i", "r")[1]
+    assert "; nominal ages" in report(capsys, "idle", "-i", "r")[1]
     one = snapshot(0, [(0x1000, 0x3000, 0, 28)]).replace(age_ms=np.array([9_000], np.uint32))
     with RecordWriter("clock", metadata=metadata(1234), optional=("age_ms",)) as writer:
         writer.add_snapshot(one)

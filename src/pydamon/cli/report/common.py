@@ -190,7 +190,7 @@ def of_what(reader: RecordReader, choice: Choice) -> str:
 def of_which_ages(reader: RecordReader) -> str:
     """What a heading says of ages that are no times of the clock; empty where they are."""
     told = any(one.column("age_ms") is not None for one in reader.last_snapshots().values())
-    return "" if told else "; ages are nominal: aggregations times the interval asked for"
+    return "" if told else "; nominal ages"
 
 
 def unknown_words(unknown_bytes: int) -> str:

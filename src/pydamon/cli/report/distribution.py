@@ -80,7 +80,7 @@ def report(
     with opened(path) as reader:
         first, second = _twice(reader, choice, whole)
         edges = _edges(kind, dist.ranges(first, measure))
-        what, ages = of_what(reader, choice), of_which_ages(reader)
+        what, ages = of_what(reader, choice), "" if kind == "rate" else of_which_ages(reader)
         found = dist.distributions(second, measure, edges)
         if as_json:
             _emit_objects(reader, found, choice, whole, lambda one: _object(reader, one, kind, whole))
