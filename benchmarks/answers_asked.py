@@ -108,7 +108,11 @@ def record(pids: Sequence[int], path: str, seconds: float, *options: str) -> Rec
     began = time.monotonic()
     with open(f"{path}.said", "w+") as said:
         process = subprocess.Popen([*command, *map(str, pids)], stdout=subprocess.DEVNULL, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
+        peak, done = 0, 0
+        while not done:
+            peak = max(peak, _peak_bytes(process.pid))
+            time.sleep(0.05)
+            done, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         elapsed = time.monotonic() - began
         said.seek(0)
@@ -116,7 +120,13 @@ def record(pids: Sequence[int], path: str, seconds: float, *options: str) -> Rec
     if process.returncode:
         raise RuntimeError(f"pydamon record: {words}")
     cpu_share = (usage.ru_utime + usage.ru_stime) / elapsed
-    return Recorded(path, words, cpu_share, elapsed, usage.ru_maxrss * KIB)
+    return Recorded(path, words, cpu_share, elapsed, peak)
+
+
+def _peak_bytes(pid: int) -> int:
+    """The most that was resident. (What wait4 tells counts what the caller had when it forked.)"""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * KIB for line in lines if line.startswith("VmHWM:")), 0)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,10 @@ def answered(unknown: Sequence[int], pages: Sequence[int]) -> NDArray[np.bool_]:
     return kept
 
 
+def _answered_of(looks: Sequence[Look]) -> list[Look]:
+    return list(compress(looks, answered([look.unknown for look in looks], [look.pages for look in looks])))
+
+
 def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """Bytes of one target that were accessed within the window before each look: the mean over the looks.
 
@@ -97,11 +101,10 @@ def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """
     bound = bound_of(window_s)
     used, asked, population, resident = [], [], [], []
-    for look in compress(looks, answered([look.unknown for look in looks], [look.pages for look in looks])):
+    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= 0.05 * look.pages]):
         within = int(look.idle[:bound].sum())
         longer = int(look.idle[bound:].sum() + look.unseen[bound:].sum())
-        undetermined = int(look.unseen[:bound].sum())
-        if within + longer == 0 or undetermined > 0.05 * look.pages:
+        if within + longer == 0:
             continue
         used.append(within)
         asked.append(within + longer)
@@ -127,7 +130,7 @@ def idle_for(looks: Sequence[Look], window_s: float) -> Estimate | None:
 def touched(looks: Sequence[Look]) -> Estimate | None:
     """Bytes that were accessed (or faulted in) at all since the panel knows them, of what was resident at the last look
     that was `answered`."""
-    look = list(compress(looks, answered([look.unknown for look in looks], [look.pages for look in looks])))[-1]
+    look = _answered_of(looks)[-1]
     if not look.pages:
         return None
     seen = int(look.idle.sum())

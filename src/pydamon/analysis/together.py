@@ -45,7 +45,7 @@ class Together:
         counts = np.zeros((2, len(kept)), np.int64)
         for look in flat:
             counts[:, place[look.time_ns]] += look.unknown, look.pages
-        self._answered = answered(*counts)
+        self._asked_pages = counts
         self._moment, self._resident, self._count, told = _strata(flat, place, self.once)
         asked, weighed, weights, squares, self._squares = told[:, :5].T
         self._idle, self._unseen = np.split(np.cumsum(told[:, 5:].reshape(len(told), 2, -1), axis=2), 2, axis=1)
@@ -79,19 +79,26 @@ class Together:
         undetermined = self._unseen[:, 0, bound - 1]
         told = self._idle[:, 0, -1] + self._unseen[:, 0, -1] - undetermined
         settled = self.time_ns - self.first_ns >= (window_s - 1.5) * SECOND_NS
-        settled &= in_time(self.time_ns, window_s) & self._answered
+        settled &= in_time(self.time_ns, window_s)
         return self._estimate(within, told, undetermined, settled)
 
     def touched(self) -> Estimate | None:
         """Bytes of what was resident that were accessed at all since the panels know them: see `analysis.panel`."""
         within = self._idle[:, 0, -1]
-        last = np.arange(len(self.time_ns)) == np.flatnonzero(self._answered)[-1]
+        told = self._answered(np.ones(len(self.time_ns), np.bool_))
+        last = np.arange(len(self.time_ns)) == np.flatnonzero(told)[-1]
         return self._estimate(within, within + self._unseen[:, 0, -1], np.zeros(len(within)), last)
+
+    def _answered(self, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of these moments, those that had an answer about nearly as much as the best of them."""
+        found = which.copy()
+        found[which] = answered(*self._asked_pages[:, which])
+        return found
 
     def _estimate(self, within: F64, told: F64, undetermined: F64, which: NDArray[np.bool_]) -> Estimate | None:
         answered = told + undetermined
         unknown = np.where(answered > 0, undetermined / np.where(answered > 0, answered, 1), 1.0)
-        which = which & (self._per_moment(self._size * unknown) <= _MOST_UNDETERMINED * self.sizes)
+        which = self._answered(which & (self._per_moment(self._size * unknown) <= _MOST_UNDETERMINED * self.sizes))
         if not which.any():
             return None
         size = np.where(told > 0, self._size, 0.0)

@@ -181,3 +181,14 @@ def test_the_error_shrinks_as_one_over_the_square_root() -> None:
     # each a half of the one before; a root mean square of 300 has a standard error of 4 %
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.2)
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.2)
+
+
+def test_a_look_that_came_too_early_for_a_window_is_no_measure_of_the_others() -> None:
+    """It had all answers, but of 100 pages it does not know yet how long 20 have been idle."""
+    early = partly_asked(0, 100, 0)
+    early.unseen[0], early.unseen[BOUNDS_S.index(60)] = 20, 0
+    later = [partly_asked(0, at, 40) for at in (101, 102)]
+    assert used_within([early, *later], 1) is not None
+    sum_of_both = Together({target: [early if target == 0 else partly_asked(1, 100, 0), *later] for target in (0, 1)})
+    sum_of_both.first_ns = 100 * SECOND
+    assert sum_of_both.used(2) is not None
