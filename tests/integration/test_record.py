@@ -357,7 +357,8 @@ class TestUsers:
     def test_an_ordinary_user_may_not_monitor_anothers_process(self) -> None:
         # Becomes nobody after its imports, which may lie where nobody may read.
         script = (
-            "import difflib, locale, os, subprocess, sys, pydamon.cli.command, pydamon.cli.recording, pydamon.cli.record\n"
+            "import difflib, locale, os, subprocess, sys\n"
+            "import pydamon.cli.command, pydamon.cli.recording, pydamon.cli.record\n"
             "import pydamon.engines.user.engine, pydamon.run.recorder\n"
             "import pydamon.primitives.bpf, pydamon.primitives.smaps, pydamon.ops.vaddr_group\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"

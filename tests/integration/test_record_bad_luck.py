@@ -25,7 +25,8 @@ def as_nobody(*args: str) -> subprocess.CompletedProcess[str]:
     """``pydamon record ARGS -- sleep 1`` as nobody, who becomes that after the imports (they may lie where nobody may
     read); in a directory of nobody's, which must be left as it was unless the command succeeds."""
     script = (
-        "import difflib, locale, os, subprocess, sys, pydamon.cli.command, pydamon.cli.recording, pydamon.cli.record\n"
+        "import difflib, locale, os, subprocess, sys\n"
+        "import pydamon.cli.command, pydamon.cli.recording, pydamon.cli.record\n"
         "import pydamon.engines.user.engine, pydamon.run.recorder\n"
         "import pydamon.primitives.bpf, pydamon.primitives.smaps, pydamon.primitives.idle, pydamon.ops.vaddr_group\n"
         "import pydamon.ops.paddr, pydamon.ops.fvaddr, pydamon.ops.cgroup, pydamon.linux.resctrl\n"
