@@ -11,7 +11,7 @@ NAMES = (
     "aggregation", "startup",
 )  # fmt: skip
 
-ALONE = ("older", "sampling")  # only where they are named
+ALONE = ("older", "robustness", "sampling")  # only where they are named
 
 
 def main() -> int:

@@ -299,6 +299,7 @@ class NewFile:
         """Take the place: of what was found there, of nothing that has come since. Raises RequestError, OSError."""
         if not self.place.is_as_found():
             raise self.place.refused("somebody else has written it meanwhile")
+        check_closing(self.fd)
         if self.place.found is None:
             self._take_free_name()
         else:
@@ -314,7 +315,8 @@ class NewFile:
         except OSError:  # a file system without hard links
             os.rename(self._name, self.place.name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
         else:
-            os.unlink(self._name, dir_fd=self._folder_fd)
+            with contextlib.suppress(OSError):  # the next run removes it
+                os.unlink(self._name, dir_fd=self._folder_fd)
 
     def discard(self, *, everything: bool = False) -> None:
         """Remove the file if it has not appeared; or even then, if ``everything`` and nothing was there before."""
@@ -327,6 +329,15 @@ class NewFile:
     def close(self) -> None:
         """Let go of the folder; the descriptor is the caller's."""
         self.place.close()
+
+
+def check_closing(fd: int) -> None:
+    """Raise OSError if closing says that not all is stored (network file systems do, and quotas); ``fd`` stays open."""
+    try:
+        another = os.dup(fd)
+    except OSError:  # too many open files: then it is not known
+        return
+    os.close(another)
 
 
 def lock_found(place: Place) -> int | None:

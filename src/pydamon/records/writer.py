@@ -22,7 +22,7 @@ from pyarrow import ipc
 from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
-from pydamon.linux.outputs import NewFile, Place, lock_found, never
+from pydamon.linux.outputs import NewFile, Place, check_closing, lock_found, never
 from pydamon.linux.process import Mapping
 from pydamon.records import side_tables
 from pydamon.records.batch import RegionBatch
@@ -240,12 +240,20 @@ class RecordWriter:
             self._write(END_OF_STREAM)
             if self._whole:
                 self._appear()
+            else:
+                self._check_stored()
         except BaseException:
             if self._whole:
                 self.discard()
             raise
         finally:
             self._close_fd()
+
+    def _check_stored(self) -> None:
+        try:
+            check_closing(self._fd)
+        except OSError as error:
+            raise PydamonError(f"not all of the record may be stored: {error.strerror}", where=self.path) from None
 
     def discard(self) -> None:
         """Give the record up: close the file, and remove it if there was none before this writer's."""

@@ -8,12 +8,17 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tests.unit.records.record_samples import metadata, snapshot
 
-from pydamon.errors import RequestError
+from pydamon.cli.render.output import write_whole
+from pydamon.errors import PydamonError, RequestError
 from pydamon.linux import temporary
 from pydamon.linux.outputs import NewFile, Place, mode_for
+from pydamon.records.reader import RecordReader
+from pydamon.records.writer import RecordWriter
 
 SOURCE = Path(__file__).parents[3] / "src/pydamon"
 NOBODY = 65534
@@ -252,3 +257,47 @@ def _makes_a_file(call: ast.Call) -> bool:
     modes = [*call.args[1:2], *(word.value for word in call.keywords if word.arg == "mode")]
     named = isinstance(call.args[0], ast.Constant | ast.JoinedStr)  # "/proc/…", "/sys/…"
     return not named and any(set(ast.literal_eval(mode)) & set("wax+") for mode in modes)
+
+
+# -- what closing a file says (network file systems and quotas report there that it is not stored) --------------------
+
+
+@pytest.fixture(name="bad_close")
+def bad_close_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the copy of a descriptor fails."""
+    monkeypatch.setattr(os, "dup", lambda _: 1 << 30)
+
+
+@pytest.mark.usefixtures("bad_close")
+def test_what_is_not_stored_does_not_appear(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        put(tmp_path / "new", b"all")
+    old = tmp_path / "old"
+    old.write_bytes(b"before")
+    with pytest.raises(PydamonError, match=r"cannot write .*Bad file descriptor"):
+        write_whole(str(old), lambda file: file.write(b"all"), SimpleNamespace(path=str(old)))
+    assert old.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["old"]
+
+
+def test_a_recording_that_is_not_stored_says_so(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    writer = RecordWriter(tmp_path / "r.damon", metadata=metadata(1))
+    writer.add_snapshot(snapshot(0, [(0, 4096, 1, 1)]))
+    request.getfixturevalue("bad_close")
+    with pytest.raises(PydamonError, match="not all of the record may be stored"):
+        writer.close()
+    with RecordReader(tmp_path / "r.damon") as reader:
+        assert reader.rows == 1
+
+
+def test_a_second_name_that_stays_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched, begun(tmp_path / "new") as new:
+        os.write(new.fd, b"all")
+        patched.setattr(os, "unlink", unlink)
+        new.appear()
+    assert (tmp_path / "new").read_bytes() == b"all"
+    put(tmp_path / "next", b"")
+    assert sorted(os.listdir(tmp_path)) == ["new", "next"]

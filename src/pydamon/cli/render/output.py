@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -62,16 +63,19 @@ def check_whole(path: str) -> None:
 
 def _write_beside(place: Place, write: Write, mode: int) -> None:
     new = place.make_beside(mode)
+    file = os.fdopen(new.fd, "wb")
     try:
-        with os.fdopen(new.fd, "wb") as file:
-            write(file)
-            file.flush()
-            new.appear()
+        write(file)
+        file.flush()
+        new.appear()
     except BaseException as error:
         new.discard()
         if isinstance(error, OSError):
             raise PydamonError(f"cannot write {place.path}: {error.strerror}", where=OPTION) from None
         raise
+    finally:
+        with contextlib.suppress(OSError):  # what closing could say has been asked by `appear`
+            file.close()
 
 
 def _write_into(place: Place, write: Write) -> None:
