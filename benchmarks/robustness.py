@@ -14,11 +14,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.robustness_damage import damage
 from benchmarks.robustness_faults import faults
+from benchmarks.robustness_fuzz import fuzz
 from benchmarks.robustness_kills import kills
 from benchmarks.robustness_tally import HEADER, Tally
 
-KINDS: dict[str, Callable[[float, Path], list[Tally]]] = {"kills": kills, "faults": faults}
+KINDS: dict[str, Callable[[float, Path], list[Tally]]] = {
+    "kills": kills,
+    "faults": faults,
+    "damage": damage,
+    "fuzz": fuzz,
+}
 
 
 def attempt(name: str, scale: float) -> list[Tally]:

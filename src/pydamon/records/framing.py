@@ -142,19 +142,6 @@ def frame_at(read: Read, size: int, offset: int) -> Frame | None:
     return frame
 
 
-def frames(read: Read, size: int, offset: int = 0) -> Iterator[Frame]:
-    """The messages from ``offset`` up to the end-of-stream mark.
-
-    Raises BadMessage where the stream does not go on as it should; what was yielded before stands.
-    """
-    while True:
-        frame = frame_at(read, size, offset)
-        if frame is None:
-            return
-        yield frame
-        offset = frame.end
-
-
 def custom_metadata(message: bytes, frame: Frame) -> dict[str, str]:
     """The custom metadata of a message, given its bytes (at least the header)."""
     data = message[8 : frame.header_len]

@@ -29,7 +29,6 @@ from pydamon.records.framing import (
     check_sum,
     custom_metadata,
     frame_at,
-    frames,
 )
 from pydamon.records.index import TARGET
 from pydamon.records.schema import (
@@ -52,6 +51,7 @@ from pydamon.records.tables import (
     decode_table,
     mappings_of,
 )
+from pydamon.records.walk import walk
 
 # Messages are decoded together up to about these sizes.
 _CHUNK_ROWS = 1 << 17
@@ -368,16 +368,14 @@ class RecordReader:
 
     def _walk(self, offset: int) -> tuple[bool, int]:
         """Collect the messages. Returns (no end mark found, bytes after the last good message)."""
-        try:
-            for frame in frames(self._read, self._size, offset):
-                offset = frame.end
-                # We write none without rows that has a body: one bit of the number of rows makes it.
-                self._strange += frame.kind != BATCH or (not frame.rows and frame.body_len > 0)
-                if frame.kind == BATCH:
-                    (self._batches if frame.rows else self._tagged).append(frame)
-        except BadMessage:
-            return True, self._size - offset
-        return False, self._size - offset - 8
+        walked = walk(self._read, self._size, offset)
+        self._strange += walked.gaps
+        for frame in walked.frames:
+            # We write none without rows that has a body: one bit of the number of rows makes it.
+            self._strange += frame.kind != BATCH or (not frame.rows and frame.body_len > 0)
+            if frame.kind == BATCH:
+                (self._batches if frame.rows else self._tagged).append(frame)
+        return not walked.complete, self._size - walked.end - (8 if walked.complete else 0)
 
     def _tags(self, frame: Frame) -> dict[str, str]:
         """The metadata of a message; BadMessage if it is damaged."""

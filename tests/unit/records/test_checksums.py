@@ -11,9 +11,10 @@ from pyarrow import ipc
 from tests.unit.records.record_samples import START_NS, as_tuple, mapping, snapshot, write
 
 from pydamon.errors import RequestError
-from pydamon.records.framing import BATCH, BadMessage, Frame, check_sum, frames
+from pydamon.records.framing import BATCH, BadMessage, Frame, check_sum
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import SUM_KEY
+from pydamon.records.walk import walk
 
 REGIONS = [(0x1000 * i, 0x1000 * (i + 1), i, i) for i in range(1, 6)]
 
@@ -25,7 +26,7 @@ def sound(tmp_path: Path) -> Path:
 
 
 def _messages(data: bytes) -> list[Frame]:
-    return list(frames(lambda offset, length: data[offset : offset + length], len(data)))
+    return walk(lambda offset, length: data[offset : offset + length], len(data), 0).frames
 
 
 def _all(path: Path) -> tuple[Any, ...]:

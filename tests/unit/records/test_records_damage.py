@@ -12,9 +12,10 @@ import pytest
 from tests.unit.records.record_samples import START_NS, mapping, snapshot, write
 
 from pydamon.errors import PydamonError
-from pydamon.records.framing import BadMessage, check_batch, frame_at, frames
+from pydamon.records.framing import BadMessage, check_batch, frame_at
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import measured_names, region_fields
+from pydamon.records.walk import walk
 
 FIELDS = region_fields(measured_names())
 WIDTHS = tuple(field.type.bit_width // 8 for field in FIELDS)
@@ -36,7 +37,7 @@ def _ends(data: bytes) -> list[tuple[int, int]]:
         return data[offset : offset + length]
 
     found, count = [], 0
-    for frame in frames(read, len(data)):
+    for frame in walk(read, len(data), 0).frames:
         count += frame.rows > 0
         found.append((frame.end, count))
     return found
@@ -127,7 +128,7 @@ def _first_batch(data: bytes) -> tuple[bytearray, int, int]:
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 
-    frame = next(f for f in frames(read, len(data)) if f.rows)
+    frame = next(f for f in walk(read, len(data), 0).frames if f.rows)
     message = bytearray(data[frame.offset : frame.end])
     rows_at = message.index(struct.pack("<q", frame.rows), 8)
     return message, frame.header_len, rows_at
