@@ -48,7 +48,9 @@ def walk(read: Read, size: int, offset: int) -> Walked:
             offset = place
             continue
         if frame is None:
-            place = finder.next_after(offset) if offset + 8 < size else None
+            # The end, unless it is a damaged length. Behind a real end there is nothing, or another file begins.
+            another = offset + 8 >= size or read(offset + 8, len(_MARK)) == _MARK
+            place = None if another else finder.next_after(offset)
             if place is None:
                 found.complete = True
                 return found
