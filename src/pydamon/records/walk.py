@@ -48,13 +48,8 @@ def walk(read: Read, size: int, offset: int) -> Walked:
             offset = place
             continue
         if frame is None:
-            place = finder.next_after(offset) if offset + 8 < size else None
-            if place is None:
-                found.complete = True
-                return found
-            found.gaps += 1
-            offset = place
-            continue
+            found.complete = True  # what comes after it is no part of this record
+            return found
         found.frames.append(frame)
         found.end = offset = frame.end
 

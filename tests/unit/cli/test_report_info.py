@@ -13,8 +13,8 @@ from tests.unit.cli.report_helpers import report
 from tests.unit.cli.rich_record import rich
 from tests.unit.records.record_samples import START_NS, metadata, snapshot, write
 
-from pydamon.records.framing import frames
 from pydamon.records.schema import END_OF_STREAM
+from pydamon.records.walk import walk
 from pydamon.records.writer import RecordWriter
 
 
@@ -160,7 +160,7 @@ def test_each_damaged_message_is_found(capsys: pytest.CaptureFixture[str]) -> No
     """One bit in the middle of the body, or of the header, of each message in turn."""
     path = Path("pydamon.damon")
     data = path.read_bytes()
-    for frame in frames(lambda offset, length: data[offset : offset + length], len(data)):
+    for frame in walk(lambda offset, length: data[offset : offset + length], len(data), 0).frames:
         place = frame.offset + (frame.header_len + frame.body_len) // 2
         path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
         status, _, err = report(capsys, "info", "--verify")

@@ -11,10 +11,10 @@ from tests.unit.records.record_samples import AGGR_NS, START_NS, as_tuple, mappi
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
-from pydamon.records.framing import frames
 from pydamon.records.joined import JoinedRecords, open_record
 from pydamon.records.reader import RecordReader
 from pydamon.records.rotating import RotatingWriter, part_name
+from pydamon.records.walk import walk
 
 REGIONS = [(0x1000 * i, 0x1000 * (i + 1), i % 20, i) for i in range(1, 200)]
 
@@ -179,7 +179,7 @@ def test_a_part_that_cannot_be_read_is_left_out_and_said(number: int) -> None:
     _rotated(25, max_ns=10**9)
     part = Path(part_name("run.damon", number))
     whole = part.read_bytes()
-    begin = next(frames(lambda offset, length: whole[offset : offset + length], len(whole))).end
+    begin = walk(lambda offset, length: whole[offset : offset + length], len(whole), 0).frames[0].end
     rest = {1: 15, 2: 15, 3: 20}[number]
     flipped = bytearray(whole)
     flipped[8] ^= 0xFF

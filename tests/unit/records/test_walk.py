@@ -47,7 +47,7 @@ def test_a_flipped_bit_in_what_leads_to_the_next_message_costs_one(sound: bytes,
             for bit in range(8):
                 damaged = bytearray(sound)
                 damaged[frame.offset + at] ^= 1 << bit
-                found, said = _read(tmp_path / "damaged", damaged)
+                found, said = _read(tmp_path / "damaged", bytes(damaged))
                 assert found == [each for each in range(COUNT) if each != number], (number, at, bit)
                 # Behind the last one nothing has a checksum by which it could be found.
                 assert ("damaged block" if number < COUNT - 1 else "was not closed") in said[0]
@@ -66,12 +66,6 @@ def test_bytes_that_are_missing_or_too_many_cost_one_message(sound: bytes, tmp_p
         found, said = _read(tmp_path / "damaged", damaged)
         assert found == [0, 1, 2, 4, 5, 6, 7]
         assert "damaged block" in said[0]
-
-
-def test_an_end_mark_in_the_middle_is_none(sound: bytes, tmp_path: Path) -> None:
-    frame = [each for each in _frames(sound) if each.rows][3]
-    damaged = sound[: frame.offset] + struct.pack("<Ii", 0xFFFFFFFF, 0) + sound[frame.offset + 8 :]
-    assert _read(tmp_path / "damaged", damaged)[0] == [0, 1, 2, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("filling", ["marks", "messages"])
