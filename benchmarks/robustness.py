@@ -18,6 +18,7 @@ from benchmarks.robustness_damage import damage
 from benchmarks.robustness_faults import faults
 from benchmarks.robustness_fuzz import fuzz
 from benchmarks.robustness_kills import kills
+from benchmarks.robustness_strings import strings
 from benchmarks.robustness_tally import HEADER, Tally
 
 KINDS: dict[str, Callable[[float, Path], list[Tally]]] = {
@@ -25,6 +26,7 @@ KINDS: dict[str, Callable[[float, Path], list[Tally]]] = {
     "faults": faults,
     "damage": damage,
     "fuzz": fuzz,
+    "strings": strings,
 }
 
 

@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from benchmarks.robustness_damage import damage
 from benchmarks.robustness_faults import VERBS, faults_of, make_inputs
+from benchmarks.robustness_fuzz import fuzz
 from benchmarks.robustness_kills import kills
+from benchmarks.robustness_strings import names, shown
 from benchmarks.robustness_tally import Tally
 
 
@@ -25,3 +28,20 @@ def test_recordings_that_are_killed(tmp_path: Path) -> None:
 def test_system_calls_that_fail(verb: str, tmp_path: Path) -> None:
     make_inputs(tmp_path)
     _assert_held(faults_of(verb, 2, tmp_path))
+
+
+def test_damaged_records(tmp_path: Path) -> None:
+    _assert_held(*damage(0.01, tmp_path))
+
+
+def test_nonsense_where_something_is_read(tmp_path: Path) -> None:
+    _assert_held(*fuzz(0.01, tmp_path))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_hostile_names_through_every_output(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four names that together have all pieces."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    found = list(shown(list(names(4))[number], tmp_path))
+    assert len(found) > 70
+    assert [failure for _, failure in found if failure] == []

@@ -175,6 +175,12 @@ class TestPictures:
         assert pictures[0] == pictures[1]
         assert ElementTree.fromstring(pictures[0]).tag == "{http://www.w3.org/2000/svg}svg"
 
+    def test_a_name_is_no_formula(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        """Nor does a character that the font lacks matter."""
+        path = stairs(tmp_path / "$\\frac{$ \U0001f40c")
+        for verb in (["heatmap"], ["wss"], ["wss", "--over", "time"]):
+            assert report(capsys, *verb, "-i", path, "-o", tmp_path / "x.svg")[0] == 0
+
     def test_several_targets_make_one_picture(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         snapshots = [snapshot(n, [(4096, 8192, 5 + t, 0)], target=t) for n in range(5) for t in range(2)]
         path = write(tmp_path / "r", snapshots, pids=(7, 8))

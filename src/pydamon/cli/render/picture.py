@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, BinaryIO
 
 from pydamon.cli.render.output import OPTION, check_whole, write_whole
@@ -32,11 +33,15 @@ def check_picture(path: str) -> str:
 def write_picture(path: str, figure: Figure, made_from: AnyReader) -> None:
     """Draw the figure into the file, as `write_whole`."""
     import matplotlib
+    from matplotlib.text import Text
 
     kind = check_picture(path)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names are no formulas: $…$ would be one
 
     def draw(file: BinaryIO) -> None:
-        with matplotlib.rc_context({"svg.hashsalt": "pydamon"}):
+        with matplotlib.rc_context({"svg.hashsalt": "pydamon"}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # a box stands for the character
             # Without a date the same record gives the same file.
             metadata = {"Date": None} if kind == "svg" else {"Software": "pydamon"}
             figure.savefig(file, format=kind, metadata=metadata)

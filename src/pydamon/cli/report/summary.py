@@ -164,7 +164,9 @@ def _text(
         lines += _windows(used, idle, span)
     else:
         lines.append(screen.fit(f"no page panel ({why_none(reader)}): how much was used within a time is not known"))
-    rows = [[one.name, one.kind, *map(format_size, (one.memory, one.hot, one.warm, one.cold))] for one in mine]
+    rows = [
+        [printable(one.name), one.kind, *map(format_size, (one.memory, one.hot, one.warm, one.cold))] for one in mine
+    ]
     shown = rows[:_MOST_MAPPINGS]
     if len(mine) > _MOST_MAPPINGS:
         rest = mine[_MOST_MAPPINGS:]
