@@ -2,8 +2,8 @@
 
     python -m benchmarks robustness [--scale 0.01] [--only NAME]
 
-At full size it takes an hour; tests/integration/test_robustness.py does a hundredth. All chances are from one seed.
-Faults of system calls need strace.
+At full size it takes half an hour; tests/integration/test_robustness.py does a hundredth. All chances are from one
+seed. Faults of system calls need strace.
 """
 
 from __future__ import annotations

@@ -214,5 +214,5 @@ def _words(fault: Fault, said: str) -> str:
     causes = (cause.lower(), *_OTHER_WORDS.get(fault.error, ()))
     if not any(each in line.lower() for line in lines for each in causes):
         return f"the cause is not said ({cause})"
-    names = ("out", "r.damon", "t.csv", str(Path.cwd()))
+    names = ("out.", "r.damon", "t.csv")
     return "" if any(name in line for name in names for line in lines) else "no path is said"
