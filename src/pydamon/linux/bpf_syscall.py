@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import platform
+from collections.abc import Callable
 
 from pydamon.errors import MachineError
 from pydamon.linux.texts import decode, read_lines, read_text
@@ -148,6 +150,34 @@ class TestRun:
             number = ctypes.get_errno()
             if number not in (errno.EINTR, errno.EAGAIN):
                 raise _refused("run the program", number)
+
+
+class Loaded:
+    """A loaded program and its map of one value of ``size`` bytes: ``memory`` is that value, ``run`` runs it once.
+
+    ``assemble`` makes the instructions for the map's descriptor. Raises MachineError where the kernel refuses.
+    """
+
+    def __init__(self, size: int, assemble: Callable[[int], bytes]) -> None:
+        self._map_fd = self._program_fd = -1
+        try:
+            self._map_fd = create_map(size)
+            self._program_fd = load_program(assemble(self._map_fd))
+            self.memory = map_value(self._map_fd, size)
+            self.run = TestRun(self._program_fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Unload it, and release the memory as soon as nothing looks into it any more. Closing again does nothing."""
+        for fd in (self._program_fd, self._map_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._map_fd = self._program_fd = -1
+        if hasattr(self, "memory"):
+            with contextlib.suppress(BufferError):
+                self.memory.close()
 
 
 def _bpf(command: int, attr: ctypes.Structure) -> int:

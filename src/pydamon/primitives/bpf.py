@@ -62,18 +62,16 @@ class PageTableWalk:
         # Set bits above the physical address (memory encryption, protection keys, no-execute) are no part of it.
         self._frame_mask = np.uint64((1 << self._address_bits) - _PAGE)
         self._lock = threading.Lock()
-        self._map_fd = self._program_fd = -1
-        self._memory: mmap.mmap | None = None
+        self._loaded = loaded = bpf_syscall.Loaded(
+            program.VALUE_SIZE, lambda map_fd: program.page_table_walk(facts, self.tables, map_fd)
+        )
         try:
-            self._map_fd = bpf_syscall.create_map(program.VALUE_SIZE)
-            self._program_fd = bpf_syscall.load_program(program.page_table_walk(facts, self.tables, self._map_fd))
-            self._memory = memory = bpf_syscall.map_value(self._map_fd, program.VALUE_SIZE)
+            memory, self._run = loaded.memory, loaded.run
             self._words = np.frombuffer(memory, np.uint32, program.ADDRESSES_AT // 4)
             self._longs = np.frombuffer(memory, np.uint64, program.ADDRESSES_AT // 8)
             self._addresses = np.frombuffer(memory, np.uint64, program.BATCH, program.ADDRESSES_AT)
             self._entries = np.frombuffer(memory, np.uint64, program.BATCH, program.ENTRIES_AT)
             self._levels = np.frombuffer(memory, np.uint8, program.BATCH, program.LEVELS_AT)
-            self._run = bpf_syscall.TestRun(self._program_fd)
             self._longs[program.MASK_AT // 8] = self._frame_mask
             self.refresh()
             self.direct_map_base = self._calibrate()
@@ -132,16 +130,11 @@ class PageTableWalk:
     def close(self) -> None:
         """Unload the program and release the map; no walk is possible any more."""
         with self._lock:
-            for fd in (self._program_fd, self._map_fd):
-                if fd >= 0:
-                    os.close(fd)
-            self._map_fd = self._program_fd = -1
             # The memory can be released only when no array looks at it.
             self._words = np.empty(0, np.uint32)
             self._longs = self._addresses = self._entries = np.empty(0, np.uint64)
             self._levels = np.empty(0, np.uint8)
-            if self._memory is not None:
-                self._memory.close()
+            self._loaded.close()
 
     def _calibrate(self) -> int:
         """Find at which virtual address the kernel maps physical address 0, and set it.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,16 +22,10 @@ class SamplerMap:
 
     def __init__(self, facts: SamplerFacts, tables: PageTables, layout: lay.SamplerLayout) -> None:
         self.layout = layout
-        self._map_fd = self._program_fd = -1
-        self._memory: mmap.mmap | None = None
-        try:
-            self._map_fd = bpf_syscall.create_map(layout.size)
-            self._program_fd = bpf_syscall.load_program(sampler_program(facts, tables, layout, self._map_fd))
-            self._memory = memory = bpf_syscall.map_value(self._map_fd, layout.size)
-        except BaseException:
-            self.close()
-            raise
-        self._test_run = bpf_syscall.TestRun(self._program_fd)
+        self._loaded: bpf_syscall.Loaded | None = bpf_syscall.Loaded(
+            layout.size, lambda map_fd: sampler_program(facts, tables, layout, map_fd)
+        )
+        memory, self._test_run = self._loaded.memory, self._loaded.run
         self.header = np.frombuffer(memory, lay.HEADER, 1)
         self.targets = np.frombuffer(memory, lay.TARGET, layout.targets, layout.targets_at)
         self.regions = np.frombuffer(memory, lay.REGION, layout.regions, layout.regions_at)
@@ -77,19 +67,14 @@ class SamplerMap:
 
     def close(self) -> None:
         """Unload the program and release the map."""
-        for fd in (self._program_fd, self._map_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._map_fd = self._program_fd = -1
-        if self._memory is not None:
+        if self._loaded is not None:
             # The memory can be released only when nothing looks at it; what a caller still holds keeps it.
             for name in [name for name, held in vars(self).items() if isinstance(held, np.ndarray)]:
                 del self.__dict__[name]
             for view in (self._words, self._target_words, self._bytes):
                 view.release()
-            with contextlib.suppress(BufferError):
-                self._memory.close()
-            self._memory = None
+            self._loaded.close()
+            self._loaded = None
 
 
 def field_at(name: str, dtype: np.dtype[np.void] = lay.HEADER) -> int:

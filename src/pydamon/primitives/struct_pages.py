@@ -7,8 +7,6 @@ page-table entry tells whether it was accessed, without any call for the page.
 
 from __future__ import annotations
 
-import mmap
-import os
 import threading
 
 import numpy as np
@@ -92,19 +90,17 @@ class StructPages:
         self._lock = threading.Lock()
         self._walk = walk
         self._saw_beyond = False  # frames where there was no memory
-        self._map_fd = self._program_fd = -1
-        self._memory: mmap.mmap | None = None
+        self._loaded = loaded = bpf_syscall.Loaded(
+            SIZE, lambda map_fd: struct_pages_program(facts, walk.tables, map_fd)
+        )
         try:
-            self._map_fd = bpf_syscall.create_map(SIZE)
-            self._program_fd = bpf_syscall.load_program(struct_pages_program(facts, walk.tables, self._map_fd))
-            self._memory = memory = bpf_syscall.map_value(self._map_fd, SIZE)
+            memory, self._run = loaded.memory, loaded.run
             self._count = np.frombuffer(memory, np.uint32, 1, COUNT_AT)
             self._longs = np.frombuffer(memory, np.uint64, FRAMES_AT // 8)
             self._frames = np.frombuffer(memory, np.uint64, BATCH, FRAMES_AT)
             self._heads = np.frombuffer(memory, np.uint64, BATCH, HEADS_AT)
             self._kinds = np.frombuffer(memory, np.uint8, BATCH, KINDS_AT)
             self._longs[VMEMMAP_AT // 8] = vmemmap
-            self._run = bpf_syscall.TestRun(self._program_fd)
             self._set_memory_facts()
         except BaseException:
             self.close()
@@ -143,16 +139,11 @@ class StructPages:
     def close(self) -> None:
         """Unload the program."""
         with self._lock:
-            for fd in (self._program_fd, self._map_fd):
-                if fd >= 0:
-                    os.close(fd)
-            self._map_fd = self._program_fd = -1
             # The memory can be released only when no array looks at it.
             self._count = np.empty(0, np.uint32)
             self._longs = self._frames = self._heads = np.empty(0, np.uint64)
             self._kinds = np.empty(0, np.uint8)
-            if self._memory is not None:
-                self._memory.close()
+            self._loaded.close()
 
 
 def struct_pages_program(facts: SamplerFacts, tables: PageTables, map_fd: int) -> bytes:

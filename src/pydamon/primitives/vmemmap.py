@@ -60,20 +60,11 @@ class KernelReader:
     """Reads words of kernel memory, a few at a time; for setting up only."""
 
     def __init__(self, facts: KernelFacts) -> None:
-        self._map_fd = self._program_fd = -1
-        self._memory: mmap.mmap | None = None
-        try:
-            self._map_fd = bpf_syscall.create_map(_SIZE)
-            self._program_fd = bpf_syscall.load_program(_reader_program(facts, self._map_fd))
-            self._memory = bpf_syscall.map_value(self._map_fd, _SIZE)
-            self._run = bpf_syscall.TestRun(self._program_fd)
-        except BaseException:
-            self.close()
-            raise
+        self._loaded = bpf_syscall.Loaded(_SIZE, lambda map_fd: _reader_program(facts, map_fd))
+        self._memory, self._run = self._loaded.memory, self._loaded.run
 
     def read(self, addresses: Sequence[int]) -> list[int]:
         """The 8 bytes at each address. Raises LookupError if one cannot be read."""
-        assert self._memory is not None
         found: list[int] = []
         for begin in range(0, len(addresses), _WORDS):
             part = np.array(addresses[begin : begin + _WORDS], np.uint64)
@@ -87,19 +78,13 @@ class KernelReader:
 
     def own_task(self) -> int:
         """Address of this thread's task_struct."""
-        assert self._memory is not None
         self._memory[_COUNT_AT : _COUNT_AT + 8] = bytes(8)
         self._run()
         return int.from_bytes(self._memory[_TASK_AT : _TASK_AT + 8], "little")
 
     def close(self) -> None:
         """Unload the program."""
-        for fd in (self._program_fd, self._map_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._map_fd = self._program_fd = -1
-        if self._memory is not None:
-            self._memory.close()
+        self._loaded.close()
 
 
 def find_vmemmap(facts: SamplerFacts) -> int:
