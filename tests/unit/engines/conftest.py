@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.unit.engines.kernel_fake import make_roots
+from tests.unit.engines.kernel_fake import FakeTree, make_roots
 
+from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.linux.damon_sysfs import Roots
+from pydamon.spec import Spec
 
 
 @pytest.fixture
@@ -26,3 +29,19 @@ def own(tmp_path: Path) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     yield fd
     os.close(fd)
+
+
+@pytest.fixture
+def start(roots: Roots, own: int) -> Iterator[Callable[..., KernelEngine]]:
+    """Opens engines, and closes those that a test leaves."""
+    opened = []
+
+    def open_engine(tree: FakeTree, spec: Spec, **options: Any) -> KernelEngine:
+        engine = KernelEngine(spec, directory_fd=own, roots=roots, tree=tree, **options)
+        opened.append(engine)
+        return engine
+
+    yield open_engine
+    for engine in opened:
+        engine.close()
+    assert os.listdir(own) == []

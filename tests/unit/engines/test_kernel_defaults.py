@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -18,21 +18,6 @@ from pydamon.run.open import open_engine
 from pydamon.run.request import Request
 from pydamon.run.signals import Waker
 from pydamon.spec import Intervals, Spec
-
-
-@pytest.fixture
-def start(roots: Roots, own: int) -> Iterator[Callable[..., KernelEngine]]:
-    """Opens engines, and closes them."""
-    opened = []
-
-    def open_engine(tree: FakeTree, spec: Spec, **options: Any) -> KernelEngine:
-        engine = KernelEngine(spec, directory_fd=own, roots=roots, tree=tree, **options)
-        opened.append(engine)
-        return engine
-
-    yield open_engine
-    for engine in opened:
-        engine.close()
 
 
 def opened_for_the_kernel(

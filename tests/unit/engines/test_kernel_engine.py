@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,22 +23,6 @@ from pydamon.spec.schemes import Scheme
 
 CONTEXT = "kdamonds/0/contexts/0"
 SCHEME = f"{CONTEXT}/schemes/0"
-
-
-@pytest.fixture
-def start(roots: Roots, own: int) -> Iterator[Callable[..., KernelEngine]]:
-    """Opens engines, and closes those that a test leaves."""
-    opened = []
-
-    def open_engine(tree: FakeTree, spec: Spec, **options: Any) -> KernelEngine:
-        engine = KernelEngine(spec, directory_fd=own, roots=roots, tree=tree, **options)
-        opened.append(engine)
-        return engine
-
-    yield open_engine
-    for engine in opened:
-        engine.close()
-    assert os.listdir(own) == []
 
 
 def spec_of(*, pids: tuple[int, ...] = (0,), ops: str = "vaddr", **context: Any) -> Spec:

@@ -31,13 +31,6 @@ from pydamon.primitives.page_tables import LEVEL_2M, LEVEL_4K
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=f"bpf primitive: {OBSTACLE}")
 
 
-@pytest.fixture(scope="module")
-def walk() -> Iterator[PageTableWalk]:
-    walk = PageTableWalk()
-    yield walk
-    walk.close()
-
-
 @pytest.fixture
 def child(processes: None) -> Iterator[Child]:
     yield from started_child()

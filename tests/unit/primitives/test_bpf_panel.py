@@ -31,13 +31,6 @@ N = 64
 BOTH_WAYS = pytest.mark.parametrize("whole", [False, True], ids=["page by page", "whole samples"])
 
 
-@pytest.fixture(scope="module")
-def walk() -> Iterator[PageTableWalk]:
-    walk = PageTableWalk()
-    yield walk
-    walk.close()
-
-
 @pytest.fixture
 def child() -> Iterator[Child]:
     yield from started_child()

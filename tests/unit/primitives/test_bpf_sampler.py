@@ -39,13 +39,6 @@ pytestmark = [
 SAMPLES = 20
 
 
-@pytest.fixture(scope="module")
-def walk() -> Iterator[PageTableWalk]:
-    walk = PageTableWalk()
-    yield walk
-    walk.close()
-
-
 @pytest.fixture
 def child(processes: None) -> Iterator[Child]:
     yield from started_child()

@@ -187,13 +187,6 @@ def test_no_more_than_a_batch() -> None:
     machine.run(program.struct_pages_program(FACTS, machine.format, MAP_FD), value)
 
 
-@pytest.fixture(scope="module")
-def walk() -> Iterator[PageTableWalk]:
-    opened = PageTableWalk()
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
 def child() -> Iterator[Child]:
     yield from started_child()
