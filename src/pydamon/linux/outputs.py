@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from pydamon.errors import RequestError
-from pydamon.linux import temporary
+from pydamon.linux import sudo, temporary
 
 PRIVATE = 0o600
 
@@ -383,23 +383,13 @@ def mode_for(sources: list[str], widened: int | None = None) -> int:
 def _callers() -> tuple[int, ...]:
     """Who we are: under sudo also the user who called it."""
     uid = os.geteuid()
-    invoking = _invoking_user()
+    invoking = sudo.invoking_owner()
     return (uid,) if invoking is None else (uid, invoking[0])
-
-
-def _invoking_user() -> tuple[int, int] | None:
-    """(user, group) that called sudo; None if none did."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
-    except (KeyError, ValueError):
-        return None
 
 
 def _give_to_invoking_user(fd: int) -> None:
     """Under sudo, what we create belongs to who called sudo."""
-    invoking = _invoking_user()
+    invoking = sudo.invoking_owner()
     if invoking is not None:
         with contextlib.suppress(OSError):
             os.fchown(fd, *invoking)

@@ -12,6 +12,8 @@ import os
 import re
 import stat
 
+from pydamon.linux import sudo
+
 NAME = re.compile(r"\.pydamon-(\d+)-[0-9a-f]{8}(\.[^.]*)?")  # its maker's pid is for people to see
 _MOST_LOOKS = 100_000  # names in a folder
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -75,5 +77,5 @@ def _is_left(found: str, folder_fd: int) -> bool:
 
 
 def _users() -> tuple[int, ...]:
-    uid, invoking = os.geteuid(), os.environ.get("SUDO_UID", "")
-    return (uid, int(invoking)) if uid == 0 and invoking.isdecimal() else (uid,)
+    uid, invoking = os.geteuid(), sudo.invoking_user()
+    return (uid,) if invoking is None else (uid, invoking)

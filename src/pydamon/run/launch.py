@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pydamon.errors import PydamonError, RequestError
+from pydamon.linux import sudo
 
 if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and most runs launch nothing
     import pwd
@@ -18,13 +19,13 @@ if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and 
 
 def invoking_user() -> pwd.struct_passwd | None:
     """Who called sudo, if we are root through it; else None."""
-    uid = os.environ.get("SUDO_UID", "")
-    if os.geteuid() != 0 or not (uid.isascii() and uid.isdigit()) or int(uid) == 0:
+    uid = sudo.invoking_user()
+    if not uid:
         return None
     import pwd
 
     try:
-        return pwd.getpwuid(int(uid))
+        return pwd.getpwuid(uid)
     except KeyError:
         raise PydamonError(f"there is no user with the id {uid}", where="SUDO_UID") from None
 
