@@ -52,6 +52,11 @@ def read_needed(path: str, permission: str = "", missing: str = "") -> str:
         raise MachineError(f"cannot be read: {cause(error, permission, missing)}", where=path) from None
 
 
+def read_as_root(path: str) -> str:
+    """As `read_needed`, of a file below /proc that only root may read."""
+    return read_needed(path, "it needs root", "it needs /proc")
+
+
 class Misread:
     """Lines that were not understood, by the kind of the file; each kind is said once. Safe from any thread."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydamon.errors import MachineError
 from pydamon.linux.frames_in_use import FramesInUse
 from pydamon.linux.process import Mapping, Process
-from pydamon.linux.texts import read_needed
+from pydamon.linux.texts import read_as_root
 from pydamon.ops.applying import Applying
 from pydamon.ops.base import PAGE_SIZE, Addresses, Hits, Ranges
 from pydamon.ops.reverse_map import MappingsOf, Owner, ReverseMap, mappings_now
@@ -110,10 +110,6 @@ def _inside(start: int, end: int, nodes: Sequence[tuple[int, int, int]]) -> list
     return sorted(edge for edge in edges if start < edge < end)
 
 
-def _read(path: str) -> str:
-    return read_needed(path, "it needs root", "it needs /proc")
-
-
 class PaddrOps(Applying["PhysicalActions"]):
     """Monitors physical memory: target 0. Raises MachineError where that cannot be done.
 
@@ -130,7 +126,7 @@ class PaddrOps(Applying["PhysicalActions"]):
         ranges: Ranges | None = None,
         reverse_map: ReverseMap | None = None,
         open_primitive: Callable[[], Primitive] = IdleFrames,
-        read: Memory = _read,
+        read: Memory = read_as_root,
         rng: np.random.Generator | None = None,
         maps: Callable[[Owner], list[Mapping]] = mappings_now,
     ) -> None:
@@ -344,5 +340,5 @@ def probe() -> None:
     """Raise MachineError with the reason if physical memory cannot be monitored here."""
     from pydamon.primitives import idle
 
-    system_ram(_read(IOMEM))
+    system_ram(read_as_root(IOMEM))
     idle.probe()

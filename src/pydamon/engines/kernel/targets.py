@@ -10,7 +10,7 @@ import numpy as np
 
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.process import Mapping, Process
-from pydamon.linux.texts import read_needed
+from pydamon.linux.texts import read_as_root
 from pydamon.ops.base import Ranges
 from pydamon.ops.membership import command_of
 from pydamon.ops.paddr import IOMEM, ZONEINFO, describe, intersection, node_spans, system_ram
@@ -52,7 +52,7 @@ class KernelTargets:
 
     def _look_at_memory(self) -> None:
         """All System RAM, or of the wanted ranges what is; the kernel would monitor nothing by itself."""
-        ram = system_ram(_text(IOMEM))
+        ram = system_ram(read_as_root(IOMEM))
         if len(self.ranges[0]):
             ram = intersection(ram, self.ranges[0])
             if not len(ram):
@@ -60,7 +60,7 @@ class KernelTargets:
         self.ranges = [ram]
         nodes = []
         with contextlib.suppress(MachineError):
-            nodes = node_spans(_text(ZONEINFO))
+            nodes = node_spans(read_as_root(ZONEINFO))
         self._mappings[0] = describe(ram, nodes)
 
     def _row(self, number: int) -> dict[str, Any]:
@@ -110,7 +110,3 @@ def _wanted(target: Target) -> Ranges:
     if not target.regions:
         return _NONE
     return np.array([(region.start, region.end) for region in target.regions], np.uint64)
-
-
-def _text(path: str) -> str:
-    return read_needed(path, "it needs root", "it needs /proc")
