@@ -100,6 +100,7 @@ class RecordReader:
             self._batches: list[Frame] = []
             self._tagged: list[Frame] = []
             self._entries: list[TableEntry] | None = None
+            self._last: dict[int, Snapshot] | None = None
             self._damage = Damage()
             self.sound_description = is_sound(schema)
             self._bad_tables: set[int] = set()
@@ -183,8 +184,13 @@ class RecordReader:
         """The last snapshot of each target that the description names, by target number; empty if there is none.
 
         Targets that it does not name are found only if they are near the end. Reads from the end, so that the time it
-        takes does not grow with the record unless a target stopped early.
+        takes does not grow with the record unless a target stopped early. They are looked for once.
         """
+        if self._last is None:
+            self._last = self._find_last()
+        return dict(self._last)
+
+    def _find_last(self) -> dict[int, Snapshot]:
         found: dict[int, Snapshot] = {}
         expected = {t.target for t in self.info.targets}
         damage = Damage()
