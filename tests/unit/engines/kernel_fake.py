@@ -73,7 +73,8 @@ class FakeTree(Tree):
     def _put(self, name: str, text: str, mode: int = 0o600) -> None:
         path = Path(self.path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(f"{self.root}.new")  # in one step: who reads meanwhile sees the one or the other
+        # In one step: who reads meanwhile sees the one or the other. Another thread may write, too: a name of its own.
+        new = Path(f"{self.root}.new.{threading.get_ident()}")
         new.write_text(f"{text}\n")
         new.chmod(mode)
         new.replace(path)

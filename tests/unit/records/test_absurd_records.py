@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-import os
-import resource
-import subprocess
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.helpers.command import PYDAMON
+from tests.helpers.command import measure
 from tests.unit.records.absurd_records import BYTES, INDICES, write_absurd
 
 from pydamon.errors import RequestError
@@ -56,21 +53,11 @@ def test_reports_stay_small(tmp_path: Path, kind: str, name: str) -> None:
     path = write_absurd(tmp_path / "r", kind, name)
     assert path.stat().st_size < 20 * BYTES
     for report in REPORTS.get(name, ("wss", "heatmap")):
-        child = subprocess.Popen(
-            [*PYDAMON, "report", *report.split(), "-i", str(path)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU_S, _MOST_CPU_S)),
-        )
-        assert child.stderr is not None
-        err = child.stderr.read().decode()
-        child.stderr.close()
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode in (0, 1, 2), (report, child.returncode, err)
-        assert used.ru_maxrss * 1024 < _MOST_BYTES, report
-        assert "internal error" not in err
-        assert err.count("\n") <= 3
+        done = measure("report", *report.split(), "-i", str(path), most_cpu_s=_MOST_CPU_S)
+        assert done.status in (0, 1, 2), (report, done)
+        assert done.most_bytes < _MOST_BYTES, report
+        assert "internal error" not in done.stderr
+        assert done.stderr.count("\n") <= 3
 
 
 def test_more_targets_than_the_file_can_describe_are_refused(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Watcher:
         self._schemes = schemes
         self._lives = lives
         self._changing = changing  # held while the files of schemes are written anew
+        self._looking = threading.Lock()  # held during a look: statistics are several files, which belong together
         self._found: deque[list[Snapshot]] = deque()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pydamon-kernel-watch", daemon=True)
@@ -75,12 +76,15 @@ class Watcher:
 
     def look_last(self) -> None:
         """What the schemes have done until now, if the kernel tells at once; to be called before the kdamond ends."""
-        if not self._schemes.states:
+        if not self._schemes.states or not self._looking.acquire(timeout=_LAST_S):
             return
-        with contextlib.suppress(OSError, ValueError, MachineError):
-            self._command("update_schemes_stats", _LAST_S)
-            for number, state in enumerate(list(self._schemes.states)):
-                self._schemes.note(number, self._stats(number), state.quota.esz, None)
+        try:
+            with contextlib.suppress(OSError, ValueError, MachineError):
+                self._command("update_schemes_stats", _LAST_S)
+                for number, state in enumerate(list(self._schemes.states)):
+                    self._schemes.note(number, self._stats(number), state.quota.esz, None)
+        finally:
+            self._looking.release()
 
     def stop(self) -> None:
         """End; waits a moment for the look under way, which the end of the kdamond ends."""
@@ -109,7 +113,8 @@ class Watcher:
             if not self._lives():
                 return  # whoever waits for what was found sees that, too
             try:
-                self._look()
+                with self._looking:
+                    self._look()
                 failures = 0
             except (OSError, ValueError, MachineError) as error:
                 failures += 1
