@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pydamon import lean
@@ -15,11 +16,16 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line ``args`` (default: the process's); returns the exit status, prints errors as one line."""
     arguments = sys.argv[1:] if args is None else list(args)
     lean.keep_standard_files()
+    if asked := os.environ.get("_PYDAMON_COMPLETE"):
+        from pydamon.cli.completion.answer import answer
+
+        return answer(asked)
     if arguments in (["--help"], ["-h"]):
         from pydamon.cli import verbs
+        from pydamon.cli.help.layout import help_width
 
         try:
-            print(verbs.help_text(verbs.help_width()), end="", flush=True)
+            print(verbs.help_text(help_width()), end="", flush=True)
             return 0
         except (OSError, ValueError):
             pass  # the long way knows what to say about that

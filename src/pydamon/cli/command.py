@@ -12,13 +12,16 @@ import click
 
 from pydamon import messages
 from pydamon.cli import verbs
+from pydamon.cli.config import origin, with_defaults
+from pydamon.cli.help.classes import VerbGroup
+from pydamon.cli.help.layout import help_width
 from pydamon.errors import PydamonError
 from pydamon.linux.causes import about, cause
 from pydamon.version import __version__
 
 
-class _Verbs(click.Group):
-    """A click group whose commands live in modules that are imported on demand."""
+class _Verbs(VerbGroup):
+    """The verbs: a group whose commands live in modules that are imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(verbs.VERBS)
@@ -30,7 +33,7 @@ class _Verbs(click.Group):
         return command
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(verbs.help_text(formatter.width))
+        formatter.write(verbs.help_text(help_width()))
 
 
 @click.group(
@@ -40,6 +43,7 @@ class _Verbs(click.Group):
     help=verbs.ABOUT,
 )
 @click.version_option(__version__, prog_name="pydamon", message="%(prog)s %(version)s")
+@click.option("--no-config", is_flag=True, expose_value=False, help=verbs.OPTIONS["--no-config"])
 def pydamon() -> None:
     """Everything else is a verb's."""
 
@@ -49,7 +53,8 @@ def run(arguments: Sequence[str]) -> int:
     context = None
     try:
         # Not click's own main(): that would turn a closed pipe into exit status 1.
-        with pydamon.make_context("pydamon", list(arguments)) as context:
+        words, defaults = with_defaults(pydamon, arguments)
+        with pydamon.make_context("pydamon", words, default_map=defaults) as context:
             pydamon.invoke(context)
         if sys.stdout is not None:  # it was closed
             with about("standard output"):
@@ -64,7 +69,8 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "pydamon"
-        return _fail(f"{path}: {_one_line(error.format_message())} (see {path} --help)", 2)
+        text = _one_line(_message(error))
+        return _fail(f"{path}: {text}{_origin(text, arguments)} (see {path} --help)", 2)
     except click.ClickException as error:
         return _fail(f"pydamon: {_one_line(error.format_message())}", error.exit_code)
     except PydamonError as error:
@@ -72,7 +78,8 @@ def run(arguments: Sequence[str]) -> int:
             from pydamon.cli.options import name_options
 
             name_options(error, context)
-        return _fail(f"pydamon: {_one_line(str(error))}", error.exit_status)
+        text = _one_line(str(error))
+        return _fail(f"pydamon: {text}{_origin(text, arguments)}", error.exit_status)
     except BrokenPipeError:
         _discard_stdout()  # the reader has seen enough
         return 0
@@ -89,6 +96,21 @@ def run(arguments: Sequence[str]) -> int:
             raise
         kind = type(error).__name__
         return _fail(f"pydamon: internal error: {kind}: {_one_line(str(error))} (PYDAMON_DEBUG=1 shows where)", 1)
+
+
+def _origin(text: str, arguments: Sequence[str]) -> str:
+    try:
+        return origin(text, arguments)
+    except PydamonError:
+        return ""  # that is the message
+
+
+def _message(error: click.UsageError) -> str:
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message().removesuffix(".")
+    from pydamon.cli.help.nearest import no_such_option
+
+    return no_such_option(error)
 
 
 def _one_line(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import lean, messages
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.options import record_path
 from pydamon.errors import RequestError
 
@@ -36,8 +38,8 @@ class _Interval(_ParamType):
         return found
 
 
-@click.command("import")
-@click.argument("path", metavar="FILE")
+@click.command("import", cls=Verb)
+@click.argument("path", type=FILE)
 @click.option(
     "-o",
     "--output",

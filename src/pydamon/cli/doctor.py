@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.cli.config import config_in_force
+from pydamon.cli.doctor_summary import summary
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.screen import echo, emit_json
 from pydamon.linux.texts import read_text
 from pydamon.spec.primitives import seeing
@@ -28,10 +31,10 @@ _HEADINGS = {
 }
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Verb)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
-    """Show what can be used here (engines, operations sets, primitives, sources), and what would enable the rest.
+    """Show what can be used here, in five lines and then in all detail, and what would enable the rest.
 
     Nothing is changed on the machine: files are looked at, a program that walks this process's own page tables may be
     loaded and removed again, and perf, where it is installed, samples the command "true".
@@ -40,7 +43,9 @@ def command(as_json: bool) -> None:
     if as_json:
         emit_json(found)
         return
-    echo(f"machine: Linux {found['kernel']} {found['machine']}, user {found['user']} (uid {found['uid']})")
+    for line in summary(found):
+        echo(line)
+    echo(f"\ndefaults: {found['config'] or 'none'}")
     for kind in ("engines", "ops", "primitives", "sources", "facilities", "actions", "filters", "metrics"):
         echo(f"{_HEADINGS.get(kind, kind)}:")
         for item in found[kind]:
@@ -93,6 +98,7 @@ def examine() -> dict[str, Any]:
         "facilities": _facilities(),
         **_schemes(),
         "auto": auto,
+        "config": config_in_force(),
     }
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import lean, messages
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.options import record_path
 from pydamon.cli.report.choice import Choice, choice, windowed
 from pydamon.errors import RequestError
@@ -23,12 +25,18 @@ if TYPE_CHECKING:
     from pydamon.records.writer import RecordWriter
 
 _INPUT = click.option(
-    "-i", "--input", "path", metavar="FILE", default="pydamon.damon", show_default=True, help="The record."
+    "-i",
+    "--input",
+    "path",
+    type=FILE,
+    default="pydamon.damon",
+    show_default=True,
+    help="The record.",
 )
 _OUTPUT = click.option(
     "-o",
     "--output",
-    metavar="FILE",
+    type=FILE,
     required=True,
     callback=record_path,
     help="The record to write (- is standard output).",
@@ -37,7 +45,7 @@ _MAX_MERGED = 256
 _HELD = 64  # snapshots that are combined at a time
 
 
-@click.command("cut")
+@click.command("cut", cls=Verb)
 @_INPUT
 @_OUTPUT
 @click.option("--target", type=int, metavar="N", help="Only this target.")
@@ -50,8 +58,8 @@ def cut(path: str, output: str, target: int | None, **window: Any) -> None:
     _cut(path, output, choice(target, **window))
 
 
-@click.command("merge")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE…")
+@click.command("merge", cls=Verb)
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @_OUTPUT
 def merge(inputs: tuple[str, ...], output: str) -> None:
     """Write one record that holds all the snapshots of several, in the order of their times."""
@@ -61,7 +69,7 @@ def merge(inputs: tuple[str, ...], output: str) -> None:
     _merge(inputs, output)
 
 
-@click.command("aggregate")
+@click.command("aggregate", cls=Verb)
 @_INPUT
 @_OUTPUT
 @click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="How many snapshots become one.")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from pydamon import lean
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.output import MODE, write_whole
 from pydamon.errors import RequestError
 
@@ -20,12 +22,18 @@ if TYPE_CHECKING:
 _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
 
 
-@click.command("export")
-@click.argument("path", metavar="FILE")
+@click.command("export", cls=Verb)
+@click.argument("path", type=FILE)
 @click.option(
     "--format", "kind", type=click.Choice(_FORMATS), required=True, help="damo: its record; trace-events: Perfetto."
 )
-@click.option("-o", "--output", metavar="FILE", required=True, help="The file to write (- is standard output).")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    help="The file to write (- is standard output).",
+)
 @MODE
 def command(path: str, kind: str, output: str) -> None:
     """Write a record (or any file that pydamon import takes) in another tool's format.

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from pydamon.cli.completion.words import FILE
 from pydamon.cli.options import LaunchCommand
 from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError
@@ -26,8 +27,12 @@ _LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
 @click.option("--debugfs", metavar="DIR", help="Also (or only) serve the legacy debugfs tree, on this directory.")
 @click.option("--primitive", type=click.Choice(CHOICES), default="auto", help="How pages are asked.")
 @click.option("--faithful", is_flag=True, help="Sample as the kernel does; ignore what this machine tells for free.")
-@click.option("--user-events", is_flag=True, help="Offer what kdamonds find to perf and trace-cmd, as user_events:…")
-@click.option("--log", metavar="FILE", help="Append what it says (e.g. why a write was refused) to this file.")
+@click.option("--user-events", is_flag=True, help="Offer what kdamonds find to perf and trace-cmd, as user_events:...")
+@click.option(
+    "--log",
+    type=FILE,
+    help="Append what it says (e.g. why a write was refused) to this file.",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Do not return until it is unmounted.")
 @click.pass_context
 def command(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.cli.completion import words as completion
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import Verb
 from pydamon.errors import PydamonError, RequestError
 from pydamon.spec import units
 from pydamon.spec.primitives import CHOICES
@@ -79,7 +82,7 @@ OPS = ["vaddr", "fvaddr", "paddr", "sim", "reported"]
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-class LaunchCommand(click.Command):
+class LaunchCommand(Verb):
     """Keeps what follows ``--`` apart, as ``ctx.meta["launch"]``: a command to launch, None without ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -101,9 +104,11 @@ def given(ctx: click.Context) -> dict[str, str]:
 
 # -- what is monitored, and how: record, start, trace -----------------------------------------------------------------
 
-TARGETS = click.Argument(["targets"], nargs=-1, metavar="[PID … | -- COMMAND …]")
+TARGETS = click.Argument(["targets"], nargs=-1, metavar="[PID... | -- COMMAND...]", shell_complete=completion.processes)
 _MONITORING = [
-    click.Option(["--rotate"], metavar="SIZE|TIME", help="Begin a new file after, e.g., 100M or 1h: run.0001.damon, …"),
+    click.Option(
+        ["--rotate"], metavar="SIZE|TIME", help="Begin a new file after, e.g., 100M or 1h: run.0001.damon, ..."
+    ),
     click.Option(
         ["--keep"], type=click.IntRange(min=1), metavar="N", help="With --rotate: keep the last N files only."
     ),
@@ -131,8 +136,8 @@ _MONITORING = [
         metavar="N",
         help="Ask N pages, drawn at random, once a second: how sure sizes are. 0: none.  [default: 1024]",
     ),
-    click.Option(["--min-regions"], type=COUNT, default="10", show_default=True),
-    click.Option(["--max-regions"], type=COUNT, default="1000", show_default=True),
+    click.Option(["--min-regions"], type=COUNT, default="10", show_default=True, help="At least so many regions."),
+    click.Option(["--max-regions"], type=COUNT, default="1000", show_default=True, help="At most so many regions."),
     click.Option(
         ["--region", "regions"],
         multiple=True,
@@ -153,7 +158,13 @@ _MONITORING = [
         show_default=True,
         help="Who monitors: pydamon, the kernel's DAMON, or (auto) the kernel's if it is free and fits.",
     ),
-    click.Option(["--primitive"], type=click.Choice(CHOICES), default="auto", show_default=True),
+    click.Option(
+        ["--primitive"],
+        type=click.Choice(CHOICES),
+        default="auto",
+        show_default=True,
+        help="How pages are asked whether they were accessed (see `pydamon doctor`).",
+    ),
     click.Option(
         ["--access"],
         type=click.Choice(["any", "write"]),
@@ -173,13 +184,15 @@ _MONITORING = [
         metavar="SOURCE",
         help="With --ops reported: valgrind, perf-mem, lackey:FILE or perf-script:FILE.",
     ),
-    click.Option(["--threads"], type=Numbers(), metavar="N,N,…", help="With --source: accesses of these threads only."),
-    click.Option(["--cpus"], type=Numbers(), metavar="N,N,…", help="With --source: accesses from these CPUs only."),
+    click.Option(["--threads"], type=Numbers(), metavar="N,...", help="With --source: accesses of these threads only."),
+    click.Option(["--cpus"], type=Numbers(), metavar="N,...", help="With --source: accesses from these CPUs only."),
     click.Option(
-        ["--nodes"], type=Numbers(), metavar="N,N,…", help="With --source: accesses from these NUMA nodes only."
+        ["--nodes"], type=Numbers(), metavar="N,...", help="With --source: accesses from these NUMA nodes only."
     ),
     click.Option(
-        ["--schemes"], metavar="FILE", help="Apply the schemes in this file (see `pydamon schemes`; -: stdin)."
+        ["--schemes"],
+        type=FILE,
+        help="Apply the schemes in this file (see `pydamon schemes`; -: stdin).",
     ),
     click.Option(
         ["--scheme"], multiple=True, metavar="TEXT", help="Apply this scheme, e.g. 'stat size>=4K'; repeatable."

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon.cli import options as shared
+from pydamon.cli.completion.words import FILE
 from pydamon.cli.render.screen import emit
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from pydamon.run.request import Request
     from pydamon.spec import Spec
 
@@ -24,9 +27,17 @@ class _RecordCommand(shared.LaunchCommand):
             from pydamon.cli.edit import COMMANDS
 
             # Not a recording: `invoke` runs it.
-            ctx.meta["edit"] = COMMANDS[args[0]].make_context(f"pydamon record {args[0]}", args[1:])
+            ctx.meta["edit"] = COMMANDS[args[0]].make_context(
+                f"record {args[0]}", args[1:], parent=ctx.parent, resilient_parsing=ctx.resilient_parsing
+            )
             return []
         return super().parse_args(ctx, args)
+
+    def further(self) -> dict[str, click.Command]:
+        """What edits records."""
+        from pydamon.cli.edit import COMMANDS
+
+        return dict(COMMANDS)
 
     def invoke(self, ctx: click.Context) -> Any:
         edit = ctx.meta.get("edit")
@@ -34,6 +45,12 @@ class _RecordCommand(shared.LaunchCommand):
             return super().invoke(ctx)
         with edit:
             return edit.command.invoke(edit)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        edit = ctx.meta.get("edit")
+        return (
+            super().shell_complete(ctx, incomplete) if edit is None else edit.command.shell_complete(edit, incomplete)
+        )
 
 
 @click.pass_context
@@ -88,6 +105,7 @@ command = _RecordCommand(
         shared.TARGETS,
         click.Option(
             ["-o", "--output"],
+            type=FILE,
             default="pydamon.damon",
             show_default=True,
             callback=shared.record_path,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import messages
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.options import OPS
 from pydamon.cli.render.screen import echo, emit, emit_json
 from pydamon.errors import RequestError, located
@@ -21,7 +23,7 @@ _ops = click.option(
 )
 
 
-@click.group("schemes", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("schemes", cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Check, explain and convert schemes (DAMOS): files of pydamon, of damo, or of the kernel's debugfs.
 
@@ -30,7 +32,7 @@ def command() -> None:
 
 
 @command.command("check")
-@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @_ops
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(files: tuple[str, ...], ops: str | None, as_json: bool) -> None:
@@ -64,7 +66,7 @@ def check(files: tuple[str, ...], ops: str | None, as_json: bool) -> None:
 
 
 @command.command("explain")
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=FILE)
 @_ops
 def explain(file: str, ops: str | None) -> None:
     """Say in plain words what the schemes do, and when."""
@@ -87,7 +89,7 @@ def explain(file: str, ops: str | None) -> None:
 
 
 @command.command("show")
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=FILE)
 @click.option(
     "--format",
     "form",

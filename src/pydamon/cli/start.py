@@ -9,6 +9,7 @@ import click
 
 from pydamon import messages
 from pydamon.cli import options as shared
+from pydamon.cli.completion.words import FILE
 from pydamon.cli.options import given
 from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError, located
@@ -24,10 +25,18 @@ _IN_SPEC = (
     "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful", "probes",
 )  # fmt: skip
 _OWN = [
-    click.Option(["-o", "--output"], help="Write a record, too."),
+    click.Option(["-o", "--output"], type=FILE, help="Write a record, too."),
     click.Option(["--name"], metavar="NAME", help="What to call it.  [default: the lowest free number]"),
-    click.Option(["--spec", "spec_file"], metavar="FILE", help="Run this spec (JSON or YAML; - is standard input)."),
-    click.Option(["--log"], metavar="FILE", help="Append what it (and the command) says to this file."),
+    click.Option(
+        ["--spec", "spec_file"],
+        type=FILE,
+        help="Run this spec (JSON or YAML; - is standard input).",
+    ),
+    click.Option(
+        ["--log"],
+        type=FILE,
+        help="Append what it (and the command) says to this file.",
+    ),
 ]
 
 

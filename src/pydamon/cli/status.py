@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from pydamon import messages
+from pydamon.cli.completion import words as completion
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.screen import echo, emit_json
 
 
-@click.command("status")
-@click.argument("name", required=False)
+@click.command("status", cls=Verb)
+@click.argument("name", required=False, shell_complete=completion.kdamonds)
 @click.option("--kernel", "with_kernel", is_flag=True, help="Always show the kernel's own DAMON.")
 @click.option("--json", "as_json", is_flag=True, help="All there is to know, as JSON.")
 def command(name: str | None, with_kernel: bool, as_json: bool) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from pydamon import messages
+from pydamon.cli.completion import words as completion
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.screen import echo, emit_json
 from pydamon.errors import PydamonError, RequestError
 from pydamon.spec.modules import MODULES
@@ -27,8 +29,8 @@ def _stop_modules(name: str | None, problems: list[PydamonError]) -> list[str]:
     return found
 
 
-@click.command("stop")
-@click.argument("name", required=False)
+@click.command("stop", cls=Verb)
+@click.argument("name", required=False, shell_complete=completion.kdamonds)
 @click.option("--all", "all_of_them", is_flag=True, help="Stop all of them.")
 @click.option("--undo", is_flag=True, help="Undo what its schemes did, as far as that can be undone.")
 @click.option("--json", "as_json", is_flag=True, help="What they did, as JSON.")

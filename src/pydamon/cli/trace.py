@@ -8,6 +8,7 @@ import click
 
 from pydamon import messages
 from pydamon.cli import options as shared
+from pydamon.cli.completion.words import FILE
 from pydamon.cli.options import given
 from pydamon.cli.render.screen import emit
 from pydamon.errors import RequestError
@@ -23,7 +24,11 @@ EVENTS = (
 # Not what is about a record, or about what it costs nothing to leave out.
 _MONITORING = shared.monitoring("rotate", "keep", "dry_run", "undo", "resctrl", "panel")
 _OWN = [
-    click.Option(["-i", "--input", "path"], metavar="FILE", help="Print the events of this record."),
+    click.Option(
+        ["-i", "--input", "path"],
+        type=FILE,
+        help="Print the events of this record.",
+    ),
     click.Option(
         ["-e", "--event", "events"],
         multiple=True,
@@ -31,7 +36,7 @@ _OWN = [
         help="Print these events; repeatable.  [default: damon_aggregated]",
     ),
     click.Option(["--quiet"], is_flag=True, help="With --user-events: print nothing."),
-    click.Option(["--user-events"], is_flag=True, help="Offer them to perf and trace-cmd, too, as user_events:…"),
+    click.Option(["--user-events"], is_flag=True, help="Offer them to perf and trace-cmd, too, as user_events:..."),
 ]
 
 

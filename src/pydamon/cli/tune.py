@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pydamon.cli.completion import words as completion
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import Verb
 from pydamon.cli.options import COUNT, TIME, Share, given
 from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError, located
@@ -15,18 +18,18 @@ if TYPE_CHECKING:
     from pydamon.spec import Spec
 
 
-@click.command("tune")
-@click.argument("name", required=False)
+@click.command("tune", cls=Verb)
+@click.argument("name", required=False, shell_complete=completion.kdamonds)
 @click.option("--sample", type=TIME, help="Sampling interval.")
 @click.option("--aggr", type=TIME, help="Aggregation interval; if only one of the two is given, their ratio stays.")
 @click.option("--update", type=TIME, help="Update interval.")
 @click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
-@click.option("--min-regions", type=COUNT)
-@click.option("--max-regions", type=COUNT)
+@click.option("--min-regions", type=COUNT, help="At least so many regions.")
+@click.option("--max-regions", type=COUNT, help="At most so many regions.")
 @click.option("--max-cpu", type=Share(), metavar="SHARE", help="From now on keep below this share of one CPU, e.g. 1%.")
-@click.option("--schemes", metavar="FILE", help="Replace all schemes by those in this file.")
+@click.option("--schemes", type=FILE, help="Replace all schemes by those in this file.")
 @click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
-@click.option("--spec", metavar="FILE", help="Take the parameters and the schemes of this spec.")
+@click.option("--spec", type=FILE, help="Take the parameters and the schemes of this spec.")
 @click.option(
     "--goal-value", "goals", multiple=True, metavar="NAME=VALUE", help="Give the value of a goal; repeatable."
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from pydamon.cli.help.classes import Verb
 
-@click.command("workload")
+
+@click.command("workload", cls=Verb)
 @click.argument("workload", metavar="NAME|FILE")
 @click.option(
     "--mapping",

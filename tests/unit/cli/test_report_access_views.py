@@ -118,7 +118,7 @@ def test_no_view_exceeds_the_terminal(view: str, columns: int) -> None:
         (["--rate", "nan"], "'--rate': 'nan' is no percentage of the samples (0 to 100); write MIN-MAX, MIN- or -MAX"),
         (["--age", "x-"], "'--age': 'x' is not a time; write it like 5ms, 1.5s or 2min; write MIN-MAX, MIN- or -MAX"),
         (["--address", "5"], "'--address': '5' is not START-END"),
-        (["--top", "0"], "'--top': 0 is not in the range x>=1."),
+        (["--top", "0"], "'--top': 0 is not in the range x>=1"),
         (["--at", "soon"], "'--at': 'soon' is not a time; write it like 5ms, 1.5s or 2min"),
     ],
 )

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from pydamon import lean
+from pydamon.cli.completion.words import FILE
+from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.render.output import MODE
 from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, counted, windowed
 
@@ -23,14 +25,20 @@ def _common(verb: _Verb) -> _Verb:
         click.option("--json", "as_json", is_flag=True, help="Print JSON: integers, times in ns, sizes in bytes."),
         click.option("--target", type=int, metavar="N", help="Only this target of the record (they count from 0)."),
         click.option(
-            "-i", "--input", "path", metavar="FILE", default=_DEFAULT_INPUT, show_default=True, help="The record."
+            "-i",
+            "--input",
+            "path",
+            type=FILE,
+            default=_DEFAULT_INPUT,
+            show_default=True,
+            help="The record.",
         ),
     ):
         verb = option(verb)
     return verb
 
 
-@click.group(subcommand_metavar="REPORT [OPTIONS]", invoke_without_command=True)
+@click.group(cls=VerbGroup, subcommand_metavar="REPORT [OPTIONS]", invoke_without_command=True)
 @_common
 @click.pass_context
 def command(ctx: click.Context, path: str, target: int | None, as_json: bool) -> None:
@@ -69,9 +77,9 @@ def _summary(path: str, target: int | None, as_json: bool) -> None:
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N in that order.")
 @click.option("--size", type=SIZES, metavar="MIN-MAX", help="Only regions of this size, e.g. 1M- or 4K-64K.")
-@click.option("--rate", type=RATES, metavar="MIN-MAX", help="… of this access rate, in percent of the samples.")
-@click.option("--age", type=AGES, metavar="MIN-MAX", help="… of this age, e.g. 10s-.")
-@click.option("--mapping", metavar="NAME", help="… of mappings whose names contain this, or match it with * and ?.")
+@click.option("--rate", type=RATES, metavar="MIN-MAX", help="Only regions of this rate, in percent of the samples.")
+@click.option("--age", type=AGES, metavar="MIN-MAX", help="Only regions of this age, e.g. 10s-.")
+@click.option("--mapping", metavar="NAME", help="Only mappings whose names contain this, or match it with * and ?.")
 @click.option("--address", "addresses", type=ADDRESSES, metavar="START-END", help="Only these addresses.")
 @click.option(
     "--view",
@@ -112,7 +120,7 @@ def access(
     help="Addresses to show: hottest (where most accesses are), all (everything monitored), or START-END, decimal or "
     "0x. Default: what was accessed, without the gaps.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png, .svg or .html.")
+@click.option("-o", "--output", type=FILE, help="Draw to FILE instead: .png, .svg or .html.")
 @MODE
 def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str | None, **window: Any) -> None:
     """Which addresses were accessed how much, when: a picture of time and addresses."""
@@ -127,7 +135,7 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
 @windowed
 @click.option(
     "--percentiles",
-    metavar="P,P,…",
+    metavar="P,P,...",
     default="0,25,50,75,100",
     show_default=True,
     help="Percentiles of the working set sizes to show.",
@@ -151,7 +159,7 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
 @click.option(
     "--window", "used_ns", type=WHEN, metavar="TIME", help="What was used within this time, e.g. 10s, with its error."
 )
-@click.option("-o", "--output", metavar="FILE", help="Draw to FILE instead: .png or .svg.")
+@click.option("-o", "--output", type=FILE, help="Draw to FILE instead: .png or .svg.")
 @MODE
 def wss(
     path: str,
@@ -304,7 +312,12 @@ def probes(path: str, target: int | None, as_json: bool, **window: Any) -> None:
 @command.command()
 @_common
 @windowed
-@click.option("--perf", metavar="FILE", required=True, help="CPU samples of the same time, as perf script prints them.")
+@click.option(
+    "--perf",
+    type=FILE,
+    required=True,
+    help="CPU samples of the same time, as perf script prints them.",
+)
 @click.option(
     "--hot",
     "hot_percent",

@@ -1,0 +1,1 @@
+"""Completing words in a shell: the script that does it, and what it asks this command."""

@@ -1,0 +1,129 @@
+"""Examples of each verb and report: a command line as it is typed, and what it does."""
+
+from __future__ import annotations
+
+Examples = tuple[tuple[str, str], ...]
+
+EXAMPLES: dict[str, Examples] = {
+    "completion": (
+        ('eval "$(pydamon completion bash)"', "complete words in this bash; in ~/.bashrc: in each"),
+        ("pydamon completion zsh > ~/.zfunc/_pydamon", "for zsh, in a directory of its fpath"),
+        ("pydamon completion fish > ~/.config/fish/completions/pydamon.fish", "for fish"),
+    ),
+    "doctor": (
+        ("pydamon doctor", "what can be used here, and what would enable the rest"),
+        ("pydamon doctor --json", "the same, for a program"),
+    ),
+    "export": (
+        ("pydamon export run.damon --format parquet -o run.parquet", "for pandas, Polars, DuckDB"),
+        ("pydamon export run.damon --format trace-events -o run.json", "to look at in Perfetto"),
+        ("pydamon export run.damon --format perf-script -o -", "as perf script prints the kernel's events"),
+    ),
+    "help": (
+        ("pydamon help record", "the help of a verb"),
+        ("pydamon help report wss", "that of a report"),
+        ("pydamon help --man ~/.local/share/man/man1", "write the pages of the manual; then: man pydamon"),
+    ),
+    "import": (
+        ("pydamon import damon.txt -o run.damon", "text of perf script"),
+        ("pydamon import --sample 5ms --aggr 100ms perf.data -o run.damon", "what the file does not say, too"),
+    ),
+    "mount": (
+        ("pydamon mount -- damo start 1234", "let damo work on DAMON's files as pydamon serves them"),
+        ("pydamon mount /mnt/damon", "serve them to everybody, until umount"),
+    ),
+    "record": (
+        ("pydamon record -o run.damon --duration 30s 1234", "a running process, for half a minute"),
+        ("pydamon record -o run.damon -- ./my_service --flag", "a command, from its start to its end"),
+        ("pydamon record --include-children --max-cpu 1% 1234", "a process and its descendants, within 1 % of a CPU"),
+        ("pydamon record --dry-run --scheme 'pageout rate=0% age>=60s' 1234", "what a scheme would take"),
+        ("pydamon record --ops sim --workload stairs -o sim.damon", "a simulation: needs no process"),
+        ("pydamon record --explain 1234", "what would be done, in words"),
+    ),
+    "record cut": (("pydamon record cut -i run.damon --from 10s --to 20s -o part.damon", "ten seconds of a record"),),
+    "record merge": (("pydamon record merge run.0001.damon run.0002.damon -o run.damon", "parts become one record"),),
+    "record aggregate": (
+        ("pydamon record aggregate -i run.damon --factor 10 -o coarse.damon", "a tenth of the snapshots"),
+    ),
+    "report": (
+        ("pydamon report -i run.damon", "the summary: one screen"),
+        ("pydamon report heatmap -i run.damon", "which addresses were accessed how much, when"),
+        ("pydamon report wss -i run.damon --json", "a report for a program"),
+        ("pydamon help report access", "the options of a report"),
+    ),
+    "report access": (
+        ("pydamon report access -i run.damon --by hottest --top 10", "the ten hottest regions at the end"),
+        ("pydamon report access -i run.damon --age 10s- --rate 0-0", "what was idle for ten seconds and more"),
+        ("pydamon report access -i run.damon --at 5s --mapping '[heap]'", "the heap, five seconds after the start"),
+    ),
+    "report bandwidth": (("pydamon report bandwidth -i run.damon --from -10s", "over the last ten seconds"),),
+    "report cost": (("pydamon report cost -i run.damon", "what the recording took from the machine"),),
+    "report diff": (
+        ("pydamon report diff before.damon after.damon", "what changed within one process"),
+        ("pydamon report diff --by mapping before.damon after.damon", "between two releases of a program"),
+    ),
+    "report footprint": (("pydamon report footprint -i run.damon", "what is used of what is resident"),),
+    "report heatmap": (
+        ("pydamon report heatmap -i run.damon", "in the terminal"),
+        ("pydamon report heatmap -i run.damon -o heat.png", "as a picture"),
+        ("pydamon report heatmap -i run.damon --range hottest --from 5s --to 10s", "a closer look"),
+    ),
+    "report idle": (("pydamon report idle -i run.damon", "what could be taken away"),),
+    "report info": (
+        ("pydamon report info -i run.damon", "what the record is about"),
+        ("pydamon report info --verify -i run.damon", "whether it is whole"),
+    ),
+    "report probes": (("pydamon report probes -i run.damon", "of a record made with --probe"),),
+    "report profile": (
+        ("pydamon report profile -i run.damon --perf cpu.txt", "cpu.txt is of perf record and perf script"),
+    ),
+    "report raw": (("pydamon report raw -i run.damon", "every region of every snapshot"),),
+    "report recency": (
+        ("pydamon report recency -i run.damon", "bytes by how long ago they were accessed"),
+        ("pydamon report recency --rate -i run.damon", "bytes by how often"),
+    ),
+    "report regions": (("pydamon report regions -i run.damon --from 1s --to 2s", "every region of one second"),),
+    "report schemes": (
+        ("pydamon report schemes -i run.damon", "what they tried and applied, over time"),
+        ("pydamon report schemes --tried -i run.damon", "the regions that were tried last"),
+    ),
+    "report summary": (("pydamon report summary -i run.damon", "one screen"),),
+    "report temperature": (("pydamon report temperature -i run.damon --whole", "over all snapshots"),),
+    "report wss": (
+        ("pydamon report wss -i run.damon", "the working set, by percentiles"),
+        ("pydamon report wss -i run.damon --over time", "how it changed"),
+        ("pydamon report wss -i run.damon --window 10s", "what was used within ten seconds, and how sure that is"),
+    ),
+    "schemes": (
+        ("pydamon schemes check policy.yaml", "whether each is valid"),
+        ("pydamon schemes explain policy.yaml", "what they do, in words"),
+    ),
+    "schemes check": (("pydamon schemes check policy.yaml other.json", "several files"),),
+    "schemes explain": (("pydamon schemes explain --ops paddr policy.yaml", "for physical memory"),),
+    "schemes show": (("pydamon schemes show --format damo policy.yaml", "as damo reads them"),),
+    "start": (
+        ("pydamon start 1234", "monitor a process in the background"),
+        ("pydamon start --scheme 'pageout rate=0% age>=60s quota=128MiB/1s' 1234", "and take away what is idle"),
+        ("pydamon start --spec policy.yaml --log /tmp/policy.log", "what a file says"),
+    ),
+    "status": (
+        ("pydamon status", "all that runs, in a few lines"),
+        ("pydamon status 0 --json", "all about one, for a program"),
+    ),
+    "stop": (
+        ("pydamon stop", "the only one"),
+        ("pydamon stop --all --undo", "all, and take back what their schemes did"),
+    ),
+    "trace": (
+        ("pydamon trace --duration 2s 1234", "a line for each region, every aggregation"),
+        ("pydamon trace -i run.damon", "the same of a record"),
+    ),
+    "tune": (
+        ("pydamon tune --max-cpu 0.5%", "let it cost less"),
+        ("pydamon tune 0 --scheme 'pageout age>=2m quota=64MiB/1s'", "replace its schemes"),
+    ),
+    "workload": (
+        ("pydamon workload stairs", "ten ranges of 10 MB, each hot in turn"),
+        ("pydamon workload --repeat 0 --time-scale 0.1 hotspots", "for ever, ten times as fast"),
+    ),
+}

@@ -1,0 +1,63 @@
+"""Processes by name, as people know them: what a user types instead of a pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from pydamon.linux.texts import read_text
+
+_COMM_MOST = 15  # characters of a name that the kernel keeps (TASK_COMM_LEN less the zero)
+
+
+def processes_named(name: str) -> list[tuple[int, str]]:
+    """(pid, command line) of the user's processes that are called ``name``, the lowest pid first, without us.
+
+    A process is called what its main thread is called, what its program file is called, or what it was started as
+    (whose names are not cut at 15 characters).
+    """
+    return [(pid, _command_line(pid)) for pid in _own_pids() if pid != os.getpid() and name in _names(pid)]
+
+
+def own_processes() -> list[tuple[int, str]]:
+    """(pid, name) of the processes that this user may look at; root: of all. Kernel threads are left out."""
+    found = []
+    for pid in _own_pids():
+        names = _names(pid)
+        if names:
+            found.append((pid, names[0]))
+    return found
+
+
+def _own_pids() -> Iterator[int]:
+    euid = os.geteuid()
+    for name in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
+        with contextlib.suppress(OSError):
+            if euid in (0, os.stat(f"/proc/{name}").st_uid):
+                yield int(name)
+
+
+def _names(pid: int) -> list[str]:
+    """What it is called, the best name first; empty for one that has ended, and for a thread of the kernel."""
+    started = os.path.basename(_command_line(pid).split("\0", 1)[0])
+    try:
+        comm = read_text(f"/proc/{pid}/comm").removesuffix("\n")
+    except OSError:
+        return []
+    if not started:
+        return []
+    names = [comm, started]
+    with contextlib.suppress(OSError):
+        names.append(os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)"))
+    if len(comm) == _COMM_MOST and started.startswith(comm):
+        names[:2] = [started, comm]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def _command_line(pid: int) -> str:
+    """Its arguments, with a zero byte behind each; empty if it cannot be told."""
+    try:
+        return read_text(f"/proc/{pid}/cmdline")
+    except OSError:
+        return ""
