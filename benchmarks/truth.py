@@ -1,10 +1,16 @@
-"""How right the answers are where the pattern is known: simulated exactly, and real through each primitive."""
+"""How right the answers are where the pattern is known: simulated exactly, and real through each primitive.
+
+``--older DIR``: whether they are as right as those of an earlier commit, of which DIR is a checkout (`truth_older`).
+"""
 
 from __future__ import annotations
 
+import argparse
 import statistics
+from pathlib import Path
 from typing import Any, cast
 
+from benchmarks import truth_older
 from benchmarks.real import monitor_workload, opened
 from pydamon.analysis.accuracy import PhaseScore, score_phases
 from pydamon.engines.sim import SimEngine
@@ -43,7 +49,29 @@ def line(title: str, scores: list[PhaseScore], cpu_share: float | None = None) -
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, or the one beside an earlier commit."""
+    parser = argparse.ArgumentParser(prog="benchmarks truth", description=__doc__)
+    parser.add_argument("--older", type=Path, help="a checkout of a commit to compare with")
+    parser.add_argument("--seeds", type=int, default=5, help="with --older: runs of each pattern (default: 5)")
+    parser.add_argument("--time-scale", type=float, default=0.3, help="with --older: of phases of 5 s (default: 0.3)")
+    options = parser.parse_args()
+    if options.older is None:
+        alone()
+        return
+    if not (options.older / "benchmarks/truth.py").is_file():
+        raise SystemExit(f"benchmarks: --older {options.older}: no benchmarks/truth.py in it; give a checkout")
+    if options.seeds < 1:
+        raise SystemExit(f"benchmarks: --seeds {options.seeds}: must be at least 1")
+    ways = ["sim", *(offer.name for offer in offers() if offer.name == "bpf" and offer.obstacle is None)]
+    patterns = [(workload, mapping) for workload in WORKLOADS for mapping in MAPPINGS]
+    print(f"truth: beside {options.older}, {options.seeds} seeds; means over phases of {5 * options.time_scale:g} s of")
+    print("       what `benchmarks truth` shows; medians of the runs, and what two older runs of a seed differ by\n")
+    for row in truth_older.table(options.older.resolve(), options.seeds, options.time_scale, ways, patterns):
+        print(row, flush=True)
+
+
+def alone() -> None:
+    """Print the table of this code."""
     print("truth: working-set error (median and worst phase), snapshots until the hot range is found (likewise),")
     print("       precision and recall of hot bytes in the steady half (worst phase), median number of regions\n")
     print(HEADER)
