@@ -1,6 +1,7 @@
 # make demo | check | test | coverage | pythons | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
+OUT ?= .
 BIN := $(VENV)/bin
 
 .PHONY: demo check test coverage pythons lint lab lab-shell bench clean
@@ -13,11 +14,11 @@ DEMO_INTERVALS := $(shell [ "$$(id -u)" = 0 ] && echo --sample 5ms || echo --sam
 demo: $(VENV)/.plot
 	$(BIN)/pydamon doctor
 	@echo "Fixed, short intervals: a phase of the workload lasts 1.5 s; left to itself, an aggregation would come to that."
-	$(BIN)/pydamon record -o demo.damon --duration 15s $(DEMO_INTERVALS) -- \
+	$(BIN)/pydamon record -o $(OUT)/demo.damon --duration 15s $(DEMO_INTERVALS) -- \
 		$(BIN)/pydamon workload stairs --time-scale 0.29 >/dev/null
-	$(BIN)/pydamon report heatmap -i demo.damon
-	$(BIN)/pydamon report wss -i demo.damon
-	$(BIN)/pydamon report heatmap -i demo.damon -o heatmap.png
+	$(BIN)/pydamon report heatmap -i $(OUT)/demo.damon
+	$(BIN)/pydamon report wss -i $(OUT)/demo.damon
+	$(BIN)/pydamon report heatmap -i $(OUT)/demo.damon -o $(OUT)/heatmap.png
 
 # While one works: what needs no process of its own and takes no seconds, on all CPUs.
 check: lint
@@ -67,4 +68,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.plot
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .grimp_cache .coverage demo.damon heatmap.png
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .grimp_cache .coverage $(OUT)/demo.damon $(OUT)/heatmap.png
