@@ -165,8 +165,8 @@ def _read(path: str, *, quiet: bool = False) -> str | None:
                     messages.say(f"{path} is not read: others may write it (it must be yours, and chmod go-w)")
                 return None
             raw = file.read(_MOST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None  # also where HOME is still that of who we were (su, setpriv)
     except OSError as error:
         raise RequestError(f"cannot be read: {cause(error, '')}", where=path) from None
     if len(raw) > _MOST_BYTES:
