@@ -30,10 +30,25 @@ def understand(
     from pydamon.spec import Kdamond, Spec, validate
 
     context = _context(ctx, targets, options, tuned=tuned)
-    request = make_request(ctx, context, options)
-    spec = Spec(kdamonds=(Kdamond(contexts=(context,)),))
-    validate(spec)
+    spec = Spec(kdamonds=(Kdamond(contexts=(context,), modules=tuple(options.get("modules") or ())),))
+    with_modules = expand(spec)
+    request = make_request(ctx, with_modules.context, options)
+    validate(with_modules)
     return request, spec
+
+
+def expand(spec: Spec) -> Spec:
+    """The spec with the schemes of its modules; raises RequestError naming the module and the knob."""
+    if not spec.kdamonds or not spec.kdamonds[0].modules:
+        return spec
+    from pydamon.modules import registry
+
+    try:
+        return registry.expand(spec)
+    except RequestError as error:
+        _, _, path = (error.where or "").partition("modules")
+        named = " ".join(path.partition("]")[2].split("."))
+        raise RequestError(error.message, where=f"modules {named.strip()}".rstrip()) from None
 
 
 def make_request(ctx: click.Context, context: Context, options: dict[str, Any]) -> Request:

@@ -198,6 +198,12 @@ _MONITORING = [
         ["--scheme"], multiple=True, metavar="TEXT", help="Apply this scheme, e.g. 'stat size>=4K'; repeatable."
     ),
     click.Option(
+        ["--module", "modules"],
+        multiple=True,
+        metavar="TEXT",
+        help="Run this module, e.g. 'reclaim min_age=30s' (see `pydamon modules`); repeatable.",
+    ),
+    click.Option(
         ["--probe", "probes"],
         multiple=True,
         metavar="TEXT",
@@ -254,6 +260,7 @@ _OF_REQUEST = {
     "log": "--log",
     "mapping": "--mapping",
     "max_cpu": "--max-cpu",
+    "modules": "--module",
     "name": "--name",
     "nodes": "--nodes",
     "output": "-o",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _IN_SPEC = (
     "targets", "include_children", "cgroup", "sample", "aggr", "update", "intervals", "min_regions", "max_regions",
     "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful", "probes",
+    "modules",
 )  # fmt: skip
 _OWN = [
     click.Option(["-o", "--output"], type=FILE, help="Write a record, too."),
@@ -102,7 +103,7 @@ def _start_module(ctx: click.Context, spec: Spec) -> None:
 
 def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> tuple[Request, Spec]:
     """The request around a spec that is given as a file. Raises RequestError naming the field."""
-    from pydamon.cli.asked import make_request
+    from pydamon.cli.asked import expand, make_request
     from pydamon.spec import ONLY_CONTEXT, validate
 
     if len(spec.kdamonds) != 1:
@@ -110,10 +111,11 @@ def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) ->
     if ctx.meta["launch"] is not None:
         with located(ONLY_CONTEXT):
             spec = spec.with_context(_with_stand_in(spec.context))
-    validate(spec)
+    with_modules = expand(spec)
+    validate(with_modules)
     if not spec.context.targets:
         raise RequestError("must have at least one target", where=f"{ONLY_CONTEXT}.targets")
-    return make_request(ctx, spec.context, options), spec
+    return make_request(ctx, with_modules.context, options), spec
 
 
 def _with_stand_in(context: Context) -> Context:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pydamon.errors import RequestError
+from pydamon.modules.registry import expand
 from pydamon.spec import IntervalsGoal, Scheme, Spec, from_builtins
 from pydamon.spec.defaults import default_goal
 from pydamon.spec.forms import scheme_files
@@ -31,6 +32,7 @@ def make_spec(
     auto: bool | None = None,
     regions: tuple[int, int] = (10, 1000),
     schemes: Iterable[Scheme | str | Mapping[str, Any]] = (),
+    modules: Iterable[str | Mapping[str, Any]] = (),
     **more: Any,
 ) -> Spec:
     """A validated spec of one kdamond with one context.
@@ -39,8 +41,9 @@ def make_spec(
     ``ops`` ``paddr`` and ``sim`` none is needed. Times are text with a unit, or integers in microseconds. ``auto``
     tunes the intervals by what is observed; that is what happens to processes and physical memory unless ``sample``,
     ``aggr`` (by default 5 ms and 100 ms), ``auto=False`` or ``faithful=True`` says otherwise. ``regions`` are the
-    bounds of their number. ``schemes`` are `Scheme`s, short forms, or the objects of a spec. ``more`` are other fields
-    of a context. Raises RequestError that names the field.
+    bounds of their number. ``schemes`` are `Scheme`s, short forms, or the objects of a spec. ``modules`` are texts
+    like ``reclaim min_age=30s``, or objects. ``more`` are other fields of a context.
+    Raises RequestError that names the field.
     """
     listed: list[dict[str, Any]] = [{"pid": t} if isinstance(t, int) else dict(t) for t in targets]
     intervals: dict[str, Any] = {"sample_us": "5ms", "aggr_us": "100ms", "ops_update_us": update}
@@ -57,7 +60,8 @@ def make_spec(
     if not context["targets"]:
         raise RequestError("must be at least one: a pid, or an object with pid or cgroup", where="targets")
     try:
-        spec = from_builtins({"kdamonds": [{"contexts": [context]}]})
+        spec = from_builtins({"kdamonds": [{"contexts": [context], "modules": list(modules)}]})
+        expand(spec)
     except RequestError as error:
         raise RequestError(error.message, where=(error.where or "").removeprefix(_CONTEXT) or None) from None
     goal: IntervalsGoal | None = IntervalsGoal() if auto else None

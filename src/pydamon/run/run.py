@@ -76,8 +76,10 @@ class Run:
         self._remark_said = False
         self._looked_at: tuple[Scheme, ...] | None = None
         self._entered = self._done = self._closed = False
+        self._alone = contextlib.ExitStack()
         try:
             self._check_output()
+            spec = self._with_modules(spec)
             self._opened = open_engine(
                 spec,
                 request,
@@ -93,6 +95,7 @@ class Run:
                 say=say,
             )
         except BaseException:
+            self._alone.close()
             self._end_child()
             self._close_waker()
             raise
@@ -109,6 +112,14 @@ class Run:
 
     def _note_child(self, child: Child) -> None:
         self.child = child
+
+    def _with_modules(self, spec: Spec) -> Spec:
+        """With the schemes of its modules; what they cannot do here is said. Raises PydamonError."""
+        if not (spec.kdamonds and spec.kdamonds[0].modules):
+            return spec
+        from pydamon.run.modules import prepare
+
+        return prepare(spec, self._request, self._alone, self._say)
 
     def _check_output(self) -> None:
         if self.output:
@@ -257,11 +268,13 @@ class Run:
         else:
             self._opened.groups.close()
             self.engine.close()
+            self._alone.close()
             self._close_waker()
         self._end_child()
 
     def _finished(self) -> None:
         self._done = True
+        self._alone.close()
         if self._closed:
             self._close_waker()
 

@@ -106,10 +106,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return any(target.include_children for target in self.targets)
 
 
-class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One monitoring thread; as in the kernel's sysfs files it runs one context."""
+class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One monitoring thread; as in the kernel's sysfs files it runs one context.
+
+    ``modules`` add schemes to it: texts like ``reclaim min_age=30s``, or objects with a ``name`` and knobs.
+    """
 
     contexts: tuple[Context, ...]
+    modules: tuple[str | dict[str, str | int | bool], ...] = ()
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -125,7 +129,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def with_context(self, context: Context) -> Spec:
         """The same with another context in the first kdamond."""
-        return Spec(kdamonds=(Kdamond(contexts=(context,)), *self.kdamonds[1:]), modules=self.modules)
+        first = msgspec.structs.replace(self.kdamonds[0], contexts=(context,))
+        return Spec(kdamonds=(first, *self.kdamonds[1:]), modules=self.modules)
 
 
 # How a quantity that is written as text is read, by its key.

@@ -213,7 +213,8 @@ def _every(text: str, _: Plain) -> Fields:
     return {"apply_interval_us": units.parse_time_us(text)}
 
 
-def _quota(text: str, _: Plain) -> Fields:
+def parse_quota(text: str, _: Plain = str) -> Fields:
+    """Fields of `Quotas` from ``10ms+128M/1s``. Raises RequestError."""
     amounts, slash, reset = text.partition("/")
     fields: Fields = {"reset_interval_ms": units.parse_time_ms(reset)} if slash else {}
     for amount in amounts.split("+") if amounts else ():
@@ -278,7 +279,8 @@ def _goal(text: str, plain: Plain) -> Goal:
     return Goal(**fields)
 
 
-def _watermarks(text: str, _: Plain) -> Fields:
+def parse_watermarks(text: str, _: Plain = str) -> Fields:
+    """``watermarks`` of a scheme from ``free:50%:40%:20%/5s``. Raises RequestError."""
     marks, slash, interval = text.partition("/")
     metric, *levels = marks.split(":")
     names = {"free": "free_mem_rate", "free_mem_rate": "free_mem_rate", "none": "none"}
@@ -344,11 +346,11 @@ _EXAMPLES = {"size": "size>=4K", "rate": "rate<=5%", "age": "age>=60s"}
 _QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail"})
 _KEYS: dict[str, Callable[[str, Plain], Fields]] = {
     "every": _every,
-    "quota": _quota,
+    "quota": parse_quota,
     "weights": _weights,
     "tuner": _tuner,
     "fail": _fail,
-    "watermarks": _watermarks,
+    "watermarks": parse_watermarks,
     "node": _node,
     "dests": _dests,
     "snapshots": _snapshots,

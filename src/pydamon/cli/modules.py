@@ -1,0 +1,93 @@
+"""``pydamon modules``: list, check and explain modules. Nothing is run, and no privilege is needed."""
+
+from __future__ import annotations
+
+import click
+
+from pydamon import messages
+from pydamon.cli.render.screen import echo, emit_json
+from pydamon.errors import RequestError
+from pydamon.modules.base import Target, Use
+from pydamon.modules.registry import MODULES, parse
+
+_TEXTS = click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
+_OPS = click.option(
+    "--ops", type=click.Choice(["vaddr", "paddr", "sim"]), default="vaddr", show_default=True, help="Of these targets."
+)
+
+
+@click.group("modules", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool) -> None:
+    """List the modules with their knobs and defaults; check and explain one.
+
+    A module runs with record, start, or a spec: --module 'reclaim min_age=30s quota=128MiB/1s'.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if as_json:
+        emit_json({"modules": [_values(name) for name in MODULES]})
+        return
+    for name, module in MODULES.items():
+        usual = module.knobs()
+        echo(f"{name}: {module.help}")
+        for key, (field, knob) in module.table.items():
+            echo(f"  {f'{key}={knob.write(getattr(usual, field))}':<44} {knob.help}")
+
+
+def _values(name: str) -> dict[str, object]:
+    module, usual = MODULES[name], MODULES[name].knobs()
+    knobs = [
+        {"name": key, "default": knob.write(getattr(usual, field)), "help": knob.help}
+        for key, (field, knob) in module.table.items()
+    ]
+    return {"name": name, "help": module.help, "knobs": knobs, "where": module.where}
+
+
+@command.command("check")
+@_TEXTS
+@_OPS
+def check(texts: tuple[str, ...], ops: str) -> None:
+    """Say of each TEXT whether it is valid, and what it cannot do on this machine; warnings are no error."""
+    for text in texts:
+        use = _parsed(text, ops)
+        echo(f"ok: {use.write()}")
+        _warn(use, ops)
+
+
+@command.command("explain")
+@_TEXTS
+@_OPS
+def explain(texts: tuple[str, ...], ops: str) -> None:
+    """Say in plain words what each TEXT does, and when; and what it cannot do on this machine."""
+    from pydamon.spec.words.explain import explain_schemes
+
+    for text in texts:
+        use = _parsed(text, ops)
+        echo(use.write(all_knobs=True))
+        for line in explain_schemes(use.schemes(_target(ops))):
+            echo(line)
+        _warn(use, ops)
+
+
+def _parsed(text: str, ops: str) -> Use:
+    from pydamon.spec.schemes import validate_schemes
+
+    try:
+        use = parse(text)
+        validate_schemes(use.schemes(_target(ops)), ops=ops, nr_targets=1)
+    except RequestError as error:
+        raise RequestError(error.message, where=error.where or "modules") from None
+    return use
+
+
+def _target(ops: str) -> Target:
+    return "physical" if ops == "paddr" else "process"
+
+
+def _warn(use: Use, ops: str) -> None:
+    from pydamon.run.modules import facts
+
+    for line in use.cannot(facts(ops, _target(ops))):
+        messages.tell(f"{use.module.name}: {line}")

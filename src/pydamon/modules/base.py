@@ -1,0 +1,165 @@
+"""What a module is: knobs in, schemes out; and how knobs are written and read. Pure; the rows are in `registry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from pydamon.errors import RequestError
+from pydamon.spec import units
+from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, parse_quota, parse_watermarks, shown
+from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
+
+Target = Literal["process", "cgroup", "physical"]
+EngineName = Literal["user", "kernel", "sim"]
+OFF = "off"
+
+
+class Knob(msgspec.Struct, frozen=True):
+    """What a user sets: its name as written, how text of it is read (raises RequestError) and written, what it does."""
+
+    name: str
+    parse: Callable[[str], Any]
+    write: Callable[[Any], str]
+    help: str
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a module has to know of the machine; None where that could not be found out."""
+
+    engine: str = "user"
+    target: Target = "process"
+    swap_bytes: int | None = None
+    free_permil: int | None = None
+    psi: bool | None = None
+
+
+class Knobs(msgspec.Struct, frozen=True, kw_only=True):
+    """The knobs of a module: each field's unit is in its name, its default is the module's, its row is a `Knob`."""
+
+
+def time_knob(name: str, help: str) -> Knob:
+    """A time in us, 0 is off."""
+    return Knob(name, lambda text: 0 if text == OFF else units.parse_time_us(text), _write_time, help)
+
+
+def quota_knob(name: str, help: str) -> Knob:
+    """Time and size per window, as in schemes; ``off`` is no limit."""
+    return Knob(name, _parse_quota, _write_quota, help)
+
+
+def watermarks_knob(name: str, help: str) -> Knob:
+    """Shares of free memory between which the module is active; ``off``: always."""
+    return Knob(name, _parse_marks, _write_marks, help)
+
+
+def permil_knob(name: str, help: str) -> Knob:
+    """A share in 1/1000."""
+    return Knob(name, _parse_permil, exact_permil, help)
+
+
+def choice_knob(name: str, choices: tuple[str, ...], help: str) -> Knob:
+    """One of some words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise RequestError(f"is {shown(text)}; it must be {' or '.join(choices)}")
+        return text
+
+    return Knob(name, parse, str, f"{' or '.join(choices)}: {help}")
+
+
+def _write_time(value: int) -> str:
+    return exact_time_us(value) if value else OFF
+
+
+def _parse_permil(text: str) -> int:
+    value = units.parse_permil(text)
+    if value > 1000:
+        raise RequestError(f"{shown(text)} is more than 100%")
+    return value
+
+
+def _parse_quota(text: str) -> Quotas:
+    # The oldest go first, as in the kernel's module.
+    weights = Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1)
+    return Quotas(weights=weights) if text == OFF else Quotas(weights=weights, **parse_quota(text))
+
+
+def _write_quota(value: Quotas) -> str:
+    amounts = [exact_time_us(value.time_ms * 1000)] if value.time_ms else []
+    amounts += [_size(value.sz_bytes)] if value.sz_bytes else []
+    return f"{'+'.join(amounts)}/{exact_time_us(value.reset_interval_ms * 1000)}" if amounts else OFF
+
+
+def _size(size_bytes: int) -> str:
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size_bytes % (1 << power) == 0:
+            return f"{size_bytes >> power}{unit}"
+    return f"{size_bytes}B"
+
+
+def _parse_marks(text: str) -> Watermarks:
+    marks: Watermarks = Watermarks() if text == OFF else parse_watermarks(text)["watermarks"]
+    if not marks.high_permil >= marks.mid_permil >= marks.low_permil:
+        raise RequestError(f"{shown(text)}: high, middle and low must not rise")
+    return marks
+
+
+def _write_marks(value: Watermarks) -> str:
+    if value == Watermarks():
+        return OFF
+    marks = (value.high_permil, value.mid_permil, value.low_permil)
+    return f"free:{':'.join(map(exact_permil, marks))}/{exact_time_us(value.interval_us)}"
+
+
+class Module(msgspec.Struct, frozen=True):
+    """A module.
+
+    ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
+    ``where``: of each engine, the targets that it works on.
+    """
+
+    name: str
+    help: str
+    knobs: type[Knobs]
+    schemes: Callable[[Any, Target], tuple[Scheme, ...]]
+    cannot: Callable[[Any, Facts], list[str]]
+    where: Mapping[EngineName, tuple[Target, ...]]
+
+    @property
+    def table(self) -> dict[str, tuple[str, Knob]]:
+        """The field and the row of each knob, by its name as it is written."""
+        found = {}
+        for field, kind in get_type_hints(self.knobs, include_extras=True).items():
+            if get_origin(kind) is Annotated:
+                knob = get_args(kind)[1]
+                found[knob.name] = (field, knob)
+        return found
+
+
+class Use(msgspec.Struct, frozen=True):
+    """A module with the values of its knobs."""
+
+    module: Module
+    knobs: Knobs
+
+    def schemes(self, target: Target) -> tuple[Scheme, ...]:
+        """What it adds to a context with such a target."""
+        return self.module.schemes(self.knobs, target)
+
+    def cannot(self, facts: Facts) -> list[str]:
+        """What it will not do with these knobs there, and the nearest that it will, a line each."""
+        return self.module.cannot(self.knobs, facts)
+
+    def write(self, *, all_knobs: bool = False) -> str:
+        """As it is written: the name, and the knobs that are not as usual, or all of them."""
+        words = [self.module.name]
+        usual = self.module.knobs()
+        for name, (field, knob) in self.module.table.items():
+            value = getattr(self.knobs, field)
+            if all_knobs or value != getattr(usual, field):
+                words.append(f"{name}={knob.write(value)}")
+        return " ".join(words)

@@ -1,0 +1,95 @@
+"""``lru_sort``: tell the kernel's LRU lists what is hot and what is cold; knobs and defaults of DAMON_LRU_SORT.
+
+On processes only the cold half can be done (MADV_COLD): user space could mark memory as used only by touching it, which
+changes what is measured, and is no option. Defaults are those of Documentation/admin-guide/mm/damon/lru_sort.rst.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated
+
+import msgspec
+
+from pydamon.modules.base import (
+    Facts,
+    Knobs,
+    Module,
+    Target,
+    permil_knob,
+    quota_knob,
+    time_knob,
+    watermarks_knob,
+)
+from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.schemes import (
+    AccessPattern,
+    AgeRange,
+    Quotas,
+    RateRange,
+    Scheme,
+    SizeRange,
+    Watermarks,
+    Weights,
+)
+
+PAGE = 4096
+
+
+class LruSortKnobs(Knobs, frozen=True, kw_only=True):
+    """What can be said of it."""
+
+    cold_min_age_us: Annotated[int, time_knob("cold_min_age", "cold is what was not used for this long")] = 120_000_000
+    hot_permil: Annotated[int, permil_knob("hot_freq", "hot is what this share of samples finds used")] = 500
+    quota: Annotated[Quotas, quota_knob("quota", "at most this time and size per window, of each half")] = Quotas(
+        time_ms=5, reset_interval_ms=1000, weights=Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1)
+    )
+    watermarks: Annotated[Watermarks, watermarks_knob("watermarks", "active by the share of free memory")] = Watermarks(
+        metric="free_mem_rate", interval_us=5_000_000, high_permil=200, mid_permil=150, low_permil=50
+    )
+
+
+def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
+    """The cold half, and before it, of physical memory, the hot one; each has the quota to itself."""
+    weights = Weights(sz_permil=0, nr_accesses_permil=1, age_permil=1)
+    quotas = msgspec.structs.replace(knobs.quota, weights=weights)
+    cold = Scheme(
+        name="lru_sort-cold",
+        action="lru_deprio" if target == "physical" else "cold",
+        access_pattern=AccessPattern(
+            sz_bytes=SizeRange(min=PAGE),
+            nr_accesses=RateRange(max=Rate(0, "samples")),
+            age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
+        ),
+        quotas=quotas,
+        watermarks=knobs.watermarks,
+    )
+    if target != "physical":
+        return (cold,)
+    rate = RateRange(min=Rate(Fraction(knobs.hot_permil, 10), "%"))
+    pattern = AccessPattern(sz_bytes=SizeRange(min=PAGE), nr_accesses=rate)
+    hot = msgspec.structs.replace(cold, name="lru_sort-hot", action="lru_prio", access_pattern=pattern)
+    return (hot, cold)
+
+
+def cannot(knobs: LruSortKnobs, facts: Facts) -> list[str]:
+    """Hot memory of processes; watermarks that keep it from acting."""
+    found = []
+    if facts.target != "physical":
+        touching = "user space could mark hot memory only by touching it, which is no option"
+        found.append(f"only cold memory is sorted: {touching}; of physical memory both is")
+    marks = knobs.watermarks
+    if facts.free_permil is not None and marks.metric != "none" and facts.free_permil > marks.mid_permil:
+        free = f"{facts.free_permil / 10:.0f}% of memory is free now"
+        found.append(f"{free}: it begins at {marks.mid_permil / 10:g}% or less; watermarks=off makes it always active")
+    return found
+
+
+LRU_SORT = Module(
+    name="lru_sort",
+    help="make cold memory the first to go, and on physical memory hot memory the last",
+    knobs=LruSortKnobs,
+    schemes=schemes,
+    cannot=cannot,
+    where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process",)},
+)

@@ -1,0 +1,88 @@
+"""All modules, by name; their notation ``reclaim min_age=30s quota=128MiB/1s``; and what they make of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pydamon.errors import RequestError, located
+from pydamon.modules.base import Module, Target, Use
+from pydamon.modules.lru_sort import LRU_SORT
+from pydamon.modules.reclaim import RECLAIM
+from pydamon.spec import Context, Spec
+from pydamon.spec.forms.scheme_short import guess, shown
+
+MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT)}
+_LONGEST = 4096  # characters
+
+
+def parse(given: str | Mapping[str, Any]) -> Use:
+    """A module from its text, or from an object with its ``name`` and knobs. Raises RequestError naming both."""
+    if isinstance(given, str):
+        if len(given) > _LONGEST:
+            raise RequestError(f"is longer than {_LONGEST} characters")
+        name, *words = given.split() or [""]
+        pairs = [word.partition("=")[::2] for word in words]
+    else:
+        name = str(given.get("name", ""))
+        pairs = [(str(key), value) for key, value in given.items() if key != "name"]
+    if not name:
+        raise RequestError(f"names no module; write it like 'reclaim min_age=30s'{guess('', MODULES)}")
+    if name not in MODULES:
+        raise RequestError(f"{shown(name)} is no module{guess(name, MODULES)}")
+    module = MODULES[name]
+    with located(name):
+        return Use(module, _knobs(module, pairs))
+
+
+def _knobs(module: Module, pairs: list[tuple[str, Any]]) -> Any:
+    table, values = module.table, {}
+    for key, value in pairs:
+        if key not in table:
+            raise RequestError(f"there is no knob {shown(key)}{guess(key, table)}")
+        field, knob = table[key]
+        with located(key):
+            if field in values:
+                raise RequestError("was given before")
+            if value == "" or isinstance(value, bool):
+                raise RequestError(f"needs a value, like {key}={knob.write(getattr(module.knobs(), field))}")
+            values[field] = knob.parse(str(value))
+    return module.knobs(**values)
+
+
+def uses(spec: Spec) -> list[Use]:
+    """The modules of the first kdamond, in order. Raises RequestError, also for one that is there twice."""
+    found: list[Use] = []
+    for index, given in enumerate(spec.kdamonds[0].modules if spec.kdamonds else ()):
+        with located(f"kdamonds[0].modules[{index}]"):
+            use = parse(given)
+            if use.module in [other.module for other in found]:
+                raise RequestError(f"{use.module.name} is there twice; a target has each module once")
+            found.append(use)
+    return found
+
+
+def target_of(context: Context) -> Target:
+    """What kind of target the context has; a simulated one is a process."""
+    if context.ops == "paddr":
+        return "physical"
+    return "process" if context.cgroup is None else "cgroup"
+
+
+def expand(spec: Spec) -> Spec:
+    """The same with the schemes of its modules behind its own; doing it twice changes nothing. Raises RequestError.
+
+    Schemes of these names are the modules' own.
+    """
+    used = uses(spec)
+    if not used:
+        return spec
+    context = spec.context
+    added = tuple(scheme for use in used for scheme in use.schemes(target_of(context)))
+    names = {scheme.name for scheme in added}
+    if context.ops == "reported":
+        raise RequestError("act on memory; reported accesses have none", where="kdamonds[0].modules")
+    own = tuple(scheme for scheme in context.schemes if scheme.name not in names)
+    return spec.with_context(msgspec.structs.replace(context, schemes=own + added))
