@@ -106,7 +106,7 @@ def test_two_processes_are_not_mixed_in_a_pid_namespace() -> None:
 @pytest.mark.usefixtures("processes")
 def test_a_zombie_is_refused() -> None:
     # It never waits for its child.
-    code = "import subprocess, time; print(subprocess.Popen(['true']).pid, flush=True); time.sleep(600)"
+    code = "import subprocess, time; child = subprocess.Popen(['true']); print(child.pid, flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         zombie = int(parent.stdout.readline())
