@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Region, Scheme, Spec, Target
 
 _USUAL_CPU = 0.03  # of one CPU: what monitoring keeps to where nothing else was said
+_MOST_LISTED = 20  # pids in a message
 STAND_IN = 1  # the pid of a target whose command is yet to be launched
 
 
@@ -61,6 +62,7 @@ def make_request(ctx: click.Context, context: Context, options: dict[str, Any]) 
         raise RequestError(other, where="mapping")
     request = Request(
         output=options["output"] or "",
+        force=bool(options.get("force")),
         duration_ns=options["duration"],
         launch=launch,
         workload=options["workload"],
@@ -138,7 +140,7 @@ def _targets(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]
     from pydamon.spec import Target
 
     ops, cgroup, children = options["ops"], options["cgroup"], options["include_children"]
-    pids: list[int | None] = list(_pids(named, ctx))
+    pids: list[int | None] = list(_pids(named, ctx, options))
     ranges = _ranges(options["regions"])
     if len(pids) > 1 and ranges and ops in PROCESSES:
         raise RequestError("is for one process", where="regions")
@@ -149,13 +151,40 @@ def _targets(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]
     return tuple(Target(pid=pid, regions=ranges, cgroup=cgroup, include_children=children) for pid in pids or [None])
 
 
-def _pids(named: tuple[str, ...], ctx: click.Context) -> list[int]:
-    if named and ctx.meta["launch"] is not None:
-        raise RequestError(f"{named[0]!r} stands before --; give either a pid or a command", where=ctx.info_name)
-    for text in named:
-        if not (text.isascii() and text.isdigit()):
-            raise RequestError(f"{text!r} is not a process id; to launch a command put it after --", where="pid")
-    return [int(text) for text in named]
+def _pids(named: tuple[str, ...], ctx: click.Context, options: dict[str, Any]) -> list[int]:
+    """Of the processes that are named by pid, there or with -p, or by the name of their program."""
+    given: tuple[str, ...] = options["pids"]
+    if (named or given) and ctx.meta["launch"] is not None:
+        stands = f"{named[0]!r} stands" if named else f"-p {given[0]} stands"
+        raise RequestError(f"{stands} before --; give either a pid or a command", where=ctx.info_name)
+    numbers = [number for text in given for number in text.split(",")]
+    for text in numbers:
+        if not _is_pid(text):
+            raise RequestError(f"{text!r} is not a process id; a process's name stands without -p", where="-p")
+    if options["all_named"] and all(map(_is_pid, named)):
+        raise RequestError("is about a process's name; give one, e.g. redis-server", where="--all-named")
+    found = [pid for text in named for pid in ([int(text)] if _is_pid(text) else _called(text, options["all_named"]))]
+    return found + list(map(int, numbers))
+
+
+def _is_pid(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _called(name: str, every: bool) -> list[int]:
+    """The process of that name; several only if all are wanted."""
+    from pydamon.linux.named import processes_named
+
+    pids = processes_named(name)
+    if not pids:
+        raise RequestError(f"no process is called {name!r}; to launch a command put it after --", where="pid")
+    if len(pids) > 1 and not every:
+        listed = ", ".join(map(str, pids[:_MOST_LISTED])) + (", …" if len(pids) > _MOST_LISTED else "")
+        raise RequestError(
+            f"{len(pids)} processes are called {name!r}: {listed}; give one of them, or --all-named for all",
+            where="pid",
+        )
+    return pids
 
 
 def _ranges(texts: tuple[str, ...]) -> tuple[Region, ...]:
@@ -176,16 +205,16 @@ def _intervals(options: dict[str, Any], *, tuned: bool) -> Intervals:
     from pydamon.spec import Intervals
 
     sample_us, aggr_us, update_us = options["sample"], options["aggr"], options["update"]
-    default_us, shortest_us = 5_000, 100_000
+    default_us = 5_000
     if options["source"] is not None:
         # A trace makes about a million accesses in a second of ours, and an instruction counts as a nanosecond;
         # address samples are sparse.
-        default_us, shortest_us = (50_000, 1) if options["source"].startswith("perf-") else (50, 1)
+        default_us = 50_000 if options["source"].startswith("perf-") else 50
         update_us = update_us or max(10 * (aggr_us or 20 * (sample_us or default_us)), 1)
     if sample_us is None:
         sample_us = default_us if aggr_us is None else max(aggr_us // 20, 1)
     if aggr_us is None:
-        aggr_us = max(20 * sample_us, shortest_us)
+        aggr_us = 20 * sample_us
     return Intervals(
         sample_us=sample_us,
         aggr_us=aggr_us,

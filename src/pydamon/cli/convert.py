@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon import lean, messages
-from pydamon.cli.completion.words import FILE
+from pydamon import lean
 from pydamon.cli.help.classes import Verb
-from pydamon.cli.options import record_path
+from pydamon.cli.inputs import reads_file
+from pydamon.cli.options import forced, record_path
 from pydamon.errors import RequestError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class _Interval(_ParamType):
 
 
 @click.command("import", cls=Verb)
-@click.argument("path", type=FILE)
+@reads_file
 @click.option(
     "-o",
     "--output",
@@ -48,9 +49,10 @@ class _Interval(_ParamType):
     callback=record_path,
     help="The record to write (- is standard output).",
 )
+@forced
 @click.option("--sample", "sample_us", type=_Interval(), metavar="TIME", help="Sampling interval, if not in the file.")
 @click.option("--aggr", "aggr_us", type=_Interval(), metavar="TIME", help="Aggregation interval, if not in the file.")
-def command(path: str, output: str, sample_us: int | None, aggr_us: int | None) -> None:
+def command(path: str, output: str, force: bool, sample_us: int | None, aggr_us: int | None) -> None:
     """Make a record of another tool's FILE (- is standard input); its kind is recognised by its content.
 
     Text of perf script and trace-cmd report (damon_aggregated events, also packed by gzip or xz), perf.data, records
@@ -67,9 +69,9 @@ def command(path: str, output: str, sample_us: int | None, aggr_us: int | None) 
         raise RequestError("is a pydamon record already", where=path)
     with InputFile(path) as source:
         if detect(source) == ADDRESS_SAMPLES:
-            _monitor(source, output, sample_us, aggr_us)
+            _monitor(source, output, sample_us, aggr_us, force=force)
         else:
-            _import(source, output, Hints(sample_us, aggr_us))
+            _import(source, output, Hints(sample_us, aggr_us), keep_old=not force)
 
 
 def _is_record(path: str) -> bool:
@@ -79,25 +81,28 @@ def _is_record(path: str) -> bool:
         return is_record(file.fileno())
 
 
-def _import(source: InputFile, output: str, hints: Any) -> None:
+def _import(source: InputFile, output: str, hints: Any, *, keep_old: bool) -> None:
+    from pydamon.cli.render.output import say_written
     from pydamon.cli.render.screen import warn
     from pydamon.records.formats.convert import convert
     from pydamon.records.formats.detect import open_foreign
     from pydamon.records.writer import RecordWriter, check_output
 
-    check_output(output)
+    check_output(output, keep_old=keep_old)
+    written: list[RecordWriter] = []
     if os.path.exists(output) and os.path.exists(source.path) and os.path.samefile(source.path, output):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
-    done = convert(
-        open_foreign(source, hints),
-        lambda metadata, optional: RecordWriter(output, metadata=metadata, optional=optional, whole=True),
-    )
+
+    def begin(metadata: Mapping[str, Any], optional: tuple[str, ...]) -> RecordWriter:
+        written.append(RecordWriter(output, metadata=metadata, optional=optional, whole=True, keep_old=keep_old))
+        return written[-1]
+
+    done = convert(open_foreign(source, hints), begin)
     warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
-    size = os.stat(output).st_size
-    messages.say(f"{done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; wrote {output}, {size:,} bytes")
+    say_written(written[-1], f"{done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; ")
 
 
-def _monitor(source: InputFile, output: str, sample_us: int | None, aggr_us: int | None) -> None:
+def _monitor(source: InputFile, output: str, sample_us: int | None, aggr_us: int | None, *, force: bool) -> None:
     """Address samples become regions by monitoring: as ``record --ops reported --source perf-script:FILE``."""
     from pydamon.cli.record import command as record
 
@@ -110,6 +115,8 @@ def _monitor(source: InputFile, output: str, sample_us: int | None, aggr_us: int
     # Opened once more by name: what came through a pipe has been copied.
     name = f"/proc/self/fd/{source.fd}"
     arguments = ["--ops", "reported", "--source", f"perf-script:{name}", "-o", output]
+    if force:
+        arguments += ["--force"]
     if sample_us is not None:
         arguments += ["--sample", f"{sample_us}us"]
     if aggr_us is not None:

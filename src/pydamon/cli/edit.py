@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon import lean, messages
+from pydamon import lean
 from pydamon.cli.completion.words import FILE
 from pydamon.cli.help.classes import Verb
-from pydamon.cli.options import record_path
+from pydamon.cli.inputs import reads_record
+from pydamon.cli.options import forced, record_path
+from pydamon.cli.render.output import say_written
 from pydamon.cli.report.choice import Choice, choice, windowed
 from pydamon.errors import RequestError
 
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
     from pydamon.records.schema import RecordInfo
     from pydamon.records.writer import RecordWriter
 
-_INPUT = click.option(
-    "-i",
-    "--input",
-    "path",
-    type=FILE,
-    default="pydamon.damon",
-    show_default=True,
-    help="The record.",
-)
 _OUTPUT = click.option(
     "-o",
     "--output",
@@ -46,46 +39,54 @@ _HELD = 64  # snapshots that are combined at a time
 
 
 @click.command("cut", cls=Verb)
-@_INPUT
+@reads_record
 @_OUTPUT
+@forced
 @click.option("--target", type=int, metavar="N", help="Only this target.")
 @windowed
-def cut(path: str, output: str, target: int | None, **window: Any) -> None:
+def cut(path: str, output: str, force: bool, target: int | None, **window: Any) -> None:
     """Write a record that holds only a part of another: some of the time, some addresses, one target."""
     with lean.imports():
         import pydamon.cli.report.common  # noqa: F401
 
-    _cut(path, output, choice(target, **window))
+    _cut(path, output, choice(target, **window), keep_old=not force)
 
 
 @click.command("merge", cls=Verb)
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...", type=FILE)
+@click.argument("files", nargs=-1, metavar="FILE...", type=FILE)
+@click.option("-i", "--input", "inputs", multiple=True, type=FILE, help="A record, also without -i; repeatable.")
 @_OUTPUT
-def merge(inputs: tuple[str, ...], output: str) -> None:
+@forced
+def merge(files: tuple[str, ...], inputs: tuple[str, ...], output: str, force: bool) -> None:
     """Write one record that holds all the snapshots of several, in the order of their times."""
     with lean.imports():
         import pydamon.cli.report.common  # noqa: F401
 
-    _merge(inputs, output)
+    if not (found := files + inputs):
+        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'FILE...'", param_type="argument")
+    _merge(found, output, keep_old=not force)
 
 
 @click.command("aggregate", cls=Verb)
-@_INPUT
+@reads_record
 @_OUTPUT
+@forced
 @click.option("--factor", type=click.IntRange(2, 100_000), required=True, help="How many snapshots become one.")
-def aggregate(path: str, output: str, factor: int) -> None:
+def aggregate(path: str, output: str, force: bool, factor: int) -> None:
     """Write a coarser record: every N consecutive snapshots of a target become one."""
     with lean.imports():
         import pydamon.cli.report.common  # noqa: F401
 
-    _aggregate(path, output, factor)
+    _aggregate(path, output, factor, keep_old=not force)
 
 
 COMMANDS = {"cut": cut, "merge": merge, "aggregate": aggregate}
 
 
 @contextmanager
-def _writing(readers: Sequence[AnyReader], output: str, about: RecordInfo, **changes: Any) -> Iterator[RecordWriter]:
+def _writing(
+    readers: Sequence[AnyReader], output: str, about: RecordInfo, *, keep_old: bool, **changes: Any
+) -> Iterator[RecordWriter]:
     """A writer of what is made of these records, with that description and the optional columns of all.
 
     The file appears (or is replaced) only once it is complete. Raises RequestError for a file that is being
@@ -94,16 +95,16 @@ def _writing(readers: Sequence[AnyReader], output: str, about: RecordInfo, **cha
     from pydamon.records.schema import describe
     from pydamon.records.writer import RecordWriter, check_output
 
-    check_output(output)
+    check_output(output, keep_old=keep_old)
     if os.path.exists(output) and any(os.path.samefile(path, output) for r in readers for path in _files(r)):
         raise RequestError(f"{output} is being read; choose another name", where="-o")
     metadata = describe(about) | changes
     optional = {name for reader in readers for name in reader.optional}
-    with RecordWriter(output, metadata=metadata, optional=optional, whole=True) as writer:
+    with RecordWriter(output, metadata=metadata, optional=optional, whole=True, keep_old=keep_old) as writer:
         yield writer
 
 
-def _cut(path: str, output: str, wanted: Choice) -> None:
+def _cut(path: str, output: str, wanted: Choice, *, keep_old: bool) -> None:
     from pydamon.cli.report.common import chosen, opened, window_of
     from pydamon.records.copying import copy_tables
 
@@ -111,14 +112,14 @@ def _cut(path: str, output: str, wanted: Choice) -> None:
         batches, span = chosen(reader, wanted)
         window = window_of(wanted, span)
         keep = [asdict(t) for t in reader.info.targets if wanted.target in (None, t.target)]
-        with _writing([reader], output, reader.info, targets=keep) as writer:
+        with _writing([reader], output, reader.info, keep_old=keep_old, targets=keep) as writer:
             # What is older than the window stays: mappings hold until they change, sums count from the start.
             _note_start(reader, writer, span[0])
             copy_tables(reader, writer, until_ns=window.end_ns, target=wanted.target, within=(window.low, window.high))
             for batch in batches:
                 for snapshot in batch.snapshots():
                     writer.add_snapshot(snapshot)
-    _say(output)
+    say_written(writer)
 
 
 def _note_start(reader: AnyReader, writer: RecordWriter, start_ns: int) -> None:
@@ -131,18 +132,17 @@ def _note_start(reader: AnyReader, writer: RecordWriter, start_ns: int) -> None:
         writer.add_rows("cost", [nothing], time_ns=start_ns)
 
 
-def _merge(inputs: Sequence[str], output: str) -> None:
+def _merge(inputs: Sequence[str], output: str, *, keep_old: bool) -> None:
     from pydamon.cli.render.screen import warn
     from pydamon.errors import PydamonError
     from pydamon.records.copying import copy_tables
-    from pydamon.records.joined import open_record
 
     if len(inputs) > _MAX_MERGED:
         raise RequestError(f"{len(inputs)} files are too many; the most is {_MAX_MERGED}", where="FILE")
     with ExitStack() as stack:
         readers: list[AnyReader] = []
         for path in inputs:
-            readers.append(open_record(path))
+            readers.append(_opened_to_merge(path, alone=len(inputs) == 1))
             stack.callback(readers[-1].close)
         if len({reader.info.clock for reader in readers}) > 1:
             raise RequestError("virtual and real time cannot be in one record", where="FILE")
@@ -151,14 +151,27 @@ def _merge(inputs: Sequence[str], output: str) -> None:
         if not any(part.filled for part in parts):
             raise PydamonError("hold no snapshot: nothing was recorded", where=", ".join(inputs[:3]))
         targets = _number(parts)
-        with _writing(readers, output, first.info, targets=targets) as writer:
+        with _writing(readers, output, first.info, keep_old=keep_old, targets=targets) as writer:
             for part in parts:
                 copy_tables(part.reader, writer, numbers=part.numbers, shift_ns=part.shift_ns)
             for snapshot in _in_order_of_time(parts):
                 writer.add_snapshot(snapshot)
         for reader in readers:
             warn(reader.warnings())
-    _say(output)
+    say_written(writer)
+
+
+def _opened_to_merge(path: str, *, alone: bool) -> AnyReader:
+    """The record; an error names it, and says what can be done about the others."""
+    from pydamon.errors import PydamonError
+    from pydamon.records.joined import open_record
+
+    try:
+        return open_record(path)
+    except PydamonError as error:
+        if not alone:
+            error.message += "; without this file the others can be merged"
+        raise
 
 
 def _began(reader: AnyReader) -> int:
@@ -247,17 +260,17 @@ def _shift(first: RecordInfo, other: RecordInfo) -> int:
     return drift if abs(drift) > 60_000_000_000 else 0  # less is the wall clock being set right
 
 
-def _aggregate(path: str, output: str, factor: int) -> None:
+def _aggregate(path: str, output: str, factor: int, *, keep_old: bool) -> None:
     from pydamon.cli.report.common import chosen, opened
     from pydamon.records.copying import copy_tables
 
     with opened(path) as reader:
         batches, _ = chosen(reader, Choice())
-        with _writing([reader], output, reader.info) as writer:
+        with _writing([reader], output, reader.info, keep_old=keep_old) as writer:
             copy_tables(reader, writer)
             for snapshot in _coarser(batches, factor):
                 writer.add_snapshot(snapshot)
-    _say(output)
+    say_written(writer)
 
 
 class _Group:
@@ -307,7 +320,3 @@ def _coarser(batches: Iterable[RegionBatch], factor: int) -> Iterator[Snapshot]:
 
 def _files(reader: AnyReader) -> list[str]:
     return reader.paths if hasattr(reader, "paths") else [reader.path]
-
-
-def _say(output: str) -> None:
-    messages.say(f"wrote {output}, {os.stat(output).st_size:,} bytes")

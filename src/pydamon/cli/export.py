@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from pydamon import lean
+from pydamon import lean, messages
 from pydamon.cli.completion.words import FILE
 from pydamon.cli.help.classes import Verb
+from pydamon.cli.inputs import reads_record
 from pydamon.cli.render.output import MODE, write_whole
 from pydamon.errors import RequestError
 
@@ -23,7 +24,7 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
 
 
 @click.command("export", cls=Verb)
-@click.argument("path", type=FILE)
+@reads_record
 @click.option(
     "--format", "kind", type=click.Choice(_FORMATS), required=True, help="damo: its record; trace-events: Perfetto."
 )
@@ -55,6 +56,9 @@ def command(path: str, kind: str, output: str) -> None:
             write_whole(output, lambda file: write(reader, file, kind), reader)
             for name, path_beside in beside.items():
                 write_whole(path_beside, partial(_write_table, reader, name), reader)
+            if os.path.isfile(output):
+                beside_it = f", and {len(beside)} side tables beside it" if beside else ""
+                messages.say(f"wrote {output}, {os.stat(output).st_size:,} bytes{beside_it}")
         warn(reader.warnings())
 
 

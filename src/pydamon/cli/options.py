@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     _SetType = click.ParamType[frozenset[int]]
 else:  # it cannot be subscripted in older releases of click
     _ParamType = _FloatType = _SetType = click.ParamType
+
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 OF_REMEDY = "--sample, --intervals auto"  # what `spec.words.late.REMEDY` is done with
 
@@ -79,6 +81,14 @@ TIME = Quantity("time", units.parse_time_us)
 COUNT = Quantity("number", units.parse_count)
 OPS = ["vaddr", "fvaddr", "paddr", "sim", "reported"]
 
+FORCE = click.Option(["--force"], is_flag=True, help="Keep nothing of a record that is there (else it is FILE.old).")
+
+
+def forced(verb: _Verb) -> _Verb:
+    """The option --force of a verb that writes a record, which gets it as ``force``."""
+    return click.option(*FORCE.opts, is_flag=True, help=FORCE.help)(verb)
+
+
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
@@ -104,8 +114,21 @@ def given(ctx: click.Context) -> dict[str, str]:
 
 # -- what is monitored, and how: record, start, trace -----------------------------------------------------------------
 
-TARGETS = click.Argument(["targets"], nargs=-1, metavar="[PID... | -- COMMAND...]", shell_complete=completion.processes)
+TARGETS = click.Argument(
+    ["targets"], nargs=-1, metavar="[PID|NAME... | -- COMMAND...]", shell_complete=completion.processes
+)
+IGNORE_STATUS = click.Option(
+    ["--ignore-status"], is_flag=True, help="End with status 0, however the launched command has ended."
+)
 _MONITORING = [
+    click.Option(
+        ["-p", "--pid", "pids"],
+        multiple=True,
+        metavar="PID",
+        shell_complete=completion.processes,
+        help="As PID, also with commas; repeatable.",
+    ),
+    click.Option(["--all-named"], is_flag=True, help="Of a NAME that several processes have: all of them."),
     click.Option(
         ["--rotate"], metavar="SIZE|TIME", help="Begin a new file after, e.g., 100M or 1h: run.0001.damon, ..."
     ),
@@ -120,7 +143,7 @@ _MONITORING = [
         type=TIME,
         help="Sampling interval, from then on fixed.  [default: tuned, from 5ms on; fixed 5ms with sim]",
     ),
-    click.Option(["--aggr"], type=TIME, help="Aggregation interval.  [default: 20 x --sample, at least 100ms]"),
+    click.Option(["--aggr"], type=TIME, help="Aggregation interval.  [default: 20 x --sample]"),
     click.Option(["--update"], type=TIME, help="Update interval.  [default: 1s]"),
     click.Option(
         ["--intervals"],

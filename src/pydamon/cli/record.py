@@ -66,7 +66,9 @@ def _record(ctx: click.Context, /, targets: tuple[str, ...], explain: bool, **op
     with lean.imports():
         from pydamon.cli.recording import record
 
-    record(request, spec)
+    status = record(request, spec)
+    if status and not options["ignore_status"]:
+        ctx.exit(status)
 
 
 def _explain(request: Request, spec: Spec) -> None:
@@ -114,7 +116,9 @@ command = _RecordCommand(
             callback=shared.record_path,
             help="File to write the record to (- is standard output).",
         ),
+        shared.FORCE,
         *shared.monitoring(),
+        shared.IGNORE_STATUS,
         click.Option(["--explain"], is_flag=True, help="Print the plan in words and stop."),
     ],
     callback=_record,
@@ -123,6 +127,7 @@ command = _RecordCommand(
     Editing records: record cut, record merge, record aggregate (see their --help).
 
     A launched command runs as the invoking user, also under sudo; when the recording ends before it (--duration,
-    Ctrl-C, SIGTERM), it is ended too. Press Ctrl-C to end a recording; the record is complete up to then.
+    Ctrl-C, SIGTERM), it is ended too. If it ends by itself, its exit status is that of pydamon (128 + N for signal N).
+    Press Ctrl-C to end a recording; the record is complete up to then.
     """,
 )

@@ -22,8 +22,11 @@ from pydamon.spec.units import format_duration_ns, format_size
 from pydamon.spec.words.late import REMEDY, late_words
 
 
-def record(request: Request, spec: Spec) -> None:
-    """Do what ``request`` asks for; diagnostics go to standard error. Raises PydamonError."""
+def record(request: Request, spec: Spec) -> int:
+    """Do what ``request`` asks for; diagnostics go to standard error. Raises PydamonError.
+
+    Returns the exit status of a launched command that has ended by itself, else 0.
+    """
     progress = _Progress()
     with (
         Signals() as signals,
@@ -48,6 +51,7 @@ def record(request: Request, spec: Spec) -> None:
         fate = run.traced_fate()
         if fate is not None:
             _say(f"the command {fate}")
+    return run.exit_status()
 
 
 def _say_end(ended: Ended) -> None:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 # What a spec says itself: these options do not go with --spec.
 _IN_SPEC = (
-    "targets", "include_children", "cgroup", "sample", "aggr", "update", "intervals", "min_regions", "max_regions",
-    "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful", "probes",
+    "targets", "pids", "all_named", "include_children", "cgroup", "sample", "aggr", "update", "intervals",
+    "min_regions", "max_regions", "regions", "ops", "primitive", "access", "schemes", "scheme", "faithful", "probes",
     "modules",
 )  # fmt: skip
 _OWN = [
     click.Option(["-o", "--output"], type=FILE, help="Write a record, too."),
+    shared.FORCE,
     click.Option(["--name"], metavar="NAME", help="What to call it.  [default: the lowest free number]"),
     click.Option(
         ["--spec", "spec_file"],
@@ -46,6 +47,12 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     name, spec_file, log = (options.pop(key) for key in ("name", "spec_file", "log"))
     if options["output"] is None and options["rotate"] is not None:
         raise RequestError("is for a record; say which with -o", where="rotate")
+    if options["output"] == "-":
+        raise RequestError(
+            "- is standard output, which what runs in the background has not; name a file", where="output"
+        )
+    if options["force"] and options["output"] is None:
+        raise RequestError("is for a record; say which with -o", where="--force")
     options["output"] = options["output"] and os.path.abspath(options["output"])
     if options["source"] in ("perf-script:-", "lackey:-"):
         raise RequestError("there is no standard input in the background; name a file or a FIFO", where="source")

@@ -36,6 +36,7 @@ _OWN = [
         help="Print these events; repeatable.  [default: damon_aggregated]",
     ),
     click.Option(["--quiet"], is_flag=True, help="With --user-events: print nothing."),
+    shared.IGNORE_STATUS,
     click.Option(["--user-events"], is_flag=True, help="Offer them to perf and trace-cmd, too, as user_events:..."),
 ]
 
@@ -55,7 +56,9 @@ def _trace(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
     from pydamon.cli.asked import understand
 
     request, spec = understand(ctx, targets, options | {"output": None}, tuned=False)  # its events are the kernel's
-    _live(request, spec, events, user_events=user_events, quiet=quiet)
+    status = _live(request, spec, events, user_events=user_events, quiet=quiet)
+    if status and not options["ignore_status"]:
+        ctx.exit(status)
 
 
 def _check_alone(ctx: click.Context, targets: tuple[str, ...]) -> None:
@@ -79,13 +82,13 @@ def _print_record(path: str, events: tuple[str, ...]) -> None:
             messages.say(f"{path}: {line}")
 
 
-def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
+def _live(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> int:
     from pydamon import lean
 
     with lean.imports():
         from pydamon.cli.tracing import trace
 
-    trace(request, spec, events, user_events=user_events, quiet=quiet)
+    return trace(request, spec, events, user_events=user_events, quiet=quiet)
 
 
 command = shared.LaunchCommand(

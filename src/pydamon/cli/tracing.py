@@ -18,8 +18,11 @@ from pydamon.run.signals import Signals
 from pydamon.spec import Spec
 
 
-def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> None:
-    """Monitor as ``request`` says and print the events; diagnostics go to standard error. Raises PydamonError."""
+def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events: bool, quiet: bool) -> int:
+    """Monitor as ``request`` says and print the events; diagnostics go to standard error. Raises PydamonError.
+
+    Returns the exit status of a launched command that has ended by itself, else 0.
+    """
     if {*events} == {trace_text.PROBED} and not spec.context.probes:
         raise RequestError(f"{trace_text.PROBED} is about probes; there are none", where="event")
     with Signals() as signals:
@@ -33,6 +36,7 @@ def trace(request: Request, spec: Spec, events: tuple[str, ...], *, user_events:
                 spec, request, waker=signals, callbacks=tracer.callbacks(), say=_say, command_ended=_say_end
             ) as run:
                 _trace(run, tracer)
+            return run.exit_status()
         finally:
             if offered is not None:
                 offered.close()

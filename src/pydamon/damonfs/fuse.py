@@ -23,7 +23,7 @@ def binding() -> Any:
     try:
         import mfusepy
     except ImportError:
-        raise MachineError("needs mfusepy: pip install 'pydamon[fuse]'", where="mount") from None
+        raise MachineError("needs mfusepy: pip install mfusepy", where="mount") from None
     except OSError as error:  # the library is loaded when the module is
         raise MachineError(f"needs libfuse (on Debian: apt-get install libfuse3-3): {error}", where="mount") from None
     return mfusepy

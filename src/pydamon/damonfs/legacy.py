@@ -394,7 +394,7 @@ class LegacyTree(Tree):
         first.refuse_if_running()
         if number[0]:
             try:
-                check_output(path)
+                check_output(path, keep_old=True)
             except PydamonError as error:
                 self._say(f"record: {error}")
                 fail(errno.EINVAL)

@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 
 from pydamon.linux.texts import read_text
 
 _COMM_MOST = 15  # characters of a name that the kernel keeps (TASK_COMM_LEN less the zero)
 
 
-def processes_named(name: str) -> list[tuple[int, str]]:
-    """(pid, command line) of the user's processes that are called ``name``, the lowest pid first, without us.
+def processes_named(name: str) -> list[int]:
+    """The pids of the processes that are called ``name``, sorted; not this one, kernel threads, or what has ended.
 
     A process is called what its main thread is called, what its program file is called, or what it was started as
     (whose names are not cut at 15 characters).
     """
-    return [(pid, _command_line(pid)) for pid in _own_pids() if pid != os.getpid() and name in _names(pid)]
+    return [pid for pid in _pids() if pid != os.getpid() and name in _names(pid)]
 
 
 def own_processes() -> list[tuple[int, str]]:
     """(pid, name) of the processes that this user may look at; root: of all. Kernel threads are left out."""
     found = []
-    for pid in _own_pids():
-        names = _names(pid)
-        if names:
-            found.append((pid, names[0]))
+    euid = os.geteuid()
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if euid in (0, os.stat(f"/proc/{pid}").st_uid) and (names := _names(pid)):
+                found.append((pid, names[0]))
     return found
 
 
-def _own_pids() -> Iterator[int]:
-    euid = os.geteuid()
-    for name in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
-        with contextlib.suppress(OSError):
-            if euid in (0, os.stat(f"/proc/{name}").st_uid):
-                yield int(name)
+def _pids() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isascii() and name.isdigit())
 
 
 def _names(pid: int) -> list[str]:

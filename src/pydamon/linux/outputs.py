@@ -122,7 +122,7 @@ class Place:
             links += 1
             if links > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            self._refuse_planted("a symbolic link", found)
+            self.refuse_planted("a symbolic link", found)
             target = os.readlink(name, dir_fd=self._folder_fd)
             if target.startswith("/"):
                 self._enter("/")
@@ -149,7 +149,7 @@ class Place:
         self._descriptor = int(name)
         return True
 
-    def _refuse_planted(self, what: str, found: os.stat_result) -> None:
+    def refuse_planted(self, what: str, found: os.stat_result) -> None:
         """Raise RequestError if another user may have put ``found`` into the folder."""
         folder = os.fstat(self._folder_fd)
         shared = folder.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWGRP)
@@ -171,7 +171,7 @@ class Place:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if kind in _KINDS:
             raise RequestError(f"{self.path} is {_KINDS[kind]}", where=self.where)
-        self._refuse_planted("a file" if kind == stat.S_IFREG else "a device or pipe", self.found)
+        self.refuse_planted("a file" if kind == stat.S_IFREG else "a device or pipe", self.found)
         if kind == stat.S_IFREG:
             self._check_folder()
         elif not os.access(self.name, os.W_OK, dir_fd=self._folder_fd, effective_ids=True):

@@ -22,7 +22,7 @@ from pydamon.plain import printable
 MAX_LOOKS = 2048  # processes looked at more closely in one update: bounds its time to some 40 ms
 _PF_KTHREAD = 0x00200000
 _NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_MAX_COMMAND = 200
+MAX_COMMAND = 200
 
 
 class Stat(NamedTuple):
@@ -56,13 +56,22 @@ def command_of(process: Process) -> str:
     for name, form in (("cmdline", "{}"), ("comm", "[{}]")):
         try:
             with open(f"/proc/{process.pid}/{name}", "rb", buffering=0) as file:
-                raw = file.read(4 * _MAX_COMMAND).replace(b"\0", b" ").strip()
+                raw = file.read(4 * MAX_COMMAND).replace(b"\0", b" ").strip()
         except OSError:
             continue
         if raw and process.alive():  # or the pid may have been another process's when it was read
             text = printable(raw.decode(errors="replace"))
-            return form.format(text if len(text) <= _MAX_COMMAND else text[: _MAX_COMMAND - 1] + "…")
+            return form.format(text if len(text) <= MAX_COMMAND else text[: MAX_COMMAND - 1] + "…")
     return "?"
+
+
+def program_of(process: Process) -> tuple[int, int] | None:
+    """Which file the process runs (device, inode): another one after it has called exec; None if that is not told."""
+    try:
+        found = os.stat(f"/proc/{process.pid}/exe")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class Change(msgspec.Struct):

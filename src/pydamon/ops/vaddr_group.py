@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.base import Addresses, Ranges
-from pydamon.ops.membership import Membership, command_of
+from pydamon.ops.membership import Membership, command_of, program_of
 from pydamon.ops.vaddr import Closable, VaddrOps, add_cost, check_readable, troubles
 from pydamon.primitives.base import UNKNOWN, Answers, Primitive, PrimitiveCost
 
@@ -21,6 +21,7 @@ MAX_LIVE = 1024
 MAX_TARGETS = 16384  # that joined over time: bounds the record's list of them, and what is kept of those that ended
 _FILES_PER_TARGET = 5  # file descriptors: the pidfd, what a primitive opens, and a pagemap for probes
 _FILES_LEFT = 64
+_MOST_FOLLOWED = 16  # targets that are looked at for another program
 
 
 class VaddrGroupOps(VaddrOps):
@@ -57,6 +58,7 @@ class VaddrGroupOps(VaddrOps):
         self._monitored: dict[int, None] = {}  # targets whose primitive is open, in order
         self._ended_cost = PrimitiveCost()
         self._joined: list[dict[str, Any]] = []
+        self._programs: dict[int, tuple[int, int] | None] = {}  # what named targets ran when it was looked at last
         try:
             named = len(membership.roots)
             if named > self._max_live:
@@ -71,7 +73,7 @@ class VaddrGroupOps(VaddrOps):
     # -- for who records ------------------------------------------------------------------------------------------
 
     def take_joined(self) -> list[dict[str, Any]]:
-        """Who has joined since the last call: target, pid, command, start_ticks (rows of the table ``targets``)."""
+        """Who has joined, or runs another program, since the last call (rows of the table ``targets``)."""
         joined, self._joined = self._joined, []
         return joined
 
@@ -102,6 +104,7 @@ class VaddrGroupOps(VaddrOps):
     def update(self) -> list[Ranges | None]:
         """Target ranges now, also of processes that have just joined; None for those that ended or show nothing."""
         self._follow()
+        self._look_for_other_programs()
         self._update_sampler()
         shown = []
         for target in list(self._monitored):
@@ -166,13 +169,28 @@ class VaddrGroupOps(VaddrOps):
         self._add_target(primitive)
         self._targets[process.pid] = target
         self._monitored[target] = None
-        self._joined.append(
-            {"target": target, "pid": process.pid, "command": command, "start_ticks": process.start_ticks}
-        )
+        self._joined.append(_row(target, process, command))
+        if process in self.membership.roots:
+            if len(self._programs) < _MOST_FOLLOWED:
+                self._programs[target] = program_of(process)
+            if process.stopped():
+                self.membership.say(
+                    f"stopped {process.pid}", f"process {process.pid} is stopped: it accesses nothing until it goes on"
+                )
+
+    def _look_for_other_programs(self) -> None:
+        """What was named, or launched, is called by what it runs now: a script may have become another program."""
+        for target, program in self._programs.copy().items():
+            process = self.processes[target]
+            now = program_of(process) if target in self._monitored else None
+            if now not in (None, program):
+                self._programs[target] = now
+                self._joined.append(_row(target, process, command_of(process)))
 
     def _end(self, target: int) -> None:
         """Forget all about the target but what it was and what it has cost."""
         del self._monitored[target]
+        self._programs.pop(target, None)
         primitive = self.primitives[target]
         primitive.close()
         add_cost(self._ended_cost, primitive.cost)
@@ -186,6 +204,11 @@ class VaddrGroupOps(VaddrOps):
             self._sharing.forget(target)
         if self._attributes is not None:
             self._attributes.forget(target)
+
+
+def _row(target: int, process: Process, command: str) -> dict[str, Any]:
+    """Of the side table ``targets``."""
+    return {"target": target, "pid": process.pid, "command": command, "start_ticks": process.start_ticks}
 
 
 class _Ended:

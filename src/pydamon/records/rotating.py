@@ -27,7 +27,8 @@ class RotatingWriter:
     """Writes like a `RecordWriter`, into parts of at most about ``max_bytes`` or ``max_ns`` (of the snapshots' clock).
 
     Each part is a whole record: it begins with the description, all targets that have joined, and their mappings. With
-    ``keep`` only the newest so many parts stay. Raises like `RecordWriter`.
+    ``keep`` only the newest so many parts stay; ``keep_old`` is about those of an earlier series. Raises like
+    `RecordWriter`.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class RotatingWriter:
         max_bytes: int | None = None,
         max_ns: int | None = None,
         keep: int | None = None,
+        keep_old: bool = False,
     ) -> None:
         self._base = path
         self._metadata = dict(metadata)
         self._targets = {target["target"]: dict(target) for target in metadata["targets"]}
-        self._max_bytes, self._max_ns, self._keep = max_bytes, max_ns, keep
+        self._max_bytes, self._max_ns, self._keep, self._keep_old = max_bytes, max_ns, keep, keep_old
         self._mappings: dict[int, Sequence[Mapping]] = {}
         self._parts: deque[str] = deque()
         self._number = 0
@@ -57,6 +59,11 @@ class RotatingWriter:
         return self._writer.path
 
     @property
+    def kept(self) -> str | None:
+        """What the newest part has replaced is kept there, as `RecordWriter.kept`."""
+        return self._writer.kept
+
+    @property
     def bytes_written(self) -> int:
         """Bytes in all parts, also in those that were not kept."""
         return self._written + self._writer.bytes_written
@@ -64,9 +71,9 @@ class RotatingWriter:
     def _next(self) -> RecordWriter:
         self._number += 1
         path = part_name(self._base, self._number)
-        check_output(path)
+        check_output(path, keep_old=self._keep_old)
         metadata = self._metadata | {"targets": list(self._targets.values())}
-        writer = RecordWriter(path, metadata=metadata)
+        writer = RecordWriter(path, metadata=metadata, keep_old=self._keep_old)
         self._parts.append(path)
         while self._keep is not None and len(self._parts) > self._keep:
             with contextlib.suppress(OSError):  # somebody else may have taken it away

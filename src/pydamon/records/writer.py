@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
@@ -22,12 +23,13 @@ from pyarrow import ipc
 from pydamon.core.columns import Array
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError, RequestError
+from pydamon.linux.old_files import check_old, keep_old
 from pydamon.linux.outputs import NewFile, Place, check_closing, lock_found, never
 from pydamon.linux.process import Mapping
 from pydamon.records import side_tables
 from pydamon.records.batch import RegionBatch
 from pydamon.records.framing import SCHEMA, BadMessage, frame_at, put_sums
-from pydamon.records.index import ROWS, write_index
+from pydamon.records.index import INDEX_KEY, ROWS, write_index
 from pydamon.records.region_rows import RegionBuffer, region_rows
 from pydamon.records.schema import (
     BATCH_ROWS,
@@ -46,13 +48,14 @@ _YOUNG_NS = 2 * FLUSH_NS  # a recording that has just begun: how long what comes
 _WHERE = "output"
 
 
-def check_output(path: str) -> None:
-    """Raise RequestError if a record could not be written there; changes nothing.
+def check_output(path: str, *, keep_old: bool = False) -> None:
+    """Raise RequestError if a record could not be written there, or (with ``keep_old``) what is there not be kept.
 
-    For use before a workload is launched; `RecordWriter` checks again.
+    Changes nothing. For use before a workload is launched; `RecordWriter` checks again.
     """
     with Place(path, _WHERE) as place:
-        _check_found(place)
+        if _check_found(place) and keep_old:
+            check_old(place, is_record)
 
 
 class RecordWriter:
@@ -65,7 +68,8 @@ class RecordWriter:
     readable.
 
     The file appears with its description, whole, under its name; with ``whole`` only once the record is complete, and
-    never if it is given up. A device or pipe is written to until ``stopped`` says that all is to end.
+    never if it is given up. A device or pipe is written to until ``stopped`` says that all is to end. With ``keep_old``
+    a record with snapshots that was there stays, one generation of it, as ``kept`` (see `linux.old_files`).
 
     Call `add_snapshot` for every snapshot, and `tick` when those of a moment are added: a snapshot is in the file no
     later than a second after its end, by the clock whose time is given, as long as the time until the next tick is no
@@ -80,9 +84,11 @@ class RecordWriter:
         optional: Iterable[str] | None = None,
         compression_level: int = 3,
         whole: bool = False,
+        keep_old: bool = False,
         stopped: Callable[[], bool] = never,
     ) -> None:
         self.path = os.fspath(path)
+        self.kept: str | None = None  # as soon as this record has its name
         self._schema = region_schema(encode_metadata(metadata), measured_names() if optional is None else optional)
         header = self._schema.serialize().to_pybytes()
         self._header_bytes = len(header)
@@ -102,6 +108,7 @@ class RecordWriter:
         self._between_ns = 0.0  # two ticks, at most lately
         self.bytes_written = 0
         self._whole = whole
+        self._keep_old = keep_old
         self._old_fd: int | None = None
         self._file: NewFile | None = None
         self._fd, self._put = self._open(stopped)
@@ -117,7 +124,8 @@ class RecordWriter:
         """(descriptor, what writes to it): of a file beside the place, or of the device or pipe that is there."""
         place = Place(self.path, _WHERE)
         try:
-            _check_found(place)
+            if _check_found(place) and self._keep_old:
+                check_old(place, is_record)
             if place.is_stream:
                 stream = place.open_stream(stopped)
                 place.close()
@@ -134,6 +142,8 @@ class RecordWriter:
     def _appear(self) -> None:
         if self._file is not None:
             try:
+                if self._keep_old and self._old_fd is not None and _has_snapshots(self._old_fd):
+                    self.kept = keep_old(self._file.place, is_record)
                 self._file.appear()
             except OSError as error:
                 raise RequestError(f"cannot write {self.path}: {error.strerror}", where=_WHERE) from None
@@ -341,12 +351,12 @@ class RecordWriter:
             file.close()
 
 
-def _check_found(place: Place) -> None:
-    """RequestError if what is there already is a link to nothing, or a file that is neither empty nor a record."""
+def _check_found(place: Place) -> bool:
+    """Whether a record is there already; RequestError for a link to nothing, or a file of another kind with content."""
     if place.dangling and os.path.islink(place.path):
         raise RequestError(f"{place.path} is a symbolic link to nothing", where=_WHERE)
     if place.found is None or place.is_stream or not place.found.st_size:
-        return
+        return False
     try:
         fd = place.open_found(os.O_RDONLY)
     except OSError as error:
@@ -354,8 +364,17 @@ def _check_found(place: Place) -> None:
     try:
         if not is_record(fd):
             raise RequestError(f"{place.path} exists and is not a pydamon record; choose another name", where=_WHERE)
+        return True
     finally:
         os.close(fd)
+
+
+def _has_snapshots(fd: int) -> bool:
+    """Whether the record holds any: one that does not is no reason to give up what was kept before."""
+    if not os.fstat(fd).st_size:
+        return False
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content:
+        return content.find(INDEX_KEY.encode()) >= 0
 
 
 def is_record(fd: int) -> bool:

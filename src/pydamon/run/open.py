@@ -13,6 +13,7 @@ from pydamon.engines.base import Choice, Engine, Rows
 from pydamon.engines.clock import MachineClock
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
+from pydamon.ops.membership import MAX_COMMAND
 from pydamon.run.launch import launch
 from pydamon.run.request import ENGINES, Request
 from pydamon.run.signals import Waker
@@ -217,6 +218,9 @@ def _live(opener: _Opener, engine: Engine, chosen: Choice) -> Opened:
         opened.groups.close()
         engine.close()
         raise
+    for target in opened.targets:
+        if target["command"] == "?" and opener.request.launch is not None:  # it has ended already
+            target["command"] = " ".join(opener.request.launch)[:MAX_COMMAND]
     choice = engine.choice
     opened.about = f"monitoring {_who(opened)} through {choice.name}: {choice.reason}"
     opened.about += f" ({chosen.reason})" if chosen.reason else ""

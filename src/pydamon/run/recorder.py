@@ -29,9 +29,10 @@ Writer = RecordWriter | RotatingWriter
 def open_writer(output: str, request: Request, metadata: dict[str, Any], stopped: Callable[[], bool]) -> Writer:
     """The file ``output``, or the series of files, as the request says; ``stopped`` as `RecordWriter`."""
     if request.rotate is None:
-        return RecordWriter(output, metadata=metadata, stopped=stopped)
+        return RecordWriter(output, metadata=metadata, keep_old=not request.force, stopped=stopped)
     max_bytes, max_ns = request.rotate
-    return RotatingWriter(output, metadata=metadata, max_bytes=max_bytes, max_ns=max_ns, keep=request.keep)
+    bounds: dict[str, Any] = {"max_bytes": max_bytes, "max_ns": max_ns, "keep": request.keep}
+    return RotatingWriter(output, metadata=metadata, keep_old=not request.force, **bounds)
 
 
 class Recorder:

@@ -22,9 +22,9 @@ class Request(msgspec.Struct, frozen=True):
     that was read already) is for a simulation, which with ``real_time`` takes as long as what it simulates; ``source``,
     ``threads``, ``cpus`` and ``nodes`` are for reported accesses. ``dry_run``: schemes only find out what they would
     do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be. ``by_addresses``: all of a
-    region counts, as in the kernel, and not what of it is resident. ``output`` is the record, if there is to be one;
-    ``rotate`` is after how many bytes, or ns, a new file begins. ``panel`` is the number of pages of the page panel, 0
-    for none, None for the usual number where there can be one.
+    region counts, as in the kernel, and not what of it is resident. ``output`` is the record, if there is to be one; of
+    one that was there nothing is kept with ``force``. ``rotate`` is after how many bytes, or ns, a new file begins.
+    ``panel`` is the number of pages of the page panel, 0 for none, None for the usual number where there can be one.
     """
 
     engine: str | None = None
@@ -46,6 +46,7 @@ class Request(msgspec.Struct, frozen=True):
     resctrl: bool = False
     by_addresses: bool = False
     output: str = ""
+    force: bool = False
     rotate: tuple[int | None, int | None] | None = None
     keep: int | None = None
     panel: int | None = None

@@ -64,6 +64,7 @@ class Run:
         self.undo_asked = request.undo
         self.undone: list[str] | None = None
         self.child: Child | None = None
+        self._ended: Ended | None = None  # what became of it
         self._request = request
         self._own_waker = waker is None
         self._waker = waker if waker is not None else Waker()
@@ -125,7 +126,7 @@ class Run:
         if self.output:
             from pydamon.records.writer import check_output
 
-            check_output(self.output)
+            check_output(self.output, keep_old=not self._request.force)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -185,6 +186,8 @@ class Run:
         self._check_output()
         metadata = build_metadata(**self._opened.metadata())
         with open_writer(self.output, self._request, metadata, lambda: self._waker.stopped) as writer:
+            if writer.kept is not None:
+                self._say(f"the record that was in {writer.path} is kept as {writer.kept}")
             yield writer
 
     def _look(self, now_ns: int) -> list[dict[str, object]]:
@@ -258,6 +261,16 @@ class Run:
             return None
         return describe_exit(traced.returncode)
 
+    def exit_status(self) -> int:
+        """Of a command that has ended by itself, as a shell gives it (128 + N for signal N); else 0. Once closed."""
+        traced = self._opened.traced
+        status = (
+            traced.poll() if traced is not None else self._ended and not self._ended.still_ran and self._ended.status
+        )
+        if not status or self._waker.stopped or self.engine.stop_requested:
+            return 0
+        return status if status > 0 else 128 - status
+
     def close(self) -> None:
         """Give everything back, also if it never ran. What runs in another thread is told to end."""
         if self._closed:
@@ -286,7 +299,8 @@ class Run:
         child, self.child = self.child, None
         if child is not None:
             still_runs = child.poll() is None
-            self._command_ended(Ended(still_runs, end(child)))
+            self._ended = Ended(still_runs, end(child))
+            self._command_ended(self._ended)
 
     def __enter__(self) -> Run:
         return self

@@ -30,7 +30,11 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
         found.append(spec)
         return Started("0", 1, "", None)
 
-    monkeypatch.setattr("pydamon.cli.recording.record", run)
+    def record(request: Any, spec: Spec) -> int:
+        run(request, spec)
+        return 0
+
+    monkeypatch.setattr("pydamon.cli.recording.record", record)
     monkeypatch.setattr("pydamon.service.daemon.start", run)
 
     def ask(*args: str) -> Intervals:

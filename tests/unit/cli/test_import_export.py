@@ -161,8 +161,11 @@ def test_errors_are_one_line_and_leave_nothing(
 def test_parquet_has_a_file_for_each_side_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Readable without us: the columns that the side table is declared with."""
     rich(Path("r"))
-    assert run(capsys, "export", "r", "--format", "parquet", "-o", "run.parquet") == (0, "", "")
+    status, out, err = run(capsys, "export", "r", "--format", "parquet", "-o", "run.parquet")
     names = ["cost", "footprint", "maps", "probe_hits", "resctrl", "schemes", "tried_regions"]
+    size = Path("run.parquet").stat().st_size
+    assert (status, out) == (0, "")
+    assert err == f"pydamon: wrote run.parquet, {size:,} bytes, and {len(names)} side tables beside it\n"
     assert sorted(path.name for path in Path().glob("run.*")) == sorted(
         ["run.parquet", *(f"run.{n}.parquet" for n in names)]
     )

@@ -154,7 +154,7 @@ def test_other_encodings_get_ascii(tmp_path: Path) -> None:
 class TestPictures:
     @pytest.fixture(autouse=True)
     def _matplotlib(self) -> None:
-        pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'pydamon[plot]')")
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install matplotlib)")
 
     def test_png(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         picture = tmp_path / "heat.png"
@@ -229,7 +229,7 @@ class TestPictures:
     ) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         status, _, err = report(capsys, "heatmap", "-i", stairs(tmp_path / "r"), "-o", tmp_path / "x.png")
-        assert (status, err) == (3, "pydamon: -o: drawing needs matplotlib: pip install 'pydamon[plot]'\n")
+        assert (status, err) == (3, "pydamon: -o: drawing needs matplotlib: pip install matplotlib\n")
 
 
 def test_an_unknown_kind_of_picture_is_refused_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_what_cannot_be_is_taken_for_not_told(
 
 @pytest.mark.parametrize("options", [["--over", "window"], ["--window", "10s"]])
 def test_a_picture_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'pydamon[plot]')")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install matplotlib)")
     path, picture = recorded(tmp_path / "r", targets=2), tmp_path / "w.svg"
     status, out, err = report(capsys, "wss", *options, "-o", picture, "-i", path)
     assert (status, out, err) == (0, f"wrote {picture}\n", "")

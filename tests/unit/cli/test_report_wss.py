@@ -131,7 +131,7 @@ def test_a_terminal_of_any_width_is_not_exceeded(columns: int, over: list[str]) 
 
 @pytest.mark.parametrize("over", [[], ["--over", "time"]])
 def test_pictures(capsys: pytest.CaptureFixture[str], over: list[str]) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'pydamon[plot]')")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install matplotlib)")
     status, out, err = report(capsys, "wss", *over, "-o", "wss.png")
     assert (status, out, err) == (0, "wrote wss.png\n", "")
     assert Path("wss.png").read_bytes().startswith(b"\x89PNG")

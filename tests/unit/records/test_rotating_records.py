@@ -24,7 +24,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def _rotated(count: int, **limits: int) -> list[Snapshot]:
+def _rotated(count: int, **limits: Any) -> list[Snapshot]:
     """So many snapshots written in parts ``run.*.damon``, with mappings and costs."""
     snapshots = [snapshot(number, REGIONS) for number in range(count)]
     looked_up = {"refreshes": 1, "total_ns": 5, "pages": 1}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from pathlib import Path
 
 import click
 
 from pydamon.cli import verbs
 from pydamon.cli.help.page import Page, walk
+from pydamon.cli.render.output import write_public
 from pydamon.version import __version__
 
 _OPTION = re.compile(r"(?<![\w\\-])((?:\\-){1,2}[a-z](?:\w|\\-)*)")  # in an escaped text
@@ -38,10 +38,10 @@ def pages(root: click.Context) -> dict[str, str]:
 
 
 def write_pages(root: click.Context, directory: str) -> None:
-    """Write them into ``directory``, which is made where it is missing. Raises OSError."""
+    """Write them into ``directory``, which is made where it is missing. Raises OSError, PydamonError."""
     os.makedirs(directory, exist_ok=True)
     for name, text in pages(root).items():
-        (Path(directory) / name).write_text(text, encoding="utf-8")
+        write_public(os.path.join(directory, name), text)
 
 
 def _text(page: Page, titles: list[str]) -> str:

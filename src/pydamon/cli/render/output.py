@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from pydamon import messages
 from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.outputs import Place, mode_for
+
+if TYPE_CHECKING:
+    from pydamon.records.writer import RecordWriter
 
 OPTION = "-o"
 
@@ -54,6 +58,18 @@ def write_whole(path: str, write: Write, made_from: Any) -> None:
             _write_into(place, write)
         else:
             _write_beside(place, write, mode_for(getattr(made_from, "paths", [made_from.path]), widened))
+
+
+def write_public(path: str, text: str) -> None:
+    """Write a text that anybody may read. Raises as `write_whole`."""
+    with Place(path, OPTION) as place:
+        _write_beside(place, lambda file: file.write(text.encode()), 0o644)
+
+
+def say_written(record: RecordWriter, before: str = "") -> None:
+    """Say in one line that a record is complete, and what became of the one that was there."""
+    kept = f"; what was there is kept as {record.kept}" if record.kept is not None else ""
+    messages.say(f"{before}wrote {record.path}, {record.bytes_written:,} bytes{kept}")
 
 
 def check_whole(path: str) -> None:

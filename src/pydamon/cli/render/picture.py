@@ -26,7 +26,7 @@ def check_picture(path: str) -> str:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise MachineError("drawing needs matplotlib: pip install 'pydamon[plot]'", where=OPTION) from None
+        raise MachineError("drawing needs matplotlib: pip install matplotlib", where=OPTION) from None
     return _FORMATS[extension]
 
 

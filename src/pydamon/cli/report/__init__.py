@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,11 +11,10 @@ import click
 from pydamon import lean
 from pydamon.cli.completion.words import FILE
 from pydamon.cli.help.classes import VerbGroup
+from pydamon.cli.inputs import DEFAULT, reads_record, two_records
 from pydamon.cli.render.output import MODE
 from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, counted, windowed
-
-# As records.schema.DEFAULT_NAME, which would import pyarrow.
-_DEFAULT_INPUT = "pydamon.damon"
+from pydamon.errors import RequestError
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -24,27 +24,42 @@ def _common(verb: _Verb) -> _Verb:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON: integers, times in ns, sizes in bytes."),
         click.option("--target", type=int, metavar="N", help="Only this target of the record (they count from 0)."),
-        click.option(
-            "-i",
-            "--input",
-            "path",
-            type=FILE,
-            default=_DEFAULT_INPUT,
-            show_default=True,
-            help="The record.",
-        ),
     ):
         verb = option(verb)
-    return verb
+    return reads_record(verb)
 
 
-@click.group(cls=VerbGroup, subcommand_metavar="REPORT [OPTIONS]", invoke_without_command=True)
-@_common
+class _Reports(VerbGroup):
+    """A word that is no report but names a file is the record of the summary; a report's name wins over a file's."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and _is_file(args[0]):
+            return "summary", summary, args
+        return super().resolve_command(ctx, args)
+
+
+def _is_file(word: str) -> bool:
+    """Whether it is there, or is written as files are and reports never."""
+    return any(mark in word for mark in "./*?[") or os.path.lexists(word)
+
+
+@click.group(cls=_Reports, subcommand_metavar="[REPORT] [FILE] [OPTIONS]", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: integers, times in ns, sizes in bytes.")
+@click.option("--target", type=int, metavar="N", help="Only this target of the record (they count from 0).")
+@click.option("-i", "--input", "path", type=FILE, help="The record, also without -i.  [default: pydamon.damon]")
 @click.pass_context
-def command(ctx: click.Context, path: str, target: int | None, as_json: bool) -> None:
+def command(ctx: click.Context, path: str | None, target: int | None, as_json: bool) -> None:
     """Show what a record says about which memory was accessed, and how often. Without a REPORT: the summary."""
     if ctx.invoked_subcommand is None:
-        _summary(path, target, as_json)
+        _summary(path if path is not None else DEFAULT, target, as_json)
+        return
+    # What was said before the name of the report holds for it.
+    said = {"path": path, "inputs": path and (path,), "target": target, "as_json": as_json or None}
+    said = {name: value for name, value in said.items() if value is not None}
+    usual = dict(ctx.default_map or {})
+    ctx.default_map = {**usual, ctx.invoked_subcommand: {**usual.get(ctx.invoked_subcommand, {}), **said}}
 
 
 @command.command()
@@ -178,6 +193,8 @@ def wss(
         from pydamon.cli.report import panel
         from pydamon.cli.report.wss import report
 
+    if used_ns is not None and over is not None:
+        raise RequestError(f"shows one window, --over {over} many sizes; give one of the two", where="--window")
     if used_ns is not None or over == "window":
         panel.report(path, choice(target, **window), as_json, used_ns, output)
         return
@@ -339,8 +356,8 @@ def profile(
 
 
 @command.command()
-@click.argument("before", metavar="BEFORE")
-@click.argument("after", metavar="AFTER")
+@click.argument("files", nargs=-1, metavar="BEFORE AFTER")
+@click.option("-i", "--input", "inputs", multiple=True, metavar="FILE", help="Twice: the records, also without -i.")
 @click.option("--target", type=int, metavar="N", default=0, show_default=True, help="The target to compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -351,8 +368,9 @@ def profile(
     help="Compare addresses, or (between processes whose addresses differ) all memory of each mapping's name.",
 )
 @windowed
-def diff(before: str, after: str, target: int, as_json: bool, by: str, **window: Any) -> None:
+def diff(files: tuple[str, ...], inputs: tuple[str, ...], target: int, as_json: bool, by: str, **window: Any) -> None:
     """What became hotter, colder, bigger or smaller between two records."""
+    before, after = two_records(files, inputs)
     with lean.imports():
         from pydamon.cli.report.diff import report
 
