@@ -5,18 +5,21 @@ from __future__ import annotations
 import click
 
 from pydamon import messages
+from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.render.screen import echo, emit_json
 from pydamon.errors import RequestError
 from pydamon.modules.base import Target, Use
 from pydamon.modules.registry import MODULES, parse
 
-_TEXTS = click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
+_TEXTS = click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 _OPS = click.option(
     "--ops", type=click.Choice(["vaddr", "paddr", "sim"]), default="vaddr", show_default=True, help="Of these targets."
 )
 
 
-@click.group("modules", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "modules", cls=VerbGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool) -> None:

@@ -28,6 +28,17 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon import damon.txt -o run.damon", "text of perf script"),
         ("pydamon import --sample 5ms --aggr 100ms perf.data -o run.damon", "what the file does not say, too"),
     ),
+    "modules": (
+        ("pydamon modules", "all, with their knobs and defaults"),
+        ("pydamon modules explain 'reclaim min_age=30s'", "what one does, in words"),
+    ),
+    "modules check": (
+        ("pydamon modules check 'reclaim files=only' 'lru_sort cold_min_age=60s'", "two; also what cannot be done here"),
+    ),
+    "modules explain": (
+        ("pydamon modules explain --ops paddr lru_sort", "on physical memory"),
+        ("pydamon modules explain 'reclaim min_age=30s quota=64MiB/1s'", "with knobs of your own"),
+    ),
     "mount": (
         ("pydamon mount -- damo start 1234", "let damo work on DAMON's files as pydamon serves them"),
         ("pydamon mount /mnt/damon", "serve them to everybody, until umount"),
@@ -37,6 +48,7 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon record -o run.damon -- ./my_service --flag", "a command, from its start to its end"),
         ("pydamon record --include-children --max-cpu 1% 1234", "a process and its descendants, within 1 % of a CPU"),
         ("pydamon record --dry-run --scheme 'pageout rate=0% age>=60s' 1234", "what a scheme would take"),
+        ("pydamon record --module 'reclaim min_age=30s files=only' 1234", "page out idle file pages meanwhile"),
         ("pydamon record --ops sim --workload stairs -o sim.damon", "a simulation: needs no process"),
         ("pydamon record --explain 1234", "what would be done, in words"),
     ),

@@ -11,7 +11,7 @@ _MONITORING = {
     "How long, how often": ("duration", "sample", "aggr", "update", "intervals"),
     "Cost and detail": ("max_cpu", "min_regions", "max_regions", "panel"),
     "How it is asked": ("engine", "primitive", "faithful", "resctrl", "seed"),
-    "Schemes": ("schemes", "scheme", "dry_run", "undo", "probes"),
+    "Schemes": ("schemes", "scheme", "modules", "dry_run", "undo", "probes"),
     "With --ops sim": ("workload", "mapping"),
     "With --ops reported": ("source", "threads", "cpus", "nodes"),
 }
