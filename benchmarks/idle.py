@@ -122,7 +122,7 @@ def of_kernel(kind: str, pid: int, size: int, seconds: float) -> float:
     sample_us = 20_000
     spans = () if kind == "vaddr" else (system_ram(),)
     least = max(size * 9 // 10, 3)
-    damon = KernelDamon(pid, sample_us, 20 * sample_us, least, max(size, least + 1), spans)
+    damon = KernelDamon(pid, sample_us, 20 * sample_us, least, max(size, least + 1), spans, kind)
     damon.start(MONITOR_CPU)
     time.sleep(2)
     began, cpu = time.monotonic(), damon.cpu_seconds()

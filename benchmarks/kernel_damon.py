@@ -30,6 +30,13 @@ def require_guest() -> None:
         raise MachineError("is driven in the guest lab only (lab/run)", where="the kernel's DAMON")
 
 
+def thread_seconds(pid: int) -> float:
+    """Time on a CPU of a kernel thread, to the nanosecond (CONFIG_SCHED_DEBUG)."""
+    found = re.search(r"se\.sum_exec_runtime\s*:\s*([\d.]+)", Path(f"/proc/{pid}/sched").read_text())
+    assert found is not None
+    return float(found.group(1)) / 1000
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process with all its threads, or of a kernel thread (10 ms resolution)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -76,7 +83,8 @@ def _read(path: Path) -> str:
 class KernelDamon:
     """One kdamond with one context; `start` turns it on, `stop` off. Raises MachineError outside of the guest.
 
-    It monitors the process, or the ``spans`` of physical memory (start, end) if there are any.
+    It monitors the process or, if there are ``spans`` (start, end), these: of the process's addresses with the
+    ``operations`` fvaddr, of physical memory with paddr.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class KernelDamon:
         min_regions: int,
         max_regions: int,
         spans: Sequence[tuple[int, int]] = (),
+        operations: str = "vaddr",
     ) -> None:
         require_guest()
         self._intervals = sample_us, aggr_us
@@ -94,7 +103,7 @@ class KernelDamon:
         context = KDAMONDS / "0/contexts"
         (context / "nr_contexts").write_text("1")
         context /= "0"
-        (context / "operations").write_text("paddr" if spans else "vaddr")
+        (context / "operations").write_text(operations)
         attributes = context / "monitoring_attrs"
         for name, value in (("sample", sample_us), ("aggr", aggr_us), ("update", 1_000_000)):
             (attributes / f"intervals/{name}_us").write_text(str(value))
@@ -102,7 +111,7 @@ class KernelDamon:
         (attributes / "nr_regions/max").write_text(str(max_regions))
         (attributes / "nr_regions/min").write_text(str(min_regions))
         (context / "targets/nr_targets").write_text("1")
-        if not spans:
+        if operations != "paddr":
             (context / "targets/0/pid_target").write_text(str(pid))
         (context / "targets/0/regions/nr_regions").write_text(str(len(spans)))
         for at, (start, end) in enumerate(spans):

@@ -31,7 +31,7 @@ SAMPLE_US, AGGR_US = 5_000, 100_000
 PLACE = 0x6000_0000_0000  # where the swept memory lies in each process
 HERE = Path(__file__).resolve().parents[1]
 
-_SWEEPER = """
+SWEEPER = """
 import ctypes, sys, time
 place, size, share, stripes = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), 16
 libc = ctypes.CDLL(None, use_errno=True)
@@ -53,7 +53,7 @@ while True:
 """
 
 
-_RECORD = """
+RECORD = """
 import json, sys, pydamon
 from pydamon.spec import from_builtins
 with pydamon.Monitor(from_builtins(json.loads(sys.argv[1])), duration=sys.argv[2]) as monitor:
@@ -95,7 +95,7 @@ def sweeping(row: Row) -> Iterator[list[int]]:
     with ExitStack() as stack:
         found = []
         for _ in range(row.sweepers):
-            command = [sys.executable, "-c", _SWEEPER, str(PLACE), str(row.size), str(row.hot)]
+            command = [sys.executable, "-c", SWEEPER, str(PLACE), str(row.size), str(row.hot)]
             process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             stack.callback(process.kill)
             assert process.stdout
@@ -124,7 +124,7 @@ def cost(checkout: Path, row: Row, targets: list[int], seconds: float) -> tuple[
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "x.damon"
         if targets:
-            command = [sys.executable, "-c", _RECORD, json.dumps(spec(row, targets)), f"{seconds}s", str(path)]
+            command = [sys.executable, "-c", RECORD, json.dumps(spec(row, targets)), f"{seconds}s", str(path)]
         else:
             workload = [sys.executable, "-m", "pydamon", "workload", "stairs", "--time-scale", str(seconds / 50)]
             command = [sys.executable, "-m", "pydamon", "record", "-o", str(path), "--sample", f"{SAMPLE_US}us"]
