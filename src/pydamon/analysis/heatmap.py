@@ -3,6 +3,7 @@
 A region of a snapshot stands for a rectangle: its addresses times the snapshot's interval, with the access rate
 ``nr_accesses / max_nr_accesses``. The heat of a cell is the average rate over the part of the cell that such
 rectangles cover, weighted by area (bytes x nanoseconds): exact, whatever the sizes of regions and cells.
+Where not all samples of a region had an answer, its rectangle weighs as much less; what nobody answered is unknown.
 
 How it is computed: a snapshot is a staircase over the addresses. The integral of a step of height h at address s over
 the cells is h x (end of the cell - s) in the cell of s, and h x (size of the cell) in each later cell. So steps are
@@ -18,10 +19,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core.columns import PER_REGION
 from pydamon.records.batch import RegionBatch
 
 # A cell less of which was monitored than this share counts as not monitored: rounding leaves traces of that size.
 _TRACE = 1e-9
+# A cell fewer of whose samples were answered than this share is unknown: a single one would make it look cold or hot.
+_FEW_ANSWERS = 0.1
+_ALL_ANSWERED = next(column.unknown for column in PER_REGION if column.name == "unknown")
 # A snapshot that spans more rows than this is added as steps in time.
 _MANY_ROWS = 4
 
@@ -31,9 +36,10 @@ class Heatmap:
     """The heat of one target.
 
     ``time_ns`` (int64 [rows + 1]) and ``address`` (uint64 [columns + 1]) are the edges of the cells; ``heat`` (float64
-    [rows, columns]) is 0..1, NaN where nothing was monitored. ``shown`` (bool [columns]) is False for the columns
-    between the ranges that the picture is about. ``outside`` is the share (0..1) of the accesses, in bytes x
-    nr_accesses over the whole record, that no shown column covers; ``accessed`` says whether there were any.
+    [rows, columns]) is 0..1, NaN where nothing was monitored or (nearly) nothing is known. ``shown`` (bool [columns])
+    is False for the columns between the ranges that the picture is about. ``outside`` is the share (0..1) of the
+    accesses, in bytes x nr_accesses over the whole record, that no shown column covers; ``accessed`` says whether
+    there were any.
     """
 
     target: int
@@ -79,7 +85,9 @@ class HeatAccumulator:
         shape = (len(time_ns) - 1, len(address))
         self._heat = _Steps(shape)
         self._monitored = _Steps(shape)
-        self._long: tuple[_Steps, _Steps] | None = None  # heat and monitored, per ns, as steps in time, too
+        self._unanswered = _Steps(shape)  # of what was monitored
+        # The same three, per ns, as steps in time, too.
+        self._long: tuple[_Steps, _Steps, _Steps] | None = None
         self._total = 0.0
 
     def add(self, batch: RegionBatch) -> None:
@@ -89,6 +97,8 @@ class HeatAccumulator:
         weight *= batch.nr_accesses
         # Not np.dot(): waking BLAS's threads for this costs far more than they save.
         weight *= batch.end - batch.start
+        if (unanswered := _unanswered(batch)) is not None:
+            weight *= 1 - unanswered
         self._total += float(weight.sum())
         # A snapshot spans few rows, nearly always one: take the first row of each, then the second where there is one …
         edges = self._time_ns
@@ -99,7 +109,7 @@ class HeatAccumulator:
         while (here := row <= last_row).any():
             batch, row, last_row = batch.select(here), row[here], last_row[here]
             overlap = np.minimum(batch.end_ns, edges[row + 1]) - np.maximum(batch.start_ns, edges[row])
-            self._add(batch, row, overlap.astype(np.float64), self._heat, self._monitored)
+            self._add(batch, row, overlap.astype(np.float64), self._heat, self._monitored, self._unanswered)
             row = row + 1
 
     def _add_long(
@@ -108,12 +118,12 @@ class HeatAccumulator:
         """Add the snapshots that span many rows, in time that does not depend on how many; the others are returned."""
         if self._long is None:
             shape = (len(self._time_ns), len(self._address))
-            self._long = _Steps(shape), _Steps(shape)
+            self._long = _Steps(shape), _Steps(shape), _Steps(shape)
         long = last_row - row >= _MANY_ROWS
         mine, first, last = batch.select(long), row[long], last_row[long]
         for at in (first, last):  # parts of rows
             overlap = np.minimum(mine.end_ns, self._time_ns[at + 1]) - np.maximum(mine.start_ns, self._time_ns[at])
-            self._add(mine, at, overlap.astype(np.float64), self._heat, self._monitored)
+            self._add(mine, at, overlap.astype(np.float64), self._heat, self._monitored, self._unanswered)
         one = np.ones(len(mine))
         self._add(mine, first + 1, one, *self._long)
         self._add(mine, last, -one, *self._long)
@@ -126,6 +136,7 @@ class HeatAccumulator:
         overlap_ns: NDArray[np.float64],
         heat: _Steps,
         covered: _Steps,
+        unanswered: _Steps,
     ) -> None:
         """Add each snapshot to one row, with the time that it overlaps that row."""
         counts = batch.counts
@@ -137,6 +148,12 @@ class HeatAccumulator:
         lasts = np.append(firsts[1:], len(begins)) - 1
         weight = np.repeat(overlap_ns / batch.max_nr_accesses, counts)
         weight *= batch.nr_accesses
+        if (share := _unanswered(batch)) is not None:
+            weight *= 1 - share
+            some = np.flatnonzero(share)
+            missing, rows = (np.repeat(overlap_ns, counts) * share)[some], np.repeat(row, counts)[some]
+            unanswered.add(rows, self._cells.locate(batch.start[some]), missing)
+            unanswered.add(rows, self._cells.locate(batch.end[some]), -missing)
         steps = weight.copy()
         steps[1:] -= weight[:-1]
         steps[firsts] = weight[firsts]
@@ -157,16 +174,19 @@ class HeatAccumulator:
         """The picture so far; all columns are shown unless said otherwise."""
         heat = self._heat.integrals(self._sizes)
         monitored = self._monitored.integrals(self._sizes)
+        unanswered = self._unanswered.integrals(self._sizes)
         if self._long is not None:
             lasting = np.diff(self._time_ns).astype(np.float64)[:, np.newaxis]
-            for found, steps in zip((heat, monitored), self._long, strict=True):
+            for found, steps in zip((heat, monitored, unanswered), self._long, strict=True):
                 found += np.maximum(np.cumsum(steps.integrals(self._sizes, signed=True), axis=0)[:-1], 0) * lasting
         if shown is None:
             shown = np.ones(len(self._sizes), dtype=np.bool_)
         outside = 1 - heat[:, shown].sum() / self._total if self._total else 0.0
         some = monitored > _TRACE * np.diff(self._time_ns)[:, np.newaxis] * self._sizes
+        answered = monitored - unanswered
+        some &= answered > (_FEW_ANSWERS - _TRACE) * monitored
         cells = np.full(heat.shape, np.nan)
-        np.divide(heat, monitored, out=cells, where=some)
+        np.divide(heat, answered, out=cells, where=some)
         return Heatmap(
             target,
             self._time_ns,
@@ -177,6 +197,16 @@ class HeatAccumulator:
             float(np.round(np.clip(outside, 0, 1), 9)),
             self._total > 0,
         )
+
+
+def _unanswered(batch: RegionBatch) -> NDArray[np.float64] | None:
+    """The share (0..1) of each region's samples without an answer; None if all had one."""
+    unknown = batch.column("unknown")
+    if unknown is None or not unknown.any():
+        return None
+    share: NDArray[np.float64] = np.minimum(unknown / np.repeat(batch.max_nr_accesses, batch.counts), 1)
+    share[unknown == _ALL_ANSWERED] = 0
+    return share
 
 
 class _Cells:

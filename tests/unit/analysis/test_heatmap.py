@@ -71,6 +71,43 @@ def test_a_snapshot_over_several_rows_goes_to_each_by_its_part() -> None:
     assert np.isnan(heatmap.heat[3, 0])
 
 
+def _unsure(end_ns: int, regions: list[tuple[int, int, int, int]], most: int = 20) -> Snapshot:
+    """A snapshot from 0 on: start, end, accesses and unanswered samples of each region."""
+    like = _timed(0, end_ns, [region[:3] for region in regions], most)
+    return like.replace(unknown=np.array([region[3] for region in regions], np.uint32))
+
+
+def test_what_nobody_answered_is_unknown_and_keeps_no_heat() -> None:
+    """The rate of a region without an answer is the one that it had before, and may be founded on one sample."""
+    heatmap = _heat([_unsure(100, [(0, 4096, 20, 20), (4096, 8192, 10, 0)])], [0, 100], [0, 4096, 8192])
+    assert math.isnan(heatmap.heat[0, 0])
+    assert heatmap.heat[0, 1] == 0.5
+    assert heatmap.outside == 0
+
+
+def test_a_region_weighs_by_its_answers() -> None:
+    """In one cell 1/4 of the answers at 1.0 (of a region of half the cell, half unanswered) beside 1/2 at 0: 1/3."""
+    regions = [(0, 2048, 20, 10), (2048, 4096, 0, 0)]
+    for rows in (1, 10):
+        edges = np.linspace(0, 100, rows + 1).astype(int).tolist()  # in many rows it is added as steps in time
+        assert _heat([_unsure(100, regions)], edges, [0, 4096]).heat.ravel().tolist() == pytest.approx([1 / 3] * rows)
+
+
+@pytest.mark.parametrize(("unanswered", "known"), [(19, False), (18, True)])
+def test_a_single_answer_of_many_is_no_heat(unanswered: int, known: bool) -> None:
+    heat = _heat([_unsure(100, [(0, 4096, 20, unanswered)])], [0, 100], [0, 4096]).heat
+    assert bool(np.isnan(heat[0, 0])) is not known
+
+
+def test_a_snapshot_that_tells_of_no_unanswered_samples_has_none() -> None:
+    snapshots = [_unsure(100, [(0, 4096, 0, 20)]), _timed(100, 200, [(0, 4096, 4)], 20)]
+    accumulator = HeatAccumulator(np.array([0, 100, 200]), np.array([0, 4096], np.uint64))
+    accumulator.add(RegionBatch.of(snapshots))
+    heat = accumulator.heatmap(0).heat
+    assert math.isnan(heat[0, 0])
+    assert heat[1, 0] == 0.2
+
+
 def test_accesses_outside_of_the_picture_are_stated() -> None:
     """Inside: 1000 bytes x 10 accesses. Outside: 500 bytes x 4 below, and a snapshot of 1000 x 8 after its time.
 

@@ -14,7 +14,7 @@ from pydamon.cli.render.axes import nice_ceiling, percent, short_size, size_step
 from pydamon.cli.render.palette import DIM, LEVELS, RESET, colour, styled
 from pydamon.cli.render.screen import Screen, fit
 
-# Without colours: the first is monitored memory that was (nearly) never accessed; a blank was not monitored.
+# Without colours: the first is monitored memory that was (nearly) never accessed; a blank is not known.
 _RAMP = ".:-=+*#%@"
 # Less heat than this part of the scale counts as none where there is a separate sign for none.
 _NEARLY_NONE = 0.02
@@ -112,7 +112,7 @@ def _ramp(cells: NDArray[np.float64], top: float) -> str:
 
 
 def _levels(cells: NDArray[np.float64], top: float) -> NDArray[np.int64]:
-    """Colour levels; -1 for what was not monitored."""
+    """Colour levels; -1 for what is not known."""
     scaled = np.nan_to_num(cells / top, nan=0).clip(0, 1) * (LEVELS - 1)
     levels: NDArray[np.int64] = np.where(np.isnan(cells), -1, np.rint(scaled)).astype(np.int64)
     return levels
@@ -177,7 +177,7 @@ def _legend(top: float, screen: Screen, unmonitored: bool) -> Iterator[str]:
         text = f"{_RAMP} 0 to {percent(top)}"
         length = len(text)
         blank = "blank"
-    for addition in (" of samples found access", f", {blank} not monitored" if unmonitored else ""):
+    for addition in (" of samples found access", f", {blank} not monitored or unknown" if unmonitored else ""):
         if length + len(addition) <= screen.width:
             text += addition
             length += len(addition)

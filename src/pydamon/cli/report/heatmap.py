@@ -162,7 +162,7 @@ def _views(
     sample.clear()
     snapshots = dict.fromkeys(accumulators, 0)
     unseen: set[int] = set()
-    for batch in window.of(reader.batches(columns=(), target=target)):
+    for batch in window.of(reader.batches(columns=("unknown",), target=target)):
         unseen.update(set(batch.targets) - accumulators.keys() - rest)
         for number, accumulator in accumulators.items():
             part = batch.of_target(number)
