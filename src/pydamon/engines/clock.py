@@ -19,49 +19,47 @@ class MachineClock:
     loop to look up, e.g. Python's signal handling.
     """
 
+    # Both are asked several times in each sample: the functions themselves, without a call of Python's around them.
+    now_ns = staticmethod(time.monotonic_ns)
+    """Nanoseconds of CLOCK_MONOTONIC."""
+    cpu_ns = staticmethod(time.process_time_ns)
+    """Nanoseconds of CPU time that this process has spent."""
+
     def __init__(self, *, wake_fd: int | None = None) -> None:
         self._wake_fd = wake_fd
+        self._beyond = wake_fd is not None and wake_fd >= _FD_SETSIZE
         self._watched: list[int] = [wake_fd] if wake_fd is not None else []
 
     def watch_ends(self, pidfds: Iterable[int]) -> None:
         """Let the end of these processes end a sleep."""
         self._watched += [fd for fd in pidfds if fd < _FD_SETSIZE]
 
-    def now_ns(self) -> int:
-        """Nanoseconds of CLOCK_MONOTONIC."""
-        return time.monotonic_ns()
-
-    def cpu_ns(self) -> int:
-        """Nanoseconds of CPU time that this process has spent."""
-        return time.process_time_ns()
-
     def sleep_ns(self, duration_ns: int) -> bool:
         """Sleep; False if woken."""
-        if not self._watched:
+        watched = self._watched
+        if not watched:
             time.sleep(duration_ns / 1e9)
             return True
-        ready = self._ready(duration_ns)
+        # select(2) is used because poll(2) has only milliseconds.
+        ready = self._poll(duration_ns) if self._beyond else select.select(watched, (), (), duration_ns / 1e9)[0]
         for fd in ready:
             if fd == self._wake_fd:
                 os.read(fd, 4096)
             else:
-                self._watched.remove(fd)  # it stays readable for ever: once is enough
+                watched.remove(fd)  # it stays readable for ever: once is enough
         return not ready
 
-    def _ready(self, duration_ns: int) -> list[int]:
-        """The watched descriptors that can be read, after ``duration_ns`` at the latest."""
-        if self._wake_fd is not None and self._wake_fd >= _FD_SETSIZE:
-            # A program with very many open files: whole milliseconds, and the rest of the time without being woken.
-            poll = select.poll()
-            for fd in self._watched:
-                poll.register(fd, select.POLLIN)
-            milliseconds, rest_ns = divmod(duration_ns, 1_000_000)
-            ready = [fd for fd, _ in poll.poll(milliseconds)]
-            if not ready:
-                time.sleep(rest_ns / 1e9)
-            return ready
-        # select(2) is used because poll(2) has only milliseconds.
-        return select.select(self._watched, (), (), duration_ns / 1e9)[0]
+    def _poll(self, duration_ns: int) -> list[int]:
+        """The watched descriptors that can be read, in a program with very many open files: whole milliseconds, and the
+        rest of the time without being woken."""
+        poll = select.poll()
+        for fd in self._watched:
+            poll.register(fd, select.POLLIN)
+        milliseconds, rest_ns = divmod(duration_ns, 1_000_000)
+        ready = [fd for fd, _ in poll.poll(milliseconds)]
+        if not ready:
+            time.sleep(rest_ns / 1e9)
+        return ready
 
 
 class PacedClock(VirtualClock):

@@ -82,26 +82,33 @@ class Pace:
         it, and if it came on top, an aggregation interval (and with it every age) would be longer than was asked for.
         Half of the interval is slept at least, so that there is time for an access to be seen in.
         """
-        sample_ns, now_ns = self.sample_ns, self.clock.now_ns()
-        self._due_ns = min(max(self._due_ns + sample_ns, now_ns + sample_ns // 2), now_ns + sample_ns)
-        duration_ns = self._due_ns - now_ns
-        if self._until.end_ns is not None:
-            left_ns = self._until.end_ns - now_ns
-            if left_ns < duration_ns:
-                self._sleep(now_ns, max(left_ns, 0))
-                return False
+        sample_ns, now_ns, meanwhile = self.sample_ns, self.clock.now_ns(), self._meanwhile
+        due_ns = self._due_ns + sample_ns
+        if due_ns > now_ns + sample_ns:
+            due_ns = now_ns + sample_ns
+        elif due_ns < now_ns + sample_ns // 2:
+            due_ns = now_ns + sample_ns // 2
+        self._due_ns = due_ns
+        end_ns = self._until.end_ns
+        if end_ns is not None and end_ns < due_ns:
+            self._sleep(now_ns, end_ns)
+            return False
+        if meanwhile is not None and meanwhile.due_ns < due_ns:
+            whole = self._sleep(now_ns, due_ns)
+        else:
+            whole = self.clock.sleep_ns(due_ns - now_ns)
         began_ns = now_ns if self._last_ns is None else self._last_ns
-        whole = self._sleep(now_ns, duration_ns)
         self._last_ns = self.clock.now_ns()
         if whole:
-            self.sampled.samples += 1
-            self.sampled.asked_ns += sample_ns
-            self.sampled.sampled_ns += self._last_ns - began_ns
+            sampled = self.sampled
+            sampled.samples += 1
+            sampled.asked_ns += sample_ns
+            sampled.sampled_ns += self._last_ns - began_ns
         return whole
 
-    def _sleep(self, now_ns: int, duration_ns: int) -> bool:
+    def _sleep(self, now_ns: int, end_ns: int) -> bool:
         """Sleep from now on, but for what is to be done meanwhile; False if it was cut short by something else."""
-        meanwhile, end_ns = self._meanwhile, now_ns + duration_ns
+        meanwhile = self._meanwhile
         while meanwhile is not None and meanwhile.due_ns < end_ns:
             if meanwhile.due_ns > now_ns and not self.clock.sleep_ns(meanwhile.due_ns - now_ns):
                 return False

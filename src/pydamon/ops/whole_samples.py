@@ -6,7 +6,7 @@ works once per batch. Where the kernel turns out not to let it, `PageSampler` go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -16,8 +16,15 @@ from pydamon.ops.pace import Pace
 from pydamon.ops.sampling import PageOps, PageSampler
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf import BpfPrimitive
-from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, BpfSampler, Resident, Watched
+from pydamon.primitives.bpf_sampler import DONE, ENDED, OVER, REFUSED, WOKEN, BpfSampler, Resident, Watched
 from pydamon.spec import Probe
+
+_ENDS = {
+    DONE: BatchEnd.DONE,
+    WOKEN: BatchEnd.WOKEN,
+    OVER: BatchEnd.INTERRUPTED,
+    ENDED: BatchEnd.TARGET_ENDED,
+}
 
 
 class _Loaded(msgspec.Struct, frozen=True, eq=False):
@@ -74,13 +81,12 @@ class WholeSampler:
         if self.refusal is not None:
             return self._page_by_page(targets, regions, counts, n, pace)
         self._load(targets, regions, counts)
-        batch = _Batch(self, pace)
-        done, why = self._sampler.sample(n, batch.sleep)
+        done, why = self._sampler.sample(n, self._sleep_and_probe(pace) if self.probes else pace.sleep, pace.over)
         self._finish(targets, counts, done)
         if why == REFUSED:
             more, end = self._page_by_page(targets, regions, counts, n - done, pace)
             return done + more, end
-        return done, {DONE: BatchEnd.DONE, ENDED: BatchEnd.TARGET_ENDED}.get(why, batch.end)
+        return done, _ENDS[why]
 
     def watch_panel(self, pages: Addresses) -> None:
         """Note what is cleared of these pages from now on."""
@@ -153,8 +159,18 @@ class WholeSampler:
                 if target not in answered:
                     counted.unknown += done
 
-    def ask_probes(self) -> None:
-        """Count the attributes of the pages whose windows are open."""
+    def _sleep_and_probe(self, pace: Pace) -> Callable[[], bool]:
+        """Sleeps, then asks probes about the pages whose windows are open."""
+
+        def sleep() -> bool:
+            if not pace.sleep():
+                return False
+            self._ask_probes()
+            return True
+
+        return sleep
+
+    def _ask_probes(self) -> None:
         for place, loaded in enumerate(self._loaded):
             drawn = self._sampler.drawn(place).copy()
             loaded.counts.probed += 1
@@ -166,25 +182,3 @@ class WholeSampler:
         self._take_back()
         self._pages.probes = self.probes
         return self._pages.sample(targets, regions, counts, n, pace)
-
-
-class _Batch:
-    """Sleeps between the samples of one batch; ``end`` tells why it did not."""
-
-    def __init__(self, sampler: WholeSampler, pace: Pace) -> None:
-        self.end = BatchEnd.WOKEN
-        self._sampler = sampler
-        self._pace = pace
-        self._begun = False
-
-    def sleep(self) -> bool:
-        """Until the next look is due; False if there is to be none."""
-        if self._begun and self._pace.over():
-            self.end = BatchEnd.INTERRUPTED
-            return False
-        self._begun = True
-        if not self._pace.sleep():
-            return False
-        if self._sampler.probes:
-            self._sampler.ask_probes()
-        return True

@@ -29,6 +29,7 @@ from pydamon.primitives.vmemmap import find_vmemmap
 # Why `BpfSampler.sample` came back.
 DONE = "done"
 WOKEN = "woken"  # the sleep was cut short
+OVER = "over"  # no further sample was to begin
 ENDED = "ended"  # a target has ended
 REFUSED = "refused"  # the kernel does not let pages be cleared this way: `BpfSampler.refusal` tells
 
@@ -103,6 +104,7 @@ class BpfSampler:
     _runs: list[tuple[int, int]] = field(default_factory=list, init=False)  # target records of each run
     _nr_regions: int = field(default=0, init=False)
     _pieces: NDArray[np.int32] = field(init=False)  # of each record: pid, first region, regions, target's place
+    _owners: list[int] = field(default_factory=list, init=False)  # the last of these, as Python's numbers
     _identities: dict[int, tuple[BpfPrimitive, int]] = field(default_factory=dict, init=False)
     _resident_loaded: list[Addresses] = field(default_factory=list, init=False)
     _saw_failures: bool = field(default=False, init=False)
@@ -172,6 +174,7 @@ class BpfSampler:
         self._runs.append((run_first, len(pieces)))
         self._nr_regions = region
         self._pieces = np.array(pieces, np.int32).reshape(-1, 4)
+        self._owners = [place for *_, place in pieces]
         runs = sum(len(w.resident.starts) for w in targets if w.resident is not None)
         if not self._map.layout.has_room(len(pieces), region, runs):
             self._grow(lay.SamplerLayout.for_size(len(pieces), region, runs))
@@ -294,52 +297,58 @@ class BpfSampler:
 
     # -- sampling -----------------------------------------------------------------------------------------------------
 
-    def sample(self, most: int, sleep: Callable[[], bool]) -> tuple[int, str]:
-        """Take up to ``most`` samples. Returns how many were taken, and why no more: DONE, WOKEN, ENDED or REFUSED.
+    def sample(self, most: int, sleep: Callable[[], bool], over: Callable[[], bool] = lambda: False) -> tuple[int, str]:
+        """Take up to ``most`` samples, at least 1. Returns how many were taken, and why no more: a word from above.
 
         ``sleep`` sleeps until the next look is due; False means that it came back early: that sample says nothing.
+        ``over`` says whether no further sample is to begin; it is asked before each one but the first.
         """
         self._lost.drop()
-        self._run(lay.DRAW)
-        bad = self._map.word(BAD)
-        self._clear()
-        for done in range(1, most + 1):
-            if self.refusal is not None:
-                return done - 1, REFUSED
+        run, lost = self._run, self._lost.held
+        sums = run(lay.DRAW)
+        done, bad = 0, sums[BAD]
+        while True:
+            if any(sums):
+                self._clear(sums)
+                if self.refusal is not None:
+                    return done, REFUSED
+            if done and over():
+                return done, OVER
             if not sleep():
-                return done - 1, WOKEN
-            self._run(lay.CHECK if done == most else lay.CHECK | lay.DRAW)
-            if self._lost:
+                return done, WOKEN
+            done += 1
+            sums = run(lay.CHECK if done == most else lay.CHECK | lay.DRAW)
+            if lost:
                 self._lost.count(self._map)
-            if self._map.word(BAD) > bad:
+            if sums[BAD] > bad:
                 return done, ENDED
-            if done < most:
-                self._clear()
-        return most, DONE
+            if done == most:
+                return done, DONE
 
-    def _run(self, flags: int) -> None:
+    def _run(self, flags: int) -> list[int]:
+        """Look at the windows that are open, draw pages, or both. Returns the sums (`SamplerMap.sums`)."""
         began = time.perf_counter_ns()
-        memory = self._map
+        memory, cost = self._map, self.cost
         for first, end in self._runs:
             memory.run(flags if first else flags | lay.BEGIN, first, end)
-        cost = self.cost
         cost.check_ns += time.perf_counter_ns() - began
         if flags & lay.CHECK:
             cost.checks += self._nr_regions
+        return memory.sums()
 
-    def _clear(self) -> None:
+    def _clear(self, sums: list[int]) -> None:
         """Clear what the last run listed."""
         memory = self._map
-        ranges, parts, slow, unwatched, failed = memory.sums()
-        if panel.is_due(memory, parts):
+        ranges, parts, slow, unwatched, _, failed, noted = sums
+        if panel.is_due(noted, parts):
             self.note_panel()
         if ranges:
             began = time.perf_counter_ns()
             if parts:
                 self._leave_out_split_folios()
             elsewhere = 0
-            for loaded in self._with("ranges"):
-                elsewhere += self._advise(loaded)
+            for record, count in self._with(memory.ranges):
+                elsewhere += self._advise(record, count)
             spent = time.perf_counter_ns() - began - elsewhere
             cost = self.cost
             cost.clears += ranges
@@ -352,29 +361,24 @@ class BpfSampler:
         if failed:
             self._saw_failures = True
 
-    def _with(self, name: str) -> Sequence[_Loaded]:
-        """The targets for which that field of a record is not 0; a few are all of them."""
-        if len(self._loaded) < 8:
-            return self._loaded
-        records = np.flatnonzero(self._map.targets[name][: len(self._pieces)])
-        return [self._loaded[owner] for owner in dict.fromkeys(self._pieces[records, 3].tolist())]
+    def _with(self, counts: memoryview) -> list[tuple[int, int]]:
+        """The records of which these counts, one per record, are not 0: their numbers, and how much it is."""
+        return [(record, count) for record, count in enumerate(counts[: len(self._pieces)].tolist()) if count]
 
-    def _advise(self, loaded: _Loaded) -> int:
-        """Clear a target's ranges. Returns the nanoseconds that are in its own primitive's account."""
-        memory, elsewhere = self._map, 0
-        primitive = loaded.watched.primitive
-        for record in range(loaded.first_record, loaded.end_record):
-            first, count, size = memory.ranges_of(record)
-            if not count:
-                continue
-            if count <= _IOV_MAX and size <= _MAX_BYTES:
-                at = memory.iovecs_address + first * lay.IOVEC.itemsize
-                if _syscall(_SYS_PROCESS_MADVISE, primitive.process.pidfd, at, count, _MADV_COLD, 0) == size:
-                    continue
-            before = primitive.cost.clear_ns
-            self._advise_one_by_one(loaded, memory.iovecs[first : first + count])
-            elsewhere += primitive.cost.clear_ns - before
-        return elsewhere
+    def _of_record(self, record: int) -> _Loaded:
+        return self._loaded[self._owners[record]]
+
+    def _advise(self, record: int, count: int) -> int:
+        """Clear the ``count`` ranges of a record. Returns the nanoseconds that are in its primitive's own account."""
+        memory, primitive = self._map, self._of_record(record).watched.primitive
+        first, size = memory.ranges_of(record)
+        if count <= _IOV_MAX and size <= _MAX_BYTES:
+            at = memory.iovecs_address + first * lay.IOVEC.itemsize
+            if _syscall(_SYS_PROCESS_MADVISE, primitive.process.pidfd, at, count, _MADV_COLD, 0) == size:
+                return 0
+        before = primitive.cost.clear_ns
+        self._advise_one_by_one(self._of_record(record), memory.iovecs[first : first + count])
+        return primitive.cost.clear_ns - before
 
     def _advise_one_by_one(self, loaded: _Loaded, ranges: NDArray[np.void]) -> None:
         """Clear what can be cleared: leave out ranges that are refused, and remember their mappings."""
@@ -397,23 +401,22 @@ class BpfSampler:
     def _leave_out_split_folios(self) -> None:
         """Drop the ranges of folios that reach out of their mapping: clearing them would split them."""
         memory = self._map
-        for loaded in self._with("ranges"):
-            for record in range(loaded.first_record, loaded.end_record):
-                first, count, _ = memory.ranges_of(record)
-                listed = memory.iovecs[first : first + count]
-                lengths = listed["length"]
-                parts = np.flatnonzero((lengths != _PAGE) & (lengths != _HUGE))
-                if not len(parts):
-                    continue
-                keep = np.ones(count, np.bool_)
-                keep[parts] = loaded.watched.primitive.clearer.within_mappings(listed["base"][parts], lengths[parts])
-                if keep.all():
-                    continue
-                self._close_windows(loaded, listed[~keep])
-                kept = listed[keep]
-                memory.iovecs[first : first + len(kept)] = kept
-                memory.targets["ranges"][record] = len(kept)
-                memory.targets["bytes"][record] = kept["length"].sum(dtype=np.uint64)
+        for record, count in self._with(memory.ranges):
+            loaded, (first, _) = self._of_record(record), memory.ranges_of(record)
+            listed = memory.iovecs[first : first + count]
+            lengths = listed["length"]
+            parts = np.flatnonzero((lengths != _PAGE) & (lengths != _HUGE))
+            if not len(parts):
+                continue
+            keep = np.ones(count, np.bool_)
+            keep[parts] = loaded.watched.primitive.clearer.within_mappings(listed["base"][parts], lengths[parts])
+            if keep.all():
+                continue
+            self._close_windows(loaded, listed[~keep])
+            kept = listed[keep]
+            memory.iovecs[first : first + len(kept)] = kept
+            memory.targets["ranges"][record] = len(kept)
+            memory.targets["bytes"][record] = kept["length"].sum(dtype=np.uint64)
 
     def _open_slowly(self, slow: NDArray[np.intp]) -> None:
         """Clear pages about which the program knows nothing, each target's together, as `BpfPrimitive` does."""
@@ -429,18 +432,19 @@ class BpfSampler:
 
     def _clear_stuck(self) -> None:
         """Where many regions have no page that can be cleared alone: clear all of the process, and draw for them."""
-        records = self._map.targets
-        for loaded in self._with("unwatched"):
-            part = records[loaded.first_record : loaded.end_record]
-            stuck = int(part["unwatched"].sum())
-            if not stuck or part["status"][0] != lay.OK:
-                continue
+        memory, stuck = self._map, dict[int, int]()
+        for record, count in self._with(memory.unwatched):
+            owner = self._owners[record]
+            stuck[owner] = stuck.get(owner, 0) + count
+        for owner, count in stuck.items():
+            loaded = self._loaded[owner]
             clearer = loaded.watched.primitive.clearer
-            if clearer.clear_stuck(stuck, loaded.end - loaded.first):
-                for record in range(loaded.first_record, loaded.end_record):
-                    self._map.run(lay.DRAW | lay.FRESH, record, record + 1)
-                left = int(part["unwatched"].sum())
-                clearer.stuck_helped(stuck - left, stuck)
+            if memory.statuses[loaded.first_record] == lay.OK and clearer.clear_stuck(count, loaded.end - loaded.first):
+                records = range(loaded.first_record, loaded.end_record)
+                for record in records:
+                    memory.run(lay.DRAW | lay.FRESH, record, record + 1)
+                left = sum(memory.unwatched[record] for record in records)
+                clearer.stuck_helped(count - left, count)
 
     # -- the page panel -----------------------------------------------------------------------------------------------
 

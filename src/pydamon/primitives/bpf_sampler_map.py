@@ -42,7 +42,10 @@ class SamplerMap:
         # Of single numbers, a memoryview is several times as fast as an array.
         self._bytes = memoryview(memory)
         self._words = self._bytes[: lay.HEADER.itemsize].cast("I")
-        self._target_words = self._bytes[layout.targets_at : layout.regions_at].cast("I")
+        self._sums = self._words[_FIRST_SUM : _LAST_SUM + 1]
+        self._target_words = words = self._bytes[layout.targets_at : layout.regions_at].cast("I")
+        # Of each target record: how many ranges it has, how many regions without a watched page, its status.
+        self.ranges, self.unwatched, self.statuses = (words[at::_TARGET_WORDS] for at in (_RANGES, _UNWATCHED, _STATUS))
 
     def run(self, flags: int, first_target: int, end_target: int) -> None:
         """Run the program once for these target records."""
@@ -50,20 +53,15 @@ class SamplerMap:
         words[_FLAGS], words[_FIRST], words[_END] = flags, first_target, end_target
         self._test_run()
 
-    def word(self, at: int) -> int:
-        """A 32-bit field of the header; ``at``: its place, in words."""
-        return self._words[at]
+    def sums(self) -> list[int]:
+        """What a sample's runs have added up: ranges, parts, slow and unwatched regions, bad targets, failed walks; and
+        the notes there are for the panel."""
+        return self._sums.tolist()
 
-    def sums(self) -> tuple[int, int, int, int, int]:
-        """What a sample's runs have added up: ranges, parts, slow regions, unwatched ones, failed walks."""
-        words = self._words
-        return words[_RANGES_SUM], words[_PARTS], words[_SLOW], words[_UNWATCHED], words[_FAILED]
-
-    def ranges_of(self, target: int) -> tuple[int, int, int]:
-        """First range, number of ranges and bytes in them of a target record."""
+    def ranges_of(self, target: int) -> tuple[int, int]:
+        """First range of a target record, and bytes in all of its ranges."""
         words, at = self._target_words, target * _TARGET_WORDS
-        size = words[at + _BYTES] | words[at + _BYTES + 1] << 32
-        return words[at + _FIRST_RANGE], words[at + _RANGES], size
+        return words[at + _FIRST_RANGE], words[at + _BYTES] | words[at + _BYTES + 1] << 32
 
     def close(self) -> None:
         """Unload the program and release the map."""
@@ -71,7 +69,8 @@ class SamplerMap:
             # The memory can be released only when nothing looks at it; what a caller still holds keeps it.
             for name in [name for name, held in vars(self).items() if isinstance(held, np.ndarray)]:
                 del self.__dict__[name]
-            for view in (self._words, self._target_words, self._bytes):
+            views = (self.ranges, self.unwatched, self.statuses, self._sums)
+            for view in (*views, self._words, self._target_words, self._bytes):
                 view.release()
             self._loaded.close()
             self._loaded = None
@@ -84,8 +83,10 @@ def field_at(name: str, dtype: np.dtype[np.void] = lay.HEADER) -> int:
 
 
 _FLAGS, _FIRST, _END = (field_at(name) // 4 for name in ("flags", "first_target", "end_target"))
-_RANGES_SUM, _PARTS, _SLOW, _UNWATCHED, _FAILED, BAD, NOTED = (
-    field_at(name) // 4 for name in ("ranges", "parts", "slow", "unwatched", "failed", "bad", "noted")
-)
+_FIRST_SUM, _LAST_SUM = field_at("ranges") // 4, field_at("noted") // 4
+# Places among the sums.
+BAD, NOTED = field_at("bad") // 4 - _FIRST_SUM, field_at("noted") // 4 - _FIRST_SUM
 _TARGET_WORDS = lay.TARGET.itemsize // 4
-_BYTES, _FIRST_RANGE, _RANGES = (field_at(name, lay.TARGET) // 4 for name in ("bytes", "first_range", "ranges"))
+_BYTES, _FIRST_RANGE, _RANGES, _UNWATCHED, _STATUS = (
+    field_at(name, lay.TARGET) // 4 for name in ("bytes", "first_range", "ranges", "unwatched", "status")
+)

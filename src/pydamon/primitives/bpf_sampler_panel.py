@@ -38,23 +38,22 @@ def take_noted(memory: SamplerMap) -> tuple[NDArray[np.void], bool]:
 
     Pages with the same hash as one of the panel are among them.
     """
-    wanted = memory.word(NOTED)
+    wanted = memory.sums()[NOTED]
     noted = memory.noted[: min(wanted, lay.NOTED)].copy()
     noted["target"] = memory.targets["owner"][noted["target"]]
     memory.header["noted"] = 0
     return noted, wanted <= lay.NOTED
 
 
-def is_due(memory: SamplerMap, parts: int) -> bool:
+def is_due(noted: int, parts: int) -> bool:
     """Whether what was noted is to be told before it is cleared: of a folio's pages it is to be seen which were
     accessed (there are ``parts`` such ranges), and there is room for so many notes only."""
-    noted = memory.word(NOTED)
     return noted > 0 and (parts > 0 or noted > lay.NOTED // 2)
 
 
 def tell(memory: SamplerMap, primitives: Sequence[BpfPrimitive]) -> None:
     """Tell the panels of the processes (by the place of each target) what was cleared of theirs."""
-    if not memory.word(NOTED):
+    if not memory.sums()[NOTED]:
         return
     noted, complete = take_noted(memory)
     places: list[int] = distinct(noted["target"]).tolist()
@@ -75,10 +74,7 @@ class LostHits:
     """Regions whose open window has seen an access that was cleared for the panel, with their counts before."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]] = []
-
-    def __len__(self) -> int:
-        return len(self._held)
+        self.held: list[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]] = []
 
     def note(
         self, memory: SamplerMap, primitive: BpfPrimitive, regions: slice, starts: Addresses, lengths: Addresses
@@ -88,15 +84,15 @@ class LostHits:
         index = np.flatnonzero(inside(watched, starts, lengths))
         if len(index):
             index = index[primitive.read_now(watched[index])[3]] + regions.start
-            self._held.append((index, memory.regions["accessed"][index], memory.regions["unknown"][index]))
+            self.held.append((index, memory.regions["accessed"][index], memory.regions["unknown"][index]))
 
     def count(self, memory: SamplerMap) -> None:
         """The windows of these regions have ended: they were accessed, whatever was found."""
-        for index, accessed, unknown in self._held:
+        for index, accessed, unknown in self.held:
             memory.regions["accessed"][index] = accessed + 1
             memory.regions["unknown"][index] = unknown
-        self._held.clear()
+        self.held.clear()
 
     def drop(self) -> None:
         """The windows say nothing."""
-        self._held.clear()
+        self.held.clear()
