@@ -33,7 +33,10 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon modules explain 'reclaim min_age=30s'", "what one does, in words"),
     ),
     "modules check": (
-        ("pydamon modules check 'reclaim files=only' 'lru_sort cold_min_age=60s'", "two; also what cannot be done here"),
+        (
+            "pydamon modules check 'reclaim files=only' 'lru_sort cold_min_age=60s'",
+            "two; also what cannot be done here",
+        ),
     ),
     "modules explain": (
         ("pydamon modules explain --ops paddr lru_sort", "on physical memory"),
