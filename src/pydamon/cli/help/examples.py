@@ -35,7 +35,7 @@ EXAMPLES: dict[str, Examples] = {
     "modules check": (
         (
             "pydamon modules check 'reclaim files=only' 'lru_sort cold_min_age=60s'",
-            "two; also what cannot be done here",
+            "two; and what cannot be done here",
         ),
     ),
     "modules explain": (
