@@ -5,21 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
+from pydamon.linux.mapping_names import mapping_name
 from pydamon.linux.process import Mapping
-
-ANONYMOUS = "anon"
-
-
-def mapping_name(mapping: Mapping) -> str:
-    """A short name: the file's without directories, ``[heap]`` and the like as they are, ``anon`` for none."""
-    name = mapping.name
-    if not name:
-        return ANONYMOUS
-    if name.startswith("/"):
-        deleted = name.endswith(" (deleted)")
-        name = name.removesuffix(" (deleted)").rstrip("/").rpartition("/")[2] or name
-        return f"{name} (deleted)" if deleted else name
-    return name
 
 
 class MappingNames:

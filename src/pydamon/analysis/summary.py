@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.distribution import age_s
-from pydamon.analysis.names import mapping_name
 from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
+from pydamon.linux.mapping_names import mapping_name
 from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 

@@ -83,6 +83,10 @@ class Snapshot(columns.PerRegion):
         """Samples per aggregation: the largest value that ``nr_accesses`` can have."""
         return max_nr_accesses(self.sample_us, self.aggr_us)
 
+    def __repr__(self) -> str:
+        lasting_ms = (self.end_ns - self.start_ns) / 1e6
+        return f"<Snapshot of target {self.target}: {len(self.start)} regions, {lasting_ms:,.4g} ms>"
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: a table of its first regions."""
         from pydamon.markup import html_table

@@ -47,7 +47,7 @@ def _names(pid: int) -> list[str]:
     with contextlib.suppress(OSError):
         names.append(os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)"))
     if len(comm) == _COMM_MOST and started.startswith(comm):
-        names[:2] = [started, comm]
+        names.remove(comm)  # it is cut, and may be that of others, too
     return [name for name in dict.fromkeys(names) if name]
 
 

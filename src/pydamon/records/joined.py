@@ -189,6 +189,11 @@ class JoinedRecords:
         """One line for each part that was left out, and for each kind of thing that was left out of the others."""
         return self._left_out + [line for reader in self._readers for line in reader.warnings()]
 
+    def __repr__(self) -> str:
+        from pydamon.records.describe import short
+
+        return short(self)
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: what it is about and what it holds."""
         from pydamon.records.describe import describe

@@ -293,6 +293,11 @@ class RecordReader:
             found.append("was not closed (interrupted, or still being written); this is all up to its last flush")
         return [f"{self.path}: {text}" for text in found + damage.lines()]
 
+    def __repr__(self) -> str:
+        from pydamon.records.describe import short
+
+        return short(self)
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: what it is about and what it holds."""
         from pydamon.records.describe import describe

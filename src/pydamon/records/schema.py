@@ -108,8 +108,8 @@ class RecordInfo:
     primitive: str | None
     primitive_reason: str | None
     targets: tuple[TargetInfo, ...]
-    spec: Mapping[str, Any]
-    machine: Mapping[str, Any]
+    spec: Mapping[str, Any] = field(repr=False)
+    machine: Mapping[str, Any] = field(repr=False)
     _by_number: dict[int, TargetInfo] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def target(self, number: int) -> TargetInfo:

@@ -12,7 +12,7 @@ from pydamon.engines.base import Engine
 from pydamon.engines.clock import MachineClock
 from pydamon.run.launch import Ended, describe_exit, end
 from pydamon.run.open import open_engine
-from pydamon.run.plans import describe_plans
+from pydamon.run.plans import describe_plans, describe_waiting
 from pydamon.run.request import Request
 from pydamon.run.signals import Waker
 from pydamon.spec import Context, Scheme, Spec
@@ -156,6 +156,9 @@ class Run:
             from pydamon.run.recorder import Recorder
 
             recorder = Recorder(self.writer, self.engine, say=self._say)
+        if self._plan is not None:
+            for line in describe_waiting(self.engine):
+                self._plan(line)
         try:
             for snapshots in self.engine.monitor():
                 now_ns = self.engine.clock.now_ns()

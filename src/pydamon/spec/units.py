@@ -164,6 +164,13 @@ def format_size(size_bytes: int) -> str:
     raise AssertionError("unreachable")
 
 
+def format_percent(percent: float) -> str:
+    """A percentage for people, to a whole one but near the ends: what is not 0 is not printed as 0, nor less as 100."""
+    if 0 < percent < 0.05:
+        return "< 0.1 %"
+    return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 99.95 else f"{percent:.0f} %"
+
+
 def format_duration_ns(duration_ns: int) -> str:
     """A duration for people: ``0 s``, ``350 us``, ``5 ms``, ``1.5 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 2 h``."""
     if duration_ns < 0:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.records.record_samples import mapping
 
-from pydamon.analysis.names import MappingNames, mapping_name, short_list
+from pydamon.analysis.names import MappingNames, short_list
+from pydamon.linux.mapping_names import mapping_name
 
 
 @pytest.mark.parametrize(

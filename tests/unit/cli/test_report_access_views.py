@@ -40,7 +40,6 @@ def _starts(capsys: pytest.CaptureFixture[str], *options: str) -> list[int]:
         (["--mapping", "[s*]"], [STACK]),
         (["--rate", "1-", "--mapping", "libc"], [LIBC + 3 * MIB]),
         (["--address", f"{LIBC + MIB:#x}-{LIBC + 2 * MIB:#x}"], [LIBC + MIB]),
-        (["--mapping", "none such"], []),
     ],
 )
 def test_orders_and_filters(capsys: pytest.CaptureFixture[str], options: list[str], expected: list[int]) -> None:

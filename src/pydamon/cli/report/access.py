@@ -13,7 +13,7 @@ from pydamon.analysis.distribution import age_s
 from pydamon.analysis.names import MappingNames, Owners, short_list
 from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
-from pydamon.cli.render.screen import Screen, current_screen, emit
+from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.terminal import bar, box, heat_strip
 from pydamon.cli.report.common import count, empty, opened, owners_at, source_line, target_line
 from pydamon.cli.report.regions import snapshot_json
@@ -22,7 +22,7 @@ from pydamon.errors import RequestError
 from pydamon.plain import json_text, printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
-from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_percent, format_size
 
 _BAR = 8
 _BOX_LINES = 5
@@ -74,11 +74,14 @@ def report(path: str, target: int | None, as_json: bool, view: View) -> None:
             snapshots = {target: snapshots[target]} if target in snapshots else {}
         if not snapshots:
             raise empty(reader, target)
+        if view.at_ns is not None and view.at_ns > span[1] - span[0]:
+            ends = format_duration_ns(span[1] - span[0])
+            warn([f"--at {format_duration_ns(view.at_ns)}: {path} ends after {ends}; this is its last snapshot"])
+        if view.mapping is not None:
+            _check_mapping(reader, snapshots, view.mapping)
         shown: list[Snapshot] = []
         for number, snapshot in snapshots.items():
-            names: MappingNames | Owners = MappingNames(reader.mappings_at(number, snapshot.end_ns))
-            if reader.info.ops == "paddr":
-                names = owners_at(reader, snapshot.end_ns) or names
+            names = _names_at(reader, number, snapshot.end_ns)
             if view.whole_ranges:
                 snapshot = snapshot.replace(resident=None)
             chosen = _choose(snapshot, names, view)
@@ -101,6 +104,24 @@ def _at(reader: RecordReader, span: tuple[int, int], at_ns: int, target: int | N
     if not found:
         raise RequestError(f"{reader.path} has no snapshot by then", where="--at")
     return dict(sorted(found.items()))
+
+
+def _names_at(reader: RecordReader, target: int, time_ns: int) -> MappingNames | Owners:
+    """What is mapped, or whose physical memory is."""
+    owners = owners_at(reader, time_ns) if reader.info.ops == "paddr" else None
+    return owners or MappingNames(reader.mappings_at(target, time_ns))
+
+
+def _check_mapping(reader: RecordReader, snapshots: dict[int, Snapshot], wanted: str) -> None:
+    """Raise RequestError if nothing is called so in any of the snapshots; it names what there is."""
+    known: dict[str, None] = {}
+    for number, snapshot in snapshots.items():
+        names = _names_at(reader, number, snapshot.end_ns)
+        for start, end in zip(snapshot.start.tolist(), snapshot.end.tolist(), strict=True):
+            known |= dict.fromkeys(names.of(start, end))
+    if not any(_matches(name, wanted) for name in known):
+        there = printable(short_list(list(known), 5)) or "none"
+        raise RequestError(f"no mapping is called {wanted!r}; there are: {there}", where="--mapping")
 
 
 def _choose(snapshot: Snapshot, names: MappingNames | Owners, view: View) -> Snapshot:
@@ -225,7 +246,7 @@ def _boxes(rows: list[_Row], screen: Screen) -> Iterator[str]:
             part
             for part in (
                 format_size(row.end - row.start),
-                f"{100 * row.nr_accesses / row.maximum:.0f} %",
+                format_percent(100 * row.nr_accesses / row.maximum),
                 format_duration_ns(row.age_ns),
                 printable(short_list(row.names)),
             )
@@ -253,7 +274,7 @@ def _table(rows: list[_Row], named: bool, screen: Screen) -> list[str]:
         "start": ("<", lambda row: f"{row.start:#x}"),
         "size": (">", lambda row: format_size(row.end - row.start)),
         "resident": (">", lambda row: _bytes(row.resident)),
-        "access": (">", lambda row: f"{100 * row.nr_accesses / row.maximum:.0f} %"),
+        "access": (">", lambda row: format_percent(100 * row.nr_accesses / row.maximum)),
         "": ("<", lambda row: _bar(row, screen)),
         "samples": (">", lambda row: f"{row.nr_accesses}/{row.maximum}"),
         "age": (">", lambda row: format_duration_ns(row.age_ns)),

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar, cast
 
-from pydamon.analysis.names import MappingNames, Owners, mapping_name
+from pydamon.analysis.names import MappingNames, Owners
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
 from pydamon.cli.render.screen import fit, warn
 from pydamon.cli.report.choice import Choice
 from pydamon.errors import PydamonError, RequestError
+from pydamon.linux.mapping_names import mapping_name
 from pydamon.linux.process import Mapping
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch

@@ -30,7 +30,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
-from pydamon.spec.units import format_size
+from pydamon.spec.units import format_percent, format_size
 
 _MOST = 20
 
@@ -167,7 +167,7 @@ def _text(
 
 
 def _rate(rate: float | None) -> str:
-    return "-" if rate is None else f"{100 * rate:.0f} %"
+    return "-" if rate is None else format_percent(100 * rate)
 
 
 def _signed(size: int) -> str:

@@ -39,7 +39,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
-from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_percent, format_size
 
 _HOLDS_NS = 1_500_000_000  # sizes are measured once a second
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
@@ -178,7 +178,7 @@ def _footprint_text(
         lines.append(screen.fit("resident, virtual and swap sizes are not in this record"))
     elif values["resident"][-1]:
         share = 100 * sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
-        lines.append(screen.fit(f"the working set is {share:.0f} % of what is resident (means)"))
+        lines.append(screen.fit(f"the working set is {format_percent(share)} of what is resident (means)"))
     if sizes.target in ever:
         one = ever[sizes.target]
         error = format_size(one.half_width_bytes)

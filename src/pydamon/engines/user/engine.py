@@ -157,6 +157,8 @@ class UserEngine(OnCore):
     def notices(self) -> list[str]:
         """Who came, went, or was left out; and what there is to say of schemes."""
         own, self._own_notices = self._own_notices, []
+        if self.ops.dry_run and self.kdamond.damos is not None:
+            own += self.ops.actions.take_notices()
         return own + self.ops.take_notices() + MISREAD.take_notices() + super().notices()
 
     def plans(self) -> list[Plan]:

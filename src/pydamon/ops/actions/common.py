@@ -27,6 +27,17 @@ class Actions:
         self._homes = Homes(remember=remember_homes)
         self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
         self._acted: list[Ranges] = []
+        self._notices: dict[str, bool] = {}  # lines for the user, and whether they were taken
+
+    def note(self, line: str) -> None:
+        """A line for the user, once."""
+        self._notices.setdefault(line, False)
+
+    def take_notices(self) -> list[str]:
+        """Those since the last call."""
+        found = [line for line, taken in self._notices.items() if not taken]
+        self._notices |= dict.fromkeys(found, True)
+        return found
 
     def undo(self, scheme: Scheme) -> Undone:
         """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""

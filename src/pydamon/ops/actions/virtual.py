@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, located
 from pydamon.linux import move_pages
+from pydamon.linux.mapping_names import full_name
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.actions import acting
@@ -54,10 +55,13 @@ class VirtualActions(Actions):
             acting.require_nodes(scheme)
         live = [at for at in range(len(self._targets.processes)) if self._targets.target_valid(at)]
         for target in live:
+            process = self._targets.processes[target]
             try:
-                acting.require(scheme.action, self._targets.processes[target])
+                acting.require(scheme.action, process)
             except MachineError as error:
-                raise MachineError(str(error), where="action") from None
+                if not self.dry_run or not _readable(process):
+                    raise MachineError(str(error), where="action") from None
+                self.note(f"only a dry run can be made here: {error}")
         primitives = [self._targets.primitives[target] for target in live]
         with located("filters"):
             self._filters.check(scheme.filters, primitives, virtual=True)
@@ -192,6 +196,15 @@ class VirtualActions(Actions):
             return total
 
 
+def _readable(process: Process) -> bool:
+    """Whether this user is told which pages of the process are in memory: a dry run needs no more."""
+    try:
+        Pagemap(process.pid).close()
+    except MachineError:
+        return False
+    return True
+
+
 def _breaks(pages: Pages) -> Mask:
     breaks: Mask = (np.diff(pages.address) != np.uint64(4096)) | (np.diff(pages.region) != 0)
     breaks |= np.diff(pages.mapping) != 0
@@ -205,5 +218,5 @@ def _owners(subject: Subject) -> list[str]:
 
 
 def _name(mapping: Mapping) -> str:
-    text = printable(mapping.name) or "anon"
+    text = printable(full_name(mapping))
     return text if len(text) <= 200 else text[:199] + "…"
