@@ -84,8 +84,9 @@ class Snapshot(columns.PerRegion):
         return max_nr_accesses(self.sample_us, self.aggr_us)
 
     def __repr__(self) -> str:
+        count = "1 region" if len(self.start) == 1 else f"{len(self.start)} regions"
         lasting_ms = (self.end_ns - self.start_ns) / 1e6
-        return f"<Snapshot of target {self.target}: {len(self.start)} regions, {lasting_ms:,.4g} ms>"
+        return f"<Snapshot of target {self.target}: {count}, {lasting_ms:,.4g} ms>"
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: a table of its first regions."""

@@ -58,7 +58,7 @@ EXAMPLES = [
 def test_they_are_found() -> None:
     lines = [example.values[0] for example in EXAMPLES]
     assert len(lines) > 60
-    assert "report -i run.damon" in lines
+    assert "report run.damon" in lines
 
 
 @pytest.mark.parametrize("line", EXAMPLES)

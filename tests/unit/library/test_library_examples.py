@@ -34,3 +34,10 @@ def test_an_example_of_the_page_runs(number: int, said: str, tmp_path: Path) -> 
 
 def test_each_example_is_run() -> None:
     assert len(EXAMPLES) == len(SAID)
+
+
+def test_what_there_is_can_be_listed() -> None:
+    import pydamon
+
+    assert dir(pydamon) == sorted(pydamon.__all__)
+    assert all(hasattr(pydamon, name) for name in dir(pydamon))

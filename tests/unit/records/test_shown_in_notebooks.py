@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.records.record_samples import metadata, snapshot, write
+from tests.unit.records.record_samples import mapping, metadata, snapshot, write
 
 from pydamon.analysis.heatmap import HeatAccumulator
 from pydamon.markup import RAMP, heat_colours, html_table, png
@@ -108,3 +108,21 @@ def test_all_texts_are_escaped() -> None:
 def test_none_of_it_is_imported_before_it_is_shown() -> None:
     code = "import sys, pydamon.records.joined, pydamon.analysis.heatmap; sys.exit('pydamon.markup' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_prompt_shows_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "r", [snapshot(0, [(0, 4096, 1, 0)])])
+    with open_record(str(path)) as record:
+        assert repr(record) == f"<record {path}: vaddr by bpf, 1 target>"
+        assert len(repr(record.info)) < 500
+        (first,) = record.snapshots()
+        assert repr(first) == "<Snapshot of target 0: 1 region, 100 ms>"
+
+
+def test_a_record_names_what_was_mapped(tmp_path: Path) -> None:
+    maps = [mapping(0x1000, 0x9000, "/usr/lib/libfoo.so"), mapping(0x9000, 0xA000, "/dev/zero (deleted)")]
+    path = write(tmp_path / "r", [snapshot(0, [(0x1000, 0x9000, 1, 0), (0x9000, 0xA000, 0, 0)])], maps=maps)
+    with open_record(str(path)) as record:
+        shown = record._repr_html_()
+    assert "libfoo.so" in shown
+    assert "shared anonymous memory" in shown

@@ -99,3 +99,11 @@ def test_durations_for_people(ns: int, text: str) -> None:
 )
 def test_sizes_for_people(size: int, text: str) -> None:
     assert units.format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"),
+    [(0, "0 %"), (0.01, "< 0.1 %"), (0.3, "0.3 %"), (1, "1 %"), (49.6, "50 %"), (99.6, "99.6 %"), (100, "100 %")],
+)
+def test_what_is_not_0_percent_is_not_printed_as_that(percent: float, text: str) -> None:
+    assert units.format_percent(percent) == text
