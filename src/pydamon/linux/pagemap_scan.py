@@ -8,6 +8,7 @@ reserved addresses cost nothing. It is only asked here, nothing is written or pr
 from __future__ import annotations
 
 import fcntl
+import functools
 import struct
 
 import numpy as np
@@ -19,7 +20,8 @@ _ARGUMENT = struct.Struct("=12Q")  # size flags start end walk_end vec vec_len m
 _WALK_END_AT = 4
 _REGION_WORDS = 3  # start, end, categories
 _REGIONS = 4096
-_USER_END = (1 << 47) - 4096  # more only for those who ask for it on five-level machines
+_USER_END = (1 << 47) - 4096
+_USER_END_OF_FIVE_LEVELS = (1 << 56) - 4096  # for those who ask for such addresses
 
 
 def resident_ranges(pagemap_fd: int) -> NDArray[np.uint64]:
@@ -28,14 +30,25 @@ def resident_ranges(pagemap_fd: int) -> NDArray[np.uint64]:
     OSError if the kernel does not know the call (ENOTTY) or the process has ended (ESRCH).
     """
     found: list[NDArray[np.uint64]] = []
-    start = 0
-    while start < _USER_END:
-        runs, walked = resident_part(pagemap_fd, start, _USER_END)
+    start, end = 0, _user_end()
+    while start < end:
+        runs, walked = resident_part(pagemap_fd, start, end)
         found.append(runs)
         if walked <= start:
             break
         start = walked
     return np.concatenate(found) if found else np.empty((0, 2), np.uint64)
+
+
+@functools.cache
+def _user_end() -> int:
+    """Where the addresses of processes end at most on this machine: the kernel refuses ranges beyond."""
+    with open("/proc/self/pagemap", "rb") as pagemap:
+        try:
+            resident_part(pagemap.fileno(), _USER_END, _USER_END_OF_FIVE_LEVELS)
+        except OSError:
+            return _USER_END
+    return _USER_END_OF_FIVE_LEVELS
 
 
 def resident_part(pagemap_fd: int, start: int, end: int) -> tuple[NDArray[np.uint64], int]:

@@ -28,7 +28,7 @@ LEVEL_4K = 2  # an entry of the lowest table
 LEVEL_2M = 3  # a leaf one table above
 LEVEL_1G = 4  # a leaf two tables above
 
-TRY_UNTESTED = "PYDAMON_TRY_UNTESTED"  # set to 1: walk formats that nobody has tried on a real machine
+TRY_UNTESTED = "PYDAMON_TRY_UNTESTED"  # set to 1: walk formats that nobody has tried on a running kernel
 
 
 class PageTables(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class PageTables(msgspec.Struct, frozen=True):
     inverted: bool  # in entries that are not present the kernel inverts the address
     frame_bits: int  # a physical address has no more bits
     contiguous: int | None  # with this bit, the accessed bit of any entry of its group of 16 may stand for all of them
-    tried: bool  # on a real machine
+    tried: bool  # on a running kernel
 
     def accessed_of(self, entries: Entries) -> Flags:
         """Whether the accessed bit is set in each entry; shape (n,)."""
@@ -101,7 +101,7 @@ def _arm64(name: str, address_bits: int) -> PageTables:
 
 
 X86_4 = _x86("x86-64 with four levels", 47, _BOTTOM, tried=True)
-X86_5 = _x86("x86-64 with five levels (la57)", 56, ((48, None), *_BOTTOM), tried=False)
+X86_5 = _x86("x86-64 with five levels (la57)", 56, ((48, None), *_BOTTOM), tried=True)
 ARM64_39 = _arm64("arm64 with 4 KiB pages and 39-bit addresses", 39)
 ARM64_48 = _arm64("arm64 with 4 KiB pages and 48-bit addresses", 48)
 
@@ -125,9 +125,8 @@ def of_this_machine(cpuinfo: str) -> PageTables:
             )
         found = ARM64_48 if _highest_mapping() >> 39 else ARM64_39
     if not found.tried and os.environ.get(TRY_UNTESTED) != "1":
-        advice = "; booting with no5lvl works, too" if found is X86_5 else ""
         raise bpf_syscall.unusable(
-            f"nobody has tried the page-table walk on {found.name} yet; to try it, set {TRY_UNTESTED}=1{advice}"
+            f"nobody has tried the page-table walk on {found.name} yet; to try it, set {TRY_UNTESTED}=1"
         )
     return found
 

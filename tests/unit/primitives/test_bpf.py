@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
+import platform
+import re
 import subprocess
 import sys
 import threading
@@ -28,7 +31,7 @@ from tests.unit.primitives.bpf_child import (
 )
 
 from pydamon.errors import MachineError
-from pydamon.linux import bpf_syscall
+from pydamon.linux import bpf_syscall, pagemap_scan
 from pydamon.linux.btf import KIND_FUNC, Btf
 from pydamon.primitives import bpf, bpf_program, kept_facts, page_tables
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Primitive
@@ -78,7 +81,7 @@ def test_no_such_process_and_kernel_threads_are_unknown(walk: PageTableWalk) -> 
 
 
 def test_kernel_addresses_are_unknown(child: Child, walk: PageTableWalk) -> None:
-    addresses = np.array([walk.direct_map_base, (1 << 64) - PAGE, 1 << 47, 0], np.uint64)
+    addresses = np.array([walk.direct_map_base, (1 << 64) - PAGE, 1 << walk.tables.address_bits, 0], np.uint64)
     assert walk.walk(child.pid, addresses)[1].tolist() == [LEVEL_UNKNOWN] * 3 + [LEVEL_ABSENT]
 
 
@@ -243,10 +246,34 @@ def test_what_is_missing_is_said_in_one_line(dropped: list[str], message: str) -
     assert "\n" not in said
 
 
-def test_a_machine_with_five_levels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpf, "_first_cpu", lambda: "flags\t\t: fpu la57\n")
-    with pytest.raises(MachineError, match="la57"):
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the tables of other machines have levels of their own")
+def test_a_wrong_number_of_levels_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = bpf._first_cpu()
+    wrong = re.sub(r"\bla57\b", "", cpu) if "la57" in cpu.split() else re.sub(r"(?m)^flags.*", r"\g<0> la57", cpu)
+    assert wrong != cpu
+    monkeypatch.setattr(bpf, "_first_cpu", lambda: wrong)
+    with pytest.raises(MachineError, match="does not find the frames"):
         bpf.probe()
+
+
+def test_addresses_that_only_five_levels_have(walk: PageTableWalk) -> None:
+    if walk.tables is not page_tables.X86_5:
+        pytest.skip("this machine has no such addresses (lab/run --five-levels has)")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    start = libc.mmap(1 << 50, 4 * PAGE, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    assert start == 1 << 50
+    try:
+        ctypes.memset(start, 1, 3 * PAGE)
+        entries, levels = walk.walk(os.getpid(), pages(start, 4))
+        assert levels.tolist() == [LEVEL_4K] * 3 + [LEVEL_ABSENT]
+        assert np.array_equal(walk.frames(entries[:3]), bpf.own_frames(start, 3))
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            assert pagemap_scan.resident_ranges(pagemap.fileno())[-1].tolist() == [start, start + 3 * PAGE]
+    finally:
+        libc.munmap(start, 4 * PAGE)
 
 
 def test_a_wrong_look_at_ones_own_pages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
