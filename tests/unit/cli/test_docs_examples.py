@@ -69,8 +69,10 @@ def test_it_is_understood(line: str) -> None:
         return
     command: click.Command = group
     context = click.Context(group, info_name="pydamon")
-    while words and (isinstance(command, click.Group) or words[0] in ("cut", "merge", "aggregate")):
-        if words[0].startswith("-"):
-            break
+    while words and isinstance(command, click.Group) and not words[0].startswith("-"):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    if words and words[0] in ("cut", "merge", "aggregate"):
         command, context = child(command, context, words.pop(0))
     command.make_context(context.info_name, words, parent=context.parent)  # raises UsageError for what is wrong
