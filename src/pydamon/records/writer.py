@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
@@ -45,6 +44,7 @@ from pydamon.records.tables import MAPS, encode_table, maps_table
 
 FLUSH_NS = 1_000_000_000
 _YOUNG_NS = 2 * FLUSH_NS  # a recording that has just begun: how long what comes next takes is not known yet
+_PIECE = 1 << 20  # bytes of an old record that are looked through at a time
 _WHERE = "output"
 
 
@@ -371,10 +371,12 @@ def _check_found(place: Place) -> bool:
 
 def _has_snapshots(fd: int) -> bool:
     """Whether the record holds any: one that does not is no reason to give up what was kept before."""
-    if not os.fstat(fd).st_size:
-        return False
-    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content:
-        return content.find(INDEX_KEY.encode()) >= 0
+    key, at, before = INDEX_KEY.encode(), 0, b""
+    while piece := os.pread(fd, _PIECE, at):
+        if key in before + piece:
+            return True
+        at, before = at + len(piece), (before + piece)[1 - len(key) :]
+    return False
 
 
 def is_record(fd: int) -> bool:

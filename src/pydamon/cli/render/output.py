@@ -69,7 +69,8 @@ def write_public(path: str, text: str) -> None:
 def say_written(record: RecordWriter, before: str = "") -> None:
     """Say in one line that a record is complete, and what became of the one that was there."""
     kept = f"; what was there is kept as {record.kept}" if record.kept is not None else ""
-    messages.say(f"{before}wrote {record.path}, {record.bytes_written:,} bytes{kept}")
+    where = "standard output" if record.path == "/dev/stdout" else record.path  # as -o - has it
+    messages.say(f"{before}wrote {where}, {record.bytes_written:,} bytes{kept}")
 
 
 def check_whole(path: str) -> None:
