@@ -6,9 +6,7 @@ import re
 from typing import Any
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-# What may stand raw in JSON but drives terminals or turns text around: DEL and C1, the marks of bidirectional text,
-# separators of lines, characters without a width.
-_IN_JSON = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_IN_JSON = re.compile("[^\x20-\x7e\n]")  # what may stand raw in JSON, and is to be looked at
 
 
 def _escaped(character: str) -> str:
@@ -51,8 +49,16 @@ def encodable_value(value: Any) -> Any:
 
 
 def safe_json(text: str) -> str:
-    """JSON that says the same and can be shown on any terminal: C1 and bidirectional marks are written ``\\u009b``."""
-    return _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """JSON that says the same and can be shown on any terminal: what `printable` escapes is written ``\\u009b``.
+
+    Beyond U+FFFF that takes two, as JSON has it.
+    """
+    return _IN_JSON.sub(lambda match: match[0] if match[0].isprintable() else _json_escaped(match[0]), text)
+
+
+def _json_escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

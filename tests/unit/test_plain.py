@@ -37,6 +37,12 @@ def test_what_is_escaped_can_be_told() -> None:
     assert printable("a\x1b[31m\r\n\x9b\u202eb\udcff ü") == "a\\x1b[31m\\r\\n\\x9b\\u202eb\\xff ü"
 
 
+def test_characters_of_format_beyond_the_first_plane_are_escaped_in_json() -> None:
+    tag = "\U000e0020"  # "tag space": no glyph
+    assert json_text([tag, "\U0001f600"]) == '["\\udb40\\udc20","\U0001f600"]'
+    assert json.loads(json_text(tag)) == tag
+
+
 @given(st.recursive(ANY_TEXT | st.integers(0, 9), lambda each: st.lists(each) | st.dictionaries(ANY_TEXT, each)))
 def test_json_never_fails_and_drives_no_terminal(value: object) -> None:
     for text in (json_text(value), json_text(value, indent=2)):
