@@ -144,7 +144,7 @@ def _summarize_schemes(engine: Engine, *, dry_run: bool) -> None:
             passes = "1 pass" if stats.nr_snapshots == 1 else f"{stats.nr_snapshots:,} passes"
             _say(f"{who}: counted {stats.nr_tried:,} regions, {tried}, in {passes}{used}")
             continue
-        why = f"; {NO_SWAP}" if state.scheme.does.swaps and engine.swap_bytes() == 0 else ""
+        why = f"; {NO_SWAP}" if state.scheme.needs_swap and engine.swap_bytes() == 0 else ""
         _say(f"{who}: {did} {applied} of {tried} tried{used}{why}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,3 +64,37 @@ def lru_bytes_by_node(path: str, below: Sequence[Path] | None = None) -> dict[in
     except ValueError:
         raise MachineError("is not as the kernel documents it", where=str(file)) from None
     return total
+
+
+def inodes_above(path: str, below: Sequence[Path] | None = None) -> list[int]:
+    """The inodes of the cgroups above the cgroup ``path``, the root of the hierarchy last. Raises MachineError."""
+    return _upward(directory(path, below).parent, below)
+
+
+def inodes_below(path: str, below: Sequence[Path] | None = None) -> list[int]:
+    """The inodes of all cgroups below the cgroup ``path``. Raises MachineError."""
+    found = []
+    for parent, names, _ in os.walk(directory(path, below)):
+        for name in names:
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                found.append(os.stat(os.path.join(parent, name)).st_ino)
+    return found
+
+
+def inodes_of(pid: int, below: Sequence[Path] | None = None) -> list[int]:
+    """The inodes of the cgroup that a process is in, and of those above it; none without cgroup v2, or process."""
+    with contextlib.suppress(OSError, MachineError):
+        for line in read_lines(Path(f"/proc/{pid}/cgroup")):
+            if line.startswith("0::/"):
+                return _upward(directory(line.removeprefix("0::").rstrip() or "/", below), below)
+    return []
+
+
+def _upward(found: Path, below: Sequence[Path] | None) -> list[int]:
+    roots = [Path(os.path.realpath(root)) for root in (mounts("cgroup2") if below is None else below)]
+    inodes = []
+    with contextlib.suppress(OSError):
+        while any(found.is_relative_to(root) for root in roots):
+            inodes.append(found.stat().st_ino)
+            found = found.parent
+    return inodes

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from pydamon.errors import MachineError, RequestError
-from pydamon.linux import memcg
+from pydamon.errors import MachineError
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.swap import swap_bytes
-from pydamon.modules.base import Facts, Target, Use
+from pydamon.modules.base import Facts, Target
 from pydamon.modules.registry import expand, target_of, uses
+from pydamon.run.alone import Alone
 from pydamon.run.request import Request
-from pydamon.spec import Context, Spec
+from pydamon.spec import Spec
 
 
 def facts(ops: str, target: Target, *, engine: str = "user") -> Facts:
@@ -31,38 +30,35 @@ def facts(ops: str, target: Target, *, engine: str = "user") -> Facts:
     return Facts(engine=engine, target=target, swap_bytes=swap_bytes(), free_permil=free_permil, psi=psi)
 
 
-def prepare(spec: Spec, request: Request, alone: contextlib.ExitStack, say: Callable[[str], object]) -> Spec:
-    """``spec`` with the schemes of its modules; ``alone`` holds their targets until it is closed.
+def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], object]) -> Spec:
+    """``spec`` with the schemes of its modules; ``alone`` holds their targets.
 
     What they cannot do here goes to ``say``. Raises RequestError for a target that has the module already.
     """
     expanded, context = expand(spec), spec.context
     known = facts(context.ops, target_of(context), engine=request.engine or "user")
+    if request.launch is None:
+        hold(spec, request, alone)
     for use in uses(spec):
-        if context.ops != "sim" and not request.dry_run and request.launch is None:
-            for target in _names(context):
-                alone.enter_context(_hold(use, target))
         for line in use.cannot(known):
             say(f"module {use.module.name}: {line}")
     return expanded
 
 
-def _names(context: Context) -> Iterable[str]:
-    """What stands for each target on this machine: physical memory, a cgroup's inode, a process."""
-    if context.ops == "paddr":
-        return ["physical memory"]
-    if context.cgroup is not None:
-        return [f"cgroup {memcg.inode(context.cgroup)}"]
-    return [f"process {pid}" for pid in dict.fromkeys(context.pids)]
+def hold(spec: Spec, request: Request, alone: Alone, *, launched: int | None = None) -> None:
+    """Have ``alone`` hold the targets of the modules, and a process that was ``launched`` for them.
 
-
-def _hold(use: Use, target: str) -> socket.socket:
-    """An abstract socket of that name: it is gone with us, however we end, and leaves nothing behind."""
-    held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        held.bind(f"\0pydamon/module/{use.module.name}/{target}")
-    except OSError:
-        held.close()
-        text = f"runs on {target} already; stop that one first (pydamon status), or change it (pydamon tune)"
-        raise RequestError(text, where=f"modules {use.module.name}") from None
-    return held
+    A simulation has no target on this machine, and a dry run is in nobody's way. Raises RequestError.
+    """
+    context = spec.context
+    if context.ops == "sim" or request.dry_run:
+        return
+    for use in uses(spec):
+        name = use.module.name
+        if context.ops == "paddr":
+            alone.physical(name)
+        elif context.cgroup is not None:
+            alone.cgroup(name, context.cgroup)
+        else:
+            for pid in dict.fromkeys(context.pids if launched is None else [launched]):
+                alone.process(name, pid)

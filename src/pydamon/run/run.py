@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     from pydamon.core.snapshot import Snapshot
     from pydamon.records.rotating import RotatingWriter
     from pydamon.records.writer import RecordWriter
+    from pydamon.run.alone import Alone
     from pydamon.run.open import Child
 
 _SECOND_NS = 1_000_000_000
@@ -77,12 +78,12 @@ class Run:
         self._remark_said = False
         self._looked_at: tuple[Scheme, ...] | None = None
         self._entered = self._done = self._closed = False
-        self._alone = contextlib.ExitStack()
+        self._alone: Alone | None = None
         try:
             self._check_output()
-            spec = self._with_modules(spec)
+            self._given = spec
             self._opened = open_engine(
-                spec,
+                self._with_modules(spec),
                 request,
                 waker=self._waker,
                 callbacks=Callbacks(
@@ -96,7 +97,7 @@ class Run:
                 say=say,
             )
         except BaseException:
-            self._alone.close()
+            self._let_go()
             self._end_child()
             self._close_waker()
             raise
@@ -113,14 +114,24 @@ class Run:
 
     def _note_child(self, child: Child) -> None:
         self.child = child
+        if self._alone is not None:
+            from pydamon.run.modules import hold
+
+            hold(self._given, self._request, self._alone, launched=child.pid)
 
     def _with_modules(self, spec: Spec) -> Spec:
         """With the schemes of its modules; what they cannot do here is said. Raises PydamonError."""
         if not (spec.kdamonds and spec.kdamonds[0].modules):
             return spec
+        from pydamon.run.alone import Alone
         from pydamon.run.modules import prepare
 
+        self._alone = Alone()
         return prepare(spec, self._request, self._alone, self._say)
+
+    def _let_go(self) -> None:
+        if self._alone is not None:
+            self._alone.close()
 
     def _check_output(self) -> None:
         if self.output:
@@ -205,7 +216,7 @@ class Run:
 
     def remark(self) -> str | None:
         """What the schemes that run now cannot do on this machine."""
-        swaps = any(scheme.does.swaps for scheme in self.engine.context.schemes)
+        swaps = any(scheme.needs_swap for scheme in self.engine.context.schemes)
         return NO_SWAP if swaps and self.engine.swap_bytes() == 0 else None
 
     def _say_remark(self) -> None:
@@ -284,13 +295,13 @@ class Run:
         else:
             self._opened.groups.close()
             self.engine.close()
-            self._alone.close()
+            self._let_go()
             self._close_waker()
         self._end_child()
 
     def _finished(self) -> None:
         self._done = True
-        self._alone.close()
+        self._let_go()
         if self._closed:
             self._close_waker()
 

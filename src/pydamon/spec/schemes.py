@@ -158,6 +158,16 @@ class Scheme(Struct, frozen=True):
         return ACTIONS[self.action]
 
     @property
+    def needs_swap(self) -> bool:
+        """Whether it is to take anonymous memory, too, for which there has to be swap."""
+        for each in self.filters:
+            if each.filter_type == "anon" and each.matching and not each.allow:
+                return False
+            if each.allow:
+                break
+        return self.does.swaps
+
+    @property
     def core_filters(self) -> tuple[Filter, ...]:
         """Those that are decided per region, in order; they come before the others."""
         return tuple(f for f in self.filters if f.filter_type in CORE_FILTERS)

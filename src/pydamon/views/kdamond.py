@@ -67,7 +67,7 @@ def schemes(engine: Engine) -> list[status.Scheme]:
 
 
 def _remark(engine: Engine, state: SchemeState) -> str | None:
-    return NO_SWAP if state.scheme.does.swaps and engine.swap_bytes() == 0 else None
+    return NO_SWAP if state.scheme.needs_swap and engine.swap_bytes() == 0 else None
 
 
 def _scheme(state: SchemeState, remark: str | None) -> status.Scheme:

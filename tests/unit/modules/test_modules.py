@@ -120,3 +120,8 @@ def test_the_documents_table_is_the_registrys() -> None:
 def test_uses_are_in_order() -> None:
     spec = make_spec(1, modules=["lru_sort", "reclaim"])
     assert [use.module.name for use in uses(spec)] == ["lru_sort", "reclaim"]
+
+
+@pytest.mark.parametrize(("text", "needs"), [("reclaim", True), ("reclaim files=only", False), ("lru_sort", False)])
+def test_swap_is_needed_only_where_anonymous_memory_is_to_go(text: str, needs: bool) -> None:
+    assert parse(text).schemes("process")[0].needs_swap is needs
