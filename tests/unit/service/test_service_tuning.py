@@ -111,3 +111,9 @@ def test_goals_of_new_schemes_are_found_by_their_place_too() -> None:
     result = change(schemes=[scheme], goal_values={"0.1": 9})
     assert result.schemes is not None
     assert [goal.current_value for goal in result.schemes[0].quotas.goals] == [0, 9]
+
+
+def test_a_spec_brings_the_schemes_of_its_modules() -> None:
+    spec = {"kdamonds": [{"contexts": [{"targets": [{"pid": 7}]}], "modules": ["reclaim min_age=5s"]}]}
+    (scheme,) = change(spec=spec).schemes
+    assert (scheme.name, str(scheme.access_pattern.age.min)) == ("reclaim", "5 s")
