@@ -129,7 +129,7 @@ class TestEnds:
 
     def test_a_command_that_fails_at_once_is_reported(self, tmp_path: Path) -> None:
         done = pydamon("record", "-o", str(tmp_path / "x"), *SMAPS, "--", "sh", "-c", "exit 7")
-        assert done.returncode == 0
+        assert done.returncode == 7
         assert "the command exited with status 7" in done.stderr
         assert "no snapshot was completed" in done.stderr
 
@@ -140,10 +140,10 @@ class TestRefusals:
         [
             (["4194305"], 2, "pid: no process has the id 4194305"),
             (["0"], 2, "pid: is 0; vaddr needs the id of a process"),
-            (["my_service"], 2, "'my_service' is not a process id; to launch a command put it after --"),
+            (["my_service"], 2, "no process is called 'my_service'; to launch a command put it after --"),
             ([], 2, "needs a pid, or a command after --"),
             (["1", "1"], 2, "pid: the same process is named twice"),
-            (["1", "x"], 2, "'x' is not a process id"),
+            (["1", "x"], 2, "no process is called 'x'"),
             (["--cgroup", "/no/such", "1"], 2, "--cgroup: says which processes to monitor"),
             (["--cgroup", "/no/such"], 2, "--cgroup: "),
             (["--include-children"], 2, "needs a pid"),
