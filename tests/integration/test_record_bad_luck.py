@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.helpers.command import pydamon
+from tests.helpers.command import PYDAMON, pydamon
+from tests.helpers.waiting import wait_until
 
 from pydamon.cli import main
 from pydamon.ops import cgroup
@@ -165,20 +166,32 @@ def test_a_perf_script_of_the_wrong_event_is_one_line_and_no_record(tmp_path: Pa
 
 def test_fixed_ranges_of_a_process_that_unmaps_them_and_ends(tmp_path: Path) -> None:
     script = (
-        "import ctypes, mmap, time\n"
+        "import ctypes, mmap\n"
         "area = mmap.mmap(-1, 4 << 20)\n"
-        "print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)\n"
-        "time.sleep(0.5); area.close(); time.sleep(0.5)"
+        "start = ctypes.addressof(ctypes.c_char.from_buffer(area))\n"
+        "print(start, flush=True)\n"
+        "input(); ctypes.CDLL(None).munmap(ctypes.c_void_p(start), ctypes.c_size_t(4 << 20)); input()\n"
+        "import os; os._exit(0)"
     )
     out = tmp_path / "run.damon"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin
         assert child.stdout
         start = int(child.stdout.readline())
         span = f"{start:#x}-{start + (4 << 20):#x}"
-        done = pydamon("record", "-o", str(out), *SMAPS, "--ops", "fvaddr", "--region", span, str(child.pid))
-    assert done.returncode == 0, done.stderr
-    assert "the target ended" in done.stderr
-    assert done.stderr.count("cost:") == 1
+        options = ["-o", str(out), *SMAPS, "--ops", "fvaddr", "--region", span, str(child.pid)]
+        with subprocess.Popen([*PYDAMON, "record", *options], stderr=subprocess.PIPE, text=True) as recording:
+            assert recording.stderr
+            said = recording.stderr.readline()
+            for _ in range(2):  # unmap, end: each after something has come into the record
+                before = out.stat().st_size if out.exists() else 0
+                wait_until(lambda before=before: out.exists() and out.stat().st_size > before)  # type: ignore[misc]
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+            said += recording.stderr.read()
+    assert recording.returncode == 0, said
+    assert "the target ended" in said
+    assert said.count("cost:") == 1
     with RecordReader(out) as reader:
         assert reader.info.targets[0].pid == child.pid
         for snapshot in reader.snapshots():  # the ranges stay, whatever is mapped there

@@ -175,5 +175,5 @@ def test_a_perf_that_fails_says_so(made: Make, tmp_path: Path) -> None:
 
 def test_the_commands_status_is_told(made: Make, tmp_path: Path) -> None:
     done = record(tmp_path / "run.damon", made(), "--source", "perf-mem", "--", "sh", "-c", "exit 4")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 7, done.stderr
     assert "the command exited with status 7" in done.stderr  # perf's status tells of it
