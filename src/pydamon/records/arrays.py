@@ -7,6 +7,7 @@ where pandas is installed, in a process that needs neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any
 
@@ -34,9 +35,15 @@ def of_numbers(values: NDArray[Any], unknown: NDArray[np.bool_] | None = None) -
     """Numbers, shape (n,), with the type that they have; null where they are ``unknown``."""
     known = None if unknown is None or not unknown.any() else np.packbits(~unknown, bitorder="little")
     buffers = [None if known is None else pa.py_buffer(known), pa.py_buffer(np.ascontiguousarray(values))]
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+    return pa.Array.from_buffers(_kind(values.dtype), len(values), buffers)
 
 
+@lru_cache
+def _kind(dtype: np.dtype[Any]) -> pa.DataType:
+    return pa.from_numpy_dtype(dtype)
+
+
+@lru_cache  # asking Arrow takes longer than all the rest of a short column
 def _dtype(kind: pa.DataType) -> np.dtype[Any] | None:
     return np.dtype(kind.to_pandas_dtype()) if pa.types.is_integer(kind) else None
 

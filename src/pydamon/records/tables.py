@@ -27,6 +27,8 @@ TARGET_KEY = "pydamon.target"
 MAPS = "maps"
 _OF_MAPPING = ("start", "end", "perms", "offset", "inode", "name")  # in the order of `Mapping`
 
+# What is smaller is stored as it is: to compress it takes more time than all the rest, and hardly makes it smaller.
+_SMALL_BYTES = 2048
 # A table of more than this, decoded, is refused: nothing that we write comes near it.
 _MAX_TABLE_BYTES = 1 << 27
 
@@ -34,7 +36,7 @@ _MAX_TABLE_BYTES = 1 << 27
 def encode_table(name: str, table: pa.Table, time_ns: int | None, target: int | None) -> dict[str, str]:
     """The custom metadata that carries the table, with room for the message's checksum."""
     sink = pa.BufferOutputStream()
-    options = ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    options = ipc.IpcWriteOptions(compression="zstd" if table.nbytes > _SMALL_BYTES else None, use_threads=False)
     with ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     found = {SUM_KEY: NO_SUM, NAME_KEY: name, DATA_KEY: base64.b64encode(sink.getvalue()).decode("ascii")}

@@ -178,9 +178,15 @@ class RecordWriter:
         self._write(self._messages(index[index[:, ROWS] > 0], batch.columns))
 
     def add_mappings(self, time_ns: int, target: int, mappings: Sequence[Mapping]) -> None:
-        """Record the mappings of a target from that time on; does nothing if they are as before, or none."""
-        if mappings and self._last_mappings.get(target) != mappings:
-            self._last_mappings[target] = list(mappings)
+        """Record the mappings of a target from that time on; does nothing if they are as before, or none.
+
+        The sequence is kept, and not to be changed: the same one again is known to be as before.
+        """
+        before = self._last_mappings.get(target)
+        if not mappings or mappings is before:
+            return
+        self._last_mappings[target] = mappings
+        if mappings != before:
             self.add_table(MAPS, maps_table(time_ns, target, mappings), time_ns=time_ns, target=target)
 
     def forget_mappings_except(self, targets: Iterable[int]) -> None:
