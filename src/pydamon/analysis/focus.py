@@ -223,7 +223,7 @@ def grid(
         if segment.start > edges[-1]:
             edges.append(segment.start)
             shown.append(False)
-        unit = PAGE if segment.start % PAGE == 0 and segment.size % PAGE == 0 else 1
+        unit = _unit(segment)
         width = -(-segment.size // (max(wanted, 1) * unit)) * unit
         count = -(-segment.size // width)
         end = segment.start + count * width
@@ -236,12 +236,56 @@ def grid(
     return np.array(edges, dtype=np.uint64), np.array(shown, dtype=np.bool_)
 
 
-def shares(segments: Sequence[Segment], total: int, least: int) -> list[int]:
-    """How many of ``total`` lines of a picture each segment gets, at least ``least`` where possible.
+def _unit(segment: Segment) -> int:
+    """A page, if the segment consists of pages; else a byte."""
+    return PAGE if segment.start % PAGE == 0 and segment.size % PAGE == 0 else 1
 
-    Large segments get more, but not in proportion: beside 100 MiB of heap, 100 KiB of stack should be visible.
+
+def held(focus: Focus, segments: Sequence[Segment]) -> list[float]:
+    """What each segment holds: its bytes times their heat, over the time that was surveyed."""
+    return [_accesses(focus, segment) for segment in segments]
+
+
+def heights(held: Sequence[float], sizes: Sequence[int], total: float, least: float) -> list[float]:
+    """The height that each segment of a picture gets of ``total``, in any unit: the rule for all pictures.
+
+    ``least`` each (an equal share, where there is not so much), so that each stays readable; what is left is divided
+    by what they hold (bytes x heat), or, if nothing was accessed, by their sizes in bytes.
     """
-    least = max(min(least, total // len(segments)), 1)
-    weights = [segment.size**0.4 for segment in segments]
-    spare = max(total - least * len(segments), 0)
-    return [least + int(spare * weight / sum(weights)) for weight in weights]
+    least = min(least, total / len(sizes))
+    weights = list(held) if sum(held) > 0 else [float(size) for size in sizes]
+    spare = total - least * len(sizes)
+    return [least + spare * weight / sum(weights) for weight in weights]
+
+
+def shares(
+    segments: Sequence[Segment], held: Sequence[float], total: int, least: int, *, cells_per_line: int = 1
+) -> list[int]:
+    """How many of ``total`` lines of a picture each segment gets: by `heights`, at least one, at most its pages need.
+
+    (Its bytes, if it does not consist of pages.) What a segment of few pages does not need, the others get.
+    """
+    pages = [-(-segment.size // (_unit(segment) * cells_per_line)) for segment in segments]
+    found = dict.fromkeys(range(len(segments)), 1)
+    open_ones, left = list(found), max(total, len(segments))
+    while open_ones:
+        wanted = heights(
+            [held[at] for at in open_ones], [segments[at].size for at in open_ones], float(left), float(least)
+        )
+        full = [at for at, lines in zip(open_ones, wanted, strict=True) if pages[at] <= lines]
+        if not full:
+            found |= _rounded(dict(zip(open_ones, wanted, strict=True)), left)
+            break
+        found |= {at: pages[at] for at in full}
+        left -= sum(pages[at] for at in full)
+        open_ones = [at for at in open_ones if at not in full]
+    return list(found.values())
+
+
+def _rounded(wanted: dict[int, float], total: int) -> dict[int, int]:
+    """Whole numbers of the same sum ``total``: rounded down, and one more for those that lose most by that."""
+    found = {at: int(lines + 1e-9) for at, lines in wanted.items()}
+    losers = sorted(wanted, key=lambda at: found[at] - wanted[at])
+    for at in losers[: total - sum(found.values())]:
+        found[at] += 1
+    return found

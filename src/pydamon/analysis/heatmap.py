@@ -55,6 +55,21 @@ class Heatmap:
         steps = np.flatnonzero(np.diff(np.concatenate([[False], self.shown, [False]]).astype(np.int8)))
         return [slice(int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
 
+    def held(self) -> list[float]:
+        """What each segment holds: bytes x heat, as a mean over the rows; what was not monitored holds nothing."""
+        sizes = np.diff(self.address).astype(np.float64)
+        amount = np.nan_to_num(self.heat).mean(axis=0) * sizes
+        return [float(amount[segment].sum()) for segment in self.segments()]
+
+    def sizes(self) -> list[int]:
+        """The bytes of the addresses of each segment."""
+        return [int(self.address[segment.stop] - self.address[segment.start]) for segment in self.segments()]
+
+    @property
+    def hottest(self) -> float:
+        """The heat (0..1) of the hottest cell that is shown; 0 if none was monitored."""
+        return float(np.nanmax(self.heat[:, self.shown], initial=0))
+
     def _repr_html_(self) -> str:
         """How a notebook shows it: time to the right, addresses upwards, what is not shown left out."""
         from pydamon.markup import heat_colours, html_picture

@@ -23,6 +23,25 @@ _MOST_UNSETTLED = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OverTime:
+    """Sizes in bytes over time in columns: ``edges`` (int64 [columns + 1], ns); NaN where there is no snapshot.
+
+    ``mean`` is weighted by time; ``least`` and ``most`` (float64 [columns]) are of the snapshots in the column, so that
+    no peak is lost, however many snapshots there are in a column.
+    """
+
+    edges: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is a column with different sizes: else the mean says all."""
+        return bool((self.most > self.least).any())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class WorkingSet:
     """The working set sizes of one target (or their `TOTAL`) in the order of time.
 
@@ -67,8 +86,8 @@ class WorkingSet:
             places = [int(np.searchsorted(reach, p / 100.0 * float(reach[-1]), "right")) for p in wanted]
         return [int(self.bytes[order[min(place, len(order) - 1)]]) for place in places]
 
-    def over_time(self, columns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(edges in ns, mean bytes between them, weighted by time; NaN where there is no snapshot)."""
+    def over_time(self, columns: int) -> OverTime:
+        """The sizes in so many columns of equal time (fewer, if the time has fewer ns)."""
         first, last = int(self.start_ns[0]), int(self.end_ns.max())
         edges = distinct(np.linspace(first, max(last, first + 1), columns + 1).astype(np.int64))
         # The integrals of size and of time up to each edge; snapshots follow one another.
@@ -81,7 +100,23 @@ class WorkingSet:
             both = np.column_stack([np.append(0.0, area[:-1]), area]).ravel()
             integrals.append(np.diff(np.interp(edges, known, both)))
         sizes, times = integrals
-        return edges, np.divide(sizes, times, out=np.full(len(sizes), np.nan), where=times > 0)
+        mean = np.divide(sizes, times, out=np.full(len(sizes), np.nan), where=times > 0)
+        return OverTime(edges, mean, *self._extremes(edges))
+
+    def _extremes(self, edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the most of the snapshots that reach into each column; NaN where there is none."""
+        least, most = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
+        column = np.searchsorted(edges, self.start_ns, "right") - 1
+        last = np.minimum(np.searchsorted(edges, self.end_ns, "left") - 1, len(edges) - 2)
+        sizes = self.bytes.astype(np.float64)
+        while (here := column <= last).any():  # a snapshot reaches into few columns, or there are few snapshots
+            column, last, sizes = column[here], last[here], sizes[here]
+            np.minimum.at(least, column, sizes)
+            np.maximum.at(most, column, sizes)
+            column = column + 1
+        nothing = most < 0
+        least[nothing], most[nothing] = np.nan, np.nan
+        return least, most
 
 
 def _alike(weight: NDArray[np.int64]) -> bool:

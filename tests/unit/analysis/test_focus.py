@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.unit.records.record_samples import Region, snapshot
 
-from pydamon.analysis.focus import Segment, automatic, everything, grid, hottest, shares, survey
+from pydamon.analysis.focus import Segment, automatic, everything, grid, held, hottest, shares, survey
 from pydamon.records.batch import RegionBatch
 
 MIB = 1 << 20
@@ -145,10 +145,29 @@ def test_an_exact_grid_ends_where_asked() -> None:
     assert grid([Segment(10, 21)], [4], exact=True)[0].tolist() == [10, 13, 16, 19, 21]
 
 
-def test_lines_are_shared_by_size_but_every_segment_gets_some() -> None:
-    segments = [Segment(0, 100 * MIB), Segment(1 << 40, (1 << 40) + 100 * 1024)]
-    large, small = shares(segments, 40, 3)
-    assert large + small <= 40
-    assert small >= 3
-    assert large > 5 * small
-    assert shares(segments, 2, 5) == [1, 1]
+def test_lines_are_shared_by_what_segments_hold_but_every_segment_gets_some() -> None:
+    """Of 40 lines each of two has 3; of the other 34 the one with nine times the accesses gets nine tenths: 30.6."""
+    segments = [Segment(0, 100 * MIB), Segment(1 << 40, (1 << 40) + MIB)]
+    assert shares(segments, [1.0, 9.0], 40, 3) == [6, 34]
+    assert shares(segments, [0.0, 1.0], 40, 3) == [3, 37]
+    assert shares(segments, [1.0, 9.0], 2, 5) == [1, 1]
+
+
+def test_without_accesses_lines_are_shared_by_size() -> None:
+    segments = [Segment(0, 30 * MIB), Segment(1 << 40, (1 << 40) + 10 * MIB)]
+    assert shares(segments, [0.0, 0.0], 46, 3) == [33, 13]
+
+
+def test_a_segment_of_few_pages_leaves_its_lines_to_the_others() -> None:
+    """Two pages need two lines, or one where a line has two cells."""
+    stack = Segment(1 << 40, (1 << 40) + 2 * 4096)
+    assert shares([Segment(0, MIB), stack], [1.0, 1.0], 20, 3) == [18, 2]
+    assert shares([Segment(0, MIB), stack], [1.0, 1.0], 20, 3, cells_per_line=2) == [19, 1]
+
+
+def test_what_a_segment_holds_is_bytes_times_heat() -> None:
+    """One MiB of heap is always accessed, one of the libraries in 8 of 20 samples, 8 KiB of stack in 18 of 20."""
+    focus = survey(_survey(_process(10)))
+    assert focus is not None
+    amounts = np.array(held(focus, automatic(focus)))
+    assert amounts / amounts[0] == pytest.approx([1, 0.4, 0.9 * 8 / 1024])

@@ -68,7 +68,8 @@ def test_the_mean_is_rounded_down_and_does_not_overflow() -> None:
 
 def test_over_time_is_the_mean_weighted_by_time() -> None:
     """Snapshots of 100 ms with 10, 20 and 60 bytes in two columns of 150 ms: (10 x 100 + 20 x 50) / 150 and so on."""
-    edges, values = _sizes(10, 20, 60).over_time(2)
+    over = _sizes(10, 20, 60).over_time(2)
+    edges, values = over.edges, over.mean
     assert (edges - START_NS).tolist() == [0, 150_000_000, 300_000_000]
     assert values.tolist() == pytest.approx([(1000 + 1000) / 150, (1000 + 6000) / 150])
 
@@ -81,7 +82,7 @@ def test_over_time_has_gaps_where_nothing_was_recorded() -> None:
         np.array([START_NS + AGGR_NS, late + AGGR_NS]),
         np.array([10, 20], dtype=np.uint64),
     )
-    _, values = sizes.over_time(10)
+    values = sizes.over_time(10).mean
     assert values[[0, 9]].tolist() == pytest.approx([10, 20])
     assert np.isnan(values[1:9]).all()
 

@@ -93,13 +93,13 @@ def test_over_time_as_text(capsys: pytest.CaptureFixture[str]) -> None:
 program0 --flag (pid 1234)
 pydamon.damon: 1 s, 10 snapshots, vaddr by bpf
 working set: regions with at least 1 access per aggregation, address ranges: this record does not say what was resident
-  10M ┤                                                                 ███████
+  10M ┤                                                                ░███████
       │                                                         ▁▆▆▆▆▆▆████████
       │                                                  ▁▅▅▅▅▅▅███████████████
       │                                           ▁▃▃▃▃▃▃██████████████████████
       │                                    ▂▂▂▂▂▂▂█████████████████████████████
       │                                    ████████████████████████████████████
-   5M ┤                             ███████████████████████████████████████████
+   5M ┤                            ░███████████████████████████████████████████
       │                     ▁▆▆▆▆▆▆████████████████████████████████████████████
       │              ▁▅▅▅▅▅▅███████████████████████████████████████████████████
       │       ▁▃▃▃▃▃▃██████████████████████████████████████████████████████████
@@ -107,7 +107,8 @@ working set: regions with at least 1 access per aggregation, address ranges: thi
       │████████████████████████████████████████████████████████████████████████
       └┬─────────────┬─────────────┬──────────────┬─────────────┬──────────────
       0 s           0.2           0.4            0.6           0.8            1
-mean 5.5 MiB
+█ mean of each column, ░ up to its most
+mean 5.5 MiB, most 10.0 MiB
 """
     )
 

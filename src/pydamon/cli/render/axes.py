@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydamon.spec.units import format_size
 
 _S = 1_000_000_000
@@ -63,15 +65,45 @@ def short_size(size: int) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """The top of a colour scale for values up to ``value`` (0..1): 1, or what rounds up to two digits."""
-    if value >= 0.6 or value <= 0:
+    """The top of a colour scale for values up to ``value`` (0..1), rounded up to two digits; 1 if there are none."""
+    if value >= 1 or value <= 0:
         return 1.0
     digits = 1
     while value < 10.0 ** (-digits):
         digits += 1
     scale = 10.0 ** (digits + 1)
-    top = -(-value * scale // 1) / scale
+    top = -(-float(f"{value * scale:.9g}") // 1) / scale
     return float(f"{top:.6g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The heat (0..1) that the hottest colour stands for; ``cut``: whether some is hotter, and looks like that."""
+
+    top: float
+    cut: bool = False
+
+    def words(self) -> str:
+        """``0 to 62 %``; ``0 to 40 % and more``."""
+        return f"0 to {percent(self.top)}" + (" and more" if self.cut else "")
+
+    def ticks(self) -> list[float]:
+        """Round numbers from 0 to below the top, and the top."""
+        step = next(
+            digit * 10.0**power
+            for power in range(-9, 1)
+            for digit in (1, 2, 2.5, 5)
+            if digit * 10.0**power * 5 >= self.top
+        )
+        inner = [step * number for number in range(6) if step * number < self.top - step / 2.5]
+        return [*inner, self.top]
+
+
+def scale_of(hottest: float, wanted: float | None) -> Scale:
+    """The scale for heat up to ``hottest``: as ``wanted``, or just so much that all of it fits."""
+    if wanted is None:
+        return Scale(nice_ceiling(hottest))
+    return Scale(wanted, hottest > wanted)
 
 
 def percent(value: float) -> str:
@@ -85,3 +117,8 @@ def percent(value: float) -> str:
     if number < 0.01:
         return "<0.01 %"
     return f"{number:.2g} %" if number < 1 else f"{number:.1f} %"
+
+
+def tenth_percent(value: float) -> str:
+    """A share (0..1) in percent with one digit behind the point, for columns; what is not nothing is not 0.0 %."""
+    return "<0.1 %" if 0 < value < 0.0005 else f"{value * 100:.1f} %"

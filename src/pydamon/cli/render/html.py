@@ -10,13 +10,13 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydamon.analysis.heatmap import Heatmap
+from pydamon.cli.render.axes import Scale
+from pydamon.cli.render.heat_panel import HeatPanel
 from pydamon.cli.render.output import write_whole
 from pydamon.markup import RAMP, png
 
@@ -24,24 +24,18 @@ if TYPE_CHECKING:
     from pydamon.records.joined import AnyReader
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One target's heatmap and the words that go with it; times are shown since ``origin_ns``."""
-
-    heatmap: Heatmap
-    title: str
-    details: str
-    names: list[str]
-    origin_ns: int
+_BETWEEN = [-1] * 3  # rows between two segments
 
 
-def write_page(path: str, title: str, panels: list[Panel], made_from: AnyReader, rest: str = "") -> None:
+def write_page(
+    path: str, title: str, panels: list[HeatPanel], scale: Scale, made_from: AnyReader, rest: str = ""
+) -> None:
     """Write the page, as `write_whole`; nothing is left of it if that fails. Raises PydamonError naming the file."""
-    page = render(title, panels, rest).encode("utf-8", "replace")
+    page = render(title, panels, scale, rest).encode("utf-8", "replace")
     write_whole(path, lambda file: file.write(page), made_from)
 
 
-def render(title: str, panels: list[Panel], rest: str = "") -> str:
+def render(title: str, panels: list[HeatPanel], scale: Scale, rest: str = "") -> str:
     """The page as text. What it is about is data in it: it runs the script below, and no other."""
     values = {
         "TITLE": escape(title),
@@ -50,7 +44,9 @@ def render(title: str, panels: list[Panel], rest: str = "") -> str:
         "base-uri 'none'; form-action 'none'",
         "STYLE": _STYLE,
         "SCRIPT": _SCRIPT,
-        "DATA": _inert({"panels": [_data(panel) for panel in panels], "ramp": [list(colour) for colour in RAMP]}),
+        "DATA": _inert(
+            {"panels": [_data(panel, scale) for panel in panels], "ramp": [list(colour) for colour in RAMP]}
+        ),
     }
     # All at once: what is put in may look like a place to put something in.
     return re.sub("@([A-Z]+)@", lambda match: values[match[1]], _PAGE)
@@ -67,25 +63,43 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _data(panel: Panel) -> dict[str, object]:
+def _data(panel: HeatPanel, scale: Scale) -> dict[str, object]:
     heatmap = panel.heatmap
     segments = [
         {"from": part.start, "to": part.stop, "name": name}
         for part, name in zip(heatmap.segments(), panel.names, strict=True)
     ]
-    top = float(np.nanmax(heatmap.heat, initial=0.0)) or 1.0
-    cells = np.where(np.isnan(heatmap.heat), 0.0, 1.0 + 254.0 * np.nan_to_num(heatmap.heat) / top)
+    cells = np.where(np.isnan(heatmap.heat), 0.0, 1.0 + 254.0 * np.nan_to_num(heatmap.heat) / scale.top)
     grey = np.clip(np.round(cells), 0, 255).astype(np.uint8)
     return {
         "title": panel.title,
         "details": panel.details,
+        "note": panel.note,
+        "legend": f"{scale.words()} of the samples found an access",
         # Times as seconds: a float64 is exact enough for the eye. Addresses do not fit one: they stay text.
         "time_s": ((heatmap.time_ns - panel.origin_ns) / 1e9).round(6).tolist(),
         "address": [hex(value) for value in heatmap.address.tolist()],
-        "top": top,
+        "top": scale.top,
+        "cut": scale.cut,
         "segments": segments,
+        "row": _rows(panel),
         "image": base64.b64encode(png(grey.T[::-1])).decode("ascii"),
     }
+
+
+def _rows(panel: HeatPanel) -> list[int]:
+    """The cell that each row of the picture shows, from the lowest up; -1 for rows between two segments.
+
+    Each segment has as many rows as `HeatPanel.heights` gives it, and each cell at least one.
+    """
+    segments = panel.heatmap.segments()
+    cells = np.array([segment.stop - segment.start for segment in segments])
+    shares = np.array(panel.heights(1.0))
+    counts = np.maximum(np.rint(shares * (cells / shares).max()).astype(np.int64), cells).tolist()
+    rows: list[int] = []
+    for segment, own, count in zip(segments, cells.tolist(), counts, strict=True):
+        rows += [*(_BETWEEN if rows else []), *(segment.start + row * own // count for row in range(count))]
+    return rows
 
 
 _PAGE = """<!doctype html>
@@ -94,6 +108,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>@STYLE@</style></head><body>
 <h1>@TITLE@</h1>
+<p>Time to the right, addresses upwards.</p>
 <p>Wheel: zoom. Shift and wheel: time only. Alt and wheel: addresses only. Drag: move. Double click: everything.</p>
 <div id="maps"></div>
 @REST@<script type="application/json" id="data">@DATA@</script>
@@ -104,6 +119,7 @@ _STYLE = """
  body { font: 14px system-ui, sans-serif; margin: 1.5em; background: #fff; color: #222; }
  h1 { font-size: 1.2em; } h2 { font-size: 1.05em; margin: 1.2em 0 .2em; } p { margin: .2em 0; color: #555; }
  .map { position: relative; } canvas { display: block; width: 100%; height: 60vh; cursor: grab; }
+ canvas.bar { display: inline-block; width: 200px; height: 10px; cursor: auto; }
  .tip { position: absolute; pointer-events: none; background: #fffd; border: 1px solid #888; padding: 2px 6px;
         font: 12px ui-monospace, monospace; white-space: pre; display: none; z-index: 1; }
 """
@@ -115,23 +131,39 @@ function colour(v) {                       // 1..255 -> one of the ramp's colour
   const x = (v - 1) / 254 * (RAMP.length - 1), i = Math.min(Math.floor(x), RAMP.length - 2), f = x - i;
   return RAMP[i].map((c, k) => Math.round(c + (RAMP[i + 1][k] - c) * f));
 }
+const GREY = [232, 232, 236];              // not monitored
+function legend(panel) {
+  const line = document.createElement("p"), bar = document.createElement("canvas"); bar.className = "bar";
+  bar.width = 254; bar.height = 1;
+  const g = bar.getContext("2d"), d = g.createImageData(254, 1);
+  for (let i = 0; i < 254; i++) { d.data.set([...colour(i + 1), 255], 4 * i); }
+  g.putImageData(d, 0, 0);
+  line.append(bar, " " + panel.legend + "; grey: not monitored");
+  return line;
+}
 function show(panel) {
   const box = document.createElement("div"); box.className = "map";
   const head = document.createElement("h2"); head.textContent = panel.title;
   const details = document.createElement("p"); details.textContent = panel.details;
   const canvas = document.createElement("canvas"), tip = document.createElement("div"); tip.className = "tip";
-  box.append(head, details, canvas, tip); document.getElementById("maps").append(box);
-  const columns = panel.time_s.length - 1, rows = panel.address.length - 1;
+  const note = document.createElement("p"); note.textContent = panel.note;
+  box.append(head, details, legend(panel), canvas, note, tip); document.getElementById("maps").append(box);
+  const columns = panel.time_s.length - 1, cells = panel.address.length - 1, rows = panel.row.length;
   let view = { x: 0, y: 0, w: columns, h: rows }, picture = null, heat = null;
   const grey = new Image();
   grey.onload = () => {
-    const c = document.createElement("canvas"); c.width = columns; c.height = rows;
-    const g = c.getContext("2d"); g.drawImage(grey, 0, 0);
-    const d = g.getImageData(0, 0, columns, rows), p = d.data;
+    const c = document.createElement("canvas"); c.width = columns; c.height = cells;
+    const s = c.getContext("2d"); s.drawImage(grey, 0, 0);
+    const from = s.getImageData(0, 0, columns, cells).data;
+    c.height = rows; const g = c.getContext("2d"), d = g.createImageData(columns, rows), p = d.data;
     heat = new Uint8Array(columns * rows);
-    for (let i = 0; i < heat.length; i++) {
-      const v = heat[i] = p[4 * i], rgb = v ? colour(v) : [232, 232, 236];
-      p[4 * i] = rgb[0]; p[4 * i + 1] = rgb[1]; p[4 * i + 2] = rgb[2]; p[4 * i + 3] = 255;
+    for (let y = 0; y < rows; y++) {
+      const cell = panel.row[rows - 1 - y];
+      for (let x = 0; x < columns; x++) {
+        const i = y * columns + x, v = heat[i] = cell < 0 ? 0 : from[4 * ((cells - 1 - cell) * columns + x)];
+        const rgb = cell < 0 ? [255, 255, 255] : v ? colour(v) : GREY;
+        p[4 * i] = rgb[0]; p[4 * i + 1] = rgb[1]; p[4 * i + 2] = rgb[2]; p[4 * i + 3] = 255;
+      }
     }
     g.putImageData(d, 0, 0); picture = c; draw();
   };
@@ -147,9 +179,16 @@ function show(panel) {
     for (let i = 0; i <= 8; i++) {          // times along the bottom, addresses along the left edge
       const t = panel.time_s[Math.min(Math.round(view.x + view.w * i / 8), columns)];
       label(t.toPrecision(4) + " s", canvas.width * i / 8 * .93, canvas.height - 6);
-      const a = panel.address[rows - Math.min(Math.round(view.y + view.h * i / 8), rows)];
-      label(a, 4, 12 * devicePixelRatio + (canvas.height - 30) * i / 8);
+      const a = panel.row[rows - 1 - Math.min(Math.floor(view.y + view.h * i / 8), rows - 1)];
+      if (a >= 0) label(panel.address[a], 4, 12 * devicePixelRatio + (canvas.height - 30) * i / 8);
     }
+    g.textAlign = "right";                  // what is mapped, in the middle of what is seen of each segment
+    for (const part of panel.segments) {
+      const first = rows - panel.row.lastIndexOf(part.to - 1) - 1, last = rows - panel.row.indexOf(part.from);
+      const low = Math.max(first, view.y), high = Math.min(last, view.y + view.h);
+      if (low < high) label(part.name, canvas.width - 4, ((low + high) / 2 - view.y) / view.h * canvas.height + 4);
+    }
+    g.textAlign = "left";
   }
   function clamp() {
     view.w = Math.min(Math.max(view.w, 4), columns); view.h = Math.min(Math.max(view.h, 4), rows);
@@ -175,11 +214,14 @@ function show(panel) {
     }
     if (!heat) return;
     const x = Math.min(Math.floor(view.x + e.offsetX / canvas.clientWidth * view.w), columns - 1);
-    const y = Math.min(Math.floor(view.y + e.offsetY / canvas.clientHeight * view.h), rows - 1), at = rows - 1 - y;
+    const y = Math.min(Math.floor(view.y + e.offsetY / canvas.clientHeight * view.h), rows - 1);
+    const at = panel.row[rows - 1 - y];
+    if (at < 0) { tip.style.display = "none"; return; }
     const v = heat[y * columns + x], part = panel.segments.find(s => at >= s.from && at < s.to);
     tip.textContent = panel.time_s[x].toFixed(3) + " .. " + panel.time_s[x + 1].toFixed(3) + " s\\n"
       + panel.address[at] + " .. " + panel.address[at + 1] + (part && part.name ? "  " + part.name : "") + "\\n"
-      + (v ? "accessed in " + ((v - 1) / 254 * panel.top * 100).toFixed(1) + " % of the samples" : "not monitored");
+      + (v ? "accessed in " + (v == 255 && panel.cut ? "at least " : "")
+         + ((v - 1) / 254 * panel.top * 100).toFixed(1) + " % of the samples" : "not monitored");
     tip.style.left = Math.min(e.offsetX + 14, canvas.clientWidth - 320) + "px";
     tip.style.top = canvas.offsetTop + e.offsetY + 14 + "px"; tip.style.display = "block";
   });

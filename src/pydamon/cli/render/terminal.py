@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.heatmap import Heatmap
-from pydamon.cli.render.axes import nice_ceiling, percent, short_size, size_step, time_ticks
+from pydamon.analysis.wss import OverTime
+from pydamon.cli.render.axes import Scale, nice_ceiling, short_size, size_step, time_ticks
 from pydamon.cli.render.palette import DIM, LEVELS, RESET, colour, styled
 from pydamon.cli.render.screen import Screen, fit
 
@@ -39,20 +40,20 @@ def layout(screen: Screen) -> PictureLayout:
     return PictureLayout(gutter, screen.width - gutter - (1 if screen.width >= 40 else 0), lines, halves)
 
 
-def heat_chart(heatmap: Heatmap, names: Sequence[str], screen: Screen, origin_ns: int) -> Iterator[str]:
+def heat_chart(heatmap: Heatmap, names: Sequence[str], screen: Screen, origin_ns: int, scale: Scale) -> Iterator[str]:
     """The lines of a heatmap: time to the right, addresses upwards, each segment under a heading.
 
     ``names``: what the mappings of each segment are called (empty: unknown), in the order of `Heatmap.segments`. Times
     are labelled from ``origin_ns``.
     """
+    top = scale.top
     place = layout(screen)
     segments = heatmap.segments()
-    top = nice_ceiling(float(np.nanmax(heatmap.heat[:, heatmap.shown], initial=0)))
     for segment, name in reversed(list(zip(segments, names, strict=True))):
         yield _heading(heatmap, segment, name, screen)
         yield from _segment_lines(heatmap, segment, place, top, screen)
     yield from _time_axis(heatmap.time_ns, place, screen, origin_ns)
-    yield from _legend(top, screen, bool(np.isnan(heatmap.heat[:, heatmap.shown]).any()))
+    yield from _legend(scale, screen, bool(np.isnan(heatmap.heat[:, heatmap.shown]).any()))
 
 
 def _heading(heatmap: Heatmap, segment: slice, name: str, screen: Screen) -> str:
@@ -163,18 +164,18 @@ def _time_axis(edges_ns: NDArray[np.int64], place: PictureLayout, screen: Screen
     yield "".join(labels).rstrip()
 
 
-def _legend(top: float, screen: Screen, unmonitored: bool) -> Iterator[str]:
+def _legend(scale: Scale, screen: Screen, unmonitored: bool) -> Iterator[str]:
     if screen.colours:
         blocks = min(24, screen.width // 2 - 6)
         bar = "".join(
             colour(round(at * (LEVELS - 1) / max(blocks - 1, 1)), screen.colours) + screen.pick("█", "#")
             for at in range(blocks)
         )
-        text = f"{bar}{RESET} 0 to {percent(top)}"
-        length = blocks + len(f" 0 to {percent(top)}")
+        text = f"{bar}{RESET} {scale.words()}"
+        length = blocks + len(f" {scale.words()}")
         blank = screen.pick("·", "blank")
     else:
-        text = f"{_RAMP} 0 to {percent(top)}"
+        text = f"{_RAMP} {scale.words()}"
         length = len(text)
         blank = "blank"
     for addition in (" of samples found access", f", {blank} not monitored or unknown" if unmonitored else ""):
@@ -214,22 +215,40 @@ def bar(share: float, width: int, screen: Screen) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def curve(edges_ns: NDArray[np.int64], values: NDArray[np.float64], screen: Screen, origin_ns: int) -> Iterator[str]:
-    """Sizes in bytes over time as columns; NaN leaves a gap. The lines from the top, with both axes."""
+def curve(sizes: OverTime, screen: Screen, origin_ns: int) -> Iterator[str]:
+    """Sizes in bytes over time as columns up to the mean, lighter up to the most; NaN leaves a gap.
+
+    The lines from the top, with both axes; one below says what is lighter, if anything is.
+    """
     place = layout(screen)
     height = min(place.lines, 12)
-    highest = float(np.nanmax(values, initial=0))
+    highest = float(np.nanmax(sizes.most, initial=0))
     step = size_step(max(int(highest), 1), 4)
     top = -(-max(int(highest), 1) // step) * step
-    levels = np.nan_to_num(values / top * height * 8, nan=0)
-    levels = np.where((levels > 0) & (levels < 1), 1, levels).round().astype(np.int64)
+    means, peaks = (_eighths(values, top, height) for values in (sizes.mean, sizes.most))
     for line in range(height - 1, -1, -1):
         # The label of a tick stands on the line that its value reaches the top of.
         ticks = [tick for tick in range(step, top + 1, step) if -(-tick * height // top) - 1 == line]
         label = short_size(ticks[-1]) if ticks else ""
-        filled = (levels - line * 8).clip(0, 8).tolist()
-        drawn = "".join(_EIGHTHS[eighths] if screen.unicode else " #"[eighths > 3] for eighths in filled)
+        pairs = zip((means - line * 8).clip(0, 8).tolist(), (peaks - line * 8).clip(0, 8).tolist(), strict=True)
+        drawn = "".join(_column(mean, peak, screen) for mean, peak in pairs)
         axis = screen.pick("┤" if label else "│", "|")
         gutter = f"{label:>{place.gutter - 2}} "[-(place.gutter - 1) :]
         yield gutter + styled(axis, DIM, screen) + drawn.rstrip()
-    yield from _time_axis(edges_ns, place, screen, origin_ns)
+    yield from _time_axis(sizes.edges, place, screen, origin_ns)
+    if sizes.varies:
+        yield screen.fit(f"{screen.pick('█', '#')} mean of each column, {screen.pick('░', ':')} up to its most")
+
+
+def _eighths(values: NDArray[np.float64], top: int, height: int) -> NDArray[np.int64]:
+    """How high each value reaches, in eighths of a line; anything above 0 shows."""
+    levels = np.nan_to_num(values / top * height * 8, nan=0)
+    found: NDArray[np.int64] = np.where((levels > 0) & (levels < 1), 1, levels).round().astype(np.int64)
+    return found
+
+
+def _column(mean: int, peak: int, screen: Screen) -> str:
+    """One character of a curve: what of it the mean fills, else what the most reaches; both in eighths."""
+    if mean > (0 if screen.unicode else 3):
+        return _EIGHTHS[mean] if screen.unicode else "#"
+    return screen.pick("░", ":") if peak > (0 if screen.unicode else 3) else " "

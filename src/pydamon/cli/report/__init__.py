@@ -13,7 +13,7 @@ from pydamon.cli.completion.words import FILE
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.inputs import DEFAULT, reads_record, two_records
 from pydamon.cli.render.output import MODE
-from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SIZES, WHEN, choice, counted, windowed
+from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SHARE, SIZES, WHEN, choice, counted, windowed
 from pydamon.errors import RequestError
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
@@ -27,6 +27,16 @@ def _common(verb: _Verb) -> _Verb:
     ):
         verb = option(verb)
     return reads_record(verb)
+
+
+def _drawn(verb: _Verb) -> _Verb:
+    """The options of reports that draw pictures."""
+    for option in (
+        MODE,
+        click.option("-o", "--output", type=FILE, help="Draw to FILE instead: .png, .svg or .html."),
+    ):
+        verb = option(verb)
+    return verb
 
 
 class _Reports(VerbGroup):
@@ -64,17 +74,21 @@ def command(ctx: click.Context, path: str | None, target: int | None, as_json: b
 
 @command.command()
 @_common
-def summary(path: str, target: int | None, as_json: bool) -> None:
+@counted
+@_drawn
+def summary(path: str, target: int | None, as_json: bool, whole_ranges: bool, output: str | None) -> None:
     """One screen: how much is resident, used and idle, which mappings hold it, what could be taken away."""
-    _summary(path, target, as_json)
+    _summary(path, target, as_json, whole_ranges, output)
 
 
-def _summary(path: str, target: int | None, as_json: bool) -> None:
+def _summary(
+    path: str, target: int | None, as_json: bool, whole_ranges: bool = False, output: str | None = None
+) -> None:
     with lean.imports():
         from pydamon.cli.report.choice import Choice
         from pydamon.cli.report.summary import report
 
-    report(path, Choice(target=target), as_json)
+    report(path, Choice(target=target, whole_ranges=whole_ranges), as_json, output)
 
 
 @command.command()
@@ -135,14 +149,23 @@ def access(
     help="Addresses to show: hottest (where most accesses are), all (everything monitored), or START-END, decimal or "
     "0x. Default: what was accessed, without the gaps.",
 )
-@click.option("-o", "--output", type=FILE, help="Draw to FILE instead: .png, .svg or .html.")
-@MODE
-def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str | None, **window: Any) -> None:
+@click.option(
+    "--max",
+    "top",
+    type=SHARE,
+    metavar="PERCENT",
+    help="What the hottest colour stands for, to compare pictures: 100% of the samples, or e.g. 20%. "
+    "Default: the hottest there is.",
+)
+@_drawn
+def heatmap(
+    path: str, target: int | None, as_json: bool, view: str, output: str | None, top: float | None, **window: Any
+) -> None:
     """Which addresses were accessed how much, when: a picture of time and addresses."""
     with lean.imports():
         from pydamon.cli.report.heatmap import report
 
-    report(path, choice(target, **window), as_json, view, output)
+    report(path, choice(target, **window), as_json, view, output, top)
 
 
 @command.command()
@@ -174,8 +197,7 @@ def heatmap(path: str, target: int | None, as_json: bool, view: str, output: str
 @click.option(
     "--window", "used_ns", type=WHEN, metavar="TIME", help="What was used within this time, e.g. 10s, with its error."
 )
-@click.option("-o", "--output", type=FILE, help="Draw to FILE instead: .png or .svg.")
-@MODE
+@_drawn
 def wss(
     path: str,
     target: int | None,
@@ -231,12 +253,15 @@ _WHOLE = click.option("--whole", is_flag=True, help="Over all snapshots, as a me
 @windowed
 @_WHOLE
 @click.option("--rate", is_flag=True, help="Distribution of the access rate instead of the idle time.")
-def recency(path: str, target: int | None, as_json: bool, whole: bool, rate: bool, **window: Any) -> None:
+@_drawn
+def recency(
+    path: str, target: int | None, as_json: bool, output: str | None, whole: bool, rate: bool, **window: Any
+) -> None:
     """How many bytes were accessed how long ago (or, with --rate, how often)."""
     with lean.imports():
         from pydamon.cli.report.distribution import report
 
-    report(path, "rate" if rate else "recency", choice(target, **window), whole, as_json)
+    report(path, "rate" if rate else "recency", choice(target, **window), whole, as_json, output)
 
 
 @command.command()
@@ -250,46 +275,52 @@ def recency(path: str, target: int | None, as_json: bool, whole: bool, rate: boo
     show_default=True,
     help="Of one percent of the samples, and of one second of age (damo's are 100,1e8).",
 )
-def temperature(path: str, target: int | None, as_json: bool, whole: bool, weights: str, **window: Any) -> None:
+@_drawn
+def temperature(
+    path: str, target: int | None, as_json: bool, output: str | None, whole: bool, weights: str, **window: Any
+) -> None:
     """How many bytes have which temperature: access rate and age in one number."""
     with lean.imports():
         from pydamon.cli.report.distribution import parse_weights, report
 
-    report(path, "temperature", choice(target, **window), whole, as_json, parse_weights(weights))
+    report(path, "temperature", choice(target, **window), whole, as_json, output, parse_weights(weights))
 
 
 @command.command()
 @_common
 @windowed
 @_WHOLE
-def idle(path: str, target: int | None, as_json: bool, whole: bool, **window: Any) -> None:
+@_drawn
+def idle(path: str, target: int | None, as_json: bool, output: str | None, whole: bool, **window: Any) -> None:
     """How much memory has been idle for how long: what could be reclaimed."""
     with lean.imports():
-        from pydamon.cli.report.distribution import idle as report
+        from pydamon.cli.report.idle import report
 
-    report(path, choice(target, **window), whole, as_json)
+    report(path, choice(target, **window), whole, as_json, output)
 
 
 @command.command()
 @_common
 @windowed
-def footprint(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+@_drawn
+def footprint(path: str, target: int | None, as_json: bool, output: str | None, **window: Any) -> None:
     """The working set beside the resident, virtual and swapped size."""
     with lean.imports():
         from pydamon.cli.report.series import footprint as report
 
-    report(path, choice(target, **window), as_json)
+    report(path, choice(target, **window), as_json, output)
 
 
 @command.command()
 @_common
 @windowed
-def bandwidth(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+@_drawn
+def bandwidth(path: str, target: int | None, as_json: bool, output: str | None, **window: Any) -> None:
     """An estimate of the bytes accessed per second, and what resctrl measured where the record has it."""
     with lean.imports():
         from pydamon.cli.report.series import bandwidth as report
 
-    report(path, choice(target, **window), as_json)
+    report(path, choice(target, **window), as_json, output)
 
 
 @command.command()
@@ -298,7 +329,7 @@ def bandwidth(path: str, target: int | None, as_json: bool, **window: Any) -> No
 def cost(path: str, target: int | None, as_json: bool, **window: Any) -> None:
     """What monitoring itself cost: CPU, checks, clears, and how long the target was disturbed."""
     with lean.imports():
-        from pydamon.cli.report.series import cost as report
+        from pydamon.cli.report.cost import report
 
     report(path, choice(target, **window), as_json)
 
@@ -368,13 +399,22 @@ def profile(
     help="Compare addresses, or (between processes whose addresses differ) all memory of each mapping's name.",
 )
 @windowed
-def diff(files: tuple[str, ...], inputs: tuple[str, ...], target: int, as_json: bool, by: str, **window: Any) -> None:
+@_drawn
+def diff(
+    files: tuple[str, ...],
+    inputs: tuple[str, ...],
+    target: int,
+    as_json: bool,
+    output: str | None,
+    by: str,
+    **window: Any,
+) -> None:
     """What became hotter, colder, bigger or smaller between two records."""
     before, after = two_records(files, inputs)
     with lean.imports():
         from pydamon.cli.report.diff import report
 
-    report(before, after, choice(target, **window), by, as_json)
+    report(before, after, choice(target, **window), by, as_json, output)
 
 
 @command.command()

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     _TimeType = click.ParamType[int]
     _RangeType = click.ParamType[tuple[int, int]]
     _BoundsType = click.ParamType[tuple[float, float]]
+    _ShareType = click.ParamType[float]
 else:  # it cannot be subscripted in older releases of click
-    _TimeType = _RangeType = _BoundsType = click.ParamType
+    _TimeType = _RangeType = _BoundsType = _ShareType = click.ParamType
+
+_LEAST_SHARE = 1e-6
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -81,6 +84,23 @@ def _percent(text: str) -> float:
     return value
 
 
+class _Share(_ShareType):
+    """A share of the samples in percent, above 0, as a fraction."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            share = _percent(str(value)) / 100
+        except RequestError as error:
+            self.fail(f"{error.message}; write e.g. 100%", param, ctx)
+        if share < _LEAST_SHARE:
+            self.fail(f"{str(value)[:40]!r} is too little to tell heat from none; write e.g. 100%", param, ctx)
+        return share
+
+
 class _Between(_BoundsType):
     """``MIN-MAX``, ``MIN-``, ``-MAX`` or one value, inclusive."""
 
@@ -106,7 +126,7 @@ class _Between(_BoundsType):
         return low, high
 
 
-WHEN = _When()
+WHEN, SHARE = _When(), _Share()
 SIZES, RATES, AGES = _Between("size"), _Between("percent"), _Between("time")
 ADDRESSES = _Addresses()
 

@@ -20,7 +20,10 @@ from pydamon.analysis.diff import (
 )
 from pydamon.analysis.names import MappingNames, short_list
 from pydamon.analysis.wss import working_sets
+from pydamon.cli.render.axes import tenth_percent
+from pydamon.cli.render.bars import TWO, Bar, Bars, Legend
 from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
@@ -35,8 +38,10 @@ from pydamon.spec.units import format_percent, format_size
 _MOST = 20
 
 
-def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> None:
-    """Print what became hotter, colder, bigger or smaller from the record ``before`` to ``after``."""
+def report(before: str, after: str, choice: Choice, by: str, as_json: bool, output: str | None) -> None:
+    """Print or draw what became hotter, colder, bigger or smaller from the record ``before`` to ``after``."""
+    if output is not None:
+        check_picture(output)
     screen = current_screen()
     with opened(before) as one, opened(after) as other:
         target = choice.target or 0
@@ -45,15 +50,19 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
         resident, what = tells_residency(teller, choice), of_what(teller, choice)
         wanted = replace(choice, target=target, whole_ranges=not resident)
         sizes = [working_sets(chosen(reader, wanted, columns=MEMORY)[0])[0].mean_bytes for reader in (one, other)]
-        heading = _heading(one, other, target, sizes, what, screen)
+        words = _heading(one, other, target, sizes, what)
+        heading = [styled(screen.fit(words[0]), BOLD, screen), screen.fit(words[1])]
         if by == "mapping":
             named = [_named(reader, wanted) for reader in (one, other)]
             found = name_changes(named[0], named[1])
             if as_json:
                 told = _named_object(target, found, sizes) | {"resident": resident}
                 emit(json_text(told) + "\n")
-            else:
+            elif output is None:
                 emit("\n".join([*heading, *_named_table(found, screen)]) + "\n")
+            if output is not None:
+                _draw(one, _named_bars(found), words, len(found), output)
+                emit("" if as_json else f"wrote {output}\n")
             return
         heats = []
         for reader in (one, other):
@@ -62,8 +71,12 @@ def report(before: str, after: str, choice: Choice, by: str, as_json: bool) -> N
         ranges = changes(heats[0], heats[1])
         if as_json:
             emit(json_text(_object(target, ranges, sizes) | {"resident": resident}) + "\n")
-        else:
+        elif output is None:
             emit(_text(one, other, target, ranges, heading, screen))
+        if output is not None:
+            bars = _bars(ranges, mapping_names(other, target), mapping_names(one, target))
+            _draw(one, bars, words, len(ranges), output)
+            emit("" if as_json else f"wrote {output}\n")
 
 
 def _named(reader: RecordReader, wanted: Choice) -> dict[str, NamedHeat]:
@@ -83,13 +96,11 @@ def _named(reader: RecordReader, wanted: Choice) -> dict[str, NamedHeat]:
     return by_name(mean_heat(batches, bounds), names)
 
 
-def _heading(
-    one: RecordReader, other: RecordReader, target: int, sizes: list[int], what: str, screen: Screen
-) -> list[str]:
+def _heading(one: RecordReader, other: RecordReader, target: int, sizes: list[int], what: str) -> list[str]:
     change = f"{format_size(sizes[0])} -> {format_size(sizes[1])} ({_signed(sizes[1] - sizes[0])})"
     return [
-        styled(screen.fit(f"{printable(one.path)} -> {printable(other.path)}, target {target}"), BOLD, screen),
-        screen.fit(f"mean working set {change}, {what}"),
+        f"{printable(one.path)} -> {printable(other.path)}, target {target}",
+        f"mean working set {change}, {what}",
     ]
 
 
@@ -109,12 +120,42 @@ def _named_table(found: list[NameChange], screen: Screen) -> list[str]:
     for change in found[:_MOST]:
         row = [printable(change.name), change.kind]
         for heat in (change.before, change.after):
-            row += ["-", "-"] if heat is None else [format_size(round(heat.bytes)), f"{100 * heat.rate:.1f} %"]
+            row += ["-", "-"] if heat is None else [format_size(round(heat.bytes)), tenth_percent(heat.rate)]
         cells.append([row[0], row[1], row[2], row[4], row[3], row[5]])
     lines = table(["mapping", "change", "size", "now", "rate", "now"], cells, screen)
     if len(found) > _MOST:
         lines.append(screen.fit(f"and {len(found) - _MOST} more (--json has all)"))
     return lines
+
+
+def _named_bars(found: list[NameChange]) -> list[Bar]:
+    bars = []
+    for change in found[:_MOST]:
+        rates = [0.0 if heat is None else heat.rate for heat in (change.before, change.after)]
+        sizes = [format_size(round(heat.bytes)) for heat in (change.before, change.after) if heat is not None]
+        bars.append(Bar(printable(change.name), rates, f"{change.kind}: {' -> '.join(sizes)}"))
+    return bars
+
+
+def _bars(found: list[Change], names: MappingNames, old_names: MappingNames) -> list[Bar]:
+    bars = []
+    most = sorted(found, key=lambda change: -change.weight)[:_MOST]
+    for change in sorted(most, key=lambda change: change.start):
+        called = printable(short_list(names.of(change.start, change.end) or old_names.of(change.start, change.end)))
+        label = f"{called} {change.start:#x}".strip()
+        rates = [change.before or 0.0, change.after or 0.0]
+        bars.append(Bar(label, rates, f"{change.kind}: {format_size(change.bytes)}"))
+    return bars
+
+
+def _draw(one: RecordReader, bars: list[Bar], words: list[str], changes: int, output: str) -> None:
+    from pydamon.cli.render.bars_figure import bars_figure
+
+    notes = ["no range differs by 5 % of the samples or more"] if not bars else []
+    notes += [f"and {changes - _MOST} smaller changes (--json has all)"] if changes > _MOST else []
+    axis = "mean access rate: samples that found an access"
+    legend = Legend(axis, ("before", "after"), TWO, shares=True, beside=True)
+    write_picture(output, bars_figure([Bars(words[0], words[1], bars, notes)], legend), one, words[0])
 
 
 def _object(target: int, found: list[Change], sizes: list[int]) -> dict[str, Any]:

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from pydamon.analysis import distribution as dist
-from pydamon.analysis.summary import holdings
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
+from pydamon.cli.render.axes import percent, tenth_percent
+from pydamon.cli.render.bars import PLAIN, Bar, Bars, Legend
 from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import bar
-from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
+    MAX_DRAWN,
+    MOST_DRAWN,
+    MOST_SHOWN,
     as_chosen,
     chosen,
     largest,
@@ -26,6 +30,7 @@ from pydamon.cli.report.common import (
     of_which_ages,
     opened,
     rest_line,
+    rest_words,
     source_line,
     target_keys,
     target_line,
@@ -65,9 +70,17 @@ def parse_weights(text: str) -> tuple[float, float]:
 
 
 def report(
-    path: str, kind: str, choice: Choice, whole: bool, as_json: bool, weights: tuple[float, float] = (100.0, 100.0)
+    path: str,
+    kind: str,
+    choice: Choice,
+    whole: bool,
+    as_json: bool,
+    output: str | None,
+    weights: tuple[float, float] = (100.0, 100.0),
 ) -> None:
-    """Print a histogram of bytes: of the last snapshot in the window, or with ``whole`` of all, as a mean over time."""
+    """Print or draw a histogram of bytes: of the last snapshot in the window, or of ``whole``: a mean over time."""
+    if output is not None:
+        check_picture(output)
     screen = current_screen()
     formula = _FORMULAS[kind]
     measure = _MEASURES[kind]
@@ -83,18 +96,23 @@ def report(
         what, ages = of_what(reader, choice), "" if kind == "rate" else of_which_ages(reader)
         found = dist.distributions(second, measure, edges)
         if as_json:
-            _emit_objects(reader, found, choice, whole, lambda one: _object(reader, one, kind, whole))
-        else:
-
-            def text_of(one: dist.Distribution) -> str:
-                text = _text(reader, one, kind, f"{formula}; {what}{ages}", whole, screen)
-                return text + (sum_lines(reader, choice, span, screen) if one.target == TOTAL else "")
-
+            emit_objects(reader, found, choice, whole, lambda one: _object(reader, one, kind, whole))
+        shown, rest, line = selected(found, choice, not whole, output is not None)
+        text = f"{formula}; {what}{ages}"
+        if output is not None:
+            panels = [_panel(reader, one, kind, text, whole) for one in shown]
+            title = f"{'Access rate' if kind == 'rate' else kind.capitalize()}: {printable(path)}"
+            draw(reader, output, title, panels, what, rest)
+            emit("" if as_json else f"wrote {output}\n{line}")
+        elif not as_json:
             span = reader.time_range() or (0, 0)
-            _emit_texts(found, choice, whole, text_of)
+            for one in shown:
+                emit(_text(reader, one, kind, text, whole, screen))
+                emit(sum_lines(reader, choice, span, screen) if one.target == TOTAL else "")
+            emit(line)
 
 
-def _emit_objects(
+def emit_objects(
     reader: RecordReader,
     found: list[dist.Distribution],
     choice: Choice,
@@ -113,83 +131,39 @@ def _emit_objects(
     emit("".join(json_text(line) + "\n" for line in lines))
 
 
-def _emit_texts(
-    found: list[dist.Distribution], choice: Choice, whole: bool, text_of: Callable[[dist.Distribution], str]
-) -> None:
-    """The total of several targets, the largest of them, and what the others have together."""
-    shown, rest = largest(found, lambda one: one.total_bytes, choice)
+def selected(
+    found: list[dist.Distribution], choice: Choice, latest: bool, drawn: bool
+) -> tuple[list[dist.Distribution], str, str]:
+    """(the total of several targets and the largest of them, what the others have together in words: short and long).
+
+    Fewer are ``drawn`` than told as text.
+    """
+    most, limit = (MOST_DRAWN, MAX_DRAWN) if drawn else (MOST_SHOWN, None)
+    shown, rest = largest(found, lambda one: one.total_bytes, choice, most, limit)
     if len(found) > 1:
-        shown.insert(0, dist.total(found, latest=not whole))
-    emit("".join(map(text_of, shown)))
-    if rest:
-        emit(rest_line(len(rest), format_size(dist.total(rest, latest=not whole).total_bytes)))
+        shown.insert(0, dist.total(found, latest=latest))
+    if not rest:
+        return shown, "", ""
+    size = format_size(dist.total(rest, latest=latest).total_bytes)
+    return shown, rest_words(len(rest), size), rest_line(len(rest), size, choice if drawn else None)
 
 
-def idle(path: str, choice: Choice, whole: bool, as_json: bool) -> None:
-    """Print how much memory has been idle for at least how long: what could be reclaimed."""
-    screen = current_screen()
-    edges = np.array([-math.inf, 0, *dist.IDLE_BOUNDS_S, math.inf])
-    with opened(path) as reader:
-        batches, span = chosen(reader, choice)
-        looked_at = batches if whole else _latest(reader, choice)
-        longest_s = (span[1] - span[0]) / 1e9
-        found = dist.distributions(looked_at, dist.unaccessed_s, edges)
-        cold = {} if whole else _cold(reader, _latest(reader, choice))
-        swap = reclaim.has_swap(reader)
+def draw(reader: RecordReader, output: str, title: str, panels: list[Bars], axis: str, rest: str) -> None:
+    """A picture of bytes as bars, below the panels ``rest``."""
+    from pydamon.cli.render.bars_figure import bars_figure
 
-        def object_of(one: dist.Distribution) -> dict[str, Any]:
-            told = _idle_object(reader, one, _idle_rows(one, longest_s), whole)
-            if one.target in cold:
-                told["reclaimable"] = reclaim.as_object(cold[one.target], swap)
-            return told
-
-        def text_of(one: dist.Distribution) -> str:
-            text = _idle_text(reader, one, _idle_rows(one, longest_s), whole, what, screen)
-            if one.target in cold:
-                text += screen.fit(reclaim.words(cold[one.target], swap)) + "\n"
-            return text + (sum_lines(reader, choice, span, screen) if one.target == TOTAL else "")
-
-        what = of_what(reader, choice)
-        if as_json:
-            _emit_objects(reader, found, choice, whole, object_of)
-        else:
-            _emit_texts(found, choice, whole, text_of)
-
-
-def _cold(reader: RecordReader, latest: list[RegionBatch]) -> dict[int, dict[str, int]]:
-    """What is cold of each target whose mappings the record has, by kind; of several also of all together."""
-    found = {}
-    last_ns = max(int(batch.end_ns[0]) for batch in latest)
-    together = dict.fromkeys(reclaim.KINDS, 0)
-    for batch in latest:
-        snapshot = batch.snapshot(0)
-        mappings = reader.mappings_at(snapshot.target, snapshot.end_ns)
-        if mappings:
-            found[snapshot.target] = reclaim.cold_by_kind(holdings(snapshot, mappings))
-            if last_ns - snapshot.end_ns <= snapshot.end_ns - snapshot.start_ns:  # else it is gone
-                together = {kind: size + found[snapshot.target][kind] for kind, size in together.items()}
-    return found | {TOTAL: together} if len(found) == len(latest) > 1 else found
-
-
-def _idle_rows(one: dist.Distribution, longest_s: float) -> list[tuple[int, int]]:
-    """(seconds, bytes idle for at least that), as far as there are any and the record reaches."""
-    rows = [(0, one.at_least(1))]
-    for at, bound in enumerate(dist.IDLE_BOUNDS_S, start=2):
-        rows.append((bound, one.at_least(at)))
-        if rows[-1][1] == 0 or bound > longest_s:
-            break
-    return rows
+    write_picture(output, bars_figure(panels, Legend(axis, (axis,), PLAIN), rest), reader, title)
 
 
 def _twice(reader: RecordReader, choice: Choice, whole: bool) -> list[Iterable[RegionBatch]]:
     """The batches to look at, for two passes: read twice where they are many."""
     if whole:
         return [chosen(reader, choice)[0], chosen(reader, choice)[0]]
-    held = _latest(reader, choice)
+    held = latest(reader, choice)
     return [held, held]
 
 
-def _latest(reader: RecordReader, choice: Choice) -> list[RegionBatch]:
+def latest(reader: RecordReader, choice: Choice) -> list[RegionBatch]:
     """The last snapshot of each target in the window, as a batch of its own."""
     if choice.from_ns is None and choice.to_ns is None:  # without reading all the others
         snapshots = [one for number, one in reader.last_snapshots().items() if choice.target in (None, number)]
@@ -231,22 +205,21 @@ def _object(reader: RecordReader, one: dist.Distribution, kind: str, whole: bool
     return {**whose, "whole": whole, "total_bytes": one.total_bytes, "histogram": rows}
 
 
-def _heading(reader: RecordReader, one: dist.Distribution, text: str, whole: bool, screen: Screen) -> list[str]:
-    when = "mean over time" if whole else "last snapshot"
-    details = f"{printable(reader.path)}: {', '.join(part for part in (when, source_line(reader)) if part)}"
+def heading(reader: RecordReader, one: dist.Distribution, text: str, whole: bool, screen: Screen) -> list[str]:
+    """The lines above a distribution."""
     return [
         styled(target_line(reader, one.target, screen.limit, screen.ellipsis), BOLD, screen),
-        styled(screen.fit(details), DIM, screen),
+        styled(screen.fit(details(reader, whole)), DIM, screen),
         styled(screen.fit(text + unknown_words(one.unknown_bytes)), DIM, screen),
     ]
 
 
 def _text(reader: RecordReader, one: dist.Distribution, kind: str, formula: str, whole: bool, screen: Screen) -> str:
-    lines = _heading(reader, one, formula, whole, screen)
+    lines = heading(reader, one, formula, whole, screen)
     highest = max(float(one.bytes.max()), 1.0)
     rows = []
     for low, high, size in zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), one.bytes.tolist(), strict=True):
-        share = f"{100 * size / max(one.total_bytes, 1):.1f} %"
+        share = tenth_percent(size / max(one.total_bytes, 1))
         rows.append([f"{_value(kind, low)} to {_value(kind, high)}", format_size(round(size)), share, size / highest])
     width = min(max(screen.width - 50, 0), 40)
     cells = [[*row[:3], bar(row[3], width, screen)] for row in rows]
@@ -254,30 +227,21 @@ def _text(reader: RecordReader, one: dist.Distribution, kind: str, formula: str,
     return "\n".join(lines) + "\n"
 
 
+def _panel(reader: RecordReader, one: dist.Distribution, kind: str, text: str, whole: bool) -> Bars:
+    bars = []
+    for low, high, size in zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), one.bytes.tolist(), strict=True):
+        words = f"{format_size(round(size))}  {percent(size / max(one.total_bytes, 1))}"
+        bars.append(Bar(f"{_value(kind, low)} to {_value(kind, high)}", (size,), words))
+    name = "Access rate" if kind == "rate" else kind.capitalize()
+    title = f"{name} of the memory of {target_line(reader, one.target, 60)}"
+    return Bars(title, details(reader, whole), bars, [text + unknown_words(one.unknown_bytes)])
+
+
+def details(reader: RecordReader, whole: bool) -> str:
+    """What a distribution is of."""
+    when = "mean over time" if whole else "last snapshot"
+    return f"{printable(reader.path)}: {', '.join(part for part in (when, source_line(reader)) if part)}"
+
+
 def _left_last(rows: list[list[str]], width: int) -> list[list[str]]:
     return [[*row[:-1], row[-1].ljust(width)] for row in rows]
-
-
-def _idle_object(
-    reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool
-) -> dict[str, Any]:
-    return {
-        **target_keys(reader, one.target),
-        "whole": whole,
-        "total_bytes": one.total_bytes,
-        "idle": [{"idle_at_least_s": bound, "bytes": size} for bound, size in rows],
-    }
-
-
-def _idle_text(
-    reader: RecordReader, one: dist.Distribution, rows: list[tuple[int, int]], whole: bool, what: str, screen: Screen
-) -> str:
-    text = f"of {format_size(one.total_bytes)} of {what}; idle: no access was found since"
-    text += of_which_ages(reader)
-    lines = _heading(reader, one, text, whole, screen)
-    cells = []
-    for bound, size in rows:
-        label = "not accessed" if bound == 0 else f">= {format_duration_ns(bound * 10**9)}"
-        cells.append([label, format_size(size), f"{100 * size / max(one.total_bytes, 1):.1f} %"])
-    lines += table(["idle for", "size", "share"], cells, screen)
-    return "\n".join(lines) + "\n"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pydamon.analysis.focus import Segment, automatic, everything, grid, hottest, shares, survey
+from pydamon.analysis.focus import Segment, automatic, everything, grid, held, hottest, shares, survey
 from pydamon.analysis.heatmap import HeatAccumulator, Heatmap
 from pydamon.analysis.names import short_list
 from pydamon.analysis.window import Window
-from pydamon.cli.render.axes import percent
+from pydamon.cli.render.axes import Scale, percent, scale_of
+from pydamon.cli.render.heat_panel import HeatPanel
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit, warn
@@ -39,14 +39,34 @@ from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
 from pydamon.spec.units import format_duration_ns, format_size, parse_address
 
-if TYPE_CHECKING:
-    from pydamon.cli.render.html import Panel
-
 # Where to look is decided from this many rows.
 _SURVEY_ROWS = 1 << 16
-_JSON_SHAPE = (100, 200)
-_PICTURE_SHAPE = (600, 400)
-_PAGE_SHAPE = (2000, 800)  # times, addresses: what one can zoom into
+_USUAL = 3  # segments, whose headings a screen has room for
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of how many cells a picture consists: columns of time, lines of addresses, at ``least`` so many per segment.
+
+    ``headed``: each segment has a heading, which takes a line from it where there are many.
+    """
+
+    columns: int
+    lines: int
+    least: int = 1
+    cells_per_line: int = 1
+    headed: bool = False
+
+    def cells(self, segments: list[Segment], amounts: list[float]) -> list[int]:
+        """The cells of addresses of each segment, by what it holds."""
+        lines = max(self.lines - max(len(segments) - _USUAL, 0) * self.headed, len(segments))
+        found = shares(segments, amounts, lines, self.least, cells_per_line=self.cells_per_line)
+        return [count * self.cells_per_line for count in found]
+
+
+_JSON = Shape(100, 200)
+_PICTURE = Shape(600, 400, 400 // 12)
+_PAGE = Shape(2000, 800, 800 // 12)  # what one can zoom into
 
 
 @dataclass(slots=True)
@@ -64,23 +84,27 @@ class View:
         return ", ".join(part for part in parts if part)
 
 
-def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str | None) -> None:
+def report(
+    path: str, choice: Choice, as_json: bool, addresses: str, output: str | None, top: float | None = None
+) -> None:
     """Print or draw the heatmap of every target (of many: the largest), or of the one asked for.
 
-    JSON has as many as a picture may.
+    JSON has as many as a picture may. All pictures have one scale of colours: up to ``top`` (0..1), or to the hottest.
     """
+    if top is not None and as_json and output is None:
+        raise RequestError("is of colours, which JSON has not", where="--max")
     page = output is not None and output.lower().endswith((".html", ".htm"))
     if output is not None and not page:
         check_picture(output)
     wanted = _parse_range(addresses)
     screen = current_screen()
-    rows, columns = _JSON_SHAPE
-    if output is not None and not as_json:
-        rows, columns = _PAGE_SHAPE if page else _PICTURE_SHAPE
-    elif not as_json:
+    if as_json:
+        shape = _JSON
+    elif output is not None:
+        shape = _PAGE if page else _PICTURE
+    else:
         place = layout(screen)
-        rows, columns = place.columns, place.lines * place.cells_per_line
-    least = 1 if as_json else columns // 12 if output else 2 * layout(screen).cells_per_line
+        shape = Shape(place.columns, place.lines, 2, place.cells_per_line, headed=True)
     with opened(path) as reader:
         whole = reader.time_range()
         if whole is None:
@@ -91,36 +115,30 @@ def report(path: str, choice: Choice, as_json: bool, addresses: str, output: str
             whole[1] if window.end_ns is None else max(min(window.end_ns, whole[1]), whole[0]),
         )
         sample, rest = _chosen(_sample(reader, choice.target, window), choice, MAX_DRAWN if as_json else MOST_SHOWN)
-        views = _views(reader, choice.target, window, wanted, span, (rows, columns), least, sample, set(rest))
+        views = _views(reader, choice.target, window, wanted, span, shape, sample, set(rest))
+        scale = scale_of(max(view.heatmap.hottest for view in views), top)
         left = format_size(sum(rest.values()))
         words, line = (rest_words(len(rest), left), rest_line(len(rest), left, choice)) if rest else ("", "")
         if as_json:
             warn([words] if rest else [])
-            for view in views:
+            for view in sorted(views, key=lambda view: view.heatmap.target):
                 emit(_json(view.heatmap) + "\n")
         elif output is None:
             for view in views:
-                emit(_text(reader, view, screen, span, whole[0]))
+                emit(_text(reader, view, screen, span, whole[0], scale))
             emit(line)
-        if page and output is not None:
+        if output is None:
+            return
+        panels = [_panel(reader, view, span, whole[0]) for view in views]
+        if page:
             from pydamon.cli.render.html import write_page
 
-            write_page(output, printable(path), [_panel(reader, view, span, whole[0]) for view in views], reader, words)
-        elif output is not None:
-            from pydamon.cli.render.figure import heat_figure
+            write_page(output, printable(path), panels, scale, reader, words)
+        else:
+            from pydamon.cli.render.heat_figure import heat_figure
 
-            details = [view.details(span[1] - span[0], source_line(reader)) for view in views]
-            figure = heat_figure(
-                [view.heatmap for view in views],
-                [view.names for view in views],
-                [target_line(reader, view.heatmap.target, 64) for view in views],
-                [f"{printable(path)}: {text}" for text in details],
-                [view.note for view in views],
-                whole[0],
-                words,
-            )
-            write_picture(output, figure, reader)
-        if output is not None and not as_json:
+            write_picture(output, heat_figure(panels, scale, printable(path), words), reader, printable(path))
+        if not as_json:
             emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views) + line)
 
 
@@ -146,18 +164,17 @@ def _views(
     window: Window,
     wanted: str | Segment,
     span: tuple[int, int],
-    shape: tuple[int, int],
-    least: int,
+    shape: Shape,
     sample: dict[int, list[RegionBatch]],
     rest: set[int],
 ) -> list[View]:
     """The picture of each target of ``sample``, which is emptied; those of ``rest`` are known not to be shown."""
-    time_ns = distinct(np.linspace(span[0], max(span[1], span[0] + 1), shape[0] + 1).round().astype(np.int64))
+    time_ns = distinct(np.linspace(span[0], max(span[1], span[0] + 1), shape.columns + 1).round().astype(np.int64))
     accumulators: dict[int, HeatAccumulator] = {}
     shown = {}
     for number, batches in sample.items():
-        segments = _segments(wanted, batches)
-        edges, shown[number] = grid(segments, shares(segments, shape[1], least), exact=isinstance(wanted, Segment))
+        segments, amounts = _segments(wanted, batches)
+        edges, shown[number] = grid(segments, shape.cells(segments, amounts), exact=isinstance(wanted, Segment))
         accumulators[number] = HeatAccumulator(time_ns, edges)
     sample.clear()
     snapshots = dict.fromkeys(accumulators, 0)
@@ -203,19 +220,22 @@ def _chosen(
         (last,) = as_chosen([batches[-1]], choice)
         sizes[number] = int(last.per_snapshot(last.memory)[-1])
     shown, rest = largest(sorted(sizes), sizes.__getitem__, choice, most, MAX_DRAWN)
+    shown.sort(key=lambda number: -sizes[number])
     return {number: sample[number] for number in shown}, {number: sizes[number] for number in rest}
 
 
-def _segments(wanted: str | Segment, batches: list[RegionBatch]) -> list[Segment]:
+def _segments(wanted: str | Segment, batches: list[RegionBatch]) -> tuple[list[Segment], list[float]]:
+    """The address ranges to show, and what each holds."""
     if isinstance(wanted, Segment):
-        return [wanted]
+        return [wanted], [0.0]
     focus = survey(batches)
     assert focus is not None  # there is no snapshot without regions
     choose = {"auto": automatic, "hottest": hottest, "all": everything}[wanted]
     # Without any access there is nothing to focus on: show all. Likewise for time in which next to nothing was
     # monitored.
     ends = Segment(int(focus.edges[0]), int(focus.edges[-1]))
-    return choose(focus) or everything(focus) or [ends]
+    segments = choose(focus) or everything(focus) or [ends]
+    return segments, held(focus, segments)
 
 
 def _names(reader: RecordReader, heatmap: Heatmap) -> list[str]:
@@ -246,21 +266,20 @@ def _json(heatmap: Heatmap) -> str:
     )
 
 
-def _panel(reader: RecordReader, view: View, span: tuple[int, int], origin_ns: int) -> Panel:
-    from pydamon.cli.render.html import Panel
-
+def _panel(reader: RecordReader, view: View, span: tuple[int, int], origin_ns: int) -> HeatPanel:
     title = target_line(reader, view.heatmap.target, 100)
-    return Panel(view.heatmap, title, view.details(span[1] - span[0], source_line(reader)), view.names, origin_ns)
+    details = view.details(span[1] - span[0], source_line(reader))
+    return HeatPanel(view.heatmap, title, details, view.names, view.note, origin_ns)
 
 
-def _text(reader: RecordReader, view: View, screen: Screen, span: tuple[int, int], origin_ns: int) -> str:
+def _text(reader: RecordReader, view: View, screen: Screen, span: tuple[int, int], origin_ns: int, scale: Scale) -> str:
     import textwrap
 
     details = f"{printable(reader.path)}: {view.details(span[1] - span[0], source_line(reader))}"
     lines = [
         styled(target_line(reader, view.heatmap.target, screen.limit, screen.ellipsis), BOLD, screen),
         styled(screen.fit(details), DIM, screen),
-        *heat_chart(view.heatmap, view.names, screen, origin_ns),
+        *heat_chart(view.heatmap, view.names, screen, origin_ns, scale),
         *textwrap.wrap(view.note, screen.width),
     ]
     return "\n".join(lines) + "\n"

@@ -259,4 +259,6 @@ def _draw(reader: RecordReader, curves: list[Curve], span: tuple[int, int], outp
     if not drawn:
         raise PydamonError(f"tells no window: {words(None, span[1] - span[0])}", where=reader.path)
     caption = "memory that was accessed within the window before each look, with 95 % intervals: from the page panel"
-    write_picture(output, window_figure(drawn, _details(reader, span), caption, rest), reader)
+    write_picture(
+        output, window_figure(drawn, _details(reader, span), caption, rest), reader, f"Used: {printable(reader.path)}"
+    )

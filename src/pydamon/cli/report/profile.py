@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pydamon.analysis.profile import HotTime, hot_time
+from pydamon.cli.render.axes import tenth_percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.table import table
@@ -118,4 +119,4 @@ def _text(
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "-"
+    return tenth_percent(part / whole) if whole else "-"

@@ -1,9 +1,10 @@
-"""``pydamon report footprint``, ``bandwidth`` and ``cost``: how numbers went over time."""
+"""``pydamon report footprint`` and ``bandwidth``: how sizes went over time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,25 @@ from pydamon.analysis.together import Together
 from pydamon.analysis.totals import TOTAL, picked
 from pydamon.analysis.window import Window
 from pydamon.analysis.wss import WorkingSet, total, working_sets
+from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit
+from pydamon.cli.render.series import BESIDE, DOMAINS, Line, Series
 from pydamon.cli.render.table import table
 from pydamon.cli.render.terminal import curve, layout
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import (
+    MAX_DRAWN,
+    MOST_DRAWN,
+    MOST_SHOWN,
     chosen,
+    count,
     largest,
     of_what,
     opened,
     rest_line,
+    rest_words,
     source_line,
     target_keys,
     target_line,
@@ -34,12 +43,11 @@ from pydamon.cli.report.common import (
     window_of,
 )
 from pydamon.cli.report.panel import looks, sum_lines
-from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
-from pydamon.spec.units import U64_MAX, format_duration_ns, format_percent, format_size
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
 
 _HOLDS_NS = 1_500_000_000  # sizes are measured once a second
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
@@ -58,14 +66,17 @@ def each_row(reader: RecordReader, name: str, window: Window) -> Iterator[dict[s
             yield row
 
 
-def _heading(reader: RecordReader, target: int | None, text: str, screen: Screen) -> list[str]:
+def heading(reader: RecordReader, target: int | None, text: str, screen: Screen) -> list[str]:
+    """The lines above what is told of a target (of the record, if that is None)."""
     name = printable(reader.path) if target is None else target_line(reader, target, screen.limit, screen.ellipsis)
     details = ", ".join(part for part in (f"{printable(reader.path)}: {text}", source_line(reader)) if part)
     return [styled(name, BOLD, screen), styled(screen.fit(details), DIM, screen)]
 
 
-def footprint(path: str, choice: Choice, as_json: bool) -> None:
-    """Print the working set beside the resident, virtual and swapped size over time."""
+def footprint(path: str, choice: Choice, as_json: bool, output: str | None) -> None:
+    """Print or draw the working set beside the resident, virtual and swapped size over time."""
+    if output is not None:
+        check_picture(output)
     screen = current_screen()
     with opened(path) as reader:
         batches, span = chosen(reader, choice, columns=MEMORY)
@@ -82,9 +93,15 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
                 emit(_json_line(_footprint_object(reader, one, by_target[one.target], ever) | resident))
             for one in together:
                 emit(_json_line({"total": _footprint_object(reader, one, by_target[TOTAL], ever) | resident}))
-            return
         what = of_what(reader, choice)
-        shown, rest = largest(found, lambda one: one.mean_bytes, choice)
+        shown, rest = largest(found, lambda one: one.mean_bytes, choice, *_most(output))
+        left = f"{format_size(total(rest).mean_bytes)} on average" if rest else ""
+        if output is not None:
+            panels = [_footprint_panel(reader, one, by_target[one.target], what) for one in [*together, *shown]]
+            _draw(reader, output, "Footprint", panels, span[0], rest_words(len(rest), left) if rest else "")
+        if as_json or output is not None:
+            emit(_wrote(output, as_json, rest_line(len(rest), left, choice) if rest else ""))
+            return
         for one in [*together, *shown]:
             emit(_footprint_text(reader, one, by_target[one.target], ever, what, screen))
             if one.target == TOTAL:
@@ -93,7 +110,7 @@ def footprint(path: str, choice: Choice, as_json: bool) -> None:
                     emit(screen.fit(f"sizes were measured of {measured} of {len(found)} targets") + "\n")
                 emit(sum_lines(reader, choice, span, screen))
         if rest:
-            emit(rest_line(len(rest), f"{format_size(total(rest).mean_bytes)} on average"))
+            emit(rest_line(len(rest), left))
 
 
 def _touched(reader: RecordReader, window: Window, choice: Choice, targets: list[int]) -> dict[int, Estimate]:
@@ -162,7 +179,7 @@ def _footprint_text(
     screen: Screen,
 ) -> str:
     text = f"{len(sizes.bytes)} snapshots, working set in {what}{unknown_words(sizes.unknown_bytes)}"
-    lines = _heading(reader, sizes.target, text, screen)
+    lines = heading(reader, sizes.target, text, screen)
     values = {"working set": [int(size) for size in sizes.bytes]}
     for name in ("resident", "virtual", "swap"):
         values[name] = [row[f"{name}_bytes"] for row in rows]
@@ -177,8 +194,8 @@ def _footprint_text(
     if not rows:
         lines.append(screen.fit("resident, virtual and swap sizes are not in this record"))
     elif values["resident"][-1]:
-        share = 100 * sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
-        lines.append(screen.fit(f"the working set is {format_percent(share)} of what is resident (means)"))
+        share = sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
+        lines.append(screen.fit(f"the working set is {percent(share)} of what is resident (means)"))
     if sizes.target in ever:
         one = ever[sizes.target]
         error = format_size(one.half_width_bytes)
@@ -188,8 +205,10 @@ def _footprint_text(
     return "\n".join(lines) + "\n"
 
 
-def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
-    """Print the estimated bandwidth over time."""
+def bandwidth(path: str, choice: Choice, as_json: bool, output: str | None) -> None:
+    """Print or draw the estimated bandwidth over time."""
+    if output is not None:
+        check_picture(output)
     screen = current_screen()
     with opened(path) as reader:
         batches, span = chosen(reader, choice, columns=MEMORY)
@@ -203,13 +222,19 @@ def bandwidth(path: str, choice: Choice, as_json: bool) -> None:
                 emit(_json_line(_bandwidth_object(reader, one) | {"resctrl": by_target[one.target]} | resident))
             for one in together:
                 emit(_json_line({"total": _bandwidth_object(reader, one) | resident}))
-            return
         what = of_what(reader, choice)
-        shown, rest = largest(found, lambda one: one.mean, choice)
+        shown, rest = largest(found, lambda one: one.mean, choice, *_most(output))
+        left = f"{format_size(round(total_bandwidth(rest).mean))}/s on average" if rest else ""
+        if output is not None:
+            panels = [_bandwidth_panel(reader, one, by_target.get(one.target, []), what) for one in [*together, *shown]]
+            _draw(reader, output, "Bandwidth", panels, span[0], rest_words(len(rest), left) if rest else "", "/s")
+        if as_json or output is not None:
+            emit(_wrote(output, as_json, rest_line(len(rest), left, choice) if rest else ""))
+            return
         for one in [*together, *shown]:
             emit(_bandwidth_text(reader, one, by_target.get(one.target, []), what, span[0], screen))
         if rest:
-            emit(rest_line(len(rest), f"{format_size(round(total_bandwidth(rest).mean))}/s on average"))
+            emit(rest_line(len(rest), left))
 
 
 def _bandwidth_object(reader: RecordReader, one: Bandwidth) -> dict[str, Any]:
@@ -224,15 +249,18 @@ def _bandwidth_text(
     reader: RecordReader, one: Bandwidth, measured: list[dict[str, Any]], what: str, origin_ns: int, screen: Screen
 ) -> str:
     text = f"accessed regions' bytes per second ({what}): an estimate, not traffic"
-    lines = _heading(reader, one.target, text, screen)
-    rates = one.bytes_per_s.clip(0, 2**63)  # more than that is drawn as that
-    sizes = WorkingSet(one.target, one.start_ns, one.end_ns, rates.astype(np.uint64))
-    edges, values = sizes.over_time(layout(screen).columns)
-    lines += curve(edges, values, screen, origin_ns)
+    lines = heading(reader, one.target, text, screen)
+    lines += curve(_as_sizes(one).over_time(layout(screen).columns), screen, origin_ns)
     most = format_size(int(one.bytes_per_s.max()))
     lines.append(screen.fit(f"mean {format_size(round(one.mean))}/s, most {most}/s"))
     lines += [screen.fit(line) for line in _resctrl_lines(measured)]
     return "\n".join(lines) + "\n"
+
+
+def _as_sizes(one: Bandwidth) -> WorkingSet:
+    """The bytes of each second, as if they were sizes; more than 2**63 is drawn as that."""
+    rates = one.bytes_per_s.clip(0, 2**63)
+    return WorkingSet(one.target, one.start_ns, one.end_ns, rates.astype(np.uint64))
 
 
 def _resctrl_lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -251,59 +279,55 @@ def _resctrl_lines(rows: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def cost(path: str, choice: Choice, as_json: bool) -> None:
-    """Print what monitoring itself cost over time."""
-    screen = current_screen()
-    columns = ("cpu_ns", "checks", "check_ns", "clears", "clear_ns", "disturb_ns")
-    with opened(path) as reader:
-        span = reader.time_range()
-        window = window_of(choice, span or (0, 0))
-        known = rows_of(reader, "cost", Window(end_ns=window.end_ns))
-        began = window.start_ns if window.start_ns is not None else span[0] if span else 0
-        rows = [row for row in known if row["time_ns"] >= began]
-        if not rows:
-            raise PydamonError("does not say what it cost (simulated, imported, or shorter than a second)", where=path)
-        looked_up = rows_of(reader, "reverse_map", window)
-        if as_json:
-            emit(json_text({"samples": rows, "reverse_map": looked_up}) + "\n")
-            return
-        # The counters run since the start of the recording, of which this may be a part.
-        before = [row for row in known if row["time_ns"] < began]
-        start_ns = span[0] if span else rows[0]["time_ns"]
-        zero = before[-1] if before else {"time_ns": start_ns, **dict.fromkeys(columns, 0)}
-        lines = _heading(reader, None, "what monitoring cost", screen)
-        steps = [*rows[:: max(len(rows) // 20, 1)]]
-        if steps[-1] is not rows[-1]:
-            steps.append(rows[-1])
-        cells = [_cost_cells(earlier, row, start_ns) for earlier, row in zip([zero, *steps], steps, strict=False)]
-        total = _cost_cells(zero, rows[-1], start_ns)
-        cells.append(["all", *total[1:]])
-        lines += table(["up to", "CPU", "checks/s", "checking", "clears/s", "clearing", "disturbed"], cells, screen)
-        if looked_up:
-            last = looked_up[-1]
-            looking = (
-                f"of the CPU time {format_duration_ns(last['total_ns'])} went to the reverse map (whose memory it is): "
-                f"{last['refreshes']} times, {last['pages']:,} mapped pages the last time"
-            )
-            lines.append(screen.fit(looking))
-        emit("\n".join(lines) + "\n")
+def _most(output: str | None) -> tuple[int, int | None]:
+    """How many targets are shown, as `largest` takes it: fewer in a picture than as text."""
+    return (MOST_SHOWN, None) if output is None else (MOST_DRAWN, MAX_DRAWN)
 
 
-def _cost_cells(before: dict[str, int], row: dict[str, int], began_ns: int) -> list[str]:
-    elapsed = max(row["time_ns"] - before["time_ns"], 1)
+def _wrote(output: str | None, as_json: bool, line: str) -> str:
+    """What is said once a picture is there."""
+    return "" if as_json or output is None else f"wrote {output}\n{line}"
 
-    def share(name: str) -> str:
-        return f"{100 * (row[name] - before[name]) / elapsed:.2f} %"
 
-    def rate(name: str) -> str:
-        return f"{(row[name] - before[name]) * 1e9 / elapsed:,.0f}"
+def _footprint_panel(reader: RecordReader, sizes: WorkingSet, rows: list[dict[str, Any]], what: str) -> Series:
+    times = [row["time_ns"] for row in rows]
+    note = f"working set in {what}{unknown_words(sizes.unknown_bytes)}"
+    if rows:
+        # Beside terabytes of reserved addresses, nothing else could be seen.
+        note += f"; virtual, which is not drawn: {format_size(max(row['virtual_bytes'] for row in rows))} at most"
+    else:
+        note += "; resident, virtual and swap sizes are not in this record"
+    lines = [Line(name, times, [row[f"{name}_bytes"] for row in rows], colour) for name, colour in BESIDE if rows]
+    title = f"Footprint of {target_line(reader, sizes.target, 60)}"
+    return Series(title, _details(reader, sizes), "working set", sizes, note, lines)
 
-    return [
-        format_duration_ns(row["time_ns"] - began_ns),
-        share("cpu_ns"),
-        rate("checks"),
-        share("check_ns"),
-        rate("clears"),
-        share("clear_ns"),
-        share("disturb_ns"),
-    ]
+
+def _bandwidth_panel(reader: RecordReader, one: Bandwidth, measured: list[dict[str, Any]], what: str) -> Series:
+    note = f"accessed regions' bytes per second ({what}): an estimate, not traffic"
+    title = f"Bandwidth of {target_line(reader, one.target, 60)}"
+    sizes = _as_sizes(one)
+    lines = []
+    for domain, colour in zip(sorted({row["domain"] for row in measured}), DOMAINS, strict=False):
+        mine = [row for row in measured if row["domain"] == domain and row["mbm_total_bytes"] is not None]
+        rates = [
+            (row["mbm_total_bytes"] - before["mbm_total_bytes"]) * 1e9 / max(row["time_ns"] - before["time_ns"], 1)
+            for before, row in pairwise(mine)
+        ]
+        if rates:
+            times = [row["time_ns"] for row in mine[1:]]
+            lines.append(Line(f"resctrl, domain {domain} (measured)", times, rates, colour))
+    return Series(title, _details(reader, sizes), "estimate", sizes, note, lines)
+
+
+def _details(reader: RecordReader, sizes: WorkingSet) -> str:
+    span = int(sizes.end_ns.max()) - int(sizes.start_ns[0])
+    parts = [format_duration_ns(span), count(len(sizes.bytes), "snapshot"), source_line(reader)]
+    return f"{printable(reader.path)}: " + ", ".join(part for part in parts if part)
+
+
+def _draw(
+    reader: RecordReader, output: str, title: str, panels: list[Series], origin_ns: int, rest: str, per: str = ""
+) -> None:
+    from pydamon.cli.render.series_figure import series_figure
+
+    write_picture(output, series_figure(panels, origin_ns, per, rest), reader, f"{title}: {printable(reader.path)}")

@@ -8,12 +8,15 @@ from pydamon.analysis.panel import Estimate
 from pydamon.analysis.summary import WARM_S, Holding, holdings
 from pydamon.analysis.together import Together
 from pydamon.analysis.window import Window
+from pydamon.cli.render.axes import tenth_percent
+from pydamon.cli.render.bars import HOT_TO_COLD, Bar, Bars, Legend
 from pydamon.cli.render.palette import BOLD, DIM, styled
+from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report import blind, late, reclaim
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line
+from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line, tells_residency
 from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, why_none, words
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
@@ -28,8 +31,10 @@ _MOST_MAPPINGS = 8
 _REGIONS_ERROR = 0.1  # what regions may be wrong by, as a share of what is resident
 
 
-def report(path: str, choice: Choice, as_json: bool) -> None:
-    """Print what the record says of each target: the largest, if there are many."""
+def report(path: str, choice: Choice, as_json: bool, output: str | None) -> None:
+    """Print or draw what the record says of each target: the largest, if there are many."""
+    if output is not None:
+        check_picture(output)
     screen = current_screen()
     with opened(path) as reader:
         span = reader.time_range()
@@ -39,21 +44,32 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
         if not last:
             raise empty(reader, choice.target)
         panel = looks(reader, Window(), choice.target)
+        if choice.whole_ranges:  # the panel is of resident pages
+            last, panel = {t: s.replace(resident=None) for t, s in last.items()}, {}
         held = {
             target: holdings(snapshot, reader.mappings_at(target, snapshot.end_ns)) for target, snapshot in last.items()
         }
-        order = sorted(last, key=lambda target: -sum(one.memory for one in held[target]))
+        order = sorted(last, key=lambda target: -sum(map(_all, held[target])))
         if as_json:
             objects = [_object(reader, last[t], held[t], panel.get(t, []), span) for t in order]
             told: dict[str, Any] = {"targets": objects}
             if len(order) > 1:
                 told["total"] = _total_object(held, panel)
-            emit(json_text(told | {"cost": _cost(reader), "sampled": late.sampling(reader)}) + "\n")
+            told |= {
+                "cost": _cost(reader),
+                "sampled": late.sampling(reader),
+                "resident": tells_residency(reader, choice),
+            }
+            emit(json_text(told) + "\n")
+        if output is not None:
+            _draw(reader, [(t, held[t], panel.get(t, [])) for t in order], choice, span, output)
+            emit("" if as_json else f"wrote {output}\n")
+        if as_json or output is not None:
             return
         if len(order) > 1:
             emit(_total_text(reader, held, panel, span, screen))
         for target in order[:_MOST_TARGETS]:
-            emit(_text(reader, last[target], held[target], panel.get(target, []), span, screen))
+            emit(_text(reader, last[target], held[target], panel.get(target, []), choice, span, screen))
         if len(order) > _MOST_TARGETS:
             rest = sum(one.memory for target in order[_MOST_TARGETS:] for one in held[target])
             emit(f"and {count(len(order) - _MOST_TARGETS, 'smaller target')}, {format_size(rest)} together\n")
@@ -62,8 +78,8 @@ def report(path: str, choice: Choice, as_json: bool) -> None:
             emit(screen.fit(warning) + "\n")
         cost = _cost(reader)
         if cost is not None:
-            cpu, disturbed = cost["cpu_percent"], cost["disturbed_percent"]
-            emit(f"cost: {cpu:.1f} % of a CPU, and {disturbed:.1f} % of the target's time\n")
+            cpu, disturbed = (tenth_percent(cost[name] / 100) for name in ("cpu_percent", "disturbed_percent"))
+            emit(screen.fit(f"cost: {cpu} of a CPU, and {disturbed} of the target's time") + "\n")
 
 
 def _cost(reader: RecordReader) -> dict[str, float] | None:
@@ -149,20 +165,19 @@ def _text(
     snapshot: Snapshot,
     mine: list[Holding],
     panel: list[Look],
+    choice: Choice,
     span: tuple[int, int],
     screen: Screen,
 ) -> str:
-    recorded_ns = span[1] - span[0]
-    details = [format_duration_ns(recorded_ns), source_line(reader), of_what(reader, Choice())]
     lines = [
         styled(target_line(reader, snapshot.target, screen.limit, screen.ellipsis), BOLD, screen),
-        styled(screen.fit(f"{printable(reader.path)}: {', '.join(part for part in details if part)}"), DIM, screen),
-        f"{'resident':<16}{format_size(_resident(mine, panel))}",
+        styled(screen.fit(_details(reader, choice, span)), DIM, screen),
+        f"{_name_of_all(choice):<16}{format_size(_resident(mine, panel))}",
     ]
     if panel:
         used, idle = [(s, estimate(panel, s)) for s in _USED_S], [(s, _idle(panel, s)) for s in _IDLE_S]
         lines += _windows(used, idle, span)
-    else:
+    elif not choice.whole_ranges:
         lines.append(screen.fit(f"no page panel ({why_none(reader)}): how much was used within a time is not known"))
     rows = [
         [printable(one.name), one.kind, *map(format_size, (one.memory, one.hot, one.warm, one.cold))] for one in mine
@@ -183,6 +198,58 @@ def _text(
         why = printable(blind.words(reasons)) if reasons else "not looked at yet, or they cannot be watched"
         lines.append(screen.fit(f"{format_size(unknown)} cannot be told: {why}"))
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _details(reader: RecordReader, choice: Choice, span: tuple[int, int]) -> str:
+    parts = [format_duration_ns(span[1] - span[0]), source_line(reader), of_what(reader, choice)]
+    return f"{printable(reader.path)}: {', '.join(part for part in parts if part)}"
+
+
+def _all(one: Holding) -> int:
+    """Its bytes, whatever is known of them."""
+    return one.memory + one.unknown
+
+
+def _name_of_all(choice: Choice) -> str:
+    """What the sum of all mappings is called."""
+    return "addresses" if choice.whole_ranges else "resident"
+
+
+def _draw(
+    reader: RecordReader,
+    found: list[tuple[int, list[Holding], list[Look]]],
+    choice: Choice,
+    span: tuple[int, int],
+    output: str,
+) -> None:
+    """The largest targets: a bar for each mapping, hot to cold; below it what the page panel says."""
+    from pydamon.cli.render.bars_figure import bars_figure
+
+    panels = []
+    for target, held, looked in found[:_MOST_TARGETS]:
+        mine = sorted(held, key=_all, reverse=True)
+        bars = [_bar(f"{printable(one.name)} ({one.kind})", [one]) for one in mine[:_MOST_MAPPINGS]]
+        if more := mine[_MOST_MAPPINGS:]:
+            bars.append(_bar(f"and {len(more)} more", more))
+        notes = [f"{_name_of_all(choice)} {format_size(_resident(mine, looked))}"]
+        if looked:
+            used = [(s, estimate(looked, s)) for s in _USED_S]
+            notes[0] += "".join(f"; used within {_time(s)}: {words(one, span[1] - span[0])}" for s, one in used)
+        notes.append(reclaim.words(reclaim.cold_by_kind(mine), reclaim.has_swap(reader)))
+        panels.append(Bars(target_line(reader, target, 80), _details(reader, choice, span), bars, notes))
+    names = ("hot", f"warm: used within {_time(round(WARM_S))}", "cold", "unknown")
+    rest = ""
+    if left := found[_MOST_TARGETS:]:
+        size = sum(one.memory for _, mine, _ in left for one in mine)
+        rest = f"and {count(len(left), 'smaller target')}, {format_size(size)} together"
+    legend = Legend("memory in the last snapshot", names, HOT_TO_COLD)
+    write_picture(output, bars_figure(panels, legend, rest), reader, f"Summary: {printable(reader.path)}")
+
+
+def _bar(label: str, held: list[Holding]) -> Bar:
+    amounts = [float(sum(getattr(one, name) for one in held)) for name in ("hot", "warm", "cold", "unknown")]
+    unknown = f", {format_size(int(amounts[3]))} unknown" if amounts[3] else ""
+    return Bar(label, amounts, format_size(int(sum(amounts[:3]))) + unknown)
 
 
 def _disagreement(mine: list[Holding], panel: list[Look]) -> str | None:

@@ -85,7 +85,7 @@ def report(
                 [*together, *shown],
                 wanted,
                 what,
-                over_time,
+                span[0] if over_time else None,
                 output,
                 rest_words(len(rest), left) if rest else "",
             )
@@ -154,9 +154,9 @@ def _text(
     for text in (_details(reader, sizes), f"working set: {what}{unknown_words(sizes.unknown_bytes)}"):
         lines.append(styled(screen.fit(text), DIM, screen))
     if origin_ns is not None:
-        edges, values = sizes.over_time(layout(screen).columns)
-        lines += curve(edges, values, screen, origin_ns)
-        lines.append(f"mean {format_size(sizes.mean_bytes)}")
+        lines += curve(sizes.over_time(layout(screen).columns), screen, origin_ns)
+        words = f"mean {format_size(sizes.mean_bytes)}, most {format_size(int(sizes.bytes.max()))}"
+        lines += [words] if len(words) <= screen.width else words.split(", ")
         return "\n".join(lines) + "\n"
     rows = [(f"{name} %", size) for name, size in zip(wanted, sizes.percentiles(list(wanted.values())), strict=True)]
     rows.append(("mean", sizes.mean_bytes))
@@ -178,11 +178,11 @@ def _draw(
     found: list[WorkingSet],
     wanted: dict[str, float],
     what: str,
-    over_time: bool,
+    origin_ns: int | None,
     output: str,
     rest: str,
 ) -> None:
-    from pydamon.cli.render.figure import wss_figure
+    from pydamon.cli.render.wss_figure import wss_figure
 
     figure = wss_figure(
         found,
@@ -190,7 +190,7 @@ def _draw(
         _details(reader, found[0]),
         what + unknown_words(found[0].unknown_bytes),
         wanted,
-        over_time,
+        origin_ns,
         rest,
     )
-    write_picture(output, figure, reader)
+    write_picture(output, figure, reader, f"Working set: {printable(reader.path)}")

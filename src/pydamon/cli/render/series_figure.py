@@ -1,0 +1,44 @@
+"""Pictures of several sizes over time: a panel for each target, with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pydamon.cli.render import figure as parts
+from pydamon.cli.render.screen import fit
+from pydamon.cli.render.series import Series
+
+_BODY, _RIGHT = 3.4, 0.5
+_COLUMNS = 600
+_BAND = "line: mean; band: least to most"
+
+
+def series_figure(panels: Sequence[Series], origin_ns: int, per: str = "", rest: str = "") -> Figure:
+    """The panels, one below the other, times labelled from ``origin_ns``; sizes are ``per`` something (``/s``)."""
+    group = _BODY + parts.HEAD + parts.FOOT
+    height = group * len(panels) + parts.rest_height(rest)
+    figure = parts.blank_figure(height)
+    parts.add_rest(figure, rest, height)
+    for index, panel in enumerate(panels):
+        top = height - index * group - parts.HEAD
+        parts.add_title(figure, fit(panel.title, 80), panel.details, top, height)
+        width = (parts.WIDTH - parts.LEFT - _RIGHT) / parts.WIDTH
+        axes = figure.add_axes((parts.LEFT / parts.WIDTH, (top - _BODY) / height, width, _BODY / height))
+        over = panel.sizes.over_time(_COLUMNS)
+        parts.band_over_time(axes, over, label=panel.name)
+        first_ns = int(over.edges[0])
+        highest = float(np.nanmax(over.most, initial=0))
+        for line in panel.lines:
+            times = [(time_ns - first_ns) / 1e9 for time_ns in line.time_ns]
+            marker = "o" if len(times) == 1 else ""
+            axes.plot(times, line.bytes, color=line.colour, linewidth=1.3, marker=marker, label=line.name)
+            highest = max(highest, *line.bytes)
+        axes.set_xlim(0, float(over.edges[-1] - first_ns) / 1e9)
+        parts.size_axis(axes, highest, per)
+        parts.time_axis(axes, over.edges, origin_ns)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8.5, frameon=False, borderaxespad=0.1)
+        parts.add_caption(figure, f"{_BAND}; {panel.note}", top - _BODY, height)
+    return figure
