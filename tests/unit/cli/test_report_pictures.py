@@ -293,10 +293,11 @@ def test_addresses_of_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "tenth"), [(0, "0.0 %"), (0.003, "0.3 %"), (0.0003, "<0.1 %"), (0.05, "5.0 %"), (1, "100.0 %")]
+    ("share", "words"),
+    [(0, "0.0 %"), (0.003, "0.3 %"), (0.0006, "0.1 %"), (0.0003, "< 0.1 %"), (0.05, "5.0 %"), (1, "100.0 %")],
 )
-def test_a_little_is_not_nothing(share: float, tenth: str) -> None:
-    assert tenth_percent(share) == tenth
+def test_a_little_is_not_nothing(share: float, words: str) -> None:
+    assert tenth_percent(share) == words
 
 
 @pytest.mark.parametrize("top", [1.0, 0.62, 0.025, 0.3, 1e-6])

@@ -121,4 +121,4 @@ def percent(value: float) -> str:
 
 def tenth_percent(value: float) -> str:
     """A share (0..1) in percent with one digit behind the point, for columns; what is not nothing is not 0.0 %."""
-    return "<0.1 %" if 0 < value < 0.0005 else f"{value * 100:.1f} %"
+    return "< 0.1 %" if 0 < value < 0.0005 else f"{value * 100:.1f} %"

@@ -17,7 +17,7 @@ from pydamon.spec.units import format_size
 
 _LEFT, _RIGHT, _MARGIN = 3.2, 2.3, 0.35  # inches for the labels, for the words behind the bars, and of the page
 _ROW = 0.29
-_LABEL_COLUMNS, _WORDS_COLUMNS, _NOTE_COLUMNS = 40, 32, 150
+_LABEL_COLUMNS, _WORDS_COLUMNS, _NOTE_COLUMNS = 40, 32, 165
 
 
 def bars_figure(panels: Sequence[Bars], legend: Legend, rest: str = "") -> Figure:

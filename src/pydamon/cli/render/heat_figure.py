@@ -20,11 +20,11 @@ from pydamon.cli.render.heat_panel import HeatPanel
 from pydamon.cli.render.screen import fit
 from pydamon.spec.units import format_size
 
-# What was not monitored: a grey that no heat has.
+# What was not monitored, or is unknown: a grey that no heat has.
 _UNMONITORED = "#e9eaee"
 _RIGHT = 2.55
 _GAP = 0.13
-_NAME_COLUMNS = 21  # what fits between a panel and the colour bar
+_NAME_COLUMNS = 19  # what fits between a panel and the colour bar
 _FEW = 3  # targets: more of them share one heading, one time axis and one colour bar
 
 
@@ -96,7 +96,7 @@ def _unknown(panels: Sequence[HeatPanel]) -> str:
     """What the pictures cannot tell, where there is any."""
     blank = any(np.isnan(panel.heatmap.heat[:, panel.heatmap.shown]).any() for panel in panels)
     named = any(name for panel in panels for name in panel.names)
-    return ("; grey: not monitored" if blank else "") + ("" if named else "; what was mapped is not known")
+    return ("; grey: not monitored or unknown" if blank else "") + ("" if named else "; what was mapped is not known")
 
 
 def _segments(figure: Figure, panel: HeatPanel, look: _Look, place: tuple[float, float, float]) -> list[Axes]:

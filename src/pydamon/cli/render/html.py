@@ -1,6 +1,6 @@
 """A heatmap as one HTML file that zooms without a server.
 
-The heat travels as a grey picture (PNG, one byte a cell: 0 not monitored, 1 to 255 the heat); the page's script colours
+The heat travels as a grey picture (PNG, one byte a cell: 0 not monitored or unknown, else the heat); the script colours
 and magnifies it. Nothing is loaded from anywhere.
 """
 
@@ -131,14 +131,14 @@ function colour(v) {                       // 1..255 -> one of the ramp's colour
   const x = (v - 1) / 254 * (RAMP.length - 1), i = Math.min(Math.floor(x), RAMP.length - 2), f = x - i;
   return RAMP[i].map((c, k) => Math.round(c + (RAMP[i + 1][k] - c) * f));
 }
-const GREY = [232, 232, 236];              // not monitored
+const GREY = [232, 232, 236];              // not monitored or unknown
 function legend(panel) {
   const line = document.createElement("p"), bar = document.createElement("canvas"); bar.className = "bar";
   bar.width = 254; bar.height = 1;
   const g = bar.getContext("2d"), d = g.createImageData(254, 1);
   for (let i = 0; i < 254; i++) { d.data.set([...colour(i + 1), 255], 4 * i); }
   g.putImageData(d, 0, 0);
-  line.append(bar, " " + panel.legend + "; grey: not monitored");
+  line.append(bar, " " + panel.legend + "; grey: not monitored or unknown");
   return line;
 }
 function show(panel) {
@@ -221,7 +221,7 @@ function show(panel) {
     tip.textContent = panel.time_s[x].toFixed(3) + " .. " + panel.time_s[x + 1].toFixed(3) + " s\\n"
       + panel.address[at] + " .. " + panel.address[at + 1] + (part && part.name ? "  " + part.name : "") + "\\n"
       + (v ? "accessed in " + (v == 255 && panel.cut ? "at least " : "")
-         + ((v - 1) / 254 * panel.top * 100).toFixed(1) + " % of the samples" : "not monitored");
+         + ((v - 1) / 254 * panel.top * 100).toFixed(1) + " % of the samples" : "not monitored or unknown");
     tip.style.left = Math.min(e.offsetX + 14, canvas.clientWidth - 320) + "px";
     tip.style.top = canvas.offsetTop + e.offsetY + 14 + "px"; tip.style.display = "block";
   });

@@ -214,11 +214,14 @@ def _sample(reader: RecordReader, target: int | None, window: Window) -> dict[in
 def _chosen(
     sample: dict[int, list[RegionBatch]], choice: Choice, most: int
 ) -> tuple[dict[int, list[RegionBatch]], dict[int, int]]:
-    """(what is to be shown of the sample, the sizes in bytes of the other targets): by what was resident at last."""
+    """(what is to be shown of the sample, the sizes in bytes of the other targets): by what was resident at last.
+
+    Also memory of which it is not known whether it was used counts.
+    """
     sizes = {}
     for number, batches in sample.items():
         (last,) = as_chosen([batches[-1]], choice)
-        sizes[number] = int(last.per_snapshot(last.memory)[-1])
+        sizes[number] = int(last.per_snapshot(last.memory)[-1] + last.per_snapshot(last.unknown_memory)[-1])
     shown, rest = largest(sorted(sizes), sizes.__getitem__, choice, most, MAX_DRAWN)
     shown.sort(key=lambda number: -sizes[number])
     return {number: sample[number] for number in shown}, {number: sizes[number] for number in rest}

@@ -16,7 +16,6 @@ from pydamon.analysis.together import Together
 from pydamon.analysis.totals import TOTAL, picked
 from pydamon.analysis.window import Window
 from pydamon.analysis.wss import WorkingSet, total, working_sets
-from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import Screen, current_screen, emit
@@ -47,7 +46,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
-from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_percent, format_size
 
 _HOLDS_NS = 1_500_000_000  # sizes are measured once a second
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")
@@ -194,8 +193,8 @@ def _footprint_text(
     if not rows:
         lines.append(screen.fit("resident, virtual and swap sizes are not in this record"))
     elif values["resident"][-1]:
-        share = sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
-        lines.append(screen.fit(f"the working set is {percent(share)} of what is resident (means)"))
+        share = 100 * sizes.mean_bytes / max(sum(values["resident"]) / len(rows), 1)
+        lines.append(screen.fit(f"the working set is {format_percent(share)} of what is resident (means)"))
     if sizes.target in ever:
         one = ever[sizes.target]
         error = format_size(one.half_width_bytes)
