@@ -18,7 +18,8 @@ usage: perf damon start  [OPTIONS] PID… | COMMAND…    monitor in the backgro
 
 The options are those of the pydamon verb of the same name: perf damon record --help.
 """
-_VERBS = ("start", "record", "report", "status", "tune", "stop")
+PROGRAM = "perf-damon"
+VERBS = ("start", "record", "report", "status", "tune", "stop")
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
@@ -58,8 +59,8 @@ def main() -> None:
             for line in USAGE.rstrip("\n").split("\n"):
                 messages.tell(line)
         sys.exit(0 if arguments else 2)
-    if arguments[0] not in _VERBS:
-        messages.tell(f"perf damon: there is no {arguments[0]!r}; there are {', '.join(_VERBS)}")
+    if arguments[0] not in VERBS:
+        messages.tell(f"perf damon: there is no {arguments[0]!r}; there are {', '.join(VERBS)}")
         sys.exit(2)
     from pydamon.cli import main as run
     from pydamon.lean import begin, leave

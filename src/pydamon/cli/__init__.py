@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from pydamon import lean
@@ -16,10 +15,6 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line ``args`` (default: the process's); returns the exit status, prints errors as one line."""
     arguments = sys.argv[1:] if args is None else list(args)
     lean.keep_standard_files()
-    if asked := os.environ.get("_PYDAMON_COMPLETE"):
-        from pydamon.cli.completion.answer import answer
-
-        return answer(asked)
     if arguments in (["--help"], ["-h"]):
         from pydamon.cli import verbs
         from pydamon.cli.help.layout import help_width

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import lean
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE, RECORD
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.inputs import reads_record
 from pydamon.cli.options import forced, record_path
@@ -53,8 +53,8 @@ def cut(path: str, output: str, force: bool, target: int | None, **window: Any) 
 
 
 @click.command("merge", cls=Verb)
-@click.argument("files", nargs=-1, metavar="FILE...", type=FILE)
-@click.option("-i", "--input", "inputs", multiple=True, type=FILE, help="A record, also without -i; repeatable.")
+@click.argument("files", nargs=-1, metavar="FILE...", type=RECORD)
+@click.option("-i", "--input", "inputs", multiple=True, type=RECORD, help="A record, also without -i; repeatable.")
 @_OUTPUT
 @forced
 def merge(files: tuple[str, ...], inputs: tuple[str, ...], output: str, force: bool) -> None:

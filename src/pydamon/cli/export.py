@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from pydamon import lean, messages
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.inputs import reads_record
 from pydamon.cli.render.output import MODE, write_whole

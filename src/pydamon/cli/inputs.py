@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE, RECORD
 from pydamon.errors import RequestError
 
 # As records.schema.DEFAULT_NAME, which would import pyarrow.
@@ -19,21 +19,21 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 def reads_record(verb: _Verb) -> _Verb:
     """The argument FILE and the option -i of a verb, which gets one of the two as ``path``."""
-    return _reads(verb, DEFAULT, f"The record, also without -i.  [default: {DEFAULT}]")
+    return _reads(verb, RECORD, DEFAULT, f"The record, also without -i.  [default: {DEFAULT}]")
 
 
 def reads_file(verb: _Verb) -> _Verb:
     """The same where there is no default: the verb reads what others have written."""
-    return _reads(verb, None, "The file, also without -i (- is standard input).")
+    return _reads(verb, FILE, None, "The file, also without -i (- is standard input).")
 
 
-def _reads(verb: _Verb, default: str | None, words: str) -> _Verb:
+def _reads(verb: _Verb, kind: Any, default: str | None, words: str) -> _Verb:
     @functools.wraps(verb)
     def with_path(*args: Any, file: str | None, path: str | None, **options: Any) -> Any:
         return verb(*args, path=_one(file, path, default), **options)
 
-    option = click.option("-i", "--input", "path", type=FILE, help=words)
-    argument = click.argument("file", required=False, type=FILE, metavar="[FILE]" if default is not None else "FILE")
+    option = click.option("-i", "--input", "path", type=kind, help=words)
+    argument = click.argument("file", required=False, type=kind, metavar="[FILE]" if default is not None else "FILE")
     result: Any = argument(option(with_path))
     return result  # type: ignore[no-any-return]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.options import LaunchCommand
 from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pydamon.cli.completion import words as completion
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion import values as completion
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.help.classes import Verb
 from pydamon.errors import PydamonError, RequestError
 from pydamon.spec import units
@@ -198,7 +198,12 @@ _MONITORING = [
     click.Option(
         ["--resctrl"], is_flag=True, help="While monitoring, put the processes into resctrl groups of their own."
     ),
-    click.Option(["--workload"], metavar="NAME|FILE", help="With --ops sim: the access pattern to simulate."),
+    click.Option(
+        ["--workload"],
+        metavar="NAME|FILE",
+        shell_complete=completion.workloads,
+        help="With --ops sim: the access pattern to simulate.",
+    ),
     click.Option(
         ["--mapping"], type=click.Choice(["separate", "one"]), help="With --ops sim: how its regions are mapped."
     ),

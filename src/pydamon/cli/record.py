@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon.cli import options as shared
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.render.screen import emit
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from pydamon.run.request import Request
     from pydamon.spec import Spec
 
@@ -27,9 +25,7 @@ class _RecordCommand(shared.LaunchCommand):
             from pydamon.cli.edit import COMMANDS
 
             # Not a recording: `invoke` runs it.
-            ctx.meta["edit"] = COMMANDS[args[0]].make_context(
-                f"record {args[0]}", args[1:], parent=ctx.parent, resilient_parsing=ctx.resilient_parsing
-            )
+            ctx.meta["edit"] = COMMANDS[args[0]].make_context(f"record {args[0]}", args[1:], parent=ctx.parent)
             return []
         return super().parse_args(ctx, args)
 
@@ -45,12 +41,6 @@ class _RecordCommand(shared.LaunchCommand):
             return super().invoke(ctx)
         with edit:
             return edit.command.invoke(edit)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        edit = ctx.meta.get("edit")
-        return (
-            super().shell_complete(ctx, incomplete) if edit is None else edit.command.shell_complete(edit, incomplete)
-        )
 
 
 @click.pass_context

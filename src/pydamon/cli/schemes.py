@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pydamon import messages
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.options import OPS
 from pydamon.cli.render.screen import echo, emit, emit_json

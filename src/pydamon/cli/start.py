@@ -9,7 +9,7 @@ import click
 
 from pydamon import messages
 from pydamon.cli import options as shared
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.options import given
 from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError, located

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pydamon import messages
-from pydamon.cli.completion import words as completion
+from pydamon.cli.completion import values as completion
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.screen import echo, emit_json
 

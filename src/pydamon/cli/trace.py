@@ -8,7 +8,7 @@ import click
 
 from pydamon import messages
 from pydamon.cli import options as shared
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import RECORD
 from pydamon.cli.options import given
 from pydamon.cli.render.screen import emit
 from pydamon.errors import RequestError
@@ -26,7 +26,7 @@ _MONITORING = shared.monitoring("rotate", "keep", "dry_run", "undo", "resctrl", 
 _OWN = [
     click.Option(
         ["-i", "--input", "path"],
-        type=FILE,
+        type=RECORD,
         help="Print the events of this record.",
     ),
     click.Option(

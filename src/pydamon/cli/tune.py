@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pydamon.cli.completion import words as completion
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion import values as completion
+from pydamon.cli.completion.values import FILE
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.options import COUNT, TIME, Share, given
 from pydamon.cli.render.screen import echo

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from pydamon.cli.completion.values import workloads
 from pydamon.cli.help.classes import Verb
 
 
 @click.command("workload", cls=Verb)
-@click.argument("workload", metavar="NAME|FILE")
+@click.argument("workload", metavar="NAME|FILE", shell_complete=workloads)
 @click.option(
     "--mapping",
     type=click.Choice(["separate", "one"]),

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.screen import emit
 from pydamon.errors import RequestError
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What there is help for behind the words that stand there."""
-    from click.shell_completion import CompletionItem
-
-    from pydamon.cli.help.page import below
-
-    typed = tuple(ctx.params.get("words") or ())
-    rows = below(found(ctx.find_root(), typed).command, typed)
-    return [CompletionItem(name, help=text) for name, text in rows if name.startswith(incomplete)]
-
 
 @click.command("help", cls=Verb)
-@click.argument("words", nargs=-1, metavar="[VERB [REPORT]]", shell_complete=_complete)
+@click.argument("words", nargs=-1, metavar="[VERB [REPORT]]")
 @click.option("--man", "directory", metavar="DIR", help="Write the pages of the manual into this directory.")
 @click.pass_context
 def command(ctx: click.Context, /, words: tuple[str, ...], directory: str | None) -> None:

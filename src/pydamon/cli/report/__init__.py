@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from pydamon import lean
-from pydamon.cli.completion.words import FILE
+from pydamon.cli.completion.values import FILE, RECORD
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.inputs import DEFAULT, reads_record, two_records
 from pydamon.cli.render.output import MODE
@@ -58,7 +58,7 @@ def _is_file(word: str) -> bool:
 @click.group(cls=_Reports, subcommand_metavar="[REPORT] [FILE] [OPTIONS]", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: integers, times in ns, sizes in bytes.")
 @click.option("--target", type=int, metavar="N", help="Only this target of the record (they count from 0).")
-@click.option("-i", "--input", "path", type=FILE, help="The record, also without -i.  [default: pydamon.damon]")
+@click.option("-i", "--input", "path", type=RECORD, help="The record, also without -i.  [default: pydamon.damon]")
 @click.pass_context
 def command(ctx: click.Context, path: str | None, target: int | None, as_json: bool) -> None:
     """Show what a record says about which memory was accessed, and how often. Without a REPORT: the summary."""
@@ -387,8 +387,8 @@ def profile(
 
 
 @command.command()
-@click.argument("files", nargs=-1, metavar="BEFORE AFTER")
-@click.option("-i", "--input", "inputs", multiple=True, metavar="FILE", help="Twice: the records, also without -i.")
+@click.argument("files", nargs=-1, metavar="BEFORE AFTER", type=RECORD)
+@click.option("-i", "--input", "inputs", multiple=True, type=RECORD, help="Twice: the records, also without -i.")
 @click.option("--target", type=int, metavar="N", default=0, show_default=True, help="The target to compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
