@@ -46,7 +46,7 @@ class _Reports(VerbGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None and _is_file(args[0]):
-            return "summary", summary, args
+            return "summary", self.get_command(ctx, "summary"), args  # the name here is a module, once it is imported
         return super().resolve_command(ctx, args)
 
 
