@@ -109,13 +109,7 @@ def _defaults(
     found: dict[str, Any] = {}
     table_name = f"[{'.'.join(above)}]"
     below = command.list_commands(context) if is_group(command) else []
-    options = {
-        option.removeprefix("--"): param
-        for param in command.get_params(context)
-        if isinstance(param, click.Option)
-        for option in (*param.opts, *param.secondary_opts)
-        if option.startswith("--") and not param.is_eager
-    }
+    options = _options(command, context)
     for key, value in table.items():
         if key in below and isinstance(value, dict):
             continue
@@ -129,15 +123,22 @@ def _defaults(
         inner = command.get_command(context, words[0])
         assert inner is not None
         # What a verb with others below it is given is meant for those others, too, where they have it.
-        inherited = {key: value for key, value in table.items() if not isinstance(value, dict) and key in _names(inner)}
+        known = _options(inner, context)
+        inherited = {key: value for key, value in table.items() if not isinstance(value, dict) and key in known}
         own = table.get(words[0], {})
         found[words[0]] = _defaults(inner, context, inherited | own, words[1:], path, [*above, words[0]])
     return found
 
 
-def _names(command: click.Command) -> set[str]:
-    options = [option for param in command.params if isinstance(param, click.Option) for option in param.opts]
-    return {option.removeprefix("--") for option in options}
+def _options(command: click.Command, context: click.Context) -> dict[str, click.Option]:
+    """The long options that a verb has, without their dashes; not those that do something at once, as ``--help``."""
+    return {
+        option.removeprefix("--"): param
+        for param in command.get_params(context)
+        if isinstance(param, click.Option) and not param.is_eager
+        for option in (*param.opts, *param.secondary_opts)
+        if option.startswith("--")
+    }
 
 
 def _value(param: click.Option, value: Any, where: str, path: str) -> Any:

@@ -15,6 +15,7 @@ from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
 Target = Literal["process", "cgroup", "physical"]
 EngineName = Literal["user", "kernel", "sim"]
 OFF = "off"
+OLDEST_FIRST = Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1)  # as in the kernel's module
 
 
 class Knob(msgspec.Struct, frozen=True):
@@ -83,9 +84,7 @@ def _parse_permil(text: str) -> int:
 
 
 def _parse_quota(text: str) -> Quotas:
-    # The oldest go first, as in the kernel's module.
-    weights = Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1)
-    return Quotas(weights=weights) if text == OFF else Quotas(weights=weights, **parse_quota(text))
+    return Quotas(weights=OLDEST_FIRST, **({} if text == OFF else parse_quota(text)))
 
 
 def _write_quota(value: Quotas) -> str:

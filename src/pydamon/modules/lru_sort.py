@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from pydamon.modules.base import (
+    OLDEST_FIRST,
     Facts,
     Knobs,
     Module,
@@ -21,6 +22,7 @@ from pydamon.modules.base import (
     time_knob,
     watermarks_knob,
 )
+from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
@@ -33,8 +35,6 @@ from pydamon.spec.schemes import (
     Weights,
 )
 
-PAGE = 4096
-
 
 class LruSortKnobs(Knobs, frozen=True, kw_only=True):
     """What can be said of it."""
@@ -42,7 +42,7 @@ class LruSortKnobs(Knobs, frozen=True, kw_only=True):
     cold_min_age_us: Annotated[int, time_knob("cold_min_age", "cold is what was not used for this long")] = 120_000_000
     hot_permil: Annotated[int, permil_knob("hot_freq", "hot is what this share of samples finds used")] = 500
     quota: Annotated[Quotas, quota_knob("quota", "at most this time and size per window, of each half")] = Quotas(
-        time_ms=5, reset_interval_ms=1000, weights=Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1)
+        time_ms=5, reset_interval_ms=1000, weights=OLDEST_FIRST
     )
     watermarks: Annotated[Watermarks, watermarks_knob("watermarks", "active by the share of free memory")] = Watermarks(
         metric="free_mem_rate", interval_us=5_000_000, high_permil=200, mid_permil=150, low_permil=50
@@ -57,7 +57,7 @@ def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
         name="lru_sort-cold",
         action="lru_deprio" if target == "physical" else "cold",
         access_pattern=AccessPattern(
-            sz_bytes=SizeRange(min=PAGE),
+            sz_bytes=SizeRange(min=PAGE_SIZE),
             nr_accesses=RateRange(max=Rate(0, "samples")),
             age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
         ),
@@ -67,7 +67,7 @@ def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
     if target != "physical":
         return (cold,)
     rate = RateRange(min=Rate(Fraction(knobs.hot_permil, 10), "%"))
-    pattern = AccessPattern(sz_bytes=SizeRange(min=PAGE), nr_accesses=rate)
+    pattern = AccessPattern(sz_bytes=SizeRange(min=PAGE_SIZE), nr_accesses=rate)
     hot = msgspec.structs.replace(cold, name="lru_sort-hot", action="lru_prio", access_pattern=pattern)
     return (hot, cold)
 

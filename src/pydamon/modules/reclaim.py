@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from pydamon.modules.base import (
+    OLDEST_FIRST,
     Facts,
     Knobs,
     Module,
@@ -21,6 +22,7 @@ from pydamon.modules.base import (
     watermarks_knob,
 )
 from pydamon.spec.actions import NO_SWAP
+from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
@@ -32,11 +34,8 @@ from pydamon.spec.schemes import (
     Scheme,
     SizeRange,
     Watermarks,
-    Weights,
 )
 from pydamon.spec.units import format_duration_ns
-
-PAGE = 4096
 
 
 class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
@@ -47,7 +46,7 @@ class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
         time_ms=10,
         sz_bytes=128 << 20,
         reset_interval_ms=1000,
-        weights=Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1),
+        weights=OLDEST_FIRST,
     )
     watermarks: Annotated[Watermarks, watermarks_knob("watermarks", "active by the share of free memory")] = Watermarks(
         metric="free_mem_rate", interval_us=5_000_000, high_permil=500, mid_permil=400, low_permil=200
@@ -66,7 +65,7 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
             name="reclaim",
             action="pageout",
             access_pattern=AccessPattern(
-                sz_bytes=SizeRange(min=PAGE),
+                sz_bytes=SizeRange(min=PAGE_SIZE),
                 nr_accesses=RateRange(max=Rate(0, "samples")),
                 age=AgeRange(min=Age(Fraction(knobs.min_age_us), "us")),
             ),

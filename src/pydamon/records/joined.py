@@ -18,6 +18,7 @@ from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader, TableEntry
 from pydamon.records.schema import RecordInfo, TargetInfo, optional_names
+from pydamon.records.shown import Shown
 
 if TYPE_CHECKING:
     from pydamon.records.formats.foreign import Hints
@@ -26,7 +27,7 @@ MAX_PARTS = 4096
 _MARK = b"\xff\xff\xff\xff"  # what every message of an Arrow stream begins with, and no text
 
 
-class JoinedRecords:
+class JoinedRecords(Shown):
     """Reads like a `RecordReader`; the parts in the order of their times.
 
     A part that cannot be read at all (it is empty, cut within its description, or something else) is left out, and
@@ -188,17 +189,6 @@ class JoinedRecords:
     def warnings(self) -> list[str]:
         """One line for each part that was left out, and for each kind of thing that was left out of the others."""
         return self._left_out + [line for reader in self._readers for line in reader.warnings()]
-
-    def __repr__(self) -> str:
-        from pydamon.records.describe import short
-
-        return short(self)
-
-    def _repr_html_(self) -> str:
-        """How a notebook shows it: what it is about and what it holds."""
-        from pydamon.records.describe import describe
-
-        return describe(self)
 
     def close(self) -> None:
         """Close all files."""

@@ -41,6 +41,7 @@ from pydamon.records.schema import (
     optional_in,
     region_fields,
 )
+from pydamon.records.shown import Shown
 from pydamon.records.side_tables import TABLES, conform, each_row, weight
 from pydamon.records.tables import (
     DATA_KEY,
@@ -71,7 +72,7 @@ class TableEntry:
     frame: Frame
 
 
-class RecordReader:
+class RecordReader(Shown):
     """A record file open for reading. Use as a context manager, or call `close`.
 
     ``optional`` names the optional columns that it has (of some snapshots they may be absent). ``truncated`` says that
@@ -292,17 +293,6 @@ class RecordReader:
         elif self.truncated:
             found.append("was not closed (interrupted, or still being written); this is all up to its last flush")
         return [f"{self.path}: {text}" for text in found + damage.lines()]
-
-    def __repr__(self) -> str:
-        from pydamon.records.describe import short
-
-        return short(self)
-
-    def _repr_html_(self) -> str:
-        """How a notebook shows it: what it is about and what it holds."""
-        from pydamon.records.describe import describe
-
-        return describe(self)
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +27,19 @@ _REST = 0.5
 _CAPTION_COLUMNS = 125
 
 
+# Of what is drawn over time: into how many columns it goes, and what a column shows (`band_over_time`).
+COLUMNS = 600
+BAND = "line: mean; band: least to most"
+
+
+class Panel(NamedTuple):
+    """What stands around the axes of a panel."""
+
+    title: str
+    details: str
+    caption: str
+
+
 def blank_figure(height: float) -> Figure:
     """An empty page, so many inches high."""
     # Not through pyplot: that would look for a display.
@@ -44,6 +59,25 @@ def add_caption(figure: Figure, caption: str, bottom: float, height: float) -> N
     for number, line in enumerate(lines):
         at = bottom - (0.78 if len(lines) == 1 else 0.7) - 0.18 * number
         figure.text(LEFT / WIDTH, at / height, line, fontsize=9, color=FAINT, va="baseline")
+
+
+def stacked(panels: Sequence[Panel], body: float, right: float, rest: str = "") -> tuple[Figure, list[Axes]]:
+    """A page of panels, one below the other, and the axes of each: ``body`` inches high, ``right`` from the edge.
+
+    ``rest`` stands at the bottom, on what is not shown.
+    """
+    group = body + HEAD + FOOT
+    height = group * len(panels) + rest_height(rest)
+    figure = blank_figure(height)
+    add_rest(figure, rest, height)
+    found = []
+    for index, panel in enumerate(panels):
+        top = height - index * group - HEAD
+        add_title(figure, panel.title, panel.details, top, height)
+        box = (LEFT / WIDTH, (top - body) / height, (WIDTH - LEFT - right) / WIDTH, body / height)
+        found.append(figure.add_axes(box))
+        add_caption(figure, panel.caption, top - body, height)
+    return figure, found
 
 
 def rest_height(rest: str) -> float:
@@ -74,6 +108,21 @@ def band_over_time(panel: Axes, sizes: OverTime, colour: str = LINE, label: str 
     low, high = (np.append(values, values[-1:]) for values in (sizes.least, sizes.most))
     panel.fill_between(times, low, high, step="post", color=colour, alpha=0.28, linewidth=0, gid="least-to-most")
     panel.stairs(sizes.mean, times, color=colour, linewidth=1.3, baseline=None, label=label)
+
+
+def level(panel: Axes, name: str, size: int) -> None:
+    """A dashed line across at ``size`` bytes, which is said with its name at the right."""
+    panel.axhline(float(size), color=FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+    panel.annotate(
+        f"{name}\n{format_size(size)}",
+        (1, float(size)),
+        (8, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+        color=FAINT,
+    )
 
 
 def size_axis(panel: Axes, highest: float, per: str = "") -> None:

@@ -12,22 +12,14 @@ from pydamon.cli.render.screen import fit
 from pydamon.cli.render.series import Series
 
 _BODY, _RIGHT = 3.4, 0.5
-_COLUMNS = 600
-_BAND = "line: mean; band: least to most"
 
 
 def series_figure(panels: Sequence[Series], origin_ns: int, per: str = "", rest: str = "") -> Figure:
     """The panels, one below the other, times labelled from ``origin_ns``; sizes are ``per`` something (``/s``)."""
-    group = _BODY + parts.HEAD + parts.FOOT
-    height = group * len(panels) + parts.rest_height(rest)
-    figure = parts.blank_figure(height)
-    parts.add_rest(figure, rest, height)
-    for index, panel in enumerate(panels):
-        top = height - index * group - parts.HEAD
-        parts.add_title(figure, fit(panel.title, 80), panel.details, top, height)
-        width = (parts.WIDTH - parts.LEFT - _RIGHT) / parts.WIDTH
-        axes = figure.add_axes((parts.LEFT / parts.WIDTH, (top - _BODY) / height, width, _BODY / height))
-        over = panel.sizes.over_time(_COLUMNS)
+    around = [parts.Panel(fit(panel.title, 80), panel.details, f"{parts.BAND}; {panel.note}") for panel in panels]
+    figure, all_axes = parts.stacked(around, _BODY, _RIGHT, rest)
+    for axes, panel in zip(all_axes, panels, strict=True):
+        over = panel.sizes.over_time(parts.COLUMNS)
         parts.band_over_time(axes, over, label=panel.name)
         first_ns = int(over.edges[0])
         highest = float(np.nanmax(over.most, initial=0))
@@ -40,5 +32,4 @@ def series_figure(panels: Sequence[Series], origin_ns: int, per: str = "", rest:
         parts.size_axis(axes, highest, per)
         parts.time_axis(axes, over.edges, origin_ns)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8.5, frameon=False, borderaxespad=0.1)
-        parts.add_caption(figure, f"{_BAND}; {panel.note}", top - _BODY, height)
     return figure

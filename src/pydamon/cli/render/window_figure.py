@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pydamon.analysis.panel import Estimate
 from pydamon.cli.render import figure as parts
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import format_duration_ns
 
 _TICKS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
 _BODY, _RIGHT = 3.6, 1.25
@@ -28,17 +28,10 @@ class WindowCurve:
 
 def window_figure(curves: Sequence[WindowCurve], details: str, caption: str, rest: str = "") -> Figure:
     """One panel for each curve, one below the other; ``rest`` at the end."""
-    group = _BODY + parts.HEAD + parts.FOOT
-    height = group * len(curves) + parts.rest_height(rest)
-    figure = parts.blank_figure(height)
-    parts.add_rest(figure, rest, height)
-    for index, curve in enumerate(curves):
-        top = height - index * group - parts.HEAD
-        parts.add_title(figure, curve.title, details if index == 0 else "", top, height)
-        width = (parts.WIDTH - parts.LEFT - _RIGHT) / parts.WIDTH
-        axes = figure.add_axes((parts.LEFT / parts.WIDTH, (top - _BODY) / height, width, _BODY / height))
+    panels = [parts.Panel(curve.title, details if index == 0 else "", caption) for index, curve in enumerate(curves)]
+    figure, all_axes = parts.stacked(panels, _BODY, _RIGHT, rest)
+    for axes, curve in zip(all_axes, curves, strict=True):
         _draw(axes, curve)
-        parts.add_caption(figure, caption, top - _BODY, height)
     return figure
 
 
@@ -51,17 +44,7 @@ def _draw(axes: Axes, curve: WindowCurve) -> None:
     parts.size_axis(axes, float(max(curve.resident_bytes, high.max())))
     axes.fill_between(windows, low, high, color=parts.LINE, alpha=0.22, linewidth=0)
     axes.plot(windows, used, "o-", color=parts.LINE, linewidth=1.6, markersize=4)
-    axes.axhline(float(curve.resident_bytes), color=parts.FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
-    axes.annotate(
-        f"resident\n{format_size(curve.resident_bytes)}",
-        (1, float(curve.resident_bytes)),
-        (8, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.5,
-        color=parts.FAINT,
-    )
+    parts.level(axes, "resident", curve.resident_bytes)
     axes.set_xscale("log")
     axes.set_xlim(windows[0] / 1.1, max(windows[-1], windows[0] * 2) * 1.1)
     ticks = [tick for tick in _TICKS_S if windows[0] <= tick <= windows[-1]] or [int(windows[0])]

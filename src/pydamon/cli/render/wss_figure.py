@@ -12,8 +12,7 @@ from pydamon.analysis.wss import WorkingSet
 from pydamon.cli.render import figure as parts
 from pydamon.spec.units import format_size
 
-_COLUMNS = 600
-_BAND = "line: mean; band: least to most"
+_BODY, _RIGHT = 3.6, 1.25
 
 
 def wss_figure(
@@ -29,34 +28,21 @@ def wss_figure(
 
     Over time, which is labelled from ``origin_ns``, or, if that is None, as a distribution.
     """
-    body, right = 3.6, 1.25
-    group = body + parts.HEAD + parts.FOOT
-    height = group * len(found) + parts.rest_height(rest)
-    figure = parts.blank_figure(height)
-    parts.add_rest(figure, rest, height)
-    for index, sizes in enumerate(found):
-        top = height - index * group - parts.HEAD
-        parts.add_title(figure, f"Working set of {titles[index]}", details if index == 0 else "", top, height)
-        panel = figure.add_axes(
-            (
-                parts.LEFT / parts.WIDTH,
-                (top - body) / height,
-                (parts.WIDTH - parts.LEFT - right) / parts.WIDTH,
-                body / height,
-            )
-        )
-        if origin_ns is None:
-            highest = _distribution(panel, sizes, percentiles)
-        else:
-            highest = _over_time(panel, sizes, origin_ns)
-        parts.size_axis(panel, highest)
-        _mean(panel, sizes)
-        parts.add_caption(figure, definition if origin_ns is None else f"{_BAND}; {definition}", top - body, height)
+    caption = definition if origin_ns is None else f"{parts.BAND}; {definition}"
+    panels = [
+        parts.Panel(f"Working set of {title}", details if index == 0 else "", caption)
+        for index, title in enumerate(titles[: len(found)])
+    ]
+    figure, all_axes = parts.stacked(panels, _BODY, _RIGHT, rest)
+    for axes, sizes in zip(all_axes, found, strict=True):
+        highest = _distribution(axes, sizes, percentiles) if origin_ns is None else _over_time(axes, sizes, origin_ns)
+        parts.size_axis(axes, highest)
+        parts.level(axes, "mean", sizes.mean_bytes)
     return figure
 
 
 def _over_time(panel: Axes, sizes: WorkingSet, origin_ns: int) -> float:
-    over = sizes.over_time(_COLUMNS)
+    over = sizes.over_time(parts.COLUMNS)
     parts.band_over_time(panel, over)
     panel.set_xlim(0, float(over.edges[-1] - over.edges[0]) / 1e9)
     parts.time_axis(panel, over.edges, origin_ns)
@@ -85,17 +71,3 @@ def _distribution(panel: Axes, sizes: WorkingSet, percentiles: dict[str, float])
     panel.set_xlim(0, 100)
     panel.set_xlabel("percentile of the snapshots", fontsize=9.5, color=parts.INK, labelpad=5)
     return float(ordered[-1])
-
-
-def _mean(panel: Axes, sizes: WorkingSet) -> None:
-    panel.axhline(float(sizes.mean_bytes), color=parts.FAINT, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
-    panel.annotate(
-        f"mean\n{format_size(sizes.mean_bytes)}",
-        (1, float(sizes.mean_bytes)),
-        (8, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.5,
-        color=parts.FAINT,
-    )
