@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.helpers.command import PYDAMON
+from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
 from pydamon.core.snapshot import Snapshot
@@ -73,17 +73,6 @@ def huge_pages() -> Iterator[None]:
 
 
 @contextmanager
-def program(text: str) -> Iterator[int]:
-    with subprocess.Popen([sys.executable, "-S", "-c", COMMON + text], stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        try:
-            assert child.stdout.readline() == b"ready\n"
-            yield child.pid
-        finally:
-            child.kill()
-
-
-@contextmanager
 def recording(pid: int, path: Path) -> Iterator[list[str]]:
     """A recording of that process goes on; what it has said is in the list afterwards."""
     said: list[str] = []
@@ -121,7 +110,7 @@ def used(one: Snapshot, start: int, size: int) -> int:
 def test_memory_in_swap_is_not_used_until_it_is(tmp_path: Path) -> None:
     path = tmp_path / "r"
     low, high, half = PLACE, PLACE + 16 * MIB, 16 * MIB
-    with program(SWAPPED) as pid, recording(pid, path) as said:
+    with program(COMMON + SWAPPED) as pid, recording(pid, path) as said:
         wait_until(lambda: len(recorded(path)) >= 6, every_s=0.5)
         before = recorded(path)[-1]
         subprocess.run(["kill", "-USR1", str(pid)], check=True)
@@ -142,7 +131,7 @@ def test_memory_in_swap_is_not_used_until_it_is(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("huge_pages")
 def test_hugetlb_memory_is_unknown_and_never_cold(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    with program(HUGETLB) as pid, recording(pid, path) as said:
+    with program(COMMON + HUGETLB) as pid, recording(pid, path) as said:
         wait_until(lambda: len(recorded(path)) >= 6, every_s=0.5)
     last = recorded(path)[-1]
     inside = within(last, "unknown", PLACE, 16 * MIB)

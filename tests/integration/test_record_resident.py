@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.helpers.command import pydamon
+from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
 from pydamon.records.reader import RecordReader
@@ -38,17 +35,6 @@ for _ in range(12000):
     if _ == 0: print("ready", flush=True)
     time.sleep(0.01)
 """
-
-
-@contextmanager
-def program(text: str) -> Iterator[int]:
-    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        try:
-            assert child.stdout.readline() == b"ready\n"
-            yield child.pid
-        finally:
-            child.kill()
 
 
 def rss(pid: int) -> int:
