@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.helpers.command import only_line, pydamon
 
+pytestmark = pytest.mark.usefixtures("processes")
 SIM = ("record", "--ops", "sim", "--workload", "stairs", "--duration", "1s")
 
 

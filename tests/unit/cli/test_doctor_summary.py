@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.helpers.command import pydamon
 
 from pydamon.cli.doctor_summary import summary
@@ -56,6 +57,7 @@ def test_what_cannot_be_is_said() -> None:
     assert lines[-1].startswith("would help: swap or zram")
 
 
+@pytest.mark.usefixtures("processes")
 def test_doctor_begins_with_them() -> None:
     lines = pydamon("--no-config", "doctor").stdout.splitlines()
     assert [line.partition(":")[0] for line in lines[1:6]] == [

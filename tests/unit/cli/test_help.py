@@ -120,6 +120,7 @@ def test_nothing_is_suggested_for_what_is_like_nothing(typed: str, capsys: pytes
 
 
 @pytest.mark.parametrize("typed", ["help record foo", "help foo", "help --man /nowhere record"])
+@pytest.mark.usefixtures("processes")
 def test_help_for_what_does_not_exist_is_one_line(typed: str) -> None:
     done = pydamon(*typed.split())
     assert done.returncode == 2
@@ -139,6 +140,7 @@ class TestManual:
         assert sorted(path.stem for path in pages.iterdir()) == sorted(NAMES)
 
     @pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc")
+    @pytest.mark.usefixtures("processes")
     def test_mandoc_finds_no_mistake(self, pages: Path) -> None:
         found = subprocess.run(
             ["mandoc", "-Tlint", "-Wwarning", *map(str, sorted(pages.iterdir()))], capture_output=True, text=True
@@ -146,6 +148,7 @@ class TestManual:
         assert (found.returncode, found.stdout) == (0, "")
 
     @pytest.mark.skipif(shutil.which("man") is None, reason="needs man")
+    @pytest.mark.usefixtures("processes")
     def test_man_shows_options_as_they_are_typed(self, pages: Path) -> None:
         env = os.environ | {"LC_ALL": "C.UTF-8", "MANPAGER": "cat", "MANWIDTH": "80"}
         command = ["man", "--warnings", "-l", str(pages / "pydamon-record.1")]

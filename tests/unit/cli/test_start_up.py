@@ -37,12 +37,14 @@ def imported(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("asked", ["--help", "-h"])
+@pytest.mark.usefixtures("processes")
 def test_help_imports_no_library(asked: str) -> None:
     found = imported(asked)
     assert "pydamon.cli.verbs" in found
     assert not found & HEAVY
 
 
+@pytest.mark.usefixtures("processes")
 def test_version_imports_no_verb_and_no_number(tmp_path: Path) -> None:
     found = imported("--version")
     assert "click" in found
@@ -91,6 +93,7 @@ def test_help_is_as_wide_as_the_terminal_within_bounds(
     assert layout.help_width() == width
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_that_cannot_be_written_is_said(capfd: pytest.CaptureFixture[str]) -> None:
     code = "import sys; from pydamon.cli import main; sys.exit(main(['--help']))"
     with open("/dev/full", "w") as full:

@@ -174,6 +174,7 @@ def wait_for(ask: Callable[[], Any], expected: list[int]) -> bool:
     return bool(found == expected)
 
 
+@pytest.mark.usefixtures("processes")
 def test_another_program_has_other_memory(process: Process) -> None:
     code = "import os, time; time.sleep(0.5); os.execvp('sleep', ['sleep', '60'])"
     with subprocess.Popen([sys.executable, "-c", code]) as child:

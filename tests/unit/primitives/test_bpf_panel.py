@@ -26,7 +26,10 @@ from pydamon.primitives.bpf_sampler import BpfSampler
 from pydamon.records.reader import RecordReader
 from pydamon.spec import Scheme
 
-pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
+pytestmark = [
+    pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or ""),
+    pytest.mark.usefixtures("processes"),
+]
 N = 64
 BOTH_WAYS = pytest.mark.parametrize("whole", [False, True], ids=["page by page", "whole samples"])
 

@@ -207,6 +207,7 @@ class TestLive:
         info.close()
         opened.close()
 
+    @pytest.mark.usefixtures("processes")
     def test_pages_of_a_process(self, walk: PageTableWalk, child: Child) -> None:
         at = child.do("add", "a", MIB)
         child.do("touch", "a", "all")

@@ -63,6 +63,7 @@ def test_what_cannot_be_is_refused_as_before(values: list[Any], kind: pa.DataTyp
         arrays.array(values, kind)
 
 
+@pytest.mark.usefixtures("processes")
 def test_neither_masked_arrays_nor_pandas_are_looked_for() -> None:
     code = (
         "import sys; sys.modules['pandas'] = sys.modules['numpy.ma'] = None\n"
