@@ -33,17 +33,22 @@ PER_AGGREGATION = 20
 
 @dataclass(frozen=True)
 class Way:
-    """A row: ``regions`` of the swept memory; None: the whole process, ``auto``: with intervals that we choose."""
+    """A row: ``regions`` of the swept memory; None: the whole process, ``auto``: with intervals that we choose.
+
+    ``panel``: with the page panel, which the kernel has nothing like.
+    """
 
     name: str
     regions: int | None
     auto: bool = False
+    panel: bool = True
 
 
 WAYS = (
     *(Way(f"{n} regions", n) for n in (10, 130, 1000)),
     Way("whole process", None),
-    Way("whole process, auto", None, auto=True),
+    Way("whole, auto", None, auto=True),
+    Way("whole, auto, no panel", None, auto=True, panel=False),
 )
 
 
@@ -76,7 +81,7 @@ def ours(way: Way, pid: int, size: int, sample_us: int, seconds: float) -> Spent
         path = Path(directory, "x.damon")
         if way.auto:  # a choice of the command, not of the library
             command = [sys.executable, "-m", "pydamon", "record", "-o", str(path), "--primitive", "bpf"]
-            command += ["--duration", f"{seconds}s", str(pid)]
+            command += [*(() if way.panel else ("--panel", "0")), "--duration", f"{seconds}s", str(pid)]
         else:
             task = json.dumps(spec(way, pid, size, sample_us))
             command = [sys.executable, "-c", RECORD, task, f"{seconds}s", str(path)]
