@@ -110,7 +110,7 @@ def used(one: Snapshot, start: int, size: int) -> int:
 def test_memory_in_swap_is_not_used_until_it_is(tmp_path: Path) -> None:
     path = tmp_path / "r"
     low, high, half = PLACE, PLACE + 16 * MIB, 16 * MIB
-    with program(COMMON + SWAPPED) as pid, recording(pid, path) as said:
+    with program(COMMON + SWAPPED, "-S") as pid, recording(pid, path) as said:
         wait_until(lambda: len(recorded(path)) >= 6, every_s=0.5)
         before = recorded(path)[-1]
         subprocess.run(["kill", "-USR1", str(pid)], check=True)
@@ -131,7 +131,7 @@ def test_memory_in_swap_is_not_used_until_it_is(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("huge_pages")
 def test_hugetlb_memory_is_unknown_and_never_cold(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    with program(COMMON + HUGETLB) as pid, recording(pid, path) as said:
+    with program(COMMON + HUGETLB, "-S") as pid, recording(pid, path) as said:
         wait_until(lambda: len(recorded(path)) >= 6, every_s=0.5)
     last = recorded(path)[-1]
     inside = within(last, "unknown", PLACE, 16 * MIB)

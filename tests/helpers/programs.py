@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def program(text: str) -> Iterator[int]:
-    """The pid of a Python (without its site packages) that runs ``text`` and has said that it is ready."""
-    with subprocess.Popen([sys.executable, "-S", "-c", text], stdout=subprocess.PIPE) as child:
+def program(text: str, *options: str) -> Iterator[int]:
+    """The pid of a Python, with these options, that runs ``text`` and has said that it is ready."""
+    with subprocess.Popen([sys.executable, *options, "-c", text], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == b"ready\n"
