@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pydamon.core.boundaries import NO_BOUNDARIES
 from pydamon.core.regions import U64, Regions
+from pydamon.core.together import Together
 from pydamon.ops.counts import Count
 
 _TEN = np.uint64(10)
@@ -38,23 +39,29 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     """Merge each region into its left neighbour if they touch, count alike and stay within ``sz_limit`` (2.4).
 
     Never across one of the sorted ``boundaries``.
+    """
+    together = Together([regions])
+    _merge(together, threshold, sz_limit, [boundaries])
+    return together.regions
+
+
+def _merge(together: Together, threshold: int, sz_limit: int, boundaries: Sequence[U64]) -> None:
+    """As `merge`, the regions of all targets; ``boundaries`` has an array for each, or nothing.
 
     The merged count and age are size-weighted means, against which the next region is compared: that makes merging
     sequential from left to right. `_runs` therefore is a loop in Python, but only over regions that do merge: a run can
     begin only where two *unmerged* neighbours qualify, and those places are found for all regions at once.
     """
+    regions = together.regions
     if len(regions) < 2:
-        return regions
+        return
     start, end, nr = regions.start, regions.end, regions.nr_accesses
-    touches = start[1:] == end[:-1]
-    if len(boundaries):
-        at = np.searchsorted(boundaries, start[1:])
-        touches &= boundaries.take(at, mode="clip") != start[1:]
+    touches = _touches(together, boundaries)
     qualify = (np.abs(nr[1:] - nr[:-1]) <= threshold) & touches
     qualify &= end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1))
     candidates: list[int] = qualify.nonzero()[0].tolist()
     if not candidates:
-        return regions
+        return
     heads, behinds, counted, ages = np.array(_runs(regions, candidates, touches, threshold, sz_limit), np.int64)
     gone = np.zeros(len(regions), np.int8)  # sums up to 1 where a region is merged into one before it
     gone[heads + 1] = 1
@@ -74,7 +81,23 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
         if len(counts.hits):
             merged.counts.probed[at] = _mean_counts(regions, counts.probed, bounds)
             merged.counts.hits[:, at] = _mean_counts(regions, counts.hits, bounds)
-    return merged
+    together.exchange(merged, index)
+
+
+def _touches(together: Together, boundaries: Sequence[U64]) -> NDArray[np.bool_]:
+    """Which regions (all but the last) may be merged with the next: they touch, are one target's, and no boundary is
+    between them."""
+    start = together.regions.start
+    touches: NDArray[np.bool_] = start[1:] == together.regions.end[:-1]
+    touches[together.borders - 1] = False
+    first = 0
+    for end, bounds in zip(together.ends.tolist(), boundaries, strict=False):
+        if len(bounds):
+            of_target = start[first + 1 : end]
+            at = np.searchsorted(bounds, of_target)
+            touches[first : max(end - 1, first)] &= bounds.take(at, mode="clip") != of_target
+        first = end
+    return touches
 
 
 def _runs(
@@ -171,17 +194,14 @@ def merge_all(
     ``boundaries`` has an array for each target, across which is not merged unless that leaves too many regions.
     ``elapsed_ns`` is how long the aggregation lasted by the clock.
     """
-    threshold = max_seen // 10
-    for regions in targets:
-        update_age(regions, threshold, elapsed_ns)
+    if not targets:
+        return targets
+    together, threshold = Together(targets), max_seen // 10
+    update_age(together.regions, threshold, elapsed_ns)
     while True:
-        if boundaries:
-            pairs = zip(targets, boundaries, strict=True)
-            targets = [merge(regions, threshold, sz_limit, kept) for regions, kept in pairs]
-        else:
-            targets = [merge(regions, threshold, sz_limit) for regions in targets]
-        if sum(map(len, targets)) <= max_nr_regions or (threshold >= window and not boundaries):
-            return targets
+        _merge(together, threshold, sz_limit, boundaries)
+        if len(together.regions) <= max_nr_regions or (threshold >= window and not boundaries):
+            return together.parted()
         if threshold >= window:
             boundaries = ()
         threshold = min(max(1, 2 * threshold), window)
@@ -193,9 +213,17 @@ def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generat
     The cut is at 10 %, 20 %, … or 90 % of the size, aligned down; a third piece is cut off the left one. The pieces
     inherit all counters.
     """
+    together = Together([regions])
+    _split(together, pieces, min_region, rng)
+    return together.regions
+
+
+def _split(together: Together, pieces: int, min_region: int, rng: np.random.Generator) -> None:
+    """As `split`, the regions of all targets."""
+    regions = together.regions
     n = len(regions)
     if n == 0:
-        return regions
+        return
     start, size, unit = regions.start, regions.size, np.uint64(min_region)
     cuts: list[tuple[U64, NDArray[np.bool_]]] = []
     for remaining in range(pieces - 1, 0, -1):
@@ -210,6 +238,8 @@ def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generat
             size = np.where(present, cut, size)
     # Left to right the pieces of a region are: up to the last cut, ..., up to the first cut, up to its end.
     nr_pieces = sum((present for _, present in cuts), start=np.ones(n, np.intp))
+    if nr_pieces.max() == 1:
+        return
     index = np.repeat(np.arange(n), nr_pieces)
     new_start, new_end = start[index], regions.end[index]
     last = nr_pieces.cumsum() - 1
@@ -217,7 +247,7 @@ def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generat
         at, bound = last[present], place[present]
         new_start[at] = new_end[at - 1] = bound
         last -= present
-    return regions.select(index, new_start, new_end)
+    together.exchange(regions.select(index, new_start, new_end), index)
 
 
 def split_all(
@@ -235,8 +265,11 @@ def split_all(
     n = sum(map(len, targets))
     if n > max_nr_regions // 2:
         return targets
-    pieces = 3 if n == last_nr_regions and n < max_nr_regions // 3 else 2
-    return [split(regions, pieces, min_region, rng) for regions in targets]
+    if n == 0:
+        return targets
+    together = Together(targets)
+    _split(together, 3 if n == last_nr_regions and n < max_nr_regions // 3 else 2, min_region, rng)
+    return together.parted()
 
 
 def split_larger_than(regions: Regions, sz_limit: int, min_region: int) -> Regions:
@@ -276,12 +309,28 @@ def initial_regions(ranges: U64, piece_bytes: int, min_region: int) -> Regions:
     return Regions(np.concatenate(starts), np.concatenate(ends))
 
 
+def _cover(regions: Regions, ranges: U64, min_region: int) -> bool:
+    """Whether the regions cover exactly these ranges, of which no two touch."""
+    if not len(regions) or not len(ranges):
+        return False
+    holes = np.flatnonzero(regions.start[1:] != regions.end[:-1])
+    if len(holes) + 1 != len(ranges):
+        return False
+    unit = np.uint64(min_region)
+    start, end = regions.start[np.append(0, holes + 1)], regions.end[np.append(holes, -1)]
+    same_start = (start == ranges[:, 0] - ranges[:, 0] % unit).all()
+    return bool(same_start and (end == ranges[:, 1] + (unit - ranges[:, 1] % unit) % unit).all())
+
+
 def set_ranges(regions: Regions, ranges: U64, min_region: int) -> Regions:
     """Follow the target: afterwards the regions cover exactly ``ranges`` (n, 2), sorted and disjoint (2.8).
 
     Regions outside are dropped, the first and last inside a range are stretched or cut to its bounds and keep their
     counters, holes get new regions. A region that reaches into two ranges is kept in both (the kernel keeps it in one).
+    Regions that cover them already are given back as they are.
     """
+    if _cover(regions, ranges, min_region):
+        return regions
     index: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
     starts: list[U64] = [np.empty(0, np.uint64)]
     ends: list[U64] = [np.empty(0, np.uint64)]

@@ -6,6 +6,7 @@ Sorted, disjoint, at least one minimum region long and aligned to it. The addres
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,26 @@ class Regions:
     def empty(cls) -> Regions:
         """No region."""
         return cls(np.empty(0, np.uint64), np.empty(0, np.uint64))
+
+    @classmethod
+    def joined(cls, targets: Sequence[Regions]) -> Regions:
+        """Those of several targets (at least one), one behind the other, in arrays of their own."""
+        start, end = (np.concatenate([getattr(one, name) for one in targets]) for name in ("start", "end"))
+        kept = np.concatenate([one._kept for one in targets], axis=1)
+        whole = cls(start, end, Counts.joined([one.counts for one in targets]), kept)
+        whole._samples, whole._window = max((one._samples, one._window) for one in targets)
+        behind = [whole._samples - one._samples for one in targets]
+        if any(behind):  # one that joined in mid-aggregation; its moving sum stays what it is
+            missing = np.repeat(behind, [len(one) for one in targets])
+            kept[_BP_AT_RESET] += missing * (kept[_LAST] * 10000 // whole._window)
+        whole.all_known = all(one.all_known for one in targets)
+        return whole
+
+    def part(self, place: slice) -> Regions:
+        """Some of them, as views: only one of both is to be used from then on."""
+        part = Regions(self.start[place], self.end[place], self.counts.part(place), self._kept[:, place])
+        part._samples, part._window, part.all_known = self._samples, self._window, self.all_known
+        return part
 
     def __len__(self) -> int:
         return len(self.start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,19 @@ class Counts:
         """Nothing counted yet."""
         accessed, unknown, probed = np.zeros((3, n), np.int64)
         return cls(accessed, unknown, probed, np.zeros((nr_probes, n), np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Counts]) -> Counts:
+        """Those of several targets, one behind the other, in arrays of their own."""
+        hits = np.concatenate([part.hits for part in parts], axis=1)
+        accessed, unknown, probed = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("accessed", "unknown", "probed")
+        )
+        return cls(accessed, unknown, probed, hits)
+
+    def part(self, place: slice) -> Counts:
+        """Those of some regions, as views."""
+        return Counts(self.accessed[place], self.unknown[place], self.probed[place], self.hits[:, place])
 
     def select(self, index: NDArray[np.intp]) -> Counts:
         """The counts of the regions ``index`` in arrays of their own; -1 begins with zeros."""
