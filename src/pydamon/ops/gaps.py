@@ -41,16 +41,22 @@ class Gaps:
         self.most = most
         self.left_out = 0
         self._spans: dict[int, tuple[Sequence[Mapping], Ranges]] = {}
+        self._found: tuple[int, dict[int, Ranges]] | None = None  # `most` and the ranges, of these mappings
         self._cut: dict[int, Ranges] = {}  # of each target, what was left out last
 
     def of_mappings(self, mappings: AnyMapping[int, Sequence[Mapping]]) -> dict[int, Ranges]:
         """`ranges` of targets with these mappings; the same sequence as the last time need not be looked at."""
         known = self._spans
+        same = known.keys() == mappings.keys() and all(known[target][0] is now for target, now in mappings.items())
+        if same and self._found is not None and self._found[0] == self.most:
+            return dict(self._found[1])  # what was chosen stays
         self._spans = {
             target: known[target] if target in known and known[target][0] is now else (now, mapped_spans(now))
             for target, now in mappings.items()
         }
-        return self.ranges({target: spans for target, (_, spans) in self._spans.items()})
+        found = self.ranges({target: spans for target, (_, spans) in self._spans.items()})
+        self._found = self.most, found
+        return dict(found)
 
     def ranges(self, spans: dict[int, Ranges]) -> dict[int, Ranges]:
         """What to monitor of each target: its mapped ``spans`` with all gaps but those that are left out."""

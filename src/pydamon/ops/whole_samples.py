@@ -62,6 +62,7 @@ class WholeSampler:
         self._pages = pages
         self._sampler = sampler
         self._loaded: list[_Loaded] = []
+        self._stale = False  # something else than the regions is to be loaded anew
         self._sparse: set[int] = set()  # targets of which absent pages were drawn
 
     @property
@@ -103,6 +104,8 @@ class WholeSampler:
     def update(self) -> None:
         """Mappings or memory may have changed."""
         self._sampler.update()
+        # What is known of single pages and mappings is loaded with the regions.
+        self._stale = bool(self._sparse) or self._sampler.knows_exceptions()
 
     def forget(self, target: int) -> None:
         """The target has ended."""
@@ -121,10 +124,10 @@ class WholeSampler:
             primitive = self._ops.primitives[target]
             if isinstance(primitive, BpfPrimitive):  # a target that has ended has another one
                 wanted.append((target, primitive, spans, counted))
-        if len(wanted) == len(self._loaded) and all(
-            loaded.is_now(*now) for loaded, now in zip(self._loaded, wanted, strict=True)
-        ):
+        same = len(wanted) == len(self._loaded) and not self._stale
+        if same and all(loaded.is_now(*now) for loaded, now in zip(self._loaded, wanted, strict=True)):
             return
+        self._stale = False
         self._take_back()
         self._sampler.load([self._watched(target, primitive, spans) for target, primitive, spans, _ in wanted])
         for place, (target, primitive, spans, counted) in enumerate(wanted):

@@ -262,6 +262,12 @@ class BpfSampler:
             self.walk.refresh()
             self._set_memory_facts()
 
+    def knows_exceptions(self) -> bool:
+        """Whether there are mappings that refuse advice, or pages that cannot be cleared alone: `load` tells these."""
+        if any(loaded.refusals for loaded in self._loaded):
+            return True
+        return bool((self._map.regions["flags"][: self._nr_regions] & np.uint32(lay.MET)).any())
+
     def _set_memory_facts(self) -> None:
         header = self._map.header
         header["base"], header["mask"], header["limit"] = self.walk.memory_facts()

@@ -223,6 +223,14 @@ class TestTargetRanges:
     def test_no_ranges_leave_no_regions(self) -> None:
         assert len(adjust.set_ranges(make([(20, 60)]), ranges(), 1)) == 0
 
+    def test_regions_that_cover_the_ranges_stay_the_same_objects(self) -> None:
+        regions = make([(8, 16), (16, 24), (32, 40)], [1, 2, 3])
+        assert adjust.set_ranges(regions, ranges((9, 23), (32, 37)), 8) is regions  # but for alignment
+        for other in (((9, 23),), ((9, 23), (32, 41)), ((7, 23), (32, 40)), ((9, 23), (24, 40))):
+            assert adjust.set_ranges(regions, ranges(*other), 8) is not regions
+        # Ranges that touch: regions begin anew between them.
+        assert spans(adjust.set_ranges(make([(8, 24)]), ranges((8, 16), (16, 24)), 8)) == [(8, 16), (16, 24)]
+
     @given(st.data())
     def test_result_covers_exactly_the_ranges(self, data: st.DataObject) -> None:
         def pairs() -> list[tuple[int, int]]:

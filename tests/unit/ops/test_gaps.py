@@ -107,3 +107,18 @@ def test_it_counts_what_it_leaves_out_and_looks_at_the_same_mappings_once() -> N
     gaps.most = 0
     assert len(gaps.of_mappings({0: mapped})[0]) == 3
     assert gaps.left_out == 0
+
+
+@given(layouts, layouts, st.integers(0, 8))
+def test_the_same_mappings_are_not_looked_at_again(
+    one: list[tuple[int, int]], two: list[tuple[int, int]], most: int
+) -> None:
+    gaps, mapped, again = Gaps(most), {0: layout(one), 1: layout(two)}, {0: layout(one), 1: layout(two)}
+    first = gaps.of_mappings(mapped)
+    same = gaps.of_mappings(mapped)
+    assert all(same[target] is first[target] for target in mapped)
+    looked = gaps.of_mappings(again)  # others, that say the same
+    assert {target: pages(ranges) for target, ranges in looked.items()} == {t: pages(r) for t, r in first.items()}
+    gaps.most = 0
+    assert pages(gaps.of_mappings(again)[0]) == pages(Gaps(0).of_mappings({0: again[0]})[0])
+    assert list(gaps.of_mappings({1: again[1]})) == [1]

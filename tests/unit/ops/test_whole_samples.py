@@ -211,6 +211,24 @@ def test_resident_pages_are_preferred_once_absent_ones_were_drawn(child: Child, 
         assert max(regions.counts.accessed) < 10
 
 
+def test_an_update_tells_the_program_anew_which_pages_are_resident(child: Child, walk: PageTableWalk) -> None:
+    """Also where the regions stay the very same; and their counts stay."""
+    at = child.do("add", "sparse", 1024 * PAGE)
+    there = range(0, 1024, 64)
+    child.do("touch", "sparse", *there)
+    with fixed(walk, (child, at, 1024 * PAGE)) as ops:
+        ops.faithful = False
+        pace = Pace(Course(lambda _: child.do("touch", "sparse", *there)), Until(), 1000)
+        regions = halves(at, 1024 * PAGE)
+        ops.sampler.sample([0], [regions], [regions.counts], 20, pace)
+        first = regions.counts.accessed.copy()
+        assert max(first) < 10
+        assert ops.residency(0) is not None
+        ops.update()
+        ops.sampler.sample([0], [regions], [regions.counts], 20, pace)
+        assert (regions.counts.accessed - first).tolist() == [20, 20]
+
+
 def test_where_the_kernel_refuses_pages_are_sampled_one_by_one(
     child: Child, walk: PageTableWalk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
