@@ -1,0 +1,30 @@
+"""Run the experiments that are named, or list them: ``python -m benchmarks.evaluation NAME [options]``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = {
+    "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
+    "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
+}
+
+
+def main() -> int:
+    """Run one experiment; 2 for a name that is none."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        for name, about in NAMES.items():
+            print(f"{name:<16} {about}")
+        return 0
+    name = sys.argv[1]
+    if name not in NAMES:
+        print(f"evaluation: there is no {name!r}; there are: {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    sys.argv[:2] = [f"evaluation {name}"]
+    importlib.import_module(f"benchmarks.evaluation.{name.replace('-', '_')}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
