@@ -135,9 +135,9 @@ class Applied(msgspec.Struct, eq=False):
     """What applying an action to ranges did: bytes, uint64, parallel to the ranges.
 
     ``applied`` is what was measured to have been brought about (never more than ``passed``), ``passed`` what the
-    filters of the operations set let pass. ``spent_ns`` is the time that it took in the operations set's own time
-    where that is not the machine's (the simulator). ``acted``: in a dry run, the pages that would be acted on, as
-    ranges (sorted, disjoint); None where only their number is known.
+    filters of the operations set let pass. ``spent_ns`` is the time that it took where the operations set knows better
+    than a clock: without waiting for a CPU that others had, or in a simulator's own time. ``acted``: in a dry run, the
+    pages that would be acted on, as ranges (sorted, disjoint); None where only their number is known.
     """
 
     applied: NDArray[np.uint64]

@@ -21,6 +21,7 @@ from pydamon.linux import page_flags, pagemap, pagemap_scan
 from pydamon.linux.frames import Flags
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process, ProcessGone
+from pydamon.linux.work_time import WorkTime
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import Subject
 from pydamon.ops.actions.common import Actions
@@ -101,6 +102,7 @@ class PhysicalActions(Actions):
         What ``passed`` is: all of a region that no filter is for; else the pages on LRU lists that pass. As in the
         kernel, pageout leaves young pages alone unless the scheme has a filter for them (docs/algorithms.md 2.15).
         """
+        work = WorkTime()
         order = np.argsort(start, kind="stable")
         start, end, allowed = start[order], end[order], allowed[order]
         filters, default = effective_filters(scheme)
@@ -118,7 +120,8 @@ class PhysicalActions(Actions):
                 if acts:
                     applied += self._act(target, scheme, pages.take(through), end)
         back = np.argsort(order, kind="stable")
-        return Applied(np.minimum(applied, passed)[back], passed[back], acted=self._take_acted())
+        acted = self._take_acted()
+        return Applied(np.minimum(applied, passed)[back], passed[back], work.spent_ns(), acted)
 
     def _pass(
         self,

@@ -14,6 +14,7 @@ from pydamon.linux import move_pages
 from pydamon.linux.mapping_names import full_name
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Mapping, Process, ProcessGone
+from pydamon.linux.work_time import WorkTime
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import DOINGS, Subject
 from pydamon.ops.actions.common import Actions
@@ -74,6 +75,7 @@ class VirtualActions(Actions):
         What ``passed`` is: all of a region that no page filter is for; else the pages in memory (for willneed those in
         swap, too) that the filters let pass. Raises MachineError if a permission was lost.
         """
+        work = WorkTime()
         order = np.argsort(start, kind="stable")
         start, end, allowed = start[order], end[order], allowed[order]
         filtered = ~allowed if scheme.ops_filters else np.zeros(len(start), np.bool_)
@@ -82,7 +84,8 @@ class VirtualActions(Actions):
             if subject is not None:
                 applied += self._apply(target, subject, scheme, start, end, filtered, passed)
         back = np.argsort(order, kind="stable")
-        return Applied(np.minimum(applied, passed)[back], passed[back], acted=self._take_acted())
+        acted = self._take_acted()
+        return Applied(np.minimum(applied, passed)[back], passed[back], work.spent_ns(), acted)
 
     @contextmanager
     def _open(self, target: int, regions: int) -> Iterator[Subject | None]:
