@@ -350,7 +350,8 @@ class Pass:
             # What the filters stop costs nothing, and what was not there neither.
             size = np.maximum(weight, done.applied)
             passed = np.minimum(done.passed, size)
-            state.quota.charge(self._quotas, passed, done.applied, spent_ns)
+            looked = int(size.sum(dtype=np.uint64))
+            state.quota.charge(self._quotas, passed, done.applied, spent_ns, looked_bytes=looked)
             if self._scheme.action != "stat":
                 state.refusals.note(target, start, end, passed, done.applied)
                 self._in_vain_ns += 0 if done.applied.any() else spent_ns

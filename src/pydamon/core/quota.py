@@ -26,15 +26,15 @@ def effective_bytes(
     *,
     esz_bp: int,
     score: int | None,
-    charged_bytes: int,
-    charged_ns: int,
+    tried_bytes: int,
+    tried_ns: int,
     min_region: int = PAGE_SIZE,
 ) -> tuple[int | None, int]:
     """The quota of the next window in bytes (None: no limit) and the new state of the feedback loop.
 
-    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``charged_*`` are since the start. A
-    time quota allows a smallest region of ``min_region`` bytes at least: with less nothing would be tried, so that
-    nobody would notice when it gets faster.
+    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``tried_bytes`` took ``tried_ns`` so
+    far, which makes bytes of a time quota. That allows a smallest region of ``min_region`` bytes at least: with less
+    nothing would be tried, so that nobody would notice when it gets faster.
     """
     if not quotas.limited:
         return None, esz_bp
@@ -45,7 +45,7 @@ def effective_bytes(
         esz_bp = feed_loop(max(esz_bp, 10_000), score)
         esz = esz_bp // 10_000
     if quotas.time_ms:
-        throughput = charged_bytes * 1_000_000 // charged_ns if charged_ns else _FIRST_THROUGHPUT
+        throughput = tried_bytes * 1_000_000 // tried_ns if tried_ns else _FIRST_THROUGHPUT
         by_time = throughput * quotas.time_ms
         esz = min(esz, by_time) if esz == 0 else max(min_region, min(esz, by_time))
     if quotas.sz_bytes:
@@ -58,14 +58,15 @@ class QuotaState:
     """The quota of one running scheme.
 
     ``esz`` is the effective quota of this window in bytes (None: no limit). ``resume`` is the target and the address
-    after the last byte that was charged when the quota was used up: the next application goes on there.
+    after the last byte that was charged when the quota was used up: the next application goes on there. ``tried_*``
+    say how fast it goes.
     """
 
     esz: int | None = None
     charged_bytes: int = 0
     charged_ns: int = 0
-    total_charged_bytes: int = 0
-    total_charged_ns: int = 0
+    tried_bytes: int = 0
+    tried_ns: int = 0
     qt_exceeds: int = 0
     min_score: int = 0
     resume: tuple[int, int] | None = None
@@ -98,8 +99,8 @@ class QuotaState:
             quotas,
             esz_bp=self._esz_bp,
             score=score,
-            charged_bytes=self.total_charged_bytes,
-            charged_ns=self.total_charged_ns,
+            tried_bytes=self.tried_bytes,
+            tried_ns=self.tried_ns,
             min_region=min_region,
         )
 
@@ -126,10 +127,14 @@ class QuotaState:
         remaining = self.remaining(quotas)
         return remaining is not None and remaining < min_region
 
-    def charge(self, quotas: Quotas, tried: U64 | int, applied: U64 | int, spent_ns: int) -> None:
+    def charge(
+        self, quotas: Quotas, tried: U64 | int, applied: U64 | int, spent_ns: int, *, looked_bytes: int | None = None
+    ) -> None:
         """Count an application to regions (or one) of which ``tried`` bytes were tried and ``applied`` worked out.
 
-        Those in vain cost less where the user says so; that is rounded down for each region.
+        Those in vain cost less where the user says so; that is rounded down for each region. ``looked_bytes``: how much
+        there was, of which the page filters let only ``tried`` pass (None: no filters, or they cost as much). Where
+        they let nothing pass, that says nothing of how fast it goes.
         """
         charged: U64 = np.atleast_1d(np.asarray(tried, np.uint64))
         if quotas.fail_charge_denom:
@@ -139,6 +144,10 @@ class QuotaState:
             charged = charged - failed + failed // denom * num + failed % denom * num // denom
         charge = int(charged.sum(dtype=np.uint64))
         self.charged_bytes += charge
-        self.total_charged_bytes += charge
         self.charged_ns += spent_ns
-        self.total_charged_ns += spent_ns
+        if looked_bytes is None:
+            self.tried_bytes += charge
+            self.tried_ns += spent_ns
+        elif np.any(tried):
+            self.tried_bytes += looked_bytes
+            self.tried_ns += spent_ns

@@ -17,8 +17,8 @@ def charge(state: QuotaState, quotas: Quotas, tried: int, applied: int, spent_ns
     state.charge(quotas, np.array([tried], np.uint64), np.array([applied], np.uint64), spent_ns)
 
 
-def esz(quotas: Quotas, score: int | None = None, esz_bp: int = 0, charged: tuple[int, int] = (0, 0)) -> int | None:
-    found, _ = effective_bytes(quotas, esz_bp=esz_bp, score=score, charged_bytes=charged[0], charged_ns=charged[1])
+def esz(quotas: Quotas, score: int | None = None, esz_bp: int = 0, tried: tuple[int, int] = (0, 0)) -> int | None:
+    found, _ = effective_bytes(quotas, esz_bp=esz_bp, score=score, tried_bytes=tried[0], tried_ns=tried[1])
     return found
 
 
@@ -38,27 +38,27 @@ class TestEffectiveBytes:
 
     def test_time_goes_by_the_throughput_measured(self) -> None:
         # 100 MiB in 50 ms are 2 MiB per ms
-        assert esz(Quotas(time_ms=10), charged=(100 * MIB, 50 * MS)) == 20 * MIB
+        assert esz(Quotas(time_ms=10), tried=(100 * MIB, 50 * MS)) == 20 * MIB
 
     def test_throughput_is_whole_bytes_per_ms(self) -> None:
         # 10,000 bytes in 3 ms: 3333 per ms; 30 ms
-        assert esz(Quotas(time_ms=30), charged=(10_000, 3 * MS)) == 3333 * 30
+        assert esz(Quotas(time_ms=30), tried=(10_000, 3 * MS)) == 3333 * 30
 
     def test_slow_as_it_may_be_a_smallest_region_is_tried(self) -> None:
         # 4 KiB in 1 s are 4 bytes per ms
-        slow = {"esz_bp": 0, "score": None, "charged_bytes": 4 * KIB, "charged_ns": 1000 * MS}
+        slow = {"esz_bp": 0, "score": None, "tried_bytes": 4 * KIB, "tried_ns": 1000 * MS}
         assert effective_bytes(Quotas(time_ms=1), **slow)[0] == PAGE  # type: ignore[arg-type]
         assert effective_bytes(Quotas(time_ms=1), min_region=2 * MIB, **slow)[0] == 2 * MIB  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(("sz_mib", "expected_mib"), [(10, 10), (30, 20)])
     def test_the_smaller_of_time_and_bytes_counts(self, sz_mib: int, expected_mib: int) -> None:
         quotas = Quotas(time_ms=10, sz_bytes=sz_mib * MIB)
-        assert esz(quotas, charged=(100 * MIB, 50 * MS)) == expected_mib * MIB
+        assert esz(quotas, tried=(100 * MIB, 50 * MS)) == expected_mib * MIB
 
     def test_goals_alone_begin_with_next_to_nothing(self) -> None:
         # The loop starts from 10,000, that is one byte; a score of 0 doubles it, one of 5,000 adds half.
-        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=0, charged_bytes=0, charged_ns=0) == (2, 20_000)
-        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=5_000, charged_bytes=0, charged_ns=0) == (1, 15_000)
+        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=0, tried_bytes=0, tried_ns=0) == (2, 20_000)
+        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=5_000, tried_bytes=0, tried_ns=0) == (1, 15_000)
 
     @pytest.mark.parametrize(
         ("score", "expected"),
@@ -84,7 +84,7 @@ class TestEffectiveBytes:
         assert esz(Quotas(goals=GOALS, sz_bytes=MIB), score=0, esz_bp=10_000 * KIB) == 2 * KIB
 
     def test_the_loop_saturates_instead_of_overflowing(self) -> None:
-        found, state = effective_bytes(Quotas(goals=GOALS), esz_bp=2**64 - 1, score=0, charged_bytes=0, charged_ns=0)
+        found, state = effective_bytes(Quotas(goals=GOALS), esz_bp=2**64 - 1, score=0, tried_bytes=0, tried_ns=0)
         assert (found, state) == ((2**64 - 1) // 10_000, 2**64 - 1)
 
     @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ class TestWindows:
         charge(state, self.quotas, PAGE, PAGE, 5)
         state.begin_window(self.quotas, 100 * MS, None, PAGE)
         assert (state.charged_bytes, state.charged_ns) == (0, 0)
-        assert (state.total_charged_bytes, state.total_charged_ns) == (PAGE, 5)
+        assert (state.tried_bytes, state.tried_ns) == (PAGE, 5)
 
     def test_windows_that_were_used_up_are_counted_when_they_end(self) -> None:
         state, counts = QuotaState(), []
@@ -225,3 +225,26 @@ class TestWindows:
         state.resume = (0, 4096)
         state.change(Quotas())
         assert (state.esz, state.resume, state.remaining(Quotas())) == (None, None, None)  # type: ignore[comparison-overlap]  # `change` sets ``resume``
+
+
+class TestAQuotaInTimeWhereFiltersStopMuch:
+    quotas = Quotas(time_ms=10, reset_interval_ms=1000)
+
+    def test_what_filters_stop_does_not_make_it_slow(self) -> None:
+        """1 MiB in 1 ms, of which a filter lets one page pass, is 1 MiB per ms: 10 MiB in 10 ms, not 10 pages."""
+        state = QuotaState()
+        state.begin_window(self.quotas, 0, None, PAGE)
+        state.charge(self.quotas, PAGE, PAGE, MS, looked_bytes=MIB)
+        state.begin_window(self.quotas, 1000 * MS, None, PAGE)
+        assert state.esz == 10 * MIB
+
+    def test_where_nothing_passes_nothing_is_learned_but_time_is_spent(self) -> None:
+        state = QuotaState()
+        state.begin_window(self.quotas, 0, None, PAGE)
+        first = state.esz
+        state.charge(self.quotas, 0, 0, 4 * MS, looked_bytes=MIB)
+        assert (state.charged_bytes, state.charged_ns) == (0, 4 * MS)
+        state.charge(self.quotas, 0, 0, 6 * MS, looked_bytes=MIB)
+        assert state.full(self.quotas, PAGE)
+        state.begin_window(self.quotas, 1000 * MS, None, PAGE)
+        assert state.esz == first
