@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.passes import Index, Pass, apply_interval_us
+from pydamon.core.quota import QuotaState
 from pydamon.core.regions import U64, Regions
 from pydamon.core.scheme_state import SchemeState, user_goals
+from pydamon.core.speed import Speed
 from pydamon.core.taken import Taken
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
@@ -113,7 +115,8 @@ class Damos:
 
     def _new_state(self, scheme: Scheme) -> SchemeState:
         does = scheme.does
-        return SchemeState(scheme, taken=Taken(hot=does.prefers == "hot") if self.dry_run and does.acts else None)
+        taken = Taken(hot=does.prefers == "hot") if self.dry_run and does.acts else None
+        return SchemeState(scheme, taken=taken, quota=QuotaState(speed=Speed() if self.by_memory else None))
 
     def reschedule(self, passed: int, intervals: Intervals, aggregation_at: int | None = None) -> None:
         """The intervals have changed: none waits longer than its apply interval is now."""

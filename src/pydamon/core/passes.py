@@ -297,8 +297,7 @@ class Pass:
             if remaining is not None and remaining < self._min_region:
                 return False
             if remaining is not None and self._quotas.time_ms:
-                step = max((quota.esz or remaining) // _TIME_STEPS, self._min_region)
-                remaining = min(remaining, step)
+                remaining = min(remaining, max((quota.esz or remaining) // self._time_steps(), self._min_region))
             fitting = len(index)
             if remaining is not None:
                 behind = np.cumsum(self._weigh(place)[index], dtype=np.uint64)
@@ -326,6 +325,10 @@ class Pass:
                 return False
             index, allowed = index[fitting:], allowed[fitting:]
         return True
+
+    def _time_steps(self) -> int:
+        speed = self._state.quota.speed
+        return _TIME_STEPS if speed is None else speed.steps(self._quotas.time_ms * 1_000_000, _TIME_STEPS)
 
     def _apply(self, place: int, index: Index, allowed: NDArray[np.bool_]) -> bool:
         damos, state, target, regions = self._damos, self._state, self._targets[place], self._regions[place]

@@ -1,7 +1,8 @@
 """How much a scheme may do: effective bytes per window, what was charged, and where to go on (docs/algorithms.md 2.11).
 
 Where the kernel differs: the effective quota is known before its first use (as in newer kernels; 6.12 begins with no
-limit), and a time quota also ends the window when its time has really been spent.
+limit), and a time quota also ends the window when its time has really been spent. Unless it is to go as in the kernel,
+`Speed` says how much fits into the time, and what a window has spent too much is missing in the next ones.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import numpy as np
 
 from pydamon.core.goals import GOAL_SCORE
 from pydamon.core.regions import U64
+from pydamon.core.speed import FIRST_THROUGHPUT, Speed
 from pydamon.core.tuner import feed_loop
 from pydamon.spec.schemes import Quotas
 from pydamon.spec.units import U64_MAX
 
 PAGE_SIZE = 4096
-# Bytes per ms that a new scheme is believed to manage.
-_FIRST_THROUGHPUT = PAGE_SIZE * 1024
+# A window pays for no more than so many before it: what took that long once says nothing of the future.
+_MOST_DEBT = 60
 
 
 def effective_bytes(
@@ -29,12 +31,13 @@ def effective_bytes(
     tried_bytes: int,
     tried_ns: int,
     min_region: int = PAGE_SIZE,
+    speed: Speed | None = None,
 ) -> tuple[int | None, int]:
     """The quota of the next window in bytes (None: no limit) and the new state of the feedback loop.
 
     ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``tried_bytes`` took ``tried_ns`` so
-    far, which makes bytes of a time quota. That allows a smallest region of ``min_region`` bytes at least: with less
-    nothing would be tried, so that nobody would notice when it gets faster.
+    far, which makes bytes of a time quota, unless ``speed`` knows better. That allows a smallest region of
+    ``min_region`` bytes at least: with less nothing would be tried, so that nobody would notice when it gets faster.
     """
     if not quotas.limited:
         return None, esz_bp
@@ -45,8 +48,11 @@ def effective_bytes(
         esz_bp = feed_loop(max(esz_bp, 10_000), score)
         esz = esz_bp // 10_000
     if quotas.time_ms:
-        throughput = tried_bytes * 1_000_000 // tried_ns if tried_ns else _FIRST_THROUGHPUT
-        by_time = throughput * quotas.time_ms
+        if speed is not None:
+            by_time = speed.bytes_in(quotas.time_ms * 1_000_000)
+        else:
+            throughput = tried_bytes * 1_000_000 // tried_ns if tried_ns else FIRST_THROUGHPUT
+            by_time = throughput * quotas.time_ms
         esz = min(esz, by_time) if esz == 0 else max(min_region, min(esz, by_time))
     if quotas.sz_bytes:
         esz = min(esz, quotas.sz_bytes)
@@ -59,8 +65,10 @@ class QuotaState:
 
     ``esz`` is the effective quota of this window in bytes (None: no limit). ``resume`` is the target and the address
     after the last byte that was charged when the quota was used up: the next application goes on there. ``tried_*``
-    say how fast it goes.
+    say how fast it goes, as in the kernel; ``speed`` is there where it is not to go as in the kernel.
     """
+
+    speed: Speed | None = None
 
     esz: int | None = None
     charged_bytes: int = 0
@@ -89,9 +97,9 @@ class QuotaState:
         if self._over(quotas, now_ns):
             if self._window_ns is not None and self.full(quotas, min_region):
                 self.qt_exceeds += 1
+            self.charged_ns = self._debt_ns(quotas, now_ns)
             self._window_ns = now_ns
             self.charged_bytes = 0
-            self.charged_ns = 0
         elif score is not None and quotas.goal_tuner == "consist":
             score = GOAL_SCORE  # the feedback loop makes one step per window
         self._changed = False
@@ -102,7 +110,16 @@ class QuotaState:
             tried_bytes=self.tried_bytes,
             tried_ns=self.tried_ns,
             min_region=min_region,
+            speed=self.speed,
         )
+
+    def _debt_ns(self, quotas: Quotas, now_ns: int) -> int:
+        """What the windows up to ``now_ns`` have not paid for yet."""
+        if self.speed is None or self._window_ns is None:
+            return 0
+        windows = (now_ns - self._window_ns) // (quotas.reset_interval_ms * 1_000_000)
+        each_ns = quotas.time_ms * 1_000_000
+        return min(max(self.charged_ns - windows * each_ns, 0), _MOST_DEBT * each_ns)
 
     def change(self, quotas: Quotas) -> None:
         """The user has set other quotas: they hold from the next application on.
@@ -133,8 +150,7 @@ class QuotaState:
         """Count an application to regions (or one) of which ``tried`` bytes were tried and ``applied`` worked out.
 
         Those in vain cost less where the user says so; that is rounded down for each region. ``looked_bytes``: how much
-        there was, of which the page filters let only ``tried`` pass (None: no filters, or they cost as much). Where
-        they let nothing pass, that says nothing of how fast it goes.
+        there was, of which the page filters let only ``tried`` pass (None: no filters, or they cost as much).
         """
         charged: U64 = np.atleast_1d(np.asarray(tried, np.uint64))
         if quotas.fail_charge_denom:
@@ -145,9 +161,8 @@ class QuotaState:
         charge = int(charged.sum(dtype=np.uint64))
         self.charged_bytes += charge
         self.charged_ns += spent_ns
-        if looked_bytes is None:
+        if self.speed is not None:
+            self.speed.note(charge if looked_bytes is None else looked_bytes, spent_ns)
+        else:
             self.tried_bytes += charge
-            self.tried_ns += spent_ns
-        elif np.any(tried):
-            self.tried_bytes += looked_bytes
             self.tried_ns += spent_ns

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pydamon.core.quota import QuotaState, effective_bytes
+from pydamon.core.speed import Speed
 from pydamon.spec.schemes import Goal, Quotas
 
 KIB, MIB, MS = 1 << 10, 1 << 20, 1_000_000
@@ -227,24 +228,46 @@ class TestWindows:
         assert (state.esz, state.resume, state.remaining(Quotas())) == (None, None, None)  # type: ignore[comparison-overlap]  # `change` sets ``resume``
 
 
-class TestAQuotaInTimeWhereFiltersStopMuch:
+class TestTimeThatIsPaidForLater:
     quotas = Quotas(time_ms=10, reset_interval_ms=1000)
 
-    def test_what_filters_stop_does_not_make_it_slow(self) -> None:
-        """1 MiB in 1 ms, of which a filter lets one page pass, is 1 MiB per ms: 10 MiB in 10 ms, not 10 pages."""
-        state = QuotaState()
+    def state(self) -> QuotaState:
+        state = QuotaState(speed=Speed())
         state.begin_window(self.quotas, 0, None, PAGE)
-        state.charge(self.quotas, PAGE, PAGE, MS, looked_bytes=MIB)
-        state.begin_window(self.quotas, 1000 * MS, None, PAGE)
-        assert state.esz == 10 * MIB
+        return state
 
-    def test_where_nothing_passes_nothing_is_learned_but_time_is_spent(self) -> None:
+    def test_what_a_window_spent_too_much_is_missing_in_the_next_ones(self) -> None:
+        state, full = self.state(), []
+        charge(state, self.quotas, MIB, MIB, 35 * MS)  # three windows and a half
+        for window in range(1, 5):
+            state.begin_window(self.quotas, window * 1000 * MS, None, PAGE)
+            full.append(state.full(self.quotas, PAGE))
+        assert full == [True, True, False, False]
+        assert state.charged_ns == 0
+
+    def test_windows_in_which_nothing_was_tried_have_paid_as_well(self) -> None:
+        state = self.state()
+        charge(state, self.quotas, MIB, MIB, 35 * MS)
+        state.begin_window(self.quotas, 3000 * MS, None, PAGE)
+        assert state.charged_ns == 5 * MS
+
+    def test_an_hour_in_a_slow_swap_is_paid_for_in_a_minute(self) -> None:
+        state = self.state()
+        charge(state, self.quotas, MIB, MIB, 3_600_000 * MS)
+        state.begin_window(self.quotas, 1000 * MS, None, PAGE)
+        assert state.charged_ns == 60 * 10 * MS
+
+    def test_as_in_the_kernel_each_window_begins_anew(self) -> None:
         state = QuotaState()
         state.begin_window(self.quotas, 0, None, PAGE)
-        first = state.esz
-        state.charge(self.quotas, 0, 0, 4 * MS, looked_bytes=MIB)
-        assert (state.charged_bytes, state.charged_ns) == (0, 4 * MS)
-        state.charge(self.quotas, 0, 0, 6 * MS, looked_bytes=MIB)
-        assert state.full(self.quotas, PAGE)
+        charge(state, self.quotas, MIB, MIB, 35 * MS)
         state.begin_window(self.quotas, 1000 * MS, None, PAGE)
-        assert state.esz == first
+        assert state.charged_ns == 0
+
+    def test_what_filters_stop_does_not_make_it_slow(self) -> None:
+        """Of 1, 2 and 3 MiB at 1 ms each a filter lets one page pass: 9 MiB are looked at in what is left of 10 ms."""
+        state = self.state()
+        for mib in (1, 2, 3):
+            state.charge(self.quotas, PAGE, PAGE, mib * MS, looked_bytes=mib * MIB)
+        state.begin_window(self.quotas, 1000 * MS, None, PAGE)
+        assert state.esz == 9 * MIB
