@@ -74,7 +74,7 @@ def reading(folder: Path) -> Iterator[int]:
             for _ in range(mib):
                 file.write(b"x" * MIB)
     subprocess.run(["sync", folder / "idle", folder / "hot"], check=True)  # what is dirty is written first, not taken
-    command = [sys.executable, "-c", _READER, folder / "idle", folder / "hot"]
+    command = [sys.executable, "-c", _READER, *map(str, (folder / "idle", folder / "hot"))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
