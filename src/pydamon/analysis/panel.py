@@ -8,18 +8,21 @@ with the correction for a finite population: a panel that has all pages has no e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
+from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, Once
 
 _EARLY_NS = 900_000_000  # looks come once a second, or less often
 _SHORT_S = 3
 _MORE_UNKNOWN = 0.05  # of the pages
+_ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
+SECOND_NS = 1_000_000_000
 Z = 1.959964  # the 97.5th percentile of the normal distribution
 
 
@@ -137,3 +140,42 @@ def touched(looks: Sequence[Look]) -> Estimate | None:
     low, high = share_interval(seen, look.pages, look.resident_bytes / PAGE_SIZE)
     size = look.resident_bytes
     return Estimate(round(seen / look.pages * size), math.floor(low * size), math.ceil(high * size))
+
+
+def estimate(looks: Sequence[Look], window_s: float, first_ns: int | None = None) -> Estimate | None:
+    """The working set of a window: from the looks that come at least so long after the first one.
+
+    ``first_ns`` is when the first look was, where the looks (at least one) are not from the beginning on.
+    """
+    time_ns = np.array([look.time_ns for look in looks], np.int64)
+    began_ns = time_ns[0] if first_ns is None else first_ns
+    which = (time_ns - began_ns >= (window_s - 1.5) * SECOND_NS) & in_time(time_ns, window_s)
+    settled = [looks[at] for at in np.flatnonzero(which).tolist()]
+    return used_within(settled, window_s) if settled else None
+
+
+def latest(looks: Sequence[Look]) -> Sequence[Look]:
+    """The last of the last looks that did not come early (see `in_time`), as a sequence of one; none of none."""
+    early = len(looks) > 1 and looks[-1].time_ns - looks[-2].time_ns < _EARLY_NS
+    return looks[-2:-1] if early else looks[-1:]
+
+
+def look_of(row: Mapping[str, Any]) -> Look | None:
+    """The look that a row of the side table ``panel`` tells of; None if it has other bins than ours."""
+    idle, unseen, ended = (np.array(row[name], np.int64) for name in ("idle", "unseen", "ended"))
+    if any(len(one) != len(BOUNDS_S) for one in (idle, unseen, ended)):
+        return None
+    head = (row["time_ns"], row["target"], row["resident_bytes"])
+    return Look(*head, idle, unseen, ended, row["unknown"], _once_of(row))
+
+
+def _once_of(row: Mapping[str, Any]) -> Once | None:
+    """What a look says of memory that targets share; None if nothing, or nothing that can be."""
+    if any(row.get(name) is None for name in _ONCE):
+        return None
+    idle, unseen = (np.array(row[name], np.float64) for name in ("once_idle", "once_unseen"))
+    numbers = np.array([row[name] for name in ("weights", "squares", "once_squares")], np.float64)
+    values = np.concatenate([idle, unseen, numbers])
+    if len(idle) != len(BOUNDS_S) or len(unseen) != len(BOUNDS_S) or not ((values >= 0) & (values < 2**53)).all():
+        return None
+    return Once(row["weighed"], float(numbers[0]), float(numbers[1]), idle, unseen, float(numbers[2]))
