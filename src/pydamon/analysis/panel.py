@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import compress
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, Once
 _EARLY_NS = 900_000_000  # looks come once a second, or less often
 _SHORT_S = 3
 _MORE_UNKNOWN = 0.05  # of the pages
+_MOST_UNDETERMINED = 0.05  # of the pages
 _ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
 SECOND_NS = 1_000_000_000
 Z = 1.959964  # the 97.5th percentile of the normal distribution
@@ -65,6 +67,7 @@ def wilson(share: float, draws: float) -> tuple[float, float]:
     return max(centre - spread, 0.0), min(centre + spread, 1.0)
 
 
+@cache
 def bound_of(window_s: float) -> int:
     """The bin of `BOUNDS_S` at which a window ends: the nearest bound."""
     bounds = np.array(BOUNDS_S[1:], np.float64)
@@ -104,7 +107,7 @@ def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """
     bound = bound_of(window_s)
     used, asked, population, resident = [], [], [], []
-    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= 0.05 * look.pages]):
+    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= _MOST_UNDETERMINED * look.pages]):
         within = int(look.idle[:bound].sum())
         longer = int(look.idle[bound:].sum() + look.unseen[bound:].sum())
         if within + longer == 0:
@@ -152,6 +155,24 @@ def estimate(looks: Sequence[Look], window_s: float, first_ns: int | None = None
     which = (time_ns - began_ns >= (window_s - 1.5) * SECOND_NS) & in_time(time_ns, window_s)
     settled = [looks[at] for at in np.flatnonzero(which).tolist()]
     return used_within(settled, window_s) if settled else None
+
+
+def estimates(look: Look, windows_s: Sequence[int], first_ns: int) -> list[Estimate | None]:
+    """As `estimate` of this look (which did not come early) alone, for several windows at once."""
+    within, undetermined = np.cumsum(look.idle).tolist(), np.cumsum(look.unseen).tolist()
+    pages, resident = within[-1] + undetermined[-1], look.resident_bytes
+    found: list[Estimate | None] = []
+    for window_s in windows_s:
+        place = bound_of(window_s) - 1
+        asked = pages - undetermined[place]
+        settled = look.time_ns - first_ns >= (window_s - 1.5) * SECOND_NS
+        if not settled or undetermined[place] > _MOST_UNDETERMINED * pages or not asked:
+            found.append(None)
+            continue
+        low, high = share_interval(within[place], asked, resident / PAGE_SIZE)
+        size = round(within[place] / asked * resident)
+        found.append(Estimate(size, math.floor(low * resident), math.ceil(high * resident)))
+    return found
 
 
 def latest(looks: Sequence[Look]) -> Sequence[Look]:

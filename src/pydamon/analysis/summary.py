@@ -20,6 +20,7 @@ from pydamon.spans import distinct
 U64 = NDArray[np.uint64]
 
 WARM_S = 10.0  # what was accessed within that time and is not hot is warm
+RECENT_S = 600.0  # what was accessed within that time is missed when it is taken away
 UNMAPPED = "(not mapped any more)"
 
 
@@ -35,6 +36,7 @@ class Holding:
     unknown: int = 0  # of regions of which it is not known what is resident, or what was accessed
     rate_percent: float = 0.0  # of samples that found an access: the mean over its memory
     idle_s: float = 0.0  # for how long none of its memory was accessed
+    recent: int = 0  # accessed within `RECENT_S`
 
     @property
     def memory(self) -> int:
@@ -89,20 +91,22 @@ def holdings(snapshot: Snapshot, mappings: Sequence[Mapping] | Layout) -> list[H
         return sums
 
     warm = ~accessed & (since_s < WARM_S)
-    told = [add_up(memory, which) for which in (accessed, warm, ~accessed & ~warm)]
+    told = [add_up(memory, which) for which in (accessed, warm, ~accessed & ~warm, since_s < RECENT_S)]
     rates = add_up(memory * rate_percent(batch))
     idle = np.full(len(layout.names), np.inf)
     np.minimum.at(idle, group[memory > 0], since_s[memory > 0])
     first = np.full(len(layout.names), len(group))
     np.minimum.at(first, group, np.arange(len(group)))
     held = []
-    for place, (name, kind), hot, mild, cold, blind, rate, least_s in zip(
+    for place, (name, kind), hot, mild, cold, recent, blind, rate, least_s in zip(
         first.tolist(), layout.names, *told, add_up(unknown), rates, idle.tolist(), strict=True
     ):
         size = hot + mild + cold
         if size or blind:
-            heat = (rate / size, least_s) if size else (0.0, 0.0)
-            held.append((place, Holding(name, kind, int(hot), int(mild), int(cold), int(blind), *heat)))
+            one = Holding(name, kind, int(hot), int(mild), int(cold), int(blind), recent=int(recent))
+            if size:
+                one.rate_percent, one.idle_s = rate / size, least_s
+            held.append((place, one))
     return [one for _, one in sorted(held, key=lambda entry: (-entry[1].memory, entry[0]))]
 
 

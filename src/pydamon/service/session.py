@@ -26,6 +26,7 @@ from pydamon.spec import to_builtins as spec_to_builtins
 from pydamon.spec.units import format_duration_ns
 from pydamon.views import kdamond as kdamond_view
 from pydamon.views import status
+from pydamon.views.store import Store
 
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
 
@@ -39,6 +40,7 @@ class Session:
 
     def __init__(self, request: Request, spec: Spec, *, name: str, log: Log, began_ns: int) -> None:
         self.name = name
+        self.store = Store()
         # A simulation is there to be watched; `stop` may ask for undoing.
         self._request = msgspec.structs.replace(request, real_time=True, remember_homes=True)
         self._spec = spec
@@ -71,6 +73,7 @@ class Session:
                 plan=self._say if self._request.dry_run else None,
                 planned_ranges=_PLANNED_RANGES,
                 command_ended=self._note_end,
+                observers=[self.store],
             ) as run:
                 self._run, self._spec = run, run.spec
                 self._child_pid = None if run.child is None else run.child.pid
@@ -111,6 +114,8 @@ class Session:
         """Answer a request; None if the answer comes in the end. Raises PydamonError, and changes nothing then."""
         if isinstance(request, protocol.Status):
             return self.status()
+        if isinstance(request, protocol.Live):
+            return self.live(request)
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
@@ -128,6 +133,17 @@ class Session:
         targets = kdamond_view.live_targets(engine, self._run.targets, self._commands)
         told = status.Running(**self._describe(), state=state, targets=targets, notices=self._log.last())
         return status.to_builtins(told)
+
+    def live(self, request: protocol.Live) -> dict[str, Any]:
+        """The view of a moment (null: there is none yet), and the times of the first and the last one there is."""
+        from pydamon.views.live import live
+
+        store = self.store
+        moment = store.latest() if request.at_ns is None else store.at(request.at_ns)
+        if moment is not None and request.step:
+            moment = store.step(moment, request.step)
+        view = None if moment is None else live(moment, mappings=request.mappings)
+        return {"name": self.name, "live": msgspec.to_builtins(view), "span_ns": store.span()}
 
     def _describe(self) -> dict[str, Any]:
         """The fields of a `Kdamond` but its state."""

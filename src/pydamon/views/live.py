@@ -13,10 +13,9 @@ import msgspec
 import numpy as np
 
 from pydamon.analysis import distribution as dist
-from pydamon.analysis.panel import SECOND_NS, Estimate, estimate, latest
+from pydamon.analysis.panel import SECOND_NS, Estimate, estimates, latest
 from pydamon.analysis.summary import Holding, holdings
 from pydamon.analysis.together import Together
-from pydamon.analysis.wss import working_sets
 from pydamon.errors import PydamonError
 from pydamon.linux.containers import Container
 from pydamon.plain import printable
@@ -30,6 +29,9 @@ from pydamon.views.store import Known, Moment
 WINDOWS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
 KINDS = ("file", "anonymous", "shared")
 _EDGES = np.array([-np.inf, 0, *WINDOWS_S, np.inf])
+
+
+_NEEDED = "resident memory but files that have not been accessed for 10 min: what is missed without swap"
 
 
 class Used(View):
@@ -64,6 +66,7 @@ class Memory(View):
     """The memory of a target, or of all; ``used`` in the order of the windows, as far as they are known yet."""
 
     resident_bytes: Annotated[int, gauge("bytes", "memory that is resident, of what is monitored")]
+    needed_bytes: Annotated[int, gauge("bytes", _NEEDED)]
     working_set_bytes: Annotated[int, gauge("bytes", "memory that regions saw accessed in the last aggregation")]
     by: Annotated[str, fact("what tells how long memory has been idle: panel (pages drawn at random) or regions")]
     used: list[Used]
@@ -143,11 +146,15 @@ class Live(View):
     cost: Cost | None
 
 
-def live(moment: Moment, *, mappings: bool = True) -> Live:
-    """The view of a moment; without ``mappings`` those lists are empty (kinds are told all the same)."""
+def live(moment: Moment, *, mappings: Collection[int] | None = None) -> Live:
+    """The view of a moment; ``mappings``: of which targets they are told (kinds are of all), None is of each."""
     origin = moment.origin
     began_ns = moment.time_ns if moment.began_ns is None else moment.began_ns
-    targets = [_target(known, began_ns, mappings) for known in moment.targets.values()]
+    sizes = _sizes(moment)
+    targets = [
+        _target(known, sizes, began_ns, mappings is None or known.target in mappings)
+        for known in moment.targets.values()
+    ]
     offset_ns = origin.wall_offset_ns
     return Live(
         time_ns=moment.time_ns,
@@ -171,7 +178,8 @@ def total(moment: Moment, numbers: Collection[int], targets: Sequence[Target]) -
     known = [moment.targets[number] for number in numbers]
     looks = {one.target: latest(one.looks) for one in known if one.looks}
     by_panel = len(looks) == len(mine) and len({one.time_ns for (one,) in looks.values()}) == 1
-    resident, once = sum(target.resident_bytes for target in mine), False
+    plain = resident = sum(target.resident_bytes for target in mine)
+    once = False
     if by_panel:
         together = Together(looks, first_ns=max(one.first_look_ns or 0 for one in known))
         resident, once = together.resident().bytes, together.once
@@ -180,6 +188,8 @@ def total(moment: Moment, numbers: Collection[int], targets: Sequence[Target]) -
         used = [_sum(windows) for windows in zip(*(target.used for target in mine))]  # noqa: B905  (the common ones)
     return Sum(
         resident_bytes=resident,
+        # Of what regions see nobody knows who shares it: as much as of all that is resident.
+        needed_bytes=sum(target.needed_bytes for target in mine) * resident // max(plain, 1),
         working_set_bytes=sum(target.working_set_bytes for target in mine),
         by="panel" if by_panel else "regions",
         used=used,
@@ -196,14 +206,35 @@ def read(told: Any) -> Live:
         raise PydamonError(f"is of another version of pydamon; start it anew ({error})") from None
 
 
-def _target(known: Known, began_ns: int, mappings: bool) -> Target:
+class _Sizes(msgspec.Struct, frozen=True, eq=False):
+    """What the regions of each target say, by its number; ``idle`` of those without a panel only."""
+
+    resident: Mapping[int, int]
+    working_set: Mapping[int, int]
+    idle: Mapping[int, dist.Distribution]
+
+
+def _sizes(moment: Moment) -> _Sizes:
+    """Of all targets at once: to look at each by itself takes several times as long."""
+    if not moment.targets:
+        return _Sizes({}, {}, {})
+    batch = RegionBatch.of([known.snapshot for known in moment.targets.values()])
+    resident = dict(zip(batch.target.tolist(), batch.per_snapshot(batch.memory).tolist(), strict=True))
+    used = batch.per_snapshot(np.where(batch.nr_accesses > 0, batch.memory, np.uint64(0)))
+    without = [known.snapshot for known in moment.targets.values() if not known.looks]
+    idle = dist.distributions([RegionBatch.of(without)], dist.unaccessed_s, _EDGES) if without else []
+    working_set = dict(zip(batch.target.tolist(), used.tolist(), strict=True))
+    return _Sizes(resident, working_set, {one.target: one for one in idle})
+
+
+def _target(known: Known, sizes: _Sizes, began_ns: int, mappings: bool) -> Target:
     snapshot, place = known.snapshot, known.place or Container()
     held = holdings(snapshot, known.mapped.layout) if known.mapped.mappings else []
-    batch = RegionBatch.of([snapshot])
-    (used,) = working_sets([batch])
     looks = latest(known.looks)
     footprint = known.footprint or {}
-    resident = looks[-1].resident_bytes if looks else int(batch.memory.sum())
+    resident = looks[-1].resident_bytes if looks else sizes.resident[known.target]
+    idle_files = sum(one.memory - one.recent for one in held if one.kind == "file")
+    first_ns = known.first_look_ns or 0
     return Target(
         target=known.target,
         pid=known.pid,
@@ -215,15 +246,16 @@ def _target(known: Known, began_ns: int, mappings: bool) -> Target:
         pod=place.pod,
         container=place.container,
         resident_bytes=resident,
-        working_set_bytes=used.mean_bytes,
+        needed_bytes=max(resident - idle_files, 0),
+        working_set_bytes=sizes.working_set[known.target],
         rss_bytes=footprint.get("resident_bytes"),
         swap_bytes=footprint.get("swap_bytes"),
         regions=len(snapshot.start),
         aggr_us=snapshot.aggr_us,
         by="panel" if looks else "regions",
-        used=_used((s, estimate(looks, s, known.first_look_ns)) for s in WINDOWS_S)
+        used=_used(zip(WINDOWS_S, estimates(looks[-1], WINDOWS_S, first_ns), strict=True))
         if looks
-        else _by_regions(batch, (snapshot.end_ns - began_ns) / SECOND_NS),
+        else _by_regions(sizes.idle[known.target], (snapshot.end_ns - began_ns) / SECOND_NS),
         kinds=_kinds([_heat(one) for one in held]),
         mappings=[_mapping(one) for one in held] if mappings else [],
     )
@@ -241,9 +273,8 @@ def _used(windows: Iterable[tuple[int, Estimate | None]]) -> list[Used]:
     return found
 
 
-def _by_regions(batch: RegionBatch, elapsed_s: float) -> list[Used]:
+def _by_regions(idle: dist.Distribution, elapsed_s: float) -> list[Used]:
     """The same by the ages of regions, whose error nobody knows; as far as it has been monitored for so long."""
-    (idle,) = dist.distributions([batch], dist.unaccessed_s, _EDGES)
     return [
         Used(window_s=window_s, bytes=idle.total_bytes - idle.at_least(place))
         for place, window_s in enumerate(WINDOWS_S, start=2)

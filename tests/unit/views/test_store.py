@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from pydamon.analysis.panel import estimate, estimates, look_of
 from pydamon.analysis.summary import Layout, holdings
 from pydamon.core.panel import BOUNDS_S
 from pydamon.core.snapshot import Snapshot
@@ -111,8 +112,8 @@ def test_heat_is_told_by_kind_and_by_mapping() -> None:
     assert (library.name, library.bytes, library.idle_ms, library.rate_bp) == ("libx.so", 35 * MIB, 100_000, 0)
     # 5 of 15 MiB with half of its 100 samples
     assert (heap.name, heap.bytes, heap.idle_ms, heap.rate_bp) == ("[heap]", 15 * MIB, 0, 1667)
-    assert live(latest(filled(3, 0)), mappings=False).targets[0].mappings == []
-    assert live(latest(filled(3, 0)), mappings=False).targets[0].kinds == target.kinds
+    assert live(latest(filled(3, 0)), mappings=[]).targets[0].mappings == []
+    assert live(latest(filled(3, 0)), mappings=[]).targets[0].kinds == target.kinds
 
 
 def test_all_together_are_a_stratified_sample() -> None:
@@ -225,6 +226,20 @@ def test_mappings_are_laid_out_once() -> None:
     assert earlier is not None
     assert later is not None
     assert earlier.targets[0].mapped is later.targets[0].mapped
+
+
+def test_several_windows_at_once_are_each_as_by_itself() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        row = look(0, 500 * SECOND, used=0, older=0, unseen_s=0)
+        row["idle"] = rng.integers(0, 30, len(BOUNDS_S)).tolist()
+        row["unseen"] = (rng.integers(0, 30, len(BOUNDS_S)) * (np.arange(len(BOUNDS_S)) > rng.integers(40))).tolist()
+        one = look_of(row)
+        assert one is not None
+        for first_ns in (0, 450 * SECOND):
+            found = estimates(one, WINDOWS_S, first_ns)
+            assert found == [estimate([one], window_s, first_ns) for window_s in WINDOWS_S]
+            assert any(found)
 
 
 def test_windows_are_bounds_of_panels_and_of_reports() -> None:
