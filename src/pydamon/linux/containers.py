@@ -69,7 +69,7 @@ def cgroup_of(pid: int) -> str:
 def parse(cgroup: str) -> Container:
     """What the path alone tells."""
     container = pod = None
-    for part in cgroup.split("/"):
+    for part in re.split("[/:]", cgroup):  # a colon where containerd was told of the other cgroup driver
         if (match := _POD.fullmatch(part)) is not None:
             pod = match[1].replace("_", "-")
         if (match := _CONTAINER.fullmatch(part)) is not None:

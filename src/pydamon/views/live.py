@@ -17,7 +17,7 @@ from pydamon.analysis.panel import SECOND_NS, Estimate, estimates, latest
 from pydamon.analysis.summary import Holding, holdings
 from pydamon.analysis.together import Together
 from pydamon.errors import PydamonError
-from pydamon.linux.containers import Container
+from pydamon.linux import containers
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.spec.statistics import STATISTICS
@@ -98,6 +98,17 @@ class Sum(Memory):
     once: Annotated[bool, fact("whether memory that they share counts once")]
 
 
+class Container(Sum):
+    """A container: its targets together. Names are null where its runtime's description could not be read."""
+
+    id: Annotated[str, fact("its id")]
+    pod_uid: Annotated[str | None, fact("the id of its pod")]
+    namespace: Annotated[str | None, fact("the namespace of its pod")]
+    pod: Annotated[str | None, fact("the name of its pod")]
+    container: Annotated[str | None, fact("its name")]
+    targets: Annotated[list[int], fact("the numbers of its targets")]
+
+
 class Scheme(View):
     """A scheme's statistics since the start."""
 
@@ -142,6 +153,7 @@ class Live(View):
     primitive_reason: Annotated[str | None, fact("why so")]
     targets: list[Target]
     total: Sum
+    containers: list[Container]
     schemes: list[Scheme]
     cost: Cost | None
 
@@ -166,16 +178,36 @@ def live(moment: Moment, *, mappings: Collection[int] | None = None) -> Live:
         primitive=origin.primitive,
         primitive_reason=origin.primitive_reason,
         targets=targets,
-        total=total(moment, list(moment.targets), targets),
+        total=_together(moment, targets),
+        containers=_containers(moment, targets),
         schemes=[_scheme(row) for row in moment.schemes],
         cost=None if moment.cost is None else _cost(moment.cost),
     )
 
 
-def total(moment: Moment, numbers: Collection[int], targets: Sequence[Target]) -> Sum:
-    """Those targets (``numbers``) together; ``targets`` are the views of at least them."""
-    mine = [target for target in targets if target.target in numbers]
-    known = [moment.targets[number] for number in numbers]
+def _containers(moment: Moment, targets: Sequence[Target]) -> list[Container]:
+    found: dict[str, list[Target]] = {}
+    for target in targets:
+        if target.container_id is not None:
+            found.setdefault(target.container_id, []).append(target)
+    return [
+        Container(
+            id=number,
+            pod_uid=mine[0].pod_uid,
+            namespace=mine[0].namespace,
+            pod=mine[0].pod,
+            container=mine[0].container,
+            targets=[target.target for target in mine],
+            **msgspec.structs.asdict(_together(moment, mine)),
+        )
+        for number, mine in found.items()
+    ]
+
+
+def _together(moment: Moment, mine: Sequence[Target]) -> Sum:
+    if len(mine) == 1:
+        return Sum(once=False, **{key: getattr(mine[0], key) for key in Memory.__struct_fields__})
+    known = [moment.targets[target.target] for target in mine]
     looks = {one.target: latest(one.looks) for one in known if one.looks}
     by_panel = len(looks) == len(mine) and len({one.time_ns for (one,) in looks.values()}) == 1
     plain = resident = sum(target.resident_bytes for target in mine)
@@ -228,7 +260,7 @@ def _sizes(moment: Moment) -> _Sizes:
 
 
 def _target(known: Known, sizes: _Sizes, began_ns: int, mappings: bool) -> Target:
-    snapshot, place = known.snapshot, known.place or Container()
+    snapshot, place = known.snapshot, known.place or containers.Container()
     held = holdings(snapshot, known.mapped.layout) if known.mapped.mappings else []
     looks = latest(known.looks)
     footprint = known.footprint or {}
