@@ -8,18 +8,23 @@ with the correction for a finite population: a panel that has all pages has no e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import compress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
+from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, Once
 
 _EARLY_NS = 900_000_000  # looks come once a second, or less often
 _SHORT_S = 3
 _MORE_UNKNOWN = 0.05  # of the pages
+_MOST_UNDETERMINED = 0.05  # of the pages
+_ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
+SECOND_NS = 1_000_000_000
 Z = 1.959964  # the 97.5th percentile of the normal distribution
 
 
@@ -62,6 +67,7 @@ def wilson(share: float, draws: float) -> tuple[float, float]:
     return max(centre - spread, 0.0), min(centre + spread, 1.0)
 
 
+@cache
 def bound_of(window_s: float) -> int:
     """The bin of `BOUNDS_S` at which a window ends: the nearest bound."""
     bounds = np.array(BOUNDS_S[1:], np.float64)
@@ -101,7 +107,7 @@ def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """
     bound = bound_of(window_s)
     used, asked, population, resident = [], [], [], []
-    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= 0.05 * look.pages]):
+    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= _MOST_UNDETERMINED * look.pages]):
         within = int(look.idle[:bound].sum())
         longer = int(look.idle[bound:].sum() + look.unseen[bound:].sum())
         if within + longer == 0:
@@ -137,3 +143,60 @@ def touched(looks: Sequence[Look]) -> Estimate | None:
     low, high = share_interval(seen, look.pages, look.resident_bytes / PAGE_SIZE)
     size = look.resident_bytes
     return Estimate(round(seen / look.pages * size), math.floor(low * size), math.ceil(high * size))
+
+
+def estimate(looks: Sequence[Look], window_s: float, first_ns: int | None = None) -> Estimate | None:
+    """The working set of a window: from the looks that come at least so long after the first one.
+
+    ``first_ns`` is when the first look was, where the looks (at least one) are not from the beginning on.
+    """
+    time_ns = np.array([look.time_ns for look in looks], np.int64)
+    began_ns = time_ns[0] if first_ns is None else first_ns
+    which = (time_ns - began_ns >= (window_s - 1.5) * SECOND_NS) & in_time(time_ns, window_s)
+    settled = [looks[at] for at in np.flatnonzero(which).tolist()]
+    return used_within(settled, window_s) if settled else None
+
+
+def estimates(look: Look, windows_s: Sequence[int], first_ns: int) -> list[Estimate | None]:
+    """As `estimate` of this look (which did not come early) alone, for several windows at once."""
+    within, undetermined = np.cumsum(look.idle).tolist(), np.cumsum(look.unseen).tolist()
+    pages, resident = within[-1] + undetermined[-1], look.resident_bytes
+    found: list[Estimate | None] = []
+    for window_s in windows_s:
+        place = bound_of(window_s) - 1
+        asked = pages - undetermined[place]
+        settled = look.time_ns - first_ns >= (window_s - 1.5) * SECOND_NS
+        if not settled or undetermined[place] > _MOST_UNDETERMINED * pages or not asked:
+            found.append(None)
+            continue
+        low, high = share_interval(within[place], asked, resident / PAGE_SIZE)
+        size = round(within[place] / asked * resident)
+        found.append(Estimate(size, math.floor(low * resident), math.ceil(high * resident)))
+    return found
+
+
+def latest(looks: Sequence[Look]) -> Sequence[Look]:
+    """The last of the last looks that did not come early (see `in_time`), as a sequence of one; none of none."""
+    early = len(looks) > 1 and looks[-1].time_ns - looks[-2].time_ns < _EARLY_NS
+    return looks[-2:-1] if early else looks[-1:]
+
+
+def look_of(row: Mapping[str, Any]) -> Look | None:
+    """The look that a row of the side table ``panel`` tells of; None if it has other bins than ours."""
+    idle, unseen, ended = (np.array(row[name], np.int64) for name in ("idle", "unseen", "ended"))
+    if any(len(one) != len(BOUNDS_S) for one in (idle, unseen, ended)):
+        return None
+    head = (row["time_ns"], row["target"], row["resident_bytes"])
+    return Look(*head, idle, unseen, ended, row["unknown"], _once_of(row))
+
+
+def _once_of(row: Mapping[str, Any]) -> Once | None:
+    """What a look says of memory that targets share; None if nothing, or nothing that can be."""
+    if any(row.get(name) is None for name in _ONCE):
+        return None
+    idle, unseen = (np.array(row[name], np.float64) for name in ("once_idle", "once_unseen"))
+    numbers = np.array([row[name] for name in ("weights", "squares", "once_squares")], np.float64)
+    values = np.concatenate([idle, unseen, numbers])
+    if len(idle) != len(BOUNDS_S) or len(unseen) != len(BOUNDS_S) or not ((values >= 0) & (values < 2**53)).all():
+        return None
+    return Once(row["weighed"], float(numbers[0]), float(numbers[1]), idle, unseen, float(numbers[2]))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.analysis.distribution import age_s
+from pydamon.analysis.distribution import idle_s, rate_percent
 from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
 from pydamon.linux.mapping_names import mapping_name
 from pydamon.linux.process import Mapping
 from pydamon.records.batch import RegionBatch
+from pydamon.spans import distinct
 
 U64 = NDArray[np.uint64]
 
 WARM_S = 10.0  # what was accessed within that time and is not hot is warm
+RECENT_S = 600.0  # what was accessed within that time is missed when it is taken away
 UNMAPPED = "(not mapped any more)"
 
 
@@ -31,11 +34,34 @@ class Holding:
     warm: int = 0  # last accessed within `WARM_S`
     cold: int = 0
     unknown: int = 0  # of regions of which it is not known what is resident, or what was accessed
+    rate_percent: float = 0.0  # of samples that found an access: the mean over its memory
+    idle_s: float = 0.0  # for how long none of its memory was accessed
+    recent: int = 0  # accessed within `RECENT_S`
 
     @property
     def memory(self) -> int:
         """All of which it is known how hot it is."""
         return self.hot + self.warm + self.cold
+
+
+class Layout:
+    """Mappings as arrays, in address order; ``group`` (intp) is the place of each in ``names``: (name, kind).
+
+    The last name is that of memory that is not mapped any more. To make one takes longer than to look at a snapshot
+    with it.
+    """
+
+    __slots__ = ("bounds", "ends", "group", "names", "starts")
+
+    def __init__(self, mappings: Sequence[Mapping]) -> None:
+        numbers: dict[tuple[str, str], int] = {}
+        held = sorted(mappings, key=lambda mapping: mapping.start)
+        group = [numbers.setdefault((mapping_name(m), kind_of(m)), len(numbers)) for m in held]
+        self.starts = np.array([m.start for m in held], np.uint64)
+        self.ends = np.array([m.end for m in held], np.uint64)
+        self.bounds = distinct(np.concatenate([self.starts, self.ends]))
+        self.group = np.array([*group, len(numbers)], np.intp)
+        self.names = [*numbers, (UNMAPPED, "anonymous")]
 
 
 def kind_of(mapping: Mapping) -> str:
@@ -45,35 +71,43 @@ def kind_of(mapping: Mapping) -> str:
     return "file" if mapping.name.startswith("/") else "anonymous"
 
 
-def holdings(snapshot: Snapshot, mappings: Sequence[Mapping]) -> list[Holding]:
+def holdings(snapshot: Snapshot, mappings: Sequence[Mapping] | Layout) -> list[Holding]:
     """Which mappings hold the memory of a snapshot, the largest first.
 
     Regions that reach over several are divided at their bounds, what is resident of them by size.
     """
-    spans = sorted(((m.start, m.end, mapping_name(m), kind_of(m)) for m in mappings), key=lambda span: span[0])
-    bounds = np.array(sorted({address for span in spans for address in span[:2]}), np.uint64)
-    index, low, high = _pieces(snapshot, bounds)
+    layout = mappings if isinstance(mappings, Layout) else Layout(mappings)
+    index, low, high = _pieces(snapshot, layout.bounds)
     pieces = columns.cut(snapshot.columns, index, low, high)
     batch = RegionBatch.of([Snapshot.of(snapshot.head, pieces)])
     memory, unknown = batch.memory, batch.unknown_memory
-    idle_s = age_s(batch)
-    starts = np.array([span[0] for span in spans], np.uint64)
-    owner = np.searchsorted(starts, low, "right") - 1
-    found: dict[tuple[str, str], Holding] = {}
-    for piece, at in enumerate(owner.tolist()):
-        inside = at >= 0 and int(low[piece]) < spans[at][1]
-        name, kind = (spans[at][2], spans[at][3]) if inside else (UNMAPPED, "anonymous")
-        if not memory[piece] and not unknown[piece]:
-            continue
-        holding = found.setdefault((name, kind), Holding(name, kind))
-        holding.unknown += int(unknown[piece])
-        if batch.nr_accesses[piece]:
-            holding.hot += int(memory[piece])
-        elif idle_s[piece] < WARM_S:
-            holding.warm += int(memory[piece])
-        else:
-            holding.cold += int(memory[piece])
-    return sorted(found.values(), key=lambda one: -one.memory)
+    since_s, accessed = idle_s(batch), batch.nr_accesses > 0
+    owner = np.searchsorted(layout.starts, low, "right") - 1  # -1 is none, and the group behind those of mappings
+    owner[(owner >= 0) & (low >= np.append(layout.ends, np.uint64(0))[owner])] = -1
+    group = layout.group[owner]
+
+    def add_up(values: NDArray[Any], which: NDArray[np.bool_] | bool = True) -> list[float]:
+        sums: list[float] = np.bincount(group, np.where(which, values, 0), len(layout.names)).tolist()
+        return sums
+
+    warm = ~accessed & (since_s < WARM_S)
+    told = [add_up(memory, which) for which in (accessed, warm, ~accessed & ~warm, since_s < RECENT_S)]
+    rates = add_up(memory * rate_percent(batch))
+    idle = np.full(len(layout.names), np.inf)
+    np.minimum.at(idle, group[memory > 0], since_s[memory > 0])
+    first = np.full(len(layout.names), len(group))
+    np.minimum.at(first, group, np.arange(len(group)))
+    held = []
+    for place, (name, kind), hot, mild, cold, recent, blind, rate, least_s in zip(
+        first.tolist(), layout.names, *told, add_up(unknown), rates, idle.tolist(), strict=True
+    ):
+        size = hot + mild + cold
+        if size or blind:
+            one = Holding(name, kind, int(hot), int(mild), int(cold), int(blind), recent=int(recent))
+            if size:
+                one.rate_percent, one.idle_s = rate / size, least_s
+            held.append((place, one))
+    return [one for _, one in sorted(held, key=lambda entry: (-entry[1].memory, entry[0]))]
 
 
 def _pieces(snapshot: Snapshot, bounds: U64) -> tuple[NDArray[np.intp], U64, U64]:

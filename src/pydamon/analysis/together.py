@@ -29,16 +29,17 @@ class Together:
 
     ``once``: memory that they share counts once. Looks at the same time are of the same moment; who has none at a
     moment is not there. Moments at which nobody knew yet what they share are left out, unless there are no others.
+    ``first_ns`` is when the first look was, where those from the beginning are not among them.
     """
 
-    def __init__(self, looks: Mapping[int, Sequence[Look]]) -> None:
+    def __init__(self, looks: Mapping[int, Sequence[Look]], *, first_ns: int | None = None) -> None:
         flat = sorted((look for mine in looks.values() for look in mine), key=lambda look: look.time_ns)
         times = {look.time_ns for look in flat}
         plain = {look.time_ns for look in flat if look.once is None and look.pages}
         self.once = bool(times - plain)
         kept = sorted(times - plain or times)
         kept = kept[:: len(kept) // _MOST_MOMENTS + 1]
-        self.first_ns = flat[0].time_ns
+        self.first_ns = flat[0].time_ns if first_ns is None else first_ns
         self.time_ns = np.array(kept, np.int64)
         place = {time_ns: at for at, time_ns in enumerate(kept)}
         flat = [look for look in flat if look.time_ns in place]

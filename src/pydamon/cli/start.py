@@ -35,6 +35,11 @@ _OWN = [
         help="Run this spec (JSON or YAML; - is standard input).",
     ),
     click.Option(
+        ["--metrics"],
+        metavar="ADDR:PORT|FILE.prom",
+        help="Serve metrics there for Prometheus (ADDR is loopback unless said), or write them for node_exporter.",
+    ),
+    click.Option(
         ["--log"],
         type=FILE,
         help="Append what it (and the command) says to this file.",
@@ -44,7 +49,9 @@ _OWN = [
 
 @click.pass_context
 def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
-    name, spec_file, log = (options.pop(key) for key in ("name", "spec_file", "log"))
+    name, spec_file, log, metrics = (options.pop(key) for key in ("name", "spec_file", "log", "metrics"))
+    if metrics is not None:
+        metrics = _where_metrics_go(metrics)
     if options["output"] is None and options["rotate"] is not None:
         raise RequestError("is for a record; say which with -o", where="rotate")
     if options["output"] == "-":
@@ -72,10 +79,18 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
     from pydamon.service.daemon import start
 
-    started = start(request, spec, name=name, log=log)
+    started = start(request, spec, name=name, log=log, metrics=metrics)
     echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
     if started.remark is not None:
         messages.say(started.remark)
+
+
+def _where_metrics_go(asked: str) -> str:
+    """The same, with an absolute path. Raises RequestError."""
+    from pydamon.service.metrics import parse
+
+    found = parse(asked)
+    return os.path.abspath(found) if isinstance(found, str) else str(found)
 
 
 def _load_spec(ctx: click.Context, path: str) -> Spec:

@@ -155,6 +155,12 @@ class JoinedRecords(Shown):
                 break
         return dict(sorted(found.items()))
 
+    def snapshots_around(self, time_ns: int) -> list[Snapshot]:
+        """As `RecordReader.snapshots_around`, of the part of that time and its neighbours."""
+        place = sum((reader.time_range() or (0, 0))[0] <= time_ns for reader in self._filled)
+        near = self._filled[max(place - 2, 0) : place + 1]
+        return [one for reader in near for one in reader.snapshots_around(time_ns)]
+
     def tables(self) -> list[TableEntry]:
         """The pieces of side tables of all parts."""
         return [entry for reader in self._filled for entry in reader.tables()]

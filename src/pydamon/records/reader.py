@@ -20,7 +20,7 @@ from pydamon.errors import RequestError
 from pydamon.linux.process import Mapping
 from pydamon.records.allowance import Allowance, TooMuch
 from pydamon.records.batch import RegionBatch
-from pydamon.records.decode import Damage, Decoder, Grouper, Rows, join
+from pydamon.records.decode import Damage, Decoder, Grouper, Rows
 from pydamon.records.framing import (
     BATCH,
     SCHEMA,
@@ -30,7 +30,6 @@ from pydamon.records.framing import (
     custom_metadata,
     frame_at,
 )
-from pydamon.records.index import TARGET
 from pydamon.records.schema import (
     METADATA_KEY,
     REGION_FIELDS,
@@ -41,6 +40,7 @@ from pydamon.records.schema import (
     optional_in,
     region_fields,
 )
+from pydamon.records.seeking import Seeker
 from pydamon.records.shown import Shown
 from pydamon.records.side_tables import TABLES, conform, each_row, weight
 from pydamon.records.tables import (
@@ -112,6 +112,7 @@ class RecordReader(Shown):
             # Where one of the messages has a checksum, all have: other programs, and version 1, write none.
             self.has_checksums = self._info.version > 1 and any(f.tagged for f in (*self._batches, *self._tagged))
             self._decoder = Decoder(schema, self._schema_bytes, self.optional, self.has_checksums)
+            self._seeker = Seeker(self.path, self._batches, self._decoder, self._read, self._most_targets)
             self.rows = sum(frame.rows for frame in self._batches)
         except BaseException:
             os.close(self._fd)
@@ -188,37 +189,17 @@ class RecordReader(Shown):
         takes does not grow with the record unless a target stopped early. They are looked for once.
         """
         if self._last is None:
-            self._last = self._find_last()
+            damage = Damage()
+            self._last = self._seeker.last({t.target for t in self.info.targets}, damage)
+            self._damage = max(self._damage, damage, key=lambda d: d.total)
         return dict(self._last)
 
-    def _find_last(self) -> dict[int, Snapshot]:
-        found: dict[int, Snapshot] = {}
-        expected = {t.target for t in self.info.targets}
-        damage = Damage()
-        held: Rows | None = None
-        for place in range(len(self._batches) - 1, -1, -1):
-            if expected and expected <= found.keys():
-                break
-            frame = self._batches[place]
-            if held is not None and int(held.index[0, TARGET]) in found:
-                held = None
-            if found and held is None and self._decoder.targets(self._read, frame) <= found.keys():
-                continue
-            rows = self._decoder.decode(self._read, [frame], None, damage)
-            if rows is None:
-                continue
-            if held is not None:
-                rows, held = join([rows, held]), None
-            if place:
-                # The first snapshot of this batch may have begun in the one before.
-                held, rows = rows.split(1)
-            for batch in Grouper(self.path, damage, self._most_targets).add(rows, last=True):
-                targets, from_end = np.unique(batch.target[::-1], return_index=True)
-                for number, at in zip(targets.tolist(), (len(batch) - 1 - from_end).tolist(), strict=True):
-                    if number not in found:
-                        found[number] = batch.snapshot(at)
-        self._damage = max(self._damage, damage, key=lambda d: d.total)
-        return dict(sorted(found.items()))
+    def snapshots_around(self, time_ns: int) -> list[Snapshot]:
+        """Some snapshots in the order of the file: the last that end by that time are among them, and the next ones.
+
+        The time it takes hardly grows with the record. Damage is left out, and not counted.
+        """
+        return self._seeker.around(time_ns)
 
     def tables(self) -> list[TableEntry]:
         """The pieces of side tables, in the order of the file. Damaged ones are left out and counted."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from pydamon.core.scheme_state import SchemeState, Tried
-from pydamon.records.side_tables import from_columns
+
+if TYPE_CHECKING:  # what writes no record needs none of it
+    import pyarrow as pa
 
 
 def scheme_rows(now_ns: int, states: Sequence[SchemeState]) -> list[dict[str, Any]]:
@@ -30,6 +31,8 @@ def scheme_rows(now_ns: int, states: Sequence[SchemeState]) -> list[dict[str, An
 
 def tried_table(now_ns: int, scheme: int, tried: Tried) -> pa.Table:
     """Rows of the side table ``tried_regions``: what one pass tried of one target."""
+    from pydamon.records.side_tables import from_columns
+
     count = len(tried.start)
     columns = {
         "time_ns": np.full(count, now_ns),

@@ -14,6 +14,7 @@ from pydamon.engines.clock import MachineClock
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.membership import MAX_COMMAND
+from pydamon.run.found import Origin
 from pydamon.run.launch import launch
 from pydamon.run.request import ENGINES, Request
 from pydamon.run.signals import Waker
@@ -52,6 +53,12 @@ class Opened(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.targets = self.engine.joined()
+
+    def origin(self) -> Origin:
+        """For those who see what is found."""
+        ops, choice, chosen = self.spec.context.ops, self.engine.choice, self.chosen
+        offset_ns = None if ops in _VIRTUAL else time.time_ns() - time.monotonic_ns()
+        return Origin(self.engine.kind, chosen.reason, ops, choice.name, choice.reason, self.targets, offset_ns)
 
     def metadata(self) -> dict[str, Any]:
         """For `records.schema.build_metadata`."""

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Engine, Rows
 from pydamon.errors import MachineError
-from pydamon.linux.footprint import read_footprint
 from pydamon.linux.mounts import mounts
 from pydamon.records import hits
 from pydamon.records.rotating import RotatingWriter
 from pydamon.records.writer import RecordWriter
+from pydamon.run.found import Found, Origin
 from pydamon.run.request import Request
 
 if TYPE_CHECKING:  # imported where there is something to tell: starting up counts against the bound on the CPU share
     from pydamon.linux import resctrl
-
-_SECOND_NS = 1_000_000_000
-_MOST_FOOTPRINTS = 64
-_COST = ("checks", "check_ns", "clears", "clear_ns", "disturb_ns", "samples", "asked_ns", "sampled_ns")
 
 Writer = RecordWriter | RotatingWriter
 
@@ -36,47 +30,47 @@ def open_writer(output: str, request: Request, metadata: dict[str, Any], stopped
 
 
 class Recorder:
-    """Writes what an engine yields into a record, with what belongs to it; ``say`` gets lines for the user."""
+    """Writes what was found into a record, with what only a record has; ``say`` gets lines for the user."""
 
     def __init__(self, writer: Writer, engine: Engine, *, say: Callable[[str], object]) -> None:
         self._writer = writer
         self._engine = engine
         self._say = say
-        self._due_ns = engine.clock.now_ns() + _SECOND_NS
-        self._noted_ns: int | None = None
         self._passes: dict[int, int] = {}  # of each scheme, that are in the record
         self._resctrl = _open_resctrl(engine)
         self._probed: list[hits.ProbedRegions] = []  # what is not in the record yet
         if isinstance(writer, RotatingWriter):
             writer.before_next = self._note_probes  # they belong to the part with their snapshots
 
-    def note(self, now_ns: int, snapshots: list[Snapshot], joined: Rows) -> None:
-        """What was found in one aggregation, and who has joined by now."""
-        self._note_rows(now_ns, {"targets": joined})
-        self._note_rows(now_ns, self._engine.side_rows(snapshots))
-        self._note_snapshots(snapshots)
-        if now_ns >= self._due_ns:
-            self._due_ns = now_ns + _SECOND_NS
-            self._note_rest(now_ns, snapshots)
-        self._writer.tick(now_ns)
+    def begin(self, origin: Origin) -> None:
+        """The record's metadata have it."""
 
-    def finish(self, now_ns: int, joined: Rows) -> None:
-        """What is still to be written when the monitoring has ended."""
-        self._note_rows(now_ns, {"targets": joined})
-        self._note_rows(now_ns, self._engine.side_rows([]))
-        self._note_cost(now_ns)
-        self._note_schemes(now_ns)
-        self._note_probes()
+    def note(self, found: Found) -> None:
+        """What was found in one aggregation."""
+        tables = dict(found.tables)
+        of_schemes = tables.pop("schemes", [])
+        self._note_rows(found.time_ns, tables)
+        self._note_snapshots(found)
+        if of_schemes:
+            self._note_tried(found.time_ns)
+            self._note_rows(found.time_ns, {"schemes": of_schemes})
+        if found.second:
+            self._note_probes()
+        if found.end:
+            return
+        if found.second:
+            self._note_resctrl(found.time_ns)
+            self._writer.forget_mappings_except([snapshot.target for snapshot in found.snapshots])
+        self._writer.tick(found.time_ns)
 
     def _note_rows(self, now_ns: int, tables: dict[str, Rows]) -> None:
         for name, rows in tables.items():
             self._writer.add_rows(name, [{"time_ns": now_ns, **row} for row in rows], time_ns=now_ns)
 
-    def _note_snapshots(self, snapshots: list[Snapshot]) -> None:
+    def _note_snapshots(self, found: Found) -> None:
         attributes = self._attributes()
-        for snapshot in snapshots:
-            mappings = self._engine.mappings(snapshot.target)
-            self._writer.add_mappings(snapshot.start_ns, snapshot.target, mappings)
+        for snapshot in found.snapshots:
+            self._writer.add_mappings(snapshot.start_ns, snapshot.target, found.mapped[snapshot.target])
             self._writer.add_snapshot(snapshot)
             count = len(snapshot.probe_hits)
             if count and len(snapshot.start):
@@ -93,38 +87,14 @@ class Recorder:
 
         return [describe_probe(probe) for probe in probes]
 
-    def _note_rest(self, now_ns: int, snapshots: list[Snapshot]) -> None:
-        self._note_cost(now_ns)
-        self._note_schemes(now_ns)
-        self._note_probes()
-        pids = {target: pid for target, pid in self._engine.living().items() if pid is not None}
-        self._note_footprints(now_ns, pids)
-        self._note_resctrl(now_ns, pids)
-        self._writer.forget_mappings_except([snapshot.target for snapshot in snapshots])
-
-    def _note_footprints(self, now_ns: int, pids: dict[int, int]) -> None:
-        """How large the processes are; of many only the first: it is a file each."""
-        rows = []
-        for target, pid in list(pids.items())[:_MOST_FOOTPRINTS]:
-            size = read_footprint(pid)
-            if size is not None:
-                rows.append({"target": target, **size})
-        self._note_rows(now_ns, {"footprint": rows})
-
-    def _note_resctrl(self, now_ns: int, pids: dict[int, int]) -> None:
+    def _note_resctrl(self, now_ns: int) -> None:
         if self._resctrl is None:
             return
+        pids = {target: pid for target, pid in self._engine.living().items() if pid is not None}
         self._note_rows(now_ns, {"resctrl": self._resctrl.rows(now_ns, pids)})
         for notice in self._resctrl.notices:
             self._say(notice)
         self._resctrl.notices.clear()
-
-    def _note_cost(self, now_ns: int) -> None:
-        cost = self._engine.cost()
-        if cost is not None:
-            row = {"cpu_ns": time.process_time_ns()}
-            row |= {name: getattr(cost, name) for name in _COST}
-            self._note_rows(now_ns, {"cost": [row]})
 
     def _note_probes(self) -> None:
         """The hits of the snapshots since the last time, in one table: there are many snapshots in a second."""
@@ -132,20 +102,15 @@ class Recorder:
             self._writer.add_table(hits.TABLE, hits.hits_table(self._probed), time_ns=self._probed[0].time_ns)
             self._probed.clear()
 
-    def _note_schemes(self, now_ns: int) -> None:
-        """Each scheme's statistics since the start, and the regions of its last pass if that is a new one."""
-        states = self._engine.schemes()
-        if not states or self._noted_ns == now_ns:
-            return
-        from pydamon.records.scheme_tables import scheme_rows, tried_table
+    def _note_tried(self, now_ns: int) -> None:
+        """The regions of each scheme's last pass if that is a new one."""
+        from pydamon.records.scheme_tables import tried_table
 
-        self._noted_ns = now_ns
-        for number, state in enumerate(states):
+        for number, state in enumerate(self._engine.schemes()):
             if self._passes.get(number) != state.stats.nr_snapshots:
                 self._passes[number] = state.stats.nr_snapshots
                 for tried in list(state.tried):
                     self._writer.add_table("tried_regions", tried_table(now_ns, number, tried), time_ns=now_ns)
-        self._writer.add_rows("schemes", scheme_rows(now_ns, states), time_ns=now_ns)
 
 
 def _open_resctrl(engine: Engine) -> resctrl.Resctrl | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pydamon.core.callbacks import Callback, Callbacks, Loop
 from pydamon.engines.base import Engine
 from pydamon.engines.clock import MachineClock
+from pydamon.run.found import Gatherer, Observer
 from pydamon.run.launch import Ended, describe_exit, end
 from pydamon.run.open import open_engine
 from pydamon.run.plans import describe_plans, describe_waiting
@@ -39,7 +40,8 @@ class Run:
     """Opens the engine for ``spec`` when it is made, and runs it; raises PydamonError, and nothing is left open then.
 
     ``waker`` is what ends it, and wakes it; without one it has its own. ``say`` gets lines for the user, ``plan`` those
-    of a dry run, each time at most ``planned_ranges`` ranges; ``every_second`` is called with the engine's time in ns.
+    of a dry run, each time at most ``planned_ranges`` ranges; ``every_second`` is called with the engine's time in ns,
+    ``observers`` with all that is found.
     ``command_ended`` is told what became of a command that was launched. ``clock`` is instead of the machine's own.
 
     A context manager. ``output`` is where the record goes, if there is to be one; it may be set until it runs.
@@ -57,6 +59,7 @@ class Run:
         plan: Say | None = None,
         planned_ranges: int = 1000,
         every_second: Callable[[int], object] | None = None,
+        observers: Sequence[Observer] = (),
         command_ended: Callable[[Ended], object] = lambda ended: None,
     ) -> None:
         self.output = request.output
@@ -74,6 +77,7 @@ class Run:
         self._plan = plan
         self._planned_ranges = planned_ranges
         self._every_second = every_second
+        self._observers = observers
         self._command_ended = command_ended
         self._remark_said = False
         self._looked_at: tuple[Scheme, ...] | None = None
@@ -162,11 +166,8 @@ class Run:
         from_now_ns = self.engine.clock.now_ns()
         self.began_ns, due_ns = from_now_ns, from_now_ns + _SECOND_NS
         self._say_remark()
-        recorder = None
-        if self.writer is not None:
-            from pydamon.run.recorder import Recorder
-
-            recorder = Recorder(self.writer, self.engine, say=self._say)
+        observers = self._begin_observers()
+        gatherer = Gatherer(self.engine, places=bool(self._observers)) if observers else None
         if self._plan is not None:
             for line in describe_waiting(self.engine):
                 self._plan(line)
@@ -175,8 +176,10 @@ class Run:
                 now_ns = self.engine.clock.now_ns()
                 joined = self._look(now_ns)
                 self.snapshots += sum(bool(len(snapshot.start)) for snapshot in snapshots)
-                if recorder is not None:
-                    recorder.note(now_ns, snapshots, joined)
+                if gatherer is not None:
+                    found = gatherer.find(now_ns, snapshots, joined)
+                    for observer in observers:
+                        observer.note(found)
                 yield snapshots
                 if now_ns >= due_ns:
                     due_ns = now_ns + _SECOND_NS
@@ -184,10 +187,23 @@ class Run:
                         self._every_second(now_ns)
             now_ns = self.engine.clock.now_ns()
             joined = self._look(now_ns)
-            if recorder is not None:
-                recorder.finish(now_ns, joined)
+            if gatherer is not None:
+                found = gatherer.last(now_ns, joined)
+                for observer in observers:
+                    observer.note(found)
         finally:
             self.engine.close()  # what is left in the middle gives back what it has, while there is a record
+
+    def _begin_observers(self) -> list[Observer]:
+        """Those who see what is found; the record is one of them."""
+        observers = list(self._observers)
+        if self.writer is not None:
+            from pydamon.run.recorder import Recorder
+
+            observers.insert(0, Recorder(self.writer, self.engine, say=self._say))
+        for observer in observers:
+            observer.begin(self._opened.origin())
+        return observers
 
     @contextlib.contextmanager
     def _open_writer(self) -> Iterator[RecordWriter | RotatingWriter | None]:

@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -27,6 +27,9 @@ from pydamon.run.directory import RuntimeDirectory, the_only
 from pydamon.service import protocol
 from pydamon.spec import Scheme, Spec, quantities
 from pydamon.spec.units import format_duration_ns
+
+if TYPE_CHECKING:  # what only asks for a status needs none of it
+    from pydamon.views.live import Live
 
 TIMEOUT_S = 10.0
 STATUS_S = 5.0  # for all together
@@ -110,6 +113,22 @@ class Client:
     def status(self) -> dict[str, Any]:
         """Everything about it: docs/service.md lists the keys. Integers, with units in the names."""
         return self._ask(protocol.Status())
+
+    def live(
+        self, at_ns: int | None = None, *, step: int = 0, mappings: Sequence[int] | None = None
+    ) -> tuple[Live | None, tuple[int, int] | None]:
+        """What is known of memory, and the times (ns, of the snapshots) of the first and the last moment there are.
+
+        Now, or ``at_ns``, ``step`` moments later; None: nothing was found yet. ``mappings``: of which targets they are
+        told, None is of each. A view from another version of pydamon raises PydamonError.
+        """
+        from pydamon.views.live import read
+
+        wanted = None if mappings is None else list(mappings)
+        told = self._ask(protocol.Live(at_ns=at_ns, step=step, mappings=wanted))
+        span = told.get("span_ns")
+        view = told.get("live")
+        return None if view is None else read(view), None if span is None else (span[0], span[1])
 
     def tune(
         self,

@@ -47,11 +47,14 @@ class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
     error: protocol.Problem | None = None
 
 
-def start(request: Request, spec: Spec, *, name: str | None = None, log: str | None = None) -> Started:
+def start(
+    request: Request, spec: Spec, *, name: str | None = None, log: str | None = None, metrics: str | None = None
+) -> Started:
     """Run ``spec`` in a process of its own; returns when it monitors. Raises PydamonError, and leaves nothing then.
 
     To be called from a process with one thread. A record is written if ``request.output`` is not empty; paths in the
-    request are absolute. ``name`` is by default the lowest free number.
+    request are absolute, as is that of ``metrics`` (`service.metrics.parse`). ``name`` is by default the lowest free
+    number.
     """
     lean.keep_standard_files()
     log = None if log is None else os.path.abspath(log)
@@ -66,7 +69,7 @@ def start(request: Request, spec: Spec, *, name: str | None = None, log: str | N
         from_daemon, to_foreground = os.pipe2(os.O_CLOEXEC)
         intermediate = os.fork()
         if intermediate == 0:
-            _fork_again(directory, claim, log_fd, to_foreground, request, spec)
+            _fork_again(directory, claim, log_fd, to_foreground, request, spec, metrics)
         for fd in (to_foreground, log_fd, claim.lock_fd):
             os.close(fd)
         try:
@@ -125,6 +128,7 @@ def _fork_again(
     to_foreground: int,
     request: Request,
     spec: Spec,
+    metrics: str | None,
 ) -> NoReturn:
     """In the child: a session of its own, and a child in that, which can never get a terminal again."""
     status = 1
@@ -132,7 +136,7 @@ def _fork_again(
         os.setsid()
         if os.fork() == 0:
             _leave_behind({directory.fileno(), claim.lock_fd, to_foreground}, log_fd)
-            status = _run(directory, claim, to_foreground, request, spec)
+            status = _run(directory, claim, to_foreground, request, spec, metrics)
         else:
             status = 0
     finally:
@@ -152,7 +156,9 @@ def _leave_behind(keep: set[int], log_fd: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request: Request, spec: Spec) -> int:
+def _run(
+    directory: RuntimeDirectory, claim: Claim, to_foreground: int, request: Request, spec: Spec, metrics: str | None
+) -> int:
     """The daemon; returns its exit status."""
     from pydamon.service.log import Log
 
@@ -180,7 +186,7 @@ def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request:
             from pydamon.service.server import ControlServer
             from pydamon.service.session import Session
 
-        session = Session(request, spec, name=claim.name, log=log, began_ns=began_ns)
+        session = Session(request, spec, name=claim.name, log=log, began_ns=began_ns, metrics=metrics)
         server = ControlServer(directory.listen(claim.name), session.handle, beat=claim.beat)
         report = session.run(server, ready)
     except BaseException as error:

@@ -1,7 +1,8 @@
 """What is said over a control socket: one JSON object per line, one reply for each request.
 
-A request is ``{"do": "status"}``, ``tune``, ``set_goal`` or ``stop`` with their fields; a reply is ``{"result": …}`` or
-``{"error": {"message": …, "where": …, "exit_status": …}}``. Whatever else is sent is answered by an error.
+A request is ``{"do": "status"}``, ``live``, ``tune``, ``set_goal`` or ``stop`` with their fields; a reply is
+``{"result": …}`` or ``{"error": {"message": …, "where": …, "exit_status": …}}``. Whatever else is sent is answered by
+an error.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ _MAX_U64 = 2**64 - 1
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="status"):
     """How is it?"""
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="live"):
+    """What is known of memory (`pydamon.views.live`): now, or ``at_ns`` by the clock of the snapshots; ``step`` moments
+    later. ``mappings``: of which targets they are told; None is of each.
+    """
+
+    at_ns: int | None = None
+    step: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] = 0
+    mappings: list[int] | None = None
 
 
 class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="tune"):
@@ -51,7 +62,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     undo: bool = False
 
 
-AnyRequest = Status | Tune | SetGoal | Stop
+AnyRequest = Status | Live | Tune | SetGoal | Stop
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,6 +27,11 @@ from pydamon.spec import to_builtins as spec_to_builtins
 from pydamon.spec.units import format_duration_ns
 from pydamon.views import kdamond as kdamond_view
 from pydamon.views import status
+from pydamon.views.store import Store
+
+if TYPE_CHECKING:
+    from pydamon.views.live import Live
+    from pydamon.views.store import Moment
 
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
 
@@ -34,15 +40,21 @@ class Session:
     """One kdamond with its engine, its record and its control socket.
 
     `run` opens the engine (raising PydamonError as ``pydamon record`` would), calls ``ready`` as soon as it monitors,
-    and returns in the end what there is to tell about it. ``began_ns`` (CLOCK_MONOTONIC) is when the process began.
+    and returns in the end what there is to tell about it. ``began_ns`` (CLOCK_MONOTONIC) is when the process began;
+    ``metrics`` is where metrics go (`service.metrics.parse`), if they are to.
     """
 
-    def __init__(self, request: Request, spec: Spec, *, name: str, log: Log, began_ns: int) -> None:
+    def __init__(
+        self, request: Request, spec: Spec, *, name: str, log: Log, began_ns: int, metrics: str | None = None
+    ) -> None:
         self.name = name
+        self.store = Store()
         # A simulation is there to be watched; `stop` may ask for undoing.
         self._request = msgspec.structs.replace(request, real_time=True, remember_homes=True)
         self._spec = spec
         self._log = log
+        self._metrics = metrics
+        self._told: tuple[Moment, Live] | None = None
         self._run: Run
         self._signals = Signals()
         self._began_ns = began_ns
@@ -61,7 +73,7 @@ class Session:
             before_start=lambda _: self._begin(server, ready),
             after_aggregation=self._note,
         )
-        with self._signals as signals:
+        with self._signals as signals, self._published():
             with Run(
                 self._spec,
                 self._request,
@@ -71,12 +83,25 @@ class Session:
                 plan=self._say if self._request.dry_run else None,
                 planned_ranges=_PLANNED_RANGES,
                 command_ended=self._note_end,
+                observers=[self.store],
             ) as run:
                 self._run, self._spec = run, run.spec
                 self._child_pid = None if run.child is None else run.child.pid
                 self._say(run.about)
                 run.run()
             return self._report("stopped" if self._stop_asked else run.reason())
+
+    @contextlib.contextmanager
+    def _published(self) -> Iterator[None]:
+        """Tell metrics, if that is wanted. Raises RequestError or MachineError if it cannot be."""
+        if self._metrics is None:
+            yield
+            return
+        from pydamon.service.metrics import publish, reach
+
+        with publish(self._metrics, self.views) as where:
+            self._say(f"metrics: {where}{reach(self._metrics)}")
+            yield
 
     def _begin(self, server: ControlServer, ready: Any) -> None:
         if self._run.engine.stop_requested:
@@ -111,6 +136,8 @@ class Session:
         """Answer a request; None if the answer comes in the end. Raises PydamonError, and changes nothing then."""
         if isinstance(request, protocol.Status):
             return self.status()
+        if isinstance(request, protocol.Live):
+            return self.live(request)
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
@@ -128,6 +155,28 @@ class Session:
         targets = kdamond_view.live_targets(engine, self._run.targets, self._commands)
         told = status.Running(**self._describe(), state=state, targets=targets, notices=self._log.last())
         return status.to_builtins(told)
+
+    def live(self, request: protocol.Live) -> dict[str, Any]:
+        """The view of a moment (null: there is none yet), and the times of the first and the last one there is."""
+        from pydamon.views.live import live
+
+        store = self.store
+        moment = store.latest() if request.at_ns is None else store.at(request.at_ns)
+        if moment is not None and request.step:
+            moment = store.step(moment, request.step)
+        view = None if moment is None else live(moment, mappings=request.mappings)
+        return {"name": self.name, "live": msgspec.to_builtins(view), "span_ns": store.span()}
+
+    def views(self) -> list[tuple[str, Live]]:
+        """What metrics are made of: the view of the latest moment, the same object as long as there is no other."""
+        from pydamon.views.live import live
+
+        moment = self.store.latest()
+        if moment is None:
+            return []
+        if self._told is None or self._told[0] is not moment:
+            self._told = (moment, live(moment, mappings=()))
+        return [(self.name, self._told[1])]
 
     def _describe(self) -> dict[str, Any]:
         """The fields of a `Kdamond` but its state."""

@@ -17,7 +17,8 @@ import msgspec
 from pydamon.spec.units import format_duration_ns, format_size
 
 Kind = Literal["counter", "gauge", "fact"]
-Unit = Literal["ns", "us", "bytes", "bp", ""]
+Unit = Literal["ns", "us", "ms", "s", "bytes", "bp", ""]
+_NS = {"ns": 1, "us": 1000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,8 @@ def cell(view: View, path: str) -> str:
 
 def show(value: Any, unit: Unit) -> str:
     """A value of that unit for people."""
-    if unit == "us":
-        return format_duration_ns(value * 1000)
-    if unit == "ns":
-        return format_duration_ns(value)
+    if unit in _NS:
+        return format_duration_ns(value * _NS[unit])
     if unit == "bytes":
         return format_size(value)
     return f"{value / 100:.1f}%" if unit == "bp" else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydamon.analysis.panel import Estimate
+from pydamon.analysis.panel import SECOND_NS, Estimate, estimate
 from pydamon.analysis.summary import WARM_S, Holding, holdings
 from pydamon.analysis.together import Together
 from pydamon.analysis.window import Window
@@ -17,7 +17,7 @@ from pydamon.cli.render.table import table
 from pydamon.cli.report import blind, late, reclaim
 from pydamon.cli.report.choice import Choice
 from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line, tells_residency
-from pydamon.cli.report.panel import SECOND_NS, estimate, looks, resident_words, sharing_words, why_none, words
+from pydamon.cli.report.panel import looks, resident_words, sharing_words, why_none, words
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.plain import json_text, printable

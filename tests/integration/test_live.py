@@ -1,0 +1,59 @@
+"""What is known of memory, asked for over the control socket of a kdamond in the background."""
+
+from __future__ import annotations
+
+import pytest
+from tests.helpers.waiting import wait_until
+from tests.integration.service_helpers import (  # noqa: F401 - fixtures
+    SIM,
+    SMAPS,
+    runtime_fixture,
+    sleeper_fixture,
+    start,
+)
+
+from pydamon.errors import RequestError
+from pydamon.service.client import Client
+
+
+def test_the_memory_of_a_process_by_the_socket(sleeper: int) -> None:
+    start(*SMAPS, str(sleeper))
+    client = Client()
+    wait_until(lambda: client.live()[0] is not None and client.live()[0].cost is not None)  # type: ignore[union-attr]
+    view, span = client.live()
+    assert view is not None
+    assert span is not None
+    assert (view.engine, view.ops, view.primitive) == ("user", "vaddr", "smaps")
+    (target,) = view.targets
+    assert (target.target, target.pid) == (0, sleeper)
+    assert "time.sleep(60)" in str(target.command)
+    assert target.cgroup is not None
+    assert target.rss_bytes is not None
+    assert 0 < target.resident_bytes <= 2 * target.rss_bytes
+    assert "[heap]" in [mapping.name for mapping in target.mappings]
+    assert sum(mapping.bytes for mapping in target.mappings) == pytest.approx(target.resident_bytes, rel=0.2)
+    bare, _ = client.live(mappings=[])
+    assert bare is not None
+    assert bare.targets[0].mappings == []
+
+
+def test_one_goes_back_in_time(sleeper: int) -> None:
+    start(*SIM, "--seed", "3")
+    client = Client()
+
+    def lasted() -> bool:
+        _, span = client.live()
+        return span is not None and span[1] - span[0] >= 2 * 10**9
+
+    wait_until(lasted)
+    _, span = client.live()
+    assert span is not None
+    first, _ = client.live(span[0])
+    later, _ = client.live(span[0], step=1)
+    assert first is not None
+    assert later is not None
+    assert first.time_ns == span[0] < later.time_ns
+    assert first.time_unix_ns is None  # a simulation's time
+    assert first.targets[0].command == "workload stairs"
+    with pytest.raises(RequestError, match="request"):
+        client.live(step=10**9)
