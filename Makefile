@@ -43,12 +43,16 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# The tests that need a kernel with everything, in a virtual machine: see lab/README.md.
+# The tests that need a kernel with everything, in a virtual machine: see lab/README.md. KERNEL=7.3 for the newest one.
+LAB_OPTIONS := --python $(BIN)/python $(if $(KERNEL),--kernel $(KERNEL))
+
 lab: $(VENV)/.dev
-	lab/run --python $(BIN)/python --junit build/guest-junit.xml
+	lab/run $(LAB_OPTIONS) --junit build/guest-junit.xml
+	lab/run $(LAB_OPTIONS) --nodes 3 --hmat --balloon --disk 256M --append printk.time=1 -- \
+		$(BIN)/python -m pytest -v lab/test_guest_options.py
 
 lab-shell: $(VENV)/.dev
-	lab/shell --python $(BIN)/python
+	lab/shell $(LAB_OPTIONS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
