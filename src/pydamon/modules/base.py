@@ -1,4 +1,5 @@
-"""What a module is: knobs in, schemes out; and how knobs are written and read. Pure; the rows are in `registry`."""
+"""What a module is: knobs in, schemes and a controller out; and how knobs are written and read. Pure; the rows are in
+`registry`."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from pydamon.errors import RequestError
+from pydamon.modules.controller import Controller
 from pydamon.spec import units
 from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, parse_quota, parse_watermarks, shown
 from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
@@ -114,11 +116,16 @@ def _write_marks(value: Watermarks) -> str:
     return f"free:{':'.join(map(exact_permil, marks))}/{exact_time_us(value.interval_us)}"
 
 
+def _no_loop(knobs: Any, target: Target) -> Controller | None:
+    return None
+
+
 class Module(msgspec.Struct, frozen=True):
     """A module.
 
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
-    ``where``: of each engine, the targets that it works on.
+    ``where``: of each engine, the targets that it works on. ``controller`` makes a new one, None where the policy is no
+    loop.
     """
 
     name: str
@@ -127,6 +134,7 @@ class Module(msgspec.Struct, frozen=True):
     schemes: Callable[[Any, Target], tuple[Scheme, ...]]
     cannot: Callable[[Any, Facts], list[str]]
     where: Mapping[EngineName, tuple[Target, ...]]
+    controller: Callable[[Any, Target], Controller | None] = _no_loop
 
     @property
     def table(self) -> dict[str, tuple[str, Knob]]:
@@ -152,6 +160,10 @@ class Use(msgspec.Struct, frozen=True):
     def cannot(self, facts: Facts) -> list[str]:
         """What it will not do with these knobs there, and the nearest that it will, a line each."""
         return self.module.cannot(self.knobs, facts)
+
+    def controller(self, target: Target) -> Controller | None:
+        """Its loop for such a target, a new one each time; None: it has none."""
+        return self.module.controller(self.knobs, target)
 
     def write(self, *, all_knobs: bool = False) -> str:
         """As it is written: the name, and the knobs that are not as usual, or all of them."""

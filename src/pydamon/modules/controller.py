@@ -1,0 +1,136 @@
+"""What a policy that is a loop is: a Controller looks at what is observed and decides. Pure; `run/acts` carries out.
+
+One is stepped once per ``interval_us``, off the sampling path. What it decides is bounded by who carries it out
+(per interval and in total), counted, and only said with a dry run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+WritebackKind = Literal["idle", "huge", "huge_idle", "incompressible"]
+
+
+class Pressure(msgspec.Struct, frozen=True, kw_only=True):
+    """How long some task waited (PSI, ``some``): all so far in us, and its share of the last seconds, 0 to 100."""
+
+    total_us: int
+    avg10_percent: float = 0.0
+    avg60_percent: float = 0.0
+
+
+class ColdBytes(msgspec.Struct, frozen=True):
+    """That ``bytes`` were not used for ``age_us`` or longer."""
+
+    age_us: int
+    bytes: int
+
+
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """What only grows, since some time before the first look; each None where it is not told.
+
+    ``refaulted_pages``: pages of the target that came back soon after they had been taken (workingset_refault of anon
+    and file); ``major_faults`` and ``swapped_in_pages`` likewise, the latter of the whole machine where the target is
+    no cgroup.
+    """
+
+    refaulted_pages: int | None = None
+    major_faults: int | None = None
+    swapped_in_pages: int | None = None
+
+
+class Observations(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be known now; None (or an empty tuple) where it is not known.
+
+    ``now_ns`` grows between two looks, and is the time of the snapshots. Pressure, ``current_bytes`` (what the target
+    uses: memory.current, or what is resident), ``swap_bytes`` (of it in swap) and ``counters`` are of the target's
+    cgroup if it is one, else of the machine or the process. ``swap_free_bytes`` and ``swap_total_bytes`` are what the
+    target can still be paged out to, and all of it. ``low_bytes`` is memory.low as it stands, ``floor_bytes`` what the
+    kernel never takes (memory.min). ``resident_bytes``, ``working_set_bytes`` (used within ``working_set_window_us``)
+    and ``cold`` (oldest last) are from snapshots or the page panel.
+    """
+
+    now_ns: int
+    memory: Pressure | None = None
+    io: Pressure | None = None
+    current_bytes: int | None = None
+    swap_bytes: int | None = None
+    swap_free_bytes: int | None = None
+    swap_total_bytes: int | None = None
+    low_bytes: int | None = None
+    floor_bytes: int = 0
+    counters: Counters = Counters()
+    resident_bytes: int | None = None
+    working_set_bytes: int | None = None
+    working_set_window_us: int = 0
+    cold: tuple[ColdBytes, ...] = ()
+    page_bytes: int = 4096
+
+
+class ReclaimBytes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Ask the kernel to take so many bytes of the target's cgroup; ``swappiness`` 0 to 200, None: as it is set."""
+
+    bytes: int
+    swappiness: int | None = None
+
+
+class Compact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Move pages together, of one NUMA node or of all."""
+
+    node: int | None = None
+
+
+class ZramWriteback(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Write to its backing device what zram holds: ``kind``, if idle for ``idle_age_s``; at most ``limit_bytes``."""
+
+    device: str
+    kind: WritebackKind = "idle"
+    idle_age_s: int | None = None
+    limit_bytes: int | None = None
+
+
+class SetQuota(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Change the quota of the scheme of this name per window; None: leave it. 0 bytes stop it."""
+
+    scheme: str
+    sz_bytes: int | None = None
+    time_ms: int | None = None
+
+
+class SetMinAge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Change the lowest age that the scheme of this name acts on."""
+
+    scheme: str
+    min_age_us: int
+
+
+class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Ask the kernel to take other memory first as long as the target's cgroup uses no more; undone at the end."""
+
+    bytes: int
+
+
+Decision = ReclaimBytes | Compact | ZramWriteback | SetQuota | SetMinAge | SetMemoryLow
+
+
+class Controller(Protocol):
+    """A policy that is a loop: it keeps what it has seen to itself, and asks nobody.
+
+    ``needs_accesses``: whether it has to be told what was accessed; if not, it runs without any monitoring cost.
+    """
+
+    @property
+    def interval_us(self) -> int:
+        """How long it waits between two steps."""
+        ...
+
+    @property
+    def needs_accesses(self) -> bool:
+        """Whether its decisions go by snapshots."""
+        ...
+
+    def step(self, observations: Observations) -> tuple[Decision, ...]:
+        """What is to be done now, in that order. The same observations one after another give the same decisions."""
+        ...
