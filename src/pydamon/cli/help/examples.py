@@ -41,6 +41,7 @@ EXAMPLES: dict[str, Examples] = {
     "modules explain": (
         ("pydamon modules explain --ops paddr lru_sort", "on physical memory"),
         ("pydamon modules explain 'reclaim min_age=30s quota=64MiB/1s'", "with knobs of your own"),
+        ("pydamon modules explain 'reclaim min_age=30s' -i run.damon", "how much would come back, by a record"),
     ),
     "mount": (
         ("pydamon mount -- damo start 1234", "let damo work on DAMON's files as pydamon serves them"),
