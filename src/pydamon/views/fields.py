@@ -17,7 +17,7 @@ import msgspec
 from pydamon.spec.units import format_duration_ns, format_size
 
 Kind = Literal["counter", "gauge", "fact"]
-Unit = Literal["ns", "us", "bytes", "bp", ""]
+Unit = Literal["ns", "us", "bytes", "bytes_per_s", "bp", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,6 @@ def show(value: Any, unit: Unit) -> str:
         return format_duration_ns(value * 1000)
     if unit == "ns":
         return format_duration_ns(value)
-    if unit == "bytes":
-        return format_size(value)
+    if unit in ("bytes", "bytes_per_s"):
+        return format_size(value) + ("/s" if unit == "bytes_per_s" else "")
     return f"{value / 100:.1f}%" if unit == "bp" else str(value)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pydamon.analysis.panel import Estimate, bound_of, in_time, used_within
-from pydamon.analysis.panel_rows import looks_of
 from pydamon.analysis.together import Together
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
@@ -33,7 +32,7 @@ from pydamon.cli.report.common import (
     tells_residency,
     window_of,
 )
-from pydamon.core.panel import BOUNDS_S, Look
+from pydamon.core.panel import BOUNDS_S, Look, Once
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
@@ -41,6 +40,7 @@ from pydamon.spec.primitives import PRIMITIVES
 from pydamon.spec.units import format_duration_ns, format_size
 
 SECOND_NS = 1_000_000_000
+_ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
 _OF_KERNEL = ("damon_aggregated", "tried_regions")  # how the kernel's results came
 # The windows of the curve as text; JSON and pictures have all bounds.
 _SHOWN_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
@@ -48,7 +48,35 @@ _SHOWN_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 1440
 
 def looks(reader: RecordReader, window: Window, target: int | None = None) -> dict[int, list[Look]]:
     """The looks at the panel in the window's time, by target; those of another pydamon's bins are left out."""
-    return looks_of(reader.table_rows("panel"), window, target)
+    found: dict[int, list[Look]] = {}
+    for row in reader.table_rows("panel"):
+        inside = (window.start_ns is None or row["time_ns"] >= window.start_ns) and (
+            window.end_ns is None or row["time_ns"] <= window.end_ns
+        )
+        idle, unseen, ended = (np.array(row[name], np.int64) for name in ("idle", "unseen", "ended"))
+        if (
+            not inside
+            or target not in (None, row["target"])
+            or any(len(one) != len(BOUNDS_S) for one in (idle, unseen, ended))
+        ):
+            continue
+        look = Look(
+            row["time_ns"], row["target"], row["resident_bytes"], idle, unseen, ended, row["unknown"], _once(row)
+        )
+        found.setdefault(row["target"], []).append(look)
+    return found
+
+
+def _once(row: Mapping[str, Any]) -> Once | None:
+    """What a look says of memory that targets share; None if nothing, or nothing that can be."""
+    if any(row[name] is None for name in _ONCE):
+        return None
+    idle, unseen = (np.array(row[name], np.float64) for name in ("once_idle", "once_unseen"))
+    numbers = np.array([row[name] for name in ("weights", "squares", "once_squares")], np.float64)
+    values = np.concatenate([idle, unseen, numbers])
+    if len(idle) != len(BOUNDS_S) or len(unseen) != len(BOUNDS_S) or not ((values >= 0) & (values < 2**53)).all():
+        return None
+    return Once(row["weighed"], float(numbers[0]), float(numbers[1]), idle, unseen, float(numbers[2]))
 
 
 def why_none(reader: RecordReader) -> str:
