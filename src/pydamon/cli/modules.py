@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 
 from pydamon import messages
+from pydamon.cli.completion.values import RECORD
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.render.screen import echo, emit_json
 from pydamon.errors import RequestError
 from pydamon.modules.base import Target, Use
 from pydamon.modules.registry import MODULES, parse
+from pydamon.spec import Scheme
 
 _TEXTS = click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 _OPS = click.option(
@@ -62,16 +64,33 @@ def check(texts: tuple[str, ...], ops: str) -> None:
 @command.command("explain")
 @_TEXTS
 @_OPS
-def explain(texts: tuple[str, ...], ops: str) -> None:
-    """Say in plain words what each TEXT does, and when; and what it cannot do on this machine."""
+@click.option(
+    "-i", "--input", "path", type=RECORD, help="Say how much would come back of what is taken, by this record."
+)
+def explain(texts: tuple[str, ...], ops: str, path: str | None) -> None:
+    """Say in plain words what each TEXT does, and when; and what it cannot do on this machine.
+
+    With a record: how much of what it takes would be used again, from the record's page panel, with the error.
+    """
     from pydamon.spec.words.explain import explain_schemes
 
     for text in texts:
         use = _parsed(text, ops)
         echo(use.write(all_knobs=True))
-        for line in explain_schemes(use.schemes(_target(ops))):
+        schemes = use.schemes(_target(ops))
+        for line in explain_schemes(schemes):
             echo(line)
+        if path is not None:
+            _foretell(use, schemes, path)
         _warn(use, ops)
+
+
+def _foretell(use: Use, schemes: tuple[Scheme, ...], path: str) -> None:
+    """What would come back, by the record. Raises PydamonError if it has no page panel."""
+    from pydamon.cli.report.refaults import foretell
+
+    for line in foretell(path, schemes):
+        messages.tell(f"{use.module.name}: {line}")
 
 
 def _parsed(text: str, ops: str) -> Use:

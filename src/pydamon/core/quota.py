@@ -28,15 +28,15 @@ def effective_bytes(
     *,
     esz_bp: int,
     score: int | None,
-    tried_bytes: int,
-    tried_ns: int,
+    charged_bytes: int,
+    charged_ns: int,
     min_region: int = PAGE_SIZE,
     speed: Speed | None = None,
 ) -> tuple[int | None, int]:
     """The quota of the next window in bytes (None: no limit) and the new state of the feedback loop.
 
-    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``tried_bytes`` took ``tried_ns`` so
-    far, which makes bytes of a time quota, unless ``speed`` knows better. That allows a smallest region of
+    ``score`` (1/10,000) is that of the goal furthest reached, None without goals; ``charged_bytes`` took ``charged_ns``
+    so far, which makes bytes of a time quota, unless ``speed`` knows better. That allows a smallest region of
     ``min_region`` bytes at least: with less nothing would be tried, so that nobody would notice when it gets faster.
     """
     if not quotas.limited:
@@ -51,7 +51,7 @@ def effective_bytes(
         if speed is not None:
             by_time = speed.bytes_in(quotas.time_ms * 1_000_000)
         else:
-            throughput = tried_bytes * 1_000_000 // tried_ns if tried_ns else FIRST_THROUGHPUT
+            throughput = charged_bytes * 1_000_000 // charged_ns if charged_ns else FIRST_THROUGHPUT
             by_time = throughput * quotas.time_ms
         esz = min(esz, by_time) if esz == 0 else max(min_region, min(esz, by_time))
     if quotas.sz_bytes:
@@ -64,7 +64,7 @@ class QuotaState:
     """The quota of one running scheme.
 
     ``esz`` is the effective quota of this window in bytes (None: no limit). ``resume`` is the target and the address
-    after the last byte that was charged when the quota was used up: the next application goes on there. ``tried_*``
+    after the last byte that was charged when the quota was used up: the next application goes on there. ``total_*``
     say how fast it goes, as in the kernel; ``speed`` is there where it is not to go as in the kernel.
     """
 
@@ -73,8 +73,8 @@ class QuotaState:
     esz: int | None = None
     charged_bytes: int = 0
     charged_ns: int = 0
-    tried_bytes: int = 0
-    tried_ns: int = 0
+    total_charged_bytes: int = 0
+    total_charged_ns: int = 0
     qt_exceeds: int = 0
     min_score: int = 0
     resume: tuple[int, int] | None = None
@@ -107,8 +107,8 @@ class QuotaState:
             quotas,
             esz_bp=self._esz_bp,
             score=score,
-            tried_bytes=self.tried_bytes,
-            tried_ns=self.tried_ns,
+            charged_bytes=self.total_charged_bytes,
+            charged_ns=self.total_charged_ns,
             min_region=min_region,
             speed=self.speed,
         )
@@ -161,8 +161,7 @@ class QuotaState:
         charge = int(charged.sum(dtype=np.uint64))
         self.charged_bytes += charge
         self.charged_ns += spent_ns
+        self.total_charged_bytes += charge
+        self.total_charged_ns += spent_ns
         if self.speed is not None:
             self.speed.note(charge if looked_bytes is None else looked_bytes, spent_ns)
-        else:
-            self.tried_bytes += charge
-            self.tried_ns += spent_ns

@@ -36,7 +36,7 @@ class ResidentScan:
     """Keeps ``runs`` (`ResidentRuns`) of one process up to date, as far as the steps have come.
 
     ``obstacle`` says why nothing can be known (no permission, for example); None as long as it can. ``swept`` says that
-    all has been looked at once. ``spent_ns`` is the time that looking took.
+    all has been looked at once. ``spent_ns`` is the CPU time that looking took.
     """
 
     def __init__(self, process: Process) -> None:
@@ -110,16 +110,18 @@ class ResidentScan:
     def _sweep(self, began_ns: int) -> None:
         first = self._cursor
         wrapped = False
-        spent_ns = 0
-        while spent_ns < STEP_NS:
+        spent_ns = lasted_ns = 0
+        while lasted_ns < STEP_NS:
             low, high = self._next()
             if wrapped and low >= first:
                 break
-            call_ns = time.perf_counter_ns()
+            # CPU time: a call that waits, for a CPU or for the target's lock on its memory, costs nobody anything.
+            call_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
             reached = self._look(low, high)
             if reached is None:
                 return
-            call_ns = time.perf_counter_ns() - call_ns
+            lasted_ns += time.perf_counter_ns() - call_ns
+            call_ns = time.thread_time_ns() - cpu_ns
             spent_ns += call_ns
             if not self._by_reading and reached == high:
                 self._span = max(min(self._span * _CALL_NS // max(call_ns, 1), 4 * self._span), 1 << 21)

@@ -12,6 +12,7 @@ from pydamon.errors import RequestError
 from pydamon.modules.controller import Controller
 from pydamon.spec import units
 from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, parse_quota, parse_watermarks, shown
+from pydamon.spec.module_numbers import OF_SCHEMES
 from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
 
 Target = Literal["process", "cgroup", "physical"]
@@ -125,7 +126,7 @@ class Module(msgspec.Struct, frozen=True):
 
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
     ``where``: of each engine, the targets that it works on. ``controller`` makes a new one, None where the policy is no
-    loop.
+    loop. ``numbers``: what it tells of itself, rows of `spec.module_numbers`.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Module(msgspec.Struct, frozen=True):
     cannot: Callable[[Any, Facts], list[str]]
     where: Mapping[EngineName, tuple[Target, ...]]
     controller: Callable[[Any, Target], Controller | None] = _no_loop
+    numbers: tuple[str, ...] = OF_SCHEMES
 
     @property
     def table(self) -> dict[str, tuple[str, Knob]]:

@@ -49,7 +49,8 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     cgroup if it is one, else of the machine or the process. ``swap_free_bytes`` and ``swap_total_bytes`` are what the
     target can still be paged out to, and all of it. ``low_bytes`` is memory.low as it stands, ``floor_bytes`` what the
     kernel never takes (memory.min). ``resident_bytes``, ``working_set_bytes`` (used within ``working_set_window_us``)
-    and ``cold`` (oldest last) are from snapshots or the page panel.
+    and ``cold`` (oldest last) are from snapshots or the page panel; ``returned`` is what was used again since the
+    controller's last step after it had been idle for an age or longer, from the page panel.
     """
 
     now_ns: int
@@ -66,6 +67,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     working_set_bytes: int | None = None
     working_set_window_us: int = 0
     cold: tuple[ColdBytes, ...] = ()
+    returned: tuple[ColdBytes, ...] = ()
     page_bytes: int = 4096
 
 

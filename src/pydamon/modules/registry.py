@@ -11,10 +11,11 @@ from pydamon.errors import RequestError, located
 from pydamon.modules.base import Module, Target, Use
 from pydamon.modules.lru_sort import LRU_SORT
 from pydamon.modules.reclaim import RECLAIM
+from pydamon.modules.stat import STAT
 from pydamon.spec import Context, Spec
 from pydamon.spec.forms.scheme_short import guess, shown
 
-MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT)}
+MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT, STAT)}
 _LONGEST = 4096  # characters
 
 

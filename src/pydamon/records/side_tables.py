@@ -100,6 +100,10 @@ _ALL = (
         **{row.name: "uint64?" if row.optional else "uint64" for row in STATISTICS.values()}, effective_bytes="uint64?",
     ),
     _declare(
+        "modules", "what modules tell of themselves (spec/module_numbers.py), every five seconds; percentiles are many",
+        time_ns="int64", module="string", number="string", values="list:int64",
+    ),
+    _declare(
         "tried_regions", "what the last pass of a scheme tried, if that is a new one", _MANY,
         time_ns="int64", scheme="int32", target="int32", **_REGION, nr_accesses="uint32", age="uint32",
         sz_applied="uint64", sz_filter_passed="uint64",

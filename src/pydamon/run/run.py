@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     from pydamon.records.rotating import RotatingWriter
     from pydamon.records.writer import RecordWriter
     from pydamon.run.alone import Alone
+    from pydamon.run.module_numbers import ModuleNumbers
     from pydamon.run.open import Child
 
 _SECOND_NS = 1_000_000_000
@@ -68,6 +69,7 @@ class Run:
         self.undo_asked = request.undo
         self.undone: list[str] | None = None
         self.child: Child | None = None
+        self.numbers: ModuleNumbers | None = None  # of modules, as soon as it runs
         self._ended: Ended | None = None  # what became of it
         self._request = request
         self._own_waker = waker is None
@@ -171,6 +173,7 @@ class Run:
         if self._plan is not None:
             for line in describe_waiting(self.engine):
                 self._plan(line)
+        self.numbers = self._new_numbers()
         try:
             for snapshots in self.engine.monitor():
                 now_ns = self.engine.clock.now_ns()
@@ -180,6 +183,7 @@ class Run:
                     found = gatherer.find(now_ns, snapshots, joined)
                     for observer in observers:
                         observer.note(found)
+                self._note_modules(now_ns, snapshots)
                 yield snapshots
                 if now_ns >= due_ns:
                     due_ns = now_ns + _SECOND_NS
@@ -191,6 +195,7 @@ class Run:
                 found = gatherer.last(now_ns, joined)
                 for observer in observers:
                     observer.note(found)
+            self._note_modules(now_ns, [], at_end=True)
         finally:
             self.engine.close()  # what is left in the middle gives back what it has, while there is a record
 
@@ -204,6 +209,22 @@ class Run:
         for observer in observers:
             observer.begin(self._opened.origin())
         return observers
+
+    def _new_numbers(self) -> ModuleNumbers | None:
+        """What modules tell of themselves, if there are any."""
+        if not (self._given.kdamonds and self._given.kdamonds[0].modules):
+            return None
+        from pydamon.modules.registry import uses
+        from pydamon.run.module_numbers import ModuleNumbers
+
+        return ModuleNumbers(uses(self._given), self.engine)
+
+    def _note_modules(self, now_ns: int, snapshots: list[Snapshot], *, at_end: bool = False) -> None:
+        """Put what modules tell into the record, if that is due."""
+        if self.numbers is not None:
+            rows = self.numbers.note(now_ns, snapshots, at_end=at_end)
+            if self.writer is not None and rows:
+                self.writer.add_rows("modules", [{"time_ns": now_ns, **row} for row in rows], time_ns=now_ns)
 
     @contextlib.contextmanager
     def _open_writer(self) -> Iterator[RecordWriter | RotatingWriter | None]:

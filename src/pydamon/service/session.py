@@ -200,6 +200,7 @@ class Session:
             "snapshots": self._snapshots,
             "dry_run": self._request.dry_run,
             "schemes": kdamond_view.schemes(engine),
+            "modules": kdamond_view.modules(self._spec, self._run.numbers),
             "cost": kdamond_view.cost(engine, uptime_ns),
             "spec": spec_to_builtins(self._spec),
         }

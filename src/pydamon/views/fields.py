@@ -17,7 +17,7 @@ import msgspec
 from pydamon.spec.units import format_duration_ns, format_size
 
 Kind = Literal["counter", "gauge", "fact"]
-Unit = Literal["ns", "us", "ms", "s", "bytes", "bp", ""]
+Unit = Literal["ns", "us", "ms", "s", "bytes", "bytes_per_s", "bp", ""]
 _NS = {"ns": 1, "us": 1000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
@@ -98,6 +98,6 @@ def show(value: Any, unit: Unit) -> str:
     """A value of that unit for people."""
     if unit in _NS:
         return format_duration_ns(value * _NS[unit])
-    if unit == "bytes":
-        return format_size(value)
+    if unit in ("bytes", "bytes_per_s"):
+        return format_size(value) + ("/s" if unit == "bytes_per_s" else "")
     return f"{value / 100:.1f}%" if unit == "bp" else str(value)

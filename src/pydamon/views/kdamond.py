@@ -12,9 +12,12 @@ from pydamon.core.scheme_state import SchemeState
 from pydamon.engines.base import Engine
 from pydamon.errors import RequestError
 from pydamon.linux.process import Process
+from pydamon.modules.registry import uses
 from pydamon.ops.membership import command_of
-from pydamon.spec import Context, quantities
+from pydamon.run.module_numbers import ModuleNumbers
+from pydamon.spec import Context, Spec, quantities
 from pydamon.spec.actions import NO_SWAP
+from pydamon.spec.module_numbers import NUMBERS
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views import status
 
@@ -64,6 +67,23 @@ def _command(pid: int) -> str:
 def schemes(engine: Engine) -> list[status.Scheme]:
     """Each scheme with its statistics, quota, watermarks and goals."""
     return [_scheme(state, _remark(engine, state)) for state in engine.schemes()]
+
+
+def modules(spec: Spec, numbers: ModuleNumbers | None) -> list[status.Module]:
+    """Each module of ``spec`` with what it has told last."""
+    if numbers is None:
+        return []
+    return [
+        status.Module(
+            name=use.module.name,
+            text=use.write(),
+            numbers={
+                key: values if NUMBERS[key].percentiles else values[0]
+                for key, values in numbers.latest.get(use.module.name, {}).items()
+            },
+        )
+        for use in uses(spec)
+    ]
 
 
 def _remark(engine: Engine, state: SchemeState) -> str | None:

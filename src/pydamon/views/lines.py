@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pydamon.plain import printable
+from pydamon.spec.module_numbers import NUMBERS, told
 from pydamon.spec.units import format_size
 from pydamon.spec.words.late import REMEDY, late_words
 from pydamon.views.fields import cell
@@ -81,7 +82,7 @@ def details(kdamond: Running) -> list[str]:
     if kdamond.schemes:
         lines += ["", *_scheme_lines([kdamond])]
         lines += _goal_table(kdamond)
-    return lines
+    return lines + _module_lines(kdamond)
 
 
 def ended(name: str, reason: str, report: Ended | None) -> list[str]:
@@ -120,6 +121,17 @@ def _scheme_rows(kdamond: Kdamond) -> list[list[str]]:
         cells = [cell(scheme, of) if isinstance(of, str) else of(scheme) for of in _SCHEMES.values()]
         rows.append([_plain(text) for text in (kdamond.name, scheme.name or str(number), *cells)])
     return rows
+
+
+def _module_lines(kdamond: Kdamond) -> list[str]:
+    """Each module, and what it tells of itself."""
+    lines = []
+    for module in kdamond.modules:
+        lines += ["", _plain(f"module {module.text}")]
+        for key, value in module.numbers.items():
+            row = NUMBERS[key]
+            lines.append(f"  {row.heading:<13}{told(value if isinstance(value, list) else [value], row)}")
+    return lines
 
 
 def _quota(scheme: Scheme) -> str:

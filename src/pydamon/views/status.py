@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pydamon.errors import PydamonError
+from pydamon.spec.module_numbers import NUMBERS
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views.fields import Field, View, counter, fact, gauge
 
@@ -98,6 +99,24 @@ class Scheme(View):
             yield Field(f"stats.{row.key}", row.kind, row.unit, row.help)
 
 
+class Module(View):
+    """A module, and what it tells of itself (`pydamon.spec.module_numbers`), as of the last five seconds.
+
+    Percentiles are lists of 101.
+    """
+
+    name: Annotated[str, fact("its name")]
+    text: Annotated[str, fact("with its knobs, as it can be given again")]
+    numbers: dict[str, int | list[int]]
+
+    @staticmethod
+    def more_fields() -> Iterator[Field]:
+        """The numbers, but for percentiles."""
+        for row in NUMBERS.values():
+            if row.unit != "ms":
+                yield Field(f"numbers.{row.key}", row.kind, row.unit, row.help)
+
+
 class Cost(View):
     """What monitoring has cost since the start, as far as this engine counts it."""
 
@@ -139,6 +158,7 @@ class Kdamond(View):
     snapshots: Annotated[int, counter("", "snapshots since the start")]
     dry_run: Annotated[bool, fact("whether schemes only find out what they would do")]
     schemes: list[Scheme]
+    modules: list[Module]
     cost: Cost
     spec: Any  # what was asked for by now
     state: Annotated[str, fact("running, stopping or ended")]

@@ -174,7 +174,7 @@ def test_a_quota_comes_to_all_of_memory_in_turn_and_is_charged_again_for_what_ca
     assert starts == [BASE + n * MIB for n in range(4)]
     assert aggregate(bench) == []
     assert len(aggregate(bench, 3)) == 1
-    assert bench.state.quota.tried_bytes == 5 * MIB
+    assert bench.state.quota.total_charged_bytes == 5 * MIB
     assert bench.state.stats.sz_applied == 4 * MIB
 
 

@@ -19,7 +19,7 @@ def charge(state: QuotaState, quotas: Quotas, tried: int, applied: int, spent_ns
 
 
 def esz(quotas: Quotas, score: int | None = None, esz_bp: int = 0, tried: tuple[int, int] = (0, 0)) -> int | None:
-    found, _ = effective_bytes(quotas, esz_bp=esz_bp, score=score, tried_bytes=tried[0], tried_ns=tried[1])
+    found, _ = effective_bytes(quotas, esz_bp=esz_bp, score=score, charged_bytes=tried[0], charged_ns=tried[1])
     return found
 
 
@@ -47,7 +47,7 @@ class TestEffectiveBytes:
 
     def test_slow_as_it_may_be_a_smallest_region_is_tried(self) -> None:
         # 4 KiB in 1 s are 4 bytes per ms
-        slow = {"esz_bp": 0, "score": None, "tried_bytes": 4 * KIB, "tried_ns": 1000 * MS}
+        slow = {"esz_bp": 0, "score": None, "charged_bytes": 4 * KIB, "charged_ns": 1000 * MS}
         assert effective_bytes(Quotas(time_ms=1), **slow)[0] == PAGE  # type: ignore[arg-type]
         assert effective_bytes(Quotas(time_ms=1), min_region=2 * MIB, **slow)[0] == 2 * MIB  # type: ignore[arg-type]
 
@@ -58,8 +58,8 @@ class TestEffectiveBytes:
 
     def test_goals_alone_begin_with_next_to_nothing(self) -> None:
         # The loop starts from 10,000, that is one byte; a score of 0 doubles it, one of 5,000 adds half.
-        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=0, tried_bytes=0, tried_ns=0) == (2, 20_000)
-        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=5_000, tried_bytes=0, tried_ns=0) == (1, 15_000)
+        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=0, charged_bytes=0, charged_ns=0) == (2, 20_000)
+        assert effective_bytes(Quotas(goals=GOALS), esz_bp=0, score=5_000, charged_bytes=0, charged_ns=0) == (1, 15_000)
 
     @pytest.mark.parametrize(
         ("score", "expected"),
@@ -85,7 +85,7 @@ class TestEffectiveBytes:
         assert esz(Quotas(goals=GOALS, sz_bytes=MIB), score=0, esz_bp=10_000 * KIB) == 2 * KIB
 
     def test_the_loop_saturates_instead_of_overflowing(self) -> None:
-        found, state = effective_bytes(Quotas(goals=GOALS), esz_bp=2**64 - 1, score=0, tried_bytes=0, tried_ns=0)
+        found, state = effective_bytes(Quotas(goals=GOALS), esz_bp=2**64 - 1, score=0, charged_bytes=0, charged_ns=0)
         assert (found, state) == ((2**64 - 1) // 10_000, 2**64 - 1)
 
     @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ class TestWindows:
         charge(state, self.quotas, PAGE, PAGE, 5)
         state.begin_window(self.quotas, 100 * MS, None, PAGE)
         assert (state.charged_bytes, state.charged_ns) == (0, 0)
-        assert (state.tried_bytes, state.tried_ns) == (PAGE, 5)
+        assert (state.total_charged_bytes, state.total_charged_ns) == (PAGE, 5)
 
     def test_windows_that_were_used_up_are_counted_when_they_end(self) -> None:
         state, counts = QuotaState(), []

@@ -164,7 +164,7 @@ def test_no_quota_is_spent_on_what_is_not_there() -> None:
     bench = by_memory(scheme, far, lambda start, end: np.where(start < BASE + (1 << 40), np.uint64(0), end - start))
     assert bench.step() == [(0, far[1][0], far[1][0] + MIB)]
     assert bench.step() == [(0, far[1][0] + MIB, far[1][1])]
-    assert bench.state.quota.tried_bytes == 2 * MIB
+    assert bench.state.quota.total_charged_bytes == 2 * MIB
 
 
 def test_what_the_filters_stop_costs_nothing() -> None:

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -110,6 +111,23 @@ def test_the_next_step_waits_for_its_share_of_the_time(scan: ResidentScan) -> No
     scan.step(now_ns=due)
     assert scan.spent_ns > spent
     assert scan._due_ns - due == 500 * (scan.spent_ns - spent)
+
+
+def test_a_call_that_has_to_wait_does_not_put_off_the_next_one(
+    scan: ResidentScan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call waits as long as the target holds the lock on its memory: seen were 385 ms, and so no look for 192 s."""
+    sweep(scan)
+    look = scan._look
+
+    def slow(low: int, high: int) -> int | None:
+        time.sleep(0.2)
+        return look(low, high)
+
+    monkeypatch.setattr(scan, "_look", slow)
+    began_ns = scan._due_ns
+    scan.step(now_ns=began_ns)
+    assert scan._due_ns - began_ns < 500 * 200_000_000 // 2
 
 
 def test_memory_that_is_new_is_unknown_until_it_was_looked_at(scan: ResidentScan) -> None:

@@ -62,6 +62,7 @@ def kdamond(schemes: list[dict[str, Any]]) -> dict[str, Any]:
         "targets": [{"target": 0, "pid": 8, "command": "evil\x1b[2Jname"}],
         "intervals": {"sample_us": 5000, "aggr_us": 100000, "ops_update_us": 1000000, "intervals_goal": None},
         "nr_regions": {"min": 10, "max": 1000}, "regions": 33, "snapshots": 600, "schemes": schemes,
+        "modules": [],
         "cost": {"cpu_ns": 1, "cpu_bp": 123}, "notices": ["a notice"],
         "reason": "stopped", "command_fate": None, "undone": None,
     }  # fmt: skip
@@ -109,6 +110,20 @@ def test_details_name_goals_and_notices() -> None:
     assert "notices    a notice" in shown
     assert shown[-2].split() == ["SCHEME", "GOAL", "METRIC", "TARGET", "CURRENT", "REACHED"]
     assert shown[-1].split() == ["cold", "rps", "user_input", "200", "50", "25.0%"]
+
+
+def test_details_have_what_modules_tell() -> None:
+    numbers = {"taken_bytes": 3 << 20, "min_age_us": 120_000_000, "idle_ms": list(range(101))}
+    modules = [{"name": "reclaim", "text": "reclaim min_age=2min\x1b[2J", "numbers": numbers}]
+    told = status.running(kdamond([]) | {"modules": modules})
+    assert status.to_builtins(told)["modules"] == modules
+    shown = lines.details(told)
+    assert shown[shown.index("module reclaim min_age=2min\\x1b[2J") :] == [
+        "module reclaim min_age=2min\\x1b[2J",
+        "  taken        3.0 MiB",
+        "  min age      2 min",
+        "  idle         0 s, 25 ms, 50 ms, 75 ms, 100 ms",
+    ]
 
 
 def test_what_has_ended_says_what_it_did() -> None:
@@ -189,8 +204,9 @@ def test_every_value_of_a_status_has_a_field_that_says_what_it_is() -> None:
     assert all(field.help and field.kind in ("counter", "gauge", "fact") for field in known.values())
     # A number's unit stands in its name, and the other way round.
     for field in known.values():
-        last = field.path.rpartition(".")[2].rpartition("_")[2]
-        assert (last if last in ("ns", "us", "bytes", "bp") else "") == field.unit, field.path
+        last = field.path.rpartition(".")[2]
+        units = ("_ns", "_us", "_bytes", "_bytes_per_s", "_bp")
+        assert next((unit[1:] for unit in units if last.endswith(unit)), "") == field.unit, field.path
 
 
 def test_the_numbers_of_schemes_are_the_table_of_statistics() -> None:

@@ -41,6 +41,7 @@ EXAMPLES: dict[str, Examples] = {
     "modules explain": (
         ("pydamon modules explain --ops paddr lru_sort", "on physical memory"),
         ("pydamon modules explain 'reclaim min_age=30s quota=64MiB/1s'", "with knobs of your own"),
+        ("pydamon modules explain 'reclaim min_age=30s' -i run.damon", "how much would come back, by a record"),
     ),
     "mount": (
         ("pydamon mount -- damo start 1234", "let damo work on DAMON's files as pydamon serves them"),
@@ -98,6 +99,10 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon report recency --rate -i run.damon", "bytes by how often"),
     ),
     "report regions": (("pydamon report regions -i run.damon --from 1s --to 2s", "every region of one second"),),
+    "report modules": (
+        ("pydamon report modules -i run.damon", "what was taken, what came back and when, what it cost"),
+        ("pydamon report modules --json -i run.damon", "with all percentiles of stat"),
+    ),
     "report schemes": (
         ("pydamon report schemes -i run.damon", "what they tried and applied, over time"),
         ("pydamon report schemes --tried -i run.damon", "the regions that were tried last"),

@@ -346,6 +346,17 @@ def schemes(path: str, target: int | None, as_json: bool, tried: bool, **window:
     report(path, choice(target, **window), tried, as_json)
 
 
+@command.command("modules")
+@_common
+@windowed
+def modules(path: str, target: int | None, as_json: bool, **window: Any) -> None:
+    """What modules took, what of it came back and when, and what that cost; and what the module stat told."""
+    with lean.imports():
+        from pydamon.cli.report.modules import report
+
+    report(path, choice(target, **window), as_json)
+
+
 @command.command()
 @_common
 @windowed

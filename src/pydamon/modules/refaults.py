@@ -1,0 +1,140 @@
+"""Reclaim so that no more than some share of the working set comes back per minute, by what really comes back.
+
+The first minimum age is chosen as in software-defined far memory (Lagar-Cavilla et al., ASPLOS'19): each minute the
+lowest age at which the pages of the panel that were used again would have kept the limit; of these a high percentile,
+or the last one if that is higher. From then on the loop is closed by the counters of refaults, since a panel of a
+thousand pages sees too few: too much comes back, and the age grows at once; too little, and it shrinks slowly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from pydamon.modules.controller import ColdBytes, Decision, Observations, SetMinAge
+
+MINUTE_NS = 60_000_000_000
+WORKING_SET_US = 120_000_000  # what was used within this time
+_BP = 10_000
+_MOST_MINUTES = 480  # of which the percentile is
+_MOST_US = 24 * 3600 * 1_000_000
+# Per step the age becomes (what came back / what may) to such a power as many times what it was. Each minute's count is
+# seen in several steps, so that little is enough.
+_UP, _DOWN = 0.25, 0.06
+_MOST_RATE, _LEAST_RATE = 4.0, 0.3
+
+
+class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
+    """At most ``limit_bp`` of the working set comes back per minute of what ``scheme`` takes.
+
+    ``first_us`` is its minimum age until a better one is known, after ``watch_ns``; it never falls below ``least_us``.
+    """
+
+    scheme: str
+    limit_bp: int = 20
+    interval_us: int = 10_000_000
+    first_us: int = 120_000_000
+    least_us: int = 1_000_000
+    watch_ns: int = 2 * MINUTE_NS
+    percentile: int = 98
+
+
+def lowest_age_us(returned: Iterable[ColdBytes], allowed_bytes: float) -> int | None:
+    """The lowest age of which no more came back than is allowed; None: not even of the highest, or nothing is known.
+
+    ``returned``: bytes that were used again after they had been idle for an age or longer.
+    """
+    return min((one.age_us for one in returned if one.bytes <= allowed_bytes), default=None)
+
+
+def percentile_of(values: Sequence[int], percent: int) -> int:
+    """The nearest rank: the smallest value that is not exceeded by that share of them."""
+    return sorted(values)[max(math.ceil(len(values) * percent / 100), 1) - 1]
+
+
+def working_set_bytes(seen: Observations) -> int | None:
+    """What was used within two minutes: all but what was idle for longer; None where that is not known."""
+    if seen.resident_bytes is None:
+        return None
+    idle = next((one.bytes for one in seen.cold if one.age_us >= WORKING_SET_US), None)
+    return seen.working_set_bytes if idle is None else max(seen.resident_bytes - idle, 0)
+
+
+class RefaultController:
+    """Decides on the minimum age of a scheme. Where nothing is counted that came back, it stays as the panel says."""
+
+    needs_accesses = True
+
+    def __init__(self, rule: RefaultRule) -> None:
+        self.rule = rule
+        self.interval_us = rule.interval_us
+        self.min_age_us = rule.first_us
+        self._began_ns: int | None = None
+        self._minute_ns = 0  # since when what returned is gathered
+        self._returned: dict[int, int] = {}  # bytes by age
+        self._best: deque[int] = deque(maxlen=_MOST_MINUTES)  # lowest ages, minute by minute
+        self._counted: deque[tuple[int, int]] = deque()  # when, and how many bytes had come back
+        self._set_us = rule.first_us
+
+    def step(self, observations: Observations) -> tuple[Decision, ...]:
+        """A new minimum age, if it is another by a twentieth at least."""
+        seen = observations
+        if self._began_ns is None:
+            self._began_ns = self._minute_ns = seen.now_ns
+        self._gather(seen)
+        watched = seen.now_ns - self._began_ns >= self.rule.watch_ns
+        rate = self._rate(seen) if watched else None
+        if rate is not None:
+            self._correct(rate, (seen.now_ns - self._began_ns) // 1000)
+        if abs(self.min_age_us - self._set_us) * 20 < self._set_us:
+            return ()
+        self._set_us = self.min_age_us
+        return (SetMinAge(scheme=self.rule.scheme, min_age_us=self.min_age_us),)
+
+    def _gather(self, seen: Observations) -> None:
+        """Each minute the lowest age that would have done; at the end of the watch the first minimum age follows."""
+        for one in seen.returned:
+            self._returned[one.age_us] = self._returned.get(one.age_us, 0) + one.bytes
+        lasting_ns = seen.now_ns - self._minute_ns
+        size = working_set_bytes(seen)
+        if lasting_ns < MINUTE_NS or size is None or self._began_ns is None:
+            return
+        allowed = size * self.rule.limit_bp / _BP * lasting_ns / MINUTE_NS
+        found = lowest_age_us((ColdBytes(age, size) for age, size in self._returned.items()), allowed)
+        self._minute_ns, self._returned = seen.now_ns, {}
+        if found is not None:
+            self._best.append(found)
+        if not self._counted and self._best and seen.now_ns - self._began_ns >= self.rule.watch_ns:
+            self.min_age_us = self._kept(max(self._best[-1], percentile_of(self._best, self.rule.percentile)))
+
+    def _rate(self, seen: Observations) -> float | None:
+        """What came back in the last minute, as a multiple of what may; None if that is not known."""
+        count = seen.counters.refaulted_pages
+        if count is None:
+            count = seen.counters.major_faults
+        size = working_set_bytes(seen)
+        if count is None or not size:
+            return None
+        self._counted.append((seen.now_ns, count * seen.page_bytes))
+        while len(self._counted) > 2 and seen.now_ns - self._counted[1][0] >= MINUTE_NS:
+            self._counted.popleft()
+        since_ns, before = self._counted[0]
+        if seen.now_ns - since_ns < self.rule.interval_us * 1000 // 2:
+            return None
+        # In the first minute what was not seen yet counts as nothing: one page must not count for many.
+        back = max(self._counted[-1][1] - before, 0) * MINUTE_NS / max(seen.now_ns - since_ns, MINUTE_NS)
+        return back / (size * self.rule.limit_bp / _BP)
+
+    def _correct(self, rate: float, watched_us: int) -> None:
+        """Towards a rate of 1, per step; no memory is known to be idle for longer than it has been ``watched_us``."""
+        if rate > 1:
+            wanted = self.min_age_us * min(rate, _MOST_RATE) ** _UP
+            self.min_age_us = max(self.min_age_us, self._kept(min(round(wanted), watched_us)))
+        else:
+            self.min_age_us = self._kept(round(self.min_age_us * max(rate, _LEAST_RATE) ** _DOWN))
+
+    def _kept(self, age_us: int) -> int:
+        return min(max(age_us, self.rule.least_us), _MOST_US)

@@ -1,0 +1,106 @@
+"""What the modules of a run tell: their numbers (`spec.module_numbers`), every five seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydamon.analysis.stat import stat, used_within
+from pydamon.core.snapshot import Snapshot
+from pydamon.engines.base import Engine, Rows
+from pydamon.linux.refaults import OfProcesses, Refaults, of_cgroup, of_machine
+from pydamon.modules.base import Use
+from pydamon.modules.registry import target_of
+from pydamon.spec.words.refaults import taken_at_s
+
+EVERY_NS = 5_000_000_000
+_WINDOW_US = 120_000_000
+_COUNTERS = ("refaulted_bytes", "major_faults", "swapped_in_bytes", "memory_stall_us", "io_stall_us")
+
+Values = dict[str, list[int]]
+
+
+class ModuleNumbers:
+    """The numbers of ``uses`` on an engine. `note` is for the loop's thread, `latest` may be read from any.
+
+    Counters are since this was made.
+    """
+
+    def __init__(self, uses: Sequence[Use], engine: Engine) -> None:
+        self.latest: dict[str, Values] = {}  # by module; replaced as a whole
+        self._whole: Sequence[Snapshot] = ()  # the last ones that were not cut short
+        self._uses = tuple(uses)
+        self._engine = engine
+        self._began_ns = engine.clock.now_ns()
+        self._due_ns = self._began_ns + EVERY_NS
+        self._counters = _counters_of(engine)
+        self._first = self._counters()
+
+    def note(self, now_ns: int, snapshots: Sequence[Snapshot], *, at_end: bool = False) -> Rows:
+        """What is to be recorded now: rows of the side table ``modules``; at the end in any case."""
+        aggr_us = self._engine.context.intervals.aggr_us
+        if any(2 * snapshot.aggr_us >= aggr_us for snapshot in snapshots):  # the end cuts the last one short
+            self._whole = snapshots
+        if now_ns < self._due_ns and not at_end:
+            return []
+        self._due_ns = now_ns + EVERY_NS
+        found = {"cpu_ns": time.process_time_ns(), **self._of_memory(self._whole)}
+        since = self._counters().since(self._first)
+        found |= {name: getattr(since, name) for name in _COUNTERS}
+        self.latest = {use.module.name: self._of(use, found) for use in self._uses}
+        return [
+            {"module": module, "number": number, "values": values}
+            for module, numbers in self.latest.items()
+            for number, values in numbers.items()
+        ]
+
+    def _of(self, use: Use, found: dict[str, Any]) -> Values:
+        found = found | self._of_schemes(use)
+        told = {name: found.get(name) for name in use.module.numbers}
+        return {
+            name: value if isinstance(value, list) else [int(value)]
+            for name, value in told.items()
+            if value is not None
+        }
+
+    def _of_schemes(self, use: Use) -> dict[str, int | None]:
+        """Those whose names begin with the module's; their lowest age is the module's."""
+        name = use.module.name
+        states = [state for state in self._engine.schemes() if (state.scheme.name or "").split("-")[0] == name]
+        ages = [age for state in states if (age := taken_at_s(state.scheme)) is not None]
+        return {
+            "taken_bytes": sum(state.stats.sz_applied for state in states),
+            "charged_bytes": sum(state.quota.total_charged_bytes for state in states),
+            "charged_ns": sum(state.quota.total_charged_ns for state in states),
+            "used_up": sum(state.stats.qt_exceeds for state in states),
+            "min_age_us": round(min(ages) * 1e6) if ages else None,
+        }
+
+    def _of_memory(self, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+        now = stat(snapshots)
+        if now is None:
+            return {}
+        resident, used = used_within(snapshots, _WINDOW_US)
+        seen = self._engine.clock.now_ns() - self._began_ns >= _WINDOW_US * 1000
+        return {
+            "resident_bytes": resident,
+            "working_set_bytes": used if seen else None,
+            "bandwidth_bytes_per_s": now.bandwidth_bytes_per_s,
+            "aggr_us": now.aggr_us,
+            "idle_ms": now.idle_ms.tolist(),
+        }
+
+
+def _counters_of(engine: Engine) -> Callable[[], Refaults]:
+    """Where refaults and stalls of the targets are counted; nowhere for a simulation."""
+    context = engine.context
+    if context.ops in ("sim", "reported"):
+        return Refaults
+    target = target_of(context)
+    if target == "physical":
+        return of_machine
+    if target == "cgroup" and context.cgroup is not None:
+        cgroup = context.cgroup
+        return lambda: of_cgroup(cgroup)
+    return OfProcesses(lambda: [pid for pid in engine.living().values() if pid is not None]).read

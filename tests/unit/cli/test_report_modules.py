@@ -1,0 +1,108 @@
+"""``report modules``: what modules took, what came back, and when."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.report_helpers import report
+from tests.unit.records.record_samples import START_NS, metadata, snapshot
+
+from pydamon.cli import main
+from pydamon.records.reader import RecordReader
+from pydamon.records.writer import RecordWriter
+from pydamon.spec.module_numbers import NUMBERS
+
+SECOND = 1_000_000_000
+MIB = 1 << 20
+
+
+def row(at_s: int, number: str, *values: int, module: str = "reclaim") -> dict[str, Any]:
+    return {"time_ns": START_NS + at_s * SECOND, "module": module, "number": number, "values": list(values)}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    path = tmp_path / "r.damon"
+    rows = [
+        row(5, "taken_bytes", 10 * MIB),
+        row(5, "refaulted_bytes", 0),
+        row(5, "min_age_us", 120_000_000),
+        row(10, "taken_bytes", 12 * MIB),
+        row(10, "refaulted_bytes", 3 * MIB),
+        row(10, "min_age_us", 60_000_000),
+        row(10, "of_a_later_version", 1),
+        row(10, "idle_ms", *range(101), module="stat"),
+    ]
+    with RecordWriter(path, metadata=metadata(1234)) as writer:
+        for number in range(100):
+            writer.add_snapshot(snapshot(number, [(0x1000, 0x2000, 0, 3)]))
+        writer.add_rows("modules", rows)
+    return path
+
+
+def test_counters_are_told_by_how_much_they_have_grown(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = report(capsys, "modules", record)
+    assert status == 0
+    lines = [line.split("  ") for line in text.splitlines()]
+    assert text.splitlines()[:2] == ["module reclaim", "took 12.0 MiB, 3.0 MiB came back"]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells[2:5] == [
+        ["at", "taken", "min age", "back"],
+        ["5 s", "10.0 MiB", "2 min", "0 B"],
+        ["10 s", "2.0 MiB", "1 min", "3.0 MiB"],
+    ]
+    assert cells[5:] == [
+        ["module stat"],
+        ["at", "idle 0%", "idle 25%", "idle 50%", "idle 75%", "idle 100%"],
+        ["10 s", "0 s", "25 ms", "50 ms", "75 ms", "100 ms"],
+    ]
+
+
+def test_json_has_all_as_it_is(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = report(capsys, "modules", record, "--json")
+    reclaim, stat = json.loads(text)["modules"]
+    assert reclaim["name"] == "reclaim"
+    assert reclaim["numbers"][1] == {
+        "time_ns": START_NS + 10 * SECOND,
+        "taken_bytes": 12 * MIB,
+        "refaulted_bytes": 3 * MIB,
+        "min_age_us": 60_000_000,
+    }
+    assert stat["numbers"][0]["idle_ms"] == list(range(101))
+
+
+def test_a_window_of_time_is_of_that_time(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = report(capsys, "modules", record, "--json", "--from", "6s")
+    assert [len(module["numbers"]) for module in json.loads(text)["modules"]] == [1, 1]
+
+
+def test_without_modules_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plain.damon"
+    with RecordWriter(path, metadata=metadata(1234)) as writer:
+        writer.add_snapshot(snapshot(0, [(0x1000, 0x2000, 0, 3)]))
+    status, _, message = report(capsys, "modules", path)
+    assert status == 1
+    assert "has no modules' numbers: none was running" in message
+
+
+def test_a_run_with_modules_records_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The simulated target has 100 MiB, of which 90 are idle at any time; nothing is counted outside of it."""
+    path = tmp_path / "sim.damon"
+    sim = ["record", "--ops", "sim", "--workload", "stairs", "--duration", "20s", "--seed", "3", "-o", str(path)]
+    assert main([*sim, "--module", "stat", "--module", "reclaim min_age=3s watermarks=off"]) == 0
+    capsys.readouterr()
+    with RecordReader(str(path)) as reader:
+        rows = list(reader.table_rows("modules"))
+    told = {(row["module"], row["number"]): row["values"] for row in rows}
+    assert {row["time_ns"] for row in rows} >= {5 * SECOND, 10 * SECOND, 15 * SECOND}
+    assert all(number in NUMBERS for _, number in told)
+    assert len(told["stat", "idle_ms"]) == 101
+    assert told["stat", "idle_ms"][0] < 0
+    assert told["stat", "aggr_us"] == [100_000]
+    assert told["reclaim", "taken_bytes"][0] >= 50 * MIB
+    assert told["reclaim", "min_age_us"] == [3_000_000]
+    assert ("reclaim", "refaulted_bytes") not in told
+    assert ("reclaim", "working_set_bytes") not in told  # not before two minutes
