@@ -39,12 +39,13 @@ _OWN = [
         type=FILE,
         help="Append what it (and the command) says to this file.",
     ),
+    click.Option(["--group"], metavar="NAME", help="Let this group look at it (status), and change nothing."),
 ]
 
 
 @click.pass_context
 def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
-    name, spec_file, log = (options.pop(key) for key in ("name", "spec_file", "log"))
+    name, spec_file, log, group = (options.pop(key) for key in ("name", "spec_file", "log", "group"))
     if options["output"] is None and options["rotate"] is not None:
         raise RequestError("is for a record; say which with -o", where="rotate")
     if options["output"] == "-":
@@ -70,9 +71,9 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
             return
         request, spec = _understand_spec(ctx, spec, options)
 
-    from pydamon.service.daemon import start
+    from pydamon.service.daemon import How, start
 
-    started = start(request, spec, name=name, log=log)
+    started = start(request, spec, How(name=name, log=log, group=group))
     echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
     if started.remark is not None:
         messages.say(started.remark)

@@ -23,7 +23,7 @@ import msgspec
 
 from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.process import Process
-from pydamon.run.directory import RuntimeDirectory, the_only
+from pydamon.run.directory import RuntimeDirectory, directories, the_only
 from pydamon.service import protocol
 from pydamon.spec import Scheme, Spec, quantities
 from pydamon.spec.units import format_duration_ns
@@ -35,20 +35,19 @@ _AT_ONCE = 64
 
 
 def running() -> list[str]:
-    """The names of this user's kdamonds in the background. Raises MachineError."""
-    with RuntimeDirectory() as directory:
-        return directory.running()
+    """The names of the kdamonds in the background that this user may ask: its own first. Raises MachineError."""
+    return list(dict.fromkeys(name for directory in directories() for name in directory.running()))
 
 
 class NoAnswer(PydamonError):
     """A kdamond whose process lives does not answer; ``since_unix_ns`` is its last sign of life, if there was one."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, path: str | None = None) -> None:
         self.name = name
         self.pid: int | None = None
         self.since_unix_ns: int | None = None
         self.stopped = False
-        with contextlib.suppress(PydamonError), RuntimeDirectory() as directory:
+        with contextlib.suppress(PydamonError), RuntimeDirectory(path) as directory:
             process = directory.process(name)
             if process is not None:
                 self.pid = process.pid
@@ -101,11 +100,18 @@ class Client:
 
     def __init__(self, name: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        with RuntimeDirectory() as directory:
-            names = directory.running()
-            self.name = the_only(names) if name is None else name
-            if self.name not in names:
-                raise _nobody(directory, self.name, names)
+        self._path: str | None = None  # of the directory that it is in; None: the user's own
+        names = running()
+        self.name = the_only(names) if name is None else name
+        for directory in directories():
+            if self.name in directory.running():
+                self._path = directory.path
+                return
+        with RuntimeDirectory() as own:
+            raise _nobody(own, self.name, names)
+
+    def _directory(self) -> RuntimeDirectory:
+        return RuntimeDirectory(self._path)
 
     def status(self) -> dict[str, Any]:
         """Everything about it: docs/service.md lists the keys. Integers, with units in the names."""
@@ -150,7 +156,9 @@ class Client:
         With ``undo`` its operations set undoes what can be undone, for as long as that takes. Where it does not answer,
         it gets SIGTERM; the result has only ``name``, ``pid`` and ``reason`` then.
         """
-        with RuntimeDirectory() as directory:
+        with self._directory() as directory:
+            if directory.foreign:
+                return self._ask(protocol.Stop(undo=undo), timeout_s=None if undo else timeout_s)  # and be refused
             process = directory.process(self.name)
             if process is None:
                 raise _nobody(directory, self.name, directory.running())
@@ -179,7 +187,7 @@ class Client:
         if len(line) > protocol.MAX_REQUEST:
             raise RequestError(f"is too large: {len(line)} bytes; the most is {protocol.MAX_REQUEST}", where="request")
         deadline = None if timeout_s is None else time.monotonic() + (self._timeout_s if timeout_s < 0 else timeout_s)
-        with RuntimeDirectory() as directory:
+        with self._directory() as directory:
             try:
                 connection = directory.connect(self.name, self._timeout_s)
             except OSError as error:
@@ -187,14 +195,14 @@ class Client:
                 if self.name not in names:
                     raise _nobody(directory, self.name, names) from None
                 if isinstance(error, TimeoutError | BlockingIOError):  # so many wait already
-                    raise NoAnswer(self.name) from None
+                    raise NoAnswer(self.name, self._path) from None
                 raise PydamonError(f"cannot be reached: {error.strerror or error}", where=self.name) from None
         with connection:
             try:
                 connection.sendall(line)
                 reply = _receive(connection, deadline)
             except TimeoutError:
-                raise NoAnswer(self.name) from None
+                raise NoAnswer(self.name, self._path) from None
             except OSError as error:
                 raise PydamonError(f"broke off: {error.strerror or error}", where=self.name) from None
         return self._understand(reply)

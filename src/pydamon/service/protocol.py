@@ -51,6 +51,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     undo: bool = False
 
 
+READS = (Status,)  # what a group that may look may ask
 AnyRequest = Status | Tune | SetGoal | Stop
 
 

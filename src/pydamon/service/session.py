@@ -121,6 +121,11 @@ class Session:
         self._signals.stop()
         return None
 
+    def end(self) -> None:
+        """As SIGTERM would: whoever has started it is gone."""
+        self._say("who supervised it is gone")
+        self._signals.stop()
+
     def status(self) -> dict[str, Any]:
         """All there is to know, in integers and with units in the names."""
         engine = self._run.engine
