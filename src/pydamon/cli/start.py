@@ -73,7 +73,13 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
     from pydamon.service.daemon import How, start
 
-    started = start(request, spec, How(name=name, log=log, group=group))
+    how = How(name=name, log=log)
+    if group is not None:
+        from pydamon.run.directory import group_directory
+
+        with group_directory(f"{group}.group", group) as directory:
+            how = How(name=name, log=log, path=directory.path, gid=directory.gid)
+    started = start(request, spec, how)
     echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
     if started.remark is not None:
         messages.say(started.remark)

@@ -34,6 +34,7 @@ from pydamon.linux.own_directory import (
 from pydamon.linux.process import Process
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+SERVICE = ".service"  # at the end of a name: it supervises kdamonds, and is none
 _MAX_NUMBER = 1000
 _PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
 
@@ -100,6 +101,14 @@ class RuntimeDirectory:
 
     def running(self) -> list[str]:
         """The names of the kdamonds that run; numbers first. What killed ones have left is removed."""
+        names = [name for name in self._found() if not name.endswith(SERVICE)]
+        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+
+    def services(self) -> list[str]:
+        """The names of the services that run."""
+        return sorted(name.removesuffix(SERVICE) for name in self._found() if name.endswith(SERVICE))
+
+    def _found(self) -> list[str]:
         names = []
         for file in os.listdir(self._fd):
             name, dot, kind = file.rpartition(".")
@@ -114,7 +123,7 @@ class RuntimeDirectory:
                 if process is not None:
                     process.close()
                     names.append(name)
-        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+        return names
 
     def process(self, name: str) -> Process | None:
         """The process of a kdamond that runs (to be closed by the caller), else None."""
@@ -174,7 +183,10 @@ class RuntimeDirectory:
     # -- taking a name --------------------------------------------------------------------------------------------
 
     def claim(self, name: str | None) -> Claim:
-        """Take ``name``, or the lowest free number. Raises RequestError if it is in use or no name."""
+        """Take ``name`` (which may be one of a service), or the lowest free number.
+
+        Raises RequestError if it is in use or no name.
+        """
         if name is not None:
             check_name(name)
             fd = self._lock(name)
@@ -287,11 +299,27 @@ def group_directory(name: str, group: str) -> RuntimeDirectory:
 
     Raises RequestError if there is no such group, MachineError.
     """
+    gid = group_id(group)
+    return RuntimeDirectory(make_shared_directory(name, gid), gid=gid)
+
+
+def group_id(group: str) -> int:
+    """The number of a group. Raises RequestError if there is none of that name."""
     try:
-        gid = grp.getgrnam(group).gr_gid
+        return grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):
         raise RequestError(f"there is no group {group[:80]!r} on this machine", where="group") from None
-    return RuntimeDirectory(make_shared_directory(name, gid), gid=gid)
+
+
+def service_directory(name: str, group: str | None) -> RuntimeDirectory:
+    """The directory of the service ``name``: for the group, else what systemd has made for it, else the user's own."""
+    if group is not None:
+        return group_directory(name, group)
+    made = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if os.path.isabs(made):
+        os.close(open_own_directory(made))
+        return RuntimeDirectory(made)
+    return RuntimeDirectory()
 
 
 def check_name(name: str) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from pydamon import lean, messages
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.outputs import Place
-from pydamon.run.directory import Claim, RuntimeDirectory, group_directory
+from pydamon.run.directory import SERVICE, Claim, RuntimeDirectory
 from pydamon.run.request import Request
 from pydamon.service import protocol
 from pydamon.spec import Spec
@@ -55,6 +55,11 @@ class Starting:
         self._pid: int | None = None
         self._log = log
         self._received = b""
+
+    @property
+    def pid(self) -> int | None:
+        """Which process it is, as soon as it has told."""
+        return self._pid
 
     def look(self) -> Started | None:
         """Read what it has told by now, waiting for something; what it is if it monitors. Raises what it could not."""
@@ -92,23 +97,17 @@ class How(msgspec.Struct, frozen=True):
     """How a daemon lives, beside what it monitors.
 
     ``name`` is by default the lowest free number, ``log`` a file instead of the usual one, or ``log_fd`` a descriptor
-    that gets lines which begin with ``head``. Members of ``group`` may look at it, in the directory ``folder`` (by
-    default one for this group). It ends when ``life``, the end of a pipe, has no writer any more.
+    that gets lines which begin with ``head``. It is found in the directory ``path``, by default the user's own; with
+    ``gid`` members of that group may look at it. It ends when ``life``, the end of a pipe, has no writer any more.
     """
 
     name: str | None = None
     log: str | None = None
     log_fd: int | None = None
     head: str | None = None
-    group: str | None = None
-    folder: str | None = None
+    path: str | None = None
+    gid: int | None = None
     life: int | None = None
-
-    def directory(self) -> RuntimeDirectory:
-        """Where it is found. Raises PydamonError."""
-        if self.group is None:
-            return RuntimeDirectory()
-        return group_directory(self.folder or f"{self.group}.group", self.group)
 
 
 def start(request: Request, spec: Spec, how: How) -> Started:
@@ -134,9 +133,11 @@ def begin(request: Request, spec: Spec, how: How) -> Starting:
     To be called from a process with one thread. A record is written if ``request.output`` is not empty; paths in the
     request are absolute.
     """
+    if how.name is not None and how.name.endswith(SERVICE):
+        raise RequestError(f"{how.name!r} ends in {SERVICE}, as only services do; take another", where="name")
     lean.keep_standard_files()
     log = None if how.log is None else os.path.abspath(how.log)
-    with how.directory() as directory:
+    with RuntimeDirectory(how.path, gid=how.gid) as directory:
         claim = directory.claim(how.name)
         try:
             log_fd = _open_log(directory, claim.name, log, how.log_fd)
@@ -203,7 +204,7 @@ def _leave_behind(keep: set[int], log_fd: int) -> None:
             with contextlib.suppress(OSError):
                 os.close(fd)
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 

@@ -116,6 +116,8 @@ class Session:
         if isinstance(request, protocol.SetGoal):
             self._run.engine.set_goal(request.name, request.value)
             return {"goal": request.name, "current_value": request.value}
+        if isinstance(request, protocol.Reload):
+            raise RequestError("is a kdamond, which has no file; a service has (pydamon service)", where=self.name)
         self._run.undo_asked |= request.undo
         self._stop_asked = True
         self._signals.stop()
