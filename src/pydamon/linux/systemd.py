@@ -7,6 +7,8 @@ import os
 import socket
 import time
 
+_PATIENCE_S = 1.0
+
 
 class Manager:
     """The service manager, if there is one that listens; else nothing is done. Never raises."""
@@ -14,6 +16,7 @@ class Manager:
     def __init__(self) -> None:
         self._address = _address(os.environ.get("NOTIFY_SOCKET", ""))
         self._status = ""
+        self._alive_s = 0.0  # when it was said last
 
     @property
     def watchdog_s(self) -> float | None:
@@ -36,8 +39,11 @@ class Manager:
         self._tell("STOPPING=1")
 
     def alive(self) -> None:
-        """It still works."""
-        self._tell("WATCHDOG=1")
+        """It still works: said where that is wanted, and often enough."""
+        every_s, now_s = self.watchdog_s, time.monotonic()
+        if every_s is not None and now_s - self._alive_s >= every_s / 4:
+            self._alive_s = now_s
+            self._tell("WATCHDOG=1")
 
     def status(self, text: str) -> None:
         """How it is, in a line; said once."""
@@ -48,7 +54,7 @@ class Manager:
     def _tell(self, text: str) -> None:
         if self._address:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-                out.setblocking(False)
+                out.settimeout(_PATIENCE_S)  # its queue may be full for a moment
                 out.sendto(text.encode(), self._address)
 
 
