@@ -117,13 +117,13 @@ EXAMPLES: dict[str, Examples] = {
     "schemes explain": (("pydamon schemes explain --ops paddr policy.yaml", "for physical memory"),),
     "schemes show": (("pydamon schemes show --format damo policy.yaml", "as damo reads them"),),
     "service": (
-        ("pydamon service web.yaml", "run what the file declares, until Ctrl-C or SIGTERM"),
+        ("pydamon service run web.yaml", "run what the file declares; run may be left out"),
         ("pydamon service check web.yaml", "whether it is valid, and what it says"),
         ("pydamon service reload", "have the service that runs read its file anew"),
     ),
     "service check": (("pydamon service check /etc/pydamon/web.yaml", "whether it is valid, and what it says"),),
     "service reload": (("pydamon service reload web", "regions of what has not changed stay"),),
-    "service run": (("pydamon service run web.yaml", "until Ctrl-C or SIGTERM; run may be left out"),),
+    "service run": (("pydamon service run /etc/pydamon/web.yaml", "until Ctrl-C or SIGTERM"),),
     "service status": (("pydamon service status web --json", "its monitors, for a program"),),
     "service stop": (("pydamon service stop web", "end it, and all that it runs"),),
     "start": (
