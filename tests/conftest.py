@@ -40,6 +40,7 @@ def _plain_output(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "SUDO_UID", "SUDO_GID", "SUDO_USER", "PYDAMON_OPTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+    monkeypatch.setenv("PYDAMON_RUN_DIR", str(tmp_path_factory.getbasetemp() / "shared"))
 
 
 @pytest.fixture(scope="session")

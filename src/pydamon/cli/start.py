@@ -44,12 +44,14 @@ _OWN = [
         type=FILE,
         help="Append what it (and the command) says to this file.",
     ),
+    click.Option(["--group"], metavar="NAME", help="Let this group look at it (status), and change nothing."),
 ]
 
 
 @click.pass_context
 def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
-    name, spec_file, log, metrics = (options.pop(key) for key in ("name", "spec_file", "log", "metrics"))
+    name, spec_file, log, group = (options.pop(key) for key in ("name", "spec_file", "log", "group"))
+    metrics = options.pop("metrics")
     if metrics is not None:
         metrics = _where_metrics_go(metrics)
     if options["output"] is None and options["rotate"] is not None:
@@ -77,9 +79,15 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
             return
         request, spec = _understand_spec(ctx, spec, options)
 
-    from pydamon.service.daemon import start
+    from pydamon.service.daemon import How, start
 
-    started = start(request, spec, name=name, log=log, metrics=metrics)
+    how = How(name=name, log=log, metrics=metrics)
+    if group is not None:
+        from pydamon.run.directory import group_directory
+
+        with group_directory(f"{group}.group", group) as directory:
+            how = How(name=name, log=log, path=directory.path, gid=directory.gid, metrics=metrics)
+    started = start(request, spec, how)
     echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
     if started.remark is not None:
         messages.say(started.remark)

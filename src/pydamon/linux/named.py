@@ -16,7 +16,7 @@ def processes_named(name: str) -> list[int]:
     A process is called what its main thread is called, what its program file is called, or what it was started as
     (whose names are not cut at 15 characters).
     """
-    return [pid for pid in _pids() if pid != os.getpid() and name in _names(pid)]
+    return [pid for pid in _pids() if pid != os.getpid() and name in names_of(pid)]
 
 
 def own_processes() -> list[tuple[int, str]]:
@@ -25,7 +25,7 @@ def own_processes() -> list[tuple[int, str]]:
     euid = os.geteuid()
     for pid in _pids():
         with contextlib.suppress(OSError):
-            if euid in (0, os.stat(f"/proc/{pid}").st_uid) and (names := _names(pid)):
+            if euid in (0, os.stat(f"/proc/{pid}").st_uid) and (names := names_of(pid)):
                 found.append((pid, names[0]))
     return found
 
@@ -34,7 +34,7 @@ def _pids() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isascii() and name.isdigit())
 
 
-def _names(pid: int) -> list[str]:
+def names_of(pid: int) -> list[str]:
     """What it is called, the best name first; empty for one that has ended, and for a thread of the kernel."""
     started = os.path.basename(_command_line(pid).split("\0", 1)[0])
     try:

@@ -94,6 +94,7 @@ class Membership(ABC):
     """
 
     what = "the group"
+    most = 1 << 30  # members at a time
 
     def __init__(self, min_age_ns: int = 0) -> None:
         self.min_age_ns = min_age_ns

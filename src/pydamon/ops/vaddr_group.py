@@ -50,8 +50,9 @@ class VaddrGroupOps(VaddrOps):
         super().__init__([], open_primitive, initial=initial, rng=rng, shared=shared)
         self.membership = membership
         files = _file_room()
-        self._max_live = min(max_live, MAX_LIVE, files)
-        limit = "the limit of open files (ulimit -n)" if files == self._max_live else "the maximum number of regions"
+        self._max_live = min(max_live, MAX_LIVE, files, membership.most)
+        limits = {membership.most: "match.most", files: "the limit of open files (ulimit -n)"}
+        limit = limits.get(self._max_live, "the maximum number of regions")
         membership.room_hint = f": {limit} allows for {self._max_live} at a time"
         self._max_targets = max_targets
         self._targets: dict[int, int] = {}  # pid of a member → its target

@@ -34,12 +34,14 @@ from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, PrimitiveCost, S
 from pydamon.primitives.bpf_answers import answer
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages, inside
 from pydamon.primitives.clearing import WHOLE, Clearer, Entries, Levels
+from pydamon.primitives.kernel_reader import KernelReader
 from pydamon.primitives.page_tables import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN
 
 _PAGE = 4096
 _GIB = 1 << 30
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
 _CALIBRATION_PAGES = 16
+_LINES = re.MULTILINE | re.DOTALL
 _PAGEMAP_FRAME = np.uint64((1 << 55) - 1)
 
 
@@ -139,20 +141,38 @@ class PageTableWalk:
     def _calibrate(self) -> int:
         """Find at which virtual address the kernel maps physical address 0, and set it.
 
-        It is a multiple of 1 GiB at or below the top table: the one with which the walk of our
-        own pages finds the frames that our own pagemap shows.
+        It is a multiple of 1 GiB at or below the top table: the one with which the walk of our own pages finds the
+        frames that our own pagemap shows; where it shows none (that takes CAP_SYS_ADMIN), frames that hold what we
+        have written into these pages.
         """
         with own_pages(_CALIBRATION_PAGES) as start:
             addresses = np.arange(_CALIBRATION_PAGES, dtype=np.uint64) * np.uint64(_PAGE) + np.uint64(start)
             for _ in range(2):  # the kernel may move a page between the two looks at it
                 frames = own_frames(start, _CALIBRATION_PAGES)
-                base = self._base_for(addresses, frames)
+                if frames is None:
+                    base = self._base_by_content(addresses, start)
+                else:
+                    base = self._base_for(addresses, _shows(frames))
                 if base is not None:
                     return base
-        raise bpf_syscall.unusable("the walk of this process's own pages does not find the frames its pagemap shows")
+        raise bpf_syscall.unusable("the walk of this process's own pages does not find the frames that they are in")
 
-    def _base_for(self, addresses: Addresses, frames: Frames) -> int | None:
-        """The base with which the walk of our own ``addresses`` gives ``frames``; None if there is none."""
+    def _base_by_content(self, addresses: Addresses, start: int) -> int | None:
+        words = np.frombuffer(os.urandom(8 * len(addresses)), np.uint64)
+        for index, word in enumerate(words.tolist()):
+            ctypes.c_uint64.from_address(start + index * _PAGE).value = word
+        with contextlib.closing(KernelReader(kept_facts.of_this_kernel()[0])) as reader:
+
+            def agrees(base: int, frames: Frames) -> bool:
+                try:
+                    return bool(reader.read([base + frame * _PAGE for frame in frames.tolist()]) == words.tolist())
+                except LookupError:
+                    return False
+
+            return self._base_for(addresses, agrees)
+
+    def _base_for(self, addresses: Addresses, agrees: Callable[[int, Frames], bool]) -> int | None:
+        """The base with which the walk of our own ``addresses`` gives the right frames; None if there is none."""
         pid = os.getpid()
         top_table = self.walk_space(pid, addresses)[2]
         highest = top_table & -_GIB
@@ -160,7 +180,7 @@ class PageTableWalk:
         for base in range(highest, lowest, -_GIB):
             self._longs[program.BASE_AT // 8] = base
             entries, levels = self.walk(pid, addresses)
-            if (levels == LEVEL_4K).all() and np.array_equal(self.frames(entries), frames):
+            if (levels == LEVEL_4K).all() and agrees(base, self.frames(entries)):
                 return base
         return None
 
@@ -387,13 +407,20 @@ def _first_cpu() -> str:
 
 
 def _end_of_memory() -> int:
-    """Where physical memory ends, in bytes; 0 if /proc/iomem does not tell."""
-    try:
+    """Where physical memory ends, in bytes; 0 if neither /proc/iomem (to root) nor /proc/zoneinfo tells."""
+    ends, spans = [], []
+    with contextlib.suppress(OSError):
         ends = re.findall(r"^ *[0-9a-f]+-([0-9a-f]+) : System RAM", read_text("/proc/iomem"), re.MULTILINE)
-    except OSError:
-        return 0
     end = max((int(text, 16) for text in ends), default=0)
-    return end + 1 if end else 0
+    if end:
+        return end + 1
+    with contextlib.suppress(OSError):
+        spans = re.findall(r"^ +spanned +(\d+)$.*?^ +start_pfn: +(\d+)$", read_text("/proc/zoneinfo"), _LINES)
+    return max(((int(first) + int(pages)) * _PAGE for pages, first in spans if int(pages)), default=0)
+
+
+def _shows(frames: Frames) -> Callable[[int, Frames], bool]:
+    return lambda base, found: np.array_equal(found, frames)
 
 
 @contextlib.contextmanager
@@ -410,8 +437,11 @@ def own_pages(count: int) -> Iterator[int]:
         yield start
 
 
-def own_frames(start: int, count: int) -> Frames:
-    """The frame numbers of this process's pages from address ``start``, as its pagemap shows them."""
+def own_frames(start: int, count: int) -> Frames | None:
+    """The frame numbers of this process's pages from address ``start``; None if its pagemap does not show them to us.
+
+    Raises MachineError if there is none.
+    """
     try:
         fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -421,6 +451,4 @@ def own_frames(start: int, count: int) -> Frames:
         frames = np.frombuffer(os.pread(fd, 8 * count, start // _PAGE * 8), np.uint64) & _PAGEMAP_FRAME
     finally:
         os.close(fd)
-    if len(frames) != count or not frames.all():
-        raise bpf_syscall.unusable("no permission to see frame numbers in /proc/self/pagemap; run as root")
-    return frames
+    return frames if len(frames) == count and frames.all() else None

@@ -6,85 +6,19 @@ import contextlib
 import ctypes
 import mmap
 import os
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
-from pydamon.linux import bpf_syscall
-from pydamon.linux.bpf_assembler import (
-    ADD,
-    ADD_K,
-    CALL,
-    EXIT,
-    GET_CURRENT_TASK,
-    JA,
-    JEQ_K,
-    JGE_K,
-    JNE_K,
-    LD_IMM64,
-    LDX4,
-    LDX8,
-    LSH_K,
-    MOV,
-    MOV_K,
-    PSEUDO_MAP_VALUE,
-    R0,
-    R1,
-    R2,
-    R3,
-    R7,
-    R8,
-    R10,
-    STX8,
-    Assembler,
-)
 from pydamon.linux.frames import FrameInfo, Frames, on_lru
 from pydamon.primitives.bpf import own_frames, own_pages
-from pydamon.primitives.bpf_facts import KernelFacts, SamplerFacts
-from pydamon.primitives.bpf_program import kfunc, read_kernel
+from pydamon.primitives.bpf_facts import SamplerFacts
+from pydamon.primitives.kernel_reader import KernelReader
 
-_WORDS = 64  # addresses in one run
-_TASK_AT, _COUNT_AT, _ADDRESSES_AT = 0, 8, 16
-_VALUES_AT = _ADDRESSES_AT + 8 * _WORDS
-_FAILED_AT = _VALUES_AT + 8 * _WORDS
-_SIZE = _FAILED_AT + 8 * _WORDS
-_READ, _ITERATOR = -8, -16  # stack slots
 _OWN_PAGES = 16
 _ALIGNMENT = 1 << 24  # of x86-64 it is 1 GiB; of arm64 that of the memory's start (1 GiB), in struct pages
 _MADV_COLD = 20
-
-
-class KernelReader:
-    """Reads words of kernel memory, a few at a time; for setting up only."""
-
-    def __init__(self, facts: KernelFacts) -> None:
-        self._loaded = bpf_syscall.Loaded(_SIZE, lambda map_fd: _reader_program(facts, map_fd))
-        self._memory, self._run = self._loaded.memory, self._loaded.run
-
-    def read(self, addresses: Sequence[int]) -> list[int]:
-        """The 8 bytes at each address. Raises LookupError if one cannot be read."""
-        found: list[int] = []
-        for begin in range(0, len(addresses), _WORDS):
-            part = np.array(addresses[begin : begin + _WORDS], np.uint64)
-            self._memory[_COUNT_AT : _COUNT_AT + 8] = len(part).to_bytes(8, "little")
-            self._memory[_ADDRESSES_AT : _ADDRESSES_AT + part.nbytes] = part.tobytes()
-            self._run()
-            if any(self._memory[_FAILED_AT : _FAILED_AT + part.nbytes]):
-                raise LookupError("kernel memory that cannot be read")
-            found += np.frombuffer(self._memory[_VALUES_AT : _VALUES_AT + part.nbytes], np.uint64).tolist()
-        return found
-
-    def own_task(self) -> int:
-        """Address of this thread's task_struct."""
-        self._memory[_COUNT_AT : _COUNT_AT + 8] = bytes(8)
-        self._run()
-        return int.from_bytes(self._memory[_TASK_AT : _TASK_AT + 8], "little")
-
-    def close(self) -> None:
-        """Unload the program."""
-        self._loaded.close()
 
 
 def find_vmemmap(facts: SamplerFacts) -> int:
@@ -122,7 +56,7 @@ def _by_own_file(facts: SamplerFacts, reader: KernelReader) -> int:
             (file,) = reader.read([array + 8 * fd])
             (mapping,) = reader.read([file + file_mapping])
             (page,) = reader.read([mapping + mapping_pages])  # an XArray with one entry, at 0, has it in its head
-            (frame,) = own_frames(address, 1).tolist()
+            (frame,) = _own_frames(address, 1).tolist()
     finally:
         os.close(fd)
     found = page - facts.page_size * int(frame)
@@ -136,7 +70,7 @@ def _agrees_with_proc(facts: SamplerFacts, reader: KernelReader, vmemmap: int) -
     with own_pages(_OWN_PAGES) as start:
         # Put them on an LRU list: the flag must be seen set.
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(_OWN_PAGES * mmap.PAGESIZE), _MADV_COLD)
-        frames = own_frames(start, _OWN_PAGES)
+        frames = _own_frames(start, _OWN_PAGES)
         info = FrameInfo()
         try:
             listed = on_lru(info.flags(frames))
@@ -153,6 +87,14 @@ def _agrees_with_proc(facts: SamplerFacts, reader: KernelReader, vmemmap: int) -
     )
 
 
+def _own_frames(start: int, count: int) -> Frames:
+    """Raises LookupError if we may not see them."""
+    frames = own_frames(start, count)
+    if frames is None:
+        raise LookupError("frames of own pages")
+    return frames
+
+
 def _struct_pages(
     facts: SamplerFacts, reader: KernelReader, vmemmap: int, frames: Frames
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -163,43 +105,3 @@ def _struct_pages(
     flags = reader.read([page + facts.page_flags for page in pages])
     mapcounts = reader.read([page + facts.page_mapcount for page in pages])
     return np.array(flags, np.uint64), np.array(mapcounts, np.uint64)
-
-
-def _reader_program(facts: KernelFacts, map_fd: int) -> bytes:
-    """For each address of the map's value: the 8 bytes there, or -EFAULT among the failures; and the current task."""
-    asm = Assembler()
-    emit, jump, label = asm.emit, asm.jump, asm.label
-    emit(LD_IMM64, R7, PSEUDO_MAP_VALUE, imm=map_fd)
-    emit(0)  # second half: offset 0 in the value
-    emit(CALL, imm=GET_CURRENT_TASK)
-    emit(STX8, R7, R0, _TASK_AT)
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    emit(MOV_K, R2)
-    emit(LDX4, R3, R7, _COUNT_AT)
-    kfunc(asm, facts.loop[0])
-    label("next")
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(asm, facts.loop[1])
-    jump(JEQ_K, "end", R0)
-    emit(LDX4, R8, R0)
-    jump(JGE_K, "end", R8, imm=_WORDS)
-    emit(LSH_K, R8, imm=3)
-    emit(ADD, R8, R7)
-    emit(LDX8, R3, R8, _ADDRESSES_AT)
-    read_kernel(asm, _READ)
-    emit(STX8, R8, R0, _FAILED_AT)
-    emit(MOV_K, R1)
-    jump(JNE_K, "store", R0)
-    emit(LDX8, R1, R10, _READ)
-    label("store")
-    emit(STX8, R8, R1, _VALUES_AT)
-    jump(JA, "next")
-    label("end")
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(asm, facts.loop[2])
-    emit(MOV_K, R0)
-    emit(EXIT)
-    return asm.code()

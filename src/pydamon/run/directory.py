@@ -1,4 +1,5 @@
-"""Where kdamonds in the background are found: a directory of the user's own, and three files for each of them.
+"""Where kdamonds in the background are found: a directory of the user's own, and three files for each of them. Those
+that a group may look at are in another one, which the group can enter (`linux.own_directory`).
 
 ``NAME.pid`` says which process it is (pid and start time) and is locked by it as long as it lives, ``NAME.sock`` is its
 control socket, ``NAME.log`` what it says. Whatever a killed daemon leaves is told apart by the identity and the lock,
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import grp
 import os
 import re
 import socket
@@ -22,10 +24,17 @@ from dataclasses import dataclass
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux.own_directory import FLAGS, open_own_directory, own_directory
+from pydamon.linux.own_directory import (
+    FLAGS,
+    make_shared_directory,
+    open_own_directory,
+    own_directory,
+    shared_directories,
+)
 from pydamon.linux.process import Process
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+SERVICE = ".service"  # at the end of a name: it supervises kdamonds, and is none
 _MAX_NUMBER = 1000
 _PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
 
@@ -59,11 +68,24 @@ class Claim:
 
 
 class RuntimeDirectory:
-    """The user's directory (`linux.own_directory`) for running kdamonds, held open. Raises MachineError."""
+    """A directory for running kdamonds, held open: by default the user's own. Raises MachineError.
 
-    def __init__(self) -> None:
-        self.path = own_directory()
-        self._fd = open_own_directory(self.path)
+    With ``gid`` the sockets in it are for that group, too. ``path`` may be of another user, whose kdamonds can be
+    asked, if they let us: they are known by their sockets only.
+    """
+
+    def __init__(self, path: str | None = None, *, gid: int | None = None) -> None:
+        self.path = own_directory() if path is None else path
+        self.gid = gid
+        self.foreign = False
+        if path is None or gid is not None:
+            self._fd = open_own_directory(self.path)
+            return
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | FLAGS)
+        except OSError as error:
+            raise MachineError(f"cannot be opened: {error.strerror}", where=self.path) from None
+        self.foreign = os.geteuid() not in (0, os.fstat(self._fd).st_uid)
 
     def __enter__(self) -> RuntimeDirectory:
         return self
@@ -79,15 +101,29 @@ class RuntimeDirectory:
 
     def running(self) -> list[str]:
         """The names of the kdamonds that run; numbers first. What killed ones have left is removed."""
+        names = [name for name in self._found() if not name.endswith(SERVICE)]
+        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+
+    def services(self) -> list[str]:
+        """The names of the services that run."""
+        return sorted(name.removesuffix(SERVICE) for name in self._found() if name.endswith(SERVICE))
+
+    def _found(self) -> list[str]:
         names = []
         for file in os.listdir(self._fd):
             name, dot, kind = file.rpartition(".")
-            if dot and kind == "pid" and _NAME.fullmatch(name):
+            if not dot or not _NAME.fullmatch(name):
+                continue
+            if self.foreign and kind == "sock":
+                with contextlib.suppress(OSError):
+                    self.connect(name, _PATIENCE_S).close()
+                    names.append(name)
+            elif kind == "pid":
                 process = self.process(name)
                 if process is not None:
                     process.close()
                     names.append(name)
-        return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+        return names
 
     def process(self, name: str) -> Process | None:
         """The process of a kdamond that runs (to be closed by the caller), else None."""
@@ -147,7 +183,10 @@ class RuntimeDirectory:
     # -- taking a name --------------------------------------------------------------------------------------------
 
     def claim(self, name: str | None) -> Claim:
-        """Take ``name``, or the lowest free number. Raises RequestError if it is in use or no name."""
+        """Take ``name`` (which may be one of a service), or the lowest free number.
+
+        Raises RequestError if it is in use or no name.
+        """
         if name is not None:
             check_name(name)
             fd = self._lock(name)
@@ -193,11 +232,14 @@ class RuntimeDirectory:
     # -- its socket and its log -----------------------------------------------------------------------------------
 
     def listen(self, name: str) -> socket.socket:
-        """The control socket of a claimed name, mode 0600, listening."""
+        """The control socket of a claimed name, mode 0600 (0660 and the group's, if there is one), listening."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             with _umask(0o177):
                 listener.bind(self._socket_path(name))
+            if self.gid is not None:
+                os.chown(f"{name}.sock", -1, self.gid, dir_fd=self._fd, follow_symlinks=False)
+                os.chmod(self._socket_path(name), 0o660)
             listener.listen(16)
         except OSError as error:
             listener.close()
@@ -241,6 +283,43 @@ class RuntimeDirectory:
     def remove_log(self, name: str) -> None:
         """Remove the log."""
         self._unlink(f"{name}.log")
+
+
+def directories() -> Iterator[RuntimeDirectory]:
+    """The user's own directory, and those of others that this user may enter; each is open while it is looked at."""
+    with RuntimeDirectory() as directory:
+        yield directory
+    for path in shared_directories():
+        with contextlib.suppress(MachineError), RuntimeDirectory(path) as directory:
+            yield directory
+
+
+def group_directory(name: str, group: str) -> RuntimeDirectory:
+    """The directory ``name`` of this user's, whose kdamonds the group may look at; below systemd its own one.
+
+    Raises RequestError if there is no such group, MachineError.
+    """
+    gid = group_id(group)
+    return RuntimeDirectory(make_shared_directory(name, gid), gid=gid)
+
+
+def group_id(group: str) -> int:
+    """The number of a group. Raises RequestError if there is none of that name."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise RequestError(f"there is no group {group[:80]!r} on this machine", where="group") from None
+
+
+def service_directory(name: str, group: str | None) -> RuntimeDirectory:
+    """The directory of the service ``name``: for the group, else what systemd has made for it, else the user's own."""
+    if group is not None:
+        return group_directory(name, group)
+    made = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if os.path.isabs(made):
+        os.close(open_own_directory(made))
+        return RuntimeDirectory(made)
+    return RuntimeDirectory()
 
 
 def check_name(name: str) -> None:

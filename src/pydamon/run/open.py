@@ -253,6 +253,9 @@ def _who(opened: Opened) -> str:
         return "physical memory"
     named = ", ".join(f"{target['pid']} ({target['command']})" for target in targets[:3])
     more = f" and {len(targets) - 3} more" if len(targets) > 3 else ""
+    if context.match is not None:
+        patterns = ", ".join((*context.match.names, *context.match.cgroups))
+        return f"what matches {patterns}, now {named or 'nothing'}{more}"
     if context.cgroup is not None:
         return f"the cgroup {context.cgroup}, now {named or 'empty'}{more}"
     return named + more + (" and what they start" if context.include_children else "")

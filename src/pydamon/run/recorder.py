@@ -20,12 +20,23 @@ if TYPE_CHECKING:  # imported where there is something to tell: starting up coun
 Writer = RecordWriter | RotatingWriter
 
 
-def open_writer(output: str, request: Request, metadata: dict[str, Any], stopped: Callable[[], bool]) -> Writer:
-    """The file ``output``, or the series of files, as the request says; ``stopped`` as `RecordWriter`."""
+def open_writer(
+    output: str,
+    request: Request,
+    metadata: dict[str, Any],
+    stopped: Callable[[], bool],
+    say: Callable[[str], object],
+) -> Writer:
+    """The file ``output``, or the series of files, as the request says; ``stopped`` as `RecordWriter`.
+
+    ``say`` hears of pauses, where those are wanted.
+    """
     if request.rotate is None:
         return RecordWriter(output, metadata=metadata, keep_old=not request.force, stopped=stopped)
     max_bytes, max_ns = request.rotate
     bounds: dict[str, Any] = {"max_bytes": max_bytes, "max_ns": max_ns, "keep": request.keep}
+    if request.pause:
+        bounds["say"] = say
     return RotatingWriter(output, metadata=metadata, keep_old=not request.force, **bounds)
 
 

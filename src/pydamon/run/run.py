@@ -236,7 +236,7 @@ class Run:
 
         self._check_output()
         metadata = build_metadata(**self._opened.metadata())
-        with open_writer(self.output, self._request, metadata, lambda: self._waker.stopped) as writer:
+        with open_writer(self.output, self._request, metadata, lambda: self._waker.stopped, self._say) as writer:
             if writer.kept is not None:
                 self._say(f"the record that was in {writer.path} is kept as {writer.kept}")
             yield writer

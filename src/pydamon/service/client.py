@@ -23,7 +23,7 @@ import msgspec
 
 from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.process import Process
-from pydamon.run.directory import RuntimeDirectory, the_only
+from pydamon.run.directory import SERVICE, RuntimeDirectory, directories, the_only
 from pydamon.service import protocol
 from pydamon.spec import Scheme, Spec, quantities
 from pydamon.spec.units import format_duration_ns
@@ -38,20 +38,19 @@ _AT_ONCE = 64
 
 
 def running() -> list[str]:
-    """The names of this user's kdamonds in the background. Raises MachineError."""
-    with RuntimeDirectory() as directory:
-        return directory.running()
+    """The names of the kdamonds in the background that this user may ask: its own first. Raises MachineError."""
+    return list(dict.fromkeys(name for directory in directories() for name in directory.running()))
 
 
 class NoAnswer(PydamonError):
     """A kdamond whose process lives does not answer; ``since_unix_ns`` is its last sign of life, if there was one."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, path: str) -> None:
         self.name = name
         self.pid: int | None = None
         self.since_unix_ns: int | None = None
         self.stopped = False
-        with contextlib.suppress(PydamonError), RuntimeDirectory() as directory:
+        with contextlib.suppress(PydamonError), RuntimeDirectory(path) as directory:
             process = directory.process(name)
             if process is not None:
                 self.pid = process.pid
@@ -104,15 +103,29 @@ class Client:
 
     def __init__(self, name: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        with RuntimeDirectory() as directory:
-            names = directory.running()
-            self.name = the_only(names) if name is None else name
-            if self.name not in names:
-                raise _nobody(directory, self.name, names)
+        found: dict[str, str] = {}
+        for directory in directories():
+            for known in self._known(directory):
+                found.setdefault(known, directory.path)
+        self.name = the_only(list(found)) if name is None else name
+        if self.name not in found:
+            with RuntimeDirectory() as own:
+                raise self._nobody(own, list(found))
+        self._path = found[self.name]
+
+    def _known(self, directory: RuntimeDirectory) -> list[str]:
+        """Whom we may mean."""
+        return directory.running()
+
+    def _nobody(self, directory: RuntimeDirectory, names: list[str]) -> RequestError:
+        return _nobody(directory, self.name, names)
+
+    def _directory(self) -> RuntimeDirectory:
+        return RuntimeDirectory(self._path)
 
     def status(self) -> dict[str, Any]:
         """Everything about it: docs/service.md lists the keys. Integers, with units in the names."""
-        return self._ask(protocol.Status())
+        return self.ask(protocol.Status())
 
     def live(
         self, at_ns: int | None = None, *, step: int = 0, mappings: Sequence[int] | None = None
@@ -157,11 +170,11 @@ class Client:
             spec=None if spec is None else _plain(spec),
             goal_values=dict(goal_values or {}),
         )
-        return self._ask(request)
+        return self.ask(request)
 
     def set_goal(self, name: str, value: int) -> dict[str, Any]:
         """Report the measured value of a goal of the metric ``user_input``, by its name or ``scheme.goal`` numbers."""
-        return self._ask(protocol.SetGoal(name=name, value=value))
+        return self.ask(protocol.SetGoal(name=name, value=value))
 
     def stop(self, *, undo: bool = False, timeout_s: float = _STOP_S) -> dict[str, Any]:
         """End it and wait until it has ended; returns what it did, as `status` does.
@@ -169,13 +182,15 @@ class Client:
         With ``undo`` its operations set undoes what can be undone, for as long as that takes. Where it does not answer,
         it gets SIGTERM; the result has only ``name``, ``pid`` and ``reason`` then.
         """
-        with RuntimeDirectory() as directory:
+        with self._directory() as directory:
+            if directory.foreign:
+                return self.ask(protocol.Stop(undo=undo), timeout_s=None if undo else timeout_s)  # and be refused
             process = directory.process(self.name)
             if process is None:
-                raise _nobody(directory, self.name, directory.running())
+                raise self._nobody(directory, self._known(directory))
             try:
                 try:
-                    result = self._ask(protocol.Stop(undo=undo), timeout_s=None if undo else timeout_s)
+                    result = self.ask(protocol.Stop(undo=undo), timeout_s=None if undo else timeout_s)
                 except RequestError:
                     raise
                 except PydamonError:
@@ -192,28 +207,28 @@ class Client:
         if not ended:
             raise PydamonError(f"does not end; its process is {process.pid}", where=self.name)
 
-    def _ask(self, request: protocol.AnyRequest, timeout_s: float | None = -1) -> dict[str, Any]:
+    def ask(self, request: protocol.AnyRequest, timeout_s: float | None = -1) -> dict[str, Any]:
         """The result of a request; ``timeout_s`` None waits for ever."""
         line = protocol.encode_line(request)
         if len(line) > protocol.MAX_REQUEST:
             raise RequestError(f"is too large: {len(line)} bytes; the most is {protocol.MAX_REQUEST}", where="request")
         deadline = None if timeout_s is None else time.monotonic() + (self._timeout_s if timeout_s < 0 else timeout_s)
-        with RuntimeDirectory() as directory:
+        with self._directory() as directory:
             try:
                 connection = directory.connect(self.name, self._timeout_s)
             except OSError as error:
-                names = directory.running()
+                names = self._known(directory)
                 if self.name not in names:
-                    raise _nobody(directory, self.name, names) from None
+                    raise self._nobody(directory, names) from None
                 if isinstance(error, TimeoutError | BlockingIOError):  # so many wait already
-                    raise NoAnswer(self.name) from None
+                    raise NoAnswer(self.name, self._path) from None
                 raise PydamonError(f"cannot be reached: {error.strerror or error}", where=self.name) from None
         with connection:
             try:
                 connection.sendall(line)
                 reply = _receive(connection, deadline)
             except TimeoutError:
-                raise NoAnswer(self.name) from None
+                raise NoAnswer(self.name, self._path) from None
             except OSError as error:
                 raise PydamonError(f"broke off: {error.strerror or error}", where=self.name) from None
         return self._understand(reply)
@@ -228,6 +243,25 @@ class Client:
         if message.error is not None:
             raise protocol.error_of(message.error)
         return message.result
+
+
+class ServiceClient(Client):
+    """Talks to the service ``name``; without a name, to the only one that runs. Raises as `Client`."""
+
+    def __init__(self, name: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(None if name is None else name + SERVICE, timeout_s=timeout_s)
+
+    def reload(self) -> dict[str, Any]:
+        """Have it read its file anew; what was done, by names. Raises RequestError if the file is wrong."""
+        return self.ask(protocol.Reload(), timeout_s=_STOP_S)
+
+    def _known(self, directory: RuntimeDirectory) -> list[str]:
+        return [name + SERVICE for name in directory.services()]
+
+    def _nobody(self, directory: RuntimeDirectory, names: list[str]) -> RequestError:
+        there = ", ".join(name.removesuffix(SERVICE) for name in names)
+        hint = f"there are: {there}" if there else "none runs"
+        return RequestError(f"there is no service of that name; {hint}", where=self.name.removesuffix(SERVICE))
 
 
 class _Reply(msgspec.Struct):

@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import msgspec
@@ -20,7 +19,7 @@ import msgspec
 from pydamon import lean, messages
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.outputs import Place
-from pydamon.run.directory import Claim, RuntimeDirectory
+from pydamon.run.directory import SERVICE, Claim, RuntimeDirectory
 from pydamon.run.request import Request
 from pydamon.service import protocol
 from pydamon.spec import Spec
@@ -28,8 +27,7 @@ from pydamon.spec import Spec
 _END_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """A kdamond that runs in the background; ``about`` says what it monitors, ``remark`` what its schemes cannot do."""
 
     name: str
@@ -47,21 +45,104 @@ class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
     error: protocol.Problem | None = None
 
 
-def start(
-    request: Request, spec: Spec, *, name: str | None = None, log: str | None = None, metrics: str | None = None
-) -> Started:
+class Starting:
+    """A daemon that was forked, on its way to monitoring. `end` it, or ask `look` when ``fd`` can be read."""
+
+    def __init__(self, name: str, fd: int, log: str) -> None:
+        self.name = name
+        self.fd = fd
+        self.pidfd: int | None = None  # as soon as it has told its pid; whoever wants it longer than this takes it
+        self._pid: int | None = None
+        self._log = log
+        self._received = b""
+
+    @property
+    def pid(self) -> int | None:
+        """Which process it is, as soon as it has told."""
+        return self._pid
+
+    def look(self) -> Started | None:
+        """Read what it has told by now, waiting for something; what it is if it monitors. Raises what it could not."""
+        data = os.read(self.fd, 1 << 16)
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            message = msgspec.json.decode(line, type=_Message)
+            if message.error is not None:
+                raise protocol.error_of(message.error)
+            if message.pid is not None:
+                self._pid = message.pid
+                with contextlib.suppress(ProcessLookupError):
+                    self.pidfd = os.pidfd_open(message.pid)
+            if message.about is not None and self._pid is not None:
+                return Started(self.name, self._pid, message.about, message.remark)
+        if not data:
+            raise PydamonError(f"it ended before it monitored anything; {self._log} may say why", where="start")
+        return None
+
+    def end(self) -> None:
+        """End it, and wait for that."""
+        if self.pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+            select.select([self.pidfd], [], [], _END_S)
+
+    def close(self) -> None:
+        """Listen to it no more."""
+        os.close(self.fd)
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+
+
+class How(msgspec.Struct, frozen=True):
+    """How a daemon lives, beside what it monitors.
+
+    ``name`` is by default the lowest free number, ``log`` a file instead of the usual one, or ``log_fd`` a descriptor
+    that gets lines which begin with ``head``. It is found in the directory ``path``, by default the user's own; with
+    ``gid`` members of that group may look at it. It ends when ``life``, the end of a pipe, has no writer any more.
+    ``metrics`` is where they go (`service.metrics.parse`).
+    """
+
+    name: str | None = None
+    log: str | None = None
+    log_fd: int | None = None
+    head: str | None = None
+    path: str | None = None
+    gid: int | None = None
+    life: int | None = None
+    metrics: str | None = None
+
+
+def start(request: Request, spec: Spec, how: How) -> Started:
     """Run ``spec`` in a process of its own; returns when it monitors. Raises PydamonError, and leaves nothing then.
 
-    To be called from a process with one thread. A record is written if ``request.output`` is not empty; paths in the
-    request are absolute, as is that of ``metrics`` (`service.metrics.parse`). ``name`` is by default the lowest free
-    number.
+    As `begin`; on Ctrl-C it is ended.
     """
+    starting = begin(request, spec, how)
+    try:
+        while (started := starting.look()) is None:
+            pass
+        return started
+    except KeyboardInterrupt:
+        starting.end()
+        raise
+    finally:
+        starting.close()
+
+
+def begin(request: Request, spec: Spec, how: How) -> Starting:
+    """Fork a process for ``spec``. Raises PydamonError, and leaves nothing then.
+
+    To be called from a process with one thread. A record is written if ``request.output`` is not empty; paths in the
+    request are absolute, as is that of ``how.metrics``.
+    """
+    if how.name is not None and how.name.endswith(SERVICE):
+        raise RequestError(f"{how.name!r} ends in {SERVICE}, as only services do; take another", where="name")
     lean.keep_standard_files()
-    log = None if log is None else os.path.abspath(log)
-    with RuntimeDirectory() as directory:
-        claim = directory.claim(name)
+    log = None if how.log is None else os.path.abspath(how.log)
+    with RuntimeDirectory(how.path, gid=how.gid) as directory:
+        claim = directory.claim(how.name)
         try:
-            log_fd = directory.open_log(claim.name) if log is None else _open_own_log(log)
+            log_fd = _open_log(directory, claim.name, log, how.log_fd)
         except BaseException:
             directory.remove(claim.name)
             os.close(claim.lock_fd)
@@ -69,53 +150,23 @@ def start(
         from_daemon, to_foreground = os.pipe2(os.O_CLOEXEC)
         intermediate = os.fork()
         if intermediate == 0:
-            _fork_again(directory, claim, log_fd, to_foreground, request, spec, metrics)
+            _fork_again(directory, claim, log_fd, to_foreground, request, spec, how)
         for fd in (to_foreground, log_fd, claim.lock_fd):
             os.close(fd)
-        try:
-            os.waitpid(intermediate, 0)
-            return _await(from_daemon, claim.name, log or directory.log_path(claim.name))
-        finally:
-            os.close(from_daemon)
+        os.waitpid(intermediate, 0)
+        return Starting(claim.name, from_daemon, log or directory.log_path(claim.name))
 
 
-def _open_own_log(path: str) -> int:
+def _open_log(directory: RuntimeDirectory, name: str, path: str | None, fd: int | None) -> int:
+    if fd is not None:
+        return os.dup(fd)
+    if path is None:
+        return directory.open_log(name)
     try:
         with Place(path, "log") as place:
             return place.open_to_append()
     except RequestError as error:
         raise MachineError(error.message, where="log") from None
-
-
-# -- the foreground ---------------------------------------------------------------------------------------------------
-
-
-def _await(fd: int, name: str, log: str) -> Started:
-    """What the daemon reports; on Ctrl-C it is ended."""
-    pid: int | None = None
-    pidfd: int | None = None
-    try:
-        with os.fdopen(os.dup(fd), "rb") as lines:
-            for line in lines:
-                message = msgspec.json.decode(line, type=_Message)
-                if message.error is not None:
-                    raise protocol.error_of(message.error)
-                if message.pid is not None:
-                    pid = message.pid
-                    with contextlib.suppress(ProcessLookupError):
-                        pidfd = os.pidfd_open(pid)
-                if message.about is not None and pid is not None:
-                    return Started(name, pid, message.about, message.remark)
-    except KeyboardInterrupt:
-        if pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            select.select([pidfd], [], [], _END_S)
-        raise
-    finally:
-        if pidfd is not None:
-            os.close(pidfd)
-    raise PydamonError(f"it ended before it monitored anything; {log} may say why", where="start")
 
 
 # -- the background ---------------------------------------------------------------------------------------------------
@@ -128,15 +179,16 @@ def _fork_again(
     to_foreground: int,
     request: Request,
     spec: Spec,
-    metrics: str | None,
+    how: How,
 ) -> NoReturn:
     """In the child: a session of its own, and a child in that, which can never get a terminal again."""
     status = 1
     try:
         os.setsid()
         if os.fork() == 0:
-            _leave_behind({directory.fileno(), claim.lock_fd, to_foreground}, log_fd)
-            status = _run(directory, claim, to_foreground, request, spec, metrics)
+            keep = {directory.fileno(), claim.lock_fd, to_foreground}
+            _leave_behind(keep if how.life is None else keep | {how.life}, log_fd)
+            status = _run(directory, claim, to_foreground, request, spec, how)
         else:
             status = 0
     finally:
@@ -153,17 +205,18 @@ def _leave_behind(keep: set[int], log_fd: int) -> None:
         if fd > 2 and fd not in keep:
             with contextlib.suppress(OSError):
                 os.close(fd)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _run(
-    directory: RuntimeDirectory, claim: Claim, to_foreground: int, request: Request, spec: Spec, metrics: str | None
-) -> int:
+def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request: Request, spec: Spec, how: How) -> int:
     """The daemon; returns its exit status."""
     from pydamon.service.log import Log
 
     began_ns = time.monotonic_ns()
-    log = Log(2)
+    log = Log(2, head=how.head)
     sys.stdin = sys.stdout = None
     sys.stderr = log
     foreground = os.fdopen(to_foreground, "wb", buffering=0)
@@ -186,8 +239,15 @@ def _run(
             from pydamon.service.server import ControlServer
             from pydamon.service.session import Session
 
-        session = Session(request, spec, name=claim.name, log=log, began_ns=began_ns, metrics=metrics)
-        server = ControlServer(directory.listen(claim.name), session.handle, beat=claim.beat)
+        session = Session(request, spec, name=claim.name, log=log, began_ns=began_ns, metrics=how.metrics)
+        server = ControlServer(
+            directory.listen(claim.name),
+            session.handle,
+            beat=claim.beat,
+            readers=directory.gid,
+            life=how.life,
+            orphaned=session.end,
+        )
         report = session.run(server, ready)
     except BaseException as error:
         problem = protocol.problem_of(error)
@@ -197,7 +257,7 @@ def _run(
 
             print(traceback.format_exc(), file=log)
     directory.remove(claim.name)
-    if not foreground.closed or (report is not None and report["reason"] == "stopped"):
+    if (not foreground.closed or (report is not None and report["reason"] == "stopped")) and how.log_fd is None:
         directory.remove_log(claim.name)  # what it says is said elsewhere
     with contextlib.suppress(OSError):  # the foreground may be gone; it listens only until monitoring runs
         tell(_Message(error=problem or protocol.Problem("was ended before it monitored anything", "start")))

@@ -15,12 +15,16 @@ _LONGEST = 1000
 
 
 class Log:
-    """Stands in for ``sys.stderr``: whole lines go to the file descriptor. Safe from any thread; never raises."""
+    """Stands in for ``sys.stderr``: whole lines go to the file descriptor. Safe from any thread; never raises.
+
+    A line begins with its time, or with ``head`` where that is given: whoever reads them has the time.
+    """
 
     encoding = "utf-8"
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, head: str | None = None) -> None:
         self._fd = fd
+        self._head = head
         self._partial = ""
         self._last: deque[str] = deque(maxlen=_KEPT)
         self._lock = threading.Lock()
@@ -39,7 +43,8 @@ class Log:
             return
         self._last.append(plain)
         with contextlib.suppress(OSError):  # a full disk must not end the monitoring
-            os.write(self._fd, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain}\n".encode(errors="replace"))
+            head = time.strftime("%Y-%m-%d %H:%M:%S ") if self._head is None else self._head
+            os.write(self._fd, f"{head}{plain}\n".encode(errors="replace"))
 
     def flush(self) -> None:
         """Nothing is kept back but incomplete lines."""

@@ -1,8 +1,8 @@
 """What is said over a control socket: one JSON object per line, one reply for each request.
 
-A request is ``{"do": "status"}``, ``live``, ``tune``, ``set_goal`` or ``stop`` with their fields; a reply is
-``{"result": …}`` or ``{"error": {"message": …, "where": …, "exit_status": …}}``. Whatever else is sent is answered by
-an error.
+A request is ``{"do": "status"}``, ``live``, ``tune``, ``set_goal`` or ``stop`` with their fields, to a service also
+``reload``; a reply is ``{"result": …}`` or ``{"error": {"message": …, "where": …, "exit_status": …}}``. Whatever else
+is sent is answered by an error.
 """
 
 from __future__ import annotations
@@ -62,7 +62,12 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     undo: bool = False
 
 
-AnyRequest = Status | Live | Tune | SetGoal | Stop
+class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="reload"):
+    """To a service: read the file anew."""
+
+
+READS = (Status, Live)  # what a group that may look may ask
+AnyRequest = Status | Live | Tune | SetGoal | Stop | Reload
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -143,10 +143,17 @@ class Session:
         if isinstance(request, protocol.SetGoal):
             self._run.engine.set_goal(request.name, request.value)
             return {"goal": request.name, "current_value": request.value}
+        if isinstance(request, protocol.Reload):
+            raise RequestError("is a kdamond, which has no file; a service has (pydamon service)", where=self.name)
         self._run.undo_asked |= request.undo
         self._stop_asked = True
         self._signals.stop()
         return None
+
+    def end(self) -> None:
+        """As SIGTERM would: whoever has started it is gone."""
+        self._say("who supervised it is gone")
+        self._signals.stop()
 
     def status(self) -> dict[str, Any]:
         """All there is to know, in integers and with units in the names."""

@@ -24,6 +24,8 @@ OpsName = Literal["vaddr", "fvaddr", "paddr", "sim", "reported"]
 
 _INDEX = re.compile(r"\[\d+\]")
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)
+MAX_MATCHED = 1024
+MAX_PATTERNS = 64
 PAGE_SIZE = 4096
 ONLY_CONTEXT = "kdamonds[0].contexts[0]"  # the path of what an engine runs, for messages
 
@@ -61,17 +63,31 @@ class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     end: int
 
 
+class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Processes by what they are called, or by their cgroup, as they come and go; patterns as in a shell.
+
+    ``names`` are of programs, ``cgroups`` are paths below the mount of cgroup v2 (all below one belongs to it).
+    ``most`` bounds how many are monitored at a time; of more the largest are.
+    """
+
+    names: tuple[str, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    most: int = 64
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is monitored: a process (``include_children``: and all that descend from it), or the processes of a cgroup.
+    """What is monitored: a process (``include_children``: and all that descend from it), the processes of a cgroup, or
+    those that ``match``.
 
     ``regions``: for ``vaddr`` the ranges to begin with, for ``fvaddr`` all that is monitored, for ``paddr`` the limits.
-    ``cgroup`` and ``include_children`` are ours.
+    ``cgroup``, ``include_children`` and ``match`` are ours.
     """
 
     pid: int | None = None
     regions: tuple[Region, ...] = ()
     cgroup: str | None = None
     include_children: bool = False
+    match: Match | None = None
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +115,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def cgroup(self) -> str | None:
         """The cgroup whose processes are the targets, if it is one."""
         return next((target.cgroup for target in self.targets if target.cgroup is not None), None)
+
+    @property
+    def match(self) -> Match | None:
+        """Which processes are the targets, if they are found by patterns."""
+        return next((target.match for target in self.targets if target.match is not None), None)
 
     @property
     def include_children(self) -> bool:
@@ -311,6 +332,9 @@ def _validate_who(context: Context) -> None:
     ops, targets = context.ops, context.targets
     for t, target in enumerate(targets):
         with located(f"targets[{t}]"):
+            if target.match is not None:
+                _validate_match(target, target.match, alone=ops == "vaddr" and len(targets) == 1)
+                continue
             if ops in ("vaddr", "fvaddr") and target.cgroup is None and (target.pid is None or target.pid <= 0):
                 raise RequestError(f"is {target.pid}; {ops} needs the id of a process", where="pid")
             if target.pid is not None and (ops == "paddr" or target.cgroup is not None):
@@ -326,6 +350,30 @@ def _validate_who(context: Context) -> None:
                 raise RequestError("are needed with fvaddr: the ranges to monitor", where="regions")
     if ops == "paddr" and len(targets) > 1:
         raise RequestError("has several entries; physical memory is one", where="targets")
+
+
+def _validate_match(target: Target, match: Match, *, alone: bool) -> None:
+    if not alone or target.pid is not None or target.cgroup is not None or target.include_children or target.regions:
+        raise RequestError("must be all that is said of the only target, and of the ops vaddr", where="match")
+    if not (match.names or match.cgroups):
+        raise RequestError("needs names or cgroups: patterns like nginx* or system.slice/*.service", where="match")
+    if not 1 <= match.most <= MAX_MATCHED:
+        raise RequestError(f"is {match.most}; it must be 1 to {MAX_MATCHED}", where="match.most")
+    for field, patterns in (("names", match.names), ("cgroups", match.cgroups)):
+        if len(patterns) > MAX_PATTERNS:
+            raise RequestError(f"has {len(patterns)} patterns; the most is {MAX_PATTERNS}", where=f"match.{field}")
+        for index, pattern in enumerate(patterns):
+            with located(f"match.{field}[{index}]"):
+                _validate_pattern(pattern, is_path=field == "cgroups")
+
+
+def _validate_pattern(pattern: str, *, is_path: bool) -> None:
+    if not pattern or len(pattern) > 4096 or "\0" in pattern:
+        raise RequestError("is empty, longer than 4096 characters, or has a NUL character; write it like nginx*")
+    if not is_path and "/" in pattern:
+        raise RequestError(f"{pattern!r} has a /; it is about the name of a program, not its path")
+    if is_path and ".." in pattern.split("/"):
+        raise RequestError(f"{pattern!r} has ..; write it from the root of cgroup v2, like system.slice/*.service")
 
 
 def _time(value_us: int) -> str:

@@ -26,7 +26,7 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     """The intervals that a verb makes of its options."""
     found: list[Spec] = []
 
-    def run(_: Any, spec: Spec, **options: Any) -> Started:
+    def run(_: Any, spec: Spec, how: Any = None) -> Started:
         found.append(spec)
         return Started("0", 1, "", None)
 
@@ -98,7 +98,7 @@ def test_reported_accesses_have_intervals_of_their_own(asked: Asked, tmp_path: P
 def test_a_spec_means_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found: list[Spec] = []
 
-    def start(_: Any, spec: Spec, **options: Any) -> Started:
+    def start(_: Any, spec: Spec, how: Any) -> Started:
         found.append(spec)
         return Started("0", 1, "", None)
 

@@ -12,7 +12,8 @@ from pydamon.linux.frames import FrameInfo
 from pydamon.primitives import kept_facts, vmemmap
 from pydamon.primitives.bpf import own_frames, own_pages
 from pydamon.primitives.bpf_facts import SamplerFacts
-from pydamon.primitives.vmemmap import KernelReader, find_vmemmap
+from pydamon.primitives.kernel_reader import KernelReader
+from pydamon.primitives.vmemmap import find_vmemmap
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
 
@@ -33,6 +34,7 @@ def test_struct_pages_are_found_and_tell_what_proc_tells(facts: SamplerFacts) ->
     try:
         with own_pages(40) as start:
             frames = own_frames(start, 40)
+            assert frames is not None
             flags, mapcounts = vmemmap._struct_pages(facts, reader, found, frames)
             once = [info.mapped_once(frame, 1) for frame in frames.tolist()]
         assert ((mapcounts & np.uint64(0xFFFF_FFFF)) == 0).tolist() == once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.records.record_samples import AGGR_NS, START_NS, as_tuple, mapping, metadata, snapshot, write
 
 from pydamon.core.snapshot import Snapshot
-from pydamon.errors import RequestError
+from pydamon.errors import PydamonError, RequestError
 from pydamon.records.joined import JoinedRecords, open_record
 from pydamon.records.reader import RecordReader
 from pydamon.records.rotating import RotatingWriter, part_name
@@ -220,3 +221,51 @@ def test_parts_none_of_which_can_be_read_are_refused() -> None:
         Path(name).touch()
     with pytest.raises(RequestError, match=r"^run\.1: is empty"):
         open_record("run.*")
+
+
+class Disk:
+    """Writes of recordings go to it, and to the file below; it may be full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        self._write = os.write
+        monkeypatch.setattr("pydamon.records.writer.os.write", self._take)
+
+    def _take(self, fd: int, data: memoryview) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._write(fd, data)
+
+
+def test_a_full_disk_makes_a_pause_that_is_said_and_is_over_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, said = Disk(monkeypatch), list[str]()
+    with RotatingWriter("run.damon", metadata=metadata(7), say=said.append) as writer:
+        writer.add_mappings(START_NS, 0, [mapping(0x1000, 0x9000, "[heap]")])
+        for number in range(600):  # a minute
+            disk.full = 100 <= number < 300
+            one = snapshot(number, REGIONS)
+            writer.add_snapshot(one)
+            writer.add_rows("targets", [{"time_ns": one.end_ns, "target": number % 3, "pid": 7, "command": "x"}])
+            writer.tick(one.end_ns)
+    assert said == [
+        "recording pauses: run.0001.damon: cannot write to the record: the disk is full; "
+        f"its first {Path('run.0001.damon').stat().st_size} bytes are kept",
+        "recording goes on in run.0002.damon",
+    ]
+    with RecordReader("run.0001.damon") as before, RecordReader("run.0002.damon") as after:
+        kept = [one.end_ns for one in before.snapshots()]
+        later = [one.start_ns for one in after.snapshots()]
+        assert after.info.targets[0].pid == 7
+        assert [found.name for found in after.mappings_at(0, later[-1])] == ["[heap]"]
+    assert (kept[-1] - START_NS) // AGGR_NS == pytest.approx(100, abs=15)
+    assert (later[0] - START_NS) // AGGR_NS == pytest.approx(400, abs=101)  # tried after 10 s, and 20 s later
+    assert sorted(os.listdir()) == ["run.0001.damon", "run.0002.damon"]
+
+
+def test_without_pauses_a_full_disk_ends_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    with RotatingWriter("run.damon", metadata=metadata(7)) as writer:
+        writer.add_snapshot(snapshot(0, REGIONS))
+        disk.full = True
+        with pytest.raises(PydamonError, match="the disk is full"):
+            writer.add_snapshot(snapshot(20, REGIONS))

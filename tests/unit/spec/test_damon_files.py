@@ -20,6 +20,9 @@ OURS = {
     "faithful",
     "targets[*].cgroup",
     "targets[*].include_children",
+    "targets[*].match.names",
+    "targets[*].match.cgroups",
+    "targets[*].match.most",
     "schemes[*].name",
     "schemes[*].quotas.goals[*].name",
 }

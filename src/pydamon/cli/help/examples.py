@@ -121,6 +121,16 @@ EXAMPLES: dict[str, Examples] = {
     "schemes check": (("pydamon schemes check policy.yaml other.json", "several files"),),
     "schemes explain": (("pydamon schemes explain --ops paddr policy.yaml", "for physical memory"),),
     "schemes show": (("pydamon schemes show --format damo policy.yaml", "as damo reads them"),),
+    "service": (
+        ("pydamon service run web.yaml", "run what the file declares; run may be left out"),
+        ("pydamon service check web.yaml", "whether it is valid, and what it says"),
+        ("pydamon service reload", "have the service that runs read its file anew"),
+    ),
+    "service check": (("pydamon service check /etc/pydamon/web.yaml", "whether it is valid, and what it says"),),
+    "service reload": (("pydamon service reload web", "regions of what has not changed stay"),),
+    "service run": (("pydamon service run /etc/pydamon/web.yaml", "until Ctrl-C or SIGTERM"),),
+    "service status": (("pydamon service status web --json", "its monitors, for a program"),),
+    "service stop": (("pydamon service stop web", "end it, and all that it runs"),),
     "start": (
         ("pydamon start 1234", "monitor a process in the background"),
         ("pydamon start --scheme 'pageout rate=0% age>=60s quota=128MiB/1s' 1234", "and take away what is idle"),

@@ -68,6 +68,11 @@ def check_context(context: Context) -> None:
                 "a memcg filter",
                 where=f"targets[{number}].cgroup",
             )
+        if target.match is not None:
+            raise RequestError(
+                "the kernel's DAMON does not look for processes; nearest: name them, or the user engine",
+                where=f"targets[{number}].match",
+            )
         if target.include_children:
             raise RequestError(
                 "the kernel's DAMON does not follow children; nearest: name the processes, or the user engine",

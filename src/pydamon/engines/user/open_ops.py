@@ -173,6 +173,10 @@ def _physical(context: Context, rng: np.random.Generator) -> LiveOps:
 
 def members(targets: Sequence[Target]) -> Membership:
     """The processes that the targets of a vaddr context stand for."""
+    if targets[0].match is not None:
+        from pydamon.ops.matching import Matching
+
+        return Matching(targets[0].match)
     if targets[0].cgroup is not None:
         from pydamon.ops.cgroup import Cgroup
 

@@ -92,6 +92,8 @@ def _context(context: Context, path: str, warn: Callable[[str], None]) -> Fields
         where = f"{path}.targets[{number}]"
         if target.cgroup is not None:
             raise RequestError("damo has no cgroups as targets", where=f"{where}.cgroup")
+        if target.match is not None:
+            raise RequestError("damo does not look for processes by patterns", where=f"{where}.match")
         if target.include_children:
             raise RequestError("damo does not follow a process's children", where=f"{where}.include_children")
         regions = [{"start": str(region.start), "end": str(region.end)} for region in target.regions]

@@ -56,6 +56,12 @@ def load(text: bytes | str, *, ops: str = "vaddr") -> Loaded:
     return Loaded(found.form, found.schemes, found.paths, found.spec, tuple(dict.fromkeys(warnings)))
 
 
+def values(text: bytes | str) -> Any:
+    """The plain values of JSON or YAML text, bounded in depth and number. Raises RequestError."""
+    decoded = _decoded(text)
+    return _plain(_json(decoded) if decoded.lstrip()[0] in "{[" else _yaml(decoded))
+
+
 def _decoded(text: bytes | str) -> str:
     if len(text) > MAX_BYTES:
         raise RequestError(f"is larger than {MAX_BYTES >> 20} MiB")

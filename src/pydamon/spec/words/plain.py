@@ -36,7 +36,10 @@ def _explain_context(context: Context) -> list[str]:
     lines = [f"Monitor {_OPS[context.ops]} (ops {context.ops})."]
     for index, target in enumerate(context.targets):
         who = f"process {target.pid}" if target.pid is not None else "no process id yet"
-        if target.cgroup is not None:
+        if target.match is not None:
+            patterns = ", ".join((*target.match.names, *(f"the cgroups {each}" for each in target.match.cgroups)))
+            who = f"at most {target.match.most} processes that match {patterns}, as they come and go"
+        elif target.cgroup is not None:
             who = f"the processes in the cgroup {target.cgroup}, as they come and go"
         elif target.include_children:
             who += " and all that descend from it, as they come and go"

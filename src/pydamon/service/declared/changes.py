@@ -1,0 +1,48 @@
+"""What a changed file means for a kdamond that runs: nothing, other parameters, or a new start."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pydamon.modules.registry import expand
+from pydamon.service.declared.file import Monitor
+from pydamon.service.protocol import Tune
+from pydamon.spec import Context, to_builtins
+
+
+def change(before: Monitor, after: Monitor) -> Tune | None:
+    """What makes the kdamond of ``before`` one of ``after`` while it runs; None if it must be started anew.
+
+    A `Tune` without anything in it: the kdamond is as it should be.
+    """
+    old, new = expand(before.spec).context, expand(after.spec).context
+    if _fixed(before, old) != _fixed(after, new):
+        return None
+    if before.request.max_cpu != after.request.max_cpu and after.request.max_cpu is None:
+        return None
+    tune = Tune()
+    if old.intervals != new.intervals:
+        intervals = new.intervals
+        tune = msgspec.structs.replace(
+            tune,
+            sample_us=intervals.sample_us,
+            aggr_us=intervals.aggr_us,
+            update_us=intervals.ops_update_us,
+            intervals="fixed" if intervals.intervals_goal is None else "auto",
+        )
+    if old.nr_regions != new.nr_regions:
+        tune = msgspec.structs.replace(tune, min_regions=new.nr_regions.min, max_regions=new.nr_regions.max)
+    if old.schemes != new.schemes:
+        schemes = to_builtins(expand(after.spec))["kdamonds"][0]["contexts"][0]["schemes"]
+        tune = msgspec.structs.replace(tune, schemes=list(schemes))
+    if before.request.max_cpu != after.request.max_cpu:
+        tune = msgspec.structs.replace(tune, max_cpu=after.request.max_cpu)
+    return tune
+
+
+def _fixed(monitor: Monitor, context: Context) -> object:
+    """What cannot be changed while it runs."""
+    request = msgspec.structs.replace(monitor.request, max_cpu=None, usual_cpu=None)
+    where = None if monitor.recording is None else (monitor.recording.directory, monitor.recording.rotate)
+    targets = context.ops, context.primitive, context.targets, context.faithful, context.probes
+    return request, where, targets, monitor.modules
