@@ -138,7 +138,7 @@ class Client:
         from pydamon.views.live import read
 
         wanted = None if mappings is None else list(mappings)
-        told = self._ask(protocol.Live(at_ns=at_ns, step=step, mappings=wanted))
+        told = self.ask(protocol.Live(at_ns=at_ns, step=step, mappings=wanted))
         span = told.get("span_ns")
         view = told.get("live")
         return None if view is None else read(view), None if span is None else (span[0], span[1])
