@@ -23,9 +23,9 @@ from pydamon.core.columns import PER_REGION
 from pydamon.records.batch import RegionBatch
 
 # A cell less of which was monitored than this share counts as not monitored: rounding leaves traces of that size.
-_TRACE = 1e-9
+TRACE = 1e-9
 # A cell fewer of whose samples were answered than this share is unknown: a single one would make it look cold or hot.
-_FEW_ANSWERS = 0.1
+FEW_ANSWERS = 0.1
 _ALL_ANSWERED = next(column.unknown for column in PER_REGION if column.name == "unknown")
 # A snapshot that spans more rows than this is added as steps in time.
 _MANY_ROWS = 4
@@ -185,21 +185,26 @@ class HeatAccumulator:
             some = np.flatnonzero(steps)
             heat.add(np.repeat(row, counts)[some], self._cells.locate(batch.start[some]), steps[some])
 
-    def heatmap(self, target: int, shown: NDArray[np.bool_] | None = None) -> Heatmap:
-        """The picture so far; all columns are shown unless said otherwise."""
-        heat = self._heat.integrals(self._sizes)
-        monitored = self._monitored.integrals(self._sizes)
-        unanswered = self._unanswered.integrals(self._sizes)
+    def amounts(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Per cell, in bytes x ns: what was found accessed, what was monitored, and what of that had no answer."""
+        heat, monitored, unanswered = (
+            steps.integrals(self._sizes) for steps in (self._heat, self._monitored, self._unanswered)
+        )
         if self._long is not None:
             lasting = np.diff(self._time_ns).astype(np.float64)[:, np.newaxis]
             for found, steps in zip((heat, monitored, unanswered), self._long, strict=True):
                 found += np.maximum(np.cumsum(steps.integrals(self._sizes, signed=True), axis=0)[:-1], 0) * lasting
+        return heat, monitored, unanswered
+
+    def heatmap(self, target: int, shown: NDArray[np.bool_] | None = None) -> Heatmap:
+        """The picture so far; all columns are shown unless said otherwise."""
+        heat, monitored, unanswered = self.amounts()
         if shown is None:
             shown = np.ones(len(self._sizes), dtype=np.bool_)
         outside = 1 - heat[:, shown].sum() / self._total if self._total else 0.0
-        some = monitored > _TRACE * np.diff(self._time_ns)[:, np.newaxis] * self._sizes
+        some = monitored > TRACE * np.diff(self._time_ns)[:, np.newaxis] * self._sizes
         answered = monitored - unanswered
-        some &= answered > (_FEW_ANSWERS - _TRACE) * monitored
+        some &= answered > (FEW_ANSWERS - TRACE) * monitored
         cells = np.full(heat.shape, np.nan)
         np.divide(heat, answered, out=cells, where=some)
         return Heatmap(

@@ -141,12 +141,21 @@ class RegionBatch(columns.PerRegion):
         return [int(number) for number in distinct(self.target)]
 
     def select(self, wanted: NDArray[np.bool_]) -> RegionBatch:
-        """The batch with only those snapshots; itself, uncopied, where all are wanted."""
+        """The batch with only those snapshots; uncopied where they stand side by side."""
         if wanted.all():
             return self
+        if len(run := np.flatnonzero(wanted)) and run[-1] - run[0] + 1 == len(run):  # in one run: views will do
+            return self._run(int(run[0]), int(run[-1]) + 1)
         rows = np.repeat(wanted, self.counts)
         heads = {name: values[wanted] for name, values in self.heads.items()}
         return RegionBatch(heads, _offsets(self.counts[wanted]), columns.select(self.columns, rows))
+
+    def _run(self, first: int, behind: int) -> RegionBatch:
+        """The snapshots first to before behind, as views."""
+        begin, end = int(self.offsets[first]), int(self.offsets[behind])
+        heads = {name: values[first:behind] for name, values in self.heads.items()}
+        offsets = self.offsets[first : behind + 1] - begin
+        return RegionBatch(heads, offsets, columns.select(self.columns, slice(begin, end)))
 
     def regions(self, kept: NDArray[np.bool_]) -> RegionBatch:
         """The batch with only those regions, without the snapshots that have none of them."""

@@ -15,7 +15,7 @@ from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.framing import BadMessage, Frame, check_batch, check_sum, custom_metadata
-from pydamon.records.index import END_NS, ROWS, TARGET, read_index
+from pydamon.records.index import END_NS, ROWS, START_NS, TARGET, read_index
 from pydamon.records.schema import ALWAYS, COLUMNS, END_OF_STREAM, HEADS, MAX_BATCH_ROWS
 from pydamon.spans import distinct
 
@@ -157,16 +157,26 @@ class Decoder:
 
     def targets(self, read: Callable[[int, int], bytes], frame: Frame) -> set[int]:
         """The targets that the message has snapshots of, found without decoding its regions."""
+        found = self._heads(read, frame)
+        return set() if found is None else set(found[:, TARGET].tolist())
+
+    def times(self, read: Callable[[int, int], bytes], frame: Frame) -> tuple[int, int]:
+        """The earliest start and the latest end (ns) of the message's snapshots; (0, -1) if it is damaged."""
+        found = self._heads(read, frame)
+        return (0, -1) if found is None else (int(found[:, START_NS].min()), int(found[:, END_NS].max()))
+
+    def _heads(self, read: Callable[[int, int], bytes], frame: Frame) -> NDArray[np.int64] | None:
+        """The index of a message; None if it is damaged."""
         (message,) = _messages(read, [frame])
         try:
             found = self._index(frame, message)
         except BadMessage:
-            return set()
+            return None
         if found is not None:
-            return set(found[:, TARGET].tolist())
-        for _, batch in self._batches([(frame, message)], ("target",), Damage()):
-            return set(distinct(batch.column("target").to_numpy()).tolist())
-        return set()
+            return found
+        for _, batch in self._batches([(frame, message)], HEADS, Damage()):
+            return index_of(batch)
+        return None
 
     def _index(self, frame: Frame, message: bytes) -> NDArray[np.int64] | None:
         """The index of a sound message, None if it has none; raises BadMessage if it is damaged."""

@@ -10,7 +10,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
@@ -128,12 +130,17 @@ class JoinedRecords(Shown):
         columns: Collection[str] | None = None,
         target: int | None = None,
         sample_rows: int | None = None,
+        between: tuple[int, int] | None = None,
     ) -> Iterator[RegionBatch]:
         """As `RecordReader.batches`; each part is sampled in proportion to its rows."""
         total = max(self.rows, 1)
         for reader in self._filled:
             some = None if sample_rows is None else max(sample_rows * reader.rows // total, 1)
-            yield from reader.batches(columns=columns, target=target, sample_rows=some)
+            yield from reader.batches(columns=columns, target=target, sample_rows=some, between=between)
+
+    def frame_times(self) -> NDArray[np.int64]:
+        """As `RecordReader.frame_times`, of all parts."""
+        return np.concatenate([reader.frame_times() for reader in self._readers])
 
     def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:
         """The snapshots one by one, in the order of time."""

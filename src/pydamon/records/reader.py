@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -13,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import ipc
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
 from pydamon.linux.process import Mapping
+from pydamon.records.ahead import Ahead
 from pydamon.records.allowance import Allowance, TooMuch
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Damage, Decoder, Grouper, Rows
@@ -102,6 +103,7 @@ class RecordReader(Shown):
             self._tagged: list[Frame] = []
             self._entries: list[TableEntry] | None = None
             self._last: dict[int, Snapshot] | None = None
+            self._frame_times: NDArray[np.int64] | None = None
             self._damage = Damage()
             self.sound_description = is_sound(schema)
             self._bad_tables: set[int] = set()
@@ -138,20 +140,24 @@ class RecordReader(Shown):
         columns: Collection[str] | None = None,
         target: int | None = None,
         sample_rows: int | None = None,
+        between: tuple[int, int] | None = None,
     ) -> Iterator[RegionBatch]:
         """The snapshots in the order of the file, many at a time; a snapshot is never divided.
 
         ``columns``: which of ``age`` and the optional columns are wanted; None is all. To decode the others is saved
         (ages read as 0); what the record, or a part of it, does not have is absent. ``target`` leaves only that
         target's snapshots. ``sample_rows``: look at about so many rows only, taken evenly, the first and last part
-        included. Batches without snapshots are not yielded. Damage is left out and counted (`warnings`); raises
-        RequestError if a single snapshot is absurdly large.
+        included. ``between`` (start and end in ns) yields the snapshots that reach into that time, and reads no more of
+        the file than it needs. Batches without snapshots are not yielded. Damage is left out and counted (`warnings`);
+        raises RequestError if a single snapshot is absurdly large.
         """
         damage = Damage()
         grouper = Grouper(self.path, damage, self._most_targets)
         chosen, step = self._batches, 1
         if sample_rows is not None and self.rows > sample_rows:
             chosen, step = _spread(self._batches, sample_rows)
+        if between is not None:
+            chosen = self._of_time(chosen, between)
         _keep_freed_memory()
         for chunk, rows in self._decoded(list(_chunks(chosen)), columns, damage):
             for batch in grouper.add(rows, last=chunk[-1] is chosen[-1]):
@@ -159,9 +165,29 @@ class RecordReader(Shown):
                     batch = batch.of_target(target)
                 if step > 1:
                     batch = _thin(batch, step)
+                if between is not None:
+                    batch = batch.select((batch.end_ns > between[0]) & (batch.start_ns < between[1]))
                 if len(batch):
                     yield batch
         self._damage = max(self._damage, damage, key=lambda d: d.total)
+
+    def frame_times(self) -> NDArray[np.int64]:
+        """The earliest start and the latest end (ns) of the snapshots in each message of regions: shape (messages, 2).
+
+        Looked for once; of a damaged message, which is left out, (0, -1).
+        """
+        if self._frame_times is None:
+            found = [self._decoder.times(self._read, frame) for frame in self._batches]
+            self._frame_times = np.array(found, np.int64).reshape(-1, 2)
+        return self._frame_times
+
+    def _of_time(self, chosen: list[Frame], between: tuple[int, int]) -> list[Frame]:
+        """Those of the messages that have snapshots of that time, and neighbours, which may have parts of them."""
+        times = self.frame_times()
+        wanted = (times[:, 1] > between[0]) & (times[:, 0] < between[1])
+        wanted = wanted | np.append(wanted[1:], False) | np.append(False, wanted[:-1])
+        offsets = {self._batches[place].offset for place in np.flatnonzero(wanted).tolist()}
+        return [frame for frame in chosen if frame.offset in offsets]
 
     def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:
         """The snapshots one by one, in the order of the file."""
@@ -303,12 +329,12 @@ class RecordReader(Shown):
             for chunk in chunks:
                 yield chunk, self._decoder.decode(self._read, chunk, columns, damage)
             return
-        coming = _Ahead(self._decoder.decode, self._read, chunks[0], columns, damage)
+        coming = Ahead(self._decoder.decode, self._read, chunks[0], columns, damage)
         try:
             for chunk, after in zip(chunks, [*chunks[1:], None], strict=True):
                 rows = coming.result()
                 if after is not None:
-                    coming = _Ahead(self._decoder.decode, self._read, after, columns, damage)
+                    coming = Ahead(self._decoder.decode, self._read, after, columns, damage)
                 yield chunk, rows
         finally:
             coming.join()  # it reads from our descriptor
@@ -378,31 +404,6 @@ class RecordReader(Shown):
         except BadMessage:
             self._bad_tables.add(entry.frame.offset)
             return None
-
-
-class _Ahead(threading.Thread):
-    """One call on another thread. (concurrent.futures would do, but importing it takes longer than a chunk.)"""
-
-    def __init__(self, call: Callable[..., Rows | None], *arguments: Any) -> None:
-        super().__init__(daemon=True)
-        self._call, self._arguments = call, arguments
-        self._result: Rows | None = None
-        self._error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        """On the other thread."""
-        try:
-            self._result = self._call(*self._arguments)
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> Rows | None:
-        """What the call returned or raised, as soon as it has."""
-        self.join()
-        if self._error is not None:
-            raise self._error
-        return self._result
 
 
 def _targets_of(table: pa.Table) -> list[TargetInfo]:
