@@ -9,6 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from host_memory import FILE_END
+
 MEMORY_MIB = 3072
 BLOCK_MIB = 128  # memory comes and goes by such blocks; a node has whole ones
 LEAST_MIB = 512  # the kernel, its swap's pages and a Python
@@ -32,6 +34,7 @@ class Machine:
     disk_mib: int = 0
     append: str = ""
     cpu: str | None = None
+    memory_files: bool = False
 
     def to_json(self) -> str:
         """The machine as a guest test reads it in ``/run/lab/machine.json``."""
@@ -65,6 +68,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options from which `machine_of` makes a Machine."""
     group = parser.add_argument_group("the machine")
     group.add_argument("--memory", type=mebibytes, default=MEMORY_MIB, metavar="SIZE", help="all its memory (3G)")
+    group.add_argument("--memory-files", action="store_true",
+                       help="it lies in files, so that this machine can take it without swap")  # fmt: skip
     group.add_argument("--nodes", type=int, choices=range(1, MOST_NODES + 1), default=2, metavar="N",
                        help=f"NUMA nodes, 1 to {MOST_NODES}; the first has both processors (2)")  # fmt: skip
     group.add_argument("--hmat", action="store_true", help="its firmware tells latency and bandwidth of each node")
@@ -81,6 +86,8 @@ def machine_of(options: argparse.Namespace, *, memory_mib: int, disk_mib: int) -
         raise WrongValue(f"--memory {options.memory}M: this machine has only {memory_mib} MiB to give")
     if options.disk > disk_mib:
         raise WrongValue(f"--disk {options.disk}M: there are only {disk_mib} MiB free where runs are kept")
+    if options.memory_files and options.memory > disk_mib - options.disk:
+        raise WrongValue(f"--memory-files: {options.memory} MiB do not fit into what is free where runs are kept")
     if not options.append.isprintable() or len(options.append.encode()) > LONGEST_APPEND:
         raise WrongValue(f"--append: must be printable text of at most {LONGEST_APPEND} bytes")
     return Machine(
@@ -91,6 +98,7 @@ def machine_of(options: argparse.Namespace, *, memory_mib: int, disk_mib: int) -
         disk_mib=options.disk,
         append=options.append,
         cpu=options.cpu,
+        memory_files=options.memory_files,
     )
 
 
@@ -117,14 +125,17 @@ def check_cpu(qemu: str, words: str) -> None:
         raise WrongValue(f"--cpu {words.partition(',')[0]}: {said[-1].removeprefix(f'{Path(qemu).name}: ')}")
 
 
-def qemu_words(machine: Machine, disk: Path) -> list[str]:
-    """Return QEMU's options for memory, balloon and disk; ``disk`` is the file that the disk is."""
+def qemu_words(machine: Machine, run: Path) -> list[str]:
+    """Return QEMU's options for memory, balloon and disk; files that these are lie in ``run``."""
+    folder = str(run).replace(",", ",,")
     words = ["-m", f"{sum(machine.nodes_mib)}M"]
     if machine.hmat:
         words += ["-machine", "hmat=on"]
     for node, size in enumerate(machine.nodes_mib):
-        # A memfd has a name in /proc/PID/smaps, by which the guest's memory is found there (host_memory.py).
-        words += ["-object", f"memory-backend-memfd,id=node{node},size={size}M"]
+        # Both have names in /proc/PID/smaps, by which the guest's memory is found there (host_memory.py).
+        backend = f"memory-backend-file,mem-path={folder}/node{node}{FILE_END},share=on"
+        backend = backend if machine.memory_files else "memory-backend-memfd"
+        words += ["-object", f"{backend},id=node{node},size={size}M"]
         place = f"node,nodeid={node},memdev=node{node}" + (",cpus=0-1" if node == 0 else "")
         words += ["-numa", place + (",initiator=0" if machine.hmat else "")]
     if machine.hmat:
@@ -135,6 +146,5 @@ def qemu_words(machine: Machine, disk: Path) -> list[str]:
     if machine.balloon:
         words += ["-device", "virtio-balloon-pci,free-page-reporting=on"]
     if machine.disk_mib:
-        escaped = str(disk).replace(",", ",,")
-        words += ["-drive", f"file={escaped},format=raw,if=virtio,cache=unsafe,discard=unmap"]
+        words += ["-drive", f"file={folder}/disk,format=raw,if=virtio,cache=unsafe,discard=unmap"]
     return words

@@ -8,17 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NAME = "/memfd:memory-backend-memfd"
+FILE_END = ".guest-memory"  # of the files that are memory with --memory-files
 EVERY_S = 1.0
 
 
 def resident_kib(smaps: Iterable[str]) -> int:
-    """Return the Rss, in KiB, of the mappings of that name in the lines of a ``/proc/PID/smaps``."""
+    """Return the Rss, in KiB, of the mappings that are a guest's memory, in the lines of a ``/proc/PID/smaps``."""
     total, inside = 0, False
     for line in smaps:
         head, _, rest = line.partition(" ")
         if not head.endswith(":"):  # a mapping begins: its address
             fields = rest.split(None, 4)
-            inside = len(fields) == 5 and fields[4].startswith(NAME)
+            inside = len(fields) == 5 and (fields[4].startswith(NAME) or fields[4].endswith(FILE_END))
         elif inside and head == "Rss:":
             total += int(rest.split()[0])
     return total

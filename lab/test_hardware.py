@@ -26,7 +26,7 @@ def following(words: list[str], option: str) -> list[str]:
 
 def test_without_options_the_machine_has_two_nodes_of_which_one_is_small():
     assert machine() == Machine() == Machine(nodes_mib=(2048, 1024))
-    words = qemu_words(machine(), Path("/runs/disk"))
+    words = qemu_words(machine(), Path("/runs"))
     assert following(words, "-m") == ["3072M"]
     assert following(words, "-numa") == ["node,nodeid=0,memdev=node0,cpus=0-1", "node,nodeid=1,memdev=node1"]
     assert not {"-drive", "-device", "-machine"} & set(words)
@@ -80,7 +80,7 @@ def test_the_processor_has_four_levels_unless_five_are_asked_for():
 
 
 def test_hmat_has_latency_and_bandwidth_of_each_node():
-    words = qemu_words(machine("--nodes", "3", "--hmat"), Path("/runs/disk"))
+    words = qemu_words(machine("--nodes", "3", "--hmat"), Path("/runs"))
     assert following(words, "-machine") == ["hmat=on"]
     rows = [row.split("memory,")[1] for row in following(words, "-numa") if row.startswith("hmat-lb")]
     assert [row for row in rows if "latency" in row] == [
@@ -93,9 +93,15 @@ def test_hmat_has_latency_and_bandwidth_of_each_node():
 
 
 def test_a_comma_in_the_disks_path_is_not_an_option():
-    words = qemu_words(machine("--disk", "64M", "--balloon"), Path("/a,b/disk"))
+    words = qemu_words(machine("--disk", "64M", "--balloon"), Path("/a,b"))
     assert following(words, "-drive") == ["file=/a,,b/disk,format=raw,if=virtio,cache=unsafe,discard=unmap"]
     assert following(words, "-device") == ["virtio-balloon-pci,free-page-reporting=on"]
+
+
+def test_memory_in_files_lies_beside_the_disk():
+    words = qemu_words(machine("--memory-files", "--nodes", "1", "--memory", "1G"), Path("/a,b"))
+    name = "mem-path=/a,,b/node0.guest-memory"
+    assert following(words, "-object") == [f"memory-backend-file,{name},share=on,id=node0,size=1024M"]
 
 
 SMAPS = """\
@@ -108,13 +114,15 @@ VmFlags: rd wr sh mr mw me ms
 Rss:                 999 kB
 7f0100000000-7f0140000000 rw-s 00000000 00:01 2051                       /memfd:memory-backend-memfd (deleted)
 Rss:                  24 kB
+7f0180000000-7f01c0000000 rw-s 00000000 fe:00 12                       /runs/1/node0.guest-memory
+Rss:                 100 kB
 7f0200000000-7f0200001000 rw-s 00000000 00:01 7                          /memfd:other (deleted)
 Rss:                   4 kB
 """
 
 
 def test_the_guests_memory_is_the_mappings_of_that_name():
-    assert resident_kib(SMAPS.splitlines()) == 150024
+    assert resident_kib(SMAPS.splitlines()) == 150124
     assert resident_kib([]) == 0
 
 
