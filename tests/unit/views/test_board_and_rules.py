@@ -66,7 +66,8 @@ tests:
         alertname: PydamonHasStopped
         exp_alerts:
           - exp_labels: {severity: warning, kdamond: a, instance: 'host:9750'}
-            exp_annotations: {summary: 'kdamond a on host:9750 has found nothing for a minute: it hangs, or watermarks let it rest'}
+            exp_annotations:
+              summary: 'kdamond a on host:9750 has found nothing for a minute: it hangs, or watermarks let it rest'
       - {eval_time: 110m, alertname: MemoryIsIdle, exp_alerts: []}
       - eval_time: 130m
         alertname: MemoryIsIdle
