@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,37 +78,65 @@ def holdings(snapshot: Snapshot, mappings: Sequence[Mapping] | Layout) -> list[H
     Regions that reach over several are divided at their bounds, what is resident of them by size.
     """
     layout = mappings if isinstance(mappings, Layout) else Layout(mappings)
-    index, low, high = _pieces(snapshot, layout.bounds)
-    pieces = columns.cut(snapshot.columns, index, low, high)
-    batch = RegionBatch.of([Snapshot.of(snapshot.head, pieces)])
+    return holdings_of([(snapshot, layout)])[0]
+
+
+def holdings_of(looked_at: Sequence[tuple[Snapshot, Layout]]) -> list[list[Holding]]:
+    """As `holdings`, of several snapshots (at least one) at once: that takes a fraction of the time."""
+    whole = RegionBatch.of([snapshot for snapshot, _ in looked_at])
+    indices, lows, highs, groups, first_row, first_group = [], [], [], [], 0, 0
+    for snapshot, layout in looked_at:
+        index, low, high = _pieces(snapshot, layout.bounds)
+        owner = np.searchsorted(layout.starts, low, "right") - 1  # -1 is none, and the group behind those of mappings
+        owner[(owner >= 0) & (low >= np.append(layout.ends, np.uint64(0))[owner])] = -1
+        indices.append(index + first_row)
+        lows.append(low)
+        highs.append(high)
+        groups.append(layout.group[owner] + first_group)
+        first_row += len(snapshot.start)
+        first_group += len(layout.names)
+    pieces = columns.cut(whole.columns, np.concatenate(indices), np.concatenate(lows), np.concatenate(highs))
+    offsets = np.concatenate([[0], np.cumsum([len(index) for index in indices])])
+    names = [name for _, layout in looked_at for name in layout.names]
+    held = _held(RegionBatch(whole.heads, offsets, pieces), np.concatenate(groups), names)
+    bounds = np.cumsum([0, *(len(layout.names) for _, layout in looked_at)]).tolist()
+    return [
+        [one for _, one in sorted(filter(None, held[first:behind]), key=lambda entry: (-entry[1].memory, entry[0]))]
+        for first, behind in pairwise(bounds)
+    ]
+
+
+def _held(
+    batch: RegionBatch, group: NDArray[np.intp], names: Sequence[tuple[str, str]]
+) -> list[tuple[int, Holding] | None]:
+    """Of each name and kind its first piece, and what it holds; None if nothing. ``group`` of each piece is a name."""
     memory, unknown = batch.memory, batch.unknown_memory
     since_s, accessed = idle_s(batch), batch.nr_accesses > 0
-    owner = np.searchsorted(layout.starts, low, "right") - 1  # -1 is none, and the group behind those of mappings
-    owner[(owner >= 0) & (low >= np.append(layout.ends, np.uint64(0))[owner])] = -1
-    group = layout.group[owner]
 
     def add_up(values: NDArray[Any], which: NDArray[np.bool_] | bool = True) -> list[float]:
-        sums: list[float] = np.bincount(group, np.where(which, values, 0), len(layout.names)).tolist()
+        sums: list[float] = np.bincount(group, np.where(which, values, 0), len(names)).tolist()
         return sums
 
     warm = ~accessed & (since_s < WARM_S)
     told = [add_up(memory, which) for which in (accessed, warm, ~accessed & ~warm, since_s < RECENT_S)]
     rates = add_up(memory * rate_percent(batch))
-    idle = np.full(len(layout.names), np.inf)
+    idle = np.full(len(names), np.inf)
     np.minimum.at(idle, group[memory > 0], since_s[memory > 0])
-    first = np.full(len(layout.names), len(group))
+    first = np.full(len(names), len(group))
     np.minimum.at(first, group, np.arange(len(group)))
-    held = []
+    held: list[tuple[int, Holding] | None] = []
     for place, (name, kind), hot, mild, cold, recent, blind, rate, least_s in zip(
-        first.tolist(), layout.names, *told, add_up(unknown), rates, idle.tolist(), strict=True
+        first.tolist(), names, *told, add_up(unknown), rates, idle.tolist(), strict=True
     ):
         size = hot + mild + cold
-        if size or blind:
-            one = Holding(name, kind, int(hot), int(mild), int(cold), int(blind), recent=int(recent))
-            if size:
-                one.rate_percent, one.idle_s = rate / size, least_s
-            held.append((place, one))
-    return [one for _, one in sorted(held, key=lambda entry: (-entry[1].memory, entry[0]))]
+        if not size and not blind:
+            held.append(None)
+            continue
+        one = Holding(name, kind, int(hot), int(mild), int(cold), int(blind), recent=int(recent))
+        if size:
+            one.rate_percent, one.idle_s = rate / size, least_s
+        held.append((place, one))
+    return held
 
 
 def _pieces(snapshot: Snapshot, bounds: U64) -> tuple[NDArray[np.intp], U64, U64]:

@@ -11,6 +11,7 @@ VERBS = {
     "export": ("pydamon.cli.export", "Write a record in another tool's format."),
     "help": ("pydamon.cli.help.verb", "Show the help of a verb, or write the manual pages."),
     "import": ("pydamon.cli.convert", "Make a record of another tool's file."),
+    "metrics": ("pydamon.cli.metrics", "List the metrics that start --metrics tells; print a dashboard, and rules."),
     "modules": ("pydamon.cli.modules", "List, check and explain modules: what acts on memory by a few knobs."),
     "mount": ("pydamon.cli.mount", "Serve DAMON's sysfs tree by the user engine, for programs written for it."),
     "record": ("pydamon.cli.record", "Monitor a process, a command or a simulated workload; write a record."),

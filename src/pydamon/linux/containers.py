@@ -7,6 +7,7 @@ Names come from files that only root can read on most machines; who cannot has t
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -92,8 +93,8 @@ def named(found: Container, roots: Sequence[str] = ROOTS) -> Container:
 def _described(path: str) -> dict[str, str | None] | None:
     """The names in a runtime's description; None if there is none that can be read."""
     try:
-        with open(path, "rb") as file:
-            described = msgspec.json.decode(file.read(_MOST_BYTES))
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # it may be a pipe
+            described = msgspec.json.decode(file.read(_MOST_BYTES) or b"")
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(described, dict):

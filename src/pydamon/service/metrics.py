@@ -34,6 +34,7 @@ FIELD = "metrics"
 SUFFIX = ".prom"
 LOOPBACK = "127.0.0.1"
 EVERY_S = 10.0  # between two writings of a file: node_exporter is asked as often, or less
+_FIRST_S = 0.5  # as long as there is nothing to write
 _PATHS = ("/metrics", "/")
 _MOST_PEERS = 16
 _TIMEOUT_S = 10.0  # for a request, and for each piece that is sent
@@ -225,6 +226,7 @@ class _Writer:
         self._every_s = every_s
         self._ended = threading.Event()
         self._said = False
+        self._wrote = False  # something, not just that there is nothing yet
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def __enter__(self) -> _Writer:
@@ -239,7 +241,7 @@ class _Writer:
             os.unlink(place.name, dir_fd=place.folder_fd())  # what nobody renews any more would be read for ever
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
+        while not self._ended.wait(self._every_s if self._wrote else min(_FIRST_S, self._every_s)):
             try:
                 self._write()
                 self._said = False
@@ -260,6 +262,7 @@ class _Writer:
                 while view:
                     view = view[os.write(new.fd, view) :]
                 new.appear()
+                self._wrote = bool(text)
             finally:
                 new.discard()
                 os.close(new.fd)

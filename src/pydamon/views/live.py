@@ -14,7 +14,7 @@ import numpy as np
 
 from pydamon.analysis import distribution as dist
 from pydamon.analysis.panel import SECOND_NS, Estimate, estimates, latest
-from pydamon.analysis.summary import Holding, holdings
+from pydamon.analysis.summary import Holding, holdings_of
 from pydamon.analysis.together import Together
 from pydamon.errors import PydamonError
 from pydamon.linux import containers
@@ -239,29 +239,33 @@ def read(told: Any) -> Live:
 
 
 class _Sizes(msgspec.Struct, frozen=True, eq=False):
-    """What the regions of each target say, by its number; ``idle`` of those without a panel only."""
+    """What regions say, by the target's number; ``idle`` of those without a panel, ``held`` of those with mappings."""
 
     resident: Mapping[int, int]
     working_set: Mapping[int, int]
     idle: Mapping[int, dist.Distribution]
+    held: Mapping[int, list[Holding]]
 
 
 def _sizes(moment: Moment) -> _Sizes:
     """Of all targets at once: to look at each by itself takes several times as long."""
     if not moment.targets:
-        return _Sizes({}, {}, {})
+        return _Sizes({}, {}, {}, {})
     batch = RegionBatch.of([known.snapshot for known in moment.targets.values()])
     resident = dict(zip(batch.target.tolist(), batch.per_snapshot(batch.memory).tolist(), strict=True))
     used = batch.per_snapshot(np.where(batch.nr_accesses > 0, batch.memory, np.uint64(0)))
     without = [known.snapshot for known in moment.targets.values() if not known.looks]
     idle = dist.distributions([RegionBatch.of(without)], dist.unaccessed_s, _EDGES) if without else []
     working_set = dict(zip(batch.target.tolist(), used.tolist(), strict=True))
-    return _Sizes(resident, working_set, {one.target: one for one in idle})
+    mapped = {number: (known.snapshot, known.mapped.layout) for number, known in moment.targets.items()}
+    mapped = {number: (snapshot, layout) for number, (snapshot, layout) in mapped.items() if len(layout.starts)}
+    held = dict(zip(mapped, holdings_of(list(mapped.values())), strict=True)) if mapped else {}
+    return _Sizes(resident, working_set, {one.target: one for one in idle}, held)
 
 
 def _target(known: Known, sizes: _Sizes, began_ns: int, mappings: bool) -> Target:
     snapshot, place = known.snapshot, known.place or containers.Container()
-    held = holdings(snapshot, known.mapped.layout) if known.mapped.mappings else []
+    held = sizes.held.get(known.target, [])
     looks = latest(known.looks)
     footprint = known.footprint or {}
     resident = looks[-1].resident_bytes if looks else sizes.resident[known.target]

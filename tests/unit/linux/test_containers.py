@@ -96,6 +96,13 @@ def test_what_cannot_be_read_leaves_the_ids(tmp_path: Path, told: str) -> None:
     assert named(parse("/system.slice/x.service"), roots=[root]).container is None
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / f"var/lib/docker/containers/{ID}/config.v2.json"
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert named(parse(f"/docker/{ID}"), roots=[str(tmp_path)]).container is None
+
+
 def test_long_names_are_cut(tmp_path: Path) -> None:
     root = write(tmp_path, "/var/lib/docker/containers/{id}/config.v2.json", {"Name": "/" + "n" * 9999})
     assert named(parse(f"/docker/{ID}"), roots=[root]).container == "n" * 253

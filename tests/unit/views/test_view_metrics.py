@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from tests.unit.views.test_store import MIB, ORIGIN, SECOND, filled, found, late
 
 from pydamon.linux.containers import Container, parse
 from pydamon.run.found import Found
+from pydamon.views.fields import fields_of
 from pydamon.views.live import WINDOWS_S, Live, live
 from pydamon.views.metrics import ROWS, families, safe
 from pydamon.views.store import Store
@@ -210,3 +212,24 @@ def test_every_metric_has_a_field_a_unit_and_a_help() -> None:
             assert row.family.endswith("_bytes")
     assert generate_latest(Told()) == b""
     assert len(WINDOWS_S) == 17
+
+
+def metrics_table() -> str:
+    """As docs/metrics.md has it."""
+    lines = ["| metric | kind | labels | |", "|---|---|---|---|"]
+    for row in ROWS:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        lines.append(f"| `{row.metric}` | {row.kind or row.field.kind} | {labels} | {row.words} |")
+    return "\n".join(lines)
+
+
+def fields_table() -> str:
+    """The numbers of the view, as docs/metrics.md has them."""
+    fields = [field for field in fields_of(Live).values() if field.kind != "fact"]
+    return "\n".join(f"| `{field.path}` | {field.kind} | {field.help} |" for field in fields)
+
+
+def test_the_document_has_all_metrics_and_fields() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    assert metrics_table() in text
+    assert fields_table() in text

@@ -28,6 +28,14 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon import damon.txt -o run.damon", "text of perf script"),
         ("pydamon import --sample 5ms --aggr 100ms perf.data -o run.damon", "what the file does not say, too"),
     ),
+    "metrics": (
+        ("pydamon metrics", "all, with their labels"),
+        ("pydamon start --metrics 9750 1234", "serve them on this machine, at port 9750"),
+    ),
+    "metrics board": (("pydamon metrics board > board.json", "a dashboard to import into Grafana"),),
+    "metrics rules": (
+        ("pydamon metrics rules > /etc/prometheus/pydamon.yml", "for rule_files of Prometheus' configuration"),
+    ),
     "modules": (
         ("pydamon modules", "all, with their knobs and defaults"),
         ("pydamon modules explain 'reclaim min_age=30s'", "what one does, in words"),

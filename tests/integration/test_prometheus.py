@@ -1,0 +1,155 @@
+"""A kdamond's metrics as Debian's Prometheus scrapes them, and as node_exporter's collector finds them in a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.helpers.command import only_line, pydamon
+from tests.helpers.waiting import wait_until
+from tests.integration.service_helpers import (  # noqa: F401 - fixtures
+    SIM,
+    SMAPS,
+    runtime_fixture,
+    sleeper_fixture,
+    start,
+)
+
+from pydamon.service.client import Client, running
+from pydamon.views import metrics
+
+RULES = Path(metrics.__file__).with_name("rules.yaml")
+needs_prometheus = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="prometheus is not installed (Debian: prometheus)"
+)
+
+
+def address(name: str) -> str:
+    """Where the kdamond says its metrics are."""
+    notices = Client(name).status()["notices"]
+    (line,) = (line for line in notices if "metrics: http://" in line)
+    return str(line.partition("http://")[2].removesuffix("/metrics"))
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(name="prometheus")
+def prometheus_fixture(tmp_path: Path, sleeper: int) -> Iterator[str]:
+    """Prometheus, which scrapes two kdamonds each second; yields its address."""
+    start(*SMAPS, "--name", "web", "--metrics", "127.0.0.1:0", str(sleeper))
+    start(*SIM, "--name", "sim", "--metrics", "0", "--seed", "3")
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [
+            {
+                "job_name": "pydamon",
+                "honor_labels": True,
+                "static_configs": [{"targets": [address("web"), address("sim")]}],
+            }
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    at = f"127.0.0.1:{free_port()}"
+    options = ["--config.file=prometheus.yml", f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address={at}"]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(["prometheus", *options], cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: answers(at))
+        yield at
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+
+
+def answers(at: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://{at}/-/ready", timeout=10) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def ask(at: str, query: str) -> list[dict[str, Any]]:
+    words = urllib.parse.urlencode({"query": query})
+    with urllib.request.urlopen(f"http://{at}/api/v1/query?{words}", timeout=30) as answer:
+        told = json.load(answer)
+    assert told["status"] == "success"
+    return list(told["data"]["result"])
+
+
+@needs_prometheus
+def test_it_is_scraped_asked_and_judged_by_rules(prometheus: str, sleeper: int) -> None:
+    wait_until(lambda: len(ask(prometheus, "pydamon_resident_bytes")) == 2)
+    assert {one["metric"]["kdamond"] for one in ask(prometheus, "pydamon_resident_bytes")} == {"web", "sim"}
+    assert [one["value"][1] for one in ask(prometheus, 'up{job="pydamon"}')] == ["1", "1"]
+    (info,) = ask(prometheus, f'pydamon_target_info{{pid="{sleeper}"}}')
+    assert "time.sleep(60)" in info["metric"]["command"]
+    join = "pydamon_resident_bytes * on (kdamond, target) group_left (command) pydamon_target_info"
+    assert len(ask(prometheus, join)) == 2
+    # As a histogram: half of the simulated memory has been idle for less than that.
+    wait_until(lambda: len(ask(prometheus, 'pydamon_idle_memory_seconds_bucket{kdamond="sim"}')) > 2)
+    median = "histogram_quantile(0.5, sum by (le) (pydamon_idle_memory_seconds_bucket{kdamond='sim'}))"
+    (half,) = ask(prometheus, median)
+    assert float(half["value"][1]) >= 0
+    (metadata,) = _metadata(prometheus, "pydamon_idle_memory_seconds")
+    assert metadata["type"] == "gaugehistogram"
+    with urllib.request.urlopen(f"http://{prometheus}/api/v1/rules", timeout=30) as answer:
+        rules = json.load(answer)["data"]["groups"][0]["rules"]
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
+    (target,) = {one["lastError"] for one in _targets(prometheus)}
+    assert target == ""
+
+
+def _metadata(at: str, metric: str) -> list[dict[str, str]]:
+    with urllib.request.urlopen(f"http://{at}/api/v1/metadata?metric={metric}", timeout=30) as answer:
+        return list(json.load(answer)["data"][metric])
+
+
+def _targets(at: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"http://{at}/api/v1/targets", timeout=30) as answer:
+        return list(json.load(answer)["data"]["activeTargets"])
+
+
+def test_a_file_for_node_exporter(tmp_path: Path, sleeper: int) -> None:
+    path = tmp_path / "pydamon.prom"
+    start(*SMAPS, "--metrics", str(path), str(sleeper))
+    assert path.exists()
+    wait_until(lambda: "pydamon_resident_bytes" in path.read_text())
+    families = {family.name for family in text_string_to_metric_families(path.read_text())}
+    assert {"pydamon_resident_bytes", "pydamon_kdamond_info"} <= families
+    if shutil.which("promtool") is not None:
+        done = subprocess.run(
+            ["promtool", "check", "metrics"], input=path.read_bytes(), capture_output=True, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (0, b"")
+    Client().stop()
+    assert not path.exists()
+
+
+def test_wrong_places_are_refused_before_anything_runs(tmp_path: Path, sleeper: int) -> None:
+    refused = pydamon("start", *SMAPS, "--metrics", "everywhere", str(sleeper))
+    assert refused.returncode == 2
+    assert "neither ADDR:PORT" in only_line(refused)
+    nowhere = pydamon("start", *SMAPS, "--metrics", str(tmp_path / "none" / "x.prom"), str(sleeper))
+    assert nowhere.returncode == 2
+    assert "there is no directory" in only_line(nowhere)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        busy = pydamon("start", *SMAPS, "--metrics", str(port), str(sleeper))
+    assert busy.returncode == 3
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in only_line(busy)
+    assert running() == []
