@@ -189,7 +189,7 @@ class TestSchemes:
 
 class TestLibrary:
     def test_the_example_in_the_documentation_runs(self) -> None:
-        page = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+        page = (Path(__file__).parents[2] / "docs" / "start.md").read_text()
         (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
         start(*SIM, "--name", "web")
         wait_until(lambda: Client("web").status()["snapshots"] > 0)

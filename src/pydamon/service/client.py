@@ -124,7 +124,7 @@ class Client:
         return RuntimeDirectory(self._path)
 
     def status(self) -> dict[str, Any]:
-        """Everything about it: docs/service.md lists the keys. Integers, with units in the names."""
+        """Everything about it: docs/start.md lists the keys. Integers, with units in the names."""
         return self.ask(protocol.Status())
 
     def live(

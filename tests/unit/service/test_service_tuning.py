@@ -1,4 +1,4 @@
-"""What a change makes of the parameters; expected intervals follow from the ratio that docs/service.md states."""
+"""What a change makes of the parameters; expected intervals follow from the ratio that docs/start.md states."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def test_the_numbers_of_schemes_are_the_table_of_statistics() -> None:
 
 
 def test_the_document_lists_all_numbers() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "start.md").read_text()
     rows = re.findall(r"^\| `(\S+)` \| (counter|gauge) \| (.*) \|$", text, re.MULTILINE)
     fields = fields_of(status.Running).values()
     assert rows == [(field.path, field.kind, field.help) for field in fields if field.kind != "fact"]
