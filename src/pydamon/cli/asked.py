@@ -33,7 +33,7 @@ def understand(
     context = _context(ctx, targets, options, tuned=tuned)
     spec = Spec(kdamonds=(Kdamond(contexts=(context,), modules=tuple(options.get("modules") or ())),))
     with_modules = expand(spec)
-    request = make_request(ctx, with_modules.context, options)
+    request = make_request(ctx, with_modules, options)
     validate(with_modules)
     return request, spec
 
@@ -52,11 +52,11 @@ def expand(spec: Spec) -> Spec:
         raise RequestError(error.message, where=f"modules {named.strip()}".rstrip()) from None
 
 
-def make_request(ctx: click.Context, context: Context, options: dict[str, Any]) -> Request:
-    """How ``context`` is to be run; raises RequestError, also for what does not go with the context."""
+def make_request(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> Request:
+    """How ``spec`` is to be run; raises RequestError, also for what does not go with its context."""
     from pydamon.run.request import Request
 
-    launch = ctx.meta["launch"]
+    launch, context = ctx.meta["launch"], spec.context
     if options["mapping"] is not None and context.ops != "sim":
         other = "does not go with --ops reported" if context.ops == "reported" else "is for --ops sim"
         raise RequestError(other, where="mapping")
@@ -82,7 +82,7 @@ def make_request(ctx: click.Context, context: Context, options: dict[str, Any]) 
         resctrl=bool(options.get("resctrl")),
         engine=None if options["engine"] == "user" else options["engine"],  # that is for running processes only
     )
-    check(context, request, ctx.info_name or "pydamon")
+    check(context, request, ctx.info_name or "pydamon", acts=bool(context.schemes or spec.kdamonds[0].modules))
     return request
 
 

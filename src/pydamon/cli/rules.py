@@ -32,11 +32,14 @@ class Rule(NamedTuple):
     message: str
 
 
-def check(context: Context, request: Request, verb: str) -> None:
-    """Raise RequestError for the first thing that does not go with the rest; ``where`` is a field, or ``verb``."""
+def check(context: Context, request: Request, verb: str, *, acts: bool) -> None:
+    """Raise RequestError for the first thing that does not go with the rest; ``where`` is a field, or ``verb``.
+
+    ``acts``: something acts on memory, a scheme or the loop of a module.
+    """
     source = _kind(request)
     pid = next(iter(_named(context, request)), "")
-    for rule in _for(context.ops):
+    for rule in (*_for(context.ops), *(() if acts else _WITHOUT_ACTS)):
         if rule.refuses(context, request):
             field, message = (
                 text.format(ops=context.ops, source=source, pid=pid, verb=verb) for text in (rule.field, rule.message)
@@ -193,8 +196,10 @@ _ALWAYS = (
         lambda c, r: bool(r.panel) and (c.faithful or c.ops not in (*PROCESSES, "sim")),
         "is for --ops vaddr, fvaddr or sim, without --faithful",
     ),
-    Rule("dry_run", lambda c, r: r.dry_run and not c.schemes, "is about schemes; give --scheme or --schemes"),
-    Rule("undo", lambda c, r: r.undo and not c.schemes, "is about schemes; give --scheme or --schemes"),
+)
+_WITHOUT_ACTS = (
+    Rule("dry_run", lambda c, r: r.dry_run, "is about schemes; give --scheme or --schemes"),
+    Rule("undo", lambda c, r: r.undo, "is about schemes; give --scheme or --schemes"),
 )
 _NOT_LIVE = (
     Rule("max_cpu", lambda c, r: r.max_cpu is not None, "is for monitoring running processes or physical memory"),

@@ -89,8 +89,8 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
             how = How(name=name, log=log, path=directory.path, gid=directory.gid, metrics=metrics)
     started = start(request, spec, how)
     echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
-    if started.remark is not None:
-        messages.say(started.remark)
+    for line in started.remarks:
+        messages.say(line)
 
 
 def _where_metrics_go(asked: str) -> str:
@@ -145,7 +145,7 @@ def _understand_spec(ctx: click.Context, spec: Spec, options: dict[str, Any]) ->
     validate(with_modules)
     if not spec.context.targets:
         raise RequestError("must have at least one target", where=f"{ONLY_CONTEXT}.targets")
-    return make_request(ctx, with_modules.context, options), spec
+    return make_request(ctx, with_modules, options), spec
 
 
 def _with_stand_in(context: Context) -> Context:

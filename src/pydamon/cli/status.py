@@ -10,6 +10,7 @@ from pydamon import messages
 from pydamon.cli.completion import values as completion
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.render.screen import echo, emit_json
+from pydamon.plain import printable
 
 
 @click.command("status", cls=Verb)
@@ -31,6 +32,11 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
         found, problems = ask_all(running())
     else:
         found = [Client(name, timeout_s=STATUS_S).status()]
+    left = []
+    if name is None:
+        from pydamon.run.acts.left import left as find_left
+
+        left = find_left()
     kernel = []
     if with_kernel or name is None:
         from pydamon.run.kernel import kernel_status, status_lines
@@ -43,6 +49,7 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
             told["silent"] = [
                 {"name": each.name, "pid": each.pid, "since_unix_ns": each.since_unix_ns} for each in silent
             ]
+            told["left"] = [{"process": pid, "what": thing.words()} for pid, thing in left]
         if with_kernel or name is None:
             told["kernel"] = kernel
         emit_json(told)
@@ -52,6 +59,9 @@ def command(name: str | None, with_kernel: bool, as_json: bool) -> None:
         echo("\n".join(lines.overview([status.running(each) for each in found])))
     elif not problems:
         echo("nothing runs in the background")
+    if left and not as_json:
+        echo("\nleft behind by processes that were killed; pydamon stop --undo undoes it:")
+        echo("\n".join(printable(f"  process {pid}: {thing.words()}") for pid, thing in left))
     if (with_kernel or kernel) and not as_json:
         about = status_lines(kernel) or ["not in use, or not visible"]
         echo("\n".join(["", "the kernel's DAMON:", *(f"  {line}" for line in about)]))

@@ -197,14 +197,19 @@ class Damos:
         return self.metrics
 
     def _check_metric(self, goal: Goal) -> None:
-        if METRICS[goal.metric].source == "machine":
+        source = METRICS[goal.metric].source
+        if source == "machine":
             GoalState(goal).measure(self._need_metrics())
+        elif source == "targets":
+            self._need_metrics().refaulted_bytes()
 
     def _begin_goals(self, state: SchemeState) -> None:
         for goal in state.goals:
             if self.metrics is not None:
                 try:
                     goal.begin(self.metrics)
+                    if METRICS[goal.goal.metric].source == "targets":
+                        goal.share_back(self.clock.now_ns(), self.metrics.refaulted_bytes(), 1)
                 except MachineError as error:
                     self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric}: {error}")
 
@@ -217,12 +222,18 @@ class Damos:
             self.say("free_mem_rate", f"free_mem_rate cannot be read; schemes stay as they are: {error}")
             return None
 
-    def measure(self, state: SchemeState, eligible: Callable[[int], int]) -> int | None:
-        """The score of the goal that is furthest reached; None without goals. ``eligible(node)`` in 1/10,000."""
+    def measure(self, state: SchemeState, eligible: Callable[[int], int], working_set: Callable[[], int]) -> int | None:
+        """The score of the goal that is furthest reached; None without goals.
+
+        ``eligible(node)`` is in 1/10,000, ``working_set()`` in bytes.
+        """
         for goal in state.goals:
             try:
-                if METRICS[goal.goal.metric].source == "scheme":
+                source = METRICS[goal.goal.metric].source
+                if source == "scheme":
                     goal.current_value = eligible(goal.goal.nid or 0)
+                elif source == "targets" and self.metrics is not None:
+                    goal.share_back(self.clock.now_ns(), self.metrics.refaulted_bytes(), working_set())
                 elif self.metrics is not None:
                     goal.measure(self.metrics)
             except MachineError as error:

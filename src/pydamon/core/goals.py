@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from pydamon.spec.metrics import METRICS
 from pydamon.spec.schemes import Goal
 
 GOAL_SCORE = 10_000
+_BP, _MINUTE_NS = 10_000, 60_000_000_000
 
 
 class Metrics(Protocol):
@@ -16,6 +18,10 @@ class Metrics(Protocol):
 
     def free_mem_permil(self) -> int:
         """Free memory in 1/1000 of all."""
+        ...
+
+    def refaulted_bytes(self) -> int:
+        """What has come back of the targets' memory so far; it only grows."""
         ...
 
     def measure(self, metric: str, nid: int, memcg_path: str) -> int:
@@ -30,6 +36,7 @@ class GoalState:
     goal: Goal
     current_value: int = 0
     _last_total: int | None = field(default=None, init=False)
+    _came_back: deque[tuple[int, int]] = field(default_factory=deque, init=False)  # when, and how many bytes by then
 
     def __post_init__(self) -> None:
         self.current_value = self.goal.current_value
@@ -51,6 +58,14 @@ class GoalState:
             self.current_value, self._last_total = max(value - (self._last_total or 0), 0), value
         else:
             self.current_value = value
+
+    def share_back(self, now_ns: int, total_bytes: int, working_set_bytes: int) -> None:
+        """Update ``current_value`` from what has come back by now: the share of the working set in the last minute."""
+        self._came_back.append((now_ns, total_bytes))
+        while len(self._came_back) > 1 and now_ns - self._came_back[1][0] >= _MINUTE_NS:
+            self._came_back.popleft()
+        back = max(total_bytes - self._came_back[0][1], 0)
+        self.current_value = back * _BP // max(working_set_bytes, 1)
 
     def _measured(self, metrics: Metrics) -> int:
         return metrics.measure(self.goal.metric, self.goal.nid or 0, self.goal.memcg_path or "")

@@ -33,6 +33,7 @@ _TIME_STEPS = 8
 _MAX_STOPS = 64
 # Which part of the time between two passes one may spend on memory where nothing works out, if there is a quota.
 _IN_VAIN = 20
+_WORKING_SET_US = 120_000_000  # what was used within this time is the working set
 Index = NDArray[np.intp]
 
 
@@ -62,8 +63,8 @@ class Acting(Protocol):
         """A line for the user, once for each ``key``."""
         ...
 
-    def measure(self, state: SchemeState, eligible: Callable[[int], int]) -> int | None:
-        """The score of the goal that is furthest reached; None without goals. ``eligible(node)`` in 1/10,000."""
+    def measure(self, state: SchemeState, eligible: Callable[[int], int], working_set: Callable[[], int]) -> int | None:
+        """See `Damos.measure`."""
         ...
 
 
@@ -114,7 +115,7 @@ class Pass:
         eligible = [self._with_memory(place, *self._eligible(place)) for place in range(len(self._targets))]
         now_ns = self._damos.clock.now_ns()
         if quota.window_due(self._quotas, now_ns):
-            score = self._damos.measure(state, self._on_node_bp)
+            score = self._damos.measure(state, self._on_node_bp, self._working_set)
             quota.begin_window(self._quotas, now_ns, score, self._min_region)
             state.stats.qt_exceeds = quota.qt_exceeds
         state.tried = []
@@ -285,6 +286,18 @@ class Pass:
                 start, end = regions.start[matching], regions.end[matching]
                 there += self._damos.ops.node_bytes(target, start, end, nid)
         return there * 10_000 // total if total else 0
+
+    def _working_set(self) -> int:
+        """The bytes of all targets that are in use, or were within two minutes."""
+        total = 0
+        for place, regions in enumerate(self._regions):
+            if self._damos.by_clock:
+                young = regions.age_ns < _WORKING_SET_US * 1000
+            else:
+                young = regions.age.astype(np.int64) * self._intervals.aggr_us < _WORKING_SET_US
+            used = young | (self._rate(place, regions) > 0)
+            total += int(self._weigh(place)[used].sum(dtype=np.uint64))
+        return total
 
     # -- acting -------------------------------------------------------------------------------------------------
 

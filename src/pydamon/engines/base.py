@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # starting up counts against the bound on the CPU share
     from pydamon.ops.actions.plan import Plan
     from pydamon.ops.pace import Clock
     from pydamon.ops.reported.reports import AccessReports
+    from pydamon.ops.sim.machine import Machine
     from pydamon.spec import Context, Scheme
 
 Kind = Literal["user", "kernel", "sim", "reported"]
@@ -102,6 +103,11 @@ class Engine(Protocol):
     @property
     def reports(self) -> AccessReports | None:
         """Where accesses can be reported to, if it goes by those."""
+        ...
+
+    @property
+    def simulated(self) -> Machine | None:
+        """The machine that its targets run on, if that is a simulated one, in whose time all happens."""
         ...
 
     # -- running ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and 
     from pydamon.engines.follow import Follower
     from pydamon.ops.actions.plan import Plan
     from pydamon.ops.reported.reports import AccessReports
+    from pydamon.ops.sim.machine import Machine
 
 
 def only_context(spec: Spec, *ops: str) -> Context:
@@ -69,6 +70,7 @@ class OnCore:
     """
 
     reports: AccessReports | None = None
+    simulated: Machine | None = None
 
     def __init__(
         self,

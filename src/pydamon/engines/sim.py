@@ -55,6 +55,8 @@ class SimEngine(OnCore):
             panel=panel,
         )
 
+        self.simulated = self.ops.machine
+
     def _new_damos(self) -> Damos:
         from pydamon.core.damos import Damos
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydamon.errors import MachineError
 from pydamon.linux import memcg
 from pydamon.linux.causes import cause
+from pydamon.linux.refaults import Refaults
 from pydamon.linux.texts import read_text
 
 _LINE = re.compile(r"^(?:Node \d+ )?(\w+(?:\(\w+\))?): +(\d+) kB$", re.MULTILINE)
@@ -28,10 +29,18 @@ def _read(path: str) -> str:
 class MachineMetrics:
     """Reads the metrics anew with each call; each raises MachineError with the reason where it is not available.
 
-    ``read`` and ``below`` (the mounts of cgroup v2) are for tests.
+    ``counters`` tell what came back of the targets' memory. ``read`` and ``below`` (the mounts of cgroup v2) are for
+    tests.
     """
 
-    def __init__(self, *, read: Callable[[str], str] = _read, below: Sequence[Path] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        counters: Callable[[], Refaults] = Refaults,
+        read: Callable[[str], str] = _read,
+        below: Sequence[Path] | None = None,
+    ) -> None:
+        self._counters = counters
         self._read = read
         self._below = below
 
@@ -39,14 +48,36 @@ class MachineMetrics:
         """The metric in its unit, of the NUMA node and the cgroup if it is of one."""
         return MEASURED[metric](self, nid, memcg_path)
 
+    def refaulted_bytes(self) -> int:
+        """What has come back of the targets' memory so far."""
+        found = self._counters().back_bytes
+        if found is None:
+            raise MachineError("nothing counts here what comes back: it needs cgroup v2 with memory.stat, or processes")
+        return found
+
     def free_mem_permil(self) -> int:
         """Free memory in 1/1000 of all; the page cache is not free (free_mem_rate: freeram of totalram)."""
         values = self._kib("/proc/meminfo", ("MemFree", "MemTotal"))
         return values[0] * 1000 // values[1]
 
+    def memory_bytes(self) -> tuple[int, int] | None:
+        """Free memory, and all of it, in bytes; None where that is not told."""
+        try:
+            free, total = self._kib("/proc/meminfo", ("MemFree", "MemTotal"))
+        except MachineError:
+            return None
+        return free * 1024, total * 1024
+
     def some_mem_psi_us(self) -> int:
         """Time in us, since the boot, in which some task waited for memory."""
-        path = "/proc/pressure/memory"
+        return self._some_psi_us("memory")
+
+    def some_io_psi_us(self) -> int:
+        """Time in us, since the boot, in which some task waited for io."""
+        return self._some_psi_us("io")
+
+    def _some_psi_us(self, resource: str) -> int:
+        path = f"/proc/pressure/{resource}"
         try:
             found = _SOME.search(self._read(path))
         except MachineError as error:
@@ -99,6 +130,7 @@ class MachineMetrics:
 # How each metric of the machine is measured, by its name in `pydamon.spec.metrics`; of a node and a cgroup.
 MEASURED: dict[str, Callable[[MachineMetrics, int, str], int]] = {
     "some_mem_psi_us": lambda machine, nid, path: machine.some_mem_psi_us(),
+    "io_psi_us": lambda machine, nid, path: machine.some_io_psi_us(),
     "node_mem_used_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=True),
     "node_mem_free_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=False),
     "node_memcg_used_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=True),

@@ -35,6 +35,13 @@ class Refaults(msgspec.Struct, frozen=True):
     memory_stall_us: int | None = None
     io_stall_us: int | None = None
 
+    @property
+    def back_bytes(self) -> int | None:
+        """What came back: by the refaults, or else a page for each major fault."""
+        if self.refaulted_bytes is not None:
+            return self.refaulted_bytes
+        return None if self.major_faults is None else self.major_faults * mmap.PAGESIZE
+
     def since(self, before: Refaults) -> Refaults:
         """By how much they have grown; None where either is not known."""
         names = self.__struct_fields__
@@ -98,6 +105,13 @@ class OfProcesses:
         self._last = last
         machine = of_machine(proc=self._proc)
         return msgspec.structs.replace(machine, refaulted_bytes=None, major_faults=self._faults)
+
+
+def of_targets(cgroup: str | None, *, physical: bool, pids: Callable[[], Iterable[int]]) -> Callable[[], Refaults]:
+    """Where to read those of what is monitored: a cgroup, physical memory, or the processes that ``pids`` gives."""
+    if physical:
+        return of_machine
+    return OfProcesses(pids).read if cgroup is None else lambda: of_cgroup(cgroup)
 
 
 def _counters(path: Path) -> dict[str, int]:

@@ -11,13 +11,15 @@ import msgspec
 from pydamon.errors import RequestError
 from pydamon.modules.controller import Controller
 from pydamon.spec import units
-from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, parse_quota, parse_watermarks, shown
+from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, guess, parse_quota, parse_watermarks, shown
 from pydamon.spec.module_numbers import OF_SCHEMES
 from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
 
 Target = Literal["process", "cgroup", "physical"]
 EngineName = Literal["user", "kernel", "sim"]
 OFF = "off"
+_MOST_BYTES = 1 << 56
+_LEAST_INTERVAL_US = 100_000
 OLDEST_FIRST = Weights(sz_permil=0, nr_accesses_permil=0, age_permil=1)  # as in the kernel's module
 
 
@@ -31,13 +33,25 @@ class Knob(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a module has to know of the machine; None where that could not be found out."""
+    """What a module has to know of the machine; None where that could not be found out, or nothing is in the way.
+
+    ``psi``, ``io_psi``: whether pressure of memory and io is told, of the target's cgroup if it is one.
+    ``reclaim_obstacle``, ``low_obstacle``: why the target's cgroup cannot be asked to give memory, or keep it.
+    ``low_limited_by``: a cgroup above it that has no memory.low. ``zram``: what keeps each device of zram from writing
+    back.
+    """
 
     engine: str = "user"
     target: Target = "process"
     swap_bytes: int | None = None
+    swap_free_bytes: int | None = None
     free_permil: int | None = None
     psi: bool | None = None
+    io_psi: bool | None = None
+    reclaim_obstacle: str | None = None
+    low_obstacle: str | None = None
+    low_limited_by: str | None = None
+    zram: Mapping[str, str | None] | None = None
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +61,18 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
 def time_knob(name: str, help: str) -> Knob:
     """A time in us, 0 is off."""
     return Knob(name, lambda text: 0 if text == OFF else units.parse_time_us(text), _write_time, help)
+
+
+def interval_knob(help: str) -> Knob:
+    """How long a loop waits, in us."""
+
+    def parse(text: str) -> int:
+        value = 0 if text == OFF else units.parse_time_us(text)
+        if value < _LEAST_INTERVAL_US:
+            raise RequestError("must be 100 ms or more")
+        return value
+
+    return Knob("interval", parse, exact_time_us, help)
 
 
 def quota_knob(name: str, help: str) -> Knob:
@@ -64,6 +90,24 @@ def permil_knob(name: str, help: str) -> Knob:
     return Knob(name, _parse_permil, exact_permil, help)
 
 
+def size_knob(name: str, help: str) -> Knob:
+    """Bytes, 0 is off."""
+    return Knob(name, lambda text: 0 if text == OFF else _parse_bytes(text), lambda v: _size(v) if v else OFF, help)
+
+
+def words_knob(name: str, words: tuple[str, ...], help: str) -> Knob:
+    """One or more of some words, joined by ``+``; a tuple in the order of ``words``."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        given = text.split("+")
+        for word in given:
+            if word not in words:
+                raise RequestError(f"{shown(word)} is none of {', '.join(words)}{guess(word, words)}")
+        return tuple(word for word in words if word in given)
+
+    return Knob(name, parse, "+".join, f"{', '.join(words)}, or some joined by +: {help}")
+
+
 def choice_knob(name: str, choices: tuple[str, ...], help: str) -> Knob:
     """One of some words."""
 
@@ -73,6 +117,13 @@ def choice_knob(name: str, choices: tuple[str, ...], help: str) -> Knob:
         return text
 
     return Knob(name, parse, str, f"{' or '.join(choices)}: {help}")
+
+
+def _parse_bytes(text: str) -> int:
+    value = units.parse_size(text)
+    if value > _MOST_BYTES:
+        raise RequestError(f"{shown(text)} is more than any machine has")
+    return value
 
 
 def _write_time(value: int) -> str:

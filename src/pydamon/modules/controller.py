@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from pydamon.spec.units import format_duration_ns, format_size
+
 WritebackKind = Literal["idle", "huge", "huge_idle", "incompressible"]
 
 
@@ -49,8 +51,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     cgroup if it is one, else of the machine or the process. ``swap_free_bytes`` and ``swap_total_bytes`` are what the
     target can still be paged out to, and all of it. ``low_bytes`` is memory.low as it stands, ``floor_bytes`` what the
     kernel never takes (memory.min). ``resident_bytes``, ``working_set_bytes`` (used within ``working_set_window_us``)
-    and ``cold`` (oldest last) are from snapshots or the page panel; ``returned`` is what was used again since the
-    controller's last step after it had been idle for an age or longer, from the page panel.
+    and ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
+    ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
+    since its last step after it had been idle for an age or longer, from the page panel.
     """
 
     now_ns: int
@@ -67,6 +70,8 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     working_set_bytes: int | None = None
     working_set_window_us: int = 0
     cold: tuple[ColdBytes, ...] = ()
+    machine_bytes: int | None = None
+    done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
     page_bytes: int = 4096
 
@@ -77,11 +82,20 @@ class ReclaimBytes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     bytes: int
     swappiness: int | None = None
 
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        files = " of files" if self.swappiness == 0 else ""
+        return f"ask the kernel to reclaim {format_size(self.bytes)}{files}"
+
 
 class Compact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Move pages together, of one NUMA node or of all."""
 
     node: int | None = None
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return "compact memory" if self.node is None else f"compact memory of NUMA node {self.node}"
 
 
 class ZramWriteback(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -92,13 +106,26 @@ class ZramWriteback(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     idle_age_s: int | None = None
     limit_bytes: int | None = None
 
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        age_ns = (self.idle_age_s or 0) * 1_000_000_000
+        age = f" that were not used for {format_duration_ns(age_ns)}" if age_ns else ""
+        most = "" if self.limit_bytes is None else f", at most {format_size(self.limit_bytes)}"
+        return f"write back {self.kind} pages of {self.device}{age}{most}"
+
 
 class SetQuota(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Change the quota of the scheme of this name per window; None: leave it. 0 bytes stop it."""
+    """Change the quota of the scheme of this name per window; None: leave it. One page is the least."""
 
     scheme: str
     sz_bytes: int | None = None
     time_ms: int | None = None
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        time = [] if self.time_ms is None else [f"{self.time_ms} ms"]
+        size = [] if self.sz_bytes is None else [format_size(self.sz_bytes)]
+        return f"set the quota of scheme {self.scheme} to {' and '.join(time + size)}"
 
 
 class SetMinAge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -107,11 +134,19 @@ class SetMinAge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     scheme: str
     min_age_us: int
 
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return f"set the minimum age of scheme {self.scheme} to {format_duration_ns(self.min_age_us * 1000)}"
+
 
 class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Ask the kernel to take other memory first as long as the target's cgroup uses no more; undone at the end."""
 
     bytes: int
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return f"protect {format_size(self.bytes)} (memory.low)"
 
 
 Decision = ReclaimBytes | Compact | ZramWriteback | SetQuota | SetMinAge | SetMemoryLow

@@ -1,6 +1,7 @@
-"""``reclaim``: page out what nobody has used for long, the oldest first; knobs and defaults of DAMON_RECLAIM.
+"""``reclaim``: page out what nobody has used for long, the oldest first; or what the kernel picks, while nobody waits.
 
-Defaults are those of Documentation/admin-guide/mm/damon/reclaim.rst.
+By *age* it has the knobs and defaults of DAMON_RECLAIM (Documentation/admin-guide/mm/damon/reclaim.rst), by *pressure*
+those of Senpai (`modules/pressure.py`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ from typing import Annotated
 
 import msgspec
 
+from pydamon.errors import RequestError
 from pydamon.modules.base import (
+    OFF,
     OLDEST_FIRST,
     Facts,
     Knobs,
     Module,
     Target,
     choice_knob,
+    interval_knob,
+    permil_knob,
     quota_knob,
+    size_knob,
     time_knob,
     watermarks_knob,
+    words_knob,
 )
+from pydamon.modules.controller import Controller
+from pydamon.modules.pressure import PressureController, PressureRule
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
@@ -37,10 +46,15 @@ from pydamon.spec.schemes import (
 )
 from pydamon.spec.units import format_duration_ns
 
+DRIVERS = ("age", "pressure")
+_SWAP_NEARLY_FULL = 10  # percent free
+_NO_CGROUP = "asks a cgroup to give memory (memory.reclaim), which a process has none of its own; target its cgroup"
+
 
 class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
     """What can be said of it."""
 
+    drivers: Annotated[tuple[str, ...], words_knob("driver", DRIVERS, "what it goes by")] = ("age",)
     min_age_us: Annotated[int, time_knob("min_age", "page out what was not used for this long")] = 120_000_000
     quota: Annotated[Quotas, quota_knob("quota", "at most this time and size per window")] = Quotas(
         time_ms=10,
@@ -55,10 +69,26 @@ class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
     pressure_us: Annotated[
         int, time_knob("pressure", "tune the quota until tasks wait this long for memory per window (PSI)")
     ] = 0
+    psi_permil: Annotated[
+        int, permil_knob("psi", "by pressure: nothing is asked for while tasks wait this share for memory")
+    ] = 1
+    io_psi_permil: Annotated[
+        int, permil_knob("io_psi", "by pressure: nothing is asked for while tasks wait this share for io")
+    ] = 1
+    probe_permil: Annotated[int, permil_knob("probe", "by pressure: ask for this share of the memory each time")] = 10
+    interval_us: Annotated[int, interval_knob("by pressure: ask once in this time")] = 6_000_000
+    floor_bytes: Annotated[int, size_knob("floor", "by pressure: leave at least this much")] = 0
 
 
 def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
-    """One scheme: whole pages, never accessed, at least as old; under the quota, between the watermarks."""
+    """By age one scheme: whole pages, never accessed, at least as old; under the quota, between the watermarks.
+
+    Raises RequestError for a target on which none of its drivers works.
+    """
+    if knobs.drivers == ("pressure",) and target == "process":
+        raise RequestError(f"pressure {_NO_CGROUP}, or use driver=age", where="driver")
+    if "age" not in knobs.drivers:
+        return ()
     goals = (Goal(metric="some_mem_psi_us", target_value=knobs.pressure_us),) if knobs.pressure_us else ()
     return (
         Scheme(
@@ -76,17 +106,44 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
     )
 
 
+def controller(knobs: ReclaimKnobs, target: Target) -> Controller | None:
+    """By pressure its loop."""
+    if "pressure" not in knobs.drivers or target == "process":
+        return None
+    rule = PressureRule(
+        interval_us=knobs.interval_us,
+        memory_percent=knobs.psi_permil / 10,
+        io_percent=knobs.io_psi_permil / 10,
+        probe_permil=knobs.probe_permil,
+        floor_bytes=knobs.floor_bytes,
+        files_only=knobs.files == "only",
+    )
+    return PressureController(rule)
+
+
 def cannot(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
     """No swap, watermarks that keep it from acting, a goal that cannot be measured, an age that would thrash."""
     found = []
     if facts.swap_bytes == 0 and knobs.files != "only":
         found.append(f"{NO_SWAP}; files=only says so")
-    marks = knobs.watermarks
+    elif facts.swap_bytes and facts.swap_free_bytes is not None and knobs.files != "only":
+        free = facts.swap_free_bytes * 100 // facts.swap_bytes
+        if free < _SWAP_NEARLY_FULL:
+            found.append(f"{free}% of swap is free: anonymous memory will soon find no room; files=only needs none")
+    if "age" in knobs.drivers:
+        found += _by_age(knobs, facts)
+    if "pressure" in knobs.drivers:
+        found += _by_pressure(knobs, facts)
+    return found
+
+
+def _by_age(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
+    found, marks = [], knobs.watermarks
     if facts.free_permil is not None and marks.metric != "none":
         free = f"{facts.free_permil / 10:.0f}% of memory is free now"
         if facts.free_permil > marks.mid_permil:
             when = f"it begins at {marks.mid_permil / 10:g}% or less"
-            found.append(f"{free}: {when}; watermarks=off makes it always active")
+            found.append(f"{free}: {when}; watermarks={OFF} makes it always active")
         elif facts.free_permil < marks.low_permil:
             found.append(f"{free}: below {marks.low_permil / 10:g}% reclaim is left to the kernel")
     if knobs.pressure_us and facts.psi is False:
@@ -97,11 +154,25 @@ def cannot(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
     return found
 
 
+def _by_pressure(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
+    if facts.target == "process":
+        return [f"driver: pressure {_NO_CGROUP}; it goes by age alone"]
+    found = []
+    if facts.psi is False:
+        found.append("the kernel tells no pressure of memory (PSI): nothing is asked for by pressure; driver=age works")
+    elif facts.io_psi is False:
+        found.append("the kernel tells no pressure of io (PSI): only that of memory bounds it")
+    if facts.reclaim_obstacle is not None:
+        found.append(f"{facts.reclaim_obstacle}; driver=age does without")
+    return found
+
+
 RECLAIM = Module(
     name="reclaim",
     help="page out what was not used for long, the oldest first",
     knobs=ReclaimKnobs,
     schemes=schemes,
     cannot=cannot,
-    where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process",)},
+    where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process", "cgroup")},
+    controller=controller,
 )

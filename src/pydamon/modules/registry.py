@@ -10,12 +10,15 @@ import msgspec
 from pydamon.errors import RequestError, located
 from pydamon.modules.base import Module, Target, Use
 from pydamon.modules.lru_sort import LRU_SORT
+from pydamon.modules.protect import PROTECT
 from pydamon.modules.reclaim import RECLAIM
 from pydamon.modules.stat import STAT
+from pydamon.modules.zram_writeback import ZRAM_WRITEBACK
 from pydamon.spec import Context, Spec
 from pydamon.spec.forms.scheme_short import guess, shown
+from pydamon.spec.schemes import Scheme
 
-MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT, STAT)}
+MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT, PROTECT, ZRAM_WRITEBACK, STAT)}
 _LONGEST = 4096  # characters
 
 
@@ -66,10 +69,10 @@ def uses(spec: Spec) -> list[Use]:
 
 
 def target_of(context: Context) -> Target:
-    """What kind of target the context has; a simulated one is a process."""
+    """What kind of target the context has; a simulated process is in a cgroup of its own."""
     if context.ops == "paddr":
         return "physical"
-    return "process" if context.cgroup is None else "cgroup"
+    return "cgroup" if context.ops == "sim" or context.cgroup is not None else "process"
 
 
 def expand(spec: Spec) -> Spec:
@@ -81,7 +84,10 @@ def expand(spec: Spec) -> Spec:
     if not used:
         return spec
     context = spec.context
-    added = tuple(scheme for use in used for scheme in use.schemes(target_of(context)))
+    added: tuple[Scheme, ...] = ()
+    for index, use in enumerate(used):
+        with located(f"kdamonds[0].modules[{index}]"), located(use.module.name):
+            added += use.schemes(target_of(context))
     names = {scheme.name for scheme in added}
     if context.ops == "reported":
         raise RequestError("act on memory; reported accesses have none", where="kdamonds[0].modules")

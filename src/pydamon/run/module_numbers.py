@@ -9,7 +9,7 @@ from typing import Any
 from pydamon.analysis.stat import stat, used_within
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Engine, Rows
-from pydamon.linux.refaults import OfProcesses, Refaults, of_cgroup, of_machine
+from pydamon.linux.refaults import Refaults, of_targets
 from pydamon.modules.base import Use
 from pydamon.modules.registry import target_of
 from pydamon.spec.words.refaults import taken_at_s
@@ -97,10 +97,9 @@ def _counters_of(engine: Engine) -> Callable[[], Refaults]:
     context = engine.context
     if context.ops in ("sim", "reported"):
         return Refaults
-    target = target_of(context)
-    if target == "physical":
-        return of_machine
-    if target == "cgroup" and context.cgroup is not None:
-        cgroup = context.cgroup
-        return lambda: of_cgroup(cgroup)
-    return OfProcesses(lambda: [pid for pid in engine.living().values() if pid is not None]).read
+    living = engine.living
+    return of_targets(
+        context.cgroup,
+        physical=target_of(context) == "physical",
+        pids=lambda: [pid for pid in living().values() if pid is not None],
+    )

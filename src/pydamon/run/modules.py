@@ -1,48 +1,137 @@
-"""What the modules of a spec need of this machine: facts, and that each runs once on a target."""
+"""What the modules of a spec need of this machine: facts, that each runs once on a target, monitoring that fits."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
-from pydamon.errors import MachineError
+import msgspec
+
+from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.linux import psi, zram
+from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
-from pydamon.linux.swap import swap_bytes
-from pydamon.modules.base import Facts, Target
+from pydamon.linux.mounts import mounts
+from pydamon.linux.swap import swap_bytes, swap_free_bytes
+from pydamon.modules.base import EngineName, Facts, Target
 from pydamon.modules.registry import expand, target_of, uses
 from pydamon.run.alone import Alone
 from pydamon.run.request import Request
-from pydamon.spec import Spec
+from pydamon.spec import Intervals, NrRegions, Spec
+from pydamon.spec.defaults import has_default_goal
+
+# Where nobody asks what is accessed: the end of targets is told anyway, and they are looked for as often as usual.
+_A: dict[Target, str] = {"process": "a process", "cgroup": "a cgroup", "physical": "physical memory"}
+_COARSE = Intervals(sample_us=10_000_000, aggr_us=60_000_000, ops_update_us=60_000_000)
 
 
-def facts(ops: str, target: Target, *, engine: str = "user") -> Facts:
+def facts(ops: str, target: Target, *, engine: str = "user", cgroup: str | None = None) -> Facts:
     """What modules ask about this machine, for targets of ``ops``; of a simulated one nothing is known."""
     if ops == "sim":
         return Facts(engine="sim", target=target)
-    machine = MachineMetrics()
-    free_permil, psi = None, True
+    free_permil = None
     with contextlib.suppress(MachineError):
-        free_permil = machine.free_mem_permil()
+        free_permil = MachineMetrics().free_mem_permil()
+    known = Facts(
+        engine=engine,
+        target=target,
+        swap_bytes=swap_bytes(),
+        swap_free_bytes=swap_free_bytes(),
+        free_permil=free_permil,
+        psi=_tells("memory", None),
+        io_psi=_tells("io", None),
+        zram={device: _zram_obstacle(device) for device in zram.devices()},
+    )
+    path = next((str(root) for root in mounts("cgroup2")), None) if target == "physical" else cgroup
+    if target == "physical" and path is None:
+        return msgspec.structs.replace(known, reclaim_obstacle="no cgroup v2 is mounted on this machine")
+    return known if path is None else _with_cgroup(known, path)
+
+
+def _with_cgroup(known: Facts, path: str) -> Facts:
+    """What the cgroup says."""
     try:
-        machine.some_mem_psi_us()
+        cgroup = Cgroup(path)
     except MachineError:
-        psi = False
-    return Facts(engine=engine, target=target, swap_bytes=swap_bytes(), free_permil=free_permil, psi=psi)
+        return known  # whoever opens it says so
+    try:
+        own = None if cgroup.is_root else cgroup.directory
+        return msgspec.structs.replace(
+            known,
+            psi=_tells("memory", own),
+            io_psi=_tells("io", own),
+            reclaim_obstacle=_obstacle(cgroup, "memory.reclaim"),
+            low_obstacle=_obstacle(cgroup, "memory.low"),
+            low_limited_by=cgroup.unprotected_above(),
+        )
+    finally:
+        cgroup.close()
 
 
-def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], object]) -> Spec:
-    """``spec`` with the schemes of its modules; ``alone`` holds their targets.
+def _tells(resource: psi.Resource, cgroup: Path | None) -> bool:
+    try:
+        psi.read(resource, cgroup)
+    except MachineError:
+        return False
+    return True
+
+
+def _obstacle(cgroup: Cgroup, name: str) -> str | None:
+    try:
+        cgroup.require(name)
+    except MachineError as error:
+        return str(error)
+    return None
+
+
+def _zram_obstacle(device: str) -> str | None:
+    try:
+        zram.Zram(device).require_writeback()
+    except PydamonError as error:
+        return str(error)
+    return None
+
+
+def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], object]) -> tuple[Spec, Request]:
+    """``spec`` with the schemes of its modules, and how it is to be run; ``alone`` holds their targets.
 
     What they cannot do here goes to ``say``. Raises RequestError for a target that has the module already.
     """
     expanded, context = expand(spec), spec.context
-    known = facts(context.ops, target_of(context), engine=request.engine or "user")
+    _check_where(spec, request)
+    known = facts(context.ops, target_of(context), engine=request.engine or "user", cgroup=context.cgroup)
     if request.launch is None:
         hold(spec, request, alone)
     for use in uses(spec):
         for line in use.cannot(known):
             say(f"module {use.module.name}: {line}")
-    return expanded
+    return _coarse(expanded, request, say)
+
+
+def _check_where(spec: Spec, request: Request) -> None:
+    """Raise RequestError for a module that does nothing on such a target with that engine."""
+    target = target_of(spec.context)
+    engine: EngineName = "sim" if spec.context.ops == "sim" else "kernel" if request.engine == "kernel" else "user"
+    for use in uses(spec):
+        able = use.module.where.get(engine, ())
+        if target in able or (engine == "sim" and able):
+            continue
+        there = ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in use.module.where.items())
+        text = f"does nothing on a target that is {_A[target]} with the engine {engine}; it works with {there}"
+        raise RequestError(text, where=f"modules {use.module.name}")
+
+
+def _coarse(spec: Spec, request: Request, say: Callable[[str], object]) -> tuple[Spec, Request]:
+    """Monitoring that costs next to nothing, where no module asks what is accessed and nobody has said how to look."""
+    context = spec.context
+    loops = [use.controller(target_of(context)) for use in uses(spec)]
+    asked = context.schemes or request.panel or not has_default_goal(context.intervals)
+    if asked or any(loop is None or loop.needs_accesses for loop in loops):
+        return spec, request
+    say("accesses are not asked for: no module here goes by them (a sample every 10 s, 10 regions, no page panel)")
+    context = msgspec.structs.replace(context, intervals=_COARSE, nr_regions=NrRegions(min=3, max=10))
+    return spec.with_context(context), msgspec.structs.replace(request, panel=0)
 
 
 def hold(spec: Spec, request: Request, alone: Alone, *, launched: int | None = None) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     from pydamon.core.snapshot import Snapshot
     from pydamon.records.rotating import RotatingWriter
     from pydamon.records.writer import RecordWriter
+    from pydamon.run.acts.loop import Acts, Done
     from pydamon.run.alone import Alone
     from pydamon.run.module_numbers import ModuleNumbers
     from pydamon.run.open import Child
@@ -85,11 +86,13 @@ class Run:
         self._looked_at: tuple[Scheme, ...] | None = None
         self._entered = self._done = self._closed = False
         self._alone: Alone | None = None
+        self._acts: Acts | None = None
         try:
             self._check_output()
             self._given = spec
+            spec, request = self._with_modules(spec, request)
             self._opened = open_engine(
-                self._with_modules(spec),
+                spec,
                 request,
                 waker=self._waker,
                 callbacks=Callbacks(
@@ -114,6 +117,11 @@ class Run:
         self.chosen = self._opened.chosen
         self.began_ns = self.engine.clock.now_ns()
         self._schemes = dict.fromkeys(self.spec.context.schemes)  # all there were, in order
+        try:
+            self._acts = self._open_acts()
+        except BaseException:
+            self.close()
+            raise
         self._waker.on_stop = self.engine.stop
         if self._waker.stopped:  # before there was something to stop
             self.engine.stop()
@@ -125,15 +133,29 @@ class Run:
 
             hold(self._given, self._request, self._alone, launched=child.pid)
 
-    def _with_modules(self, spec: Spec) -> Spec:
+    def _with_modules(self, spec: Spec, request: Request) -> tuple[Spec, Request]:
         """With the schemes of its modules; what they cannot do here is said. Raises PydamonError."""
         if not (spec.kdamonds and spec.kdamonds[0].modules):
-            return spec
+            return spec, request
         from pydamon.run.alone import Alone
         from pydamon.run.modules import prepare
 
         self._alone = Alone()
-        return prepare(spec, self._request, self._alone, self._say)
+        return prepare(spec, request, self._alone, self._say)
+
+    def _open_acts(self) -> Acts | None:
+        if self._alone is None:
+            return None
+        from pydamon.run.acts.open import open_acts
+
+        return open_acts(
+            self.spec,
+            self.engine,
+            dry_run=self._request.dry_run,
+            commit=self.commit,
+            say=self._say,
+            plan=self._plan,
+        )
 
     def _let_go(self) -> None:
         if self._alone is not None:
@@ -175,9 +197,13 @@ class Run:
                 self._plan(line)
         self.numbers = self._new_numbers()
         try:
+            if self._acts is not None:
+                self._acts.start()
             for snapshots in self.engine.monitor():
                 now_ns = self.engine.clock.now_ns()
                 joined = self._look(now_ns)
+                if self._acts is not None:
+                    self._acts.note(snapshots)
                 self.snapshots += sum(bool(len(snapshot.start)) for snapshot in snapshots)
                 if gatherer is not None:
                     found = gatherer.find(now_ns, snapshots, joined)
@@ -197,6 +223,7 @@ class Run:
                     observer.note(found)
             self._note_modules(now_ns, [], at_end=True)
         finally:
+            self._finish_acts()
             self.engine.close()  # what is left in the middle gives back what it has, while there is a record
 
     def _begin_observers(self) -> list[Observer]:
@@ -331,10 +358,19 @@ class Run:
             self.stop()
         else:
             self._opened.groups.close()
+            self._finish_acts()
             self.engine.close()
             self._let_go()
             self._close_waker()
         self._end_child()
+
+    def _finish_acts(self) -> None:
+        if self._acts is not None:
+            self._acts.finish()
+
+    def acts(self) -> list[Done]:
+        """What the loops of its modules have done so far."""
+        return [] if self._acts is None else self._acts.done()
 
     def _finished(self) -> None:
         self._done = True

@@ -28,12 +28,12 @@ _END_S = 10.0
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A kdamond that runs in the background; ``about`` says what it monitors, ``remark`` what its schemes cannot do."""
+    """A kdamond that runs in the background; ``about``: what it monitors, ``remarks``: what schemes cannot do here."""
 
     name: str
     pid: int
     about: str
-    remark: str | None
+    remarks: list[str]
 
 
 class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,7 +41,7 @@ class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
     pid: int | None = None
     about: str | None = None
-    remark: str | None = None
+    remarks: list[str] = []
     error: protocol.Problem | None = None
 
 
@@ -74,7 +74,7 @@ class Starting:
                 with contextlib.suppress(ProcessLookupError):
                     self.pidfd = os.pidfd_open(message.pid)
             if message.about is not None and self._pid is not None:
-                return Started(self.name, self._pid, message.about, message.remark)
+                return Started(self.name, self._pid, message.about, message.remarks)
         if not data:
             raise PydamonError(f"it ended before it monitored anything; {self._log} may say why", where="start")
         return None
@@ -225,9 +225,9 @@ def _run(directory: RuntimeDirectory, claim: Claim, to_foreground: int, request:
         if not foreground.closed:
             foreground.write(protocol.encode_line(message))
 
-    def ready(about: str, remark: str | None) -> None:
+    def ready(about: str, remarks: list[str]) -> None:
         os.chdir("/")  # file systems can be unmounted; all paths have been opened by now
-        tell(_Message(about=about, remark=remark))
+        tell(_Message(about=about, remarks=remarks))
         foreground.close()
 
     server = report = None

@@ -64,6 +64,8 @@ class Session:
         self._stop_asked = False
         self._child_pid: int | None = None
         self._child_fate: str | None = None
+        self._opening = True
+        self._said_first: list[str] = []  # before it monitored
 
     # -- the main thread ------------------------------------------------------------------------------------------
 
@@ -86,6 +88,7 @@ class Session:
                 observers=[self.store],
             ) as run:
                 self._run, self._spec = run, run.spec
+                self._opening = False
                 self._child_pid = None if run.child is None else run.child.pid
                 self._say(run.about)
                 run.run()
@@ -108,7 +111,8 @@ class Session:
             return
         server.start()
         try:
-            ready(self._run.about, self._run.remark())
+            remark = self._run.remark()
+            ready(self._run.about, self._said_first + ([] if remark is None else [remark]))
         except BrokenPipeError:  # who started us is gone, and does not know that we run
             self._say("the start was interrupted")
             self._run.stop()
@@ -128,6 +132,8 @@ class Session:
         return status.to_builtins(told)
 
     def _say(self, line: str) -> None:
+        if self._opening:
+            self._said_first.append(line)
         messages.say(line)
 
     # -- the control socket's thread ------------------------------------------------------------------------------
@@ -207,6 +213,7 @@ class Session:
             "snapshots": self._snapshots,
             "dry_run": self._request.dry_run,
             "schemes": kdamond_view.schemes(engine),
+            "acts": kdamond_view.acts(self._run.acts()),
             "modules": kdamond_view.modules(self._spec, self._run.numbers),
             "cost": kdamond_view.cost(engine, uptime_ns),
             "spec": spec_to_builtins(self._spec),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pydamon.spec.actions import ACTIONS
-from pydamon.spec.metrics import METRICS
+from pydamon.spec.metrics import SINCE
 from pydamon.spec.schemes import CORE_FILTERS
 from pydamon.spec.statistics import STATISTICS
 
@@ -164,7 +164,7 @@ FILES = (
     File("schemes/*/quotas/weights/age_permil", "uint", "schemes[*].quotas.weights.age_permil"),
     File("schemes/*/quotas/goals/nr_goals", "count", "schemes[*].quotas.goals", 0, (6, 8), "a fixed quota"),
     File("schemes/*/quotas/goals/*/target_metric", "word", "schemes[*].quotas.goals[*].metric", "user_input", (6, 9),
-         "user_input, with a value that you measure", words={row.name: row.since for row in METRICS.values()}),
+         "user_input, with a value that you measure", words=SINCE),
     File("schemes/*/quotas/goals/*/target_value", "ulong", "schemes[*].quotas.goals[*].target_value"),
     File("schemes/*/quotas/goals/*/current_value", "ulong", "schemes[*].quotas.goals[*].current_value"),
     File("schemes/*/quotas/goals/*/nid", "int", "schemes[*].quotas.goals[*].nid", 0, (6, 16), optional=True),

@@ -12,9 +12,9 @@ from typing import Literal
 import msgspec
 
 MetricName = Literal[
-    "user_input", "some_mem_psi_us",
+    "user_input", "some_mem_psi_us", "io_psi_us",
     "node_mem_used_bp", "node_mem_free_bp", "node_memcg_used_bp", "node_memcg_free_bp",
-    "active_mem_bp", "inactive_mem_bp", "node_eligible_mem_bp",
+    "active_mem_bp", "inactive_mem_bp", "node_eligible_mem_bp", "refault_bp",
 ]  # fmt: skip
 Version = tuple[int, int]
 
@@ -24,15 +24,16 @@ class Metric(msgspec.Struct, frozen=True):
 
     ``words`` say its value in a sentence, with ``{node}`` and ``{memcg}``; ``help`` is what `doctor` says. ``unit``:
     1/10,000 (a share, 0 to 10,000), microseconds, or a plain number. ``source``: who knows the value – the machine, the
-    user who gives it, or the core, which knows what memory a scheme is for. ``since``: the first kernel that has it.
+    user who gives it, or the core, which knows what memory a scheme is for, or what of the targets' memory is in use.
+    ``since``: the first kernel that has it, None for one of ours.
     """
 
     name: MetricName
     words: str
     unit: Literal["bp", "us", ""]
-    since: Version
+    since: Version | None
     help: str = ""
-    source: Literal["machine", "user", "scheme"] = "machine"
+    source: Literal["machine", "user", "scheme", "targets"] = "machine"
     of_node: bool = False  # it needs the number of a NUMA node
     of_memcg: bool = False  # it needs the path of a cgroup
     grows: bool = False  # the machine tells a sum since the boot; the value is by how much that has grown
@@ -40,7 +41,7 @@ class Metric(msgspec.Struct, frozen=True):
     @property
     def most(self) -> int | None:
         """The highest value that it can have; None: there is none."""
-        return 10_000 if self.unit == "bp" else None
+        return 10_000 if self.unit == "bp" and self.source != "targets" else None  # the same may come back again
 
 
 # The order is that of messages; metrics with the same help are told as one. node_eligible_mem_bp: 9138e27a3bc3.
@@ -52,6 +53,14 @@ _ROWS = (
         "us",
         (6, 9),
         help="time in which a task waited for memory",
+        grows=True,
+    ),
+    Metric(
+        "io_psi_us",
+        "the time per reset interval in which some task waited for io (PSI)",
+        "us",
+        None,
+        help="time in which a task waited for io",
         grows=True,
     ),
     Metric(
@@ -110,8 +119,16 @@ _ROWS = (
         source="scheme",
         of_node=True,
     ),
+    Metric(
+        "refault_bp",
+        "the share of the working set that came back within the last minute",
+        "bp",
+        None,
+        source="targets",
+    ),
 )
 
 METRICS: Mapping[str, Metric] = {row.name: row for row in _ROWS}
 OF_MACHINE = tuple(row for row in _ROWS if row.source == "machine")
+SINCE: Mapping[str, Version] = {row.name: row.since for row in _ROWS if row.since is not None}  # of the kernel's
 OF_MEMCG = tuple(row.name for row in _ROWS if row.of_memcg)

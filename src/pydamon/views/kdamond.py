@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from pydamon.errors import RequestError
 from pydamon.linux.process import Process
 from pydamon.modules.registry import uses
 from pydamon.ops.membership import command_of
+from pydamon.run.acts.loop import Done
 from pydamon.run.module_numbers import ModuleNumbers
 from pydamon.spec import Context, Spec, quantities
 from pydamon.spec.actions import NO_SWAP
@@ -122,6 +123,11 @@ def _scheme(state: SchemeState, remark: str | None) -> status.Scheme:
         remark=remark,
         scheme=msgspec.to_builtins(scheme, enc_hook=quantities.encode),
     )
+
+
+def acts(done: Iterable[Done]) -> list[status.Act]:
+    """What the loops of modules have done."""
+    return [status.Act(**{name: getattr(each, name) for name in status.Act.__struct_fields__}) for each in done]
 
 
 def cost(engine: Engine, elapsed_ns: int) -> status.Cost:

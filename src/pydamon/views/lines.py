@@ -9,7 +9,7 @@ from pydamon.spec.module_numbers import NUMBERS, told
 from pydamon.spec.units import format_size
 from pydamon.spec.words.late import REMEDY, late_words
 from pydamon.views.fields import cell
-from pydamon.views.status import Cost, Ended, Kdamond, Running, Scheme, Target
+from pydamon.views.status import Act, Cost, Ended, Kdamond, Running, Scheme, Target
 
 # The columns of tables: their headings, and the path of a field or what makes text of several.
 _KDAMONDS: dict[str, str | Callable[[Running], str]] = {
@@ -33,6 +33,14 @@ _SCHEMES: dict[str, str | Callable[[Scheme], str]] = {
     "USED UP": "stats.qt_exceeds",
     "STATE": lambda scheme: _state(scheme),
 }
+_ACTS: dict[str, str | Callable[[Act], str]] = {
+    "MODULE": "module",
+    "TIMES": "count",
+    "DONE": lambda act: f"{cell(act, 'done_bytes')} of {cell(act, 'asked_bytes')}" if act.asked_bytes else "–",
+    "BOUNDED": "bounded",
+    "REFUSED": "refused",
+    "LAST": lambda act: act.last or act.refusal or "–",
+}
 _GOALS = {"METRIC": "metric", "TARGET": "target_value", "CURRENT": "current_value", "REACHED": "score_bp"}
 _MOST_TARGETS = 20
 
@@ -50,7 +58,8 @@ def overview(kdamonds: Sequence[Running]) -> list[str]:
         rows.append([_plain(cell(each, of) if isinstance(of, str) else of(each)) for of in _KDAMONDS.values()])
     lines = table(rows)
     lines += [_plain(f"{each.name}: {late}") for each in kdamonds if (late := _late(each.cost)) is not None]
-    return [*lines, "", *_scheme_lines(kdamonds)] if any(each.schemes for each in kdamonds) else lines
+    lines += ["", *_scheme_lines(kdamonds)] if any(each.schemes for each in kdamonds) else []
+    return lines + _act_table(kdamonds)
 
 
 def details(kdamond: Running) -> list[str]:
@@ -82,7 +91,7 @@ def details(kdamond: Running) -> list[str]:
     if kdamond.schemes:
         lines += ["", *_scheme_lines([kdamond])]
         lines += _goal_table(kdamond)
-    return lines + _module_lines(kdamond)
+    return lines + _act_table([kdamond]) + _module_lines(kdamond)
 
 
 def ended(name: str, reason: str, report: Ended | None) -> list[str]:
@@ -100,7 +109,8 @@ def ended(name: str, reason: str, report: Ended | None) -> list[str]:
     if report.undone is not None:
         lines += [f"undone: {line}" for line in report.undone]
     lines = list(map(_plain, lines))
-    return [*lines, *_scheme_lines([report])] if report.schemes else lines
+    lines += _scheme_lines([report]) if report.schemes else []
+    return lines + _act_table([report])
 
 
 def _scheme_lines(kdamonds: Sequence[Kdamond]) -> list[str]:
@@ -157,6 +167,16 @@ def _goal_table(kdamond: Kdamond) -> list[str]:
         for g, goal in enumerate(scheme.goals):
             names = scheme.name or str(s), goal.name or f"{s}.{g}"
             rows.append([_plain(text) for text in (*names, *(cell(goal, path) for path in _GOALS.values()))])
+    return ["", *table(rows)] if len(rows) > 1 else []
+
+
+def _act_table(kdamonds: Sequence[Kdamond]) -> list[str]:
+    """What the loops of modules have done."""
+    rows = [["KDAMOND", *_ACTS]]
+    for each in kdamonds:
+        for act in each.acts:
+            cells = [cell(act, of) if isinstance(of, str) else of(act) for of in _ACTS.values()]
+            rows.append([_plain(text) for text in (each.name, *cells)])
     return ["", *table(rows)] if len(rows) > 1 else []
 
 

@@ -99,6 +99,20 @@ class Scheme(View):
             yield Field(f"stats.{row.key}", row.kind, row.unit, row.help)
 
 
+class Act(View):
+    """What the loop of a module has done of one kind, since the start."""
+
+    module: Annotated[str, fact("its module")]
+    kind: Annotated[str, fact("what kind of act")]
+    count: Annotated[int, counter("", "how often that was done")]
+    asked_bytes: Annotated[int, counter("bytes", "how much was asked for")]
+    done_bytes: Annotated[int, counter("bytes", "how much of that came about")]
+    bounded: Annotated[int, counter("", "how often less was done than the module wanted")]
+    refused: Annotated[int, counter("", "how often the machine refused")]
+    last: Annotated[str, fact("the last of them")]
+    refusal: Annotated[str | None, fact("why the machine refused last")]
+
+
 class Module(View):
     """A module, and what it tells of itself (`pydamon.spec.module_numbers`), as of the last five seconds.
 
@@ -158,6 +172,7 @@ class Kdamond(View):
     snapshots: Annotated[int, counter("", "snapshots since the start")]
     dry_run: Annotated[bool, fact("whether schemes only find out what they would do")]
     schemes: list[Scheme]
+    acts: list[Act]
     modules: list[Module]
     cost: Cost
     spec: Any  # what was asked for by now

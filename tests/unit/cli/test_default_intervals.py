@@ -28,7 +28,7 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
 
     def run(_: Any, spec: Spec, how: Any = None) -> Started:
         found.append(spec)
-        return Started("0", 1, "", None)
+        return Started("0", 1, "", [])
 
     def record(request: Any, spec: Spec) -> int:
         run(request, spec)
@@ -100,7 +100,7 @@ def test_a_spec_means_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     def start(_: Any, spec: Spec, how: Any) -> Started:
         found.append(spec)
-        return Started("0", 1, "", None)
+        return Started("0", 1, "", [])
 
     monkeypatch.setattr("pydamon.service.daemon.start", start)
     path = tmp_path / "spec.json"

@@ -134,6 +134,7 @@ class FakeMetrics:
         self.nodes: dict[tuple[int, bool], int] = {}
         self.memcgs: dict[tuple[int, str, bool], int] = {}
         self.active = 5000
+        self.back: int | None = 0
         self.looks = 0
 
     def free_mem_permil(self) -> int:
@@ -141,6 +142,11 @@ class FakeMetrics:
         if self.free is None:
             raise MachineError("no /proc/meminfo")
         return self.free
+
+    def refaulted_bytes(self) -> int:
+        if self.back is None:
+            raise MachineError("nothing counts what comes back")
+        return self.back
 
     def measure(self, metric: str, nid: int, memcg_path: str) -> int:
         if metric == "some_mem_psi_us":

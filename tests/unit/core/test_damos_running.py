@@ -114,7 +114,7 @@ class TestGoals:
     def test_the_goal_that_is_furthest_reached_counts(self) -> None:
         goals = tuple(Goal(metric="user_input", target_value=100, current_value=value) for value in (10, 150, 90))
         bench = Bench(Scheme(action="stat", quotas=Quotas(goals=goals, reset_interval_ms=100)), regions=[row(1)])
-        assert bench.damos.measure(bench.state, lambda nid: 0) == 15_000
+        assert bench.damos.measure(bench.state, lambda nid: 0, lambda: 0) == 15_000
 
     def test_a_metric_that_gets_lost_keeps_its_last_value(self) -> None:
         metrics = FakeMetrics()
@@ -166,11 +166,32 @@ class TestGoals:
         bench.step()
         assert bench.state.goals[0].current_value == 0
 
+    def test_refaults_are_a_share_of_what_is_used_or_was_within_two_minutes(self) -> None:
+        # Of 8 MiB 2 are used, 3 were within two minutes (1,200 aggregations of 100 ms); 1 MiB of these 5 came back.
+        metrics = FakeMetrics()
+        metrics.back = 7 * MIB  # before it began: of no interest
+        goal = Goal(metric="refault_bp", target_value=4_000)
+        regions = row(8, nr=[20, 20, 0, 0, 0, 0, 0, 0], age=[0, 5000, 1, 1000, 1100, 1200, 1300, 5000])
+        scheme = Scheme(action="stat", quotas=Quotas(goals=(goal,), reset_interval_ms=100))
+        bench = Bench(scheme, regions=[regions], metrics=metrics)
+        metrics.back += MIB
+        bench.step()
+        assert bench.state.goals[0].current_value == 2_000
+        assert bench.state.goals[0].score == 5_000
+        metrics.back = None
+        bench.step()
+        assert bench.state.goals[0].current_value == 2_000
+        assert len(bench.damos.notices) == 1
+
     def test_metrics_that_are_not_there_are_refused_before(self) -> None:
         scheme = Scheme(action="stat", quotas=Quotas(goals=(Goal(metric="some_mem_psi_us", target_value=1),)))
         with pytest.raises(MachineError, match=r"schemes\[0\].quotas.goals\[0\].metric"):
             Bench(scheme, regions=[row(1)])
         metrics = FakeMetrics()
+        metrics.back = None
+        refaults = Scheme(action="stat", quotas=Quotas(goals=(Goal(metric="refault_bp", target_value=1),)))
+        with pytest.raises(MachineError, match="nothing counts what comes back"):
+            Bench(refaults, regions=[row(1)], metrics=metrics)
         metrics.psi = None
         with pytest.raises(MachineError, match="no pressure stall information"):
             Bench(scheme, regions=[row(1)], metrics=metrics)

@@ -56,6 +56,18 @@ def test_the_first_look_at_pressure_sees_none() -> None:
     assert state.current_value == 0
 
 
+def test_what_came_back_is_that_of_the_last_minute() -> None:
+    """Of 1,000 bytes in use; a count that goes back (a cgroup made anew) is nothing."""
+    state = goal("refault_bp", target=20)
+    seen = []
+    for at_s, total in ((0, 500), (30, 510), (59, 510), (60, 530), (90, 530), (120, 530), (121, 100)):
+        state.share_back(at_s * 1_000_000_000, total, 1_000)
+        seen.append(state.current_value)
+    assert seen == [0, 100, 100, 300, 200, 0, 0]
+    state.share_back(122 * 1_000_000_000, 101, 0)
+    assert state.current_value == 0
+
+
 @pytest.mark.parametrize(
     ("current", "target", "score"),
     [(0, 10_000, 0), (9_970, 9_970, 10_000), (1, 3, 3_333), (2**64 - 1, 1, (2**64 - 1) * 10_000), (5, 0, 50_000)],

@@ -333,6 +333,13 @@ def test_a_commit_changes_files_and_a_refused_one_changes_nothing(
     list(monitor)
 
 
+def test_a_metric_that_is_ours_is_refused_with_the_nearest(roots: Roots, start: Callable[..., KernelEngine]) -> None:
+    goals = [{"metric": "refault_bp", "target_value": 20}]
+    spec = spec_of(schemes=[{"action": "pageout", "quotas": {"sz_bytes": "1M", "goals": goals}}])
+    with pytest.raises(RequestError, match=r"goals\[0\]\.metric: is refault_bp, .* nearest: the user engine"):
+        start(FakeTree(roots), spec)
+
+
 def test_a_goals_value_is_given_to_the_kernel(roots: Roots, start: Callable[..., KernelEngine]) -> None:
     tree = FakeTree(roots)
     goals = [{"metric": "user_input", "target_value": 100, "name": "slowness"}]

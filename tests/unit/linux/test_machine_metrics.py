@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pydamon.errors import MachineError
 from pydamon.linux import memcg
 from pydamon.linux.metrics import MachineMetrics
+from pydamon.linux.refaults import Refaults
 
 MEMINFO = """MemTotal:        4000000 kB
 MemFree:          900001 kB
@@ -30,6 +32,7 @@ def texts(path: str) -> str:
     known = {
         "/proc/meminfo": MEMINFO,
         "/proc/pressure/memory": PSI,
+        "/proc/pressure/io": PSI.replace("11007", "2024"),
         "/sys/devices/system/node/node1/meminfo": NODE,
     }
     if path not in known:
@@ -50,6 +53,7 @@ def test_free_memory() -> None:
 
 def test_pressure() -> None:
     assert MachineMetrics(read=texts).some_mem_psi_us() == 11007
+    assert MachineMetrics(read=texts).some_io_psi_us() == 2024
 
 
 def test_a_node() -> None:
@@ -90,6 +94,7 @@ def test_what_the_machine_does_not_tell(cgroup: Path) -> None:
     for call in (
         metrics.free_mem_permil,
         metrics.some_mem_psi_us,
+        metrics.some_io_psi_us,
         lambda: metrics.node_mem_bp(0, used=True),
         lambda: metrics.active_bp(active=True),
     ):
@@ -102,6 +107,13 @@ def test_what_the_machine_does_not_tell(cgroup: Path) -> None:
     odd = MachineMetrics(read=lambda path: "MemTotal: 0 kB\nMemFree: 0 kB\n")
     with pytest.raises(MachineError, match="is 0"):
         odd.free_mem_permil()
+
+
+def test_what_came_back_is_counted_for_the_targets() -> None:
+    assert MachineMetrics(counters=lambda: Refaults(refaulted_bytes=5, major_faults=1)).refaulted_bytes() == 5
+    assert MachineMetrics(counters=lambda: Refaults(major_faults=2)).refaulted_bytes() == 2 * mmap.PAGESIZE
+    with pytest.raises(MachineError, match="nothing counts here what comes back"):
+        MachineMetrics().refaulted_bytes()
 
 
 def test_this_machine() -> None:

@@ -78,6 +78,7 @@ def test_cold_memory_stays_out_and_hot_memory_comes_back() -> None:
     # Only what is accessed until now comes back: 5 us are accesses 0 to 4 of a pass (10 ms is 625 whole passes).
     clock.sleep_ns(5_000)
     assert ops.summary().faults == 5
+    assert ops.refaulted_bytes() == 5 * PAGE
     clock.sleep_ns(10 * MS)
     summary = ops.summary()
     assert (summary.resident_bytes, summary.swapped_bytes, summary.faults) == (16 * PAGE, 48 * PAGE, 16)
@@ -171,7 +172,28 @@ def test_waiting_for_memory_is_never_longer_than_the_time() -> None:
     act(ops, Scheme(action="pageout"), HOT)
     clock.sleep_ns(100 * MS)
     assert ops.machine.some_mem_psi_us() == 100_000  # 16 faults of 10 ms
+    assert ops.machine.some_io_psi_us() == 0  # what was in swap is in memory, and needs no io
     assert ops.summary().stall_ns == 160 * MS
+
+
+def test_files_that_come_back_are_waited_for_as_io() -> None:
+    costs = replace(Costs(), fault=MS)
+    ops, clock = start(spec=MachineSpec(costs=costs, file_regions=("hot", "cold")))
+    act(ops, Scheme(action="pageout"), HOT)
+    clock.sleep_ns(100 * MS)
+    assert ops.machine.some_io_psi_us() == ops.machine.some_mem_psi_us() == 16_000  # 16 faults of 1 ms
+
+
+def test_the_machine_takes_the_longest_idle_of_the_targets_that_are_named() -> None:
+    ops, clock = start()
+    clock.sleep_ns(20 * S)
+    ops.resident_bytes(0, np.array([0], np.uint64), np.array([PAGE], np.uint64))
+    before = ops.summary().resident_bytes
+    assert ops.machine.take(8 * PAGE, ops.machine.targets, files_only=False) == 8 * PAGE
+    assert ops.summary().resident_bytes == before - 8 * PAGE
+    assert ops.machine.take(8 * PAGE, ops.machine.targets, files_only=True) == 0  # there are none
+    clock.sleep_ns(S)
+    assert ops.summary().faults == 0  # nothing of what is in use was taken
 
 
 def test_what_does_not_fit_is_refused() -> None:

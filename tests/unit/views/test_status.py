@@ -61,7 +61,7 @@ def kdamond(schemes: list[dict[str, Any]]) -> dict[str, Any]:
         "primitive": "smaps", "primitive_reason": "asked for", "record": None, "commit_pending": False,
         "targets": [{"target": 0, "pid": 8, "command": "evil\x1b[2Jname"}],
         "intervals": {"sample_us": 5000, "aggr_us": 100000, "ops_update_us": 1000000, "intervals_goal": None},
-        "nr_regions": {"min": 10, "max": 1000}, "regions": 33, "snapshots": 600, "schemes": schemes,
+        "nr_regions": {"min": 10, "max": 1000}, "regions": 33, "snapshots": 600, "schemes": schemes, "acts": [],
         "modules": [],
         "cost": {"cpu_ns": 1, "cpu_bp": 123}, "notices": ["a notice"],
         "reason": "stopped", "command_fate": None, "undone": None,

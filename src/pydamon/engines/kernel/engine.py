@@ -54,6 +54,7 @@ class KernelEngine:
 
     kind: Kind = "kernel"
     reports = None  # it sees accesses itself
+    simulated = None
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from pydamon.ops.base import Ranges
 from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Scheme
 from pydamon.spec.actions import ACTIONS
 from pydamon.spec.damon_files import OPERATIONS, File, counter_in, files_in, pattern, text, version_text
+from pydamon.spec.metrics import SINCE
 from pydamon.spec.schemes import CORE_FILTERS, Filter, SizeRange
 
 KERNEL_OPS = tuple(OPERATIONS)
@@ -229,6 +230,9 @@ def _quotas(scheme: Scheme, here: str, at: str, field: str, scenery: Scenery) ->
     if quotas.goals:
         yield _count(here, f"{at}/goals", len(quotas.goals), f"{field}.goals")
         for index, goal in enumerate(quotas.goals):
+            if goal.metric not in SINCE:
+                text = f"is {goal.metric}, which the kernel's DAMON does not know; nearest: the user engine"
+                raise RequestError(text, where=f"{field}.goals[{index}].metric")
             yield from _files(here, goal, f"{at}/goals/{index}", f"{field}.goals[{index}]", scenery)
     if not quotas.limited:
         quotas = msgspec.structs.replace(quotas, reset_interval_ms=0)

@@ -71,6 +71,7 @@ class UserEngine(OnCore):
         ops.remember_homes = remember_homes
         ops.faithful = context.faithful
         self._wanted = context.intervals
+        self._cgroup, self._physical = context.cgroup, context.ops == "paddr"
         self._commit_lock = threading.Lock()
         self._own_notices: list[str] = []
         sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
@@ -99,8 +100,13 @@ class UserEngine(OnCore):
         # Only where there are schemes: starting up counts against the bound on the overhead.
         from pydamon.core.damos import Damos
         from pydamon.linux.metrics import MachineMetrics
+        from pydamon.linux.refaults import of_targets
 
-        return Damos(self.ops, self.clock, MachineMetrics(), dry_run=self.ops.dry_run)
+        counters = of_targets(self._cgroup, physical=self._physical, pids=self._pids)
+        return Damos(self.ops, self.clock, MachineMetrics(counters=counters), dry_run=self.ops.dry_run)
+
+    def _pids(self) -> list[int]:
+        return [pid for pid in self.living().values() if pid is not None]
 
     def _monitor(self) -> Generator[list[Snapshot], None, None]:
         for snapshots in self.kdamond.monitor():

@@ -122,6 +122,7 @@ class _Counts:
     first_touches: int = 0
     reclaimed: int = 0
     stall_ns: int = 0
+    io_stall_ns: int = 0  # of that, until files were read
 
 
 @dataclass(slots=True)
@@ -153,7 +154,7 @@ class Machine:
         self.node_bytes = np.array(spec.node_bytes or (2 * needed,), np.int64)
         self.swap_bytes = needed if spec.swap_bytes is None else spec.swap_bytes
         self.now_ns = start_ns
-        self._psi_ns = 0
+        self._psi_ns = self._io_psi_ns = 0
         _check_names(spec, [place.name for layout, _, _ in targets for place in layout.regions], len(targets))
         self.targets = [
             SimTarget(layout, model, schedule, _memcg(spec, index), _new_memory(layout, spec.file_regions))
@@ -223,6 +224,10 @@ class Machine:
             stall_ns=sum(one.counts.stall_ns for one in chosen),
         )
 
+    def fault_bytes(self) -> int:
+        """What accesses have brought back so far."""
+        return sum(target.counts.faults for target in self.targets) * PAGE_SIZE
+
     # -- metrics of goals and watermarks; see `core.goals.Metrics` -----------------------------------------------
 
     def free_mem_permil(self) -> int:
@@ -232,6 +237,10 @@ class Machine:
     def some_mem_psi_us(self) -> int:
         """Time in us in which some workload waited for memory; never more than has passed."""
         return self._psi_ns // 1000
+
+    def some_io_psi_us(self) -> int:
+        """Time in us in which some workload waited for files to be read; swap is in memory and needs no io."""
+        return self._io_psi_ns // 1000
 
     def node_mem_bp(self, nid: int, *, used: bool) -> int:
         """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""
@@ -279,10 +288,13 @@ class Machine:
         if now_ns <= self.now_ns:
             return
         start_ns, self.now_ns = self.now_ns, now_ns
+        io_before_ns = sum(target.counts.io_stall_ns for target in self.targets)
         stall_ns = sum(self._touch(target, start_ns, now_ns) for target in self.targets if not target.ended)
         stall_ns += self._admit()
         # Waits at the same time count once; workloads are taken not to wait at the same time, unless they must.
         self._psi_ns += min(stall_ns, now_ns - start_ns)
+        io_ns = sum(target.counts.io_stall_ns for target in self.targets) - io_before_ns
+        self._io_psi_ns += min(io_ns, now_ns - start_ns)
         for target in self.targets:
             end_ns = target.schedule.end_ns
             if not target.ended and end_ns is not None and end_ns <= now_ns:
@@ -304,6 +316,7 @@ class Machine:
         hit = extents.within(touched) >= 0
         back = hit & ~extents.resident
         faults = extents.bytes_of(back) // PAGE_SIZE
+        reads = extents.bytes_of(back & ~extents.has(ANON)) // PAGE_SIZE
         first = extents.bytes_of(hit & ~back & ~extents.has(MAPPED)) // PAGE_SIZE
         extents.state[hit] |= quiet
         extents.state[back] |= np.uint32(INCOMING | ACTIVE)
@@ -313,6 +326,7 @@ class Machine:
         counts.faults += faults
         counts.first_touches += first
         counts.stall_ns += stall_ns
+        counts.io_stall_ns += reads * costs.fault
         return stall_ns
 
     # -- making room --------------------------------------------------------------------------------------------
@@ -345,34 +359,47 @@ class Machine:
         extents.state[mask] |= ((node[mask] + 1) << NODE_SHIFT).astype(np.uint32)
         return mask
 
-    def _reclaim(self, missing: int) -> int:
-        """Take ``missing`` bytes from what is in memory or INCOMING; the time in ns that the workloads wait for that.
+    def take(self, wanted: int, targets: Sequence[SimTarget], *, files_only: bool) -> int:
+        """Take up to ``wanted`` bytes of these targets, as the kernel does that is asked to; how many it took.
 
-        First what was not accessed for a second, then the rest; in each, inactive before active, the longest idle
-        first, then in the order of targets and addresses. Anonymous memory only as far as swap has room.
+        What is in use stays; nobody waits for it.
         """
-        idle = [self._idle(target) for target in self.targets]
-        owner = np.repeat(np.arange(len(self.targets)), [len(target.extents) for target in self.targets])
-        place = np.concatenate([np.arange(len(target.extents)) for target in self.targets])
-        state = np.concatenate([target.extents.state for target in self.targets])
-        size = np.concatenate([target.extents.size for target in self.targets])
+        before = sum(target.counts.reclaimed for target in targets)
+        self._make_room(wanted, targets, files_only=files_only, spare=True)
+        return (sum(target.counts.reclaimed for target in targets) - before) * PAGE_SIZE
+
+    def _reclaim(self, missing: int) -> int:
+        """Take ``missing`` bytes of what is in memory or INCOMING; the time in ns that the workloads wait for that."""
+        before_ns = sum(target.counts.stall_ns for target in self.targets)
+        self._make_room(missing, self.targets, files_only=False, spare=False)
+        return sum(target.counts.stall_ns for target in self.targets) - before_ns
+
+    def _make_room(self, missing: int, targets: Sequence[SimTarget], *, files_only: bool, spare: bool) -> None:
+        """First what was not accessed for a second, then (unless ``spare``) the rest; in each, inactive before active,
+        the longest idle first, then in the order of targets and addresses. Anonymous memory only as far as swap has
+        room."""
+        idle = [self._idle(target) for target in targets]
+        owner = np.repeat(np.arange(len(targets)), [len(target.extents) for target in targets])
+        place = np.concatenate([np.arange(len(target.extents)) for target in targets])
+        state = np.concatenate([target.extents.state for target in targets])
+        size = np.concatenate([target.extents.size for target in targets])
         age = np.concatenate(idle)
         in_use = (age == 0) | ((state & np.uint32(INCOMING)) != 0)
         candidate = ((state >> NODE_SHIFT) != 0) | ((state & np.uint32(INCOMING)) != 0)
+        candidate &= ~(in_use & spare)
         order = np.lexsort((place, owner, -age, (state & np.uint32(ACTIVE)) != 0, in_use))
         order = order[candidate[order]]
 
         anon = (state[order] & np.uint32(ANON)) != 0
         ordered = size[order]
-        room = self.swap_free()  # what is INCOMING has given up its place there
+        room = 0 if files_only else self.swap_free()  # what is INCOMING has given up its place there
         before = np.cumsum(np.where(anon, ordered, 0)) - np.where(anon, ordered, 0)
         possible = np.where(anon, np.clip(room - before, 0, ordered), ordered)
         taken = np.clip(missing - (np.cumsum(possible) - possible), 0, possible)
         amount = np.zeros(len(size), np.int64)
         amount[order] = taken
 
-        stall_ns = 0
-        for index, target in enumerate(self.targets):
+        for index, target in enumerate(targets):
             extents, mine = target.extents, amount[owner == index]
             partly = (mine > 0) & (mine < extents.size)
             origin = extents.cut(extents.start[partly] + mine[partly])
@@ -382,9 +409,7 @@ class Machine:
             extents.state[goes] &= KEPT
             pages = extents.bytes_of(moved) // PAGE_SIZE
             target.counts.reclaimed += pages
-            target.counts.stall_ns += pages * self.spec.costs.pageout
-            stall_ns += pages * self.spec.costs.pageout
-        return stall_ns
+            target.counts.stall_ns += 0 if spare else pages * self.spec.costs.pageout
 
     def _idle(self, target: SimTarget) -> NDArray[np.int64]:
         """Cut the extents by how long they were not accessed: 0 in use, 1, 2, ... by the steps. One number each."""
@@ -430,6 +455,7 @@ def _check_names(spec: MachineSpec, names: list[str], nr_targets: int) -> None:
 # How each metric is measured, by its name in `pydamon.spec.metrics`; of a node and a cgroup.
 MEASURED: dict[str, Callable[[Machine, int, str], int]] = {
     "some_mem_psi_us": lambda machine, nid, path: machine.some_mem_psi_us(),
+    "io_psi_us": lambda machine, nid, path: machine.some_io_psi_us(),
     "node_mem_used_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=True),
     "node_mem_free_bp": lambda machine, nid, path: machine.node_mem_bp(nid, used=False),
     "node_memcg_used_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=True),

@@ -275,6 +275,10 @@ class SimOps:
         """Free memory in 1/1000 of all."""
         return self.machine.free_mem_permil()
 
+    def refaulted_bytes(self) -> int:
+        """What accesses have brought back of what was out."""
+        return self.machine.fault_bytes()
+
     def measure(self, metric: str, nid: int, memcg_path: str) -> int:
         """A metric of the simulated machine in its unit; MachineError if there is no such node or cgroup."""
         return MEASURED[metric](self.machine, nid, memcg_path)

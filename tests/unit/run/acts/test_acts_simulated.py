@@ -1,0 +1,61 @@
+"""Modules that are loops, on a simulated machine: whole runs, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from pydamon.errors import RequestError
+from pydamon.library.build import make_spec
+from pydamon.run.request import Request
+from pydamon.run.run import Run
+from pydamon.workload import model
+
+MIB = 1 << 20
+HOT_AND_COLD = "hot, 20 MiB\ncold, 80 MiB\n\nsteady\n600000\nhot, 0, 4096, 1\n"
+
+
+def run(*modules: str, seconds: int = 100, text: str = HOT_AND_COLD) -> tuple[Run, list[str]]:
+    said: list[str] = []
+    spec = make_spec(ops="sim", modules=list(modules), sample=200_000, aggr=1_000_000)
+    request = Request(workload=model.parse(text, source="x"), duration_ns=seconds * 1_000_000_000, panel=0)
+    with Run(spec, request, say=said.append) as made:
+        made.run()
+    return made, said
+
+
+def test_by_pressure_cold_memory_goes_and_what_is_in_use_stays() -> None:
+    made, _ = run("reclaim driver=pressure interval=1s probe=5%")
+    machine = made.engine.simulated
+    assert machine is not None
+    summary = machine.summary()
+    assert summary.resident_bytes == 20 * MIB
+    assert summary.faults == 0
+    (done,) = made.acts()
+    assert done.done_bytes == 80 * MIB  # 5 % of what was left, and nobody ever waited
+    assert done.module == "reclaim"
+
+
+def test_one_percent_per_interval_is_as_worked_by_hand() -> None:
+    """After n steps of 1 % there is 100 MiB x 0.99^n, rounded down to pages each time."""
+    made, _ = run("reclaim driver=pressure interval=2s", seconds=60)
+    left, (done,) = 100 * MIB, made.acts()
+    for _ in range(done.count):
+        left -= left // 100 // 4096 * 4096
+    assert 28 <= done.count <= 30
+    assert made.engine.simulated is not None
+    assert made.engine.simulated.summary().resident_bytes == left
+
+
+def test_what_comes_back_is_pressure_and_stops_it() -> None:
+    """All is used in turn, a part each 8 s: what was taken is waited for, and it stops asking for more."""
+    parts = "".join(f"p{n}, 16 MiB\n" for n in range(6))
+    text = parts + "".join(f"\nuse{k}\n8000\np{k % 6}, 0, 4096, 1\n" for k in range(12))
+    calm, _ = run("reclaim driver=pressure interval=1s probe=5%", text=text, seconds=96)
+    eager, _ = run("reclaim driver=pressure interval=1s probe=5% psi=100% io_psi=100%", text=text, seconds=96)
+    taken = [sum(done.done_bytes for done in made.acts()) for made in (calm, eager)]
+    assert 0 < taken[0] < taken[1] / 2
+
+
+def test_what_is_not_simulated_is_said() -> None:
+    with pytest.raises(RequestError, match="zram_writeback"):
+        run("zram_writeback interval=1s", seconds=5)
