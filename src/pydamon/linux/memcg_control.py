@@ -97,10 +97,13 @@ class Cgroup:
 
     def _number(self, name: str) -> int | None:
         try:
-            text = self._read(name).strip()
+            text = self._line(name)
             return NO_LIMIT if text == _MAX else int(text)
         except (OSError, ValueError):
             return None
+
+    def _line(self, name: str) -> str:
+        return self._read(name).split("\n")[0].strip()
 
     def _read(self, name: str) -> str:
         fd = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=self._fd)
@@ -133,7 +136,7 @@ class Cgroup:
     def low(self) -> str:
         """Its memory.low as it stands: bytes, or ``max``. Raises MachineError."""
         try:
-            return self._read("memory.low").strip()
+            return self._line("memory.low")
         except OSError as error:
             raise self._refused("memory.low", error) from None
 
@@ -145,9 +148,9 @@ class Cgroup:
             raise self._refused("memory.low", error) from None
 
     def _write(self, name: str, text: str) -> None:
-        fd = os.open(name, os.O_WRONLY | os.O_TRUNC | _FLAGS, dir_fd=self._fd)
+        fd = os.open(name, os.O_WRONLY | _FLAGS, dir_fd=self._fd)
         try:
-            os.write(fd, text.encode())
+            os.write(fd, f"{text}\n".encode())  # in one call: a kill leaves the old value, or the new one
         finally:
             os.close(fd)
 

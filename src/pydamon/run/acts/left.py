@@ -15,10 +15,8 @@ from pathlib import Path
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux import madvise
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.own_directory import FLAGS
-from pydamon.linux.process import Process
 from pydamon.linux.zram import Zram
 from pydamon.ops.membership import read_stat
 from pydamon.run.directory import RuntimeDirectory
@@ -78,37 +76,7 @@ class WritebackLimit(msgspec.Struct, frozen=True, tag="writeback_limit"):
         return f"the limit of writing back of {self.device} is as before"
 
 
-class Advice(msgspec.Struct, frozen=True, tag="advice"):
-    """Advice about ranges of a process, and the ``opposite`` that undoes it (a number of madvise)."""
-
-    pid: int
-    start_ticks: int
-    opposite: int
-    ranges: tuple[tuple[int, int], ...]
-
-    def words(self) -> str:
-        """What is in force."""
-        return f"process {self.pid} was given advice about huge pages on {len(self.ranges)} ranges"
-
-    def undo(self, below: tuple[Path, ...] | None = None) -> str:
-        """Give the opposite advice; a line. Raises MachineError."""
-        import numpy as np
-
-        try:
-            process = Process(self.pid)
-        except RequestError:
-            return f"process {self.pid} has ended"
-        try:
-            if process.start_ticks != self.start_ticks:
-                return f"process {self.pid} has ended"
-            ranges = np.array(self.ranges, np.uint64).reshape(-1, 2)
-            accepted = madvise.advise(process, ranges, self.opposite)
-            return f"advice about huge pages reversed on {int(accepted.sum())} ranges of process {self.pid}"
-        finally:
-            process.close()
-
-
-Thing = Low | WritebackLimit | Advice
+Thing = Low | WritebackLimit
 _DECODER = msgspec.json.Decoder(dict[str, Thing])
 
 
