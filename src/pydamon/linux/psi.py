@@ -32,7 +32,7 @@ def read(resource: Resource, cgroup: Path | None = None, *, of_machine: Path = _
         text = read_text(file)
     except OSError as error:
         needs = "it needs CONFIG_PSI, psi=1 at boot, and cgroup.pressure of the cgroup"
-        raise MachineError(f"cannot be read: {cause(error, missing=needs)}; {needs}", where=str(file)) from None
+        raise MachineError(f"cannot be read: {cause(error)}; {needs}", where=str(file)) from None
     found = _SOME.search(text)
     if found is None:
         raise MachineError("names no total of 'some'", where=str(file))

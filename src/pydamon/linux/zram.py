@@ -100,7 +100,7 @@ class Zram:
             raise self._refused(name, error) from None
 
     def _write_raw(self, name: str, text: str) -> None:
-        fd = os.open(self._path / name, os.O_WRONLY | _FLAGS)
+        fd = os.open(self._path / name, os.O_WRONLY | os.O_TRUNC | _FLAGS)
         try:
             os.write(fd, text.encode())
         finally:

@@ -12,6 +12,7 @@ from tests.helpers.waiting import wait_until
 from pydamon.errors import MachineError
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
+from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
     Decision,
     Observations,
@@ -287,3 +288,53 @@ def test_an_error_in_a_controller_ends_the_run(root: Path) -> None:
 def test_a_cgroup_that_is_not_there_is_named(root: Path) -> None:
     with pytest.raises(MachineError, match="there is no such cgroup"):
         Cgroup("nowhere", (root,))
+
+
+@pytest.fixture
+def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What looks like zram0 in /sys/block; it knows since when pages are idle."""
+    path = tmp_path / "block" / "zram0"
+    path.mkdir(parents=True)
+    texts = {"backing_dev": "/dev/loop0", "writeback": "", "idle": "", "writeback_limit_enable": "0"}
+    for name, text in (texts | {"writeback_limit": "7", "bd_stat": "0 0 0"}).items():
+        (path / name).write_text(text)
+    for module in ("hands", "left"):
+        monkeypatch.setattr(f"pydamon.run.acts.{module}.Zram", lambda name: Zram(name, path.parent))
+    return path
+
+
+def test_writing_back_is_limited_and_the_limit_put_back(root: Path, block: Path) -> None:
+    bench = Bench(root, fake_cgroup(root), Says(ZramWriteback(device="zram0", idle_age_s=60, limit_bytes=8 * MIB)))
+    bench.step()
+    texts = {name: (block / name).read_text() for name in ("idle", "writeback", "writeback_limit_enable")}
+    assert texts == {"idle": "60", "writeback": "idle", "writeback_limit_enable": "1"}
+    assert (block / "writeback_limit").read_text() == "2048"
+    assert bench.acts.finish() == ["the limit of writing back of zram0 is as before"]
+    assert [(block / name).read_text() for name in ("writeback_limit_enable", "writeback_limit")] == ["0", "7"]
+
+
+def test_where_ages_are_not_known_idle_is_what_stays_marked(
+    root: Path, block: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked: list[int | None] = []
+
+    def mark_idle(self: Zram, age_s: int | None) -> bool:
+        if age_s is None:
+            marked.append(age_s)
+        return age_s is None
+
+    monkeypatch.setattr(Zram, "mark_idle", mark_idle)
+    bench = Bench(root, fake_cgroup(root), Says(ZramWriteback(device="zram0", idle_age_s=5, limit_bytes=MIB)))
+    bench.step(5)
+    assert (len(marked), (block / "writeback").read_text()) == (1, "")  # marked after a second, 4 are over
+    bench.step()
+    assert (len(marked), (block / "writeback").read_text()) == (1, "idle")
+    (done,) = bench.acts.done()
+    assert (done.count, done.refused) == (1, 0)
+
+
+def test_zram_without_a_backing_device_is_refused(root: Path, block: Path) -> None:
+    (block / "backing_dev").write_text("none")
+    bench = Bench(root, fake_cgroup(root), Says(ZramWriteback(device="zram0")))
+    bench.step()
+    assert bench.acts.done()[0].refusal == f"{block}: has no backing device; it is set before the size"
