@@ -77,8 +77,8 @@ def explain(texts: tuple[str, ...], ops: str, path: str | None) -> None:
     for text in texts:
         use = _parsed(text, ops)
         echo(use.write(all_knobs=True))
-        schemes = use.schemes(_target(ops))
-        for line in explain_schemes(schemes):
+        schemes = use.schemes(_target(use, ops))
+        for line in (*explain_schemes(schemes), *use.words()):
             echo(line)
         if path is not None:
             _foretell(use, schemes, path)
@@ -98,18 +98,25 @@ def _parsed(text: str, ops: str) -> Use:
 
     try:
         use = parse(text)
-        validate_schemes(use.schemes(_target(ops)), ops=ops, nr_targets=1)
+        validate_schemes(use.schemes(_target(use, ops)), ops=ops, nr_targets=1)
     except RequestError as error:
         raise RequestError(error.message, where=error.where or "modules") from None
     return use
 
 
-def _target(ops: str) -> Target:
-    return "physical" if ops == "paddr" else "process"
+def _target(use: Use, ops: str) -> Target:
+    """A process, or what does nothing on one is for a cgroup."""
+    if ops == "paddr":
+        return "physical"
+    try:
+        use.schemes("process")
+    except RequestError:
+        return "cgroup"
+    return "process"
 
 
 def _warn(use: Use, ops: str) -> None:
     from pydamon.run.modules import facts
 
-    for line in use.cannot(facts(ops, _target(ops))):
+    for line in use.cannot(facts(ops, _target(use, ops))):
         messages.tell(f"{use.module.name}: {line}")

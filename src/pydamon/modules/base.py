@@ -172,12 +172,17 @@ def _no_loop(knobs: Any, target: Target) -> Controller | None:
     return None
 
 
+def _no_words(knobs: Any) -> list[str]:
+    return []
+
+
 class Module(msgspec.Struct, frozen=True):
     """A module.
 
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
     ``where``: of each engine, the targets that it works on. ``controller`` makes a new one, None where the policy is no
-    loop. ``numbers``: what it tells of itself, rows of `spec.module_numbers`.
+    loop. ``words`` say what the loop does, a line each; ``numbers``: what it tells of itself, rows of
+    `spec.module_numbers`.
     """
 
     name: str
@@ -188,6 +193,7 @@ class Module(msgspec.Struct, frozen=True):
     where: Mapping[EngineName, tuple[Target, ...]]
     controller: Callable[[Any, Target], Controller | None] = _no_loop
     numbers: tuple[str, ...] = OF_SCHEMES
+    words: Callable[[Any], list[str]] = _no_words
 
     @property
     def table(self) -> dict[str, tuple[str, Knob]]:
@@ -213,6 +219,10 @@ class Use(msgspec.Struct, frozen=True):
     def cannot(self, facts: Facts) -> list[str]:
         """What it will not do with these knobs there, and the nearest that it will, a line each."""
         return self.module.cannot(self.knobs, facts)
+
+    def words(self) -> list[str]:
+        """What its loop does, if it has one; of schemes `spec.words.explain` tells."""
+        return self.module.words(self.knobs)
 
     def controller(self, target: Target) -> Controller | None:
         """Its loop for such a target, a new one each time; None: it has none."""

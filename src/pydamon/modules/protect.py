@@ -11,7 +11,9 @@ from typing import Annotated
 from pydamon.errors import RequestError
 from pydamon.modules.base import Facts, Knobs, Module, Target, interval_knob, permil_knob, size_knob, time_knob
 from pydamon.modules.controller import Controller, Decision, Observations, SetMemoryLow
+from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.schemes import Scheme
+from pydamon.spec.units import format_duration_ns, format_size
 
 _STEP_PERMIL = 50  # smaller changes are not worth a write
 _USUAL_MOST_PERMIL = 500  # of the machine's memory
@@ -67,6 +69,16 @@ def controller(knobs: ProtectKnobs, target: Target) -> Controller:
     return ProtectController(knobs)
 
 
+def words(knobs: ProtectKnobs) -> list[str]:
+    """What it does."""
+    most = format_size(knobs.max_bytes) if knobs.max_bytes else "half of the machine's memory"
+    every, window = (format_duration_ns(us * 1000) for us in (knobs.interval_us, knobs.window_us))
+    return [
+        f"Every {every}: memory.low is set to what the cgroup used within {window} and "
+        f"{exact_permil(knobs.margin_permil)} more, at most {most}; at the end it is as before."
+    ]
+
+
 def cannot(knobs: ProtectKnobs, facts: Facts) -> list[str]:
     """A cgroup that cannot be protected, or whose protection comes to nothing."""
     found = []
@@ -86,4 +98,5 @@ PROTECT = Module(
     cannot=cannot,
     where={"user": ("cgroup",)},
     controller=controller,
+    words=words,
 )

@@ -31,6 +31,7 @@ from pydamon.modules.base import (
 from pydamon.modules.controller import Controller
 from pydamon.modules.pressure import PressureController, PressureRule
 from pydamon.spec.actions import NO_SWAP
+from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
@@ -44,7 +45,7 @@ from pydamon.spec.schemes import (
     SizeRange,
     Watermarks,
 )
-from pydamon.spec.units import format_duration_ns
+from pydamon.spec.units import format_duration_ns, format_size
 
 DRIVERS = ("age", "pressure")
 _SWAP_NEARLY_FULL = 10  # percent free
@@ -78,6 +79,7 @@ class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
     probe_permil: Annotated[int, permil_knob("probe", "by pressure: ask for this share of the memory each time")] = 10
     interval_us: Annotated[int, interval_knob("by pressure: ask once in this time")] = 6_000_000
     floor_bytes: Annotated[int, size_knob("floor", "by pressure: leave at least this much")] = 0
+    most_bytes: Annotated[int, size_knob("most", "by pressure: take at most this much in all")] = 0
 
 
 def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
@@ -117,8 +119,25 @@ def controller(knobs: ReclaimKnobs, target: Target) -> Controller | None:
         probe_permil=knobs.probe_permil,
         floor_bytes=knobs.floor_bytes,
         files_only=knobs.files == "only",
+        most_bytes=knobs.most_bytes,
     )
     return PressureController(rule)
+
+
+def words(knobs: ReclaimKnobs) -> list[str]:
+    """What it does by pressure."""
+    if "pressure" not in knobs.drivers:
+        return []
+    psi, io = exact_permil(knobs.psi_permil), exact_permil(knobs.io_psi_permil)
+    files = " of files" if knobs.files == "only" else ""
+    floor = f" above {format_size(knobs.floor_bytes)}" if knobs.floor_bytes else ""
+    most = f", {format_size(knobs.most_bytes)} in all" if knobs.most_bytes else ""
+    return [
+        f"By pressure: every {format_duration_ns(knobs.interval_us * 1000)}, while tasks of the cgroup wait less than "
+        f"{psi} of the time for memory and {io} for io (PSI, the last 10 s and 60 s), the kernel is asked for "
+        f"{exact_permil(knobs.probe_permil)} of its memory{files}{floor}{most} (memory.reclaim).",
+        "  That asks for no accesses, and sets no limit.",
+    ]
 
 
 def cannot(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
@@ -175,4 +194,5 @@ RECLAIM = Module(
     cannot=cannot,
     where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process", "cgroup")},
     controller=controller,
+    words=words,
 )

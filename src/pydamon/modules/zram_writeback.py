@@ -13,6 +13,7 @@ from pydamon.errors import RequestError
 from pydamon.modules.base import Facts, Knob, Knobs, Module, Target, choice_knob, interval_knob, size_knob, time_knob
 from pydamon.modules.controller import Controller, Decision, Observations, WritebackKind, ZramWriteback
 from pydamon.spec.schemes import Scheme
+from pydamon.spec.units import format_duration_ns, format_size
 
 _DEVICE = re.compile(r"zram\d{1,4}", re.ASCII)
 _KINDS: tuple[WritebackKind, ...] = ("idle", "huge", "huge_idle", "incompressible")
@@ -67,6 +68,18 @@ def controller(knobs: ZramWritebackKnobs, target: Target) -> Controller:
     return ZramWritebackController(knobs)
 
 
+def words(knobs: ZramWritebackKnobs) -> list[str]:
+    """What it does."""
+    every, idle = (format_duration_ns(us * 1000) for us in (knobs.interval_us, knobs.idle_age_us))
+    age = f" that were not used for {idle}" if "idle" in knobs.kind else ""
+    each = format_size(knobs.limit_bytes) if knobs.limit_bytes else "all of them"
+    most = f", and {format_size(knobs.most_bytes)} in all" if knobs.most_bytes else ""
+    return [
+        f"Every {every}: {knobs.kind} pages of {knobs.device}{age} are written back, at most {each} each time{most}; "
+        "at the end its limit is as before."
+    ]
+
+
 def cannot(knobs: ZramWritebackKnobs, facts: Facts) -> list[str]:
     """A device that is not there, has nowhere to write to, or may not be told."""
     if facts.zram is None:
@@ -86,4 +99,5 @@ ZRAM_WRITEBACK = Module(
     cannot=cannot,
     where={"user": ("process", "cgroup", "physical")},
     controller=controller,
+    words=words,
 )

@@ -77,7 +77,7 @@ def test_never_below_the_floor_never_above_the_bound(current: int, floor: int, p
 
 
 def test_knobs_reach_the_rule() -> None:
-    text = "reclaim driver=pressure psi=0.5% io_psi=1% probe=2% interval=3s floor=10MiB files=only"
+    text = "reclaim driver=pressure psi=0.5% io_psi=1% probe=2% interval=3s floor=10MiB most=1GiB files=only"
     controller = parse(text).controller("cgroup")
     assert isinstance(controller, PressureController)
     assert controller.rule == PressureRule(
@@ -87,6 +87,7 @@ def test_knobs_reach_the_rule() -> None:
         probe_permil=20,
         floor_bytes=10 * MIB,
         files_only=True,
+        most_bytes=1 << 30,
     )
     assert not controller.needs_accesses
     assert parse(text).schemes("cgroup") == ()
