@@ -32,6 +32,7 @@ _CHUNK = 1 << 18  # pages that are hashed together
 _LESS, _MORE = 1 / 1.1, 1.4  # the number of pages may be that many times what is wanted before the chance is changed
 _EVEN = 25 / 32  # of all pages are drawn from all targets with one chance: 800 of 1,024, ± 3.5 % of what is resident
 _ALL = float(1 << 64)
+_ROUGH_BITS = 4
 
 
 def hashes(pages: U64, seed: int) -> U64:
@@ -85,6 +86,20 @@ def shares(resident_pages: dict[int, int], size: int = SIZE, least: int = LEAST)
     return {
         target: min(count + room * resident_pages[target] / total, resident_pages[target])
         for target, count in found.items()
+    }
+
+
+def at_least(resident_pages: dict[int, int], size: int, least: int) -> dict[int, float]:
+    """As `shares`, but ``least`` pages of each target that has them, whatever that makes of all together.
+
+    ``size`` pages are in proportion to what is resident; who has fewer by that gets the rest on top. What is resident
+    together counts roughly, so that the numbers stay while little changes: other numbers mean drawing anew.
+    """
+    total = sum(resident_pages.values())
+    step = 1 << max(total.bit_length() - _ROUGH_BITS, 0)
+    total = -(-total // step) * step
+    return {
+        target: float(min(max(size * pages / total, least), pages)) for target, pages in resident_pages.items() if pages
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.panel import BOUNDS_S, I64, U64, Mask, Once, TargetPanel, Watched, bins_of, hashes
-from pydamon.ops.base import PanelOps
+from pydamon.ops.base import PanelPages
 
 SECOND_NS = 1_000_000_000
 _SHARE = 0.001  # of a CPU, for looking who maps the pages; what asking shared pages takes is the panel's
@@ -29,7 +29,7 @@ class SharedPages:
     ``untold`` says that nobody can tell. Until the first round is over nothing is known.
     """
 
-    def __init__(self, ops: PanelOps, most: int = _MOST) -> None:
+    def __init__(self, ops: PanelPages, most: int = _MOST) -> None:
         self.untold = False
         self.known = False
         self.others: dict[int, Watched] = {}  # pages that were drawn for others, and are asked in this target, too

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pydamon.core.panel import LEAST, PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, shares
+from pydamon.core.panel import LEAST, PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, at_least, shares
 from pydamon.core.panel_shared import STEP_NS, SharedPages
-from pydamon.ops.base import PanelOps
+from pydamon.ops.base import PanelPages
 from pydamon.ops.pace import Clock
 
 SECOND_NS = 1_000_000_000
@@ -27,11 +27,21 @@ _KEPT = 4096  # looks that nobody has taken yet; of more the oldest are dropped
 class PanelWatch:
     """The panels of those targets of ``ops`` that ``targets`` names, of ``size`` pages together.
 
-    A look is due at ``due_ns``. ``notices`` are lines for the user, to be taken out.
+    A look is due at ``due_ns``. ``notices`` are lines for the user, to be taken out. ``least`` pages of each target
+    (if it has them) are watched beyond ``size`` where need be; None: as far as ``size`` goes. ``cpu_share`` bounds what
+    looking takes, of one CPU.
     """
 
     def __init__(
-        self, ops: PanelOps, clock: Clock, targets: Callable[[], Sequence[int]], *, size: int, seed: int
+        self,
+        ops: PanelPages,
+        clock: Clock,
+        targets: Callable[[], Sequence[int]],
+        *,
+        size: int,
+        seed: int,
+        least: int | None = None,
+        cpu_share: float = _SHARE,
     ) -> None:
         self.due_ns = self._looked_ns = 0
         self.notices: list[str] = []
@@ -40,6 +50,8 @@ class PanelWatch:
         self._targets = targets
         self._size = size
         self._seed = seed
+        self._least = least
+        self._cpu_share = cpu_share
         self._panels: dict[int, TargetPanel] = {}
         self._resident: dict[int, int] = {}  # bytes of each target that has a panel
         self._drawn: dict[int, _Drawn] = {}
@@ -109,13 +121,13 @@ class PanelWatch:
     def _schedule(self, now_ns: int, spent_ns: int) -> None:
         before = spent_ns if self._spent_ns is None else self._spent_ns
         self._spent_ns = before + _WEIGHT * (spent_ns - before)
-        interval_ns = max(SECOND_NS, int(self._spent_ns / _SHARE))
+        interval_ns = max(SECOND_NS, int(self._spent_ns / self._cpu_share))
         self.due_ns = now_ns + interval_ns
         if interval_ns > 1.5 * SECOND_NS and not self._said_rare:
             self._said_rare = True
             self.notices.append(
                 f"the page panel is asked every {interval_ns / SECOND_NS:.1f} s, not every second: more often it would "
-                f"take more than {_SHARE:.1%} of a CPU"
+                f"take more than {self._cpu_share:.1%} of a CPU"
             )
 
     def _follow(self, now_ns: int) -> None:
@@ -130,7 +142,7 @@ class PanelWatch:
                     self._said_untold = True
                     self.notices.append(f"there is no page panel of target {target}: what is resident is not known")
         pages = {target: _bytes(runs) // PAGE_SIZE for target, (runs, _) in found.items()}
-        wanted = shares(pages, self._size)
+        wanted = shares(pages, self._size) if self._least is None else at_least(pages, self._size, self._least)
         self._say_few(pages, wanted)
         for target in self._panels.keys() - wanted.keys():
             del self._panels[target], self._resident[target], self._drawn[target]
@@ -141,7 +153,7 @@ class PanelWatch:
 
     def _say_few(self, pages: dict[int, int], wanted: dict[int, float]) -> None:
         few = sum(count < min(LEAST, pages[target]) for target, count in wanted.items())
-        if len(wanted) > 1 and 2 * few > len(wanted) and not self._said_few:
+        if self._least is None and len(wanted) > 1 and 2 * few > len(wanted) and not self._said_few:
             self._said_few = True
             self.notices.append(
                 f"the page panel has fewer than {LEAST} pages of {few} of {len(wanted)} targets: what it says of "

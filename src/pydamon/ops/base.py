@@ -182,9 +182,12 @@ class ProbingOperationsSet(OperationsSet, Protocol):
         ...
 
 
-@runtime_checkable
-class PanelOps(OperationsSet, Protocol):
-    """An operations set that can be asked about single pages at any time, beside its sampler: for a page panel."""
+class PanelPages(Protocol):
+    """What a page panel needs: targets whose single pages can be asked at any time."""
+
+    def target_valid(self, target: int) -> bool:
+        """See `OperationsSet.target_valid`."""
+        ...
 
     def resident(self, target: int) -> tuple[Ranges, Ranges] | None:
         """What of the target is in memory, as of a moment ago, and the spans that were looked at for that.
@@ -212,6 +215,11 @@ class PanelOps(OperationsSet, Protocol):
     def panel_cpu_ns(self) -> int:
         """CPU time so far of the thread that looks; always 0 where looking costs nothing."""
         ...
+
+
+@runtime_checkable
+class PanelOps(PanelPages, OperationsSet, Protocol):
+    """An operations set that can be asked about single pages at any time, beside its sampler: for a page panel."""
 
 
 def sample_addresses(start: Addresses, end: Addresses, rng: np.random.Generator) -> Addresses:

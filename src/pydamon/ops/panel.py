@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -20,7 +20,7 @@ class Targets(Protocol):
     """What is needed of the operations set."""
 
     @property
-    def primitives(self) -> Sequence[Primitive]:
+    def primitives(self) -> Sequence[Primitive] | Mapping[int, Primitive]:
         """One of each target."""
         ...
 

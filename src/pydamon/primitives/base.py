@@ -78,11 +78,13 @@ class Shared:
     """What the primitives of several processes share; it is closed in the end.
 
     ``resident_only``: what is asked about is memory that is there, where a primitive can tell the difference.
+    ``clears_first``: all accessed bits of a process may be cleared when it is opened, if that makes sampling cheaper.
     ``tables`` is what the openers have put there that a sampler of whole samples needs (`registry.sampler`).
     """
 
-    def __init__(self, *, resident_only: bool = False) -> None:
+    def __init__(self, *, resident_only: bool = False, clears_first: bool = True) -> None:
         self.resident_only = resident_only
+        self.clears_first = clears_first
         self.tables: Any = None
         self._kept: list[_Closable] = []
 

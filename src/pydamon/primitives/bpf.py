@@ -383,7 +383,8 @@ def opener(shared: Shared) -> Callable[[Process], BpfPrimitive]:
 
     def open_one(process: Process) -> BpfPrimitive:
         primitive = BpfPrimitive(process, walk)
-        primitive.begin()
+        if shared.clears_first:
+            primitive.begin()
         return primitive
 
     return open_one

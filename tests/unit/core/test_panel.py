@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pydamon.analysis.panel import Estimate, idle_for, share_interval, touched, used_within
+from pydamon.analysis.panels import each_used
 from pydamon.analysis.together import Together
-from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, TargetPanel, drawn, hashes, shares
+from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, TargetPanel, at_least, drawn, hashes, shares
 
 SECOND = 1_000_000_000
 BASE = 0x7000_0000_0000
@@ -53,6 +54,45 @@ def test_targets_share_the_panel_by_their_sizes() -> None:
     assert found[0] > 5 * found[1]
     assert sum(found.values()) <= 1024
     assert found[0] + found[1] + found[2] > 1000
+
+
+def test_many_targets_have_a_least_number_of_pages_whatever_that_makes_together() -> None:
+    found = at_least({0: 1_000_000, **dict.fromkeys(range(1, 201), 700), 201: 5, 202: 0}, 4096, 32)
+    # 1,000,000 of 1,140,005 pages, which counts as 1,179,648 (4 leading bits)
+    assert found[0] == pytest.approx(4096 * 1_000_000 / 1_179_648)
+    assert {found[target] for target in range(1, 201)} == {32}
+    assert found[201] == 5
+    assert 202 not in found
+    assert at_least({}, 4096, 32) == {}
+
+
+def test_the_numbers_of_pages_stay_while_little_changes() -> None:
+    before, after = (at_least({0: 1_000_000, 1: more}, 4096, 32) for more in (100_000, 110_000))
+    assert before[0] == after[0]
+
+
+def test_many_looks_at_once_say_the_same_as_each_by_itself() -> None:
+    rng = np.random.default_rng(4)
+    looks = []
+    for target in range(200):
+        idle, unseen = (rng.integers(0, 20, len(BOUNDS_S)) * (rng.random(len(BOUNDS_S)) < 0.3) for _ in range(2))
+        unseen[:15] *= target % 2
+        resident = int(rng.choice([idle.sum() + unseen.sum(), 10_000])) * PAGE_SIZE
+        looks.append(Look(SECOND, target, max(resident, PAGE_SIZE), idle, unseen, np.zeros_like(idle), 0))
+    nothing = np.zeros(len(BOUNDS_S), np.int64)
+    looks.append(Look(SECOND, 200, PAGE_SIZE, nothing, nothing, nothing, 3))
+    told = 0
+    for window_s in (1, 10, 60):
+        for look, found in zip(looks, each_used(looks, window_s).tolist(), strict=True):
+            alone = used_within([look], window_s)
+            if alone is None:
+                assert found[2] == -1
+                assert (found[0] == -1) == (look.pages == 0)
+            else:
+                told += 1
+                assert found == [alone.bytes, alone.low_bytes, alone.high_bytes]
+    assert told > 100
+    assert each_used([], 10).shape == (0, 3)
 
 
 def test_the_total_does_not_pay_for_what_small_targets_have_at_least() -> None:

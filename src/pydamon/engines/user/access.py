@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Access:
     """Opens the chosen primitive for processes. Raises MachineError where it cannot be used; close it in the end.
 
-    With ``resident_only`` what smaps says is about resident pages (the others ask single pages; `ops.residency`).
+    With ``resident_only`` what smaps says is about resident pages (the others ask single pages; `ops.residency`);
+    ``clears_first`` as in `Shared`.
     """
 
-    def __init__(self, choice: Choice, *, resident_only: bool = False) -> None:
+    def __init__(self, choice: Choice, *, resident_only: bool = False, clears_first: bool = True) -> None:
         self._name = choice.name
-        self._shared = Shared(resident_only=resident_only)
+        self._shared = Shared(resident_only=resident_only, clears_first=clears_first)
         try:
             self._open = registry.opener(choice.name, self._shared)
         except BaseException:

@@ -1,0 +1,1 @@
+"""`pydamon top`: what processes use of their memory, live, in a terminal. Only `app`, `screens` and `widgets` draw."""

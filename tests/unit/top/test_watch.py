@@ -1,0 +1,93 @@
+"""Many processes at once: what is told of each, and who is asked."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.helpers.programs import program
+from tests.helpers.waiting import wait_until
+
+from pydamon.primitives import registry
+from pydamon.top.listing import Listing, Selection
+from pydamon.top.watch import Watch
+
+pytestmark = pytest.mark.usefixtures("processes")
+OBSTACLE = registry.obstacle("bpf")
+asks_pages = pytest.mark.skipif(OBSTACLE is not None, reason=f"bpf primitive: {OBSTACLE}")
+
+MIB = 1 << 20
+HOT = """
+memory = bytearray(32 << 20)
+memory[::4096] = b'x' * (32 << 8)
+print('ready', flush=True)
+import time
+while True:
+    memory[: 16 << 20 : 4096] = b'y' * (16 << 8)
+    time.sleep(0.2)
+"""
+COLD = "memory = bytearray(32 << 20)\nmemory[::4096] = b'x' * (32 << 8)\n" + (
+    "print('ready', flush=True)\nimport time\ntime.sleep(1000)"
+)
+
+
+@asks_pages
+def test_hot_and_cold_memory_is_told_with_its_error() -> None:
+    with program(HOT, "-S") as hot, program(COLD, "-S") as cold:
+        watch = Watch(Listing(Selection(parent=os.getpid()), lambda: [os.getpid(), hot, cold]))
+        watch.left_out = {known.key for known in watch.listing.refresh() if known.stat.pid == os.getpid()}
+        try:
+            rows = {}
+
+            def known() -> bool:
+                rows.update({row.pid: row for row in watch.step().processes})
+                found = [rows[pid].used for pid in (hot, cold)]
+                return all(used is not None and not used.at_least for used in found)
+
+            wait_until(known, every_s=1)
+            used, unused = rows[hot].used, rows[cold].used
+            assert used is not None
+            assert unused is not None
+            # 16 MiB of data, and what the interpreter needs: a few MiB; the interval holds it
+            assert used.low_bytes < 22 * MIB
+            assert used.high_bytes > 16 * MIB
+            assert 0 < used.error_bytes < 4 * MIB
+            assert unused.bytes < MIB
+            assert rows[cold].idle is None  # a minute is not over
+            assert rows[hot].resident_bytes > 32 * MIB
+            assert rows[hot].through == "bpf"
+            assert rows[hot].pages > 500
+            assert len(rows[hot].trend) >= 2
+            assert (rows[os.getpid()].through, rows[os.getpid()].why_not) == ("", "looked at by itself")
+        finally:
+            watch.close()
+
+
+@asks_pages
+def test_who_ends_or_is_left_out_is_not_asked_any_more() -> None:
+    with program(COLD, "-S") as stays:
+        with program(COLD, "-S") as goes:
+            watch = Watch(Listing(Selection(), lambda: [stays, goes]))
+            assert {row.pid: row.through for row in watch.step().processes} == {stays: "bpf", goes: "bpf"}
+        try:
+            wait_until(lambda: [row.pid for row in watch.step().processes] == [stays])
+            (row,) = watch.step().processes
+            watch.left_out = {(row.pid, row.start_ticks)}
+            (row,) = watch.step().processes
+            assert (row.through, row.why_not) == ("", "looked at by itself")
+            watch.left_out = set()
+            assert watch.step().processes[0].through == "bpf"
+        finally:
+            watch.close()
+
+
+def test_where_no_pages_can_be_asked_it_tells_what_is_resident_and_why_no_more() -> None:
+    with program(COLD, "-S") as pid:
+        watch = Watch(Listing(Selection(), lambda: [pid]), primitive="smaps")
+        try:
+            seen = watch.step()
+            assert seen.processes[0].resident_bytes > 32 * MIB
+            assert (seen.processes[0].used, seen.processes[0].through) == (None, "")
+            assert seen.notices == ["only what is resident is told: no primitive asks single pages here (asked for)"]
+        finally:
+            watch.close()
