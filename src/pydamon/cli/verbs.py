@@ -21,6 +21,7 @@ VERBS = {
     "start": ("pydamon.cli.start", "Monitor in the background."),
     "status": ("pydamon.cli.status", "Show what runs in the background."),
     "stop": ("pydamon.cli.stop", "End what runs in the background."),
+    "top": ("pydamon.cli.top", "Show what processes use of their memory, live."),
     "trace": ("pydamon.cli.trace", "Print DAMON's trace events, live or of a record."),
     "tune": ("pydamon.cli.tune", "Change what runs in the background."),
     "workload": ("pydamon.cli.workload", "Run a known access pattern."),

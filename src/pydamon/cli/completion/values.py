@@ -54,6 +54,12 @@ def kdamonds(ctx: click.Context, param: click.Parameter, incomplete: str) -> Ite
     return [CompletionItem(name) for name in running() if name.startswith(incomplete) and _PLAIN.fullmatch(name)]
 
 
+def tops(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """What can be looked at by itself: kdamonds in the background, and pids."""
+    pids = [item for item in processes(ctx, param, incomplete) if item.value.isdigit()]
+    return [*kdamonds(ctx, param, incomplete), *pids]
+
+
 def workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Those that come with pydamon, and files."""
     from pydamon.workload.builtin import TEXTS

@@ -152,6 +152,11 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon stop", "the only one"),
         ("pydamon stop --all --undo", "all, and take back what their schemes did"),
     ),
+    "top": (
+        ("pydamon top", "all processes, by what they used within 10 s"),
+        ("pydamon top --uid postgres --tree", "those of one user, in groups by cgroup"),
+        ("pydamon top -b -n 3 -d 10s --json", "three times, ten seconds apart, for a program"),
+    ),
     "trace": (
         ("pydamon trace --duration 2s 1234", "a line for each region, every aggregation"),
         ("pydamon trace -i run.damon", "the same of a record"),
