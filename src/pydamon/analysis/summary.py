@@ -87,12 +87,10 @@ def holdings_of(looked_at: Sequence[tuple[Snapshot, Layout]]) -> list[list[Holdi
     indices, lows, highs, groups, first_row, first_group = [], [], [], [], 0, 0
     for snapshot, layout in looked_at:
         index, low, high = _pieces(snapshot, layout.bounds)
-        owner = np.searchsorted(layout.starts, low, "right") - 1  # -1 is none, and the group behind those of mappings
-        owner[(owner >= 0) & (low >= np.append(layout.ends, np.uint64(0))[owner])] = -1
         indices.append(index + first_row)
         lows.append(low)
         highs.append(high)
-        groups.append(layout.group[owner] + first_group)
+        groups.append(_groups(layout, low) + first_group)
         first_row += len(snapshot.start)
         first_group += len(layout.names)
     pieces = columns.cut(whole.columns, np.concatenate(indices), np.concatenate(lows), np.concatenate(highs))
@@ -137,6 +135,21 @@ def _held(
             one.rate_percent, one.idle_s = rate / size, least_s
         held.append((place, one))
     return held
+
+
+def divided(snapshot: Snapshot, layout: Layout) -> tuple[RegionBatch, NDArray[np.intp]]:
+    """The regions of a snapshot, divided at the bounds of mappings, in address order; of each the place of its mapping
+    in the ``names`` of the layout, shape (n,)."""
+    index, low, high = _pieces(snapshot, layout.bounds)
+    pieces = columns.cut(snapshot.columns, index, low, high)
+    return RegionBatch.of([Snapshot.of(snapshot.head, pieces)]), _groups(layout, low)
+
+
+def _groups(layout: Layout, low: U64) -> NDArray[np.intp]:
+    """Of pieces that begin at ``low`` the places of their mappings in the ``names`` of the layout."""
+    owner = np.searchsorted(layout.starts, low, "right") - 1  # -1 is none, and the group behind those of mappings
+    owner[(owner >= 0) & (low >= np.append(layout.ends, np.uint64(0))[owner])] = -1
+    return layout.group[owner]
 
 
 def _pieces(snapshot: Snapshot, bounds: U64) -> tuple[NDArray[np.intp], U64, U64]:

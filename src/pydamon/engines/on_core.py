@@ -51,7 +51,7 @@ def _seed_of(rng: np.random.Generator) -> int:
     return entropy & (1 << 63) - 1 if isinstance(entropy, int) else 0
 
 
-def _panel_row(look: Look) -> dict[str, Any]:
+def panel_row(look: Look) -> dict[str, Any]:
     """The row of the side table ``panel``."""
     row: dict[str, Any] = {"time_ns": look.time_ns, "target": look.target, "resident_bytes": look.resident_bytes}
     row |= {"pages": look.pages, "unknown": look.unknown}
@@ -246,7 +246,7 @@ class OnCore:
         panel = self.kdamond.panel
         blind = [asdict(found) for found in self.kdamond.blindness.take_found()]
         rows: dict[str, Rows] = {"blind": blind} if blind else {}
-        return rows if panel is None else rows | {"panel": [_panel_row(look) for look in panel.take_looks()]}
+        return rows if panel is None else rows | {"panel": [panel_row(look) for look in panel.take_looks()]}
 
     def notices(self) -> list[str]:
         """What there is to say of schemes, of the page panel, and of memory that cannot be watched."""

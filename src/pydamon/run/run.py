@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydamon.core.callbacks import Callback, Callbacks, Loop
 from pydamon.engines.base import Engine
@@ -262,7 +262,7 @@ class Run:
         from pydamon.run.recorder import open_writer
 
         self._check_output()
-        metadata = build_metadata(**self._opened.metadata())
+        metadata = build_metadata(**self.metadata())
         with open_writer(self.output, self._request, metadata, lambda: self._waker.stopped, self._say) as writer:
             if writer.kept is not None:
                 self._say(f"the record that was in {writer.path} is kept as {writer.kept}")
@@ -299,6 +299,10 @@ class Run:
             self.undone = self.engine.undo(self._schemes)
         last: Callback | None = self._callbacks.before_terminate
         return last(loop) if last is not None else None
+
+    def metadata(self) -> dict[str, Any]:
+        """Of a record of it, for `records.schema.build_metadata`."""
+        return self._opened.metadata()
 
     # -- meanwhile, from any thread -----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class TopApp(App[None]):
     def __init__(self, first: Callable[[TopApp], Page], work: Callable[[TopApp], None] | None = None) -> None:
         super().__init__()
         self.ending = threading.Event()
+        self._hurry = threading.Event()
         self.failed: BaseException | None = None
         self._first = first
         self._work = work
@@ -59,12 +60,22 @@ class TopApp(App[None]):
 
     async def action_quit(self) -> None:
         """End."""
+        self.end()
+
+    def end(self) -> None:
+        """End, from the program's own thread."""
         self.ending.set()
+        self.hurry()
         self.exit()
 
     def wait(self, seconds: float) -> None:
-        """Let the thread that works sleep, until then or the end."""
-        self.ending.wait(seconds)
+        """Let the thread that works sleep, until then, the end, or `hurry`."""
+        self._hurry.wait(seconds)
+        self._hurry.clear()
+
+    def hurry(self) -> None:
+        """What works is to look now."""
+        self._hurry.set()
 
 
 def run_top(app: TopApp) -> None:
@@ -73,6 +84,7 @@ def run_top(app: TopApp) -> None:
         app.run()
     finally:
         app.ending.set()
+        app.hurry()
         if app._thread is not None:
             app._thread.join(timeout=10)
     if app.failed is not None:

@@ -19,6 +19,7 @@ _UNITS = "KMGTPE"
 _SPARKS = "▁▂▃▄▅▆▇█"
 UNTOLD = "-"  # nobody knows
 _GAP = " "
+_SHORT = {"bpf+idle": "b+i"}
 
 
 class Shown(NamedTuple):
@@ -39,7 +40,7 @@ _COLUMNS = (
     Shown("resident", "RES", 5, 0),
     Shown("idle", "IDLE", 5, 2),
     Shown("trend", "TREND", 8, 4, left=True),
-    Shown("through", "VIA", 8, 5, left=True),
+    Shown("through", "VIA", 4, 5, left=True),
     Shown("cost", "COST", 5, 3),
 )
 _LEAST_COMMAND = 20
@@ -74,7 +75,7 @@ def _cell(row: Process, name: str, indent: int) -> str:
     if name == "pid":
         return str(row.pid)
     if name == "user":
-        return user_name(row.uid)
+        return user_name(row.uid) if row.uid >= 0 else UNTOLD
     if name == "used":
         return use(row.used)
     if name == "error":
@@ -86,7 +87,7 @@ def _cell(row: Process, name: str, indent: int) -> str:
     if name == "trend":
         return spark(row.trend, 8)
     if name == "through":
-        return row.through or UNTOLD
+        return _SHORT.get(row.through, row.through) or UNTOLD
     if name == "cost":
         return f"{row.cost_bp / 100:.1f}%" if row.through else UNTOLD
     return "  " * indent + printable(row.name)

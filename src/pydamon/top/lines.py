@@ -17,7 +17,7 @@ from textual.widget import Widget
 from pydamon.top.spans import EMPTY, Line
 
 # Heat goes from what is not used to what always is; it is told by the character as well, where there is no colour.
-_HEAT = ("#3b4c6b", "#3f6fa8", "#3fa0a0", "#62b35a", "#c9b03a", "#e08a2e", "#e0452e")
+_HEAT = ("#4a5a78", "#3f8fb0", "#c9b03a", "#e08a2e", "#e0452e")
 STYLES = {
     "": Style.null(),
     "dim": Style(dim=True),
@@ -31,7 +31,6 @@ STYLES = {
     "unknown": Style(dim=True),
     **{f"heat{level}": Style(color=colour) for level, colour in enumerate(_HEAT)},
 }
-HEATS = len(_HEAT)
 
 
 class Lines(Widget, can_focus=True):

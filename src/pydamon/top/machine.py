@@ -1,9 +1,15 @@
-"""The terminal program over this machine's processes."""
+"""The terminal program over this machine's processes: all of them, or one that is monitored by itself."""
 
 from __future__ import annotations
 
+import threading
+
+from pydamon.errors import RequestError
+from pydamon.plain import printable
 from pydamon.top.app import TopApp, once_a_second, run_top
 from pydamon.top.listing import Listing, Selection
+from pydamon.top.one import One, spec_of
+from pydamon.top.one_page import OnePage
 from pydamon.top.order import Order
 from pydamon.top.past import Past
 from pydamon.top.processes_page import ProcessesPage
@@ -12,30 +18,90 @@ from pydamon.views.processes import Process
 
 
 class Machine:
-    """The list, and the one process that is looked at by itself."""
+    """The list of processes, and the one that is looked at by itself.
+
+    While that is so, its pages are not asked for the list: of one process one alone clears the accessed bits.
+    """
 
     def __init__(self, selection: Selection, order: Order) -> None:
         self.past = Past()
         self.page = ProcessesPage(self.past, self.look_at, self.write, order)
         self._selection = selection
+        self._watch: Watch | None = None
+        self._app: TopApp | None = None
+        self._one: One | None = None
+        self._wanted: Process | None = None  # is looked at by itself, as soon as it is not asked for the list
+        self._left = threading.Event()  # it is not
+
+    def first(self, app: TopApp) -> ProcessesPage:
+        """The first page of the program."""
+        self._app = app
+        return self.page
 
     def work(self, app: TopApp) -> None:
         """Look once a second, until the end."""
-        watch = Watch(Listing(self._selection))
+        watch = self._watch = Watch(Listing(self._selection))
         try:
-            once_a_second(app, lambda: self.past.add(watch.step(self.page.shown_pids())))
+            once_a_second(app, lambda: self._step(watch))
         finally:
             watch.close()
+            if self._one is not None:
+                self._one.close()
+
+    def _step(self, watch: Watch) -> None:
+        wanted, left = self._wanted, self._left
+        watch.left_out = set() if wanted is None else {(wanted.pid, wanted.start_ticks)}
+        self.past.add(watch.step(self.page.shown_pids()))
+        if wanted is not None:
+            left.set()
 
     def look_at(self, process: Process) -> None:
         """See `ProcessesPage`."""
+        assert self._app is not None
+        self._wanted, self._left = process, threading.Event()
+        one = self._one = One(spec_of(pid=process.pid), self._left)
+        self._app.hurry()
+        page = OnePage(
+            one.scenes,
+            back=self._back,
+            write=one.write,
+            waiting=f"{printable(process.name)} ({process.pid}): looking ...",
+            notice=lambda: one.notice,
+        )
+        one.begin()
+        self._app.push_screen(page)
+
+    def _back(self) -> None:
+        assert self._app is not None
+        self._app.pop_screen()
+        one, self._one, self._wanted = self._one, None, None
+        if one is not None:
+            one.close()
 
     def write(self, path: str) -> str:
         """See `ProcessesPage`."""
-        return ""
+        raise RequestError("look at a process by itself first (Enter): a record has regions", where="write")
 
 
 def show(selection: Selection, order: Order) -> None:
-    """Until the user ends it."""
+    """All processes, until the user ends it."""
     machine = Machine(selection, order)
-    run_top(TopApp(lambda app: machine.page, machine.work))
+    run_top(TopApp(machine.first, machine.work))
+
+
+def show_one(one: One) -> None:
+    """What it monitors, which begins now, until the user ends it."""
+    one.begin()
+
+    def first(app: TopApp) -> OnePage:
+        return OnePage(
+            one.scenes,
+            back=app.end,
+            write=one.write,
+            notice=lambda: one.notice,
+        )
+
+    try:
+        run_top(TopApp(first, lambda app: once_a_second(app, lambda: None)))
+    finally:
+        one.close()

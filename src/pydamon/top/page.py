@@ -21,7 +21,7 @@ _LEAST_HEIGHT = 4
 
 
 class Page(Screen[None]):
-    """A screen of lines: `content` makes them. ``when`` is the time that is shown (ns since 1970), None: the latest."""
+    """A screen of lines: `content` makes them. ``when`` is the time (ns) that is shown, None: the latest."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,f10", "app.quit", "Quit"),
@@ -80,6 +80,10 @@ class Page(Screen[None]):
         """The time of the latest that there is to see."""
         raise NotImplementedError
 
+    def offset_ns(self) -> int:
+        """What added to times of this screen makes them times since 1970."""
+        return 0
+
     def time_at(self, time_ns: int, by: int) -> int | None:
         """The time of what is to be seen so many steps from there."""
         raise NotImplementedError
@@ -93,7 +97,8 @@ class Page(Screen[None]):
         if asked == "jump" and text.strip():
             now_ns = self.now_ns()
             if now_ns is not None:
-                self.when = self.time_at(words.parse_jump(text, now_ns), 0)
+                wanted_ns = words.parse_jump(text, now_ns + self.offset_ns())
+                self.when = self.time_at(wanted_ns - self.offset_ns(), 0)
         elif asked == "write" and text.strip():
             self.note = self.write(text.strip())
 
@@ -113,12 +118,13 @@ class Page(Screen[None]):
         """All lines of the screen."""
         lines = self.head(width)
         if self.note:
-            lines.append(text_line(fit(printable(self.note), width), "note"))
+            lines.insert(max(len(lines) - 1, 0), text_line(fit(printable(self.note), width), "note"))
         lines = lines[: max(height - 2, 0)]
         self.room = max(height - len(lines) - 1, 1)
         count = self.rows()
         self.cursor = min(max(self.cursor, 0), max(count - 1, 0))
-        self.first = min(max(self.first, self.cursor - self.room + 1), self.cursor, max(count - self.room, 0))
+        self.first = max(self.first, self.cursor - self.room + 1, 0)
+        self.first = min(self.first, self.cursor, max(count - self.room, 0))
         self.head_lines = len(lines)
         for number in range(self.first, min(self.first + self.room, count)):
             line = self.row(number, width)

@@ -49,17 +49,24 @@ def clock(time_unix_ns: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(time_unix_ns / _SECOND_NS))
 
 
+def ago(past_ns: int) -> str:
+    """How long before the latest something was, in whole seconds where it is long."""
+    whole = past_ns if past_ns < 3 * _SECOND_NS else round(past_ns, -9)
+    return f"{format_duration_ns(max(round(whole, -8), 0))} before"
+
+
 def about_list(seen: Processes, live_ns: int | None, width: int) -> str:
     """The first line above the list. ``live_ns`` is the time of the latest, None where this is it."""
     when = clock(seen.time_unix_ns)
     if live_ns is not None:
-        when += f" ({format_duration_ns(max(live_ns - seen.time_unix_ns, 0))} before)"
+        when += f" ({ago(live_ns - seen.time_unix_ns)})"
     parts = [f"pydamon top  {when}", f"{len(seen.processes)} processes"]
     if seen.total_bytes:
-        parts.append(f"{size(seen.total_bytes - seen.available_bytes)} of {size(seen.total_bytes)} in use")
+        parts.append(f"{size(seen.total_bytes - seen.available_bytes)} of {size(seen.total_bytes)}")
     if seen.pages:
-        every = f" every {format_duration_ns(round(seen.every_ns, -8))}" if seen.every_ns else ""
-        parts.append(f"{seen.pages:,} pages{every}, {seen.cpu_bp / 100:.1f}% CPU")
+        parts.append(f"looking {seen.cpu_bp / 100:.1f}% CPU")
+        every = f"/{format_duration_ns(round(seen.every_ns, -8))}" if seen.every_ns else ""
+        parts.append(f"{seen.pages:,} pages{every}")
     return _joined(parts, width)
 
 
