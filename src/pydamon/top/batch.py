@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pydamon.plain import printable
-from pydamon.top import cells, words
+from pydamon.top import cells, one_lines, words
 from pydamon.top.order import Order, arranged
+from pydamon.top.scenes import Scenes
+from pydamon.top.spans import plain, text_line
+from pydamon.views.live import Live
 from pydamon.views.processes import Processes
 
 
@@ -22,6 +25,24 @@ def list_lines(seen: Processes, order: Order, width: int | None = None) -> Itera
     yield cells.head(columns, order).rstrip()
     for entry in arranged(seen.processes, order):
         yield cells.line(entry, columns, indent=1 if order.tree else 0).rstrip()
+
+
+def scene_lines(seen: Live, scenes: Scenes, width: int | None) -> Iterator[str]:
+    """Each target of a view: its facts, idle times, schemes and mappings."""
+    room = width if width is not None else 100
+    scene = scenes.at(seen.time_ns)
+    for number, target in enumerate(seen.targets):
+        if number:
+            yield ""
+        yield cells.fit(one_lines.who(target), room).rstrip()
+        yield " · ".join(one_lines.facts(seen, target, one_lines.cost_bp(seen, None)))
+        lines = one_lines.idle_table(target, room)
+        lines += one_lines.scheme_lines(seen.schemes, room, len(seen.schemes))
+        lines.append(text_line(one_lines.mappings_head(room, "memory")))
+        found = {} if scene is None else scene.strips(target.target, one_lines.strip_cells(room))
+        for one in one_lines.arranged(target.mappings, "memory"):
+            lines.append(one_lines.mapping_line(one, found.get((one.name, one.kind)), room))
+        yield from map(plain, lines)
 
 
 def settled(step: Callable[[], Processes], sleep: Callable[[float], object]) -> Processes:

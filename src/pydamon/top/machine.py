@@ -87,21 +87,3 @@ def show(selection: Selection, order: Order) -> None:
     """All processes, until the user ends it."""
     machine = Machine(selection, order)
     run_top(TopApp(machine.first, machine.work))
-
-
-def show_one(one: One) -> None:
-    """What it monitors, which begins now, until the user ends it."""
-    one.begin()
-
-    def first(app: TopApp) -> OnePage:
-        return OnePage(
-            one.scenes,
-            back=app.end,
-            write=one.write,
-            notice=lambda: one.notice,
-        )
-
-    try:
-        run_top(TopApp(first, lambda app: once_a_second(app, lambda: None)))
-    finally:
-        one.close()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_right
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pydamon.analysis.strips import Strip, strips
+from pydamon.errors import PydamonError
 from pydamon.plain import printable
 from pydamon.views.live import Live, Used, live
 from pydamon.views.processes import Process, Processes, Use
 from pydamon.views.store import History, Moment
 
 _KEPT = 512
-_MOST_TOLD = 3600
 WINDOW_S, IDLE_S = 10, 60
 
 Strips = Mapping[tuple[str, str], Strip]
@@ -84,23 +82,33 @@ class OfHistory:
         return scene
 
 
-class Told:
-    """Scenes as another process tells them: ``add`` what it has told."""
+class Kdamond(Protocol):
+    """Tells what it knows of memory (`service.client.Client`). Raises PydamonError."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._scenes: deque[Scene] = deque(maxlen=_MOST_TOLD)
+    def live(
+        self, at_ns: int | None = None, *, step: int = 0, mappings: Sequence[int] | None = None
+    ) -> tuple[Live | None, tuple[int, int] | None]: ...
 
-    def add(self, told: Live) -> None:
-        """Another one, unless it is of the same time as the last."""
-        with self._lock:
-            if not self._scenes or told.time_ns > self._scenes[-1].live.time_ns:
-                self._scenes.append(Scene(told))
+
+class OfKdamond:
+    """The scenes of a kdamond in the background, which is asked: once a second for the latest (`refresh`, from any
+    thread), for others when they are wanted. ``notice`` says why it does not answer any more."""
+
+    def __init__(self, kdamond: Kdamond) -> None:
+        self.notice = ""
+        self._kdamond = kdamond
+        self._latest: Scene | None = None
+        self._span: tuple[int, int] | None = None
+        self._kept: OrderedDict[tuple[int, int], Scene] = OrderedDict()
+
+    def refresh(self) -> None:
+        """Ask what is known now."""
+        found, self._span = self._ask(None, 0) or (self._latest, self._span)
+        self._latest = found
 
     def latest(self) -> Scene | None:
         """See `Scenes`."""
-        scenes = self._all()
-        return scenes[-1] if scenes else None
+        return self._latest
 
     def at(self, time_ns: int) -> Scene | None:
         """See `Scenes`."""
@@ -108,25 +116,40 @@ class Told:
 
     def step(self, time_ns: int, by: int) -> Scene | None:
         """See `Scenes`."""
-        scenes = self._all()
-        place = max(bisect_right(scenes, time_ns, key=lambda scene: scene.live.time_ns) - 1, 0) + by
-        return scenes[min(max(place, 0), len(scenes) - 1)] if scenes else None
+        kept = self._kept.get((time_ns, by)) if by <= 0 else None  # what comes later may be there by now
+        if kept is not None:
+            return kept
+        found = self._ask(time_ns, by)
+        if found is None or found[0] is None:
+            return self._latest
+        self._kept[time_ns, by] = found[0]
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return found[0]
 
     def span(self) -> tuple[int, int] | None:
         """See `Scenes`."""
-        scenes = self._all()
-        return (scenes[0].live.time_ns, scenes[-1].live.time_ns) if scenes else None
+        return self._span
 
-    def _all(self) -> list[Scene]:
-        with self._lock:
-            return list(self._scenes)
+    def _ask(self, at_ns: int | None, step: int) -> tuple[Scene | None, tuple[int, int] | None] | None:
+        try:
+            view, span = self._kdamond.live(at_ns, step=step)
+        except PydamonError as error:
+            self.notice = str(error)
+            return None
+        self.notice = ""
+        return None if view is None else Scene(view), span
 
 
 class Targets:
-    """The targets of scenes as `Processes`: what the list shows. The key of one is its number as ``start_ticks``."""
+    """The targets of scenes as `Processes`: what the list shows. The key of one is its number as ``start_ticks``.
 
-    def __init__(self, scenes: Scenes) -> None:
+    ``notice`` is what there is to say.
+    """
+
+    def __init__(self, scenes: Scenes, notice: Callable[[], str] = lambda: "") -> None:
         self.scenes = scenes
+        self._notice = notice
         self._last: tuple[int, Processes] | None = None
 
     def latest(self) -> Processes | None:
@@ -151,6 +174,8 @@ class Targets:
         time_ns = scene.live.time_ns
         if self._last is None or self._last[0] != time_ns:
             self._last = time_ns, processes_of(scene.live)
+        said = self._notice()
+        self._last[1].notices[:] = [said] if said else []
         return self._last[1]
 
 
