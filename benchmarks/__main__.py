@@ -8,7 +8,7 @@ import sys
 NAMES = (
     "answers", "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel",
     "kernel-cost", "kernel-schemes", "disturb", "idle", "reports", "pyramid", "formats", "damonfs",
-    "aggregation", "startup", "scrape",
+    "aggregation", "startup", "scrape", "top",
 )  # fmt: skip
 
 ALONE = ("default-cost", "older", "robustness", "sampling")  # only where they are named

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from pydamon.top.spans import EMPTY, Line
 
 # Heat goes from what is not used to what always is; it is told by the character as well, where there is no colour.
-_HEAT = ("#4a5a78", "#3f8fb0", "#c9b03a", "#e08a2e", "#e0452e")
+_HEAT = ("#7a8aa8", "#3f8fb0", "#c9b03a", "#e08a2e", "#e0452e")
 STYLES = {
     "": Style.null(),
     "dim": Style(dim=True),

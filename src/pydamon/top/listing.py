@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterable
 
 import msgspec
@@ -15,9 +17,12 @@ from pydamon.linux.process_table import (
     process_ids,
     stat_of,
 )
+from pydamon.linux.texts import read_text
+from pydamon.views.processes import Process, Processes
 
 _TURNS = 5  # of what is not seen a part is read each time, so that all was read after that many
 _MAX_NAME = 200
+WINDOW_S, IDLE_S = 10, 60
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -115,3 +120,42 @@ def is_below(cgroup: str, top: str) -> bool:
 
 def _name(pid: int, stat: ProcessStat) -> str:
     return (command_line(pid) or f"[{stat.name}]")[:_MAX_NAME]
+
+
+def listed(listing: Listing) -> Processes:
+    """Who there is, before anybody is asked: that is known soonest."""
+    total, available = memory()
+    rows = [
+        Process(
+            pid=known.stat.pid,
+            start_ticks=known.stat.start_ticks,
+            name=known.name,
+            uid=known.uid,
+            cgroup=known.cgroup,
+            resident_bytes=known.stat.resident_bytes,
+        )
+        for known in listing.refresh()
+    ]
+    return Processes(
+        time_unix_ns=time.time_ns(),
+        window_s=WINDOW_S,
+        idle_s=IDLE_S,
+        processes=rows,
+        total_bytes=total,
+        available_bytes=available,
+        pages=0,
+        every_ns=0,
+        cpu_ns=0,
+        cpu_bp=0,
+        notices=[],
+    )
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of the machine's memory, and of what is available; 0 if that is not told."""
+    found = {}
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in read_text("/proc/meminfo").split("\n")[:6]:
+            name, _, value = line.partition(":")
+            found[name] = int(value.split()[0]) * 1024
+    return found.get("MemTotal", 0), found.get("MemAvailable", 0)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from pydamon.errors import RequestError
 from pydamon.plain import printable
 from pydamon.top.app import TopApp, once_a_second, run_top
-from pydamon.top.listing import Listing, Selection
-from pydamon.top.one import One, spec_of
-from pydamon.top.one_page import OnePage
+from pydamon.top.listing import Listing, Selection, listed
 from pydamon.top.order import Order
 from pydamon.top.past import Past
 from pydamon.top.processes_page import ProcessesPage
-from pydamon.top.watch import Watch
 from pydamon.views.processes import Process
+
+if TYPE_CHECKING:
+    from pydamon.top.one import One
+    from pydamon.top.watch import Watch
 
 
 class Machine:
@@ -27,7 +29,6 @@ class Machine:
         self.past = Past()
         self.page = ProcessesPage(self.past, self.look_at, self.write, order)
         self._selection = selection
-        self._watch: Watch | None = None
         self._app: TopApp | None = None
         self._one: One | None = None
         self._wanted: Process | None = None  # is looked at by itself, as soon as it is not asked for the list
@@ -40,7 +41,12 @@ class Machine:
 
     def work(self, app: TopApp) -> None:
         """Look once a second, until the end."""
-        watch = self._watch = Watch(Listing(self._selection))
+        listing = Listing(self._selection)
+        self.past.add(listed(listing))
+        app.tell()
+        from pydamon.top.watch import Watch  # what asks takes longer to import than to list
+
+        watch = Watch(listing)
         try:
             once_a_second(app, lambda: self._step(watch))
         finally:
@@ -58,6 +64,9 @@ class Machine:
     def look_at(self, process: Process) -> None:
         """See `ProcessesPage`."""
         assert self._app is not None
+        from pydamon.top.one import One, spec_of
+        from pydamon.top.one_page import OnePage
+
         self._wanted, self._left = process, threading.Event()
         one = self._one = One(spec_of(pid=process.pid), self._left)
         self._app.hurry()

@@ -9,7 +9,8 @@ from pydamon.analysis.strips import UNKNOWN, Strip
 from pydamon.plain import printable
 from pydamon.spec.units import format_duration_ns
 from pydamon.top.cells import UNTOLD, fit, size, use
-from pydamon.top.scenes import WINDOW_S, used_of
+from pydamon.top.listing import WINDOW_S
+from pydamon.top.scenes import used_of
 from pydamon.top.spans import Line, Span, text_line
 from pydamon.views.live import Live, MappingHeat, Scheme, Target
 

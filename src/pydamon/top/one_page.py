@@ -10,9 +10,10 @@ from textual.binding import Binding, BindingType
 
 from pydamon.top import one_lines, words
 from pydamon.top.cells import fit
+from pydamon.top.listing import WINDOW_S
 from pydamon.top.one_lines import Point
 from pydamon.top.page import Page
-from pydamon.top.scenes import WINDOW_S, Scene, Scenes, Strips, offset_ns, used_of
+from pydamon.top.scenes import Scene, Scenes, Strips, offset_ns, used_of
 from pydamon.top.spans import Line, text_line
 from pydamon.views.live import MappingHeat, Target
 

@@ -9,12 +9,12 @@ from typing import NamedTuple, Protocol
 from pydamon.analysis.strips import Strip, strips
 from pydamon.errors import PydamonError
 from pydamon.plain import printable
+from pydamon.top.listing import IDLE_S, WINDOW_S
 from pydamon.views.live import Live, Used, live
 from pydamon.views.processes import Process, Processes, Use
 from pydamon.views.store import History, Moment
 
 _KEPT = 512
-WINDOW_S, IDLE_S = 10, 60
 
 Strips = Mapping[tuple[str, str], Strip]
 

@@ -23,14 +23,12 @@ from pydamon.engines.user.access import Access
 from pydamon.engines.user.choose import choose
 from pydamon.errors import PydamonError
 from pydamon.linux.process import Process as Held
-from pydamon.linux.texts import read_text
 from pydamon.ops.panels import ProcessPanels
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec.primitives import facts
-from pydamon.top.listing import Known, Listing
+from pydamon.top.listing import IDLE_S, WINDOW_S, Known, Listing, memory
 from pydamon.views.processes import Process, Processes, Use
 
-WINDOW_S, IDLE_S = 10, 60
 PAGES, LEAST = 4096, 32
 MOST = 2048  # processes whose pages are asked
 _CPU_SHARE = 0.02
@@ -74,9 +72,12 @@ class Watch:
         self._panel: PanelWatch | None = None
         self._looked_ns = self._every_ns = 0
         self._told = (time.monotonic_ns(), time.thread_time_ns())
-        self._open(primitive, seed)
+        self._primitive = primitive
+        self._seed = seed
+        self._opened = False
 
     def _open(self, primitive: str, seed: int) -> None:
+        self._opened = True
         try:
             choice = choose(primitive)
             if not facts(choice.name).has_panel:
@@ -103,6 +104,8 @@ class Watch:
 
     def step(self, seen: Collection[int] = ()) -> Processes:
         """Look, if that is due; what is known now. ``seen`` are the pids whose figures have to be of now."""
+        if not self._opened:
+            self._open(self._primitive, self._seed)
         listed = self.listing.refresh(seen)
         if self._panels is not None and self._panel is not None:
             self._follow(self._panels, listed)
@@ -110,7 +113,7 @@ class Watch:
         now_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
         (told_ns, told_cpu_ns), self._told = self._told, (now_ns, cpu_ns)
         self._rows = {known.key: self._row(known) for known in listed}
-        total, available = _memory()
+        total, available = memory()
         return Processes(
             time_unix_ns=time.time_ns(),
             window_s=WINDOW_S,
@@ -228,16 +231,6 @@ def _rest(found: NDArray[np.int64], resident_bytes: int) -> Use | None:
     if high < 0:
         return None
     return Use(bytes=resident_bytes - middle, low_bytes=resident_bytes - high, high_bytes=resident_bytes - low)
-
-
-def _memory() -> tuple[int, int]:
-    """Bytes of the machine's memory, and of what is available; 0 if that is not told."""
-    found = {}
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in read_text("/proc/meminfo").split("\n")[:6]:
-            name, _, value = line.partition(":")
-            found[name] = int(value.split()[0]) * 1024
-    return found.get("MemTotal", 0), found.get("MemAvailable", 0)
 
 
 def _allow_files(count: int) -> None:
