@@ -17,13 +17,20 @@ from tests.helpers.waiting import GENEROUS_S, wait_until
 
 
 class Shell:
-    """``arguments`` on a screen of 100 columns and 40 lines; ended with the block."""
+    """``arguments`` on a screen of 100 columns and 40 lines, unless it is said otherwise; ended with the block."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], directory: str) -> None:
-        self._screen = pyte.Screen(100, 40)
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        directory: str,
+        size: tuple[int, int] = (100, 40),
+    ) -> None:
+        columns, lines = size
+        self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._fd, child = pty.openpty()
-        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._process = subprocess.Popen(
             arguments, stdin=child, stdout=child, stderr=child, env=environment, cwd=directory, start_new_session=True
         )
@@ -40,6 +47,22 @@ class Shell:
     def type(self, text: str) -> None:
         """Press these keys."""
         os.write(self._fd, text.encode())
+
+    def resize(self, columns: int, lines: int) -> None:
+        """The window becomes larger, or smaller."""
+        self._screen.resize(lines, columns)
+        self._screen.reset()
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def wait_for_end(self, seconds: float = GENEROUS_S) -> int:
+        """Until what runs in it has ended; its status."""
+
+        def ended() -> bool:
+            self._shown()
+            return self._process.poll() is not None
+
+        wait_until(ended, seconds)
+        return self._process.wait()
 
     def wait_for(self, text: str, seconds: float = GENEROUS_S) -> str:
         """Until the screen has ``text``; returns what is on it."""

@@ -27,6 +27,13 @@ SCHEME = {
     "effective_bytes": 16 * MIB,
 }  # fmt: skip
 
+METADATA: dict[str, Any] = {
+    "targets": [{"target": 0, "pid": 4000, "command": "x"}],
+    "ops": "vaddr",
+    "primitive": "bpf",
+    "wall_offset_ns": 0,
+}
+
 
 def snapshot(target: int, at_ns: int) -> Snapshot:
     """The heap is always used at its beginning, then now and then, then never; the library was used just now."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.top.seen_one import SECOND, note, store
+from tests.unit.top.seen_one import METADATA, SECOND, note, store
 
 from pydamon.records.joined import open_record
 from pydamon.top.app import TopApp
@@ -17,13 +17,6 @@ from pydamon.top.spans import plain
 from pydamon.top.writing import write_history
 from pydamon.views.live import live
 from pydamon.views.recorded import Recorded
-
-METADATA = {
-    "targets": [{"target": 0, "pid": 4000, "command": "x"}],
-    "ops": "vaddr",
-    "primitive": "bpf",
-    "wall_offset_ns": 0,
-}
 
 
 class Screen:

@@ -99,7 +99,7 @@ def test_plain_text_is_the_same_list_without_what_drives_a_terminal() -> None:
     lines = list(batch.list_lines(processes(), Order(), 80))
     assert all(cells.cells_of(line) <= 80 for line in lines)
     assert all(line.isprintable() for line in lines)
-    assert lines[0].startswith("pydamon top  14:13:20 · 6 processes · 6.0G of 8.0G in use")
+    assert lines[0].startswith("pydamon top  14:13:20 · 6 processes · 6.0G of 8.0G")
     whole = list(batch.list_lines(processes(), Order()))
     assert any("\\x1b]0;owned\\x07 \\x1b[2J \\x9b31m \\u202etxt.exe\\nnext" in line for line in whole)
 
