@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -49,6 +50,7 @@ class JoinedRecords(Shown):
             filled = [reader for reader in self._readers if spans[id(reader)] is not None]
             filled.sort(key=lambda reader: spans[id(reader)] or (0, 0))
             self._filled = filled
+            self._starts = [(spans[id(reader)] or (0, 0))[0] for reader in filled]
             self._info = self._join_infos()
         except BaseException:
             self.close()
@@ -164,7 +166,7 @@ class JoinedRecords(Shown):
 
     def snapshots_around(self, time_ns: int) -> list[Snapshot]:
         """As `RecordReader.snapshots_around`, of the part of that time and its neighbours."""
-        place = sum((reader.time_range() or (0, 0))[0] <= time_ns for reader in self._filled)
+        place = bisect_right(self._starts, time_ns)
         near = self._filled[max(place - 2, 0) : place + 1]
         return [one for reader in near for one in reader.snapshots_around(time_ns)]
 
@@ -172,10 +174,10 @@ class JoinedRecords(Shown):
         """The pieces of side tables of all parts."""
         return [entry for reader in self._filled for entry in reader.tables()]
 
-    def pieces(self, name: str) -> Iterator[tuple[TableEntry, pa.Table]]:
-        """The pieces of one side table, each with what it is about."""
+    def pieces(self, name: str, between: tuple[int, int] | None = None) -> Iterator[tuple[TableEntry, pa.Table]]:
+        """The pieces of one side table, each with what it is about; as `RecordReader.pieces`."""
         for reader in self._filled:
-            yield from reader.pieces(name)
+            yield from reader.pieces(name, between)
 
     def table(self, name: str) -> Iterator[pa.Table]:
         """The pieces of one side table."""

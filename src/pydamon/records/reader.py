@@ -246,13 +246,15 @@ class RecordReader(Shown):
         """The size of the file when it was opened."""
         return self._size
 
-    def pieces(self, name: str) -> Iterator[tuple[TableEntry, pa.Table]]:
+    def pieces(self, name: str, between: tuple[int, int] | None = None) -> Iterator[tuple[TableEntry, pa.Table]]:
         """The pieces of one side table, in the order of the file, each with what it is about.
 
         With the columns that it is declared with (`side_tables`); one that is not declared is opaque, and as it is.
+        ``between``: only those that were written in that time (ns), or do not say when.
         """
         for entry in self.tables():
-            if entry.name == name and (piece := self._decode_table(entry)) is not None:
+            wanted = between is None or entry.time_ns is None or between[0] <= entry.time_ns <= between[1]
+            if wanted and entry.name == name and (piece := self._decode_table(entry)) is not None:
                 yield entry, piece
 
     def table(self, name: str) -> Iterator[pa.Table]:

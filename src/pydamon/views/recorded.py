@@ -5,18 +5,33 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pydamon.analysis.panel import look_of
-from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.linux.process import Mapping
 from pydamon.records.joined import AnyReader
+from pydamon.records.side_tables import each_row
 from pydamon.run.found import Origin
-from pydamon.views.store import LOOKS, Known, Mapped, Moment
+from pydamon.views.store import LOOKS, SECOND_NS, Known, Mapped, Moment
 
 _LATE = 3  # aggregations: a target of which nothing came for so long is gone
+# How far back side tables are looked at: they tell once a second, or as seldom as the bound on the CPU share lets them.
+_BACK_NS = (5 * SECOND_NS, 60 * SECOND_NS, 600 * SECOND_NS)
 _MOST_MAPPED = 256  # targets whose mappings are kept
+
+
+class _Beside(msgspec.Struct, frozen=True):
+    """What there is beside snapshots, by target: rows of side tables, and when panels were first looked at."""
+
+    looks: Dict[int, list[dict[str, Any]]]
+    footprints: Dict[int, list[dict[str, Any]]]
+    first_looks: Dict[int, int]
 
 
 class Recorded:
@@ -35,15 +50,7 @@ class Recorded:
             targets=[],
             wall_offset_ns=info.wall_offset_ns,
         )
-        self._looks: dict[int, list[Look]] = {}
-        for row in reader.table_rows("panel"):
-            if (look := look_of(row)) is not None:
-                self._looks.setdefault(look.target, []).append(look)
-        self._footprints: dict[int, list[Dict[str, Any]]] = {}
-        for row in reader.table_rows("footprint"):
-            self._footprints.setdefault(row["target"], []).append(row)
-        self._costs = list(reader.table_rows("cost"))
-        self._schemes = list(reader.table_rows("schemes"))
+        self._late_ns = SECOND_NS
         self._mapped: dict[tuple[int, int], Mapped] = {}
         self._mapping_times: dict[int, list[int]] = {}
 
@@ -82,35 +89,82 @@ class Recorded:
 
     def _moment(self, time_ns: int, near: Sequence[Snapshot]) -> Moment:
         found: dict[int, Snapshot] = {}
+        # Rows are of a time before the one at which they were written, by an aggregation at most.
+        self._late_ns = max(SECOND_NS, *(2 * (one.end_ns - one.start_ns) for one in near))
         for one in near:
             if time_ns - _LATE * (one.end_ns - one.start_ns) <= one.end_ns <= time_ns:
                 found[one.target] = one
-        cost = _last(self._costs, time_ns)
-        schemes = _last(self._schemes, time_ns)
+        beside = _Beside(
+            looks=self._last("panel", time_ns, LOOKS),
+            footprints=self._last("footprint", time_ns, 1),
+            first_looks=self._first_looks,
+        )
+        costs, schemes = self._rows("cost", time_ns), self._rows("schemes", time_ns)
         return Moment(
             time_ns,
             self._origin,
-            {target: self._known(one) for target, one in sorted(found.items())},
-            [] if schemes is None else [row for row in self._schemes if row["time_ns"] == schemes["time_ns"]],
-            cost,
+            {target: self._known(one, beside) for target, one in sorted(found.items())},
+            [row for row in schemes if row["time_ns"] == schemes[-1]["time_ns"]],
+            costs[-1] if costs else None,
             None if self._range is None else self._range[0],
         )
 
-    def _known(self, snapshot: Snapshot) -> Known:
-        target, time_ns = snapshot.target, snapshot.end_ns
+    def _known(self, snapshot: Snapshot, beside: _Beside) -> Known:
+        target = snapshot.target
         info = self._reader.info.target(target)
-        looks = self._looks.get(target, [])
-        until = bisect_right(looks, time_ns, key=lambda look: look.time_ns)
+        looks = [look for row in beside.looks.get(target, ()) if (look := look_of(row)) is not None]
         return Known(
             target,
             snapshot,
-            self._mapped_at(target, time_ns),
+            self._mapped_at(target, snapshot.end_ns),
             pid=info.pid,
             command=info.command,
-            looks=tuple(looks[max(until - LOOKS, 0) : until]),
-            first_look_ns=looks[0].time_ns if looks else None,
-            footprint=_last(self._footprints.get(target, ()), time_ns),
+            looks=tuple(looks),
+            first_look_ns=beside.first_looks.get(target) if looks else None,
+            footprint=next(iter(beside.footprints.get(target, ())), None),
         )
+
+    @cached_property
+    def _first_looks(self) -> dict[int, int]:
+        """When the panel of each target was looked at first: a pass over that table."""
+        found: dict[int, int] = {}
+        for _, piece in self._reader.pieces("panel"):
+            for target, time_ns in zip(piece["target"].to_pylist(), piece["time_ns"].to_pylist(), strict=True):
+                found.setdefault(target, time_ns)
+        return found
+
+    def _near(self, name: str, time_ns: int) -> pa.Table | None:
+        """The rows of a side table that are not later, and not much earlier; None if there are none."""
+        for back_ns in _BACK_NS:
+            within = (time_ns - back_ns, time_ns + self._late_ns)
+            pieces = [piece for _, piece in self._reader.pieces(name, within)]
+            kept = [piece.filter(pc.less_equal(piece["time_ns"], time_ns)) for piece in pieces]
+            table = pa.concat_tables(kept) if kept else None
+            if table is not None and table.num_rows:
+                return table
+        return None
+
+    def _rows(self, name: str, time_ns: int) -> list[dict[str, Any]]:
+        table = self._near(name, time_ns)
+        return [] if table is None else list(each_row(table))
+
+    def _last(self, name: str, time_ns: int, most: int) -> dict[int, list[dict[str, Any]]]:
+        """Of each target the last ``most`` rows of a side table, the last one last."""
+        table = self._near(name, time_ns)
+        if table is None:
+            return {}
+        wanted: list[int] = []
+        counts: dict[int, int] = {}
+        targets = table["target"].to_pylist()
+        for place in range(len(targets) - 1, -1, -1):
+            target = targets[place]
+            counts[target] = counts.get(target, 0) + 1
+            if counts[target] <= most:
+                wanted.append(place)
+        found: dict[int, list[dict[str, Any]]] = {}
+        for row in each_row(table.take(wanted[::-1])):
+            found.setdefault(row["target"], []).append(row)
+        return found
 
     def _mapped_at(self, target: int, time_ns: int) -> Mapped:
         """The target's mappings of that time; the same object as long as they are the same."""
@@ -124,9 +178,3 @@ class Recorded:
                 del self._mapped[next(iter(self._mapped))]
             self._mapped[key] = Mapped(mappings)
         return self._mapped[key]
-
-
-def _last(rows: Sequence[Dict[str, Any]], time_ns: int) -> Dict[str, Any] | None:
-    """The last row (in the order of time) that is not later."""
-    place = bisect_right(rows, time_ns, key=lambda row: row["time_ns"])
-    return rows[place - 1] if place else None

@@ -20,7 +20,7 @@ from pydamon.records.joined import open_record
 from pydamon.run.found import Found, Origin
 from pydamon.run.request import Request
 from pydamon.run.run import Run
-from pydamon.spec import Context, Intervals, Kdamond, Spec, Target
+from pydamon.spec import Context, Intervals, Kdamond, Scheme, Spec, Target
 from pydamon.views.fields import fields_of
 from pydamon.views.live import WINDOWS_S, Live, live, read
 from pydamon.views.recorded import Recorded
@@ -185,7 +185,8 @@ def test_it_is_told_as_json_and_read_again() -> None:
 
 
 def simulated(path: Path | None, **request: Any) -> tuple[Run, Store]:
-    context = Context(ops="sim", targets=(Target(),), intervals=Intervals(sample_us=10_000, aggr_us=200_000))
+    intervals = Intervals(sample_us=10_000, aggr_us=200_000)
+    context = Context(ops="sim", targets=(Target(),), intervals=intervals, schemes=(Scheme(action="stat"),))
     spec = Spec(kdamonds=(Kdamond(contexts=(context,)),))
     store = Store(every_ns=0)
     output = "" if path is None else str(path)
@@ -209,6 +210,8 @@ def test_a_record_has_the_moments_that_the_store_had(tmp_path: Path) -> None:
             mine, theirs = live(then), live(again)
             assert mine.targets == theirs.targets
             assert mine.total == theirs.total
+            assert mine.schemes == theirs.schemes
+            assert mine.schemes[0].stats["nr_tried"] > 0
             assert len(mine.targets[0].used) > 1
         moment = recorded.latest()
         assert moment is not None
@@ -216,6 +219,27 @@ def test_a_record_has_the_moments_that_the_store_had(tmp_path: Path) -> None:
             moment = recorded.step(moment, by)
             assert moment is not None
             assert moment.time_ns == 30 * SECOND + wanted * SECOND // 5
+
+
+def test_parts_of_a_record_are_one_history(tmp_path: Path) -> None:
+    run, store = simulated(tmp_path / "r.damon", rotate=(None, 8 * SECOND))
+    with run:
+        run.run()
+    assert len(list(tmp_path.iterdir())) > 2
+    with open_record(str(tmp_path / "r.*.damon")) as reader:
+        recorded = Recorded(reader)
+        assert recorded.span() == (SECOND // 5, 30 * SECOND)
+        for second in (3, 12, 20, 29):
+            then, again = store.at(second * SECOND + SECOND // 2), recorded.at(second * SECOND + SECOND // 2)
+            assert then is not None
+            assert again is not None
+            assert live(then).targets == live(again).targets
+        moment = recorded.at(0)
+        times: list[int] = []
+        while moment is not None and (not times or moment.time_ns != times[-1]):
+            times.append(moment.time_ns)
+            moment = recorded.step(moment, 1)
+        assert times == [SECOND // 5 * n for n in range(1, 151)]
 
 
 def test_mappings_are_laid_out_once() -> None:
