@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import urllib.request
+
 import pytest
+from tests.helpers.command import PYDAMON, only_line, pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.service_helpers import (  # noqa: F401 - fixtures
     SIM,
@@ -13,7 +18,8 @@ from tests.integration.service_helpers import (  # noqa: F401 - fixtures
 )
 
 from pydamon.errors import RequestError
-from pydamon.service.client import Client
+from pydamon.service.client import Client, running
+from pydamon.service.metrics import OfKdamonds
 
 
 def test_the_memory_of_a_process_by_the_socket(sleeper: int) -> None:
@@ -57,3 +63,34 @@ def test_one_goes_back_in_time(sleeper: int) -> None:
     assert first.targets[0].command == "workload stairs"
     with pytest.raises(RequestError, match="request"):
         client.live(step=10**9)
+
+
+def test_metrics_of_all_that_runs_in_one_place(sleeper: int) -> None:
+    start(*SMAPS, "--name", "web", str(sleeper))
+    start(*SIM, "--name", "sim", "--seed", "3")
+    look = OfKdamonds(running)
+    wait_until(lambda: [name for name, _ in look()] == ["sim", "web"])
+    process = subprocess.Popen(
+        [*PYDAMON, "metrics", "serve", "127.0.0.1:0"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stderr is not None
+        where = process.stderr.readline().partition("metrics: ")[2].strip()
+        told = read(where)
+        assert 'pydamon_kdamond_info{engine="user",kdamond="web"' in told
+        assert 'pydamon_kdamond_info{engine="sim",kdamond="sim"' in told
+        Client("sim").stop()
+        assert 'kdamond="sim"' not in read(where)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    refused = pydamon("metrics", "serve", "127.0.0.1:0", "nobody")
+    assert refused.returncode == 2
+    assert "there is no kdamond of that name" in only_line(refused)
+
+
+def read(where: str) -> str:
+    with urllib.request.urlopen(where, timeout=60) as answer:
+        return str(answer.read().decode())

@@ -49,6 +49,32 @@ def board() -> None:
     emit_json(board())
 
 
+@command.command("serve")
+@click.argument("where", metavar="ADDR:PORT|FILE.prom")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def serve(where: str, names: tuple[str, ...]) -> None:
+    """Tell the metrics of all kdamonds in the background (or of those named) in one place, until Ctrl-C or SIGTERM.
+
+    They are asked when somebody asks, so that they may come and go, and need no --metrics of their own.
+    """
+    import signal
+
+    from pydamon import messages
+    from pydamon.service.client import Client, running
+    from pydamon.service.metrics import OfKdamonds, publish, reach
+
+    for name in names:
+        Client(name)  # says what there is, if that is not
+    ends = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # also in the threads that are made now
+    try:
+        with publish(where, OfKdamonds((lambda: names) if names else running)) as at:
+            messages.say(f"metrics: {at}{reach(where)}")
+            signal.sigwait(ends)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @command.command("rules")
 def rules() -> None:
     """Print rules for Prometheus (YAML): alerts, and what the vertical pod autoscaler reads as history."""

@@ -1,6 +1,7 @@
 """Metrics for others to read: served over HTTP, or written to a file that node_exporter's textfile collector reads.
 
-`publish` does either, in a thread of its own, until it is left. What is told is worked out when somebody asks, and once
+`publish` does either, in a thread of its own, until it is left: of what runs here, or of kdamonds in the background
+(`OfKdamonds`). What is told is worked out when somebody asks, and once
 for all who ask while there is nothing new.
 """
 
@@ -14,6 +15,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -23,6 +25,7 @@ from pydamon import messages
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.outputs import Place
 from pydamon.plain import printable
+from pydamon.service.client import Client
 from pydamon.views.metrics import families
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _FIRST_S = 0.5  # as long as there is nothing to write
 _PATHS = ("/metrics", "/")
 _MOST_PEERS = 16
 _TIMEOUT_S = 10.0  # for a request, and for each piece that is sent
+_MOST_S = 30.0  # for all of it
 _MODE = 0o644  # node_exporter is another user
 _ENOUGH = 1  # level of compression: others take many times as long for a few percent
 
@@ -106,6 +110,36 @@ def publish(where: str, look: Look, *, every_s: float = EVERY_S) -> Iterator[str
     finally:
         server.shutdown()
         server.server_close()
+
+
+class OfKdamonds:
+    """A `Look` at kdamonds in the background, by their sockets: at those that ``names`` gives each time.
+
+    All are asked at once; who does not answer within ``timeout_s``, or has ended, is left out.
+    """
+
+    def __init__(self, names: Callable[[], Sequence[str]], *, timeout_s: float = 3.0) -> None:
+        self._names = names
+        self._timeout_s = timeout_s
+        self._told: dict[str, Live] = {}
+
+    def __call__(self) -> list[tuple[str, Live]]:
+        """The views, by name; the same object where a kdamond has nothing new."""
+        names = list(self._names())
+        if not names:
+            return []
+        with ThreadPoolExecutor(min(len(names), _MOST_PEERS)) as asking:
+            found = list(asking.map(self._ask, names))
+        self._told = {name: view for name, view in zip(names, found, strict=True) if view is not None}
+        return sorted(self._told.items())
+
+    def _ask(self, name: str) -> Live | None:
+        try:
+            view, _ = Client(name, timeout_s=self._timeout_s).live(mappings=())
+        except PydamonError:
+            return None
+        before = self._told.get(name)
+        return before if before is not None and before == view else view
 
 
 class Rendered:
@@ -184,14 +218,23 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """The thread."""
+        """The thread; one that sends a byte now and then does not keep its place."""
+        end = threading.Timer(_MOST_S, _hang_up, [request])
+        end.daemon = True
+        end.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            end.cancel()
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client went away, or was too slow: nobody needs to know."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has gone
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _app(rendered: Rendered) -> Callable[[dict[str, Any], Any], list[bytes]]:

@@ -132,6 +132,23 @@ def test_slow_clients_and_garbage_hold_nobody_up(port: int, monkeypatch: pytest.
         wait_until(lambda: _answers(port))
 
 
+def test_a_client_that_drips_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_MOST_S", 0.3)
+    with publish("0", look) as where:
+        port = int(where.removesuffix("/metrics").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 30) as slow:
+
+            def dripped() -> bool:
+                try:
+                    slow.sendall(b"G")
+                except OSError:
+                    return True
+                return False
+
+            wait_until(dripped)
+        assert ask(port)[0] == 200
+
+
 def _answers(port: int) -> bool:
     try:
         return ask(port)[0] == 200

@@ -36,6 +36,10 @@ EXAMPLES: dict[str, Examples] = {
     "metrics rules": (
         ("pydamon metrics rules > /etc/prometheus/pydamon.yml", "for rule_files of Prometheus' configuration"),
     ),
+    "metrics serve": (
+        ("pydamon metrics serve 9750", "of all that runs in the background, at port 9750 of this machine"),
+        ("pydamon metrics serve /var/lib/prometheus/node-exporter/pydamon.prom web", "of one, for node_exporter"),
+    ),
     "modules": (
         ("pydamon modules", "all, with their knobs and defaults"),
         ("pydamon modules explain 'reclaim min_age=30s'", "what one does, in words"),
