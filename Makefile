@@ -1,10 +1,10 @@
-# make demo | check | test | coverage | pythons | lint | lab | lab-shell | bench | clean. Everything is installed into a virtual environment in .venv.
+# make demo | check | test | coverage | pythons | lint | lab | lab-shell | bench | deb | zipapp | sbom | clean. Everything is installed into a virtual environment in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= .
 BIN := $(VENV)/bin
 
-.PHONY: demo check test coverage pythons lint lab lab-shell bench clean
+.PHONY: demo check test coverage pythons lint lab lab-shell bench deb zipapp sbom clean
 
 # Intervals are said, for an aggregation of those that fit would be as long as a phase of this workload. Without root only
 # smaps can be used, which needs longer ones for a target of this size; for a demo, it may cost.
@@ -56,6 +56,23 @@ lab-shell: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# A Debian package with an environment of its own, for the Python of the machine that it is built on.
+deb:
+	packaging/debian/build
+
+# One file that unpacks itself; it needs the Python that it was made with.
+zipapp: $(VENV)/.dev
+	@mkdir -p build
+	$(BIN)/shiv --quiet -c pydamon -p '/usr/bin/env python3' --compressed -o build/pydamon.pyz .
+
+# What a package of it holds, as CycloneDX: of an environment with nothing else in it.
+sbom: $(VENV)/.dev
+	rm -rf build/bare && $(PYTHON) -m venv build/bare
+	build/bare/bin/pip install --quiet --disable-pip-version-check .
+	build/bare/bin/pip uninstall --quiet --yes pip setuptools
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json build/bare/bin/python
+	rm -rf build/bare
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

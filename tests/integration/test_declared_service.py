@@ -245,6 +245,28 @@ def test_the_service_manager_hears_how_it_is(services: Services, monkeypatch: py
         assert service.wait(60) == 0
 
 
+def test_its_metrics_are_those_of_its_monitors_that_run(services: Services, tmp_path: Path) -> None:
+    service = services.start(sim("a"), sim("b"), metrics="service.prom")
+    path = tmp_path / "service.prom"
+    wait_until(lambda: path.exists() and all(f'"{name}"' in path.read_text() for name in "ab"), every_s=0.2)
+    said = services.end(service)
+    assert f"metrics: {path}" in said.splitlines()
+    assert not path.exists()
+
+
+def test_metrics_that_cannot_be_told_do_not_stop_the_service(services: Services) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        service = services.start(sim("a"), metrics=f"127.0.0.1:{taken.getsockname()[1]}")
+        wait_until(lambda: states() == {"a": "running"}, every_s=0.1)
+        assert service.stderr is not None
+        lines = iter(service.stderr.readline, "")
+        assert any(line.startswith("metrics: metrics: cannot listen on 127.0.0.1:") for line in lines)
+        assert any("metrics: its process exited with status 1; it is started anew in 1 s" in line for line in lines)
+        services.end(service)
+
+
 def test_a_wrong_file_is_refused_before_anything_runs(services: Services) -> None:
     path = services.write(sim("a", workload=3))
     for words in (["service", str(path)], ["service", "run", str(path)], ["service", "check", str(path)]):

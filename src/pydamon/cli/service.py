@@ -9,7 +9,6 @@ import click
 from pydamon.cli.completion.values import FILE
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.render.screen import current_screen, echo, emit_json
-from pydamon.cli.render.table import table
 from pydamon.plain import printable
 
 _NAME = click.argument("name", required=False)
@@ -83,6 +82,7 @@ def reload(name: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="All there is to know, as JSON.")
 def status(name: str | None, as_json: bool) -> None:
     """Show the monitors of the service NAME (default: the only one); more about each by pydamon status."""
+    from pydamon.cli.render.table import table
     from pydamon.service.client import ServiceClient
 
     told = ServiceClient(name).status()

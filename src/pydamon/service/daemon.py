@@ -187,7 +187,7 @@ def _fork_again(
         os.setsid()
         if os.fork() == 0:
             keep = {directory.fileno(), claim.lock_fd, to_foreground}
-            _leave_behind(keep if how.life is None else keep | {how.life}, log_fd)
+            leave_behind(keep if how.life is None else keep | {how.life}, log_fd)
             status = _run(directory, claim, to_foreground, request, spec, how)
         else:
             status = 0
@@ -195,7 +195,7 @@ def _fork_again(
         os._exit(status)  # neither the caller's exit handlers nor its buffers are ours
 
 
-def _leave_behind(keep: set[int], log_fd: int) -> None:
+def leave_behind(keep: set[int], log_fd: int) -> None:
     """Close all that the caller had open; say what there is to say in the log."""
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)

@@ -110,7 +110,7 @@ def test_the_name_is_by_default_the_files_and_all_matches_everything() -> None:
         ("monitors: [{name: a, ops: paddr, modules: ['reclaim min_age=x']}]", "monitors[0].modules[0].reclaim.min_age"),
         ("monitors: [{name: a, ops: paddr, schemes: [pageou]}]", "monitors[0].schemes[0]: "),
         ("monitors: [{name: a, ops: paddr, dry_run: true}]", "monitors[0].dry_run: is about schemes"),
-        ("metrics: here\nmonitors: [{name: a, ops: paddr}]", "metrics: 'here' is neither ADDRESS:PORT nor"),
+        ("metrics: here\nmonitors: [{name: a, ops: paddr}]", "metrics: 'here' is neither ADDR:PORT"),
         ("record: {directory: x, rotate: 1ms}\nmonitors: [{name: a, ops: paddr}]", "record.rotate: '1ms' is too small"),
         ("record: {directory: x, rotate: ever}\nmonitors: [{name: a, ops: paddr}]", "record.rotate: 'ever' is neither"),
         ("record: {directory: x, keep: {files: 1}}\nmonitors: [{name: a, ops: paddr}]", "record.keep.files: is 1; it "),

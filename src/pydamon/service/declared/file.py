@@ -119,7 +119,7 @@ def understand(text: bytes, path: str) -> Service:
             if each.name in (other.name for other in monitors):
                 raise RequestError(f"{each.name!r} is the name of another monitor", where="name")
             monitors.append(_monitor(each, recording))
-    return Service(name, path, tuple(monitors), fields.group, _metrics(fields.metrics))
+    return Service(name, path, tuple(monitors), fields.group, _metrics(fields.metrics, os.path.dirname(path)))
 
 
 def _fields(data: Any) -> ServiceFields:
@@ -130,16 +130,13 @@ def _fields(data: Any) -> ServiceFields:
         raise RequestError(message, where=at.rstrip("`").lstrip(".") or None) from None
 
 
-def _metrics(text: str | None) -> str | None:
-    """An address with a port, or an absolute path."""
-    if text is None or os.path.isabs(text):
-        return text
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise RequestError(
-            f"{text[:80]!r} is neither ADDRESS:PORT nor an absolute path; write it like 127.0.0.1:9810", where="metrics"
-        )
-    return text
+def _metrics(text: str | None, beside: str) -> str | None:
+    """Where metrics go, a file relative to the directory ``beside``."""
+    if text is None:
+        return None
+    from pydamon.service.metrics import parse
+
+    return os.path.join(beside, text) if isinstance(parse(text), str) else text
 
 
 # -- one monitor ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pydamon.service import protocol
 from pydamon.service.client import Client
 from pydamon.service.declared.changes import change
 from pydamon.service.declared.child import Child
+from pydamon.service.declared.exporter import Exporter
 from pydamon.service.declared.file import Monitor, Service, load
 from pydamon.service.protocol import Tune
 from pydamon.service.server import ControlServer
@@ -61,6 +62,7 @@ class _Supervisor:
         self._directory = directory
         self._manager = Manager()
         self._children: dict[str, Child] = {}
+        self._exporter: Exporter | None = None
         self._began_ns = time.monotonic_ns()
         self._asked_to_stop = self._asked_to_reload = self._ready = False
         self._stopping = False
@@ -81,9 +83,11 @@ class _Supervisor:
             self._selector.register(self._server.fileno(), selectors.EVENT_READ)
             for monitor in self._service.monitors:
                 self._add(monitor)
+            if self._service.metrics is not None:
+                self._exporter = Exporter(self._service.name, self._service.metrics, self._life)
             messages.say(f"service {self._service.name}: {len(self._children)} monitors of {self._service.path}")
             try:
-                while not self._stopping or any(child.state != "ended" for child in self._children.values()):
+                while not self._stopping or self._busy():
                     self._step()
             finally:
                 os.close(self._living)  # whatever comes: who is left ends
@@ -113,6 +117,11 @@ class _Supervisor:
             for number, handler in old.items():
                 signal.signal(number, handler)
 
+    def _busy(self) -> bool:
+        """Whether anything runs, or is about to."""
+        exports = self._exporter is not None and self._exporter.pid is not None
+        return exports or any(child.state != "ended" for child in self._children.values())
+
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -136,6 +145,8 @@ class _Supervisor:
     def _wait_s(self) -> float:
         now_ns = time.monotonic_ns()
         due = [child.due_ns for child in self._children.values() if child.due_ns is not None]
+        if self._exporter is not None and self._exporter.due_ns is not None:
+            due.append(self._exporter.due_ns)
         watched = self._manager.watchdog_s
         first_s = min((max(each - now_ns, 0) / 1e9 for each in due), default=_WAKE_S)
         return min(first_s, _WAKE_S, _WAKE_S if watched is None else watched / 2)
@@ -150,6 +161,9 @@ class _Supervisor:
     def _reap(self) -> None:
         now_ns = time.monotonic_ns()
         for pid, status in ended():
+            if self._exporter is not None and pid == self._exporter.pid:
+                self._exporter.ended(status, now_ns)
+                continue
             if all(child.pid != pid for child in self._children.values()):
                 self._hear_all()  # it may have told who it is just before it ended
             for child in self._children.values():
@@ -174,6 +188,8 @@ class _Supervisor:
             child.act(now_ns)
             if child.starting is not None and child.starting is not before:
                 self._selector.register(child.starting.fd, selectors.EVENT_READ, child)
+        if self._exporter is not None:
+            self._exporter.act(now_ns)
         if now_ns >= self._retain_ns:
             self._retain_ns = now_ns + _RETAIN_NS
             for child in self._children.values():
@@ -198,6 +214,8 @@ class _Supervisor:
         self._manager.stopping()
         for child in self._children.values():
             child.stop(time.monotonic_ns())
+        if self._exporter is not None:
+            self._exporter.stop(time.monotonic_ns())
 
     def _reload(self) -> dict[str, Any]:
         """Read the file anew, and have what runs be as it says. Raises PydamonError, and all stays as it is then."""

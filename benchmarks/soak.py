@@ -1,0 +1,130 @@
+"""A service for as long as you like: does its memory grow, or the number of its files? Processes come and go meanwhile.
+
+``python -m benchmarks soak --minutes 60``. A line for each process of the service every ``--every`` seconds' twentieth
+part of the time, and in the end what has grown since the first third, when all that is to be there is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+_LINES = 20
+_LIVES_S = 20.0  # a process that comes and goes
+_CODE = "import time\nx = bytearray(8 << 20)\nend = time.time() + {seconds}\nwhile time.time() < end:\n" \
+    "    x[::4096] = bytes(len(x[::4096])); time.sleep(0.05)"  # fmt: skip
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A process at a moment: private memory (KiB), open files, threads."""
+
+    private_kb: int
+    files: int
+    threads: int
+
+
+def main() -> None:
+    """Print what is measured."""
+    parser = argparse.ArgumentParser(prog="benchmarks soak")
+    parser.add_argument("--minutes", type=float, default=2.0)
+    minutes = parser.parse_args().minutes
+    if not minutes > 0:
+        parser.error("--minutes must be more than 0")
+    with tempfile.TemporaryDirectory(prefix="pydamon-soak-") as folder, _service(Path(folder)) as service:
+        samples = _measure(service, Path(folder), minutes * 60)
+    _print(samples)
+
+
+@contextmanager
+def _service(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A service of three monitors that records, in a directory of its own."""
+    (folder / "run").mkdir(mode=0o700)
+    (folder / "soak-target").symlink_to(sys.executable)
+    monitors = [
+        {"name": "named", "match": {"name": "soak-target*"}, "sample": "20ms", "schemes": ["stat rate=0%"]},
+        {"name": "simulated", "ops": "sim", "workload": "stairs"},
+        {"name": "own", "match": {"pid": os.getpid()}, "sample": "50ms"},
+    ]
+    record = {"directory": "records", "rotate": "10s", "keep": {"files": 3}}
+    text = json.dumps({"monitors": monitors, "record": record, "metrics": "soak.prom"})
+    (folder / "soak.yaml").write_text(text)
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(folder / "run")}
+    command = [sys.executable, "-m", "pydamon", "service", "run", str(folder / "soak.yaml")]
+    with open(folder / "said", "wb") as said:
+        service = subprocess.Popen(command, env=environment, stderr=said)
+    try:
+        yield service
+    finally:
+        service.terminate()
+        service.wait(60)
+
+
+def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> dict[str, list[tuple[float, Sample]]]:
+    """Samples of each process by its name, with their times; the file is read anew a few times."""
+    found: dict[str, list[tuple[float, Sample]]] = {}
+    began, targets = time.monotonic(), list[subprocess.Popen[bytes]]()
+    every = seconds / _LINES
+    print(f"{'time':>8}  {'process':<12} {'private':>9} {'files':>6} {'threads':>8}", flush=True)
+    due = every
+    while (now := time.monotonic() - began) < seconds:
+        if service.poll() is not None:
+            raise SystemExit(f"the service has ended: {(folder / 'said').read_text()}")
+        targets = [target for target in targets if target.poll() is None]
+        if len(targets) < 4:
+            code = _CODE.format(seconds=_LIVES_S)
+            targets.append(subprocess.Popen([str(folder / "soak-target"), "-c", code]))
+        if now >= due:
+            due += every
+            for name, pid in _processes(service.pid).items():
+                sample = _sample(pid)
+                if sample is not None:
+                    found.setdefault(name, []).append((now, sample))
+                    _line(now, name, sample)
+            service.send_signal(signal.SIGHUP)
+        time.sleep(1)
+    for target in targets:
+        target.kill()
+        target.wait()
+    return found
+
+
+def _processes(supervisor: int) -> dict[str, int]:
+    """The processes of the service: the supervisor, and its children by their number, in order."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return {"supervisor": supervisor, **{f"child {number}": int(pid) for number, pid in enumerate(children)}}
+
+
+def _sample(pid: int) -> Sample | None:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        private = sum(int(line.split()[1]) for line in rollup if line.startswith(("Private_Clean", "Private_Dirty")))
+        files = len(os.listdir(f"/proc/{pid}/fd"))
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return None
+    return Sample(private, files, threads)
+
+
+def _line(now: float, name: str, sample: Sample) -> None:
+    text = f"{now:7.0f}s  {name:<12} {sample.private_kb:>6,} kB {sample.files:>6} {sample.threads:>8}"
+    print(text, flush=True)
+
+
+def _print(samples: dict[str, list[tuple[float, Sample]]]) -> None:
+    print("\nfrom the first third of the time to its end:")
+    for name, found in samples.items():
+        begin, end = found[len(found) // 3][1], found[-1][1]
+        grown = end.private_kb / begin.private_kb - 1
+        print(f"  {name:<12} private memory {begin.private_kb:,} -> {end.private_kb:,} kB ({grown:+.1%}), "
+              f"files {begin.files} -> {end.files}, threads {begin.threads} -> {end.threads}")  # fmt: skip
