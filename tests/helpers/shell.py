@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -49,10 +50,11 @@ class Shell:
         os.write(self._fd, text.encode())
 
     def resize(self, columns: int, lines: int) -> None:
-        """The window becomes larger, or smaller."""
+        """The window becomes larger, or smaller. It is nobody's controlling terminal: the signal comes from here."""
         self._screen.resize(lines, columns)
         self._screen.reset()
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._process.send_signal(signal.SIGWINCH)
 
     def wait_for_end(self, seconds: float = GENEROUS_S) -> int:
         """Until what runs in it has ended; its status."""

@@ -61,7 +61,7 @@ class Lines(Widget, can_focus=True):
         """See `Widget`."""
         self.drawn += 1
         segments = [Segment(span.text, STYLES[span.style]) for span in _at(self._lines, y)]
-        return Strip(segments).adjust_cell_length(self.size.width)
+        return Strip(segments).adjust_cell_length(self.size.width, Style.null())
 
 
 def _at(lines: Sequence[Line], y: int) -> Line:

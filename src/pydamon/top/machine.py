@@ -74,7 +74,7 @@ class Machine:
             one.scenes,
             back=self._back,
             write=one.write,
-            waiting=f"{printable(process.name)} ({process.pid}): looking ...",
+            waiting=f"{process.pid} {printable(process.name)}: looking ...",
             notice=lambda: one.notice,
         )
         one.begin()

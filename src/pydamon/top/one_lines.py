@@ -35,9 +35,9 @@ class Point(NamedTuple):
 
 
 def who(target: Target) -> str:
-    """Its command and pid."""
+    """Its pid, which is not to be cut off, and its command."""
     name = printable(target.command or f"target {target.target}")
-    return name if target.pid is None else f"{name} ({target.pid})"
+    return name if target.pid is None else f"{target.pid} {name}"
 
 
 def cost_bp(seen: Live, before: Live | None) -> tuple[int, int] | None:

@@ -141,7 +141,7 @@ class OnePage(Page):
             at_ns = min((place + 1) * step_ns - 1, scene.live.time_ns)
             key = (target.target, at_ns)
             if key not in self._points and time.monotonic() < until:
-                self._points[key] = self._used_at(target.target, at_ns)
+                self._points[key] = self._used_at(target, at_ns)
             elif key not in self._points:
                 self._later()
             found.append(Point(at_ns, self._points.get(key)))
@@ -149,12 +149,13 @@ class OnePage(Page):
             del self._points[next(iter(self._points))]
         return found[::-1]
 
-    def _used_at(self, target: int, time_ns: int) -> int | None:
+    def _used_at(self, target: Target, time_ns: int) -> int | None:
+        """What the curve has there: told by what tells it now (``by``), not by something else."""
         scene = self.scenes.at(time_ns)
         if scene is None or scene.live.time_ns > time_ns:
             return None
-        one = next((one for one in scene.live.targets if one.target == target), None)
-        if one is None:
+        one = next((one for one in scene.live.targets if one.target == target.target), None)
+        if one is None or one.by != target.by:
             return None
         used = used_of(one.used, WINDOW_S)
         if used is not None:

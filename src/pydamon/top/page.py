@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import ClassVar
 
 from textual import events
@@ -263,10 +264,9 @@ class Help(ModalScreen[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Draw."""
         width = event.size.width
-        lines = [text_line("pydamon top: keys", "bold"), text_line("")]
+        lines = [text_line(fit("pydamon top: keys (any key: back)", width), "bold"), text_line("")]
         lines += [(Span(f"{key:<8}", "key"), Span(fit(what, max(width - 9, 1)))) for key, _, what in self._keys]
-        lines += [text_line(""), *[text_line(fit(line, width)) for line in _ABOUT], text_line("")]
-        lines.append(text_line("any key: back", "dim"))
+        lines += [text_line(""), *[text_line(line) for about in _ABOUT for line in textwrap.wrap(about, max(width, 8))]]
         self._view.show(lines)
 
     def on_key(self, event: events.Key) -> None:

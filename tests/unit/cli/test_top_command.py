@@ -34,6 +34,9 @@ class Terminal:
     def isatty(self) -> bool:
         return True
 
+    def flush(self) -> None:
+        """Nothing was written."""
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -68,28 +71,26 @@ def test_without_a_terminal_it_says_what_prints(capfd: pytest.CaptureFixture[str
     assert "is no terminal; -b prints instead" in capfd.readouterr().err
 
 
-@pytest.fixture(name="terminal")
-def terminal_fixture(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def on_terminal(monkeypatch: pytest.MonkeyPatch, term: str = "xterm") -> None:
     """Standard input and output are terminals, for those who ask."""
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(sys, "stdout", Terminal())
-    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TERM", term)
 
 
-@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
 def test_a_terminal_that_can_show_no_screen_is_told_so(
     term: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TERM", term)
+    on_terminal(monkeypatch, term)
     assert main(["top"]) == 2
     assert "cannot show a screen; -b prints instead" in capfd.readouterr().err
 
 
-@pytest.mark.usefixtures("terminal")
 def test_a_missing_library_is_named_with_what_installs_it(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    on_terminal(monkeypatch)
     monkeypatch.setitem(sys.modules, "textual", None)
     assert main(["top"]) == 3
     assert capfd.readouterr().err == "pydamon: top: needs Textual: pip install 'pydamon[top]'\n"
@@ -102,7 +103,7 @@ def test_the_columns_to_sort_by_are_those_of_the_list() -> None:
 def test_a_record_is_printed_as_its_last_moment(record: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["top", "-b", "-i", record]) == 0
     out = capfd.readouterr().out
-    assert out.startswith("x (4000)\n88.0M resident · used in 10 s 17.6M ± 2.1M")
+    assert out.startswith("4000 x\n88.0M resident · used in 10 s 17.6M ± 2.1M")
     assert "\x1b" not in out
     assert main(["top", "-b", "-i", record, "--json", "-n", "2", "-d", "1ms"]) == 0
     told: list[dict[str, Any]] = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
