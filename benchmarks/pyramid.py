@@ -1,8 +1,8 @@
 """What the heat pyramid of a large record costs: building it beside one heatmap pass, and each tile of it.
 
 Of a record of 500 regions a snapshot, as `benchmarks reports` makes them (36 M rows unless asked otherwise). Times are
-of this process, the least of some runs: elapsed and CPU time, which a busy machine disturbs less; of tiles it is CPU time. Tiles are drawn at random from all levels, those beyond
-the finest included, which are worked out from the record.
+of this process, the least of some runs: elapsed and CPU time, which a busy machine disturbs less; of tiles it is CPU
+time. Tiles are drawn at random from all levels, those beyond the finest included, which are worked out from the record.
 """
 
 from __future__ import annotations

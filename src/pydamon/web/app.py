@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from pydamon import messages
 from pydamon.errors import PydamonError
 from pydamon.markup import RAMP
 from pydamon.plain import json_text, printable
@@ -110,6 +111,9 @@ def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
             return PlainTextResponse(f"{error.message}\n", 404)
         except PydamonError as error:
             return PlainTextResponse(f"{printable(error.message)}\n", 500)
+        except Exception as error:  # whoever asks for something else is still answered
+            messages.tell(f"serve: {request.url.path}: {type(error).__name__}: {error}")
+            return PlainTextResponse("this failed in the server; it has said what\n", 500)
         if isinstance(found, bytes):
             return Response(found, media_type="application/octet-stream")
         return Response(json_text(found), media_type="application/json")

@@ -83,12 +83,18 @@ def guarded(recordings: Sequence[Recording], token: str, names: Collection[str],
 
 def serve(socket_: socket.socket, guard: Guard, started: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; ``started`` is called once it is reached."""
+    asyncio.run(_until_told(made(guard), socket_, started))
+
+
+def made(guard: Guard) -> uvicorn.Server:
+    """A server that is yet to be run."""
     config = uvicorn.Config(
         cast(Any, guard),
         http=_Bounded,
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="critical",  # of a client that goes away there is nothing to say; what fails here says so itself
         access_log=False,
         server_header=False,
         limit_concurrency=MOST_CONNECTIONS,
@@ -96,7 +102,7 @@ def serve(socket_: socket.socket, guard: Guard, started: Callable[[], None]) -> 
         timeout_graceful_shutdown=_ENDING_S,
         h11_max_incomplete_event_size=1 << 15,
     )
-    asyncio.run(_until_told(_Server(config), socket_, started))
+    return _Server(config)
 
 
 async def _until_told(server: uvicorn.Server, socket_: socket.socket, started: Callable[[], None]) -> None:
