@@ -7,7 +7,7 @@ import sys
 
 NAMES = (
     "answers", "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel",
-    "kernel-cost", "kernel-schemes", "disturb", "idle", "reports", "pyramid", "formats", "damonfs",
+    "kernel-cost", "kernel-schemes", "disturb", "idle", "reports", "pyramid", "page", "formats", "damonfs",
     "aggregation", "startup", "scrape", "top",
 )  # fmt: skip
 

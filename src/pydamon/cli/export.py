@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from pydamon.records.joined import AnyReader
 
 # As in records.formats.export, which --help does not import.
-_FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
+_FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events", "html")
 
 
 @click.command("export", cls=Verb)
 @reads_record
 @click.option(
-    "--format", "kind", type=click.Choice(_FORMATS), required=True, help="damo: its record; trace-events: Perfetto."
+    "--format",
+    "kind",
+    type=click.Choice(_FORMATS),
+    required=True,
+    help="damo: its record; trace-events: Perfetto; html: a page.",
 )
 @click.option(
     "-o",
@@ -37,7 +41,7 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events")
 )
 @MODE
 def command(path: str, kind: str, output: str) -> None:
-    """Write a record (or any file that pydamon import takes) in another tool's format.
+    """Write a record (or any file that pydamon import takes) in another tool's format, or as one page that zooms.
 
     parquet: beside OUTPUT.parquet a file for each side table, such as OUTPUT.schemes.parquet.
     """
@@ -46,12 +50,14 @@ def command(path: str, kind: str, output: str) -> None:
         from pydamon.records.formats.export import export as write
         from pydamon.records.joined import open_record
 
+    if kind == "html":
+        _page(path, output)
+        return
     with open_record(path) as reader:
         if output == "-":
             write(reader, sys.stdout.buffer, kind)
         else:
-            if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
-                raise RequestError(f"{output} is being read; choose another name", where="-o")
+            _check_other(path, output)
             beside = _side_files(reader, output) if kind == "parquet" else {}
             write_whole(output, lambda file: write(reader, file, kind), reader)
             for name, path_beside in beside.items():
@@ -60,6 +66,32 @@ def command(path: str, kind: str, output: str) -> None:
                 beside_it = f", and {len(beside)} side tables beside it" if beside else ""
                 messages.say(f"wrote {output}, {os.stat(output).st_size:,} bytes{beside_it}")
         warn(reader.warnings())
+
+
+def _page(path: str, output: str) -> None:
+    """Write the page of `pydamon serve` as one file that needs no server."""
+    with lean.imports():
+        from pydamon.cli.render.screen import warn
+        from pydamon.web.one_file import page
+        from pydamon.web.recording import Recording
+
+    with Recording(path, follow=False) as recording:
+        recording.read_now()
+        made = page(recording)
+        if output == "-":
+            sys.stdout.buffer.write(made)
+        else:
+            _check_other(path, output)
+            write_whole(output, lambda file: file.write(made), recording.reader())
+            if os.path.isfile(output):
+                messages.say(f"wrote {output}, {len(made):,} bytes")
+        warn(recording.reader().warnings())
+
+
+def _check_other(path: str, output: str) -> None:
+    """Raise RequestError if the output is the file that is read."""
+    if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
+        raise RequestError(f"{output} is being read; choose another name", where="-o")
 
 
 def _side_files(reader: AnyReader, output: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ VERBS = {
     "record": ("pydamon.cli.record", "Monitor a process, a command or a simulated workload; write a record."),
     "report": ("pydamon.cli.report", "Show a record: access, heatmap, wss, idle, diff and more."),
     "schemes": ("pydamon.cli.schemes", "Check, explain and convert schemes (DAMOS)."),
+    "serve": ("pydamon.cli.serve", "Show recordings as a page in the browser."),
     "service": ("pydamon.cli.service", "Run what a file declares: monitors, their recordings, who may look."),
     "start": ("pydamon.cli.start", "Monitor in the background."),
     "status": ("pydamon.cli.status", "Show what runs in the background."),

@@ -140,8 +140,8 @@ class JoinedRecords(Shown):
             some = None if sample_rows is None else max(sample_rows * reader.rows // total, 1)
             yield from reader.batches(columns=columns, target=target, sample_rows=some, between=between)
 
-    def frame_times(self) -> NDArray[np.int64]:
-        """As `RecordReader.frame_times`, of all parts."""
+    def frame_times(self, _known: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """As `RecordReader.frame_times`, of all parts; they are looked for anew."""
         return np.concatenate([reader.frame_times() for reader in self._readers])
 
     def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:

@@ -154,10 +154,10 @@ class RecordReader(Shown):
         damage = Damage()
         grouper = Grouper(self.path, damage, self._most_targets)
         chosen, step = self._batches, 1
-        if sample_rows is not None and self.rows > sample_rows:
-            chosen, step = _spread(self._batches, sample_rows)
         if between is not None:
-            chosen = self._of_time(chosen, between)
+            chosen = self._of_time(between)
+        if sample_rows is not None and sum(frame.rows for frame in chosen) > sample_rows:
+            chosen, step = _spread(chosen, sample_rows)
         _keep_freed_memory()
         for chunk, rows in self._decoded(list(_chunks(chosen)), columns, damage):
             for batch in grouper.add(rows, last=chunk[-1] is chosen[-1]):
@@ -171,23 +171,24 @@ class RecordReader(Shown):
                     yield batch
         self._damage = max(self._damage, damage, key=lambda d: d.total)
 
-    def frame_times(self) -> NDArray[np.int64]:
+    def frame_times(self, known: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The earliest start and the latest end (ns) of the snapshots in each message of regions: shape (messages, 2).
 
-        Looked for once; of a damaged message, which is left out, (0, -1).
+        Looked for once; of a damaged message, which is left out, (0, -1). ``known`` are those of this file when it was
+        shorter.
         """
         if self._frame_times is None:
-            found = [self._decoder.times(self._read, frame) for frame in self._batches]
-            self._frame_times = np.array(found, np.int64).reshape(-1, 2)
+            known = np.empty((0, 2), np.int64) if known is None else known
+            found = [self._decoder.times(self._read, frame) for frame in self._batches[len(known) :]]
+            self._frame_times = np.concatenate([known, np.array(found, np.int64).reshape(-1, 2)])
         return self._frame_times
 
-    def _of_time(self, chosen: list[Frame], between: tuple[int, int]) -> list[Frame]:
+    def _of_time(self, between: tuple[int, int]) -> list[Frame]:
         """Those of the messages that have snapshots of that time, and neighbours, which may have parts of them."""
         times = self.frame_times()
         wanted = (times[:, 1] > between[0]) & (times[:, 0] < between[1])
         wanted = wanted | np.append(wanted[1:], False) | np.append(False, wanted[:-1])
-        offsets = {self._batches[place].offset for place in np.flatnonzero(wanted).tolist()}
-        return [frame for frame in chosen if frame.offset in offsets]
+        return [self._batches[place] for place in np.flatnonzero(wanted).tolist()]
 
     def snapshots(self, target: int | None = None) -> Iterator[Snapshot]:
         """The snapshots one by one, in the order of the file."""

@@ -110,7 +110,7 @@ def test_help_names_every_format() -> None:
     from pydamon.cli import export
     from pydamon.records.formats.export import FORMATS
 
-    assert tuple(FORMATS) == export._FORMATS
+    assert (*FORMATS, "html") == export._FORMATS
 
 
 @pytest.mark.usefixtures("processes")

@@ -264,8 +264,6 @@ def test_of_many_targets_the_largest_are_drawn_and_the_rest_is_summed(
         status, out, err = report(capsys, "heatmap", "-i", path, "-o", tmp_path / name)
         assert (status, err) == (0, "")
         assert out.endswith(f"{rest}; --all-targets shows each\n")
-    assert rest in (tmp_path / "x.html").read_text()
-    assert (tmp_path / "x.html").read_text().count('"title"') == 10
     # With a matplotlib that draws text as shapes, the words stand beside them as a comment.
     assert f"<!-- {rest} -->" in (tmp_path / "x.svg").read_text()
 

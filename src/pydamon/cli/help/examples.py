@@ -17,7 +17,16 @@ EXAMPLES: dict[str, Examples] = {
     "export": (
         ("pydamon export run.damon --format parquet -o run.parquet", "for pandas, Polars, DuckDB"),
         ("pydamon export run.damon --format trace-events -o run.json", "to look at in Perfetto"),
+        ("pydamon export run.damon --format html -o run.html", "a page that zooms, for a colleague"),
         ("pydamon export run.damon --format perf-script -o -", "as perf script prints the kernel's events"),
+    ),
+    "serve": (
+        ("pydamon serve run.damon", "print an address with a token; open it in a browser"),
+        ("pydamon serve before.damon after.damon", "two recordings, side by side on one scale"),
+        (
+            "pydamon serve run.damon --listen 127.0.0.1:8080",
+            "at a port that stays, e.g. for ssh -L 8080:127.0.0.1:8080",
+        ),
     ),
     "help": (
         ("pydamon help record", "the help of a verb"),

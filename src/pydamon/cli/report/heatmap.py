@@ -66,7 +66,6 @@ class Shape:
 
 _JSON = Shape(100, 200)
 _PICTURE = Shape(600, 400, 400 // 12)
-_PAGE = Shape(2000, 800, 800 // 12)  # what one can zoom into
 
 
 @dataclass(slots=True)
@@ -93,15 +92,14 @@ def report(
     """
     if top is not None and as_json and output is None:
         raise RequestError("is of colours, which JSON has not", where="--max")
-    page = output is not None and output.lower().endswith((".html", ".htm"))
-    if output is not None and not page:
+    if output is not None:
         check_picture(output)
     wanted = _parse_range(addresses)
     screen = current_screen()
     if as_json:
         shape = _JSON
     elif output is not None:
-        shape = _PAGE if page else _PICTURE
+        shape = _PICTURE
     else:
         place = layout(screen)
         shape = Shape(place.columns, place.lines, 2, place.cells_per_line, headed=True)
@@ -130,14 +128,9 @@ def report(
         if output is None:
             return
         panels = [_panel(reader, view, span, whole[0]) for view in views]
-        if page:
-            from pydamon.cli.render.html import write_page
+        from pydamon.cli.render.heat_figure import heat_figure
 
-            write_page(output, printable(path), panels, scale, reader, words)
-        else:
-            from pydamon.cli.render.heat_figure import heat_figure
-
-            write_picture(output, heat_figure(panels, scale, printable(path), words), reader, printable(path))
+        write_picture(output, heat_figure(panels, scale, printable(path), words), reader, printable(path))
         if not as_json:
             emit(f"wrote {output}\n" + "".join(f"{view.note}\n" for view in views) + line)
 

@@ -1,0 +1,99 @@
+"""What the page of ``pydamon serve`` costs: the first paint and the frames while it is panned and zoomed, in Chromium.
+
+Headless, drawn in software: a machine with a graphics card does better. Of a record as `benchmarks reports` makes them;
+the server has read it before. Needs Chromium and playwright.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.reports import REGIONS, make_record
+
+_OPTIONS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+# Moves the picture at each frame that the browser draws, and says when they were.
+_FRAMES = """async ([kind, frames]) => {
+    const map = pydamon.scene.shown[0].map, times = [];
+    map.zoom(kind === 'zoom' ? 1 : 0.25, 300, 200);
+    for (let at = 0; at < frames; at++) {
+        if (kind === 'zoom') map.zoom(at % 60 < 30 ? 0.93 : 1 / 0.93, 500, 200);
+        else map.pan(at % 100 < 50 ? 0.02 : -0.02, 0);
+        times.push(await new Promise(requestAnimationFrame));
+    }
+    return [times, map.frames.slice(-frames)];
+}"""
+
+
+def _painted(browser: Any, address: str) -> tuple[float, Any]:
+    """(seconds from the request to a heatmap that is drawn, the page)."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    began = time.monotonic()
+    page.goto(address)
+    ready = "globalThis.pydamon?.scene.shown.length > 0 && pydamon.scene.shown.every((one) => one.map.settled)"
+    while not page.evaluate(ready):
+        time.sleep(0.005)
+    return time.monotonic() - began, page
+
+
+def measure(address: str, frames: int) -> None:
+    """Print what the browser says."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_OPTIONS.split())
+        found, page = _painted(browser, address)
+        while "reading" in (page.text_content("#said") or ""):
+            time.sleep(0.1)
+        page.close()
+        for what in ("first visit", "second"):
+            found, page = _painted(browser, address)
+            print(f"first paint of the whole record, {what:12} {found * 1e3:6.0f} ms  (aim 500)")
+            if what != "second":
+                page.close()
+        for kind in ("pan", "zoom"):
+            times, drawing = page.evaluate(_FRAMES, [kind, frames])
+            steps = np.diff(np.array(times))
+            late = np.percentile(steps, 99)
+            print(
+                f"{kind:5} {1000 / steps.mean():5.1f} frames/s (aim 30), 99 % within {late:5.1f} ms; "
+                f"drawing takes {np.median(drawing):5.1f} ms, 99 % {np.percentile(drawing, 99):5.1f} ms"
+            )
+        browser.close()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="benchmarks page", description=__doc__.splitlines()[0])
+    parser.add_argument("--snapshots", type=int, default=72_000, help="of 500 regions each")
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--record", help="a record to use instead of making one")
+    options = parser.parse_args()
+    if shutil.which("chromium") is None:
+        print("\n== page: needs Chromium (apt-get install chromium)")
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = options.record or str(Path(directory, "made.damon"))
+        if options.record is None:
+            make_record(Path(path), options.snapshots)
+        about = path if options.record else f"{options.snapshots * REGIONS / 1e6:.1f} M rows"
+        print(f"\n== the page of a record of {about}")
+        command = [sys.executable, "-m", "pydamon", "serve", path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+            assert server.stdout is not None
+            try:
+                measure(server.stdout.readline().strip(), options.frames)
+            finally:
+                server.terminate()
+
+
+if __name__ == "__main__":
+    main()

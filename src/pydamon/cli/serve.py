@@ -1,0 +1,94 @@
+"""``pydamon serve``: recordings as a page in the browser. Read only."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import click
+
+from pydamon import lean, messages
+from pydamon.cli.completion.values import FILE, RECORD
+from pydamon.cli.help.classes import Verb
+from pydamon.cli.inputs import DEFAULT
+from pydamon.cli.render.screen import echo
+from pydamon.errors import MachineError, RequestError, located
+
+_MOST = 64
+_TOKEN = re.compile(r"[A-Za-z0-9_.~-]{16,256}")
+
+
+@click.command("serve", cls=Verb)
+@click.argument("records", nargs=-1, type=RECORD, metavar="[RECORD]...")
+@click.option(
+    "--listen", default="127.0.0.1:0", show_default=True, metavar="ADDR:PORT", help="Where to serve; 0: any free port."
+)
+@click.option("--name", "names", multiple=True, metavar="HOST", help="A host name by which it is reached, too.")
+@click.option("--token-file", type=FILE, help="Take the token from the first line of this file; else it is a new one.")
+def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token_file: str | None) -> None:
+    """Show recordings as a page in the browser, until Ctrl-C. Nothing can be changed from the page.
+
+    The address that is printed has a token; who has it can read what the records have. There is no TLS: for more than
+    this machine put a proxy before it.
+    """
+    address, port = _place(listen)
+    token = None if token_file is None else _token(token_file)
+    try:
+        with lean.imports():
+            from pydamon.web.recording import Recording
+            from pydamon.web.server import guarded, listener, new_token, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "anyio", "h11"):
+            raise
+        raise MachineError("needs starlette and uvicorn: pip install 'pydamon[serve]'", where="serve") from None
+    if len(records) > _MOST:
+        raise RequestError(f"{len(records)} records are too many; the most is {_MOST}", where="RECORD")
+    recordings: list[Recording] = []
+    try:
+        for path in dict.fromkeys(records or (DEFAULT,)):
+            recordings.append(Recording(path))
+        with located("--listen"):
+            place = listener(address, port)
+        port = place.getsockname()[1]
+        token = token or new_token()
+        for recording in recordings:
+            recording.start()
+        local = ipaddress.ip_address(address).is_loopback
+
+        def started() -> None:
+            host = f"[{address}]" if ":" in address else address
+            messages.say(f"serving {len(recordings)} recording{'s' * (len(recordings) != 1)} (Ctrl-C ends it):")
+            echo(f"http://{host}:{port}/?token={token}")
+            if not local:
+                messages.tell("--listen: others can reach it, and read what is sent; put a proxy with TLS before it")
+
+        serve(place, guarded(recordings, token, names, port), started)
+    finally:
+        for recording in recordings:
+            recording.close()
+
+
+def _place(text: str) -> tuple[str, int]:
+    """``127.0.0.1:8080``, ``[::1]:8080``."""
+    address, colon, port = text.rpartition(":")
+    address = address.strip("[]") if address.startswith("[") and address.endswith("]") else address
+    try:
+        ipaddress.ip_address(address)
+        if not colon or not port.isdecimal() or int(port) > 65535:
+            raise ValueError
+    except ValueError:
+        message = f"{text!r} must be an address and a port, e.g. 127.0.0.1:8080 or [::1]:8080"
+        raise RequestError(message, where="--listen") from None
+    return address, int(port)
+
+
+def _token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            found = file.readline(300).strip()
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: {getattr(error, 'strerror', 'is not text')}", where="--token-file") from None
+    if not _TOKEN.fullmatch(found):
+        message = f"{path}: its first line must be 16 to 256 letters, digits and any of -._~"
+        raise RequestError(message, where="--token-file")
+    return found

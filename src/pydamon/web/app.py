@@ -1,0 +1,121 @@
+"""What is answered over HTTP: the page, and the data that it draws, of a list of recordings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from pydamon import messages
+from pydamon.errors import PydamonError
+from pydamon.markup import RAMP
+from pydamon.plain import json_text, printable
+from pydamon.web.files import PAGE, served, text
+from pydamon.web.recording import Missing, Recording
+
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
+_U64 = 2**64 - 1
+_I64 = 2**63 - 1
+
+
+class Wrong(PydamonError):
+    """A request that cannot be meant."""
+
+
+def number(given: str | None, low: int, high: int, usual: int | None = None) -> int:
+    """The whole number in a request; `Wrong` if it is none, or not in [low, high]."""
+    if given is None and usual is not None:
+        return usual
+    if given is None or not _NUMBER.fullmatch(given) or not low <= int(given) <= high:
+        raise Wrong(f"a whole number between {low} and {high} is missing in the request")
+    return int(given)
+
+
+def application(recordings: Sequence[Recording]) -> Starlette:
+    """The application; `guard.Guard` stands before it."""
+    files = served()
+
+    async def page(_: Request) -> Response:
+        return Response(text(PAGE), media_type="text/html")
+
+    async def file(request: Request) -> Response:
+        found = files.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("there is no such file\n", 404)
+        return Response(found[0], media_type=found[1])
+
+    def one(request: Request) -> Recording:
+        at = number(request.path_params["recording"], 0, _I64)
+        if at >= len(recordings):
+            raise Missing("there is no such recording")
+        return recordings[at]
+
+    def target(request: Request) -> int:
+        return number(request.path_params["target"], 0, _I64)
+
+    def listed(_: Request) -> Any:
+        return {"recordings": [recording.summary() for recording in recordings], "ramp": RAMP}
+
+    def told(request: Request) -> Any:
+        return one(request).target(target(request))
+
+    def tile(request: Request) -> Any:
+        place = [number(request.path_params[name], -64, 64) for name in ("level", "shrink")]
+        place += [number(request.path_params[name], 0, 1 << 40) for name in ("column", "row")]
+        return one(request).tile(target(request), *place).tobytes()
+
+    def at(request: Request) -> Any:
+        return one(request).at(target(request), number(request.query_params.get("ns"), 0, 1 << 62))
+
+    def window(request: Request) -> Any:
+        query = request.query_params
+        between = number(query.get("from"), 0, 1 << 62), number(query.get("to"), 0, 1 << 62)
+        low, high = number(query.get("low"), 0, _U64, 0), number(query.get("high"), 0, _U64, _U64)
+        if between[0] >= between[1] or low >= high:
+            raise Wrong("a window must end after it begins")
+        return one(request).window(target(request), between, low, high)
+
+    def schemes(request: Request) -> Any:
+        return {"schemes": one(request).schemes()}
+
+    of_target = "/api/{recording}/{target}"
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/page/{name:path}", file),
+            Route("/api/recordings", _answering(listed)),
+            Route("/api/{recording}/schemes", _answering(schemes)),
+            Route(of_target, _answering(told)),
+            Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", _answering(tile)),
+            Route(of_target + "/at", _answering(at)),
+            Route(of_target + "/window", _answering(window)),
+        ]
+    )
+
+
+def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    """A handler that works on another thread, and answers JSON or bytes; what cannot be is one line."""
+
+    async def handler(request: Request) -> Response:
+        try:
+            found = await run_in_threadpool(answer, request)
+        except Wrong as error:
+            return PlainTextResponse(f"{error.message}\n", 400)
+        except Missing as error:
+            return PlainTextResponse(f"{error.message}\n", 404)
+        except PydamonError as error:
+            return PlainTextResponse(f"{printable(error.message)}\n", 500)
+        except Exception as error:  # whoever asks for something else is still answered
+            messages.tell(f"serve: {request.url.path}: {type(error).__name__}: {error}")
+            return PlainTextResponse("this failed in the server; it has said what\n", 500)
+        if isinstance(found, bytes):
+            return Response(found, media_type="application/octet-stream")
+        return Response(json_text(found), media_type="application/json")
+
+    return handler

@@ -1,0 +1,105 @@
+// Where the data comes from: the server, or this file itself.
+
+export const TILE = 256;
+
+export class Server {
+  finer = true;
+
+  async #get(path, kind) {
+    const answer = await fetch(`api/${path}`, { credentials: "same-origin" });
+    if (!answer.ok) throw new Error((await answer.text()).slice(0, 300).trim() || `status ${answer.status}`);
+    return answer[kind]();
+  }
+
+  list() { return this.#get("recordings", "json"); }
+  target(recording, target) { return this.#get(`${recording}/${target}`, "json"); }
+  schemes(recording) { return this.#get(`${recording}/schemes`, "json"); }
+  at(recording, target, ns) { return this.#get(`${recording}/${target}/at?ns=${ns}`, "json"); }
+
+  window(recording, target, from, to, low, high) {
+    return this.#get(`${recording}/${target}/window?from=${from}&to=${to}&low=${low}&high=${high}`, "json");
+  }
+
+  async tile(recording, target, level, shrink, column, row) {
+    const place = `${level}/${shrink}/${column}/${row}`;
+    return new Uint8Array(await this.#get(`${recording}/${target}/tile/${place}`, "arrayBuffer"));
+  }
+}
+
+export class InFile {
+  finer = false;
+  #held;
+  #levels = new Map();
+
+  constructor(held) { this.#held = held; }
+
+  async list() { return { recordings: [this.#held.summary], ramp: this.#held.ramp }; }
+  async target(_, target) { return this.#held.targets[target]; }
+  async schemes() { return { schemes: this.#held.schemes }; }
+
+  async at(_, target, ns) {
+    const moments = this.#held.moments[target];
+    return moments.findLast((moment) => moment.start_ns <= ns) ?? moments[0];
+  }
+
+  async window(_, target, from, to, low, high) {
+    const all = this.#held.moments[target], inside = all.filter((one) => one.end_ns > from && one.start_ns < to);
+    const moments = inside.length ? inside : [await this.at(0, target, from)];
+    const mappings = this.#held.targets[target].mappings;
+    return { snapshots: moments.length, named: mappings.length > 0,
+      mappings: heldByMapping(moments, mappings, low, high) };
+  }
+
+  async tile(_, target, level, shrink, column, row) {
+    const cells = this.#held.targets[target].cells, plane = await this.#plane(target, level);
+    const found = new Uint8Array(TILE * TILE), count = Math.min(TILE, cells - row * TILE);
+    const columns = Math.min(TILE, plane.length / cells - column * TILE);
+    if (shrink !== 0 || count <= 0 || columns <= 0) throw new Error("there is no such tile");
+    for (let at = 0; at < columns; at++) {
+      const from = (column * TILE + at) * cells + row * TILE;
+      found.set(plane.subarray(from, from + count), at * TILE);
+    }
+    return found;
+  }
+
+  #plane(target, level) {
+    const key = `${target}/${level}`;
+    if (!this.#levels.has(key)) this.#levels.set(key, inflated(this.#held.levels[target][level]));
+    return this.#levels.get(key);
+  }
+}
+
+async function inflated(text) {
+  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+const WARM_S = 10;
+
+// As `held_by_mapping` of the server: what lies in [low, high) of each mapping, the mean over the moments.
+function heldByMapping(moments, mappings, low, high) {
+  const spans = mappings.map(([start, end, name]) => [BigInt(start), BigInt(end), name]), sums = new Map();
+  const add = (name, kind, bytes) => {
+    const sum = sums.get(name) ?? { name, kind: "", hot: 0, warm: 0, cold: 0, unknown: 0 };
+    sum[kind] += bytes / moments.length;
+    sums.set(name, sum);
+  };
+  for (const { regions } of moments) {
+    for (const [from, to, , idle, bytes] of regions) {
+      const start = BigInt(from), end = BigInt(to), kind = idle < 0 ? "hot" : idle < WARM_S ? "warm" : "cold";
+      const cut = (first, last) => {
+        const a = first > low ? first : low, b = last < high ? last : high;
+        return b > a ? Number(b - a) / Number(end - start) * bytes : 0;
+      };
+      let left = cut(start, end);
+      for (const [first, last, name] of spans) {
+        if (last <= start || first >= end) continue;
+        const part = cut(first > start ? first : start, last < end ? last : end);
+        if (part > 0) { add(name, kind, part); left -= part; }
+      }
+      if (left > 1) add("(not mapped any more)", kind, left);
+    }
+  }
+  return [...sums.values()].sort((a, b) => b.hot + b.warm + b.cold - (a.hot + a.warm + a.cold));
+}

@@ -1,0 +1,355 @@
+"""One recording as the page shows it: read once in the background, followed while it grows, asked about by many."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon import messages
+from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
+from pydamon.analysis.window import Window
+from pydamon.cli.report.common import source_line, target_line
+from pydamon.cli.report.panel import looks
+from pydamon.core.snapshot import Snapshot
+from pydamon.errors import PydamonError
+from pydamon.linux.process import Mapping
+from pydamon.plain import printable
+from pydamon.records.batch import RegionBatch
+from pydamon.records.joined import AnyReader, open_record
+from pydamon.web.target import (
+    Drawn,
+    begun,
+    footprint,
+    held_by_mapping,
+    moments,
+    outside,
+    panel,
+    regions,
+    told,
+)
+
+MOST_TARGETS = 16  # that are drawn, the largest
+_SURVEY_ROWS = 1 << 16
+_COLUMNS = ("age", "age_ms", "resident", "unknown")
+_LOOK_S = 1.0  # between two looks whether the file has grown
+_MOVED = 0.1  # of the memory lies elsewhere: the addresses are chosen anew
+_AVERAGED = 12  # snapshots of a window
+_WINDOW_ROWS = 1 << 15
+_LOOKED_BACK = 8  # messages, for the last snapshot before a time
+_MOST_REGIONS = 20_000
+
+
+class Missing(PydamonError):
+    """What was asked for is not there."""
+
+
+class Recording:
+    """A record, or several files as one. `close` ends its thread.
+
+    ``version`` goes up with all that is new; ``progress`` (0..1) says how much of the file was read, ``error`` why it
+    cannot be shown, ``growing`` whether more may come.
+    """
+
+    def __init__(self, path: str, *, follow: bool = True) -> None:
+        self.path = path
+        self.name = printable(os.path.basename(path))
+        self.version = 0
+        self.progress = 0.0
+        self.error: str | None = None
+        self.growing = False
+        self.warnings: list[str] = []
+        self.span = (0, 0)
+        self.drawn: dict[int, Drawn] = {}
+        self.sizes: dict[int, int] = {}
+        self._follow = follow
+        self._reader: AnyReader = open_record(path)
+        self._retired: list[AnyReader] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._read_all, name=f"reads {self.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read, in the background."""
+        self._thread.start()
+
+    def read_now(self) -> None:
+        """Read it all here, instead; PydamonError if it holds nothing."""
+        self._build()
+        if not self.drawn:
+            raise PydamonError("holds no snapshot: nothing was recorded", where=self.path)
+
+    def close(self) -> None:
+        """Stop reading and let go of the file."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for reader in (*self._retired, self._reader):
+            reader.close()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read_all(self) -> None:
+        try:
+            self._build()
+            while self._follow and not self._stopped.wait(_LOOK_S):
+                self._look_again()
+        except PydamonError as error:
+            self.error = printable(str(error))
+        except Exception as error:  # the other recordings and the page go on
+            self.error = f"cannot be read: {type(error).__name__}"
+            messages.tell(f"{self.path}: {self.error}: {error}")
+        self.version += 1
+
+    def _build(self) -> None:
+        """Read the whole record; what was there before is shown until it is done."""
+        reader = self._reader
+        span = reader.time_range()
+        self.growing = reader.truncated and self._follow
+        if span is None:
+            self.progress = 1.0
+            return
+        self._describe(reader)
+        drawn, sizes = self._begin(reader, span)
+        whole = not self.drawn
+        if whole:
+            self.drawn, self.sizes, self.span = drawn, sizes, span
+        done = 0
+        for batch in reader.batches(columns=_COLUMNS):
+            if self._stopped.is_set():
+                return
+            self._add(drawn, batch)
+            done += len(batch.start)
+            self.progress = done / max(reader.rows, 1)
+        for one in drawn.values():
+            one.pyramid.finish()
+        reader.frame_times()
+        self.drawn, self.sizes, self.span, self.progress = drawn, sizes, span, 1.0
+        self._describe(reader)
+        self.version += 1
+
+    def _begin(self, reader: AnyReader, span: tuple[int, int]) -> tuple[dict[int, Drawn], dict[int, int]]:
+        """(the largest targets, still empty; the bytes of each target at last), by a sample of the snapshots."""
+        sample: dict[int, list[RegionBatch]] = {}
+        for batch in reader.batches(columns=_COLUMNS, sample_rows=_SURVEY_ROWS):
+            for number in batch.targets:
+                sample.setdefault(number, []).append(batch.of_target(number))
+        sizes = {number: int(parts[-1].per_snapshot(parts[-1].memory)[-1]) for number, parts in sample.items()}
+        chosen = sorted(sizes, key=lambda number: -sizes[number])[:MOST_TARGETS]
+        rows = reader.rows // max(len(sample), 1)
+        return {number: begun(number, sample[number], span, rows, len(chosen)) for number in chosen}, sizes
+
+    def _add(self, drawn: dict[int, Drawn], batch: RegionBatch) -> None:
+        for number in batch.targets:
+            if number in drawn:
+                drawn[number].add(batch.of_target(number))
+
+    def _look_again(self) -> None:
+        """Take in what the file has grown by; begin anew if it is another one, or the memory lies elsewhere."""
+        if not self.growing:
+            return
+        reader = self._reader
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            self.growing, self.version = False, self.version + 1  # it was removed: what was read stays
+            return
+        if found.st_size == reader.file_bytes:
+            return
+        grown = found.st_size > reader.file_bytes and len(getattr(reader, "paths", [])) == 0
+        new = open_record(self.path)
+        if grown and self.drawn:
+            new.frame_times(reader.frame_times())
+        with self._lock:
+            self._retired.append(reader)  # somebody may be reading from it still
+            self._reader = new
+        for old in self._retired[:-2]:
+            old.close()
+        del self._retired[:-2]
+        if grown and self.drawn and not self._take_in(new):
+            return
+        self.drawn = self.drawn if grown else {}
+        self._build()
+
+    def _take_in(self, reader: AnyReader) -> bool:
+        """Add what is new; True if the whole record has to be read again."""
+        after = min(one.pyramid.end_ns for one in self.drawn.values())
+        last: dict[int, RegionBatch] = {}
+        for batch in reader.batches(columns=_COLUMNS, between=(after, 2**63 - 1)):
+            self._add(self.drawn, batch)
+            for number in batch.targets:
+                last[number] = batch.of_target(number)
+        self.span = (self.span[0], max(one.pyramid.end_ns for one in self.drawn.values()))
+        for one in self.drawn.values():
+            one.pyramid.finish()
+        self.growing = reader.truncated
+        self._describe(reader)
+        self.version += 1
+        new = last.keys() - self.drawn.keys()
+        return bool(new and len(self.drawn) < MOST_TARGETS) or any(
+            outside(self.drawn[number].pyramid.axis, RegionBatch.of([batch.snapshot(len(batch) - 1)])) > _MOVED
+            for number, batch in last.items()
+            if number in self.drawn
+        )
+
+    def _describe(self, reader: AnyReader) -> None:
+        self.warnings = [printable(line) for line in reader.warnings()]
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def reader(self) -> AnyReader:
+        """The record as it was last opened."""
+        with self._lock:
+            return self._reader
+
+    def summary(self) -> dict[str, Any]:
+        """What the list of recordings says."""
+        reader = self.reader()
+        info = reader.info
+        offset = info.wall_offset_ns
+        order = sorted(self.drawn, key=lambda number: -self.sizes.get(number, 0))
+        return {
+            "name": self.name,
+            "version": self.version,
+            "progress": round(self.progress, 3),
+            "error": self.error,
+            "growing": self.growing,
+            "warnings": self.warnings,
+            "source": source_line(reader),  # type: ignore[arg-type]
+            "span_ns": self.span[1] - self.span[0],
+            "wall_ms": None if offset is None or not self.drawn else (self.span[0] + offset) // 10**6,
+            "rows": reader.rows,
+            "left_out": max(len(self.sizes) - len(self.drawn), 0),
+            "targets": [
+                {
+                    "target": number,
+                    "title": target_line(reader, number),  # type: ignore[arg-type]
+                    "bytes": self.sizes.get(number, 0),
+                }
+                for number in order
+            ],
+        }
+
+    def target(self, number: int) -> dict[str, Any]:
+        """All that the page needs of a target but its tiles."""
+        drawn, reader = self._drawn(number), self.reader()
+        start_ns = drawn.pyramid.start_ns
+        rows = [row for row in reader.table_rows("footprint") if row["target"] == number]
+        seen = looks(reader, Window(), number).get(number, [])  # type: ignore[arg-type]
+        found = told(drawn, self._mappings(number))
+        return found | {"footprint": footprint(rows, start_ns), "panel": panel(seen, start_ns)}
+
+    def pyramid(self, number: int) -> Pyramid:
+        """The target's; `Missing` if it is not drawn."""
+        return self._drawn(number).pyramid
+
+    def tile(self, number: int, level: int, shrink: int, column: int, row: int) -> U8:
+        """As `Pyramid.tile`; negative levels are finer than the finest, a negative ``shrink`` divides cells.
+
+        Raises `Missing` where there is none.
+        """
+        pyramid = self._drawn(number).pyramid
+        try:
+            if level >= 0:
+                return pyramid.tile(level, shrink, column, row)
+            return self._finer(pyramid, number, -level, -shrink, column, row)
+        except ValueError as error:
+            raise Missing(str(error)) from None
+
+    def _finer(self, pyramid: Pyramid, number: int, finer: int, stretch: int, column: int, row: int) -> U8:
+        width = pyramid.column_ns >> finer
+        first = pyramid.start_ns + column * TILE * width
+        if finer < FINER or not (0 <= stretch <= 12 and width and row >= 0 and column >= 0) or first >= pyramid.end_ns:
+            raise ValueError("there is no such tile")
+        time_ns = first + np.arange(TILE + 1, dtype=np.int64) * width
+        cells = divided_cells(pyramid.axis, row, stretch)
+        between = (int(time_ns[0]), int(time_ns[-1]))
+        batches = self.reader().batches(columns=("unknown",), target=number, between=between)
+        found = exact(batches, time_ns, *cells)
+        whole = np.zeros((TILE, TILE), np.uint8)
+        whole[:, : found.shape[1]] = found
+        return whole
+
+    def at(self, number: int, time_ns: int) -> dict[str, Any]:
+        """The regions of the target at a time since the start: those of the snapshot then, or the last one before."""
+        pyramid = self._drawn(number).pyramid
+        when = pyramid.start_ns + time_ns
+        snapshot = self._snapshot_at(number, when)
+        found = regions(snapshot, pyramid.start_ns)
+        del found["regions"][_MOST_REGIONS:]
+        return found
+
+    def _snapshot_at(self, number: int, when: int) -> Snapshot:
+        reader = self.reader()
+        times: NDArray[np.int64] = reader.frame_times()
+        begun = times[(times[:, 0] <= when) & (times[:, 1] >= 0), 0]
+        for low in (when, *sorted(set(begun[-_LOOKED_BACK:].tolist()), reverse=True)):
+            found = None
+            for batch in reader.batches(columns=_COLUMNS, target=number, between=(low, when + 1)):
+                found = batch.snapshot(len(batch) - 1)
+            if found is not None:
+                return found
+        raise Missing("there is no snapshot at that time")
+
+    def window(self, number: int, between: tuple[int, int], low: int, high: int) -> dict[str, Any]:
+        """What the mappings held in a window of time (ns since the start) and addresses: the mean over snapshots."""
+        start_ns = self._drawn(number).pyramid.start_ns
+        span = (start_ns + between[0], start_ns + between[1])
+        snapshots = list(self._spread(number, span))
+        if not snapshots:
+            raise Missing("there is no snapshot in that window")
+        mappings = self._mappings_at(number, span[1])
+        rows = held_by_mapping(snapshots, mappings, low, high)
+        return {"snapshots": len(snapshots), "mappings": rows, "named": bool(mappings)}
+
+    def _spread(self, number: int, span: tuple[int, int]) -> Iterator[Snapshot]:
+        """Some snapshots of a time, evenly."""
+        reader = self.reader()
+        batches = reader.batches(columns=_COLUMNS, target=number, between=span, sample_rows=_WINDOW_ROWS)
+        held = [batch.snapshot(at) for batch in batches for at in range(len(batch))]
+        for low, high in moments((0, len(held)), _AVERAGED) if held else ():
+            yield held[(low + high) // 2]
+
+    def schemes(self) -> list[dict[str, Any]]:
+        """The last statistics of each scheme; empty if none was running."""
+        last: dict[int, dict[str, Any]] = {}
+        for row in self.reader().table_rows("schemes"):
+            last[row["scheme"]] = row
+        return [
+            {
+                "name": printable(row["name"] or row["action"]),
+                "action": printable(row["action"]),
+                "active": row["active"],
+                "tried_bytes": row["sz_tried"],
+                "applied_bytes": row["sz_applied"],
+                "quota_exceeded": row["qt_exceeds"],
+                "quota_bytes": row["effective_bytes"],
+            }
+            for _, row in sorted(last.items())
+        ]
+
+    def _drawn(self, number: int) -> Drawn:
+        found = self.drawn.get(number)
+        if found is None:
+            raise Missing("there is no such target")
+        return found
+
+    def _mappings(self, number: int) -> list[Mapping]:
+        """The mappings of a target at up to eight times, as one list."""
+        reader = self.reader()
+        times = reader.mapping_times(number)
+        picked = sorted({times[at * (len(times) - 1) // 7] for at in range(8)}) if times else []
+        return [mapping for time_ns in picked for mapping in reader.mappings_at(number, time_ns)]
+
+    def _mappings_at(self, number: int, when: int) -> list[Mapping]:
+        return self.reader().mappings_at(number, when)
