@@ -89,9 +89,10 @@ def test_tuned_intervals_are_followed(pid: int, results: Any) -> None:
         assert last.max_nr_accesses == 20
         assert (last.nr_accesses <= 20).all()
         if len(seen) >= 3:
-            assert engine.context.intervals.sample_us == last.sample_us
             engine.stop()
     assert len(seen) >= 3
+    # What runs may be ahead of the last snapshot: it was aggregated before the intervals were tuned again.
+    assert engine.context.intervals.sample_us != 5_000
     assert all(5_000 <= sample_us <= 400_000 for sample_us in seen)
 
 
