@@ -55,7 +55,6 @@ _NO_CGROUP = "asks a cgroup to give memory (memory.reclaim), which a process has
 class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
     """What can be said of it."""
 
-    drivers: Annotated[tuple[str, ...], words_knob("driver", DRIVERS, "what it goes by")] = ("age",)
     min_age_us: Annotated[int, time_knob("min_age", "page out what was not used for this long")] = 120_000_000
     quota: Annotated[Quotas, quota_knob("quota", "at most this time and size per window")] = Quotas(
         time_ms=10,
@@ -70,6 +69,7 @@ class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
     pressure_us: Annotated[
         int, time_knob("pressure", "tune the quota until tasks wait this long for memory per window (PSI)")
     ] = 0
+    drivers: Annotated[tuple[str, ...], words_knob("driver", DRIVERS, "what it goes by")] = ("age",)
     psi_permil: Annotated[
         int, permil_knob("psi", "by pressure: nothing is asked for while tasks wait this share for memory")
     ] = 1
