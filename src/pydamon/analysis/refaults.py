@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydamon.analysis.panel import Estimate, Z, used_within
 from pydamon.analysis.together import Together
 from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look
+from pydamon.modules.controller import ColdBytes
 from pydamon.spec import Scheme
 from pydamon.spec.words.refaults import USUAL_BP, most_per_minute, refault_words, taken_at_s, thrash_words
 
@@ -144,6 +145,19 @@ def lowest_age_s(looks: Mapping[int, Sequence[Look]], limit_bp: float) -> int | 
     None where the record is too short to tell, or none is high enough.
     """
     return _Foresight(looks).lowest_s(limit_bp)
+
+
+def returned(looks: Sequence[Look]) -> tuple[ColdBytes, ...]:
+    """What was used again in these looks, of all targets, by how long it had been idle: for controllers."""
+    by_target: dict[int, list[Look]] = {}
+    for look in looks:
+        by_target.setdefault(look.target, []).append(look)
+    if not by_target:
+        return ()
+    total = np.sum([returned_bytes(mine) for mine in by_target.values()], axis=0)
+    return tuple(
+        ColdBytes(bound * 1_000_000, round(size)) for bound, size in zip(BOUNDS_S, total.tolist(), strict=True)
+    )
 
 
 def shares_of_bins(age_s: float) -> NDArray[np.float64]:

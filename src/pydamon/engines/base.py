@@ -13,6 +13,7 @@ import msgspec
 
 if TYPE_CHECKING:  # starting up counts against the bound on the CPU share
     from pydamon.core.callbacks import Loop
+    from pydamon.core.panel import Look
     from pydamon.core.regions import Regions
     from pydamon.core.scheme_state import SchemeState
     from pydamon.core.snapshot import Snapshot
@@ -206,6 +207,13 @@ class Engine(Protocol):
 
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
         """Rows of further side tables that belong to these snapshots, by table: whose physical memory it is."""
+        ...
+
+    def looks(self) -> list[Look]:
+        """The looks at the page panel since the last call, the first of which only begins it; none without a panel.
+
+        Those of `side_rows` are the same, and stay.
+        """
         ...
 
     def notices(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # starting up counts against the bound on the CPU share, and 
     from pydamon.ops.actions.plan import Plan
     from pydamon.ops.reported.reports import AccessReports
     from pydamon.ops.sim.machine import Machine
+
+_MOST_LOOKS = 4096  # at the page panel, that nobody has asked for yet; of more the oldest are dropped
 
 
 def only_context(spec: Spec, *ops: str) -> Context:
@@ -70,7 +73,6 @@ class OnCore:
     """
 
     reports: AccessReports | None = None
-    simulated: Machine | None = None
 
     def __init__(
         self,
@@ -87,6 +89,9 @@ class OnCore:
         self.clock = clock
         self.ops = ops
         self._followers: list[Follower] = []
+        # Looks at the page panel that are in no rows yet, and those that `looks` has not told yet, once it was asked.
+        self._looks_for_rows: deque[Look] = deque(maxlen=_MOST_LOOKS)
+        self._looks_for_others: deque[Look] | None = None
         self._loop: Generator[list[Snapshot], None, None] | None = None
         self._ended = self._closed = False
         try:
@@ -106,6 +111,11 @@ class OnCore:
         except BaseException:
             self._give_back()
             raise
+
+    @property
+    def simulated(self) -> Machine | None:
+        """None: the targets run on this machine."""
+        return None
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -243,10 +253,29 @@ class OnCore:
 
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
         """The page panel, if there is one, and what cannot be watched."""
-        panel = self.kdamond.panel
         blind = [asdict(found) for found in self.kdamond.blindness.take_found()]
         rows: dict[str, Rows] = {"blind": blind} if blind else {}
-        return rows if panel is None else rows | {"panel": [panel_row(look) for look in panel.take_looks()]}
+        if self.kdamond.panel is None:
+            return rows
+        self._take_looks()
+        found = [panel_row(look) for look in self._looks_for_rows]
+        self._looks_for_rows.clear()
+        return rows | {"panel": found}
+
+    def looks(self) -> list[Look]:
+        """The looks at the page panel since the last call."""
+        if self._looks_for_others is None:
+            self._looks_for_others = deque(maxlen=_MOST_LOOKS)
+        self._take_looks()
+        found = list(self._looks_for_others)
+        self._looks_for_others.clear()
+        return found
+
+    def _take_looks(self) -> None:
+        found = [] if self.kdamond.panel is None else self.kdamond.panel.take_looks()
+        self._looks_for_rows.extend(found)
+        if self._looks_for_others is not None:
+            self._looks_for_others.extend(found)
 
     def notices(self) -> list[str]:
         """What there is to say of schemes, of the page panel, and of memory that cannot be watched."""

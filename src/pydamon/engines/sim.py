@@ -10,7 +10,7 @@ from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
 from pydamon.engines.base import Choice, Kind, Rows
 from pydamon.engines.on_core import OnCore, only_context
-from pydamon.ops.sim.machine import MachineSpec
+from pydamon.ops.sim.machine import Machine, MachineSpec
 from pydamon.ops.sim.ops import DEFAULT_ACCESSES_PER_S, SimOps
 from pydamon.spec import Spec
 from pydamon.workload.model import Workload
@@ -55,7 +55,10 @@ class SimEngine(OnCore):
             panel=panel,
         )
 
-        self.simulated = self.ops.machine
+    @property
+    def simulated(self) -> Machine:
+        """The machine as it is now: a new one each time that monitoring begins."""
+        return self.ops.machine
 
     def _new_damos(self) -> Damos:
         from pydamon.core.damos import Damos

@@ -90,6 +90,18 @@ def permil_knob(name: str, help: str) -> Knob:
     return Knob(name, _parse_permil, exact_permil, help)
 
 
+def bp_knob(name: str, help: str) -> Knob:
+    """A share in 1/10,000, of something that may be more than all."""
+
+    def parse(text: str) -> int:
+        share = units.parse_share(text) * 10_000
+        if not 1 <= share <= 10_000 or share.denominator != 1:
+            raise RequestError(f"{shown(text)}: must be 0.01% to 100%, in steps of 0.01%")
+        return int(share)
+
+    return Knob(name, parse, exact_bp, help)
+
+
 def size_knob(name: str, help: str) -> Knob:
     """Bytes, 0 is off."""
     return Knob(name, lambda text: 0 if text == OFF else _parse_bytes(text), lambda v: _size(v) if v else OFF, help)
@@ -124,6 +136,11 @@ def _parse_bytes(text: str) -> int:
     if value > _MOST_BYTES:
         raise RequestError(f"{shown(text)} is more than any machine has")
     return value
+
+
+def exact_bp(value: int) -> str:
+    """1/10,000 as percent."""
+    return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
 
 
 def _write_time(value: int) -> str:

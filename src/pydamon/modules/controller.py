@@ -6,6 +6,7 @@ One is stepped once per ``interval_us``, off the sampling path. What it decides 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -53,7 +54,8 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     kernel never takes (memory.min). ``resident_bytes``, ``working_set_bytes`` (used within ``working_set_window_us``)
     and ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
-    since its last step after it had been idle for an age or longer, from the page panel.
+    since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
+    let the schemes of its module act.
     """
 
     now_ns: int
@@ -73,6 +75,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     machine_bytes: int | None = None
     done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
+    active: bool = True
     page_bytes: int = 4096
 
 
@@ -171,3 +174,26 @@ class Controller(Protocol):
     def step(self, observations: Observations) -> tuple[Decision, ...]:
         """What is to be done now, in that order. The same observations one after another give the same decisions."""
         ...
+
+
+class Several:
+    """Some controllers of one module as one; each is stepped in its own interval."""
+
+    def __init__(self, controllers: Sequence[Controller]) -> None:
+        self._controllers = tuple(controllers)
+        self._due_ns = [0] * len(self._controllers)
+        self._returned: list[list[ColdBytes]] = [[] for _ in self._controllers]
+        self.interval_us = min(one.interval_us for one in self._controllers)
+        self.needs_accesses = any(one.needs_accesses for one in self._controllers)
+
+    def step(self, observations: Observations) -> tuple[Decision, ...]:
+        """What those that are due decide, in their order."""
+        found: list[Decision] = []
+        for at, one in enumerate(self._controllers):
+            self._returned[at].extend(observations.returned)
+            if observations.now_ns < self._due_ns[at]:
+                continue
+            self._due_ns[at] = observations.now_ns + one.interval_us * 1000 - self.interval_us * 500
+            returned, self._returned[at] = tuple(self._returned[at]), []
+            found += one.step(msgspec.structs.replace(observations, returned=returned))
+        return tuple(found)

@@ -1,7 +1,7 @@
 """``reclaim``: page out what nobody has used for long, the oldest first; or what the kernel picks, while nobody waits.
 
 By *age* it has the knobs and defaults of DAMON_RECLAIM (Documentation/admin-guide/mm/damon/reclaim.rst), by *pressure*
-those of Senpai (`modules/pressure.py`).
+those of Senpai (`modules/pressure.py`), by *refaults* those of software-defined far memory (`modules/refaults.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pydamon.modules.base import (
     Knobs,
     Module,
     Target,
+    bp_knob,
     choice_knob,
+    exact_bp,
     interval_knob,
     permil_knob,
     quota_knob,
@@ -28,8 +30,9 @@ from pydamon.modules.base import (
     watermarks_knob,
     words_knob,
 )
-from pydamon.modules.controller import Controller
+from pydamon.modules.controller import Controller, Several
 from pydamon.modules.pressure import PressureController, PressureRule
+from pydamon.modules.refaults import RefaultController, RefaultRule
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.model import PAGE_SIZE
@@ -47,7 +50,9 @@ from pydamon.spec.schemes import (
 )
 from pydamon.spec.units import format_duration_ns, format_size
 
-DRIVERS = ("age", "pressure")
+NAME = "reclaim"
+DRIVERS = ("age", "pressure", "refaults")
+_BY_AGE = frozenset({"age", "refaults"})  # these have the scheme
 _SWAP_NEARLY_FULL = 10  # percent free
 _NO_CGROUP = "asks a cgroup to give memory (memory.reclaim), which a process has none of its own; target its cgroup"
 
@@ -78,6 +83,9 @@ class ReclaimKnobs(Knobs, frozen=True, kw_only=True):
     ] = 1
     probe_permil: Annotated[int, permil_knob("probe", "by pressure: ask for this share of the memory each time")] = 10
     interval_us: Annotated[int, interval_knob("by pressure: ask once in this time")] = 6_000_000
+    refault_bp: Annotated[
+        int, bp_knob("refaults", "by refaults: tune min_age until this share of the working set comes back per minute")
+    ] = 20
     floor_bytes: Annotated[int, size_knob("floor", "by pressure: leave at least this much")] = 0
     most_bytes: Annotated[int, size_knob("most", "by pressure: take at most this much in all")] = 0
 
@@ -89,12 +97,12 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
     """
     if knobs.drivers == ("pressure",) and target == "process":
         raise RequestError(f"pressure {_NO_CGROUP}, or use driver=age", where="driver")
-    if "age" not in knobs.drivers:
+    if not _BY_AGE.intersection(knobs.drivers):
         return ()
     goals = (Goal(metric="some_mem_psi_us", target_value=knobs.pressure_us),) if knobs.pressure_us else ()
     return (
         Scheme(
-            name="reclaim",
+            name=NAME,
             action="pageout",
             access_pattern=AccessPattern(
                 sz_bytes=SizeRange(min=PAGE_SIZE),
@@ -109,9 +117,17 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
 
 
 def controller(knobs: ReclaimKnobs, target: Target) -> Controller | None:
-    """By pressure its loop."""
-    if "pressure" not in knobs.drivers or target == "process":
-        return None
+    """By pressure, and by refaults, its loop."""
+    loops: list[Controller] = []
+    if "refaults" in knobs.drivers:
+        rule = RefaultRule(scheme=NAME, limit_bp=knobs.refault_bp, first_us=knobs.min_age_us)
+        loops.append(RefaultController(rule))
+    if "pressure" in knobs.drivers and target != "process":
+        loops.append(_by_pressure_loop(knobs))
+    return Several(loops) if len(loops) > 1 else next(iter(loops), None)
+
+
+def _by_pressure_loop(knobs: ReclaimKnobs) -> Controller:
     rule = PressureRule(
         interval_us=knobs.interval_us,
         memory_percent=knobs.psi_permil / 10,
@@ -125,9 +141,17 @@ def controller(knobs: ReclaimKnobs, target: Target) -> Controller | None:
 
 
 def words(knobs: ReclaimKnobs) -> list[str]:
-    """What it does by pressure."""
-    if "pressure" not in knobs.drivers:
-        return []
+    """What it does by pressure, and by refaults."""
+    found = []
+    if "refaults" in knobs.drivers:
+        found.append(
+            f"By refaults: after two minutes the lowest age is set, and every 10 s again, so that "
+            f"{exact_bp(knobs.refault_bp)} of the working set comes back per minute, as the kernel counts it."
+        )
+    return [*found, *_pressure_words(knobs)] if "pressure" in knobs.drivers else found
+
+
+def _pressure_words(knobs: ReclaimKnobs) -> list[str]:
     psi, io = exact_permil(knobs.psi_permil), exact_permil(knobs.io_psi_permil)
     files = " of files" if knobs.files == "only" else ""
     floor = f" above {format_size(knobs.floor_bytes)}" if knobs.floor_bytes else ""
@@ -149,7 +173,7 @@ def cannot(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
         free = facts.swap_free_bytes * 100 // facts.swap_bytes
         if free < _SWAP_NEARLY_FULL:
             found.append(f"{free}% of swap is free: anonymous memory will soon find no room; files=only needs none")
-    if "age" in knobs.drivers:
+    if _BY_AGE.intersection(knobs.drivers):
         found += _by_age(knobs, facts)
     if "pressure" in knobs.drivers:
         found += _by_pressure(knobs, facts)
@@ -187,7 +211,7 @@ def _by_pressure(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
 
 
 RECLAIM = Module(
-    name="reclaim",
+    name=NAME,
     help="page out what was not used for long, the oldest first",
     knobs=ReclaimKnobs,
     schemes=schemes,

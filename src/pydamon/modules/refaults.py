@@ -78,6 +78,7 @@ class RefaultController:
         self._best: deque[int] = deque(maxlen=_MOST_MINUTES)  # lowest ages, minute by minute
         self._counted: deque[tuple[int, int]] = deque()  # when, and how many bytes had come back
         self._set_us = rule.first_us
+        self._closed = False  # whether the loop goes by what really came back
 
     def step(self, observations: Observations) -> tuple[Decision, ...]:
         """A new minimum age, if it is another by a twentieth at least."""
@@ -86,8 +87,11 @@ class RefaultController:
             self._began_ns = self._minute_ns = seen.now_ns
         self._gather(seen)
         watched = seen.now_ns - self._began_ns >= self.rule.watch_ns
-        rate = self._rate(seen) if watched else None
+        if not seen.active:  # that nothing comes back says nothing
+            self._counted.clear()
+        rate = self._rate(seen) if watched and seen.active else None
         if rate is not None:
+            self._closed = True
             self._correct(rate, (seen.now_ns - self._began_ns) // 1000)
         if abs(self.min_age_us - self._set_us) * 20 < self._set_us:
             return ()
@@ -107,7 +111,7 @@ class RefaultController:
         self._minute_ns, self._returned = seen.now_ns, {}
         if found is not None:
             self._best.append(found)
-        if not self._counted and self._best and seen.now_ns - self._began_ns >= self.rule.watch_ns:
+        if not self._closed and self._best and seen.now_ns - self._began_ns >= self.rule.watch_ns:
             self.min_age_us = self._kept(max(self._best[-1], percentile_of(self._best, self.rule.percentile)))
 
     def _rate(self, seen: Observations) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +20,14 @@ from pydamon.spec.schemes import Scheme
 
 MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT, PROTECT, ZRAM_WRITEBACK, STAT)}
 _LONGEST = 4096  # characters
+
+
+class _HasScheme(Protocol):
+    @property
+    def scheme(self) -> Scheme: ...
+
+
+_State = TypeVar("_State", bound=_HasScheme)
 
 
 def parse(given: str | Mapping[str, Any]) -> Use:
@@ -93,3 +101,8 @@ def expand(spec: Spec) -> Spec:
         raise RequestError("act on memory; reported accesses have none", where="kdamonds[0].modules")
     own = tuple(scheme for scheme in context.schemes if scheme.name not in names)
     return spec.with_context(msgspec.structs.replace(context, schemes=own + added))
+
+
+def schemes_of(module: str, states: Sequence[_State]) -> list[_State]:
+    """The states of the schemes that the module of this name has made: these bear its name."""
+    return [state for state in states if (state.scheme.name or "").split("-")[0] == module]

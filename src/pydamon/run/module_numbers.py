@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydamon.analysis.stat import stat, used_within
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Engine, Rows
-from pydamon.linux.refaults import Refaults, of_targets
 from pydamon.modules.base import Use
-from pydamon.modules.registry import target_of
+from pydamon.modules.registry import schemes_of
+from pydamon.run.counters import counters_of
 from pydamon.spec.words.refaults import taken_at_s
 
 EVERY_NS = 5_000_000_000
@@ -34,7 +34,7 @@ class ModuleNumbers:
         self._engine = engine
         self._began_ns = engine.clock.now_ns()
         self._due_ns = self._began_ns + EVERY_NS
-        self._counters = _counters_of(engine)
+        self._counters = counters_of(engine)
         self._first = self._counters()
 
     def note(self, now_ns: int, snapshots: Sequence[Snapshot], *, at_end: bool = False) -> Rows:
@@ -66,8 +66,7 @@ class ModuleNumbers:
 
     def _of_schemes(self, use: Use) -> dict[str, int | None]:
         """Those whose names begin with the module's; their lowest age is the module's."""
-        name = use.module.name
-        states = [state for state in self._engine.schemes() if (state.scheme.name or "").split("-")[0] == name]
+        states = schemes_of(use.module.name, self._engine.schemes())
         ages = [age for state in states if (age := taken_at_s(state.scheme)) is not None]
         return {
             "taken_bytes": sum(state.stats.sz_applied for state in states),
@@ -90,16 +89,3 @@ class ModuleNumbers:
             "aggr_us": now.aggr_us,
             "idle_ms": now.idle_ms.tolist(),
         }
-
-
-def _counters_of(engine: Engine) -> Callable[[], Refaults]:
-    """Where refaults and stalls of the targets are counted; nowhere for a simulation."""
-    context = engine.context
-    if context.ops in ("sim", "reported"):
-        return Refaults
-    living = engine.living
-    return of_targets(
-        context.cgroup,
-        physical=target_of(context) == "physical",
-        pids=lambda: [pid for pid in living().values() if pid is not None],
-    )

@@ -203,7 +203,7 @@ class Run:
                 now_ns = self.engine.clock.now_ns()
                 joined = self._look(now_ns)
                 if self._acts is not None:
-                    self._acts.note(snapshots)
+                    self._acts.note(snapshots, self.engine.looks() if self._acts.needs_accesses else ())
                 self.snapshots += sum(bool(len(snapshot.start)) for snapshot in snapshots)
                 if gatherer is not None:
                     found = gatherer.find(now_ns, snapshots, joined)

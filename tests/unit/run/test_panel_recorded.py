@@ -16,7 +16,10 @@ from tests.unit.primitives.bpf_child import OBSTACLE
 
 from pydamon.cli import main
 from pydamon.core.panel import BOUNDS_S
+from pydamon.library.build import make_spec
 from pydamon.records.reader import RecordReader
+from pydamon.run.request import Request
+from pydamon.run.run import Run
 
 SIM = ["record", "--ops", "sim", "--workload", "stairs", "--duration", "5s"]
 
@@ -51,6 +54,24 @@ def test_its_size_is_an_option_and_it_may_be_left_out(tmp_path: Path, capsys: py
     assert rows(tmp_path / "r", "--faithful") == []
     assert main([*SIM, "--faithful", "--panel", "128", "-o", str(tmp_path / "r")]) == 2
     assert "--panel: is for --ops vaddr, fvaddr or sim, without --faithful" in capsys.readouterr().err
+
+
+def test_looks_are_told_beside_the_rows() -> None:
+    """Whoever asks for looks gets each once, whether rows are taken or not; the first time only begins it."""
+    spec = make_spec(ops="sim", sample=5_000, aggr=100_000)
+    request = Request(workload="stairs", duration_ns=5 * 10**9, seed=3)
+    with Run(spec, request) as made:
+        told, rows = [], []
+        assert made.engine.looks() == []
+        for number, snapshots in enumerate(made.monitor()):
+            told += made.engine.looks()
+            if number % 3 == 0:
+                rows += made.engine.side_rows(snapshots).get("panel", [])
+        rows += made.engine.side_rows([]).get("panel", [])
+        told += made.engine.looks()
+    assert [look.time_ns for look in told] == [10**9 * second for second in range(1, 6)]
+    assert [row["time_ns"] for row in rows] == [look.time_ns for look in told]
+    assert rows[-1]["ended"] == told[-1].ended.tolist()
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from pydamon.linux.texts import MISREAD
 from pydamon.spec import ONLY_CONTEXT, Context, Scheme, Spec, validate
 
 if TYPE_CHECKING:
+    from pydamon.core.panel import Look
     from pydamon.ops.actions.plan import Plan
 
 Results = Literal["auto", "trace", "tried"]
@@ -197,6 +198,10 @@ class KernelEngine:
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
         """Whose physical memory it is, is not looked up."""
         return {}
+
+    def looks(self) -> list[Look]:
+        """There is no page panel."""
+        return []
 
     def notices(self) -> list[str]:
         """What of the processes was not understood."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from pydamon.errors import MachineError
 from pydamon.linux import compact, psi
 from pydamon.linux.memcg_control import NO_LIMIT, Cgroup
 from pydamon.linux.metrics import MachineMetrics
+from pydamon.linux.refaults import Refaults
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
@@ -51,17 +53,20 @@ class Hands(Protocol):
 class MachineHands:
     """Those on this machine. ``cgroup`` is that of the target, or the root's for physical memory; None of a process.
 
-    ``stopped`` cuts what takes long short. ``below`` (the mounts of cgroup v2) is for tests.
+    ``counters`` tell what came back of a target that is no cgroup. ``stopped`` cuts what takes long short. ``below``
+    (the mounts of cgroup v2) is for tests.
     """
 
     def __init__(
         self,
         cgroup: Cgroup | None,
         *,
+        counters: Callable[[], Refaults] = Refaults,
         stopped: Callable[[], bool] = lambda: False,
         below: tuple[Path, ...] | None = None,
     ) -> None:
         self._cgroup = cgroup
+        self._counters = counters
         self._is_root = cgroup is not None and cgroup.is_root
         self._stopped = stopped
         self._below = below
@@ -84,6 +89,7 @@ class MachineHands:
                 current_bytes=used,
                 swap_total_bytes=total,
                 swap_free_bytes=free,
+                counters=_counted(self._counters()),
                 machine_bytes=None if memory_bytes is None else memory_bytes[1],
             )
         usage = own.usage()
@@ -198,3 +204,12 @@ def _pressure(resource: psi.Resource, cgroup: Path | None) -> Pressure | None:
     except MachineError:
         return None
     return Pressure(total_us=told.total_us, avg10_percent=told.avg10_percent, avg60_percent=told.avg60_percent)
+
+
+def _counted(found: Refaults) -> Counters:
+    page = mmap.PAGESIZE
+    return Counters(
+        refaulted_pages=None if found.refaulted_bytes is None else found.refaulted_bytes // page,
+        major_faults=found.major_faults,
+        swapped_in_pages=None if found.swapped_in_bytes is None else found.swapped_in_bytes // page,
+    )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pydamon.analysis.refaults import returned
+from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import MachineError, PydamonError
 from pydamon.modules.controller import (
@@ -30,6 +32,7 @@ from pydamon.spec.units import format_duration_ns, format_size
 
 _SECOND_NS = 1_000_000_000
 _HOUR_NS = 3600 * _SECOND_NS
+_MOST_LOOKS = 4096  # at the page panel, between two steps
 _MOST_DECISIONS = 16  # of one step
 _MOST_STEP_PERMIL = 100  # of what the target uses, to be taken in one step
 _MOST_HOURLY = 10  # times what the target uses, to be taken in an hour
@@ -59,12 +62,16 @@ class Done(msgspec.Struct, kw_only=True):
 
 
 class Stepped(msgspec.Struct, kw_only=True):
-    """A controller with its module's name, when it is due, and the bytes that it has brought about."""
+    """A controller with its module's name, when it is due, and the bytes that it has brought about.
+
+    ``looks``: those at the page panel since its last step.
+    """
 
     name: str
     controller: Controller
     due_ns: int = 0
     done_bytes: int = 0
+    looks: deque[Look] = msgspec.field(default_factory=lambda: deque(maxlen=_MOST_LOOKS))
 
 
 class Acts:
@@ -72,7 +79,8 @@ class Acts:
 
     ``say`` gets lines for the user; ``plan`` those of a dry run, in which nothing is done: without it, it is none.
     ``change`` changes a scheme by its name, as a decision says (raises PydamonError). ``now_ns`` is the run's clock.
-    Unless ``in_own_thread`` a step is made with the snapshots, if it is due.
+    ``active``: whether watermarks let the schemes of a module act. Unless ``in_own_thread`` a step is made with the
+    snapshots, if it is due.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Acts:
         plan: Callable[[str], object] | None = None,
         dry_run: bool = False,
         change: Callable[[SetQuota | SetMinAge], object],
+        active: Callable[[str], bool] = lambda module: True,
         in_own_thread: bool = True,
     ) -> None:
         self._stepped = [Stepped(name=name, controller=controller) for name, controller in controllers]
@@ -94,6 +103,7 @@ class Acts:
         self._plan = plan
         self._dry_run = dry_run
         self._change = change
+        self._active = active
         self._in_own_thread = in_own_thread
         self._snapshots: Sequence[Snapshot] = ()
         self._done: dict[tuple[str, str], Done] = {}
@@ -110,9 +120,17 @@ class Acts:
         """Whether it is to end: what takes long is cut short."""
         return self._ending.is_set()
 
-    def note(self, snapshots: Sequence[Snapshot]) -> None:
-        """The latest snapshots, one of each target; they are looked at when a controller is due."""
+    @property
+    def needs_accesses(self) -> bool:
+        """Whether any of them goes by what was accessed."""
+        return any(stepped.controller.needs_accesses for stepped in self._stepped)
+
+    def note(self, snapshots: Sequence[Snapshot], looks: Sequence[Look]) -> None:
+        """The latest snapshots, one of each target, and looks at the page panel, for when a controller is due."""
         self._snapshots = snapshots
+        for stepped in self._stepped:
+            if stepped.controller.needs_accesses:
+                stepped.looks.extend(looks)
         if self._problem is not None:
             raise self._problem
         if not self._in_own_thread:
@@ -178,7 +196,9 @@ class Acts:
             if observed.current_bytes is None:
                 observed = msgspec.structs.replace(observed, current_bytes=told.resident_bytes)
         for stepped in due:
-            own = msgspec.structs.replace(observed, done_bytes=stepped.done_bytes)
+            looks = [stepped.looks.popleft() for _ in range(len(stepped.looks))]
+            own = msgspec.structs.replace(observed, done_bytes=stepped.done_bytes, returned=returned(looks))
+            own = msgspec.structs.replace(own, active=self._active(stepped.name))
             for decision in stepped.controller.step(own)[:_MOST_DECISIONS]:
                 if self._ending.is_set():
                     return

@@ -12,9 +12,10 @@ from pydamon.errors import RequestError
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.mounts import mounts
 from pydamon.modules.controller import SetMinAge, SetQuota
-from pydamon.modules.registry import target_of, uses
+from pydamon.modules.registry import schemes_of, target_of, uses
 from pydamon.run.acts.hands import Hands, MachineHands
 from pydamon.run.acts.loop import Acts
+from pydamon.run.counters import counters_of, machine_of
 from pydamon.spec import Context, Spec
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.quantities import Age
@@ -44,9 +45,9 @@ def open_acts(
     if engine.simulated is not None:
         from pydamon.run.acts.sim import SimHands
 
-        hands = SimHands(engine.simulated)
+        hands = SimHands(lambda: machine_of(engine))
     else:
-        hands = MachineHands(_cgroup_of(context), stopped=lambda: acts.stopped())
+        hands = MachineHands(_cgroup_of(context), counters=counters_of(engine), stopped=lambda: acts.stopped())
     acts = Acts(
         loops,
         hands,
@@ -55,6 +56,7 @@ def open_acts(
         plan=plan,
         dry_run=dry_run,
         change=change,
+        active=lambda module: any(state.active for state in schemes_of(module, engine.schemes())),
         in_own_thread=engine.simulated is None,
     )
     return acts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from pydamon.errors import MachineError
 from pydamon.modules.controller import Counters, Decision, Observations, Pressure, ReclaimBytes
@@ -33,18 +34,18 @@ class _Average:
 
 
 class SimHands:
-    """Those on ``machine``, whose targets are in the one cgroup that is asked.
+    """Those on what ``machine`` gives, whose targets are in the one cgroup that is asked.
 
     It can be asked to give memory; memory.low, compaction and zram are not simulated.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Callable[[], Machine]) -> None:
         self._machine = machine
         self._memory, self._io = _Average(), _Average()
 
     def observe(self, now_ns: int) -> Observations:
         """The machine as it is at ``now_ns``."""
-        machine = self._machine
+        machine = self._machine()
         machine.advance(now_ns)
         summary = machine.summary()
         return Observations(
@@ -64,7 +65,8 @@ class SimHands:
         """Take memory; raises MachineError for what is not simulated."""
         if not isinstance(decision, ReclaimBytes):
             raise MachineError("is not simulated")
-        return self._machine.take(decision.bytes, self._machine.targets, files_only=decision.swappiness == 0)
+        machine = self._machine()
+        return machine.take(decision.bytes, machine.targets, files_only=decision.swappiness == 0)
 
     def finish(self) -> list[str]:
         """Nothing stays."""

@@ -39,9 +39,7 @@ def refault_words(
 
 def thrash_words(least_bp: float, better_s: int | None) -> str:
     """That it is too much, and from which age on it would not be."""
-    line = (
-        f"it would thrash: at least {percent(least_bp)} of the working set a minute, where {percent(USUAL_BP)} is usual"
-    )
+    line = f"it would thrash: at least {percent(least_bp)} of the working set a minute; {percent(USUAL_BP)} is usual"
     return line if better_s is None else f"{line}; min_age={_time(better_s)} keeps below it"
 
 

@@ -276,7 +276,7 @@ def test_an_error_in_a_controller_ends_the_run(root: Path) -> None:
 
     def told() -> bool:
         try:
-            bench.acts.note(())
+            bench.acts.note((), ())
         except ZeroDivisionError:
             return True
         return False
