@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Where a reader puts a word of his own, or what a shell does before pydamon sees it.
 _PATTERN = re.compile(r"…|\.\.\.|\[[A-Z-]|\|$|\$\(|\b(?:VERB|OPTIONS|REPORT|TEXT|SHELL|NAME|DIR|FORMAT)\b")
-_TALKS = ("command", "doctor")  # pages that show what pydamon says without a prompt before the command
+_TALKS = ("command", "doctor", "top")  # pages that show what pydamon says without a prompt before the command
 
 
 def code(page: Path) -> list[str]:

@@ -30,7 +30,7 @@ def test_explain_says_what_would_come_back(record: str, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert explain("--ops", "sim", "reclaim min_age=5s watermarks=off", "-i", record) == 0
     told = capsys.readouterr()
-    assert told.out.startswith("reclaim driver=age min_age=5s ")
+    assert told.out.startswith("reclaim min_age=5s ")
     found = re.search(r"reclaim: about ([\d.]+) MiB a minute would come back ± ([\d.]+) MiB \(\d+ returns", told.err)
     assert found is not None
     rate, error = map(float, found.groups())

@@ -145,7 +145,7 @@ def test_several_controllers_are_stepped_each_in_its_interval() -> None:
 
 def test_reclaim_has_it_as_a_driver() -> None:
     use = parse("reclaim driver=refaults refaults=0.5% min_age=30s")
-    assert use.write() == "reclaim driver=refaults min_age=30s refaults=0.5%"
+    assert use.write() == "reclaim min_age=30s driver=refaults refaults=0.5%"
     assert use.words()[0].startswith("By refaults: ")
     assert " 0.5% of the working set " in use.words()[0]
     loop = use.controller("process")
