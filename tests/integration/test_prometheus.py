@@ -23,7 +23,6 @@ from tests.integration.service_helpers import (  # noqa: F401 - fixtures
     SMAPS,
     runtime_fixture,
     sleeper_fixture,
-    start,
 )
 
 from pydamon.service.client import Client, running
@@ -35,11 +34,16 @@ needs_prometheus = pytest.mark.skipif(
 )
 
 
-def address(name: str) -> str:
-    """Where the kdamond says its metrics are."""
-    notices = Client(name).status()["notices"]
-    (line,) = (line for line in notices if "metrics: http://" in line)
-    return str(line.partition("http://")[2].removesuffix("/metrics"))
+def start(*args: str) -> str:
+    """Where a kdamond that was started says its metrics are."""
+    done = pydamon("start", *args)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("kdamond ")
+    return only_line(done).removeprefix("pydamon: metrics: ")
+
+
+def address(where: str) -> str:
+    return where.removeprefix("http://").removesuffix("/metrics")
 
 
 def free_port() -> int:
@@ -51,8 +55,8 @@ def free_port() -> int:
 @pytest.fixture(name="prometheus")
 def prometheus_fixture(tmp_path: Path, sleeper: int) -> Iterator[str]:
     """Prometheus, which scrapes two kdamonds each second; yields its address."""
-    start(*SMAPS, "--name", "web", "--metrics", "127.0.0.1:0", str(sleeper))
-    start(*SIM, "--name", "sim", "--metrics", "0", "--seed", "3")
+    web = start(*SMAPS, "--name", "web", "--metrics", "127.0.0.1:0", str(sleeper))
+    sim = start(*SIM, "--name", "sim", "--metrics", "0", "--seed", "3")
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
@@ -60,7 +64,7 @@ def prometheus_fixture(tmp_path: Path, sleeper: int) -> Iterator[str]:
             {
                 "job_name": "pydamon",
                 "honor_labels": True,
-                "static_configs": [{"targets": [address("web"), address("sim")]}],
+                "static_configs": [{"targets": [address(web), address(sim)]}],
             }
         ],
     }
@@ -126,7 +130,7 @@ def _targets(at: str) -> list[dict[str, Any]]:
 
 def test_a_file_for_node_exporter(tmp_path: Path, sleeper: int) -> None:
     path = tmp_path / "pydamon.prom"
-    start(*SMAPS, "--metrics", str(path), str(sleeper))
+    assert start(*SMAPS, "--metrics", str(path), str(sleeper)) == str(path)
     assert path.exists()
     wait_until(lambda: "pydamon_resident_bytes" in path.read_text())
     families = {family.name for family in text_string_to_metric_families(path.read_text())}
