@@ -1,7 +1,7 @@
 """A service for as long as you like: does its memory grow, or the number of its files? Processes come and go meanwhile.
 
-``python -m benchmarks soak --minutes 60``. A line for each process of the service every ``--every`` seconds' twentieth
-part of the time, and in the end what has grown since the first third, when all that is to be there is there.
+``python -m benchmarks soak --minutes 60``. Twenty times a line for each process of the service, and in the end what has
+grown since the first third of the time, when all that is to be there is there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _service(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     (folder / "soak-target").symlink_to(sys.executable)
     monitors = [
         {"name": "named", "match": {"name": "soak-target*"}, "sample": "20ms", "schemes": ["stat rate=0%"]},
-        {"name": "simulated", "ops": "sim", "workload": "stairs"},
+        {"name": "memory", "ops": "paddr", "sample": "100ms"},
         {"name": "own", "match": {"pid": os.getpid()}, "sample": "50ms"},
     ]
     record = {"directory": "records", "rotate": "10s", "keep": {"files": 3}}
@@ -86,7 +86,7 @@ def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
             targets.append(subprocess.Popen([str(folder / "soak-target"), "-c", code]))
         if now >= due:
             due += every
-            for name, pid in _processes(service.pid).items():
+            for name, pid in _processes(folder, service.pid).items():
                 sample = _sample(pid)
                 if sample is not None:
                     found.setdefault(name, []).append((now, sample))
@@ -99,10 +99,15 @@ def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
     return found
 
 
-def _processes(supervisor: int) -> dict[str, int]:
-    """The processes of the service: the supervisor, and its children by their number, in order."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    return {"supervisor": supervisor, **{f"child {number}": int(pid) for number, pid in enumerate(children)}}
+def _processes(folder: Path, supervisor: int) -> dict[str, int]:
+    """The processes of the service by their names; that of the metrics is told by nobody else."""
+    command = [sys.executable, "-m", "pydamon", "service", "status", "--json"]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(folder / "run")}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    found = {each["name"]: each["pid"] for each in json.loads(done.stdout)["monitors"] if each["pid"] is not None}
+    children = map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split())
+    others = [pid for pid in children if pid not in found.values()]
+    return {"supervisor": supervisor, **found, **({"metrics": others[0]} if others else {})}
 
 
 def _sample(pid: int) -> Sample | None:

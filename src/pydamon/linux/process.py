@@ -185,7 +185,8 @@ class Process:
         return error
 
     def close(self) -> None:
-        """Release the pidfd."""
+        """Release the pidfd, and what is kept of its mappings: targets stand for it for ever."""
+        self._maps = b"", []
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pydamon.modules.registry import expand
+from pydamon.modules.registry import expand, target_of, uses
 from pydamon.service.declared.file import Monitor
 from pydamon.service.protocol import Tune
 from pydamon.spec import Context, to_builtins
@@ -45,4 +45,10 @@ def _fixed(monitor: Monitor, context: Context) -> object:
     request = msgspec.structs.replace(monitor.request, max_cpu=None, usual_cpu=None)
     where = None if monitor.recording is None else (monitor.recording.directory, monitor.recording.rotate)
     targets = context.ops, context.primitive, context.targets, context.faithful, context.probes
-    return request, where, targets, monitor.modules
+    return request, where, targets, monitor.modules, _loops(monitor)
+
+
+def _loops(monitor: Monitor) -> list[str]:
+    """The modules that are a loop, with their knobs: those are no part of its schemes."""
+    target = target_of(monitor.spec.context)
+    return [use.write() for use in uses(monitor.spec) if use.controller(target) is not None]

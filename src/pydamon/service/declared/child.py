@@ -134,8 +134,8 @@ class Child:
             self.starting = None
 
     def _failed(self, error: PydamonError, now_ns: int) -> None:
-        """It could not start. What is wrong in itself is not tried again: a pid may be another process's by then."""
-        if isinstance(error, RequestError) and error.where != "name":
+        """It could not start. What names pids is not tried again: they may be other processes' by then."""
+        if isinstance(error, RequestError) and error.where != "name" and self.monitor.spec.context.pids:
             self.state, self.why = "ended", str(error)
             self._say(f"{error}; it is not tried again until the file is read anew")
         else:

@@ -34,6 +34,7 @@ from pydamon.spec.forms.scheme_short import parse_short
 MAX_MONITORS = 64
 _MOST_FILES = 100_000
 _USUAL_CPU = 0.03  # of one CPU, as with ``record``
+_WILD = frozenset("*?[")  # what makes a pattern of a path
 _SAMPLES = 20  # in an aggregation, where only one of the intervals is said
 
 # What a spec calls a field that is called otherwise here.
@@ -260,6 +261,8 @@ def _processes(match: MatchFields) -> tuple[Target, ...]:
         return tuple(Target(pid=pid, include_children=match.include_children) for pid in pids)
     if match.include_children:
         raise RequestError("goes with pid; a pattern takes each process by itself", where="include_children")
+    if len(cgroups) == 1 and not names and match.most is None and not _WILD.intersection(cgroups[0]):
+        return (Target(cgroup=cgroups[0]),)  # what modules do to a cgroup, they can do to one only
     found = Match(names=("*",) if match.all else names, cgroups=cgroups)
     return (Target(match=found if match.most is None else msgspec.structs.replace(found, most=match.most)),)
 

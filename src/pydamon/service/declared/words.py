@@ -44,6 +44,8 @@ def _who(monitor: Monitor) -> str:
     if context.ops == "sim":
         return f"the workload {monitor.request.workload}, simulated in real time"
     match = context.match
+    if context.cgroup is not None:
+        return f"the cgroup {context.cgroup}"
     if match is None:
         children = " and what they start" if context.include_children else ""
         return f"processes {', '.join(map(str, context.pids))}{children}"
