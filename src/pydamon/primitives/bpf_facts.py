@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -11,6 +11,9 @@ Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 15)]
 Size = Annotated[int, msgspec.Meta(ge=1, lt=1 << 15)]
 Flags = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 BtfId = Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
+
+# A tail page's word from here on is a mask, below it the head's address (`bpf_program.head_of_tail`).
+LEAST_HEAD_MASK: Final = 0xFFFF_FFFF_8000_0000
 
 
 class KernelFacts(msgspec.Struct, frozen=True):
@@ -51,7 +54,7 @@ class SamplerFacts(msgspec.Struct, frozen=True):
     page_size: Size  # of struct page
     page_flags: Offset
     page_mapcount: Offset
-    page_head: Offset  # compound_head
+    page_head: Offset  # compound_head; compound_info in later kernels
     lru: Flags  # masks of page flags
     head: Flags
     locked: Flags

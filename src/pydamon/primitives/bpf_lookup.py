@@ -50,7 +50,7 @@ def sampler_facts(btf: Btf, walk: KernelFacts) -> SamplerFacts:
         page_size=btf.struct_size("page"),
         page_flags=btf.member_offset("page", "flags"),
         page_mapcount=btf.member_offset("page", "_mapcount"),
-        page_head=btf.member_offset("page", "compound_head"),
+        page_head=_head_offset(btf),
         lru=flag("PG_lru"),
         head=flag("PG_head"),
         locked=flag("PG_mlocked") | flag("PG_unevictable"),
@@ -65,6 +65,13 @@ def sampler_facts(btf: Btf, walk: KernelFacts) -> SamplerFacts:
         idle=_flag(btf, "PG_idle"),
         reverse=_reverse_facts(btf),
     )
+
+
+def _head_offset(btf: Btf) -> int:
+    try:
+        return btf.member_offset("page", "compound_head")
+    except BtfError:  # renamed together with what it may hold
+        return btf.member_offset("page", "compound_info")
 
 
 def _flag(btf: Btf, name: str) -> int:

@@ -45,7 +45,7 @@ from pydamon.linux.bpf_assembler import (
     STX8,
     Assembler,
 )
-from pydamon.primitives.bpf_facts import KernelFacts
+from pydamon.primitives.bpf_facts import LEAST_HEAD_MASK, KernelFacts
 from pydamon.primitives.page_tables import LEVEL_4K, LEVEL_ABSENT, LEVEL_UNKNOWN, PageTables
 
 BATCH = 1024  # addresses a run
@@ -183,6 +183,21 @@ def read_kernel(asm: Assembler, slot: int) -> None:
     asm.emit(ADD_K, R1, imm=slot)
     asm.emit(MOV_K, R2, imm=8)
     asm.emit(CALL, imm=PROBE_READ_KERNEL)
+
+
+def head_of_tail(asm: Assembler) -> None:
+    """Have r9, the struct page of a large folio's tail, be the head's; r1 is the odd word that tells.
+
+    That is the head's address, or since Linux 7.1 and with struct pages of 64 bytes the mask that makes the one of the
+    other. No struct page lies where masks are.
+    """
+    asm.jump(JGE_K, "mask of the head", R1, imm=LEAST_HEAD_MASK - (1 << 64))
+    asm.emit(MOV, R9, R1)
+    asm.emit(AND_K, R9, imm=-2)
+    asm.jump(JA, "head")
+    asm.label("mask of the head")
+    asm.emit(AND, R9, R1)
+    asm.label("head")
 
 
 def kfunc(asm: Assembler, btf_id: int) -> None:

@@ -40,7 +40,7 @@ from pydamon.linux.bpf_assembler import (
     XOR,
 )
 from pydamon.primitives import bpf_sampler_layout as lay
-from pydamon.primitives.bpf_program import load_kernel
+from pydamon.primitives.bpf_program import head_of_tail, load_kernel
 from pydamon.primitives.bpf_sampler_words import Words
 from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M
 
@@ -114,8 +114,7 @@ class Pages(Words):
         """The same for a folio of several pages, of which MADV_COLD clears all or, if it is not mapped so, none."""
         run, facts = self.run, self.facts
         self.label("tail")
-        self.emit(MOV, R9, R1)
-        self.emit(AND_K, R9, imm=-2)
+        head_of_tail(self.asm)
         self.load_page(facts.page_flags)
         self.label("folio")
         self._check_flags("large")

@@ -58,7 +58,7 @@ from pydamon.linux.idle_bitmap import IDLE, LISTED, OWN, YOUNG
 from pydamon.primitives import kept_facts
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_facts import ReverseFacts, SamplerFacts
-from pydamon.primitives.bpf_program import kfunc, load_kernel, walk_levels
+from pydamon.primitives.bpf_program import head_of_tail, kfunc, load_kernel, walk_levels
 from pydamon.primitives.page_tables import LEVEL_4K, PageTables
 from pydamon.primitives.vmemmap import find_vmemmap
 
@@ -228,8 +228,8 @@ class _Program:
         jump(JSET_K, "tail", R1, imm=1)
         jump(JA, "flags")
         label("tail")
-        emit(AND_K, R1, imm=-2)
-        emit(MOV, R9, R1)
+        head_of_tail(self.asm)
+        emit(MOV, R1, R9)
         emit(LDX8, R3, R7, VMEMMAP_AT)
         emit(SUB, R1, R3)
         emit(DIV_K, R1, imm=facts.page_size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError
 from pydamon.linux.frames import FrameInfo, Frames, on_lru
 from pydamon.primitives.bpf import own_frames, own_pages
-from pydamon.primitives.bpf_facts import SamplerFacts
+from pydamon.primitives.bpf_facts import LEAST_HEAD_MASK, SamplerFacts
 from pydamon.primitives.kernel_reader import KernelReader
 
 _OWN_PAGES = 16
@@ -101,7 +101,14 @@ def _struct_pages(
     """Flags and mapcount (with 4 bytes behind it) of the frames."""
     pages = [vmemmap + facts.page_size * frame for frame in frames.tolist()]
     heads = reader.read([page + facts.page_head for page in pages])
-    pages = [head - 1 if head & 1 else page for page, head in zip(pages, heads, strict=True)]
+    pages = [_head(page, word) for page, word in zip(pages, heads, strict=True)]
     flags = reader.read([page + facts.page_flags for page in pages])
     mapcounts = reader.read([page + facts.page_mapcount for page in pages])
     return np.array(flags, np.uint64), np.array(mapcounts, np.uint64)
+
+
+def _head(page: int, word: int) -> int:
+    """The struct page of the head, by the word that tells of it (`bpf_program.head_of_tail`)."""
+    if not word & 1:
+        return page
+    return page & word if word >= LEAST_HEAD_MASK else word - 1

@@ -52,10 +52,11 @@ _KINDS = (
 
 
 class PagedMachine(Machine):
-    """A machine with struct pages and several processes."""
+    """A machine with struct pages and several processes. With ``masks`` tails tell of their head as in Linux 7.3."""
 
-    def __init__(self, tables: PageTables = X86_4) -> None:
+    def __init__(self, tables: PageTables = X86_4, *, masks: bool = False) -> None:
         super().__init__(tables)
+        self.masks = masks
         self.tasks.clear()
         self.tops: dict[int, int] = {}  # pid -> physical address of the top table
 
@@ -84,6 +85,8 @@ class PagedMachine(Machine):
         if order:
             for tail in range(frame + 1, frame + (1 << order)):
                 self.page(tail, 0, head=frame)
+                if self.masks:  # all but the bits in which the struct pages of such a folio differ
+                    self.memory[VMEMMAP + 64 * tail + 8] = -(64 << order) & U64 | 1
             self.memory[at + 80] = mapcount - 1 & 0xFFFF_FFFF | 7 << 32
             self.memory[at + 120] = 1 << order | 9 << 32
 
@@ -304,7 +307,10 @@ class Model:
         frame = frame_in(self.machine, entry) & (-512 if level == LEVEL_2M else -1)
         page = self.vmemmap + 64 * frame
         head_word = read(page + 8) or 0
-        head = head_word - 1 if head_word & 1 else page
+        if not head_word & 1:
+            head = page
+        else:
+            head = page & head_word if self.machine.masks else head_word - 1
         flags = read(head) or 0
         large = bool(head_word & 1 or flags & HEAD)
         if not large and level == LEVEL_2M:

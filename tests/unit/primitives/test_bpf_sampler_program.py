@@ -63,7 +63,7 @@ def _step(program: Program, model: Model, flags: int, clear: bool = True) -> Non
 )
 def test_program_and_model_draw_list_and_count_the_same(tables: PageTables, seed: int) -> None:
     chance = random.Random(seed)
-    machine = PagedMachine(tables)
+    machine = PagedMachine(tables, masks=seed % 2 == 0)
     A = PLACES[tables]  # as everywhere else here
     targets: list[Target] = []
     resident: list[int] = []
@@ -186,9 +186,10 @@ def test_a_huge_page_is_listed_as_a_whole() -> None:
     assert model.targets[0].ranges == []
 
 
+@pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("damage", ["none", "first", "last", "mapcount", "two tables"])
-def test_a_folio_is_listed_as_a_whole_or_not_at_all(damage: str) -> None:
-    machine = PagedMachine()
+def test_a_folio_is_listed_as_a_whole_or_not_at_all(damage: str, masks: bool) -> None:
+    machine = PagedMachine(masks=masks)
     machine.add_task(PID)
     start = A + HUGE - 2 * PAGE if damage == "two tables" else A + 16 * PAGE
     machine.page(64, order=2, mapcount=3 if damage == "mapcount" else 4)

@@ -87,8 +87,9 @@ def look(machine: PagedMachine, *frames: int, facts: bpf_facts.SamplerFacts = FA
     return list(zip(heads, kinds, strict=True))
 
 
-def test_flags_and_heads() -> None:
-    machine = PagedMachine()
+@pytest.mark.parametrize("masks", [False, True])
+def test_flags_and_heads(masks: bool) -> None:
+    machine = PagedMachine(masks=masks)
     machine.page(10)
     machine.page(11, 0)
     machine.page(12, LRU | PG_IDLE)
