@@ -116,6 +116,14 @@ def test_by_pressure_most_of_the_cold_half_goes_and_nobody_waits_long(cgroup: Pa
     assert (cgroup / "memory.high").read_text() == (cgroup / "memory.max").read_text() == "max\n"
 
 
+def test_a_dry_run_says_what_would_be_asked_and_asks_nothing(cgroup: Path) -> None:
+    module = "reclaim driver=pressure interval=200ms psi=100% io_psi=100%"
+    options = ["--duration", "2s", "--dry-run", "-o", f"/tmp/dry-{os.getpid()}.damon"]
+    said = pydamon("record", "--cgroup", str(cgroup), "--module", module, *options)
+    assert "module reclaim would ask the kernel to reclaim" in said
+    assert number(cgroup, "memory.swap.current") == 0
+
+
 def test_protection_follows_the_working_set_and_is_put_back(cgroup: Path) -> None:
     (cgroup / "memory.low").write_text("4096")
     module = "protect interval=500ms window=3s margin=0%"
@@ -131,7 +139,7 @@ def test_protection_follows_the_working_set_and_is_put_back(cgroup: Path) -> Non
 
 def test_killed_daemons_leave_what_is_shown_and_undone(cgroup: Path) -> None:
     chance = random.Random(3)
-    for _ in range(4):
+    for _ in range(2):
         module = "protect interval=100ms window=1s margin=0%"
         options = ["--sample", "20ms", "--aggr", "200ms", "--name", "k", "--module", module]
         pydamon("start", "--cgroup", str(cgroup), *options)
