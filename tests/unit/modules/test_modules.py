@@ -71,6 +71,7 @@ def test_what_is_written_is_read(name: str) -> None:
         ("reclaim files", "reclaim.files: needs a value, like files=also"),
         ("reclaim watermarks=free:10%:20%:5%", "reclaim.watermarks: 'free:10%:20%:5%': high, middle and low"),
         ("lru_sort hot_freq=150%", "lru_sort.hot_freq: '150%' is more than 100%"),
+        ("stat every=5s", "stat: has no knobs, and so not 'every'"),
         ("", "names no module"),
     ],
 )
