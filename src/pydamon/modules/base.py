@@ -90,16 +90,18 @@ def permil_knob(name: str, help: str) -> Knob:
     return Knob(name, _parse_permil, exact_permil, help)
 
 
-def bp_knob(name: str, help: str) -> Knob:
-    """A share in 1/10,000, of something that may be more than all."""
+def bp_knob(name: str, help: str, *, may_be_off: bool = False) -> Knob:
+    """A share in 1/10,000; 0 is off, where that may be."""
 
     def parse(text: str) -> int:
+        if may_be_off and text == OFF:
+            return 0
         share = units.parse_share(text) * 10_000
         if not 1 <= share <= 10_000 or share.denominator != 1:
             raise RequestError(f"{shown(text)}: must be 0.01% to 100%, in steps of 0.01%")
         return int(share)
 
-    return Knob(name, parse, exact_bp, help)
+    return Knob(name, parse, lambda value: exact_bp(value) if value or not may_be_off else OFF, help)
 
 
 def size_knob(name: str, help: str) -> Knob:

@@ -7,7 +7,7 @@ changes what is measured, and is no option. Defaults are those of Documentation/
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ from pydamon.modules.base import (
     Knobs,
     Module,
     Target,
+    bp_knob,
+    choice_knob,
     permil_knob,
     quota_knob,
     time_knob,
@@ -27,6 +29,8 @@ from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
     AgeRange,
+    Filter,
+    Goal,
     Quotas,
     RateRange,
     Scheme,
@@ -34,6 +38,8 @@ from pydamon.spec.schemes import (
     Watermarks,
     Weights,
 )
+
+_BP, _OVERLAP_BP = 10_000, 2
 
 
 class LruSortKnobs(Knobs, frozen=True, kw_only=True):
@@ -47,12 +53,22 @@ class LruSortKnobs(Knobs, frozen=True, kw_only=True):
     watermarks: Annotated[Watermarks, watermarks_knob("watermarks", "active by the share of free memory")] = Watermarks(
         metric="free_mem_rate", interval_us=5_000_000, high_permil=200, mid_permil=150, low_permil=50
     )
+    active_bp: Annotated[
+        int, bp_knob("active", "tune the quotas until this share of the LRU lists is active", may_be_off=True)
+    ] = 0
+    young: Annotated[
+        str, choice_knob("young", ("asked", "ignored"), "with asked, a page's own bit has to agree at the end")
+    ] = "ignored"
 
 
 def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
-    """The cold half, and before it, of physical memory, the hot one; each has the quota to itself."""
+    """The cold half, and before it, of physical memory, the hot one; each has the quota to itself.
+
+    With a goal both overlap by 0.02 %, as in the kernel's module, so that pages keep flowing.
+    """
     weights = Weights(sz_permil=0, nr_accesses_permil=1, age_permil=1)
     quotas = msgspec.structs.replace(knobs.quota, weights=weights)
+    asked = knobs.young == "asked"
     cold = Scheme(
         name="lru_sort-cold",
         action="lru_deprio" if target == "physical" else "cold",
@@ -61,15 +77,29 @@ def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
             nr_accesses=RateRange(max=Rate(0, "samples")),
             age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
         ),
-        quotas=quotas,
+        quotas=_towards(quotas, "inactive_mem_bp", knobs.active_bp and _BP - knobs.active_bp + _OVERLAP_BP),
         watermarks=knobs.watermarks,
+        filters=(Filter(filter_type="young"),) if asked else (),
     )
     if target != "physical":
         return (cold,)
     rate = RateRange(min=Rate(Fraction(knobs.hot_permil, 10), "%"))
     pattern = AccessPattern(sz_bytes=SizeRange(min=PAGE_SIZE), nr_accesses=rate)
-    hot = msgspec.structs.replace(cold, name="lru_sort-hot", action="lru_prio", access_pattern=pattern)
+    hot = Scheme(
+        name="lru_sort-hot",
+        action="lru_prio",
+        access_pattern=pattern,
+        quotas=_towards(quotas, "active_mem_bp", knobs.active_bp),
+        watermarks=knobs.watermarks,
+        filters=(Filter(filter_type="young", matching=False),) if asked else (),
+    )
     return (hot, cold)
+
+
+def _towards(quotas: Quotas, metric: Literal["active_mem_bp", "inactive_mem_bp"], target_bp: int) -> Quotas:
+    """The quota with that goal; 0: without."""
+    goals = (Goal(metric=metric, target_value=target_bp),) if target_bp else ()
+    return msgspec.structs.replace(quotas, goals=goals)
 
 
 def cannot(knobs: LruSortKnobs, facts: Facts) -> list[str]:

@@ -30,7 +30,8 @@ _MOST_RATE, _LEAST_RATE = 4.0, 0.3
 class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
     """At most ``limit_bp`` of the working set comes back per minute of what ``scheme`` takes.
 
-    ``first_us`` is its minimum age until a better one is known, after ``watch_ns``; it never falls below ``least_us``.
+    For ``watch_ns`` nothing is taken; ``first_us`` is the minimum age behind that where no panel tells a better one. It
+    never falls below ``least_us``.
     """
 
     scheme: str
@@ -71,13 +72,14 @@ class RefaultController:
     def __init__(self, rule: RefaultRule) -> None:
         self.rule = rule
         self.interval_us = rule.interval_us
-        self.min_age_us = rule.first_us
+        self.min_age_us = max(rule.first_us, rule.watch_ns // 1000)  # no memory is known to be idle for longer
         self._began_ns: int | None = None
         self._minute_ns = 0  # since when what returned is gathered
         self._returned: dict[int, int] = {}  # bytes by age
         self._best: deque[int] = deque(maxlen=_MOST_MINUTES)  # lowest ages, minute by minute
         self._counted: deque[tuple[int, int]] = deque()  # when, and how many bytes had come back
         self._set_us = rule.first_us
+        self._watched = False
         self._closed = False  # whether the loop goes by what really came back
 
     def step(self, observations: Observations) -> tuple[Decision, ...]:
@@ -87,6 +89,10 @@ class RefaultController:
             self._began_ns = self._minute_ns = seen.now_ns
         self._gather(seen)
         watched = seen.now_ns - self._began_ns >= self.rule.watch_ns
+        if watched and not self._watched:
+            self._watched = True
+            if not self._best:
+                self.min_age_us = self.rule.first_us
         if not seen.active:  # that nothing comes back says nothing
             self._counted.clear()
         rate = self._rate(seen) if watched and seen.active else None

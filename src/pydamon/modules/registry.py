@@ -52,6 +52,8 @@ def parse(given: str | Mapping[str, Any]) -> Use:
 def _knobs(module: Module, pairs: list[tuple[str, Any]]) -> Any:
     table, values = module.table, {}
     for key, value in pairs:
+        if not table:
+            raise RequestError(f"has no knobs, and so not {shown(key)}")
         if key not in table:
             raise RequestError(f"there is no knob {shown(key)}{guess(key, table)}")
         field, knob = table[key]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     from pydamon.records.writer import RecordWriter
     from pydamon.run.acts.loop import Acts, Done
     from pydamon.run.alone import Alone
+    from pydamon.run.foresight import Foresight
     from pydamon.run.module_numbers import ModuleNumbers
     from pydamon.run.open import Child
 
@@ -196,14 +197,18 @@ class Run:
             for line in describe_waiting(self.engine):
                 self._plan(line)
         self.numbers = self._new_numbers()
+        foresight = self._new_foresight()
         try:
             if self._acts is not None:
                 self._acts.start()
             for snapshots in self.engine.monitor():
                 now_ns = self.engine.clock.now_ns()
                 joined = self._look(now_ns)
+                looks = self.engine.looks() if foresight is not None or self._acts is not None else ()
+                if foresight is not None:
+                    foresight.note(looks)
                 if self._acts is not None:
-                    self._acts.note(snapshots, self.engine.looks() if self._acts.needs_accesses else ())
+                    self._acts.note(snapshots, looks)
                 self.snapshots += sum(bool(len(snapshot.start)) for snapshot in snapshots)
                 if gatherer is not None:
                     found = gatherer.find(now_ns, snapshots, joined)
@@ -222,6 +227,8 @@ class Run:
                 for observer in observers:
                     observer.note(found)
             self._note_modules(now_ns, [], at_end=True)
+            for line in foresight.lines(self.engine.context.schemes) if foresight is not None else ():
+                self._say(line)
         finally:
             self._finish_acts()
             self.engine.close()  # what is left in the middle gives back what it has, while there is a record
@@ -245,6 +252,14 @@ class Run:
         from pydamon.run.module_numbers import ModuleNumbers
 
         return ModuleNumbers(uses(self._given), self.engine)
+
+    def _new_foresight(self) -> Foresight | None:
+        """Of what a dry run would bring back, if it is one."""
+        if not (self._request.dry_run and self.engine.context.schemes):
+            return None
+        from pydamon.run.foresight import Foresight
+
+        return Foresight()
 
     def _note_modules(self, now_ns: int, snapshots: list[Snapshot], *, at_end: bool = False) -> None:
         """Put what modules tell into the record, if that is due."""

@@ -12,7 +12,9 @@ from tests.unit.cli.report_helpers import report, stairs
 from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import START_NS, metadata, snapshot
 
+from pydamon.library.build import make_spec
 from pydamon.records.writer import RecordWriter
+from pydamon.spec import to_builtins
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.statistics import STATISTICS
 
@@ -137,6 +139,22 @@ def test_that_there_was_no_swap_is_said_with_schemes_that_need_it(
     lines = report(capsys, "schemes", "-i", "s")[1].splitlines()
     assert [number for number, line in enumerate(lines) if line == NO_SWAP] == ([3] if told is False else [])
     assert json.loads(report(capsys, "schemes", "-i", "s", "--json")[1])["swap"] is told
+
+
+def test_schemes_that_leave_anonymous_memory_alone_need_no_swap(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two alike but for the filter; a third came later, and is known by its action only."""
+    row: dict[str, Any] = {"time_ns": START_NS, "scheme": 0, "name": "", "action": "pageout", "active": True}
+    row |= dict.fromkeys(STATISTICS, 0)
+    spec = make_spec(1, schemes=["pageout filter=reject:anon", "pageout"])
+    about = metadata() | {"ops": "vaddr", "spec": to_builtins(spec)}
+    about["machine"]["swap_bytes"] = 0
+    with RecordWriter("s", metadata=about) as writer:
+        writer.add_snapshot(snapshot(0, [(0, 4096, 0, 0)]))
+        writer.add_rows("schemes", [row | {"scheme": number} for number in range(3)], time_ns=START_NS)
+    lines = report(capsys, "schemes", "-i", "s")[1].splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("scheme ")]
+    parts = [lines[low:high] for low, high in zip(heads, [*heads[1:], None], strict=True)]
+    assert [NO_SWAP in part for part in parts] == [False, True, True]
 
 
 def test_the_regions_that_were_tried_last(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,18 @@ def test_lru_sort_has_both_halves_on_physical_memory_only() -> None:
     assert str(hot.access_pattern.nr_accesses.min) == "25 %"
 
 
+def test_lru_sort_has_the_goals_and_filters_of_the_kernels_module() -> None:
+    """active_mem_bp = x, inactive_mem_bp = 10,000 - x + 2; hot pages have to be young, cold ones must not be."""
+    hot, cold = parse("lru_sort active=60% young=asked").schemes("physical")
+    assert [goal.metric for goal in (*hot.quotas.goals, *cold.quotas.goals)] == ["active_mem_bp", "inactive_mem_bp"]
+    assert [goal.target_value for goal in (*hot.quotas.goals, *cold.quotas.goals)] == [6_000, 4_002]
+    assert [(one.filter_type, one.matching, one.allow) for one in hot.filters] == [("young", False, False)]
+    assert [(one.filter_type, one.matching, one.allow) for one in cold.filters] == [("young", True, False)]
+    (only,) = parse("lru_sort active=60%").schemes("process")
+    assert [goal.target_value for goal in only.quotas.goals] == [4_002]
+    assert parse("lru_sort active=off").schemes("physical")[0].quotas.goals == ()
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_written_is_read(name: str) -> None:
     use = parse(name)
@@ -59,6 +71,7 @@ def test_what_is_written_is_read(name: str) -> None:
         ("reclaim files", "reclaim.files: needs a value, like files=also"),
         ("reclaim watermarks=free:10%:20%:5%", "reclaim.watermarks: 'free:10%:20%:5%': high, middle and low"),
         ("lru_sort hot_freq=150%", "lru_sort.hot_freq: '150%' is more than 100%"),
+        ("stat every=5s", "stat: has no knobs, and so not 'every'"),
         ("", "names no module"),
     ],
 )

@@ -85,6 +85,14 @@ def test_the_first_age_is_the_highest_of_what_the_minutes_say() -> None:
     assert stepped(controller, second) == [30_000_000]
 
 
+def test_nothing_is_taken_until_it_has_watched() -> None:
+    """Memory is idle for no longer than it was watched; without a panel the age is then the one that was given."""
+    controller = RefaultController(msgspec.structs.replace(RULE, first_us=30_000_000))
+    looks = [look(at, back_bytes=None) for at in range(0, 150, 10)]
+    assert stepped(controller, looks[:12]) == [120_000_000]
+    assert stepped(controller, looks[12:]) == [30_000_000]
+
+
 def test_without_a_panel_and_without_counters_nothing_is_decided() -> None:
     controller = RefaultController(RULE)
     assert stepped(controller, [look(at, back_bytes=None) for at in range(0, 600, 10)]) == []
@@ -150,7 +158,7 @@ def test_reclaim_has_it_as_a_driver() -> None:
     assert " 0.5% of the working set " in use.words()[0]
     loop = use.controller("process")
     assert isinstance(loop, RefaultController)
-    assert (loop.rule.scheme, loop.rule.limit_bp, loop.min_age_us) == ("reclaim", 50, 30_000_000)
+    assert (loop.rule.scheme, loop.rule.limit_bp, loop.min_age_us) == ("reclaim", 50, 120_000_000)
     assert [scheme.name for scheme in use.schemes("process")] == ["reclaim"]
     assert isinstance(parse("reclaim driver=refaults+pressure").controller("cgroup"), Several)
     assert isinstance(parse("reclaim driver=refaults+pressure").controller("process"), RefaultController)

@@ -15,6 +15,7 @@ from pydamon.cli.report.series import each_row, rows_of
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
+from pydamon.spec import Scheme, from_builtins
 from pydamon.spec.actions import ACTIONS, NO_SWAP
 from pydamon.spec.statistics import REPORTED, told
 from pydamon.spec.units import format_duration_ns, format_size
@@ -36,6 +37,7 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
         if as_json:
             emit(json_text({"statistics": rows, "tried_regions": regions, "swap": swap}) + "\n")
             return
+        known = _schemes_of(reader)
         for number in sorted({row["scheme"] for row in rows}):
             mine = [row for row in rows if row["scheme"] == number]
             name = printable(mine[-1]["name"] or mine[-1]["action"])
@@ -44,10 +46,26 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
                 lines += _tried([row for row in regions if row["scheme"] == number], span, screen)
             else:
                 lines += _statistics(mine, span, screen)
-            action = ACTIONS.get(mine[-1]["action"])
-            if action is not None and action.swaps and swap is False:
+            if swap is False and _needs_swap(known, mine[-1]):
                 lines.append(screen.fit(NO_SWAP))
             emit("\n".join(lines) + "\n")
+
+
+def _schemes_of(reader: RecordReader) -> tuple[Scheme, ...]:
+    """The schemes that the record began with; none where its description has no such spec."""
+    try:
+        return from_builtins(dict(reader.info.spec)).context.schemes
+    except (PydamonError, IndexError):
+        return ()
+
+
+def _needs_swap(known: tuple[Scheme, ...], row: dict[str, Any]) -> bool:
+    """Whether the scheme that ``row`` is about was to take anonymous memory; one that came later by its action."""
+    number, action = row["scheme"], ACTIONS.get(row["action"])
+    scheme = known[number] if number < len(known) else None
+    if scheme is not None and (scheme.name or "") == row["name"] and scheme.action == row["action"]:
+        return bool(scheme.needs_swap)
+    return action is not None and action.swaps
 
 
 def _statistics(rows: list[dict[str, Any]], span: tuple[int, int], screen: Any) -> list[str]:

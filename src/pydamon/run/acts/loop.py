@@ -120,11 +120,6 @@ class Acts:
         """Whether it is to end: what takes long is cut short."""
         return self._ending.is_set()
 
-    @property
-    def needs_accesses(self) -> bool:
-        """Whether any of them goes by what was accessed."""
-        return any(stepped.controller.needs_accesses for stepped in self._stepped)
-
     def note(self, snapshots: Sequence[Snapshot], looks: Sequence[Look]) -> None:
         """The latest snapshots, one of each target, and looks at the page panel, for when a controller is due."""
         self._snapshots = snapshots
