@@ -160,7 +160,7 @@ def main() -> None:
     print(f"{'':<14} {'first screen':>24} {'CPU until':>10} {'drawing':>9}{'looking':>9} {'output':>12}")
     with processes(options.processes, options.busy):
         top = [sys.executable, "-m", "pydamon", "top", "--children", str(os.getpid())]
-        measure("pydamon top", top, b"COMMAND", options.seconds)
-        measure("its tree", [*top, "--tree"], b"COMMAND", options.seconds)
+        measure("the list", top, b"COMMAND", options.seconds)
+        measure("as a tree", [*top, "--tree"], b"COMMAND", options.seconds)
         plain = [sys.executable, "-c", PLAIN.replace("{count}", str(options.processes))]
         measure("plain table", plain, b"TREND", options.seconds)

@@ -64,6 +64,11 @@ def test_one_goes_from_the_list_to_a_process_and_back_and_writes_what_was_seen(h
         shell.wait_for(f"filter: {hot}")
         text = shell.wait_for(" bpf ")
         assert str(cold) not in text
+        shell.wait_for(" pages/")  # they were looked at
+        shell.type("w")
+        shell.wait_for("top.damon")
+        shell.type("\r")
+        shell.wait_for("looks of")
         shell.type("\r")
         shell.wait_for("HOT")
         text = shell.wait_for("anon")

@@ -95,6 +95,12 @@ class ProcessPanels:
         scan = residency.scan
         return None if scan.obstacle is not None else (scan.runs.runs, scan.runs.seen)
 
+    def extent(self, target: int) -> tuple[int, int] | None:
+        """The addresses between which there is memory of it, as far as that was looked for; None: nothing is known."""
+        member = self._members[target]
+        runs = self._residencies.of(target, member.process, member.mappings).scan.runs.runs
+        return (int(runs[0, 0]), int(runs[-1, 1])) if len(runs) else None
+
     def _note_run(self, member: _Member) -> None:
         """Whether it has run since the last time. Of several threads only the first one's time is told cheaply."""
         pid, before = member.process.pid, member.run_ns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from pydamon.errors import RequestError
 from pydamon.plain import printable
 from pydamon.top.app import TopApp, once_a_second, run_top
 from pydamon.top.listing import Listing, Selection, listed
@@ -30,6 +29,7 @@ class Machine:
         self.page = ProcessesPage(self.past, self.look_at, self.write, order)
         self._selection = selection
         self._app: TopApp | None = None
+        self._watch: Watch | None = None
         self._one: One | None = None
         self._wanted: Process | None = None  # is looked at by itself, as soon as it is not asked for the list
         self._left = threading.Event()  # it is not
@@ -46,7 +46,7 @@ class Machine:
         app.tell()
         from pydamon.top.watch import Watch  # what asks takes longer to import than to list
 
-        watch = Watch(listing)
+        watch = self._watch = Watch(listing)
         try:
             once_a_second(app, lambda: self._step(watch))
         finally:
@@ -89,7 +89,10 @@ class Machine:
 
     def write(self, path: str) -> str:
         """See `ProcessesPage`."""
-        raise RequestError("look at a process by itself first (Enter): a record has regions", where="write")
+        from pydamon.top.writing import write_looks
+
+        watch = self._watch
+        return write_looks(path, "" if watch is None else watch.through, [] if watch is None else watch.looked())
 
 
 def show(selection: Selection, order: Order) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import threading
 import time
 from collections import deque
 from collections.abc import Collection
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -37,7 +39,19 @@ _EARLY_NS = 100_000_000  # a look may be that early: steps come about once a sec
 _BP = 10_000
 _FDS = 4 * MOST
 
+_LOOKS = 10_000  # that are kept to be written: about 12 MiB
+
 Key = tuple[int, int]
+
+
+class Looked(NamedTuple):
+    """A look that may be written: at whom, where its memory lies, and since when."""
+
+    look: Look
+    pid: int
+    name: str
+    extent: tuple[int, int]
+    since_ns: int
 
 
 class _Asked:
@@ -71,6 +85,8 @@ class Watch:
         self._panels: ProcessPanels | None = None
         self._panel: PanelWatch | None = None
         self._looked_ns = self._every_ns = 0
+        self._looked: deque[Looked] = deque(maxlen=_LOOKS)
+        self._lock = threading.Lock()  # of the last one: it is written by another thread
         self._told = (time.monotonic_ns(), time.thread_time_ns())
         self._primitive = primitive
         self._seed = seed
@@ -172,11 +188,12 @@ class Watch:
         used, idle = each_used(order, WINDOW_S), each_used(order, IDLE_S)
         place = {target: number for number, target in enumerate(looks)}
         elapsed_ns = max(now_ns - self._looked_ns, 1)
-        for asked in self._asked.values():
+        for key, asked in self._asked.items():
             number = place.get(asked.target)
             if number is None:
                 continue
             asked.look = order[number]
+            self._keep(panels, key, asked.look)
             asked.used, asked.idle = _use(used[number]), _rest(idle[number], asked.look.resident_bytes)
             asked.trend.append(asked.used.bytes if asked.used is not None else 0)
             cost = panels.primitives[asked.target].cost
@@ -184,6 +201,17 @@ class Watch:
             spent_ns = cost.check_ns + cost.clear_ns - before.check_ns - before.clear_ns
             asked.cost_bp = spent_ns * _BP // elapsed_ns
             asked.disturb_bp = (cost.disturb_ns - before.disturb_ns) * _BP // elapsed_ns
+
+    def _keep(self, panels: ProcessPanels, key: Key, look: Look) -> None:
+        extent, row = panels.extent(look.target), self._rows.get(key)
+        if extent is not None and row is not None:
+            with self._lock:
+                self._looked.append(Looked(look, key[0], row.name, extent, self._looked_ns))
+
+    def looked(self) -> list[Looked]:
+        """The last looks, in the order of time; from any thread."""
+        with self._lock:
+            return list(self._looked)
 
     def _row(self, known: Known) -> Process:
         asked = self._asked.get(known.key)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pydamon.core.snapshot import Snapshot
 from pydamon.engines.on_core import panel_row
 from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter
 from pydamon.views.store import History, Moment
+
+if TYPE_CHECKING:
+    from pydamon.top.watch import Looked
 
 Row = dict[str, Any]
 
@@ -37,6 +44,52 @@ def write_history(path: str, metadata: Mapping[str, Any], history: History) -> s
     seconds = (moments[-1].time_ns - moments[0].time_ns) / 1e9
     kept = f"; what was there is {writer.kept}" if writer.kept is not None else ""
     return f"{path}: {count:,} snapshots of {seconds:.0f} s{kept}"
+
+
+def write_looks(path: str, primitive: str, looked: Sequence[Looked]) -> str:
+    """Looks at many processes; what to say of that. Raises PydamonError, RequestError naming the file.
+
+    A process is one region, of which nobody knows how often it was accessed: what was used is in the page panel.
+    """
+    if not looked:
+        raise RequestError("there is nothing to write yet", where=path)
+    who = {one.look.target: {"target": one.look.target, "pid": one.pid, "command": one.name} for one in looked}
+    metadata = build_metadata(
+        targets=list(who.values()),
+        ops="vaddr",
+        primitive=primitive,
+        primitive_reason="page panels alone",
+        wall_offset_ns=time.time_ns() - time.monotonic_ns(),
+    )
+    with RecordWriter(path, metadata=metadata, keep_old=True) as writer:
+        for one in looked:
+            writer.add_snapshot(_unknown(one))
+            writer.add_rows("panel", [panel_row(one.look)], time_ns=one.look.time_ns)
+            writer.tick(one.look.time_ns)
+    seconds = (looked[-1].look.time_ns - looked[0].look.time_ns) / 1e9
+    kept = f"; what was there is {writer.kept}" if writer.kept is not None else ""
+    return f"{path}: {len(who):,} processes, {len(looked):,} looks of {seconds:.0f} s{kept}"
+
+
+def _unknown(one: Looked) -> Snapshot:
+    """One region of which no sample had an answer."""
+    look = one.look
+    took_us = max((look.time_ns - one.since_ns) // 1000, 1)
+    start, end = (np.array([at], np.uint64) for at in one.extent)
+    nothing = np.zeros(1, np.uint32)
+    return Snapshot(
+        look.target,
+        one.since_ns,
+        look.time_ns,
+        took_us,
+        took_us,
+        start,
+        end,
+        nothing,
+        nothing,
+        resident=np.array([look.resident_bytes], np.uint64),
+        unknown=np.ones(1, np.uint32),
+    )
 
 
 def moments_of(history: History) -> Iterator[Moment]:

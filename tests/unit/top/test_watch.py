@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
 from pydamon.primitives import registry
+from pydamon.records.joined import open_record
 from pydamon.top.listing import Listing, Selection
+from pydamon.top.scenes import OfHistory, processes_of
 from pydamon.top.watch import Watch
+from pydamon.top.writing import write_looks
+from pydamon.views.recorded import Recorded
 
 pytestmark = pytest.mark.usefixtures("processes")
 OBSTACLE = registry.obstacle("bpf")
@@ -32,7 +37,7 @@ COLD = "memory = bytearray(32 << 20)\nmemory[::4096] = b'x' * (32 << 8)\n" + (
 
 
 @asks_pages
-def test_hot_and_cold_memory_is_told_with_its_error() -> None:
+def test_hot_and_cold_memory_is_told_with_its_error_and_can_be_written(tmp_path: Path) -> None:
     with program(HOT, "-S") as hot, program(COLD, "-S") as cold:
         watch = Watch(Listing(Selection(parent=os.getpid()), lambda: [os.getpid(), hot, cold]))
         watch.left_out = {known.key for known in watch.listing.refresh() if known.stat.pid == os.getpid()}
@@ -58,6 +63,16 @@ def test_hot_and_cold_memory_is_told_with_its_error() -> None:
             assert rows[hot].through == "bpf"
             assert rows[hot].pages > 500
             assert len(rows[hot].trend) >= 2
+            path = tmp_path / "list.damon"
+            said = write_looks(str(path), watch.through, watch.looked())
+            assert said.startswith(f"{path}: 2 processes, ")
+            with open_record(str(path)) as reader:
+                seen = OfHistory(Recorded(reader)).latest()
+                assert seen is not None
+                told = {row.pid: row for row in processes_of(seen.live).processes}
+                assert set(told) == {hot, cold}
+                assert told[hot].used == used
+                assert seen.live.targets[0].regions == 1
             assert (rows[os.getpid()].through, rows[os.getpid()].why_not) == ("", "looked at by itself")
         finally:
             watch.close()
