@@ -1,8 +1,8 @@
 """What reading a large record has come to, kept beside it as ``RECORD.heat``: the page is there at once the next time.
 
-Beside the record, and not in a cache of the user's: it goes where the record goes, and goes when that folder does. It is
-as readable as the record, is made as all outputs are, and is believed only if the record has the size, time and end that
-it was made from, and if it belongs to the user or to the record's owner. Where it cannot be written, nothing is kept.
+Beside the record, and not in a cache of the user's: it goes where the record goes, and goes when that folder does. It
+is as readable as the record, is made as all outputs are, and is believed only if the record has the size, time and end
+that it was made from, and if it is the user's or the record's owner's. Where it cannot be written, nothing is kept.
 """
 
 from __future__ import annotations
