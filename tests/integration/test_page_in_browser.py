@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.helpers.command import pydamon
+from tests.helpers.command import only_line, pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.browser import chromium, colour_at, need, opened, serving, settle, times
 from tests.unit.cli.rich_record import MIB, rich
@@ -246,3 +246,24 @@ def test_anybody_can_use_it(browser: Browser, address: str, look: str) -> None:
         assert [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in serious] == []
         assert len(found["passes"]) > 20
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_kdamond_in_the_background_is_shown_with_its_status(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulated one, as any user can run."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    how = ["--ops", "sim", "--workload", "stairs"]
+    for name, more in (("web", ["-o", "web.damon"]), ("mute", [])):
+        done = pydamon("start", "--name", name, *how, *more)
+        assert done.returncode == 0, done.stderr
+    try:
+        done = pydamon("serve", "mute")
+        assert (done.returncode, "start it with -o FILE" in only_line(done)) == (2, True)
+        with serving("web") as address, opened(browser, address) as page:
+            wait_until(lambda: "web.damon" in said(page, ".recording p"))
+            wait_until(lambda: "sim" in said(page, "pre"))
+    finally:
+        for name in ("web", "mute"):
+            pydamon("stop", name)

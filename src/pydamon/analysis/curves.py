@@ -7,6 +7,7 @@ there; the least and the most working set of a column are kept, too, so that no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,22 @@ class Curves:
             np.minimum.at(self._least, column, values[_USED])
             np.maximum.at(self._most, column, values[_USED])
             column = column + 1
+
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """All that it has collected, for `of_state`."""
+        return {"time": self._time, "sums": self._sums, "least": self._least, "most": self._most}
+
+    @classmethod
+    def of_state(cls, start_ns: int, column_ns: int, state: Mapping[str, NDArray[np.float64]]) -> Curves:
+        """One that goes on from a `state`; ValueError if it cannot be one."""
+        columns = len(state["time"])
+        made = cls(start_ns, 1, max(columns, 1))
+        for name, array in made.state().items():
+            if state[name].shape != array.shape or state[name].dtype != array.dtype:
+                raise ValueError(f"{name} has another shape")
+            array[:] = state[name]
+        made.column_ns = column_ns
+        return made
 
     def _fold(self) -> None:
         half = len(self._time) // 2

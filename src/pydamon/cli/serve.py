@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from pydamon import lean, messages
-from pydamon.cli.completion.values import FILE, RECORD
+from pydamon.cli.completion.values import FILE, RECORD, kdamonds
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.screen import echo
-from pydamon.errors import MachineError, RequestError, located
+from pydamon.errors import MachineError, PydamonError, RequestError, located
+from pydamon.plain import printable
+
+if TYPE_CHECKING:
+    from pydamon.web.recording import Recording
 
 _MOST = 64
 _TOKEN = re.compile(r"[A-Za-z0-9_.~-]{16,256}")
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [*kdamonds(ctx, param, incomplete), *RECORD.shell_complete(ctx, param, incomplete)]
+
+
 @click.command("serve", cls=Verb)
-@click.argument("records", nargs=-1, type=RECORD, metavar="[RECORD]...")
+@click.argument("records", nargs=-1, shell_complete=_complete, metavar="[RECORD|NAME]...")
 @click.option(
     "--listen", default="127.0.0.1:0", show_default=True, metavar="ADDR:PORT", help="Where to serve; 0: any free port."
 )
@@ -28,6 +39,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.~-]{16,256}")
 def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token_file: str | None) -> None:
     """Show recordings as a page in the browser, until Ctrl-C. Nothing can be changed from the page.
 
+    Of a kdamond in the background (NAME) it shows the record that is being written, and the status.
+
     The address that is printed has a token; who has it can read what the records have. There is no TLS: for more than
     this machine put a proxy before it.
     """
@@ -35,7 +48,6 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     token = None if token_file is None else _token(token_file)
     try:
         with lean.imports():
-            from pydamon.web.recording import Recording
             from pydamon.web.server import guarded, listener, new_token, serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "anyio", "h11"):
@@ -46,7 +58,7 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     recordings: list[Recording] = []
     try:
         for path in dict.fromkeys(records or (DEFAULT,)):
-            recordings.append(Recording(path))
+            recordings.append(_recording(path))
         with located("--listen"):
             place = listener(address, port)
         port = place.getsockname()[1]
@@ -66,6 +78,30 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     finally:
         for recording in recordings:
             recording.close()
+
+
+def _recording(word: str) -> Recording:
+    """The record of that name, or else that of the kdamond in the background."""
+    from pydamon.service.client import Client, running
+    from pydamon.web.recording import Recording
+
+    if os.path.lexists(word) or word not in running():
+        return Recording(word)
+    client = Client(word)
+    path = client.status()["record"]
+    if path is None:
+        message = "this kdamond writes no record, which is what the page shows; start it with -o FILE"
+        raise RequestError(message, where=word)
+
+    def told() -> list[str]:
+        from pydamon.views import lines, status
+
+        try:
+            return lines.details(status.running(client.status()))
+        except PydamonError as error:
+            return [printable(str(error))]
+
+    return Recording(path, status=told)
 
 
 def _place(text: str) -> tuple[str, int]:

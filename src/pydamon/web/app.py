@@ -84,6 +84,9 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     def schemes(request: Request) -> Any:
         return {"schemes": one(request).schemes()}
 
+    def status(request: Request) -> Any:
+        return {"lines": one(request).status()}
+
     of_target = "/api/{recording}/{target}"
     return Starlette(
         routes=[
@@ -91,6 +94,7 @@ def application(recordings: Sequence[Recording]) -> Starlette:
             Route("/page/{name:path}", file),
             Route("/api/recordings", _answering(listed)),
             Route("/api/{recording}/schemes", _answering(schemes)),
+            Route("/api/{recording}/status", _answering(status)),
             Route(of_target, _answering(told)),
             Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", _answering(tile)),
             Route(of_target + "/at", _answering(at)),

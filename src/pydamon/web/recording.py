@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon import messages
+from pydamon.analysis.panel import look_of
 from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
-from pydamon.analysis.window import Window
 from pydamon.cli.report.common import source_line, target_line
-from pydamon.cli.report.panel import looks
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
 from pydamon.linux.process import Mapping
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader, open_record
+from pydamon.records.reader import RecordReader
+from pydamon.web.kept import Kept, keep, kept
 from pydamon.web.target import (
     Drawn,
     begun,
@@ -40,6 +41,7 @@ _LOOK_S = 1.0  # between two looks whether the file has grown
 _MOVED = 0.1  # of the memory lies elsewhere: the addresses are chosen anew
 _AVERAGED = 12  # snapshots of a window
 _WINDOW_ROWS = 1 << 15
+_WORTH_KEEPING = 2_000_000  # rows: about a second of reading
 _LOOKED_BACK = 8  # messages, for the last snapshot before a time
 _MOST_REGIONS = 20_000
 
@@ -55,8 +57,9 @@ class Recording:
     cannot be shown, ``growing`` whether more may come.
     """
 
-    def __init__(self, path: str, *, follow: bool = True) -> None:
+    def __init__(self, path: str, *, follow: bool = True, status: Callable[[], list[str]] = list) -> None:
         self.path = path
+        self.status = status  # lines about who records it
         self.name = printable(os.path.basename(path))
         self.version = 0
         self.progress = 0.0
@@ -124,6 +127,10 @@ class Recording:
         whole = not self.drawn
         if whole:
             self.drawn, self.sizes, self.span = drawn, sizes, span
+        if (known := self._kept()) is not None:
+            self.drawn, self.sizes, self.span, self.progress = known.drawn, known.sizes, span, 1.0
+            self.version += 1
+            return
         done = 0
         for batch in reader.batches(columns=_COLUMNS):
             if self._stopped.is_set():
@@ -137,6 +144,20 @@ class Recording:
         self.drawn, self.sizes, self.span, self.progress = drawn, sizes, span, 1.0
         self._describe(reader)
         self.version += 1
+        if self._follow and self._is_one_file() and not reader.truncated and reader.rows >= _WORTH_KEEPING:
+            keep(self.path, Kept(drawn, sizes, np.array(reader.frame_times())))
+
+    def _is_one_file(self) -> bool:
+        """Whether it is a record of ours in one file: parts, and what is converted, are read anew each time."""
+        return type(self._reader) is RecordReader
+
+    def _kept(self) -> Kept | None:
+        """What an earlier run has kept of the same record."""
+        if not self._is_one_file() or self._reader.truncated or self._reader.rows < _WORTH_KEEPING:
+            return None
+        found = kept(self.path)
+        whole = found is not None and len(found.frame_times) == len(self._reader.frame_times(found.frame_times))
+        return found if whole else None
 
     def _begin(self, reader: AnyReader, span: tuple[int, int]) -> tuple[dict[int, Drawn], dict[int, int]]:
         """(the largest targets, still empty; the bytes of each target at last), by a sample of the snapshots."""
@@ -245,7 +266,7 @@ class Recording:
         drawn, reader = self._drawn(number), self.reader()
         start_ns = drawn.pyramid.start_ns
         rows = [row for row in reader.table_rows("footprint") if row["target"] == number]
-        seen = looks(reader, Window(), number).get(number, [])  # type: ignore[arg-type]
+        seen = [look for row in reader.table_rows("panel") if row["target"] == number and (look := look_of(row))]
         found = told(drawn, self._mappings(number))
         return found | {"footprint": footprint(rows, start_ns), "panel": panel(seen, start_ns)}
 

@@ -51,9 +51,11 @@ class Shown {
     this.about = element("p");
     this.cold = element("p");
     this.notes = element("p", { className: "warning" });
+    this.status = element("pre", { tabIndex: 0, "aria-label": "Status of the kdamond" });
+    this.status.hidden = true;
     this.box = element("section", { className: "recording", "aria-label": `${summary.name}: ${title}` },
       element("h2", { textContent: title || summary.name }), this.about, this.notes, this.#tools(), this.map.box,
-      this.map.under, this.cold, this.curves.box, this.details.box);
+      this.map.under, this.cold, this.curves.box, this.details.box, this.status);
     this.describe(summary);
   }
 
@@ -64,6 +66,12 @@ class Shown {
     this.about.textContent = `${summary.name}: ${duration(summary.span_ns / 1e9)}${when}, ${summary.source}${left}`
       + (summary.growing ? "; still being recorded" : "");
     this.notes.textContent = [summary.error, ...summary.warnings].filter(Boolean).join("; ");
+  }
+
+  async tellStatus() {
+    const { lines } = await source.status(this.recording);
+    this.status.textContent = lines.join("\n");
+    this.status.hidden = !lines.length;
   }
 
   #tools() {
@@ -156,6 +164,7 @@ async function open() {
   setCold();
   tellAll();
   for (const one of found) {
+    await one.tellStatus();
     const { schemes } = await source.schemes(one.recording);
     if (schemes.length) one.box.append(schemesTable(schemes));
   }
@@ -191,6 +200,7 @@ async function look() {
   for (const one of scene.shown) {
     const now = recordings[one.recording], before = known[one.recording];
     if (before && now.version !== before.version) await renew(one, now);
+    if (now.growing) await one.tellStatus();
   }
   return !ready || recordings.some((one) => one.growing || one.progress < 1);
 }

@@ -13,6 +13,7 @@ export class Server {
 
   list() { return this.#get("recordings", "json"); }
   target(recording, target) { return this.#get(`${recording}/${target}`, "json"); }
+  status(recording) { return this.#get(`${recording}/status`, "json"); }
   schemes(recording) { return this.#get(`${recording}/schemes`, "json"); }
   at(recording, target, ns) { return this.#get(`${recording}/${target}/at?ns=${ns}`, "json"); }
 
@@ -35,6 +36,7 @@ export class InFile {
 
   async list() { return { recordings: [this.#held.summary], ramp: this.#held.ramp }; }
   async target(_, target) { return this.#held.targets[target]; }
+  async status() { return { lines: [] }; }
   async schemes() { return { schemes: this.#held.schemes }; }
 
   async at(_, target, ns) {
