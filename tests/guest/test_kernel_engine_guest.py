@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.helpers.command import pydamon
+from tests.helpers.kernel_engine import run, spec_of
 from tests.helpers.kernel_files import kernel_files
 from tests.helpers.waiting import wait_until
 
 from pydamon.engines.kernel import modules
-from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.damon_sysfs import Roots, Tree, find_occupants
 from pydamon.run.kernel import kernel_status, open_kernel_engine, status_lines
-from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
+from pydamon.spec import Intervals, NrRegions, from_builtins
 
 pytestmark = pytest.mark.guest
 
@@ -58,22 +58,6 @@ def _left_as_found() -> Iterator[None]:
     yield
     assert find_occupants(Roots()) == []
     assert os.listdir("/sys/kernel/tracing/instances") == []
-
-
-def spec_of(pids: list[int], ops: str = "vaddr", **context: Any) -> Spec:
-    targets = [{"pid": pid} for pid in pids] or [{}]
-    return from_builtins({"kdamonds": [{"contexts": [{"ops": ops, "targets": targets, **context}]}]})
-
-
-def run(engine: KernelEngine, snapshots: int, seconds: float = 60) -> list[Any]:
-    """The first so many snapshots of target 0, at most for so long."""
-    engine.end_ns = engine.clock.now_ns() + int(seconds * 1e9)
-    found = []
-    for group in engine.monitor():
-        found.append(group[0])
-        if len(found) >= snapshots:
-            engine.stop()
-    return found
 
 
 def hot_bytes(snapshot: Any, address: int) -> int:

@@ -58,27 +58,24 @@ def of_cgroup(path: str, *, below: Sequence[Path] | None = None) -> Refaults:
         found = memcg.directory(path, below)
     except MachineError:
         return Refaults()
-    told = _counters(found / "memory.stat")
-    refaulted = [told[name] for name in ("workingset_refault_anon", "workingset_refault_file") if name in told]
-    return Refaults(
-        refaulted_bytes=sum(refaulted) * mmap.PAGESIZE if refaulted else None,
-        major_faults=told.get("pgmajfault"),
-        swapped_in_bytes=told["pswpin"] * mmap.PAGESIZE if "pswpin" in told else None,
-        memory_stall_us=_some_us(found / "memory.pressure"),
-        io_stall_us=_some_us(found / "io.pressure"),
-    )
+    return _told(found / "memory.stat", found / "memory.pressure", found / "io.pressure")
 
 
 def of_machine(*, proc: Path = Path("/proc")) -> Refaults:
     """Of all memory."""
-    told = _counters(proc / "vmstat")
+    return _told(proc / "vmstat", proc / "pressure/memory", proc / "pressure/io")
+
+
+def _told(counters: Path, memory: Path, io: Path) -> Refaults:
+    """What these files tell, in pages and PSI's words."""
+    told = _counters(counters)
     refaulted = [told[name] for name in ("workingset_refault_anon", "workingset_refault_file") if name in told]
     return Refaults(
         refaulted_bytes=sum(refaulted) * mmap.PAGESIZE if refaulted else None,
         major_faults=told.get("pgmajfault"),
         swapped_in_bytes=told["pswpin"] * mmap.PAGESIZE if "pswpin" in told else None,
-        memory_stall_us=_some_us(proc / "pressure/memory"),
-        io_stall_us=_some_us(proc / "pressure/io"),
+        memory_stall_us=_some_us(memory),
+        io_stall_us=_some_us(io),
     )
 
 

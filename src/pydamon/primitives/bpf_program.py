@@ -6,6 +6,9 @@ value of an array map, laid out as the ``*_AT`` constants say (bytes). It only r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pydamon.linux.bpf_assembler import (
     ADD,
     ADD_K,
@@ -200,6 +203,36 @@ def head_of_tail(asm: Assembler) -> None:
     asm.label("head")
 
 
+@contextmanager
+def each_number(asm: Assembler, facts: KernelFacts, slot: int, count: tuple[int, int], most: int) -> Iterator[None]:
+    """What is emitted in it is done with 0, 1, ... in R8: as often as the 4 bytes at ``count`` (register, offset) say.
+
+    At most ``most`` times. An iterator in the stack's ``slot``, not a counted loop: the verifier looks at its body
+    once. R0 to R5 are lost.
+    """
+    emit, jump, label = asm.emit, asm.jump, asm.label
+
+    def iterator() -> None:
+        emit(MOV, R1, R10)
+        emit(ADD_K, R1, imm=slot)
+
+    iterator()
+    emit(MOV_K, R2)
+    emit(LDX4, R3, *count)
+    kfunc(asm, facts.loop[0])
+    label("next_number")
+    iterator()
+    kfunc(asm, facts.loop[1])
+    jump(JEQ_K, "no_more", R0)
+    emit(LDX4, R8, R0)
+    jump(JGE_K, "no_more", R8, imm=most)
+    yield
+    jump(JA, "next_number")
+    label("no_more")
+    iterator()
+    kfunc(asm, facts.loop[2])
+
+
 def kfunc(asm: Assembler, btf_id: int) -> None:
     """Call that function of the kernel."""
     asm.emit(CALL, src=PSEUDO_KFUNC_CALL, imm=btf_id)
@@ -252,51 +285,32 @@ def page_table_walk(facts: KernelFacts, tables: PageTables, map_fd: int) -> byte
     emit(LDX8, R1, R10, _READ)
     emit(STX8, R10, R1, _PGD)
     emit(STX8, R7, R1, PGD_AT)
-    # An iterator, not a counted loop: the verifier looks at its body once instead of BATCH times.
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    emit(MOV_K, R2)
-    emit(LDX4, R3, R7, COUNT_AT)
-    kfunc(asm, facts.loop[0])
-
-    label("next_address")
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(asm, facts.loop[1])
-    jump(JEQ_K, "walked", R0)
-    emit(LDX4, R8, R0)
-    jump(JGE_K, "walked", R8, imm=BATCH)
-    emit(MOV, R2, R8)
-    emit(LSH_K, R2, imm=3)
-    emit(ADD, R2, R7)
-    emit(LDX8, R1, R2, ADDRESSES_AT)
-    emit(STX8, R10, R1, _ADDRESS)
-    walk_levels(
-        asm,
-        facts,
-        tables,
-        address=(R10, _ADDRESS),
-        pgd=(R10, _PGD),
-        mask=(R7, MASK_AT),
-        limit=(R7, LIMIT_AT),
-        base=(R7, BASE_AT),
-        read=_READ,
-        done="store",
-    )
-    label("store")
-    emit(MOV, R3, R8)
-    emit(LSH_K, R3, imm=3)
-    emit(ADD, R3, R7)
-    emit(STX8, R3, R1, ENTRIES_AT)
-    emit(MOV, R3, R8)
-    emit(ADD, R3, R7)
-    emit(STX1, R3, R2, LEVELS_AT)
-    jump(JA, "next_address")
-
-    label("walked")
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(asm, facts.loop[2])
+    with each_number(asm, facts, _ITERATOR, (R7, COUNT_AT), BATCH):
+        emit(MOV, R2, R8)
+        emit(LSH_K, R2, imm=3)
+        emit(ADD, R2, R7)
+        emit(LDX8, R1, R2, ADDRESSES_AT)
+        emit(STX8, R10, R1, _ADDRESS)
+        walk_levels(
+            asm,
+            facts,
+            tables,
+            address=(R10, _ADDRESS),
+            pgd=(R10, _PGD),
+            mask=(R7, MASK_AT),
+            limit=(R7, LIMIT_AT),
+            base=(R7, BASE_AT),
+            read=_READ,
+            done="store",
+        )
+        label("store")
+        emit(MOV, R3, R8)
+        emit(LSH_K, R3, imm=3)
+        emit(ADD, R3, R7)
+        emit(STX8, R3, R1, ENTRIES_AT)
+        emit(MOV, R3, R8)
+        emit(ADD, R3, R7)
+        emit(STX1, R3, R2, LEVELS_AT)
     # exit and exec take the address space off the task before they free it: if it is still there, the tables that were
     # read were this process's all along.
     read_task_mm("changed")

@@ -9,24 +9,17 @@ import numpy as np
 from pydamon.linux import bpf_syscall
 from pydamon.linux.bpf_assembler import (
     ADD,
-    ADD_K,
     CALL,
     EXIT,
     GET_CURRENT_TASK,
-    JA,
-    JEQ_K,
-    JGE_K,
     JNE_K,
     LD_IMM64,
-    LDX4,
     LDX8,
     LSH_K,
-    MOV,
     MOV_K,
     PSEUDO_MAP_VALUE,
     R0,
     R1,
-    R2,
     R3,
     R7,
     R8,
@@ -35,7 +28,7 @@ from pydamon.linux.bpf_assembler import (
     Assembler,
 )
 from pydamon.primitives.bpf_facts import KernelFacts
-from pydamon.primitives.bpf_program import kfunc, read_kernel
+from pydamon.primitives.bpf_program import each_number, read_kernel
 
 _WORDS = 64  # addresses in one run
 _TASK_AT, _COUNT_AT, _ADDRESSES_AT = 0, 8, 16
@@ -84,33 +77,17 @@ def _reader_program(facts: KernelFacts, map_fd: int) -> bytes:
     emit(0)  # second half: offset 0 in the value
     emit(CALL, imm=GET_CURRENT_TASK)
     emit(STX8, R7, R0, _TASK_AT)
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    emit(MOV_K, R2)
-    emit(LDX4, R3, R7, _COUNT_AT)
-    kfunc(asm, facts.loop[0])
-    label("next")
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(asm, facts.loop[1])
-    jump(JEQ_K, "end", R0)
-    emit(LDX4, R8, R0)
-    jump(JGE_K, "end", R8, imm=_WORDS)
-    emit(LSH_K, R8, imm=3)
-    emit(ADD, R8, R7)
-    emit(LDX8, R3, R8, _ADDRESSES_AT)
-    read_kernel(asm, _READ)
-    emit(STX8, R8, R0, _FAILED_AT)
-    emit(MOV_K, R1)
-    jump(JNE_K, "store", R0)
-    emit(LDX8, R1, R10, _READ)
-    label("store")
-    emit(STX8, R8, R1, _VALUES_AT)
-    jump(JA, "next")
-    label("end")
-    emit(MOV, R1, R10)
-    emit(ADD_K, R1, imm=_ITERATOR)
-    kfunc(asm, facts.loop[2])
+    with each_number(asm, facts, _ITERATOR, (R7, _COUNT_AT), _WORDS):
+        emit(LSH_K, R8, imm=3)
+        emit(ADD, R8, R7)
+        emit(LDX8, R3, R8, _ADDRESSES_AT)
+        read_kernel(asm, _READ)
+        emit(STX8, R8, R0, _FAILED_AT)
+        emit(MOV_K, R1)
+        jump(JNE_K, "store", R0)
+        emit(LDX8, R1, R10, _READ)
+        label("store")
+        emit(STX8, R8, R1, _VALUES_AT)
     emit(MOV_K, R0)
     emit(EXIT)
     return asm.code()
