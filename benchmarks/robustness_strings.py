@@ -6,6 +6,7 @@ log; then all that shows something shows it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -143,10 +144,16 @@ def _files(record: str) -> Iterator[tuple[str, str]]:
     for kind, check in checks.items():
         status, said = _printed(["export", record, "--format", kind, "-o", "out"])
         yield "files", _harmless(status, said) or check(Path("out").read_bytes().decode("utf-8", "surrogateescape"))
-    for report, output in (("wss", "out.svg"), ("heatmap", "out.svg"), ("heatmap", "out.html")):
-        status, said = _printed(["report", report, "-i", record, "-o", output])
+    pictures: dict[str, tuple[list[str], Callable[[str], str]]] = {
+        "wss.svg": (["report", "wss", "-i", record], _picture),
+        "heatmap.svg": (["report", "heatmap", "-i", record], _picture),
+        "heatmap.html": (["report", "heatmap", "-i", record], _picture_page),
+        "page.html": (["export", record, "--format", "html"], _page),
+    }
+    for output, (command, look) in pictures.items():
+        status, said = _printed([*command, "-o", output])
         failure = _harmless(status, said) or (f"status {status}: {said}" if status else "")
-        yield "page", failure or (_page if output.endswith("html") else _picture)(Path(output).read_bytes().decode())
+        yield "page", failure or look(Path(output).read_bytes().decode())
 
 
 def _wrong(name: str) -> list[list[str]]:
@@ -225,11 +232,18 @@ def _json_lines(text: str) -> str:
     return "".join(_json(line) for line in text.splitlines())
 
 
-class _Elements(HTMLParser):
-    """Counts the elements of a page; ``bad`` are those that it does not have of its own."""
+# What the page has of its own, and where its script puts what it shows.
+_OWN = """html head meta title link style body header main h1 div p form label input output select canvas details
+summary"""
+_DATA = "data:"  # nothing is loaded by such an address
 
-    def __init__(self) -> None:
+
+class _Elements(HTMLParser):
+    """Counts the elements of a page; ``bad`` are those that are not among ``own``, and attributes that run or load."""
+
+    def __init__(self, own: str) -> None:
         super().__init__()
+        self._own = own.split()
         self.scripts: list[str | None] = []
         self.policies: list[str] = []
         self.bad: list[str] = []
@@ -240,21 +254,32 @@ class _Elements(HTMLParser):
             self.scripts.append(given.get("type"))
         elif tag == "meta" and given.get("http-equiv") == "Content-Security-Policy":
             self.policies.append(given.get("content") or "")
-        elif tag not in ("html", "head", "meta", "title", "style", "body", "h1", "p", "div"):
+        elif tag not in self._own:
             self.bad.append(tag)
-        self.bad += [key for key in given if key.startswith("on") or key in ("src", "href")]
+        self.bad += [key for key in given if key.startswith("on")]
+        self.bad += [key for key in ("src", "href") if not (given.get(key) or _DATA).startswith(_DATA)]
 
 
 def _page(text: str) -> str:
-    """Only our own script, data that are JSON, and a policy that allows nothing else."""
-    elements = _Elements()
+    """Only our own scripts, data that are JSON, and a policy that allows nothing else."""
+    failure = _elements(text, _OWN, ["application/json", None, "module"])
+    return failure or _json(text.split('id="held">', 1)[1].split("</script>", 1)[0])
+
+
+def _picture_page(text: str) -> str:
+    """Nothing but a harmless picture, and no script."""
+    failure = _elements(text, "html head meta title body img", [])
+    return failure or _picture(base64.b64decode(text.split("base64,", 1)[1].split('"', 1)[0]).decode())
+
+
+def _elements(text: str, own: str, scripts: list[str | None]) -> str:
+    elements = _Elements(own)
     elements.feed(text)
-    if elements.scripts != ["application/json", None] or elements.bad:
+    if elements.scripts != scripts or elements.bad:
         return f"scripts {elements.scripts}, other elements or attributes {elements.bad[:5]}"
     if len(elements.policies) != 1 or not elements.policies[0].startswith("default-src 'none'"):
         return f"policies {elements.policies}"
-    data = text.split('id="data">', 1)[1].split("</script>", 1)[0]
-    return _json(data)
+    return ""
 
 
 def _picture(text: str) -> str:

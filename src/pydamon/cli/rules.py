@@ -39,7 +39,7 @@ def check(context: Context, request: Request, verb: str, *, acts: bool) -> None:
     """
     source = _kind(request)
     pid = next(iter(_named(context, request)), "")
-    for rule in (*_for(context.ops), *(() if acts else _WITHOUT_ACTS)):
+    for rule in _for(context.ops, acts=acts):
         if rule.refuses(context, request):
             field, message = (
                 text.format(ops=context.ops, source=source, pid=pid, verb=verb) for text in (rule.field, rule.message)
@@ -47,7 +47,7 @@ def check(context: Context, request: Request, verb: str, *, acts: bool) -> None:
             raise RequestError(message, where=field)
 
 
-def _for(ops: str) -> Iterator[Rule]:
+def _for(ops: str, *, acts: bool) -> Iterator[Rule]:
     yield from _REPORTED if ops == "reported" else _NOT_REPORTED
     yield from _SIM if ops == "sim" else ()
     if ops in LIVE:
@@ -56,6 +56,7 @@ def _for(ops: str) -> Iterator[Rule]:
         yield from _NOT_VADDR if ops != "vaddr" else ()
         yield from _FVADDR if ops == "fvaddr" else ()
     yield from _ALWAYS
+    yield from () if acts else _WITHOUT_ACTS
     yield from _LIVE if ops in LIVE else _NOT_LIVE
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.regions import U64, Regions
+from pydamon.spans import distinct
 from pydamon.spec.schemes import Filter, Scheme
 from pydamon.spec.units import U64_MAX
 
@@ -39,7 +40,7 @@ def cut_at_filters(regions: Regions, eligible: Mask, scheme: Scheme, min_region:
             points += aligned(item, min_region)
     if not points or not eligible.any():
         return regions
-    bounds = np.unique(np.array([point for point in points if point <= U64_MAX], np.uint64))
+    bounds = distinct(np.array([point for point in points if point <= U64_MAX], np.uint64))
     place = np.searchsorted(regions.end, bounds, "right")
     wanted = place < len(regions)
     wanted[wanted] = eligible[place[wanted]]

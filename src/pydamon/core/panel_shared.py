@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pydamon.core.panel import BOUNDS_S, I64, U64, Mask, Once, TargetPanel, Watched, bins_of, hashes
 from pydamon.ops.base import PanelPages
+from pydamon.spans import distinct
 
 SECOND_NS = 1_000_000_000
 _SHARE = 0.001  # of a CPU, for looking who maps the pages; what asking shared pages takes is the panel's
@@ -98,7 +99,7 @@ class SharedPages:
             mine = chosen[pages]
             if mine.any():
                 self._asked.append(_Asked(target, pages[mine], where[mine]))
-                wanted[target] = np.unique(where[mine])
+                wanted[target] = distinct(where[mine])
         for target in self.others.keys() - wanted.keys():
             del self.others[target]
         for target, addresses in wanted.items():

@@ -21,6 +21,7 @@ from pydamon.core.weights import Weights
 from pydamon.errors import MachineError
 from pydamon.ops.base import ActingOperationsSet
 from pydamon.ops.pace import Clock
+from pydamon.spans import distinct
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.actions import ACTIONS
 from pydamon.spec.quantities import Age
@@ -137,7 +138,7 @@ class Pass:
             # A smallest region that is partly hot is hot.
             hot, unit = self._damos.hot(self._targets[place]), np.uint64(self._min_region)
             bounds = np.concatenate([hot[:, 0] - hot[:, 0] % unit, hot[:, 1] + (unit - hot[:, 1] % unit) % unit])
-            self._regions[place] = filters.cut(self._regions[place], np.unique(bounds))
+            self._regions[place] = filters.cut(self._regions[place], distinct(bounds))
         matching = self._matching(place)
         if self._state.taken is not None:
             pieces = self._state.taken.cut_out(self._targets[place], self._regions[place], matching)

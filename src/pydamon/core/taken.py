@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydamon.core import filters
 from pydamon.core.regions import U64, Regions
 from pydamon.ops.base import Applied
-from pydamon.spans import NO_RUNS, clipped, coarser, joined, union, without
+from pydamon.spans import NO_RUNS, clipped, coarser, distinct, joined, union, without
 from pydamon.spans import bytes_below as below
 
 _MOST_LEFT_OUT = 1 << 14  # spans of all targets: of more, the largest
@@ -57,7 +57,7 @@ class Taken:
         spans = union(self._left_out.get(target, NO_RUNS), self._now.get(target, NO_RUNS))
         if not len(spans) or not matching.any():
             return regions, matching
-        pieces = filters.cut(regions, np.unique(spans))
+        pieces = filters.cut(regions, distinct(spans.ravel()))
         matching = matching[np.searchsorted(regions.end, pieces.start, "right")]
         return pieces, matching & (below(spans, pieces.end) == below(spans, pieces.start))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.regions import U64
-from pydamon.spans import bytes_below, joined
+from pydamon.spans import bytes_below, distinct, joined
 
 _UNKNOWN = np.uint64(np.iinfo(np.uint64).max)
 # These bring memory in or are advice about addresses: what is mapped counts for them, whether it is there or not.
@@ -94,7 +94,7 @@ class Weights:
             return start + most // unit * unit
         low, high = start // unit, end // unit
         while high - low > 1:
-            points = np.unique(np.linspace(low, high, min(_POINTS, high - low) + 1).astype(np.uint64))
+            points = distinct(np.linspace(low, high, min(_POINTS, high - low) + 1).astype(np.uint64))
             points = points[(points > low) & (points < high)]
             if not len(points):
                 break

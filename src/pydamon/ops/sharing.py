@@ -18,6 +18,7 @@ from pydamon.linux.frames import Frames
 from pydamon.linux.pagemap import Pagemap, frames_of
 from pydamon.linux.process import Mapping, Process
 from pydamon.ops.base import Addresses
+from pydamon.spans import distinct
 
 _PAGE_SHIFT = np.uint64(12)
 _FILE_SHIFT = np.uint64(44)  # page numbers within a file are below
@@ -72,7 +73,7 @@ class Sharing:
     def _of_owners(self, owner: NDArray[np.intp], addresses: Addresses) -> tuple[Frames, Addresses]:
         """The frame of each page, and its place in a file (0: of none)."""
         frames, places = np.zeros(len(addresses), np.uint64), np.zeros(len(addresses), np.uint64)
-        for target in np.unique(owner).tolist():
+        for target in distinct(owner).tolist():
             mine = owner == target
             frames[mine] = self._frames(target, addresses[mine])
             places[mine] = self._layout(target).in_files(addresses[mine])

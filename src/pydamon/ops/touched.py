@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
 from pydamon.ops.reported.reports import union
+from pydamon.spans import distinct
 
 MAX_INTERVALS = 4096  # 64 KiB; beyond it the smallest gaps are closed: what matters is the largest
 
@@ -40,7 +41,7 @@ class TouchedPages:
             outside = (index == 0) | (known[np.maximum(index, 1) - 1, 1] < (last + np.uint64(1)) << _SHIFT)
             first, last = first[outside], last[outside]
         if single:
-            first = last = np.unique(first)
+            first = last = distinct(first)
         if len(first):
             more = np.stack([first << _SHIFT, (last + np.uint64(1)) << _SHIFT], axis=1)
             self.intervals = _bounded(union(np.concatenate([known, more])), MAX_INTERVALS)

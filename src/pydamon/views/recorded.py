@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +19,7 @@ from pydamon.linux.process import Mapping
 from pydamon.records.joined import AnyReader
 from pydamon.records.side_tables import each_row
 from pydamon.run.found import Origin
+from pydamon.spans import distinct, places_of_distinct
 from pydamon.views.store import LOOKS, SECOND_NS, Known, Mapped, Moment
 
 _LATE = 3  # aggregations: a target of which nothing came for so long is gone
@@ -129,8 +131,10 @@ class Recorded:
         """When the panel of each target was looked at first: a pass over that table."""
         found: dict[int, int] = {}
         for _, piece in self._reader.pieces("panel"):
-            for target, time_ns in zip(piece["target"].to_pylist(), piece["time_ns"].to_pylist(), strict=True):
-                found.setdefault(target, time_ns)
+            times_ns = piece["time_ns"].to_numpy()
+            targets, firsts, _ = places_of_distinct(piece["target"].to_numpy())
+            for target, first in zip(targets.tolist(), firsts.tolist(), strict=True):
+                found.setdefault(target, int(times_ns[first]))
         return found
 
     def _near(self, name: str, time_ns: int) -> pa.Table | None:
@@ -153,16 +157,10 @@ class Recorded:
         table = self._near(name, time_ns)
         if table is None:
             return {}
-        wanted: list[int] = []
-        counts: dict[int, int] = {}
-        targets = table["target"].to_pylist()
-        for place in range(len(targets) - 1, -1, -1):
-            target = targets[place]
-            counts[target] = counts.get(target, 0) + 1
-            if counts[target] <= most:
-                wanted.append(place)
+        targets = table["target"].to_numpy()
+        wanted = np.concatenate([np.flatnonzero(targets == target)[-most:] for target in distinct(targets)])
         found: dict[int, list[dict[str, Any]]] = {}
-        for row in each_row(table.take(wanted[::-1])):
+        for row in each_row(table.take(np.sort(wanted))):
             found.setdefault(row["target"], []).append(row)
         return found
 

@@ -18,7 +18,7 @@ from pydamon.errors import MachineError
 from pydamon.linux import resctrl
 from pydamon.records.reader import RecordReader
 from pydamon.records.side_tables import TABLES
-from pydamon.run import recorder, run
+from pydamon.run import found, recorder, run
 
 OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--duration", "600ms"]
 
@@ -38,7 +38,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: int) -> Tree:
     made.process(sleeper, "res:/\nmon:a\n")
     made.group("mon_groups/a", {0: (4096, 10_000, 7_000), 1: ("Unavailable", 64, 64)}, [sleeper])
     monkeypatch.setattr(resctrl, "probe", lambda *_: made.mount)
-    monkeypatch.setattr(recorder, "_SECOND_NS", 50_000_000)
+    monkeypatch.setattr(found, "SECOND_NS", 50_000_000)
     monkeypatch.setattr(recorder, "mounts", lambda kind: [made.mount])
     make = resctrl.Resctrl
     monkeypatch.setattr(resctrl, "Resctrl", lambda: make(made.mount, made.proc))

@@ -34,6 +34,7 @@ from pydamon.ops.actions.pages import (
     survey,
 )
 from pydamon.ops.base import PAGE_SIZE, Addresses
+from pydamon.spans import distinct, places_of_distinct
 from pydamon.spec import Scheme
 from pydamon.spec.actions import ACTIONS
 from pydamon.spec.schemes import Dest
@@ -189,8 +190,8 @@ def _collapse(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) ->
     """``pages`` are those of whole blocks; each that is mapped by a huge page and was not counts as 2 MiB."""
     applied = np.zeros(subject.regions, np.uint64)
     block = pages.address >> _HUGE_SHIFT
-    huge_before = np.unique(block[pages.has(pagemap_scan.HUGE)])
-    some = np.unique(block[pages.resident], return_index=True)
+    huge_before = distinct(block[pages.has(pagemap_scan.HUGE)])
+    some = places_of_distinct(block[pages.resident])
     new = ~np.isin(some[0], huge_before)
     blocks, region = some[0][new], pages.region[np.flatnonzero(pages.resident)[some[1][new]]]
     if not len(blocks):
@@ -202,7 +203,7 @@ def _collapse(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) ->
         madvise.advise(subject.process, ranges, madvise.MADV_COLLAPSE)
         nothing = np.zeros(len(blocks), np.intp)
         huge = [
-            np.unique(found.address[found.has(pagemap_scan.HUGE)] >> _HUGE_SHIFT)
+            distinct(found.address[found.has(pagemap_scan.HUGE)] >> _HUGE_SHIFT)
             for found in survey(subject.table, Segments(ranges, nothing, nothing))
         ]
         done = np.isin(blocks, np.concatenate(huge)) if huge and _lives(subject) else ~done
@@ -252,7 +253,7 @@ def _read_in(subject: Subject, _scheme: Scheme, wanted: Segments, dry_run: bool)
         swapped += sizes(away, np.ones(len(away), np.bool_), subject.regions)
         addresses.append(away.address)
         region.append(away.region)
-    files = {at: MappedFile(subject.process.pid, subject.layout.mappings[at]) for at in np.unique(wanted.mapping)}
+    files = {at: MappedFile(subject.process.pid, subject.layout.mappings[at]) for at in distinct(wanted.mapping)}
     try:
         before = _cached(files, wanted)
         size = wanted.ranges[:, 1] - wanted.ranges[:, 0]

@@ -14,6 +14,7 @@ from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.pagemap import Pagemap, PagemapEntries, is_file, is_present, is_swapped
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
+from pydamon.spans import distinct
 
 HUGE_PAGE = 2 << 20
 BATCH = 1 << 18  # pages at a time: about 20 MiB of arrays
@@ -59,7 +60,7 @@ class Segments:
 
 def segments(start: Addresses, end: Addresses, layout: MappingArrays) -> Segments:
     """What of the regions [start, end) is mapped. Both regions and mappings are sorted and disjoint."""
-    points = np.unique(np.concatenate([start, end, layout.start, layout.end]))
+    points = distinct(np.concatenate([start, end, layout.start, layout.end]))
     low = points[:-1]
     region = np.searchsorted(end, low, "right")
     inside = region < len(end)

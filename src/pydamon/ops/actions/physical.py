@@ -31,6 +31,7 @@ from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
 from pydamon.plain import printable
+from pydamon.spans import distinct
 from pydamon.spec import Scheme
 from pydamon.spec.actions import PHYSICAL
 from pydamon.spec.schemes import Filter
@@ -161,7 +162,7 @@ class PhysicalActions(Actions):
         owner, address, _ = self._map().lookup(chosen.frame)
         self.nobodys += int(np.count_nonzero(owner < 0)) * PAGE_SIZE
         plan = Plan(scheme, target, []) if self.dry_run else None
-        for number in np.unique(owner[owner >= 0]).tolist():
+        for number in distinct(owner[owner >= 0]).tolist():
             mine = owner == number
             who = self._map().owners[number]
             process = self._process(who)

@@ -1,7 +1,7 @@
 """What was set and is to be put back, in a file beside those of running kdamonds: nothing is lost with who set it.
 
 ``PID-START-N.left`` is written before each thing is set, and removed when all was put back. Of a process that lives no
-more, it says what that has left: ``pydamon status`` shows it, and ``pydamon stop --undo`` undoes it.
+more, it says what that has left: ``pydamon status`` shows it, and ``pydamon stop`` can undo it.
 """
 
 from __future__ import annotations
