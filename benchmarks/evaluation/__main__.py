@@ -7,6 +7,7 @@ import sys
 
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
+    "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 

@@ -1,0 +1,171 @@
+"""`reclaim` beside the kernel's DAMON_RECLAIM with the same knobs, in the lab's guest, with swap on zram.
+
+Started anywhere it boots the guest and prints what the guest prints. Of a process 32 MiB are swept without pause, and
+96 MiB never; `quota` is for both the time and 128 MiB per second. *saved* is what was resident before less what is at
+the end; *speed* is the sweeps per second with the monitor beside those before it, each on a CPU of its own; *CPU* is
+the monitor's. Times are those of an emulated machine: compare rows. `--quotas`: our own with 10, 50 and 200 ms per
+second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.evaluation.report import machine, spread, verdict
+from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
+from benchmarks.kernel_damon import cpu_seconds
+from benchmarks.kernel_schemes import resident_bytes
+from benchmarks.spinner import Spinner
+
+MIB = 1 << 20
+HOT_MIB = 32
+PARAMETERS = Path("/sys/module/damon_reclaim/parameters")
+WORKLOADS = {
+    "read, 96 MiB idle": (96, "read"),
+    "written, 96 MiB idle": (96, "write"),
+    "read, 400 MiB idle": (400, "read"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """MiB that were saved, speed of the process (1: as without), share of a CPU."""
+
+    saved: float
+    speed: float
+    cpu: float
+
+
+class Kernel:
+    """DAMON_RECLAIM, while it is entered."""
+
+    def __init__(self, _pid: int, min_age_s: int, quota_ms: int) -> None:
+        self._knobs = {
+            "min_age": min_age_s * 1_000_000,
+            "quota_ms": quota_ms,
+            "quota_sz": 128 * MIB,
+            "quota_reset_interval_ms": 1000,
+            "wmarks_high": 1000,
+            "wmarks_mid": 999,
+            "wmarks_low": 0,
+        }
+        self._began = 0.0
+        self._pid = 0
+
+    def __enter__(self) -> Kernel:
+        for name, value in self._knobs.items():
+            (PARAMETERS / name).write_text(str(value))
+        (PARAMETERS / "enabled").write_text("Y")
+        self._pid = int((PARAMETERS / "kdamond_pid").read_text())
+        subprocess.run(["taskset", "-cp", str(MONITOR_CPU), str(self._pid)], check=True, capture_output=True)
+        self._began = cpu_seconds(self._pid)
+        return self
+
+    def cpu(self) -> float:
+        """CPU seconds so far."""
+        return cpu_seconds(self._pid) - self._began
+
+    def __exit__(self, *_: object) -> None:
+        (PARAMETERS / "enabled").write_text("N")
+
+
+class Ours:
+    """`pydamon record PID --module reclaim`, while it is entered."""
+
+    def __init__(self, pid: int, min_age_s: int, quota_ms: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        module = f"reclaim min_age={min_age_s}s quota={quota_ms}ms+128MiB/1s watermarks=off"
+        command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(pid)]
+        command += ["-o", f"{self._folder.name}/r", "--module", module]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._began = 0.0
+
+    def __enter__(self) -> Ours:
+        assert self._process.stderr is not None
+        if not any("monitoring" in line for line in self._process.stderr):
+            raise SystemExit("evaluation: the recording did not begin")
+        self._began = cpu_seconds(self._process.pid)
+        return self
+
+    def cpu(self) -> float:
+        """CPU seconds since it monitors."""
+        return cpu_seconds(self._process.pid) - self._began
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+Monitor = Callable[[int, int, int], AbstractContextManager[Kernel | Ours]]
+
+
+def measure(monitor: Monitor, workload: str, options: argparse.Namespace, quota_ms: int) -> Outcome:
+    """One run."""
+    cold_mib, mode = WORKLOADS[workload]
+    with Spinner(HOT_MIB, cold_mib, mode, cpu=TARGET_CPU) as spinner:
+        before = spinner.rate(lambda: time.sleep(0.05), 4)
+        resident = resident_bytes(spinner.pid)
+        with monitor(spinner.pid, options.min_age, quota_ms) as running:
+            began = time.monotonic()
+            during = spinner.rate(lambda: time.sleep(0.2), options.seconds)
+            cpu = running.cpu() / (time.monotonic() - began)
+            saved = resident - resident_bytes(spinner.pid)
+    return Outcome(saved / MIB, during / before, cpu)
+
+
+def beside_the_kernel(options: argparse.Namespace) -> None:
+    """Print a line for each workload and monitor, and the verdicts."""
+    print(f"{'':22} {'':8} {'saved, MiB':>22} {'speed':>20} {'CPU':>22}")
+    for workload in WORKLOADS:
+        found = {}
+        for name, monitor in (("kernel", Kernel), ("pydamon", Ours)):
+            runs = [measure(monitor, workload, options, options.quota) for _ in range(options.runs)]
+            found[name] = runs
+            saved, speed = spread([run.saved for run in runs]), spread([run.speed for run in runs], digits=2)
+            cpu = spread([100 * run.cpu for run in runs], "%")
+            print(f"{workload:22} {name:8} {saved:>22} {speed:>20} {cpu:>22}", flush=True)
+        least = min(run.saved for run in found["kernel"])
+        saving = max(run.saved for run in found["pydamon"]) >= least
+        print(f"{'':22} at least the kernel's saving: {verdict(saving)}", flush=True)
+
+
+def by_quota(options: argparse.Namespace) -> None:
+    """Print what is saved under three quotas of time."""
+    saved = {}
+    for quota_ms in (10, 50, 200):
+        runs = [measure(Ours, "read, 400 MiB idle", options, quota_ms) for _ in range(options.runs)]
+        saved[quota_ms] = [run.saved for run in runs]
+        cpu = spread([100 * run.cpu for run in runs], "%")
+        print(f"{quota_ms:4} ms a second: saved {spread(saved[quota_ms])} MiB, {cpu} of a CPU", flush=True)
+    ordered = max(saved[10]) < min(saved[50]) and max(saved[50]) < min(saved[200])
+    print(f"saving in the order of the quotas: {verdict(ordered)}")
+
+
+def main() -> None:
+    """Run in the guest; from elsewhere, start the guest."""
+    parser = argparse.ArgumentParser(prog="evaluation guest-reclaim", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1, help="of each (default: 1; 5 for a table that is published)")
+    parser.add_argument("--seconds", type=int, default=60, help="how long each lasts (default: 60)")
+    parser.add_argument("--min-age", type=int, default=10, metavar="SECONDS", help="of both (default: 10)")
+    parser.add_argument("--quota", type=int, default=10, metavar="MS", help="ms a second, of both (default: 10)")
+    parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
+    options = parser.parse_args()
+    if "pydamon.lab=1" not in Path("/proc/cmdline").read_text().split():
+        command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
+        raise SystemExit(subprocess.run([*command, "guest-reclaim", *sys.argv[1:]]).returncode)
+    quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"
+    print(f"guest-reclaim: min_age={options.min_age}s{quota}, {options.seconds} s, {options.runs} runs\n{machine()}")
+    by_quota(options) if options.quotas else beside_the_kernel(options)
+
+
+if __name__ == "__main__":
+    main()
