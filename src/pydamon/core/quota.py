@@ -98,7 +98,7 @@ class QuotaState:
             if self._window_ns is not None and self.full(quotas, min_region):
                 self.qt_exceeds += 1
             self.charged_ns = self._debt_ns(quotas, now_ns)
-            self._window_ns = now_ns
+            self._window_ns = self._begin_ns(quotas, now_ns)
             self.charged_bytes = 0
         elif score is not None and quotas.goal_tuner == "consist":
             score = GOAL_SCORE  # the feedback loop makes one step per window
@@ -112,6 +112,16 @@ class QuotaState:
             min_region=min_region,
             speed=self.speed,
         )
+
+    def _begin_ns(self, quotas: Quotas, now_ns: int) -> int:
+        """When the window that ``now_ns`` is in began.
+
+        As in the kernel that is now. Else windows follow each other without gaps: passes that come a little faster than
+        windows would find each second one not over yet, and half of what may be done would not be done.
+        """
+        if self.speed is None or self._window_ns is None:
+            return now_ns
+        return now_ns - (now_ns - self._window_ns) % (quotas.reset_interval_ms * 1_000_000)
 
     def _debt_ns(self, quotas: Quotas, now_ns: int) -> int:
         """What the windows up to ``now_ns`` have not paid for yet."""

@@ -257,6 +257,18 @@ class TestTimeThatIsPaidForLater:
         state.begin_window(self.quotas, 1000 * MS, None, PAGE)
         assert state.charged_ns == 60 * 10 * MS
 
+    @pytest.mark.parametrize(("speed", "expected"), [(Speed(), 24), (None, 13)])
+    def test_passes_a_little_faster_than_windows_use_all_of_them(self, speed: Speed | None, expected: int) -> None:
+        """26 passes, 0.96 s apart, are 24.96 s: 24 windows after the first; each second pass, as in the kernel: 13."""
+        state = QuotaState(speed=speed)
+        found = []
+        for number in range(26):
+            now_ns = number * 960 * MS
+            if state.window_due(self.quotas, now_ns):
+                state.begin_window(self.quotas, now_ns, None, PAGE)
+                found.append(number)
+        assert len(found) - (speed is not None) == expected
+
     def test_as_in_the_kernel_each_window_begins_anew(self) -> None:
         state = QuotaState()
         state.begin_window(self.quotas, 0, None, PAGE)
