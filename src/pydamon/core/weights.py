@@ -20,6 +20,9 @@ _UNKNOWN = np.uint64(np.iinfo(np.uint64).max)
 _ABOUT_ADDRESSES = frozenset({"willneed", "hugepage", "nohugepage"})
 _COUNTING = frozenset({"stat"})
 _POINTS = 256  # asked at once when a place is looked for
+# Where the kernel is asked for a part of a large folio, it splits it; of a file, that takes all its pages out of the
+# page tables, so that the other part is not found any more, and stays in the page cache.
+_LARGE = 2 << 20
 
 
 class Span(Protocol):
@@ -89,7 +92,10 @@ class Weights:
         return bytes_below(spans, end) - bytes_below(spans, start) if len(spans) else end - start
 
     def cut_at(self, target: int, start: int, end: int, most: int, unit: int) -> int:
-        """The last multiple of ``unit`` up to which [start, end) counts at most ``most``; one unit at the least."""
+        """The last multiple of ``unit`` up to which [start, end) counts at most ``most``; one unit at the least.
+
+        Of memory the last one of 2 MiB, if that is not much less.
+        """
         if not self._by_memory:
             return start + most // unit * unit
         low, high = start // unit, end // unit
@@ -103,4 +109,6 @@ class Weights:
             first = int(over[0]) if len(over) else len(points)
             high = int(points[first]) if first < len(points) else high
             low = int(points[first - 1]) if first else low
-        return max(low, start // unit + 1) * unit
+        at = max(low, start // unit + 1) * unit
+        whole = at // _LARGE * _LARGE
+        return whole if unit < _LARGE and 2 * (whole - start) > at - start else at
