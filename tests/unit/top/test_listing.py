@@ -46,7 +46,7 @@ def test_who_is_seen_is_read_each_time_and_the_rest_in_turn() -> None:
         before = {known.stat.pid: known.stat for known in listing.refresh()}
         after = {known.stat.pid: known.stat for known in listing.refresh(seen=[one])}
         assert after[one] is not before[one]
-        reads = [before[two]]
+        reads = [after[two]]
         for _ in range(5):
             reads += [known.stat for known in listing.refresh() if known.stat.pid == two]
         assert len(set(map(id, reads))) == 2  # once in five times
