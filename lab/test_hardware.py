@@ -137,6 +137,7 @@ def test_the_guests_memory_is_the_mappings_of_that_name():
         (["--unknown"], "lab: unrecognized arguments: --unknown"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_a_wrong_value_is_one_line_and_status_2(words, said, tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
