@@ -50,6 +50,7 @@ def refuse(message: str, where: str | None) -> Any:
     return probe
 
 
+@pytest.mark.usefixtures("processes")
 def test_what_would_enable_it_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
