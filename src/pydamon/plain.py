@@ -28,6 +28,13 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
+def fit(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text, cut to ``width`` columns."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - len(ellipsis), 0)] + ellipsis[:width]
+
+
 def encodable(text: str) -> str:
     """The text with lone surrogates (bytes that are not UTF-8) escaped as ``\\xff``, so that it can be encoded."""
     try:

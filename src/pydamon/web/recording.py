@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from pydamon import messages
 from pydamon.analysis.panel import look_of
 from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
-from pydamon.cli.report.common import source_line, target_line
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
-from pydamon.linux.process import Mapping
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader, open_record
 from pydamon.records.reader import RecordReader
+from pydamon.views.names import mappings_over, source_line, target_line
 from pydamon.web.kept import Kept, keep, kept
 from pydamon.web.target import (
     Drawn,
@@ -246,17 +245,13 @@ class Recording:
             "error": self.error,
             "growing": self.growing,
             "warnings": self.warnings,
-            "source": source_line(reader),  # type: ignore[arg-type]
+            "source": source_line(reader),
             "span_ns": self.span[1] - self.span[0],
             "wall_ms": None if offset is None or not self.drawn else (self.span[0] + offset) // 10**6,
             "rows": reader.rows,
             "left_out": max(len(self.sizes) - len(self.drawn), 0),
             "targets": [
-                {
-                    "target": number,
-                    "title": target_line(reader, number),  # type: ignore[arg-type]
-                    "bytes": self.sizes.get(number, 0),
-                }
+                {"target": number, "title": target_line(reader, number), "bytes": self.sizes.get(number, 0)}
                 for number in order
             ],
         }
@@ -267,7 +262,7 @@ class Recording:
         start_ns = drawn.pyramid.start_ns
         rows = [row for row in reader.table_rows("footprint") if row["target"] == number]
         seen = [look for row in reader.table_rows("panel") if row["target"] == number and (look := look_of(row))]
-        found = told(drawn, self._mappings(number))
+        found = told(drawn, mappings_over(reader, number))
         return found | {"footprint": footprint(rows, start_ns), "panel": panel(seen, start_ns)}
 
     def pyramid(self, number: int) -> Pyramid:
@@ -329,7 +324,7 @@ class Recording:
         snapshots = list(self._spread(number, span))
         if not snapshots:
             raise Missing("there is no snapshot in that window")
-        mappings = self._mappings_at(number, span[1])
+        mappings = self.reader().mappings_at(number, span[1])
         rows = held_by_mapping(snapshots, mappings, low, high)
         return {"snapshots": len(snapshots), "mappings": rows, "named": bool(mappings)}
 
@@ -364,13 +359,3 @@ class Recording:
         if found is None:
             raise Missing("there is no such target")
         return found
-
-    def _mappings(self, number: int) -> list[Mapping]:
-        """The mappings of a target at up to eight times, as one list."""
-        reader = self.reader()
-        times = reader.mapping_times(number)
-        picked = sorted({times[at * (len(times) - 1) // 7] for at in range(8)}) if times else []
-        return [mapping for time_ns in picked for mapping in reader.mappings_at(number, time_ns)]
-
-    def _mappings_at(self, number: int, when: int) -> list[Mapping]:
-        return self.reader().mappings_at(number, when)

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from pydamon.cli.render import figure as parts
 from pydamon.cli.render.axes import percent, scale_of, size_step
 from pydamon.cli.render.bars import Bar, Bars, Legend
-from pydamon.cli.render.screen import fit
+from pydamon.plain import fit
 from pydamon.spec.units import format_size
 
 _LEFT, _RIGHT, _MARGIN = 3.2, 2.3, 0.35  # inches for the labels, for the words behind the bars, and of the page

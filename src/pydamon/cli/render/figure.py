@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pydamon.analysis.wss import OverTime
 from pydamon.cli.render.axes import size_step, time_ticks
-from pydamon.cli.render.screen import fit
+from pydamon.plain import fit
 from pydamon.spec.units import format_size
 
 INK = "#22262b"

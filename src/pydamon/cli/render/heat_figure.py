@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pydamon.cli.render import figure as parts
 from pydamon.cli.render.axes import Scale, percent, short_size, size_step
 from pydamon.cli.render.heat_panel import HeatPanel
-from pydamon.cli.render.screen import fit
+from pydamon.plain import fit
 from pydamon.spec.units import format_size
 
 # What was not monitored, or is unknown: a grey that no heat has.

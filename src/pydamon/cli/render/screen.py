@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydamon import messages
 from pydamon.linux.causes import about
-from pydamon.plain import json_text, printable
+from pydamon.plain import fit, json_text, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,3 @@ def warn(lines: list[str]) -> None:
     """One diagnostic per line on standard error."""
     for line in lines:
         messages.say(line)
-
-
-def fit(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text, cut to ``width`` columns."""
-    if len(text) <= width:
-        return text
-    return text[: max(width - len(ellipsis), 0)] + ellipsis[:width]

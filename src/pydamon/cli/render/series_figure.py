@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pydamon.cli.render import figure as parts
-from pydamon.cli.render.screen import fit
 from pydamon.cli.render.series import Series
+from pydamon.plain import fit
 
 _BODY, _RIGHT = 3.4, 0.5
 

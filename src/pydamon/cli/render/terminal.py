@@ -13,7 +13,8 @@ from pydamon.analysis.heatmap import Heatmap
 from pydamon.analysis.wss import OverTime
 from pydamon.cli.render.axes import Scale, nice_ceiling, short_size, size_step, time_ticks
 from pydamon.cli.render.palette import DIM, LEVELS, RESET, colour, styled
-from pydamon.cli.render.screen import Screen, fit
+from pydamon.cli.render.screen import Screen
+from pydamon.plain import fit
 
 # Without colours: the first is monitored memory that was (nearly) never accessed; a blank is not known.
 _RAMP = ".:-=+*#%@"

@@ -15,7 +15,7 @@ from pydamon.analysis.window import Window
 from pydamon.cli.render.palette import BOLD, DIM, LEVELS, colour, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.terminal import bar, box, heat_strip
-from pydamon.cli.report.common import count, empty, opened, owners_at, source_line, target_line
+from pydamon.cli.report.common import count, empty, opened, owners_at
 from pydamon.cli.report.regions import snapshot_json
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import RequestError
@@ -23,6 +23,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import U64_MAX, format_duration_ns, format_percent, format_size
+from pydamon.views.names import source_line, target_line
 
 _BAR = 8
 _BOX_LINES = 5

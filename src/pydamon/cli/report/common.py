@@ -1,4 +1,4 @@
-"""What the reports share: opening the record, naming targets, and the words for them."""
+"""What the reports share: opening the record, which targets are shown, and the words for them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import Any, TypeVar, cast
 from pydamon.analysis.names import MappingNames, Owners
 from pydamon.analysis.totals import TOTAL
 from pydamon.analysis.window import Window
-from pydamon.cli.render.screen import fit, warn
+from pydamon.cli.render.screen import warn
 from pydamon.cli.report.choice import Choice
 from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.mapping_names import mapping_name
 from pydamon.linux.process import Mapping
-from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 from pydamon.records.reader import RecordReader
 from pydamon.records.side_tables import each_row
-from pydamon.spec.primitives import sees_writes_only
 from pydamon.spec.units import format_size
+from pydamon.views.names import mappings_over
 
 MAX_DRAWN = 64  # targets in one picture (or text of one), however many are asked for
 MOST_SHOWN = 10  # targets, as text or in a heatmap
@@ -85,46 +84,9 @@ def target_keys(reader: RecordReader, target: int) -> dict[str, int | None]:
     return {} if target == TOTAL else {"target": target, "pid": reader.info.target(target).pid}
 
 
-def target_line(reader: RecordReader, target: int, width: int | None = None, ellipsis: str = "…") -> str:
-    """What is monitored, in words: ``my_service --flag (pid 1234)``; the command is cut to fit ``width``."""
-    if target == TOTAL:
-        return "all targets"
-    info = reader.info.target(target)
-    head = f"target {target}: " if len(reader.info.targets) > 1 else ""
-    if info.pid is None and not info.command:
-        return "physical memory" if reader.info.ops == "paddr" else f"target {target}"
-    if not info.command:
-        return f"{head}pid {info.pid}"
-    tail = f" (pid {info.pid})" if info.pid is not None else ""
-    words = printable(info.command).split(" ")
-    # The directories of a program, or of an interpreter and its script, say little and take much room.
-    words[:2] = [word.rpartition("/")[2] or word for word in words[:2]]
-    command = " ".join(words)
-    if width is not None:
-        command = fit(command, max(width - len(head) - len(tail), 8), ellipsis)
-        return fit(head + command + tail, width, ellipsis)
-    return head + command + tail
-
-
-def source_line(reader: RecordReader) -> str:
-    """How it was monitored: ``vaddr by bpf``; empty if the record does not say."""
-    info = reader.info
-    if info.clock == "virtual" and info.ops != "reported":
-        return "simulated"
-    ops, primitive = (printable(text) if text else "" for text in (info.ops, info.primitive))
-    return " by ".join(part for part in (ops, primitive) if part) + (
-        " (writes)" if sees_writes_only(info.primitive) else ""
-    )
-
-
 def mapping_names(reader: RecordReader, target: int) -> MappingNames:
     """Names for a target's addresses over the whole record: of its mappings at up to eight times."""
-    times = reader.mapping_times(target)
-    picked = sorted({times[index * (len(times) - 1) // 7] for index in range(8)}) if times else []
-    mappings: list[Mapping] = []
-    for time_ns in picked:
-        mappings += reader.mappings_at(target, time_ns)
-    return MappingNames(mappings)
+    return MappingNames(mappings_over(reader, target))
 
 
 def owners_at(reader: RecordReader, time_ns: int) -> Owners:

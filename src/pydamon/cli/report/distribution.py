@@ -31,9 +31,7 @@ from pydamon.cli.report.common import (
     opened,
     rest_line,
     rest_words,
-    source_line,
     target_keys,
-    target_line,
     tells_residency,
     unknown_words,
 )
@@ -44,6 +42,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import source_line, target_line
 
 _MEASURES: dict[str, dist.Measure] = {
     "recency": dist.idle_s,

@@ -28,8 +28,6 @@ from pydamon.cli.report.common import (
     opened,
     rest_line,
     rest_words,
-    source_line,
-    target_line,
     window_of,
 )
 from pydamon.errors import RequestError
@@ -38,6 +36,7 @@ from pydamon.records.batch import MEMORY, RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
 from pydamon.spec.units import format_duration_ns, format_size, parse_address
+from pydamon.views.names import source_line, target_line
 
 # Where to look is decided from this many rows.
 _SURVEY_ROWS = 1 << 16

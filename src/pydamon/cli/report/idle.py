@@ -17,22 +17,14 @@ from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report import reclaim
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import (
-    chosen,
-    of_what,
-    of_which_ages,
-    opened,
-    target_keys,
-    target_line,
-    unknown_words,
-    window_of,
-)
+from pydamon.cli.report.common import chosen, of_what, of_which_ages, opened, target_keys, unknown_words, window_of
 from pydamon.cli.report.distribution import details, draw, emit_objects, heading, latest, selected
 from pydamon.cli.report.panel import sum_lines
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import target_line
 
 _UNKNOWN = "not known: the record is shorter"
 

@@ -8,12 +8,13 @@ from typing import Any
 from pydamon.cli.render.palette import BOLD, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.report import blind, late
-from pydamon.cli.report.common import count, opened, source_line, target_line
+from pydamon.cli.report.common import count, opened
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.records.verify import Verified, verify
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import source_line, target_line
 
 
 def report(path: str, as_json: bool, *, verified: bool) -> None:

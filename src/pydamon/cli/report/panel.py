@@ -24,9 +24,7 @@ from pydamon.cli.report.common import (
     opened,
     rest_line,
     rest_words,
-    source_line,
     target_keys,
-    target_line,
     tells_residency,
     window_of,
 )
@@ -36,6 +34,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.primitives import PRIMITIVES
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import source_line, target_line
 
 _OF_KERNEL = ("damon_aggregated", "tried_regions")  # how the kernel's results came
 # The windows of the curve as text; JSON and pictures have all bounds.

@@ -11,12 +11,13 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import count, empty, opened, target_line, window_of
+from pydamon.cli.report.common import count, empty, opened, window_of
 from pydamon.errors import PydamonError
 from pydamon.plain import json_text, printable
 from pydamon.records.hits import TABLE, ProbedRegions, probed_regions
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_size
+from pydamon.views.names import target_line
 
 
 def report(path: str, choice: Choice, as_json: bool) -> None:

@@ -13,13 +13,14 @@ from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit, warn
 from pydamon.cli.render.table import table
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, count, of_what, opened, target_line, tells_residency
+from pydamon.cli.report.common import chosen, count, of_what, opened, tells_residency
 from pydamon.errors import RequestError
 from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.cpu_samples import CpuSampleReader
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns
+from pydamon.views.names import target_line
 
 _HOW = "record with: perf record -k CLOCK_MONOTONIC -p PID"
 

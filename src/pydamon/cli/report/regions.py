@@ -8,10 +8,11 @@ from typing import Any
 
 from pydamon.cli.render.screen import emit
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import chosen, count, opened, target_line
+from pydamon.cli.report.common import chosen, count, opened
 from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import target_line
 
 
 def report(path: str, choice: Choice, as_json: bool) -> None:

@@ -34,9 +34,7 @@ from pydamon.cli.report.common import (
     opened,
     rest_line,
     rest_words,
-    source_line,
     target_keys,
-    target_line,
     tells_residency,
     unknown_words,
     window_of,
@@ -47,6 +45,7 @@ from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spans import distinct
 from pydamon.spec.units import U64_MAX, format_duration_ns, format_percent, format_size
+from pydamon.views.names import source_line, target_line
 
 _HOLDS_NS = 1_500_000_000  # sizes are measured once a second
 _SIZES = ("virtual_bytes", "resident_bytes", "swap_bytes")

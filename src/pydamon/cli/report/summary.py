@@ -16,13 +16,14 @@ from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
 from pydamon.cli.report import blind, late, reclaim
 from pydamon.cli.report.choice import Choice
-from pydamon.cli.report.common import count, empty, of_what, opened, source_line, target_line, tells_residency
+from pydamon.cli.report.common import count, empty, of_what, opened, tells_residency
 from pydamon.cli.report.panel import looks, resident_words, sharing_words, why_none, words
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import source_line, target_line
 
 _USED_S = (1, 10, 60)
 _IDLE_S = (10, 60, 600)

@@ -23,9 +23,7 @@ from pydamon.cli.report.common import (
     opened,
     rest_line,
     rest_words,
-    source_line,
     target_keys,
-    target_line,
     tells_residency,
     unknown_words,
     window_of,
@@ -35,6 +33,7 @@ from pydamon.plain import json_text, printable
 from pydamon.records.batch import MEMORY
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.views.names import source_line, target_line
 
 
 def report(
