@@ -48,7 +48,7 @@ class ProcessesPage(Page):
         self._look_at = look_at
         self._write = write
         self._entries: list[Entry] = []
-        self._arranged_for: tuple[object, Order] | None = None
+        self._arranged_for: tuple[Processes, Order] | None = None
         self._columns = cells.columns_for(80)
         self._picked: tuple[int, int] | None = None  # who is under the cursor: it goes with him
 
@@ -69,10 +69,14 @@ class ProcessesPage(Page):
 
     def _arrange(self) -> None:
         seen = self.seen()
-        if seen is None or (self._arranged_for is not None and self._arranged_for == (id(seen), self.order)):
+        if seen is None:
             return
+        if self._arranged_for is not None:
+            before, order = self._arranged_for
+            if seen is before and self.order == order:
+                return
         self._entries = arranged(seen.processes, self.order)
-        self._arranged_for = (id(seen), self.order)
+        self._arranged_for = (seen, self.order)
         if self._picked is not None and self.cursor > 0:
             for number, entry in enumerate(self._entries):
                 if isinstance(entry, Process) and (entry.pid, entry.start_ticks) == self._picked:
