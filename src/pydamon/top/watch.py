@@ -88,12 +88,9 @@ class Watch:
         self._looked: deque[Looked] = deque(maxlen=_LOOKS)
         self._lock = threading.Lock()  # of the last one: it is written by another thread
         self._told = (time.monotonic_ns(), time.thread_time_ns())
-        self._primitive = primitive
-        self._seed = seed
-        self._opened = False
+        self._open(primitive, seed)
 
     def _open(self, primitive: str, seed: int) -> None:
-        self._opened = True
         try:
             choice = choose(primitive)
             if not facts(choice.name).has_panel:
@@ -120,8 +117,6 @@ class Watch:
 
     def step(self, seen: Collection[int] = ()) -> Processes:
         """Look, if that is due; what is known now. ``seen`` are the pids whose figures have to be of now."""
-        if not self._opened:
-            self._open(self._primitive, self._seed)
         listed = self.listing.refresh(seen)
         if self._panels is not None and self._panel is not None:
             self._follow(self._panels, listed)
