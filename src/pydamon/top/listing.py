@@ -47,6 +47,17 @@ class Known(msgspec.Struct, eq=False):
         """Who it is: a pid may be used again."""
         return self.stat.pid, self.stat.start_ticks
 
+    def row(self) -> Process:
+        """What is told of it before it is asked."""
+        return Process(
+            pid=self.stat.pid,
+            start_ticks=self.stat.start_ticks,
+            name=self.name,
+            uid=self.uid,
+            cgroup=self.cgroup,
+            resident_bytes=self.stat.resident_bytes,
+        )
+
 
 class Listing:
     """The processes of a `Selection`; ``ids`` lists all there are. Threads of the kernel and zombies are left out."""
@@ -125,29 +136,13 @@ def _name(pid: int, stat: ProcessStat) -> str:
 def listed(listing: Listing) -> Processes:
     """Who there is, before anybody is asked: that is known soonest."""
     total, available = memory()
-    rows = [
-        Process(
-            pid=known.stat.pid,
-            start_ticks=known.stat.start_ticks,
-            name=known.name,
-            uid=known.uid,
-            cgroup=known.cgroup,
-            resident_bytes=known.stat.resident_bytes,
-        )
-        for known in listing.refresh()
-    ]
     return Processes(
         time_unix_ns=time.time_ns(),
         window_s=WINDOW_S,
         idle_s=IDLE_S,
-        processes=rows,
+        processes=[known.row() for known in listing.refresh()],
         total_bytes=total,
         available_bytes=available,
-        pages=0,
-        every_ns=0,
-        cpu_ns=0,
-        cpu_bp=0,
-        notices=[],
     )
 
 

@@ -221,11 +221,5 @@ def processes_of(seen: Live) -> Processes:
         window_s=WINDOW_S,
         idle_s=IDLE_S,
         processes=rows,
-        total_bytes=0,
-        available_bytes=0,
-        pages=0,
-        every_ns=0,
         cpu_ns=0 if seen.cost is None else seen.cost.cpu_ns,
-        cpu_bp=0,
-        notices=[],
     )

@@ -211,26 +211,14 @@ class Watch:
     def _row(self, known: Known) -> Process:
         asked = self._asked.get(known.key)
         old = self._rows.get(known.key)
-        row = Process(
-            pid=known.stat.pid,
-            start_ticks=known.stat.start_ticks,
-            name=known.name,
-            uid=known.uid,
-            cgroup=known.cgroup,
-            resident_bytes=known.stat.resident_bytes,
-            why_not=self._refused.get(known.key, "looked at by itself" if known.key in self.left_out else ""),
-        )
+        row = known.row()
+        row.why_not = self._refused.get(known.key, "looked at by itself" if known.key in self.left_out else "")
         if asked is not None:
-            row = msgspec.structs.replace(
-                row,
-                used=asked.used,
-                idle=asked.idle,
-                pages=asked.look.pages + asked.look.unknown if asked.look is not None else 0,
-                through=self.through,
-                cost_bp=asked.cost_bp,
-                disturb_bp=asked.disturb_bp,
-                trend=tuple(asked.trend),
-            )
+            row.used, row.idle = asked.used, asked.idle
+            row.pages = asked.look.pages + asked.look.unknown if asked.look is not None else 0
+            row.through = self.through
+            row.cost_bp, row.disturb_bp = asked.cost_bp, asked.disturb_bp
+            row.trend = tuple(asked.trend)
         return old if old == row and old is not None else row  # the same object: nothing has changed
 
     def close(self) -> None:

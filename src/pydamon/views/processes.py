@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
+
 from pydamon.views.fields import View, counter, fact, gauge
 
 
@@ -47,10 +49,12 @@ class Processes(View):
     window_s: Annotated[int, fact("used means: accessed within so many seconds")]
     idle_s: Annotated[int, fact("idle means: not accessed for at least so many seconds")]
     processes: list[Process]
-    total_bytes: Annotated[int, fact("how much memory the machine has", "bytes")]
-    available_bytes: Annotated[int, gauge("bytes", "how much of it could be had without swapping")]
-    pages: Annotated[int, gauge("", "how many pages are looked at, of all processes together")]
-    every_ns: Annotated[int, gauge("ns", "how long it is from one look to the next")]
-    cpu_ns: Annotated[int, counter("ns", "CPU time of looking so far")]
-    cpu_bp: Annotated[int, gauge("bp", "CPU time of looking since the last time")]
-    notices: Annotated[list[str], fact("what there is to say of how it is looked")]
+    total_bytes: Annotated[int, fact("how much memory the machine has", "bytes")] = 0
+    available_bytes: Annotated[int, gauge("bytes", "how much of it could be had without swapping")] = 0
+    pages: Annotated[int, gauge("", "how many pages are looked at, of all processes together")] = 0
+    every_ns: Annotated[int, gauge("ns", "how long it is from one look to the next")] = 0
+    cpu_ns: Annotated[int, counter("ns", "CPU time of looking so far")] = 0
+    cpu_bp: Annotated[int, gauge("bp", "CPU time of looking since the last time")] = 0
+    notices: Annotated[list[str], fact("what there is to say of how it is looked")] = msgspec.field(
+        default_factory=list
+    )
