@@ -88,7 +88,7 @@ class Machine:
             one.close()
 
     def write(self, path: str) -> str:
-        """See `ProcessesPage`."""
+        """See `Page`."""
         from pydamon.top.writing import write_looks
 
         watch = self._watch

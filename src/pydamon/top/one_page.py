@@ -29,7 +29,7 @@ _HIGH, _LOW = 20, 14  # of the screen: below there is no room for the curve, the
 class OnePage(Page):
     """Shows a target of ``scenes``, the first one unless ``target`` says another; ``back`` is called by Escape.
 
-    ``write`` is as in `ProcessesPage`, ``notice`` tells what there is to say.
+    ``write`` is as in `Page`, ``notice`` tells what there is to say.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,12 +51,11 @@ class OnePage(Page):
         waiting: str = "looking ...",
         notice: Callable[[], str] = lambda: "",
     ) -> None:
-        super().__init__()
+        super().__init__(write)
         self.scenes = scenes
         self.target = target
         self.sort = one_lines.SORTS[0]
         self._back = back
-        self._write = write
         self._waiting = waiting
         self._notice = notice
         self._mappings: list[MappingHeat] = []
@@ -190,14 +189,6 @@ class OnePage(Page):
         """See `Page`."""
         found = self.scenes.step(time_ns, by)
         return None if found is None else found.live.time_ns
-
-    def start_of(self, asked: str) -> str:
-        """See `Page`."""
-        return "top.damon" if asked == "write" else ""
-
-    def write(self, path: str) -> str:
-        """See `Page`."""
-        return self._write(path)
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
@@ -22,7 +23,10 @@ _LEAST_HEIGHT = 4
 
 
 class Page(Screen[None]):
-    """A screen of lines: `content` makes them. ``when`` is the time (ns) that is shown, None: the latest."""
+    """A screen of lines: `content` makes them. ``when`` is the time (ns) that is shown, None: the latest.
+
+    ``write`` is called with the path of a record, and returns what to say of it.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,f10", "app.quit", "Quit"),
@@ -46,8 +50,9 @@ class Page(Screen[None]):
     KEYS: ClassVar[tuple[tuple[str, str, str], ...]] = words.COMMON_KEYS
     CSS = "Input { dock: bottom; border: none; height: 1; padding: 0; background: transparent; }"
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], str]) -> None:
         super().__init__()
+        self._write = write
         self.view = Lines()
         self.when: int | None = None
         self.cursor = 0
@@ -91,7 +96,7 @@ class Page(Screen[None]):
 
     def start_of(self, asked: str) -> str:
         """What stands in a prompt at first."""
-        return ""
+        return "top.damon" if asked == "write" else ""
 
     def answer(self, asked: str, text: str) -> None:
         """What was typed at a prompt. Raises PydamonError, which is shown."""
@@ -101,11 +106,7 @@ class Page(Screen[None]):
                 wanted_ns = words.parse_jump(text, now_ns + self.offset_ns())
                 self.when = self.time_at(wanted_ns - self.offset_ns(), 0)
         elif asked == "write" and text.strip():
-            self.note = self.write(text.strip())
-
-    def write(self, path: str) -> str:
-        """Write a record; what to say of it. Raises PydamonError."""
-        raise NotImplementedError
+            self.note = self._write(text.strip())
 
     # -- drawing ------------------------------------------------------------------------------------------------------
 

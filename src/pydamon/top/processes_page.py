@@ -26,8 +26,10 @@ class Times(Protocol):
 
 
 class ProcessesPage(Page):
-    """Lists the processes of ``times``; ``look_at`` is called with the one that the user wants to see by itself,
-    ``write`` with the path of a record, and returns what to say of it."""
+    """Lists the processes of ``times``; ``look_at`` is called with the one that the user wants to see by itself.
+
+    ``write`` is as in `Page`.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Look"),
@@ -42,11 +44,10 @@ class ProcessesPage(Page):
     def __init__(
         self, times: Times, look_at: Callable[[Process], None], write: Callable[[str], str], order: Order
     ) -> None:
-        super().__init__()
+        super().__init__(write)
         self.times = times
         self.order = order
         self._look_at = look_at
-        self._write = write
         self._entries: list[Entry] = []
         self._arranged_for: tuple[Processes, Order] | None = None
         self._columns = cells.columns_for(80)
@@ -128,9 +129,7 @@ class ProcessesPage(Page):
 
     def start_of(self, asked: str) -> str:
         """See `Page`."""
-        if asked == "filter":
-            return self.order.words
-        return "top.damon" if asked == "write" else ""
+        return self.order.words if asked == "filter" else super().start_of(asked)
 
     def answer(self, asked: str, text: str) -> None:
         """See `Page`."""
@@ -139,10 +138,6 @@ class ProcessesPage(Page):
             self.cursor = 0
         else:
             super().answer(asked, text)
-
-    def write(self, path: str) -> str:
-        """See `Page`."""
-        return self._write(path)
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
