@@ -19,7 +19,7 @@ from pydamon.linux.process_table import run_time_ns, stat_of
 from pydamon.ops.base import Addresses, Ranges
 from pydamon.ops.panel import ProcessPanel
 from pydamon.ops.residency import Residencies
-from pydamon.primitives.base import Primitive, PrimitiveCost
+from pydamon.primitives.base import Primitive
 
 _MAPPINGS_NS = 5_000_000_000  # mappings are read anew after that long at the least,
 _MAPPINGS_SHARE = 1000  # and after so many times what reading them took
@@ -49,7 +49,6 @@ class ProcessPanels:
         self._next = 0
         self._residencies = Residencies()
         self._panel = ProcessPanel(self, None)
-        self._gone_cost = PrimitiveCost()
         self._stepping_ns = 0
 
     @property
@@ -74,8 +73,6 @@ class ProcessPanels:
         member, primitive = self._members.pop(target), self.primitives.pop(target)
         self._panel.forget(target)
         self._residencies.forget(target)
-        for name in PrimitiveCost.__struct_fields__:
-            setattr(self._gone_cost, name, getattr(self._gone_cost, name) + getattr(primitive.cost, name))
         primitive.close()
         member.process.close()
 
@@ -139,12 +136,6 @@ class ProcessPanels:
     def panel_cpu_ns(self) -> int:
         """CPU time of this thread, without that of looking for resident memory, which has a bound of its own."""
         return time.thread_time_ns() - self._stepping_ns
-
-    def cost(self) -> PrimitiveCost:
-        """What asking has cost so far."""
-        costs = [self._gone_cost, *(primitive.cost for primitive in self.primitives.values())]
-        names = PrimitiveCost.__struct_fields__
-        return PrimitiveCost(**{name: sum(getattr(cost, name) for cost in costs) for name in names})
 
     def take_notices(self) -> list[str]:
         """Lines for the user, each once."""

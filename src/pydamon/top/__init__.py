@@ -1,1 +1,4 @@
-"""`pydamon top`: what processes use of their memory, live, in a terminal. Only `app`, `screens` and `widgets` draw."""
+"""`pydamon top`: what processes use of their memory, live, in a terminal.
+
+Only `app`, `lines` and the pages draw.
+"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Collection, Iterable
 
@@ -30,7 +29,6 @@ class Selection(msgspec.Struct, frozen=True):
 
     uid: int | None = None
     words: str = ""
-    cgroup: str | None = None
     parent: int | None = None
 
 
@@ -107,8 +105,6 @@ class Listing:
             return False
         if wanted.words and wanted.words.casefold() not in known.name.casefold():
             return False
-        if wanted.cgroup is not None and not is_below(known.cgroup, wanted.cgroup):
-            return False
         return wanted.parent is None or self._descends(known, wanted.parent)
 
     def _descends(self, known: Known, parent: int) -> bool:
@@ -121,12 +117,6 @@ class Listing:
             passed.add(pid)
             pid = above.stat.ppid
         return True
-
-
-def is_below(cgroup: str, top: str) -> bool:
-    """Whether a cgroup is ``top`` or below it; both paths as ``/proc/PID/cgroup`` shows them."""
-    top = os.path.normpath("/" + top.strip("/"))
-    return top == "/" or cgroup == top or cgroup.startswith(top + "/")
 
 
 def _name(pid: int, stat: ProcessStat) -> str:

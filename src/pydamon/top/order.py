@@ -12,22 +12,20 @@ class Column(NamedTuple):
     """A column that can be sorted by. ``key`` gives what it sorts by; ``down``: the largest comes first."""
 
     name: str
-    head: str
     key: Callable[[Process], Any]
     down: bool
-    help: str
 
 
 # In the order in which < and > go through them.
 COLUMNS = (
-    Column("pid", "PID", lambda row: row.pid, False, "its process id"),
-    Column("used", "USED", lambda row: -1 if row.used is None else row.used.bytes, True, "used within 10 s"),
-    Column("error", "±", lambda row: -1 if row.used is None else row.used.error_bytes, True, "how sure that is"),
-    Column("resident", "RES", lambda row: row.resident_bytes, True, "in memory"),
-    Column("idle", "IDLE", lambda row: -1 if row.idle is None else row.idle.bytes, True, "not accessed for 1 min"),
-    Column("user", "USER", lambda row: row.uid, False, "the user that it runs as"),
-    Column("cost", "COST", lambda row: row.cost_bp, True, "of a CPU, what asking takes"),
-    Column("command", "COMMAND", lambda row: row.name.casefold(), False, "its command line"),
+    Column("pid", lambda row: row.pid, False),
+    Column("used", lambda row: -1 if row.used is None else row.used.bytes, True),
+    Column("error", lambda row: -1 if row.used is None else row.used.error_bytes, True),
+    Column("resident", lambda row: row.resident_bytes, True),
+    Column("idle", lambda row: -1 if row.idle is None else row.idle.bytes, True),
+    Column("user", lambda row: row.uid, False),
+    Column("cost", lambda row: row.cost_bp, True),
+    Column("command", lambda row: row.name.casefold(), False),
 )
 BY_NAME = {column.name: column for column in COLUMNS}
 

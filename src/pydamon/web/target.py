@@ -32,7 +32,7 @@ _PANEL_S = 10.0  # the window of the panel's curve
 
 
 class Drawn:
-    """What is kept of a target: it grows as snapshots come. ``name`` and ``pid`` are for people."""
+    """What is kept of a target: it grows as snapshots come."""
 
     def __init__(self, target: int, pyramid: Pyramid, curves: Curves) -> None:
         self.target = target

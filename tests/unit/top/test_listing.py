@@ -8,8 +8,7 @@ import pytest
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
-from pydamon.linux.process_table import cgroup_of
-from pydamon.top.listing import Listing, Selection, is_below
+from pydamon.top.listing import Listing, Selection
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -29,8 +28,6 @@ def test_each_condition_narrows_the_list() -> None:
         assert pids(Selection(words="SECOND", parent=os.getpid()), everyone) == {two}
         assert pids(Selection(uid=os.getuid()), everyone) == set(everyone)
         assert pids(Selection(uid=os.getuid() + 1), everyone) == set()
-        assert pids(Selection(cgroup=cgroup_of(one)), everyone) == set(everyone)
-        assert pids(Selection(cgroup=cgroup_of(one).rstrip("/") + "/none-such"), everyone) == set()
 
 
 def test_threads_of_the_kernel_and_what_has_ended_are_left_out() -> None:
@@ -50,12 +47,3 @@ def test_who_is_seen_is_read_each_time_and_the_rest_in_turn() -> None:
         for _ in range(5):
             reads += [known.stat for known in listing.refresh() if known.stat.pid == two]
         assert len(set(map(id, reads))) == 2  # once in five times
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "top", "below"),
-    [("/a/b", "/a", True), ("/a", "/a", True), ("/ab", "/a", False), ("/a/b", "a/", True), ("/", "/", True),
-     ("/x", "/", True), ("", "/a", False)],
-)  # fmt: skip
-def test_a_cgroup_holds_what_is_below(cgroup: str, top: str, below: bool) -> None:
-    assert is_below(cgroup, top) == below
