@@ -22,7 +22,6 @@ _COLUMN = 7
 _HEAD = 8
 _BARS = " ▁▂▃▄▅▆▇█"
 _HEAT = "·░▒▓█"
-_UNKNOWN_CELL = "?"
 _STRIP = (8, 40)  # cells, at least and at most
 SORTS = ("memory", "heat", "idle", "name")
 
@@ -213,17 +212,22 @@ def legend(width: int) -> Line:
         room -= len(word) + 4
         if room < 0:
             break
-        spans += [Span(_HEAT[level] * 2, f"heat{level}"), Span(f" {word} ", "dim")]
+        spans += [_cell(level, 2), Span(f" {word} ", "dim")]
     if room > 12:
-        spans += [Span(_UNKNOWN_CELL * 2, "unknown"), Span(" unknown", "dim")]
+        spans += [_cell(UNKNOWN, 2), Span(" unknown", "dim")]
     return tuple(spans)
+
+
+def _cell(level: int, count: int = 1) -> Span:
+    """So many cells of one level of heat."""
+    return Span("?" * count, "unknown") if level == UNKNOWN else Span(_HEAT[level] * count, f"heat{level}")
 
 
 def _strip(strip: Strip) -> list[Span]:
     """Cells of one level after another become one span."""
     spans: list[Span] = []
     for level in strip.tolist():
-        text, style = (_UNKNOWN_CELL, "unknown") if level == UNKNOWN else (_HEAT[level], f"heat{level}")
+        text, style = _cell(level)
         if spans and spans[-1].style == style:
             spans[-1] = Span(spans[-1].text + text, style)
         else:
@@ -240,7 +244,6 @@ def _shares(one: MappingHeat, cells: int) -> list[Span]:
         done += part
         until = round(done * cells / total) if total else 0
         if until > drawn:
-            text, style = (_UNKNOWN_CELL, "unknown") if level == UNKNOWN else (_HEAT[level], f"heat{level}")
-            spans.append(Span(text * (until - drawn), style))
+            spans.append(_cell(level, until - drawn))
         drawn = max(drawn, until)
     return [*spans, Span(" " * (cells - drawn))]
