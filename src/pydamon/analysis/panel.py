@@ -22,7 +22,7 @@ from pydamon.core.panel import BOUNDS_S, PAGE_SIZE, Look, Once
 _EARLY_NS = 900_000_000  # looks come once a second, or less often
 _SHORT_S = 3
 _MORE_UNKNOWN = 0.05  # of the pages
-_MOST_UNDETERMINED = 0.05  # of the pages
+MOST_UNDETERMINED = 0.05  # of the pages
 _ONCE = ("weighed", "weights", "squares", "once_idle", "once_unseen", "once_squares")
 SECOND_NS = 1_000_000_000
 Z = 1.959964  # the 97.5th percentile of the normal distribution
@@ -107,7 +107,7 @@ def used_within(looks: Sequence[Look], window_s: float) -> Estimate | None:
     """
     bound = bound_of(window_s)
     used, asked, population, resident = [], [], [], []
-    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= _MOST_UNDETERMINED * look.pages]):
+    for look in _answered_of([look for look in looks if look.unseen[:bound].sum() <= MOST_UNDETERMINED * look.pages]):
         within = int(look.idle[:bound].sum())
         longer = int(look.idle[bound:].sum() + look.unseen[bound:].sum())
         if within + longer == 0:
@@ -166,7 +166,7 @@ def estimates(look: Look, windows_s: Sequence[int], first_ns: int) -> list[Estim
         place = bound_of(window_s) - 1
         asked = pages - undetermined[place]
         settled = look.time_ns - first_ns >= (window_s - 1.5) * SECOND_NS
-        if not settled or undetermined[place] > _MOST_UNDETERMINED * pages or not asked:
+        if not settled or undetermined[place] > MOST_UNDETERMINED * pages or not asked:
             found.append(None)
             continue
         low, high = share_interval(within[place], asked, resident / PAGE_SIZE)

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.analysis.panel import Z, bound_of
+from pydamon.analysis.panel import MOST_UNDETERMINED, Z, bound_of
 from pydamon.core.panel import PAGE_SIZE, Look
-
-_UNDETERMINED = 0.05  # of the pages may be idle for longer or not, and the window counts as known: as `used_within`
 
 
 def each_used(looks: Sequence[Look], window_s: float) -> NDArray[np.int64]:
@@ -24,7 +22,7 @@ def each_used(looks: Sequence[Look], window_s: float) -> NDArray[np.int64]:
     bound = bound_of(window_s)
     idle, unseen = np.stack([look.idle for look in looks]), np.stack([look.unseen for look in looks])
     within, all_asked, untold = idle[:, :bound].sum(1), idle.sum(1) + unseen.sum(1), unseen[:, :bound].sum(1)
-    early = untold > _UNDETERMINED * all_asked
+    early = untold > MOST_UNDETERMINED * all_asked
     asked = np.where(early, all_asked, all_asked - untold)
     resident = np.array([look.resident_bytes for look in looks], np.float64)
     draws = _independent(asked.astype(np.float64), resident / PAGE_SIZE)
