@@ -41,9 +41,7 @@ def write_history(path: str, metadata: Mapping[str, Any], history: History) -> s
             for table, rows in _tables(moment, written).items():
                 writer.add_rows(table, rows, time_ns=moment.time_ns)
             writer.tick(moment.time_ns)
-    seconds = (moments[-1].time_ns - moments[0].time_ns) / 1e9
-    kept = f"; what was there is {writer.kept}" if writer.kept is not None else ""
-    return f"{path}: {count:,} snapshots of {seconds:.0f} s{kept}"
+    return _said(f"{count:,} snapshots", moments[-1].time_ns - moments[0].time_ns, writer)
 
 
 def write_looks(path: str, primitive: str, looked: Sequence[Looked]) -> str:
@@ -66,9 +64,13 @@ def write_looks(path: str, primitive: str, looked: Sequence[Looked]) -> str:
             writer.add_snapshot(_unknown(one))
             writer.add_rows("panel", [panel_row(one.look)], time_ns=one.look.time_ns)
             writer.tick(one.look.time_ns)
-    seconds = (looked[-1].look.time_ns - looked[0].look.time_ns) / 1e9
+    what = f"{len(who):,} processes, {len(looked):,} looks"
+    return _said(what, looked[-1].look.time_ns - looked[0].look.time_ns, writer)
+
+
+def _said(what: str, length_ns: int, writer: RecordWriter) -> str:
     kept = f"; what was there is {writer.kept}" if writer.kept is not None else ""
-    return f"{path}: {len(who):,} processes, {len(looked):,} looks of {seconds:.0f} s{kept}"
+    return f"{writer.path}: {what} of {length_ns / 1e9:.0f} s{kept}"
 
 
 def _unknown(one: Looked) -> Snapshot:
