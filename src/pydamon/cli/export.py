@@ -45,14 +45,14 @@ def command(path: str, kind: str, output: str) -> None:
 
     parquet: beside OUTPUT.parquet a file for each side table, such as OUTPUT.schemes.parquet.
     """
+    if kind == "html":
+        _page(path, output)
+        return
     with lean.imports():
         from pydamon.cli.render.screen import warn
         from pydamon.records.formats.export import export as write
         from pydamon.records.joined import open_record
 
-    if kind == "html":
-        _page(path, output)
-        return
     with open_record(path) as reader:
         if output == "-":
             write(reader, sys.stdout.buffer, kind)
