@@ -14,6 +14,8 @@ export class Heatmap {
   #frame = 0;
   #pointers = new Map();
   #marked = null;
+  #cold = [];
+  coldRanges = [];
   frames = [];
 
   // `scene` is what all pictures share: the times that are shown, the cursor, the palette.
@@ -35,6 +37,13 @@ export class Heatmap {
     const from = this.told.end_ns;
     for (const [key, tile] of this.#tiles) if (moved || tile.end >= from) this.#tiles.delete(key);
     Object.assign(this, { told, addresses });
+    this.markCold(this.coldRanges);
+  }
+
+  // Where ranges of addresses lie on the axis: once, not at each frame.
+  markCold(ranges) {
+    this.coldRanges = ranges;
+    this.#cold = ranges.map((range) => range.map((address) => this.addresses.place(address)));
     this.redraw();
   }
 
@@ -213,9 +222,8 @@ export class Heatmap {
   // What was cold for long enough at the cursor (or the end of what is shown) stands along the right edge.
   #drawMarks(width, height, ratio) {
     const context = this.context, { from, to, cursor } = this.scene, scale = height / (this.high - this.low);
-    for (const [low, high] of this.coldRanges ?? []) {
-      const top = height - (this.addresses.place(high) - this.low) * scale;
-      const bottom = height - (this.addresses.place(low) - this.low) * scale;
+    for (const [low, high] of this.#cold) {
+      const top = height - (high - this.low) * scale, bottom = height - (low - this.low) * scale;
       context.fillStyle = colourOf("--mark");
       context.fillRect(width - 8 * ratio, top, 8 * ratio, Math.max(bottom - top, ratio));
     }

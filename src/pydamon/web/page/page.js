@@ -97,11 +97,12 @@ class Shown {
     const bytes = this.curves.coldAt(when);
     this.cold.textContent = `At ${duration(when)}: ${size(bytes)} not accessed ${words}${panelWords(this.told.panel, bound)}`;
     const ns = Math.max(Math.round(when * 1e9) - 1, 0);
+    let cold = [];
     try {
       const { regions } = await source.at(this.recording, this.target, ns);
-      this.map.coldRanges = regions.filter(([, , , idle]) => idle >= bound).map(([low, high]) => [BigInt(low), BigInt(high)]);
-    } catch { this.map.coldRanges = []; }
-    this.map.redraw();
+      cold = regions.filter(([, , , idle]) => idle >= bound).map(([low, high]) => [BigInt(low), BigInt(high)]);
+    } catch { /* nothing is marked */ }
+    this.map.markCold(cold);
   }
 
   async renew(summary) {
