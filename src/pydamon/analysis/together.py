@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.analysis.panel import Estimate, Z, answered, bound_of, in_time, wilson
+from pydamon.analysis.panel import MOST_UNDETERMINED, Estimate, Z, answered, bound_of, in_time, wilson
 from pydamon.core.panel import PAGE_SIZE, Look
 
 F64 = NDArray[np.float64]
@@ -21,7 +21,6 @@ F64 = NDArray[np.float64]
 SECOND_NS = 1_000_000_000
 _FEW = 30  # pages asked; targets with fewer are one stratum, for their pages were drawn with one chance
 _MOST_MOMENTS = 2000  # of more every second, third … counts
-_MOST_UNDETERMINED = 0.05
 
 
 class Together:
@@ -99,7 +98,7 @@ class Together:
     def _estimate(self, within: F64, told: F64, undetermined: F64, which: NDArray[np.bool_]) -> Estimate | None:
         answered = told + undetermined
         unknown = np.where(answered > 0, undetermined / np.where(answered > 0, answered, 1), 1.0)
-        which = self._answered(which & (self._per_moment(self._size * unknown) <= _MOST_UNDETERMINED * self.sizes))
+        which = self._answered(which & (self._per_moment(self._size * unknown) <= MOST_UNDETERMINED * self.sizes))
         if not which.any():
             return None
         size = np.where(told > 0, self._size, 0.0)
