@@ -10,14 +10,12 @@ import argparse
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.reports import REGIONS, make_record
+from benchmarks.reports import REGIONS, add_record_options, record_of
 
 _OPTIONS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
 # Moves the picture at each frame that the browser draws, and says when they were.
@@ -73,20 +71,16 @@ def measure(address: str, frames: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="benchmarks page", description=__doc__.splitlines()[0])
-    parser.add_argument("--snapshots", type=int, default=72_000, help="of 500 regions each")
+    add_record_options(parser)
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--record", help="a record to use instead of making one")
     options = parser.parse_args()
     if shutil.which("chromium") is None:
         print("\n== page: needs Chromium (apt-get install chromium)")
         return
-    with tempfile.TemporaryDirectory() as directory:
-        path = options.record or str(Path(directory, "made.damon"))
-        if options.record is None:
-            make_record(Path(path), options.snapshots)
+    with record_of(options) as path:
         about = path if options.record else f"{options.snapshots * REGIONS / 1e6:.1f} M rows"
         print(f"\n== the page of a record of {about}")
-        command = [sys.executable, "-m", "pydamon", "serve", path]
+        command = [sys.executable, "-m", "pydamon", "serve", str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
             assert server.stdout is not None
             try:

@@ -8,14 +8,12 @@ time. Tiles are drawn at random from all levels, those beyond the finest include
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.reports import REGIONS, make_record
+from benchmarks.reports import REGIONS, add_record_options, record_of
 from pydamon.analysis.focus import survey
 from pydamon.analysis.heatmap import HeatAccumulator
 from pydamon.analysis.pyramid import FINER, TILE, Axis, Pyramid, axis_of, divided_cells, exact, planned
@@ -94,30 +92,23 @@ def _print_tiles(what: str, found: list[float]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="benchmarks pyramid", description=__doc__.splitlines()[0])
-    parser.add_argument("--snapshots", type=int, default=72_000, help="of 500 regions each")
+    add_record_options(parser)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--record", help="a record of one target to use instead of making one")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        path = options.record or Path(directory, "made.damon")
-        if options.record is None:
-            make_record(path, options.snapshots)
-        with RecordReader(path) as reader:
-            print(f"\n== heat pyramid of a record of {reader.rows / 1e6:.1f} M rows, {reader.file_bytes / 1e6:.0f} MB")
-            passed = _least(lambda: heatmap_pass(reader), options.repeat)
-            built = _least(lambda: build(reader), options.repeat)
-            pyramid = build(reader)
-            print(f"one heatmap pass                {passed[0]:6.2f} s {passed[1]:6.2f} s CPU")
-            ratios = f"{built[0] / passed[0]:.2f} x elapsed, {built[1] / passed[1]:.2f} x CPU (aim 1.5)"
-            print(f"building the pyramid            {built[0]:6.2f} s {built[1]:6.2f} s CPU  {ratios}")
-            shape = f"{pyramid.columns:,} columns of {pyramid.column_ns / 1e9:.3g} s x {len(pyramid.axis)} cells"
-            print(
-                f"finest level: {shape}, {len(pyramid.levels)} levels, {sum(p.nbytes for p in pyramid.levels):,} bytes"
-            )
-            reader.frame_times()
-            held, worked_out = tile_times(reader, pyramid, 200)
-            _print_tiles("of the levels", held)
-            _print_tiles("finer ones, from the record", worked_out)
+    with record_of(options) as path, RecordReader(path) as reader:
+        print(f"\n== heat pyramid of a record of {reader.rows / 1e6:.1f} M rows, {reader.file_bytes / 1e6:.0f} MB")
+        passed = _least(lambda: heatmap_pass(reader), options.repeat)
+        built = _least(lambda: build(reader), options.repeat)
+        pyramid = build(reader)
+        print(f"one heatmap pass                {passed[0]:6.2f} s {passed[1]:6.2f} s CPU")
+        ratios = f"{built[0] / passed[0]:.2f} x elapsed, {built[1] / passed[1]:.2f} x CPU (aim 1.5)"
+        print(f"building the pyramid            {built[0]:6.2f} s {built[1]:6.2f} s CPU  {ratios}")
+        shape = f"{pyramid.columns:,} columns of {pyramid.column_ns / 1e9:.3g} s x {len(pyramid.axis)} cells"
+        print(f"finest level: {shape}, {len(pyramid.levels)} levels, {sum(p.nbytes for p in pyramid.levels):,} bytes")
+        reader.frame_times()
+        held, worked_out = tile_times(reader, pyramid, 200)
+        _print_tiles("of the levels", held)
+        _print_tiles("finer ones, from the record", worked_out)
 
 
 if __name__ == "__main__":

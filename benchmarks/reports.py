@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,24 @@ def make_record(path: Path, snapshots: int) -> None:
             start_ns = 10**9 + number * AGGR_NS
             columns = (bounds[:-1], bounds[1:], accesses.astype(np.uint32), age.astype(np.uint32))
             writer.add_snapshot(Snapshot(0, start_ns, start_ns + AGGR_NS, 5_000, 100_000, *columns))
+
+
+def add_record_options(parser: argparse.ArgumentParser) -> None:
+    """Which record is measured: see `record_of`."""
+    parser.add_argument("--snapshots", type=int, default=72_000, help=f"of {REGIONS} regions each")
+    parser.add_argument("--record", help="a record of one target to use instead of making one")
+
+
+@contextmanager
+def record_of(options: argparse.Namespace) -> Iterator[Path]:
+    """The record that was asked for, or else one that is made, for as long as this lasts."""
+    if options.record is not None:
+        yield Path(options.record)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "made.damon")
+        make_record(path, options.snapshots)
+        yield path
 
 
 def write_text(record: Path, path: Path, snapshots: int) -> None:
