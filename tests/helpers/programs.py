@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SLEEPS = "print('ready', flush=True)\nimport time\ntime.sleep(1000)"
+
 
 @contextmanager
 def program(text: str, *options: str) -> Iterator[int]:

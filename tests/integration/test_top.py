@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.command import PYDAMON, pydamon
-from tests.helpers.programs import program
+from tests.helpers.programs import SLEEPS, program
 from tests.helpers.shell import Shell
 
 from pydamon.primitives import registry
@@ -29,7 +29,6 @@ while True:
     memory[: 16 << 20 : 4096] = b'y' * (16 << 8)
     time.sleep(0.1)
 """
-COLD = "print('ready', flush=True)\nimport time\ntime.sleep(1000)"
 
 
 @pytest.fixture(name="hot")
@@ -54,7 +53,7 @@ def used(line: str) -> float:
 
 def test_one_goes_from_the_list_to_a_process_and_back_and_writes_what_was_seen(hot: int, tmp_path: Path) -> None:
     mine = str(os.getpid())
-    with program(COLD, "-S") as cold, top(tmp_path, "--children", mine) as shell:
+    with program(SLEEPS, "-S") as cold, top(tmp_path, "--children", mine) as shell:
         text = shell.wait_for("IDLE TREND")
         for pid in (hot, cold):
             text = shell.wait_for(f" {pid} ")

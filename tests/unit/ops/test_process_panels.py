@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.helpers.programs import program
+from tests.helpers.programs import SLEEPS, program
 from tests.helpers.waiting import wait_until
 
 from pydamon.errors import MachineError, RequestError
@@ -15,7 +15,6 @@ from pydamon.ops.panels import ProcessPanels
 
 pytestmark = pytest.mark.usefixtures("processes")
 
-SLEEPS = "print('ready', flush=True)\nimport time\ntime.sleep(1000)"
 WORKS = "print('ready', flush=True)\nwhile True: pass"
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.helpers.programs import program
+from tests.helpers.programs import SLEEPS, program
 from tests.helpers.waiting import wait_until
 
 from pydamon.primitives import registry
@@ -31,9 +31,7 @@ while True:
     memory[: 16 << 20 : 4096] = b'y' * (16 << 8)
     time.sleep(0.2)
 """
-COLD = "memory = bytearray(32 << 20)\nmemory[::4096] = b'x' * (32 << 8)\n" + (
-    "print('ready', flush=True)\nimport time\ntime.sleep(1000)"
-)
+COLD = f"memory = bytearray(32 << 20)\nmemory[::4096] = b'x' * (32 << 8)\n{SLEEPS}"
 
 
 @asks_pages
