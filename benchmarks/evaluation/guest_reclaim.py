@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.evaluation.report import machine, spread, verdict
 from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
-from benchmarks.kernel_damon import cpu_seconds
+from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.kernel_schemes import resident_bytes
 from benchmarks.spinner import Spinner
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--quota", type=int, default=10, metavar="MS", help="ms a second, of both (default: 10)")
     parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
     options = parser.parse_args()
-    if "pydamon.lab=1" not in Path("/proc/cmdline").read_text().split():
+    if not is_guest():
         command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
         raise SystemExit(subprocess.run([*command, "guest-reclaim", *sys.argv[1:]]).returncode)
     quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"
