@@ -62,9 +62,9 @@ def major_faults(pid: int) -> int:
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[int]:
-    """The process, when it has read both files; its pid."""
-    for name, mib in (("idle", IDLE_MIB), ("hot", HOT_MIB)):
+def reading(folder: Path, idle_mib: int, hot_mib: int) -> Iterator[int]:
+    """The process, when it has read both files, ``idle`` and ``hot`` in the folder; its pid."""
+    for name, mib in (("idle", idle_mib), ("hot", hot_mib)):
         with open(folder / name, "wb") as file:
             for _ in range(mib):
                 file.write(b"x" * MIB)
@@ -82,7 +82,7 @@ def reading(folder: Path) -> Iterator[int]:
 
 def run(folder: Path, module: str, min_age_s: float) -> Outcome:
     """One recording with the module."""
-    with reading(folder) as pid:
+    with reading(folder, IDLE_MIB, HOT_MIB) as pid:
         read_s, faults = time.monotonic(), major_faults(pid)
         gone_s, hot = None, 1.0
         with recording(pid, module, folder) as spent_s:
