@@ -24,9 +24,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _LINE = re.compile(r" (\d+)\.(\d{6}): damon_aggregated: target_id=\d+ nr_regions=(\d+) (\d+)-(\d+): (\d+) (\d+)")
 
 
+def is_guest() -> bool:
+    """Whether this is the guest lab, by the kernel's command line (lab/pytest_guest.py)."""
+    return "pydamon.lab=1" in Path("/proc/cmdline").read_text().split()
+
+
 def require_guest() -> None:
     """Raise MachineError outside of the guest lab: another machine's DAMON is never touched."""
-    if "pydamon.lab=1" not in Path("/proc/cmdline").read_text().split():
+    if not is_guest():
         raise MachineError("is driven in the guest lab only (lab/run)", where="the kernel's DAMON")
 
 

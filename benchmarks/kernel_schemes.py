@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
-from benchmarks.kernel_damon import KDAMONDS, KernelDamon, _read, cpu_seconds
+from benchmarks.kernel_damon import KDAMONDS, KernelDamon, _read, cpu_seconds, is_guest
 from benchmarks.spinner import Spinner
 from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--age", type=int, default=3, help="aggregations without access (3)")
     parser.add_argument("--monitor", action="append", choices=MONITORS, help="only this one; repeatable")
     options = parser.parse_args()
-    if "pydamon.lab=1" in Path("/proc/cmdline").read_text().split():
+    if is_guest():
         in_guest(options)
         return
     command = [str(ROOT / "lab/run"), "--timeout", "3600", "--"]

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation.report import machine, spread, verdict
 from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
-from benchmarks.kernel_damon import cpu_seconds
+from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.kernel_schemes import resident_bytes
 from benchmarks.spinner import Spinner
 
@@ -44,68 +44,54 @@ class Outcome:
     cpu: float
 
 
-class Kernel:
-    """DAMON_RECLAIM, while it is entered."""
-
-    def __init__(self, _pid: int, min_age_s: int, quota_ms: int) -> None:
-        self._knobs = {
-            "min_age": min_age_s * 1_000_000,
-            "quota_ms": quota_ms,
-            "quota_sz": 128 * MIB,
-            "quota_reset_interval_ms": 1000,
-            "wmarks_high": 1000,
-            "wmarks_mid": 999,
-            "wmarks_low": 0,
-        }
-        self._began = 0.0
-        self._pid = 0
-
-    def __enter__(self) -> Kernel:
-        for name, value in self._knobs.items():
-            (PARAMETERS / name).write_text(str(value))
-        (PARAMETERS / "enabled").write_text("Y")
-        self._pid = int((PARAMETERS / "kdamond_pid").read_text())
-        subprocess.run(["taskset", "-cp", str(MONITOR_CPU), str(self._pid)], check=True, capture_output=True)
-        self._began = cpu_seconds(self._pid)
-        return self
-
-    def cpu(self) -> float:
-        """CPU seconds so far."""
-        return cpu_seconds(self._pid) - self._began
-
-    def __exit__(self, *_: object) -> None:
+@contextmanager
+def kernel(_pid: int, min_age_s: int, quota_ms: int) -> Iterator[int]:
+    """DAMON_RECLAIM; the pid of its kdamond."""
+    knobs = {
+        "min_age": min_age_s * 1_000_000,
+        "quota_ms": quota_ms,
+        "quota_sz": 128 * MIB,
+        "quota_reset_interval_ms": 1000,
+        "wmarks_high": 1000,
+        "wmarks_mid": 999,
+        "wmarks_low": 0,
+    }
+    for name, value in knobs.items():
+        (PARAMETERS / name).write_text(str(value))
+    (PARAMETERS / "enabled").write_text("Y")
+    try:
+        kdamond = int((PARAMETERS / "kdamond_pid").read_text())
+        subprocess.run(["taskset", "-cp", str(MONITOR_CPU), str(kdamond)], check=True, capture_output=True)
+        yield kdamond
+    finally:
         (PARAMETERS / "enabled").write_text("N")
 
 
-class Ours:
-    """`pydamon record PID --module reclaim`, while it is entered."""
-
-    def __init__(self, pid: int, min_age_s: int, quota_ms: int) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        module = f"reclaim min_age={min_age_s}s quota={quota_ms}ms+128MiB/1s watermarks=off"
-        command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(pid)]
-        command += ["-o", f"{self._folder.name}/r", "--module", module]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        self._began = 0.0
-
-    def __enter__(self) -> Ours:
-        assert self._process.stderr is not None
-        if not any("monitoring" in line for line in self._process.stderr):
-            raise SystemExit("evaluation: the recording did not begin")
-        self._began = cpu_seconds(self._process.pid)
-        return self
-
-    def cpu(self) -> float:
-        """CPU seconds since it monitors."""
-        return cpu_seconds(self._process.pid) - self._began
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.communicate()
-        self._folder.cleanup()
+@contextmanager
+def ours(pid: int, min_age_s: int, quota_ms: int) -> Iterator[int]:
+    """`pydamon record PID --module reclaim`, once it monitors; its pid."""
+    module = f"reclaim min_age={min_age_s}s quota={quota_ms}ms+128MiB/1s watermarks=off"
+    command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(pid)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, "-o", f"{folder}/r", "--module", module],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stderr is not None
+            if not any("monitoring" in line for line in process.stderr):
+                raise SystemExit("evaluation: the recording did not begin")
+            yield process.pid
+        finally:
+            process.terminate()
+            process.communicate()
 
 
-Monitor = Callable[[int, int, int], AbstractContextManager[Kernel | Ours]]
+Monitor = Callable[[int, int, int], AbstractContextManager[int]]
 
 
 def measure(monitor: Monitor, workload: str, options: argparse.Namespace, quota_ms: int) -> Outcome:
@@ -114,10 +100,10 @@ def measure(monitor: Monitor, workload: str, options: argparse.Namespace, quota_
     with Spinner(HOT_MIB, cold_mib, mode, cpu=TARGET_CPU) as spinner:
         before = spinner.rate(lambda: time.sleep(0.05), 4)
         resident = resident_bytes(spinner.pid)
-        with monitor(spinner.pid, options.min_age, quota_ms) as running:
-            began = time.monotonic()
+        with monitor(spinner.pid, options.min_age, quota_ms) as watcher:
+            began, spent_s = time.monotonic(), cpu_seconds(watcher)
             during = spinner.rate(lambda: time.sleep(0.2), options.seconds)
-            cpu = running.cpu() / (time.monotonic() - began)
+            cpu = (cpu_seconds(watcher) - spent_s) / (time.monotonic() - began)
             saved = resident - resident_bytes(spinner.pid)
     return Outcome(saved / MIB, during / before, cpu)
 
@@ -127,7 +113,7 @@ def beside_the_kernel(options: argparse.Namespace) -> None:
     print(f"{'':22} {'':8} {'saved, MiB':>22} {'speed':>20} {'CPU':>22}")
     for workload in WORKLOADS:
         found = {}
-        for name, monitor in (("kernel", Kernel), ("pydamon", Ours)):
+        for name, monitor in (("kernel", kernel), ("pydamon", ours)):
             runs = [measure(monitor, workload, options, options.quota) for _ in range(options.runs)]
             found[name] = runs
             saved, speed = spread([run.saved for run in runs]), spread([run.speed for run in runs], digits=2)
@@ -142,7 +128,7 @@ def by_quota(options: argparse.Namespace) -> None:
     """Print what is saved under three quotas of time."""
     saved = {}
     for quota_ms in (10, 50, 200):
-        runs = [measure(Ours, "read, 400 MiB idle", options, quota_ms) for _ in range(options.runs)]
+        runs = [measure(ours, "read, 400 MiB idle", options, quota_ms) for _ in range(options.runs)]
         saved[quota_ms] = [run.saved for run in runs]
         cpu = spread([100 * run.cpu for run in runs], "%")
         print(f"{quota_ms:4} ms a second: saved {spread(saved[quota_ms])} MiB, {cpu} of a CPU", flush=True)
@@ -159,7 +145,7 @@ def main() -> None:
     parser.add_argument("--quota", type=int, default=10, metavar="MS", help="ms a second, of both (default: 10)")
     parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
     options = parser.parse_args()
-    if "pydamon.lab=1" not in Path("/proc/cmdline").read_text().split():
+    if not is_guest():
         command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
         raise SystemExit(subprocess.run([*command, "guest-reclaim", *sys.argv[1:]]).returncode)
     quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"

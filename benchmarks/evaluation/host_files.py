@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.evaluation.recording import recording
 from benchmarks.evaluation.report import machine, spread, verdict
 from pydamon.spec.units import parse_time_us
 
@@ -60,16 +61,10 @@ def major_faults(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[9])
 
 
-def cpu_s(pid: int) -> float:
-    """CPU time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 @contextmanager
-def reading(folder: Path) -> Iterator[int]:
-    """The process, when it has read both files; its pid."""
-    for name, mib in (("idle", IDLE_MIB), ("hot", HOT_MIB)):
+def reading(folder: Path, idle_mib: int, hot_mib: int) -> Iterator[int]:
+    """The process, when it has read both files, ``idle`` and ``hot`` in the folder; its pid."""
+    for name, mib in (("idle", idle_mib), ("hot", hot_mib)):
         with open(folder / name, "wb") as file:
             for _ in range(mib):
                 file.write(b"x" * MIB)
@@ -87,23 +82,18 @@ def reading(folder: Path) -> Iterator[int]:
 
 def run(folder: Path, module: str, min_age_s: float) -> Outcome:
     """One recording with the module."""
-    with reading(folder) as pid:
+    with reading(folder, IDLE_MIB, HOT_MIB) as pid:
         read_s, faults = time.monotonic(), major_faults(pid)
-        command = [sys.executable, "-m", "pydamon", "record", str(pid), "-o", str(folder / "record"), "--force"]
-        with subprocess.Popen([*command, "--module", module], stderr=subprocess.DEVNULL) as recorder:
-            try:
-                gone_s, hot = None, 1.0
-                while (now_s := time.monotonic() - read_s) < min_age_s + GRACE_S:
-                    hot = min(hot, cached(folder / "hot") / (HOT_MIB * MIB))
-                    if gone_s is None and cached(folder / "idle") <= IDLE_MIB * MIB // 10:
-                        gone_s = now_s
-                    if recorder.poll() is not None:
-                        raise SystemExit(f"evaluation: pydamon ended with exit status {recorder.returncode}")
-                    time.sleep(0.5)
-                left = cached(folder / "idle") / (IDLE_MIB * MIB)
-                cpu = cpu_s(recorder.pid) / now_s
-            finally:
-                recorder.terminate()
+        gone_s, hot = None, 1.0
+        with recording(pid, module, folder) as spent_s:
+            while (now_s := time.monotonic() - read_s) < min_age_s + GRACE_S:
+                hot = min(hot, cached(folder / "hot") / (HOT_MIB * MIB))
+                if gone_s is None and cached(folder / "idle") <= IDLE_MIB * MIB // 10:
+                    gone_s = now_s
+                spent_s()
+                time.sleep(0.5)
+            left = cached(folder / "idle") / (IDLE_MIB * MIB)
+            cpu = spent_s() / now_s
         return Outcome(gone_s, left, hot, major_faults(pid) - faults, cpu)
 
 

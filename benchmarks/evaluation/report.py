@@ -8,12 +8,14 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.kernel_damon import is_guest
+
 
 def machine() -> str:
     """The machine, its kernel and its memory, and how busy it is now, in one line."""
     memory_kib = int(Path("/proc/meminfo").read_text().split()[1])
     load = os.getloadavg()[0]
-    where = "guest" if "pydamon.lab=1" in Path("/proc/cmdline").read_text() else "host"
+    where = "guest" if is_guest() else "host"
     return (
         f"{where}: Linux {platform.release()}, {os.cpu_count()} CPUs, {memory_kib / (1 << 20):.1f} GiB, "
         f"load {load:.1f} when it began"

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.evaluation.host_files import cpu_s
+from lab.host_memory import resident_kib
+
+from benchmarks.evaluation.recording import recording
 from benchmarks.evaluation.report import machine, verdict
+from benchmarks.kernel import ROOT
 
 MIB = 1 << 20
-HERE = Path(__file__).resolve().parents[2]
-END = ".guest-memory"  # of the files that are the guest's memory (lab/host_memory.py)
 _GUEST = """
 import sys, time, zlib
 mib, idle_s = int(sys.argv[1]), float(sys.argv[2])
@@ -35,14 +36,7 @@ print("right" if sums() == before else "WRONG", flush=True)
 
 def resident(pid: int) -> int:
     """Bytes of the guest's memory that are resident in the process."""
-    total, inside = 0, False
-    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        head, _, rest = line.partition(" ")
-        if not head.endswith(":"):
-            inside = rest.endswith(END)
-        elif inside and head == "Rss:":
-            total += int(rest.split()[0]) * 1024
-    return total
+    return resident_kib(Path(f"/proc/{pid}/smaps").read_text().splitlines()) * 1024
 
 
 def await_line(process: subprocess.Popen[str], wanted: Callable[[str], bool], what: str) -> str:
@@ -64,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     module = f"reclaim min_age={options.min_age}s files=only watermarks=off quota={options.quota}"
     print(f"vmm: {module}; a guest of 1 GiB fills {options.fill} MiB\n{machine()}", flush=True)
-    command = [HERE / "lab/run", "--memory-files", "--memory", "1G", "--nodes", "1", "--timeout", "1500", "--"]
+    command = [ROOT / "lab/run", "--memory-files", "--memory", "1G", "--nodes", "1", "--timeout", "1500", "--"]
     guest = [sys.executable, "-c", _GUEST, str(options.fill), str(options.seconds + 15)]
     with (
         subprocess.Popen(
@@ -77,16 +71,13 @@ def main() -> None:
             await_line(lab, lambda line: line == "idle\n", "it was idle")
             pid = int((Path(logs) / "qemu.pid").read_text())
             before, idle_s = resident(pid), time.monotonic()
-            record = [sys.executable, "-m", "pydamon", "record", str(pid), "-o", f"{folder}/r", "--module", module]
-            with subprocess.Popen(record, stderr=subprocess.DEVNULL) as recorder:
-                least = before
+            least = before
+            with recording(pid, module, Path(folder)) as spent_s:
                 while (now_s := time.monotonic() - idle_s) < options.seconds:
                     least = min(least, resident(pid))
-                    if recorder.poll() is not None:
-                        raise SystemExit(f"evaluation: pydamon ended with exit status {recorder.returncode}")
+                    spent_s()
                     time.sleep(1)
-                cpu = cpu_s(recorder.pid) / now_s
-                recorder.terminate()
+                cpu = spent_s() / now_s
             right = await_line(lab, lambda line: line in ("right\n", "WRONG\n"), "its check sums") == "right\n"
             again = resident(pid)
         finally:

@@ -10,9 +10,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.helpers.command import PYDAMON, pydamon
+from tests.helpers.records import recorded
+from tests.helpers.waiting import wait_until
 
 from pydamon.linux.idle_bitmap import BITMAP
 from pydamon.linux.mounts import mounts
@@ -60,6 +63,16 @@ def test_where_the_bitmap_refuses_another_primitive_is_taken(sleeper: subprocess
     assert "through bpf+idle" not in done.stderr
 
 
+def wait_for_bytes(size: int, out: Path, record: subprocess.Popen[Any]) -> None:
+    """Until the record that is being written to ``out`` has so many."""
+
+    def written() -> bool:
+        assert record.poll() is None
+        return out.exists() and out.stat().st_size >= size
+
+    wait_until(written, every_s=0.1)
+
+
 def movable_block() -> Path:
     """A memory block that can be taken offline: most hold something that cannot be moved. It is online again."""
     why = f"there is none in {BLOCKS}"
@@ -84,15 +97,13 @@ def test_memory_that_goes_offline_is_not_accessed_and_monitoring_goes_on(tmp_pat
         command += ["--region", f"{start:#x}-{start + size:#x}", "--min-regions", "50"]
         record = subprocess.Popen(command, stderr=log)
         try:
-            while not out.exists() or out.stat().st_size < 10_000:
-                assert record.poll() is None
-                time.sleep(0.1)
+            wait_for_bytes(10_000, out, record)
             (block / "state").write_text("offline")
             gone_ns = time.monotonic_ns()
-            time.sleep(5)
+            wait_until(lambda: sum(one.start_ns > gone_ns for one in recorded(out)) >= 4, every_s=0.5)
             (block / "state").write_text("online")
             back_ns = time.monotonic_ns()
-            time.sleep(3)
+            wait_until(lambda: any(one.end_ns > back_ns for one in recorded(out)), every_s=0.5)
             assert record.poll() is None
         finally:
             with contextlib.suppress(OSError):
@@ -128,9 +139,7 @@ def test_thousands_of_short_children(tmp_path: Path) -> None:
         try:
             assert root.stdin
             assert root.stdout
-            while not out.exists() or out.stat().st_size < 10_000:
-                assert record.poll() is None
-                time.sleep(0.1)
+            wait_for_bytes(10_000, out, record)
             root.stdin.write(b"\n")
             root.stdin.flush()
             assert root.stdout.readline() == b"done\n"
@@ -166,9 +175,7 @@ def test_record_ends_when_its_cgroup_is_removed(tmp_path: Path) -> None:
         text=True,
     )
     try:
-        while not out.exists() or out.stat().st_size < 5_000:
-            assert record.poll() is None
-            time.sleep(0.1)
+        wait_for_bytes(5_000, out, record)
         member.kill()
         member.wait()
         cgroup.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ import numpy as np
 import pytest
 from tests.helpers.command import PYDAMON
 from tests.helpers.programs import program
+from tests.helpers.records import recorded
 from tests.helpers.waiting import wait_until
 
 from pydamon.core.snapshot import Snapshot
-from pydamon.errors import PydamonError
 from pydamon.records.reader import RecordReader
 
 pytestmark = pytest.mark.guest
@@ -85,13 +84,6 @@ def recording(pid: int, path: Path) -> Iterator[list[str]]:
             assert recorder.returncode == 0, said
         finally:
             recorder.kill()
-
-
-def recorded(path: Path) -> list[Snapshot]:
-    """What is in the file so far."""
-    with contextlib.suppress(PydamonError, OSError), RecordReader(path) as reader:
-        return list(reader.snapshots())
-    return []
 
 
 def within(one: Snapshot, column: str, start: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

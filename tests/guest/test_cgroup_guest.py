@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.helpers.waiting import wait_until
+from tests.helpers.cgroups import remove
 
 from pydamon.engines.user.engine import UserEngine
 from pydamon.errors import RequestError
@@ -31,19 +31,6 @@ def cgroup() -> Iterator[Path]:
         (path / "cgroup.kill").write_text("1")
         for child in sorted(path.glob("**/"), reverse=True):
             remove(child)
-
-
-def remove(cgroup: Path) -> None:
-    """Remove it once its processes are gone."""
-
-    def removed() -> bool:
-        try:
-            cgroup.rmdir()
-        except OSError:
-            return False
-        return True
-
-    wait_until(removed, every_s=0.05)
 
 
 @pytest.fixture

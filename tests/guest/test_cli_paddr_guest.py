@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.cgroups import remove
 from tests.helpers.command import pydamon
 
 from pydamon.linux.mounts import mounts
@@ -111,12 +111,8 @@ def test_how_much_of_physical_memory_is_of_a_cgroup(tmp_path: Path) -> None:
         assert mine["accessed_bytes"] + mine["idle_bytes"] == pytest.approx(charged, rel=0.4)
         assert anon["accessed_bytes"] >= 0.8 * mine["accessed_bytes"] > 0
     finally:
-        for _ in range(100):
-            try:
-                cgroup.rmdir()
-                break
-            except OSError:
-                time.sleep(0.1)
+        (cgroup / "cgroup.kill").write_text("1")
+        remove(cgroup)
 
 
 def test_regions_limit_what_is_monitored_of_physical_memory(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from tests.helpers.command import pydamon
 from tests.helpers.kernel_engine import run, spec_of
 from tests.helpers.kernel_files import kernel_files
+from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
 from pydamon.engines.kernel import modules
@@ -40,6 +41,7 @@ while True:
     for at in range(0, len(area), 4096):
         area[at] = 1
 """
+COLD = 'import time\nheld = bytearray(64 << 20)\nprint("ready", flush=True)\ntime.sleep(1000)'
 
 
 @pytest.fixture
@@ -124,28 +126,21 @@ def test_physical_memory_is_recorded_with_a_scheme_and_its_statistics(sweeper: t
 
 
 def test_a_pageout_scheme_pages_out_under_its_quota(sweeper: tuple[int, int]) -> None:
-    cold = subprocess.Popen(
-        [sys.executable, "-c", "b = bytearray(64 << 20)\nprint(flush=True)\nimport time\ntime.sleep(1000)"],
-        stdout=subprocess.PIPE,
-    )
-    assert cold.stdout
-    cold.stdout.readline()
     scheme = {
         "action": "pageout",
         "access_pattern": {"nr_accesses": {"min": 0, "max": 0}, "age": {"min": "500ms", "max": "max"}},
         "quotas": {"sz_bytes": "8M", "reset_interval_ms": "1s"},
     }
-    engine = open_kernel_engine(spec_of([cold.pid], schemes=[scheme]))
-    engine.end_ns = engine.clock.now_ns() + 60_000_000_000
-    swapped, began = 0, time.monotonic()
-    for _ in engine.monitor():
-        swapped = swap_bytes_of(cold.pid)
-        if swapped > 16 * MIB and engine.schemes()[0].stats.qt_exceeds:
-            engine.stop()
-    windows = time.monotonic() - began + 2
-    (state,) = engine.schemes()
-    cold.kill()
-    cold.communicate()
+    with program(COLD) as cold:
+        engine = open_kernel_engine(spec_of([cold], schemes=[scheme]))
+        engine.end_ns = engine.clock.now_ns() + 60_000_000_000
+        swapped, began = 0, time.monotonic()
+        for _ in engine.monitor():
+            swapped = swap_bytes_of(cold)
+            if swapped > 16 * MIB and engine.schemes()[0].stats.qt_exceeds:
+                engine.stop()
+        windows = time.monotonic() - began + 2
+        (state,) = engine.schemes()
     assert swapped > 16 * MIB
     assert state.stats.qt_exceeds > 0
     assert state.quota.esz == 8 * MIB

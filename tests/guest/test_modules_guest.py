@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers import command
+from tests.helpers.cgroups import remove
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
@@ -40,7 +42,7 @@ while True:
 
 
 @pytest.fixture
-def cgroup(request: pytest.FixtureRequest) -> Iterator[Path]:
+def cgroup() -> Iterator[Path]:
     """A cgroup with the memory controller, and a process in it whose larger part is idle."""
     root = mounts("cgroup2")[0]
     (root / "cgroup.subtree_control").write_text("+memory")
@@ -60,15 +62,7 @@ def cgroup(request: pytest.FixtureRequest) -> Iterator[Path]:
             finally:
                 child.kill()
     finally:
-        wait_until(lambda: removed(path), every_s=0.05)
-
-
-def removed(path: Path) -> bool:
-    try:
-        path.rmdir()
-    except OSError:
-        return False
-    return True
+        remove(path)
 
 
 def number(path: Path, name: str) -> int:
@@ -76,8 +70,7 @@ def number(path: Path, name: str) -> int:
 
 
 def pydamon(*words: str) -> str:
-    command = [sys.executable, "-m", "pydamon", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command.pydamon(*words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -163,7 +156,7 @@ def test_a_removed_cgroup_lets_the_module_rest() -> None:
         (path / "cgroup.procs").write_text(str(pid))
         pydamon("start", "--cgroup", str(path), "--name", "r", "--module", "reclaim driver=pressure interval=200ms")
         (root / "cgroup.procs").write_text(str(pid))
-        wait_until(lambda: removed(path), every_s=0.05)
+        remove(path)
         wait_until(
             lambda: "r" not in pydamon("status").split() or "modules rest" in pydamon("status", "r"), every_s=0.5
         )
@@ -171,12 +164,8 @@ def test_a_removed_cgroup_lets_the_module_rest() -> None:
 
 def test_zram_that_cannot_write_back_is_said_or_does(cgroup: Path) -> None:
     (device,) = zram.devices()[:1]
-    said = subprocess.run(
-        [sys.executable, "-m", "pydamon", "modules", "check", f"zram_writeback device={device}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    said = command.pydamon("modules", "check", f"zram_writeback device={device}")
+    assert said.returncode == 0, said.stderr
     try:
         zram.Zram(device).require_writeback()
     except Exception as error:  # no backing device, or CONFIG_ZRAM_WRITEBACK is off

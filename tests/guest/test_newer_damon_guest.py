@@ -6,8 +6,6 @@ Each test looks for the files that it is about, and is skipped on a kernel witho
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 from tests.helpers.command import pydamon
 from tests.helpers.kernel_engine import run, spec_of
 from tests.helpers.kernel_files import need_file
+from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
 from pydamon.engines.kernel import modules
@@ -34,7 +33,7 @@ import mmap, os
 area = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 cold = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 cold.write(os.urandom(1 << 20) * 64)
-print(flush=True)
+print("ready", flush=True)
 while True:
     for at in range(0, len(area), 4096):
         area[at] = 1
@@ -44,12 +43,8 @@ while True:
 @pytest.fixture(name="pid")
 def pid_fixture() -> Iterator[int]:
     """A process with hot and cold memory."""
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
-    assert child.stdout
-    child.stdout.readline()
-    yield child.pid
-    child.kill()
-    child.communicate()
+    with program(PROGRAM) as pid:
+        yield pid
 
 
 @pytest.fixture(autouse=True)

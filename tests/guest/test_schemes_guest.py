@@ -235,8 +235,7 @@ def test_the_quota_follows_a_users_goal_in_four_steps() -> None:
         seen: list[tuple[int, int, int]] = []
 
         def lead() -> None:
-            while not damos.states:
-                time.sleep(0.05)
+            wait_until(lambda: damos.states)
             for value in (0, 15_000, 5_000, 18_000, 0, 10_000):
                 before = damos.states[0].quota.esz or 0
                 damos.set_goal("0.0", value)

@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _starts_processes(processes: None) -> None:
-    """They are marked by it (tests/conftest.py)."""
+    """They are marked by it (conftest.py of the checkout)."""

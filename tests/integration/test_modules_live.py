@@ -8,22 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.evaluation.host_files import major_faults, reading
 from tests.helpers.command import pydamon
 
 from pydamon.records.reader import RecordReader
 
 MIB = 1 << 20
-_TOUCHES = """
-import mmap, sys, time
-files = [open(name, "rb") for name in sys.argv[1:3]]
-cold, hot = (mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) for file in files)
-for at in range(0, len(cold), 4096): cold[at]
-print("ready", flush=True)
-while True:
-    for at in range(0, len(hot), 4096): hot[at]
-    time.sleep(0.02)
-"""
-
 _SWEEPS = """
 import mmap, time
 memory = mmap.mmap(-1, 16 << 20)
@@ -58,43 +48,26 @@ def _cached(path: Path) -> int:
     return sum(flags & 1 for flags in pages) * 4096
 
 
-def _major_faults(pid: int) -> int:
-    """How often the process had to wait for memory to be read (proc_pid_stat(5))."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[9])
-
-
 def test_idle_file_pages_go_and_hot_ones_stay(tmp_path: Path) -> None:
     """Of 160 MiB of a file that nobody uses nine tenths are gone 30 s after the least age, of 16 MiB that are in use
     nothing: asked of the process (smaps), and of the page cache (mincore)."""
-    cold, hot = 160 * MIB, 16 * MIB
-    for name, size in (("cold", cold), ("hot", hot)):
-        with open(tmp_path / name, "wb") as file:
-            for _ in range(size // MIB):
-                file.write(b"x" * MIB)
-            file.flush()
-    subprocess.run(["sync", str(tmp_path / "cold"), str(tmp_path / "hot")], check=True)
-    command = [sys.executable, "-c", _TOUCHES, str(tmp_path / "cold"), str(tmp_path / "hot")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            before = _major_faults(process.pid)
-            done = pydamon(
-                *("record", str(process.pid), "--duration", "35s", "-o", str(tmp_path / "record")),
-                *("--module", "reclaim min_age=5s files=only watermarks=off quota=128MiB/1s"),
-            )
-            assert done.returncode == 0, done.stderr
-            assert _resident(process.pid, "/cold") <= cold // 10, done.stderr
-            assert _cached(tmp_path / "cold") <= cold // 10
-            assert _resident(process.pid, "/hot") == hot
-            assert _cached(tmp_path / "hot") == hot
-            # What had been taken of it would have been read again, 64 pages at most at a time.
-            assert _major_faults(process.pid) - before < hot // 4096 // 64
-        finally:
-            process.kill()
+    idle, hot = 160 * MIB, 16 * MIB
+    with reading(tmp_path, idle // MIB, hot // MIB) as pid:
+        before = major_faults(pid)
+        done = pydamon(
+            *("record", str(pid), "--duration", "35s", "-o", str(tmp_path / "record")),
+            *("--module", "reclaim min_age=5s files=only watermarks=off quota=128MiB/1s"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert _resident(pid, "/idle") <= idle // 10, done.stderr
+        assert _cached(tmp_path / "idle") <= idle // 10
+        assert _resident(pid, "/hot") == hot
+        assert _cached(tmp_path / "hot") == hot
+        # What had been taken of it would have been read again, 64 pages at most at a time.
+        assert major_faults(pid) - before < hot // 4096 // 64
     with RecordReader(str(tmp_path / "record")) as reader:
         told = {row["number"]: row["values"] for row in reader.table_rows("modules")}
-    assert cold * 9 // 10 <= told["taken_bytes"][0] <= cold + hot // 2
+    assert idle * 9 // 10 <= told["taken_bytes"][0] <= idle + hot // 2
     assert told["min_age_us"] == [5_000_000]
 
 

@@ -24,12 +24,10 @@ from pydamon.linux.bpf_assembler import (
     JA,
     JEQ_K,
     JGE,
-    JGE_K,
     JNE,
     JNE_K,
     JSET_K,
     LD_IMM64,
-    LDX4,
     LDX8,
     LSH_K,
     MOV,
@@ -58,7 +56,7 @@ from pydamon.linux.idle_bitmap import IDLE, LISTED, OWN, YOUNG
 from pydamon.primitives import kept_facts
 from pydamon.primitives.bpf import PageTableWalk
 from pydamon.primitives.bpf_facts import ReverseFacts, SamplerFacts
-from pydamon.primitives.bpf_program import head_of_tail, kfunc, load_kernel, walk_levels
+from pydamon.primitives.bpf_program import each_number, head_of_tail, kfunc, load_kernel, walk_levels
 from pydamon.primitives.page_tables import LEVEL_4K, PageTables
 from pydamon.primitives.vmemmap import find_vmemmap
 
@@ -163,41 +161,25 @@ class _Program:
         self.emit, self.jump, self.label = self.asm.emit, self.asm.jump, self.asm.label
 
     def assemble(self, map_fd: int) -> bytes:
-        facts, emit, jump, label = self.facts, self.emit, self.jump, self.label
+        facts, emit, label = self.facts, self.emit, self.label
         emit(LD_IMM64, R7, PSEUDO_MAP_VALUE, imm=map_fd)
         emit(0)  # second half: offset 0 in the value
         # What is followed below is freed after an RCU grace period, or its memory keeps its type for as long.
         if facts.walk.rcu is not None:
             kfunc(self.asm, facts.walk.rcu[0])
-        self._iterator(0)
-        label("next")
-        self._iterator(1)
-        jump(JEQ_K, "end", R0)
-        emit(LDX4, R8, R0)
-        jump(JGE_K, "end", R8, imm=BATCH)
-        self._look_at_page()
-        if facts.reverse is not None:
-            self._follow(facts.reverse)
-        label("store")
-        emit(MOV, R2, R8)
-        emit(ADD, R2, R7)
-        emit(STX1, R2, R6, KINDS_AT)
-        jump(JA, "next")
-        label("end")
-        self._iterator(2)
+        with each_number(self.asm, facts.walk, _ITERATOR, (R7, COUNT_AT), BATCH):
+            self._look_at_page()
+            if facts.reverse is not None:
+                self._follow(facts.reverse)
+            label("store")
+            emit(MOV, R2, R8)
+            emit(ADD, R2, R7)
+            emit(STX1, R2, R6, KINDS_AT)
         if facts.walk.rcu is not None:
             kfunc(self.asm, facts.walk.rcu[1])
         emit(MOV_K, R0)
         emit(EXIT)
         return self.asm.code()
-
-    def _iterator(self, function: int) -> None:
-        self.emit(MOV, R1, R10)
-        self.emit(ADD_K, R1, imm=_ITERATOR)
-        if function == 0:
-            self.emit(MOV_K, R2)
-            self.emit(LDX4, R3, R7, COUNT_AT)
-        kfunc(self.asm, self.facts.walk.loop[function])
 
     def _load(self, offset: int) -> None:
         """r1 = the 8 bytes at ``offset`` of what r9 points to; 0 if that faults."""
