@@ -112,18 +112,23 @@ class RuntimeDirectory:
         names = []
         for file in os.listdir(self._fd):
             name, dot, kind = file.rpartition(".")
-            if not dot or not _NAME.fullmatch(name):
-                continue
-            if self.foreign and kind == "sock":
-                with contextlib.suppress(OSError):
-                    self.connect(name, _PATIENCE_S).close()
-                    names.append(name)
-            elif kind == "pid":
-                process = self.process(name)
-                if process is not None:
-                    process.close()
-                    names.append(name)
+            if dot and kind == ("sock" if self.foreign else "pid") and self.runs(name):
+                names.append(name)
         return names
+
+    def runs(self, name: str) -> bool:
+        """Whether a kdamond (or a service) of that name runs. What a killed one has left is removed."""
+        if not _NAME.fullmatch(name):
+            return False
+        if self.foreign:
+            with contextlib.suppress(OSError):
+                self.connect(name, _PATIENCE_S).close()
+                return True
+            return False
+        process = self.process(name)
+        if process is not None:
+            process.close()
+        return process is not None
 
     def process(self, name: str) -> Process | None:
         """The process of a kdamond that runs (to be closed by the caller), else None."""
