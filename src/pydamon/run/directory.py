@@ -39,6 +39,10 @@ _MAX_NUMBER = 1000
 _PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
 
 
+class NameInUse(RequestError):
+    """The name is another's, who lives."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """What is in ``NAME.pid``: a process, for ever."""
 
@@ -190,13 +194,13 @@ class RuntimeDirectory:
     def claim(self, name: str | None) -> Claim:
         """Take ``name`` (which may be one of a service), or the lowest free number.
 
-        Raises RequestError if it is in use or no name.
+        Raises NameInUse, and RequestError if it is no name.
         """
         if name is not None:
             check_name(name)
             fd = self._lock(name)
             if fd is None:
-                raise RequestError(f"{name!r} is in use; stop it or take another name", where="name")
+                raise NameInUse(f"{name!r} is in use; stop it or take another name", where="name")
             return Claim(name, fd)
         for candidate in map(str, range(_MAX_NUMBER)):
             fd = self._lock(candidate, patience_s=0)

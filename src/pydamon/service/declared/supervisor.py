@@ -15,7 +15,7 @@ from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.adopting import adopt_orphans, ended
 from pydamon.linux.systemd import Manager
 from pydamon.plain import printable
-from pydamon.run.directory import SERVICE, Claim, RuntimeDirectory, service_directory
+from pydamon.run.directory import SERVICE, Claim, NameInUse, RuntimeDirectory, service_directory
 from pydamon.service import protocol
 from pydamon.service.client import Client
 from pydamon.service.declared.changes import change
@@ -47,9 +47,7 @@ def run(path: str) -> None:
 def _claim(directory: RuntimeDirectory, name: str) -> Claim:
     try:
         claim = directory.claim(name + SERVICE)
-    except RequestError as error:
-        if "in use" not in error.message:
-            raise
+    except NameInUse:
         text = f"the service {name} runs already; pydamon service reload {name} has it read its file anew"
         raise RequestError(text, where="name") from None
     claim.write_identity()
