@@ -256,11 +256,12 @@ class _Supervisor:
 
     def _change_child(self, child: Child, monitor: Monitor, problems: list[str]) -> str | None:
         """Have it be as ``monitor`` says; what was done for that."""
-        now_ns, wanted = time.monotonic_ns(), change(child.monitor, monitor)
+        now_ns = time.monotonic_ns()
         if child.monitor == monitor and child.state != "stopping":
             child.retry(now_ns)
             return None
-        if child.state != "running" or wanted is None:
+        wanted = change(child.monitor, monitor) if child.state == "running" else None
+        if wanted is None:
             child.replace(monitor, now_ns)
             return "restarted"
         if wanted == Tune():
