@@ -37,6 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 SERVICE = ".service"  # at the end of a name: it supervises kdamonds, and is none
 _MAX_NUMBER = 1000
 _PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
+_AGAIN_S = 0.02
 
 
 class NameInUse(RequestError):
@@ -221,7 +222,7 @@ class RuntimeDirectory:
                 os.close(fd)
                 if time.monotonic() >= deadline:
                     return None
-                time.sleep(0.02)
+                time.sleep(_AGAIN_S)
                 continue
             if self._is_current(name, fd):
                 os.ftruncate(fd, 0)
@@ -260,12 +261,19 @@ class RuntimeDirectory:
         check_name(name)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         connection.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
         try:
-            connection.connect(self._socket_path(name))
+            while True:
+                try:
+                    connection.connect(self._socket_path(name))
+                    return connection
+                except BlockingIOError:  # so many wait already, as a rule for a moment
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(_AGAIN_S)
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def _socket_path(self, name: str) -> str:
         return f"/proc/self/fd/{self._fd}/{name}.sock"
