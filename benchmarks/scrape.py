@@ -150,15 +150,9 @@ def measure(targets: int, regions: int, mappings: int, rounds: int) -> None:
 def _scrapes(machine: Machine, rounds: int) -> Sequence[float]:
     """The times of real scrapes, as Prometheus does them, in ms; each of something new."""
     store = machine.store
-    told: list[tuple[str, Live]] = []
-
-    def look() -> list[tuple[str, Live]]:
-        told[:] = [("web", live(_latest(store), mappings=()))]
-        return told
-
     took = []
     headers = {"Accept": FORMATS["OpenMetrics"], "Accept-Encoding": "gzip"}
-    with publish("127.0.0.1:0", look) as where:
+    with publish("127.0.0.1:0", lambda: [("web", live(_latest(store), mappings=()))]) as where:
         for second in range(rounds + 1, 2 * rounds + 1):
             store.note(machine.found(second * 600))
             began = time.perf_counter()

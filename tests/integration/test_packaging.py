@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.helpers.command import PYDAMON
+from tests.helpers.programs import program
 
 from pydamon.errors import MachineError
 from pydamon.primitives import bpf
@@ -74,7 +76,7 @@ class TestUnit:
         folder = Path(f"/tmp/pydamon-packaging-{os.getpid()}")  # which nobody may enter
         folder.mkdir()
         os.chown(folder, NOBODY, NOBODY)
-        code = "print(flush=True)\nx = bytearray(1 << 24)\nwhile True: x[::4096] = b'1' * len(x[::4096])"
+        code = "print('ready', flush=True)\nx = bytearray(1 << 24)\nwhile True: x[::4096] = b'1' * len(x[::4096])"
         caps = ",".join(
             "+" + name.removeprefix("CAP_").lower() for name in unit()["Service"]["AmbientCapabilities"].split()
         )
@@ -82,23 +84,9 @@ class TestUnit:
         limits = [f"--{kind}=-all,{caps}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
         environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
         try:
-            with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
-                assert child.stdout is not None
-                child.stdout.readline()
-                words = [
-                    "record",
-                    "--primitive",
-                    "bpf",
-                    "--duration",
-                    "1s",
-                    "-o",
-                    str(folder / "x.damon"),
-                    str(child.pid),
-                ]
-                done = run(
-                    tool("setpriv"), *who, *limits, sys.executable, "-m", "pydamon", *words, env=environment, cwd="/"
-                )
-                child.kill()
+            with program(code) as pid:
+                words = ["record", "--primitive", "bpf", "--duration", "1s", "-o", str(folder / "x.damon"), str(pid)]
+                done = run(tool("setpriv"), *who, *limits, *PYDAMON, *words, env=environment, cwd="/")
             assert done.returncode == 0, done.stderr
             with RecordReader(str(folder / "x.damon")) as reader:
                 assert sum(int(one.nr_accesses.sum()) for one in reader.snapshots()) > 0

@@ -81,13 +81,13 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
 
     from pydamon.service.daemon import How, start
 
-    how = How(name=name, log=log, metrics=metrics)
+    path = gid = None
     if group is not None:
         from pydamon.run.directory import group_directory
 
         with group_directory(f"{group}.group", group) as directory:
-            how = How(name=name, log=log, path=directory.path, gid=directory.gid, metrics=metrics)
-    started = start(request, spec, how)
+            path, gid = directory.path, directory.gid
+    started = start(request, spec, How(name=name, log=log, path=path, gid=gid, metrics=metrics))
     echo(f"kdamond {started.name} (pid {started.pid}): {printable(started.about)}")
     for line in started.remarks:
         messages.say(line)

@@ -37,6 +37,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 SERVICE = ".service"  # at the end of a name: it supervises kdamonds, and is none
 _MAX_NUMBER = 1000
 _PATIENCE_S = 0.5  # for somebody who only looks whether a lock is free
+_AGAIN_S = 0.02
+
+
+class NameInUse(RequestError):
+    """The name is another's, who lives."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -112,18 +117,23 @@ class RuntimeDirectory:
         names = []
         for file in os.listdir(self._fd):
             name, dot, kind = file.rpartition(".")
-            if not dot or not _NAME.fullmatch(name):
-                continue
-            if self.foreign and kind == "sock":
-                with contextlib.suppress(OSError):
-                    self.connect(name, _PATIENCE_S).close()
-                    names.append(name)
-            elif kind == "pid":
-                process = self.process(name)
-                if process is not None:
-                    process.close()
-                    names.append(name)
+            if dot and kind == ("sock" if self.foreign else "pid") and self.runs(name):
+                names.append(name)
         return names
+
+    def runs(self, name: str) -> bool:
+        """Whether a kdamond (or a service) of that name runs. What a killed one has left is removed."""
+        if not _NAME.fullmatch(name):
+            return False
+        if self.foreign:
+            with contextlib.suppress(OSError):
+                self.connect(name, _PATIENCE_S).close()
+                return True
+            return False
+        process = self.process(name)
+        if process is not None:
+            process.close()
+        return process is not None
 
     def process(self, name: str) -> Process | None:
         """The process of a kdamond that runs (to be closed by the caller), else None."""
@@ -185,13 +195,13 @@ class RuntimeDirectory:
     def claim(self, name: str | None) -> Claim:
         """Take ``name`` (which may be one of a service), or the lowest free number.
 
-        Raises RequestError if it is in use or no name.
+        Raises NameInUse, and RequestError if it is no name.
         """
         if name is not None:
             check_name(name)
             fd = self._lock(name)
             if fd is None:
-                raise RequestError(f"{name!r} is in use; stop it or take another name", where="name")
+                raise NameInUse(f"{name!r} is in use; stop it or take another name", where="name")
             return Claim(name, fd)
         for candidate in map(str, range(_MAX_NUMBER)):
             fd = self._lock(candidate, patience_s=0)
@@ -212,7 +222,7 @@ class RuntimeDirectory:
                 os.close(fd)
                 if time.monotonic() >= deadline:
                     return None
-                time.sleep(0.02)
+                time.sleep(_AGAIN_S)
                 continue
             if self._is_current(name, fd):
                 os.ftruncate(fd, 0)
@@ -251,12 +261,19 @@ class RuntimeDirectory:
         check_name(name)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         connection.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
         try:
-            connection.connect(self._socket_path(name))
+            while True:
+                try:
+                    connection.connect(self._socket_path(name))
+                    return connection
+                except BlockingIOError:  # so many wait already, as a rule for a moment
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(_AGAIN_S)
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def _socket_path(self, name: str) -> str:
         return f"/proc/self/fd/{self._fd}/{name}.sock"

@@ -101,24 +101,31 @@ class Client:
     refuses what it is asked for, PydamonError if it does not answer within ``timeout_s``.
     """
 
+    _is_service = False
+
     def __init__(self, name: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        found: dict[str, str] = {}
-        for directory in directories():
-            for known in self._known(directory):
-                found.setdefault(known, directory.path)
-        self.name = the_only(list(found)) if name is None else name
-        if self.name not in found:
+        self.name = the_only(self._all_known()) if name is None else name
+        path = None
+        if self.name.endswith(SERVICE) == self._is_service:
+            path = next((directory.path for directory in directories() if directory.runs(self.name)), None)
+        if path is None:
             with RuntimeDirectory() as own:
-                raise self._nobody(own, list(found))
-        self._path = found[self.name]
+                raise self._nobody(own, self._all_known())
+        self._path = path
+
+    def _all_known(self) -> list[str]:
+        return list(dict.fromkeys(name for directory in directories() for name in self._known(directory)))
 
     def _known(self, directory: RuntimeDirectory) -> list[str]:
         """Whom we may mean."""
         return directory.running()
 
     def _nobody(self, directory: RuntimeDirectory, names: list[str]) -> RequestError:
-        return _nobody(directory, self.name, names)
+        hint = f"there are: {', '.join(names)}" if names else "nothing runs in the background"
+        if directory.has_log(self.name):
+            hint += f"; what it said last is in {directory.log_path(self.name)}"
+        return RequestError(f"there is no kdamond of that name; {hint}", where=self.name)
 
     def _directory(self) -> RuntimeDirectory:
         return RuntimeDirectory(self._path)
@@ -248,6 +255,8 @@ class Client:
 class ServiceClient(Client):
     """Talks to the service ``name``; without a name, to the only one that runs. Raises as `Client`."""
 
+    _is_service = True
+
     def __init__(self, name: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         super().__init__(None if name is None else name + SERVICE, timeout_s=timeout_s)
 
@@ -286,10 +295,3 @@ def _receive(connection: socket.socket, deadline: float | None) -> bytes:
 
 def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=quantities.encode)
-
-
-def _nobody(directory: RuntimeDirectory, name: str, names: list[str]) -> RequestError:
-    hint = f"there are: {', '.join(names)}" if names else "nothing runs in the background"
-    if directory.has_log(name):
-        hint += f"; what it said last is in {directory.log_path(name)}"
-    return RequestError(f"there is no kdamond of that name; {hint}", where=name)

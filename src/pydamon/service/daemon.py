@@ -51,15 +51,10 @@ class Starting:
     def __init__(self, name: str, fd: int, log: str) -> None:
         self.name = name
         self.fd = fd
-        self.pidfd: int | None = None  # as soon as it has told its pid; whoever wants it longer than this takes it
-        self._pid: int | None = None
+        self.pid: int | None = None  # as soon as it has told
+        self._pidfd: int | None = None
         self._log = log
         self._received = b""
-
-    @property
-    def pid(self) -> int | None:
-        """Which process it is, as soon as it has told."""
-        return self._pid
 
     def look(self) -> Started | None:
         """Read what it has told by now, waiting for something; what it is if it monitors. Raises what it could not."""
@@ -70,27 +65,27 @@ class Starting:
             if message.error is not None:
                 raise protocol.error_of(message.error)
             if message.pid is not None:
-                self._pid = message.pid
+                self.pid = message.pid
                 with contextlib.suppress(ProcessLookupError):
-                    self.pidfd = os.pidfd_open(message.pid)
-            if message.about is not None and self._pid is not None:
-                return Started(self.name, self._pid, message.about, message.remarks)
+                    self._pidfd = os.pidfd_open(message.pid)
+            if message.about is not None and self.pid is not None:
+                return Started(self.name, self.pid, message.about, message.remarks)
         if not data:
             raise PydamonError(f"it ended before it monitored anything; {self._log} may say why", where="start")
         return None
 
     def end(self) -> None:
         """End it, and wait for that."""
-        if self.pidfd is not None:
+        if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
-            select.select([self.pidfd], [], [], _END_S)
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+            select.select([self._pidfd], [], [], _END_S)
 
     def close(self) -> None:
         """Listen to it no more."""
         os.close(self.fd)
-        if self.pidfd is not None:
-            os.close(self.pidfd)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
 
 
 class How(msgspec.Struct, frozen=True):

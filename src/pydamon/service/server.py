@@ -101,7 +101,7 @@ class ControlServer:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
         if self._life is not None:
-            self._selector.register(self._life, selectors.EVENT_READ, self._orphaned)
+            self._selector.register(self._life, selectors.EVENT_READ)
         self._opened = True
 
     def _run(self, until: float = float("inf")) -> None:

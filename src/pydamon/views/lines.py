@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from pydamon.plain import printable
 from pydamon.spec.module_numbers import NUMBERS, told
 from pydamon.spec.units import format_size
 from pydamon.spec.words.late import REMEDY, late_words
-from pydamon.views.fields import cell
+from pydamon.views.fields import View, cell
 from pydamon.views.status import Act, Cost, Ended, Kdamond, Running, Scheme, Target
 
 # The columns of tables: their headings, and the path of a field or what makes text of several.
@@ -43,6 +44,7 @@ _ACTS: dict[str, str | Callable[[Act], str]] = {
 }
 _GOALS = {"METRIC": "metric", "TARGET": "target_value", "CURRENT": "current_value", "REACHED": "score_bp"}
 _MOST_TARGETS = 20
+_Row = TypeVar("_Row", bound=View)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -55,7 +57,7 @@ def overview(kdamonds: Sequence[Running]) -> list[str]:
     """One line for each kdamond, and one for each of their schemes."""
     rows = [list(_KDAMONDS)]
     for each in kdamonds:
-        rows.append([_plain(cell(each, of) if isinstance(of, str) else of(each)) for of in _KDAMONDS.values()])
+        rows.append(_cells(each, _KDAMONDS))
     lines = table(rows)
     lines += [_plain(f"{each.name}: {late}") for each in kdamonds if (late := _late(each.cost)) is not None]
     lines += ["", *_scheme_lines(kdamonds)] if any(each.schemes for each in kdamonds) else []
@@ -128,8 +130,7 @@ def _scheme_lines(kdamonds: Sequence[Kdamond]) -> list[str]:
 def _scheme_rows(kdamond: Kdamond) -> list[list[str]]:
     rows = []
     for number, scheme in enumerate(kdamond.schemes):
-        cells = [cell(scheme, of) if isinstance(of, str) else of(scheme) for of in _SCHEMES.values()]
-        rows.append([_plain(text) for text in (kdamond.name, scheme.name or str(number), *cells)])
+        rows.append([_plain(kdamond.name), _plain(scheme.name or str(number)), *_cells(scheme, _SCHEMES)])
     return rows
 
 
@@ -166,7 +167,7 @@ def _goal_table(kdamond: Kdamond) -> list[str]:
     for s, scheme in enumerate(kdamond.schemes):
         for g, goal in enumerate(scheme.goals):
             names = scheme.name or str(s), goal.name or f"{s}.{g}"
-            rows.append([_plain(text) for text in (*names, *(cell(goal, path) for path in _GOALS.values()))])
+            rows.append([*map(_plain, names), *_cells(goal, _GOALS)])
     return ["", *table(rows)] if len(rows) > 1 else []
 
 
@@ -175,9 +176,13 @@ def _act_table(kdamonds: Sequence[Kdamond]) -> list[str]:
     rows = [["KDAMOND", *_ACTS]]
     for each in kdamonds:
         for act in each.acts:
-            cells = [cell(act, of) if isinstance(of, str) else of(act) for of in _ACTS.values()]
-            rows.append([_plain(text) for text in (each.name, *cells)])
+            rows.append([_plain(each.name), *_cells(act, _ACTS)])
     return ["", *table(rows)] if len(rows) > 1 else []
+
+
+def _cells(view: _Row, columns: Mapping[str, str | Callable[[_Row], str]]) -> list[str]:
+    """The cells of a row."""
+    return [_plain(cell(view, of) if isinstance(of, str) else of(view)) for of in columns.values()]
 
 
 def _targets(targets: Sequence[Target]) -> str:

@@ -207,26 +207,37 @@ def _containers(moment: Moment, targets: Sequence[Target]) -> list[Container]:
 def _together(moment: Moment, mine: Sequence[Target]) -> Sum:
     if len(mine) == 1:
         return Sum(once=False, **{key: getattr(mine[0], key) for key in Memory.__struct_fields__})
+    found = plain_sum(mine)
     known = [moment.targets[target.target] for target in mine]
     looks = {one.target: latest(one.looks) for one in known if one.looks}
-    by_panel = len(looks) == len(mine) and len({one.time_ns for (one,) in looks.values()}) == 1
-    plain = resident = sum(target.resident_bytes for target in mine)
-    once = False
-    if by_panel:
-        together = Together(looks, first_ns=max(one.first_look_ns or 0 for one in known))
-        resident, once = together.resident().bytes, together.once
-        used = _used((window_s, together.used(window_s)) for window_s in WINDOWS_S)
-    else:
-        used = [_sum(windows) for windows in zip(*(target.used for target in mine))]  # noqa: B905  (the common ones)
-    return Sum(
+    if len(looks) < len(mine) or len({one.time_ns for (one,) in looks.values()}) != 1:
+        return found
+    together = Together(looks, first_ns=max(one.first_look_ns or 0 for one in known))
+    resident = together.resident().bytes
+    return msgspec.structs.replace(
+        found,
         resident_bytes=resident,
         # Of what regions see nobody knows who shares it: as much as of all that is resident.
-        needed_bytes=sum(target.needed_bytes for target in mine) * resident // max(plain, 1),
-        working_set_bytes=sum(target.working_set_bytes for target in mine),
-        by="panel" if by_panel else "regions",
-        used=used,
-        kinds=_kinds([heat for target in mine for heat in target.kinds]),
-        once=once,
+        needed_bytes=found.needed_bytes * resident // max(found.resident_bytes, 1),
+        by="panel",
+        used=_used((window_s, together.used(window_s)) for window_s in WINDOWS_S),
+        once=together.once,
+    )
+
+
+def plain_sum(held: Sequence[Memory]) -> Sum:
+    """What is shared counts for each; nothing is known of an error. ``used``: the windows that all have."""
+    return Sum(
+        resident_bytes=sum(one.resident_bytes for one in held),
+        needed_bytes=sum(one.needed_bytes for one in held),
+        working_set_bytes=sum(one.working_set_bytes for one in held),
+        by="regions",
+        used=[
+            Used(window_s=windows[0].window_s, bytes=sum(one.bytes for one in windows))
+            for windows in zip(*(one.used for one in held))  # noqa: B905
+        ],
+        kinds=_kinds([heat for one in held for heat in one.kinds]),
+        once=False,
     )
 
 
@@ -257,8 +268,11 @@ def _sizes(moment: Moment) -> _Sizes:
     without = [known.snapshot for known in moment.targets.values() if not known.looks]
     idle = dist.distributions([RegionBatch.of(without)], dist.unaccessed_s, _EDGES) if without else []
     working_set = dict(zip(batch.target.tolist(), used.tolist(), strict=True))
-    mapped = {number: (known.snapshot, known.mapped.layout) for number, known in moment.targets.items()}
-    mapped = {number: (snapshot, layout) for number, (snapshot, layout) in mapped.items() if len(layout.starts)}
+    mapped = {
+        number: (known.snapshot, known.mapped.layout)
+        for number, known in moment.targets.items()
+        if len(known.mapped.layout.starts)
+    }
     held = dict(zip(mapped, holdings_of(list(mapped.values())), strict=True)) if mapped else {}
     return _Sizes(resident, working_set, {one.target: one for one in idle}, held)
 
@@ -318,16 +332,11 @@ def _by_regions(idle: dist.Distribution, elapsed_s: float) -> list[Used]:
     ]
 
 
-def _sum(windows: Sequence[Used]) -> Used:
-    """What several targets used within one window; nothing is known of an error."""
-    return Used(window_s=windows[0].window_s, bytes=sum(one.bytes for one in windows))
-
-
-def _kinds(held: Sequence[Holding] | Sequence[Heat]) -> list[Heat]:
+def _kinds(heats: Iterable[Heat]) -> list[Heat]:
     """By kind, all kinds there are."""
     found = {kind: Heat(kind=kind, hot_bytes=0, warm_bytes=0, cold_bytes=0, unknown_bytes=0) for kind in KINDS}
-    for one in held:
-        heat, sums = one if isinstance(one, Heat) else _heat(one), found[one.kind]
+    for heat in heats:
+        sums = found[heat.kind]
         sums.hot_bytes += heat.hot_bytes
         sums.warm_bytes += heat.warm_bytes
         sums.cold_bytes += heat.cold_bytes

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 from pydamon.plain import printable
 from pydamon.version import __version__
 from pydamon.views.fields import Field, Unit, fields_of
-from pydamon.views.live import Container, Heat, Live, Memory, Sum, Target, Used
+from pydamon.views.live import Container, Live, Memory, Target, plain_sum
 
 MOST = 200  # targets, and containers, that are told one by one
 OTHER = "other"  # the target that stands for the rest
@@ -197,13 +197,13 @@ class _Told:
         self.shown = [(self.labels | _target_labels(target), target) for target in ordered[:most]]
         self.targets: list[tuple[Labels, Memory]] = list(self.shown)
         if ordered[most:]:
-            self.targets.append((self.labels | {"target": OTHER}, _sum(ordered[most:])))
+            self.targets.append((self.labels | {"target": OTHER}, plain_sum(ordered[most:])))
         largest = sorted(view.containers, key=lambda one: -one.resident_bytes)
         self.containers: list[tuple[Labels, Memory]] = [
             (self.labels | _container_labels(one), one) for one in largest[:most]
         ]
         if largest[most:]:
-            self.containers.append((self.labels | {"container": OTHER}, _sum(largest[most:])))
+            self.containers.append((self.labels | {"container": OTHER}, plain_sum(largest[most:])))
 
 
 def _target_labels(target: Target) -> Labels:
@@ -220,20 +220,6 @@ def _container_labels(of: Target | Container) -> Labels:
     pod = of.pod or of.pod_uid
     found = {"namespace": of.namespace, "pod": pod, "container": of.container or (number or "")[:12]}
     return {name: safe(value) for name, value in found.items() if value}
-
-
-def _sum(rest: Sequence[Memory]) -> Sum:
-    """Those that are not told one by one, as a plain sum."""
-    used = [
-        Used(window_s=windows[0].window_s, bytes=sum(one.bytes for one in windows))
-        for windows in zip(*(one.used for one in rest))  # noqa: B905  (the windows that all have)
-    ]
-    kinds = [
-        Heat(kind=heats[0].kind, **{key: sum(getattr(heat, key) for heat in heats) for key in _HEATS.values()})
-        for heats in zip(*(one.kinds for one in rest), strict=True)
-    ]
-    sums = {key: sum(getattr(one, key) for one in rest) for key in _MEMORY.values()}
-    return Sum(by="regions", used=used, kinds=kinds, once=False, **sums)
 
 
 def _filled(row: Row, samples: _Samples) -> Metric:

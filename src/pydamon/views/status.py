@@ -127,7 +127,7 @@ class Module(View):
     def more_fields() -> Iterator[Field]:
         """The numbers, but for percentiles."""
         for row in NUMBERS.values():
-            if row.unit != "ms":
+            if not row.percentiles:
                 yield Field(f"numbers.{row.key}", row.kind, row.unit, row.help)
 
 

@@ -21,15 +21,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
+import msgspec
+
 from pydamon.analysis.panel import look_of
 from pydamon.analysis.summary import Layout
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.linux.containers import Container
 from pydamon.linux.process import Mapping
-from pydamon.run.found import Found, Origin
+from pydamon.run.found import SECOND_NS, Found, Origin
 
-SECOND_NS = 1_000_000_000
 MOST_BYTES = 16 << 20
 LOOKS = 3  # at a panel: an early one is left out for short windows (`analysis.panel.in_time`)
 _HEAD_BYTES = 2000  # of what a moment keeps of a target beside its regions, about
@@ -37,8 +38,6 @@ _HEAD_BYTES = 2000  # of what a moment keeps of a target beside its regions, abo
 
 class Mapped:
     """The mappings of a target, with what is worked out of them once."""
-
-    __slots__ = ("__dict__", "mappings")
 
     def __init__(self, mappings: Sequence[Mapping]) -> None:
         self.mappings = mappings
@@ -49,62 +48,36 @@ class Mapped:
         return Layout(self.mappings)
 
 
-class Known:
+class Known(msgspec.Struct, eq=False):
     """What was known of one target at one time.
 
     ``looks`` are the last ones at its page panel (none: it has none, or none yet), the first of all was at
     ``first_look_ns``; ``footprint`` is a row of that side table, None where it is not told.
     """
 
-    __slots__ = ("command", "first_look_ns", "footprint", "looks", "mapped", "pid", "place", "snapshot", "target")
-
-    def __init__(
-        self,
-        target: int,
-        snapshot: Snapshot,
-        mapped: Mapped,
-        *,
-        pid: int | None = None,
-        command: str | None = None,
-        place: Container | None = None,
-        looks: tuple[Look, ...] = (),
-        first_look_ns: int | None = None,
-        footprint: Dict[str, Any] | None = None,
-    ) -> None:
-        self.target = target
-        self.snapshot = snapshot
-        self.mapped = mapped
-        self.pid = pid
-        self.command = command
-        self.place = place
-        self.looks = looks
-        self.first_look_ns = first_look_ns
-        self.footprint = footprint
+    target: int
+    snapshot: Snapshot
+    mapped: Mapped
+    pid: int | None = None
+    command: str | None = None
+    place: Container | None = None
+    looks: tuple[Look, ...] = ()
+    first_look_ns: int | None = None
+    footprint: Dict[str, Any] | None = None
 
 
-class Moment:
+class Moment(msgspec.Struct, frozen=True, eq=False):
     """What was known at ``time_ns`` (the time of snapshots) of the targets that lived, by their numbers.
 
     ``schemes`` and ``cost`` are the last rows of these side tables; ``began_ns`` is when monitoring began.
     """
 
-    __slots__ = ("began_ns", "cost", "origin", "schemes", "targets", "time_ns")
-
-    def __init__(
-        self,
-        time_ns: int,
-        origin: Origin,
-        targets: Dict[int, Known],
-        schemes: Sequence[Dict[str, Any]] = (),
-        cost: Dict[str, Any] | None = None,
-        began_ns: int | None = None,
-    ) -> None:
-        self.time_ns = time_ns
-        self.origin = origin
-        self.targets = targets
-        self.schemes = schemes
-        self.cost = cost
-        self.began_ns = began_ns
+    time_ns: int
+    origin: Origin
+    targets: Dict[int, Known]
+    schemes: Sequence[Dict[str, Any]] = ()
+    cost: Dict[str, Any] | None = None
+    began_ns: int | None = None
 
     @property
     def size(self) -> int:

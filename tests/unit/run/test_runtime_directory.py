@@ -101,6 +101,8 @@ class TestNames:
         for name in ("web", "10", "2", "db.main"):
             directory.claim(name).write_identity()
         assert directory.running() == ["2", "10", "db.main", "web"]
+        assert directory.runs("web")
+        assert not any(map(directory.runs, ("other", "../web", "")))
 
     def test_a_name_that_is_being_taken_does_not_run_yet_and_is_left_alone(
         self, directory: RuntimeDirectory, base: Path

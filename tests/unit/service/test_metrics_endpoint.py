@@ -63,7 +63,11 @@ def test_anything_else_is_refused_in_a_line(text: str) -> None:
 @pytest.fixture(name="port")
 def port_fixture() -> Iterator[int]:
     with publish("0", look) as where:
-        yield int(where.removesuffix("/metrics").rpartition(":")[2])
+        yield port_of(where)
+
+
+def port_of(where: str) -> int:
+    return int(where.removesuffix("/metrics").rpartition(":")[2])
 
 
 def ask(port: int, path: str = "/metrics", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -106,7 +110,7 @@ def test_it_is_worked_out_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(metrics, "families", counted)
     views = [("web", VIEW)]
     with publish("0", lambda: views) as where:
-        port = int(where.removesuffix("/metrics").rpartition(":")[2])
+        port = port_of(where)
         threads = [threading.Thread(target=ask, args=(port,)) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -135,7 +139,7 @@ def test_slow_clients_and_garbage_hold_nobody_up(port: int, monkeypatch: pytest.
 def test_a_client_that_drips_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_MOST_S", 0.3)
     with publish("0", look) as where:
-        port = int(where.removesuffix("/metrics").rpartition(":")[2])
+        port = port_of(where)
         with socket.create_connection(("127.0.0.1", port), 30) as slow:
 
             def dripped() -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from pydamon.modules.registry import expand, target_of, uses
 from pydamon.service.declared.file import Monitor
 from pydamon.service.protocol import Tune
-from pydamon.spec import Context, to_builtins
+from pydamon.spec import Context
+from pydamon.spec.forms.scheme_files import to_builtins
 
 
 def change(before: Monitor, after: Monitor) -> Tune | None:
@@ -20,24 +23,22 @@ def change(before: Monitor, after: Monitor) -> Tune | None:
         return None
     if before.request.max_cpu != after.request.max_cpu and after.request.max_cpu is None:
         return None
-    tune = Tune()
+    tune: dict[str, Any] = {}
     if old.intervals != new.intervals:
         intervals = new.intervals
-        tune = msgspec.structs.replace(
-            tune,
-            sample_us=intervals.sample_us,
-            aggr_us=intervals.aggr_us,
-            update_us=intervals.ops_update_us,
-            intervals="fixed" if intervals.intervals_goal is None else "auto",
-        )
+        tune |= {
+            "sample_us": intervals.sample_us,
+            "aggr_us": intervals.aggr_us,
+            "update_us": intervals.ops_update_us,
+            "intervals": "fixed" if intervals.intervals_goal is None else "auto",
+        }
     if old.nr_regions != new.nr_regions:
-        tune = msgspec.structs.replace(tune, min_regions=new.nr_regions.min, max_regions=new.nr_regions.max)
+        tune |= {"min_regions": new.nr_regions.min, "max_regions": new.nr_regions.max}
     if old.schemes != new.schemes:
-        schemes = to_builtins(expand(after.spec))["kdamonds"][0]["contexts"][0]["schemes"]
-        tune = msgspec.structs.replace(tune, schemes=list(schemes))
+        tune["schemes"] = [to_builtins(scheme) for scheme in new.schemes]
     if before.request.max_cpu != after.request.max_cpu:
-        tune = msgspec.structs.replace(tune, max_cpu=after.request.max_cpu)
-    return tune
+        tune["max_cpu"] = after.request.max_cpu
+    return Tune(**tune)
 
 
 def _fixed(monitor: Monitor, context: Context) -> object:

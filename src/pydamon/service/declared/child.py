@@ -18,16 +18,13 @@ from pydamon.run.launch import describe_exit
 from pydamon.run.request import Request
 from pydamon.service.daemon import How, Starting, begin
 from pydamon.service.declared.file import Monitor
+from pydamon.service.declared.patience import Patience
 from pydamon.service.declared.retention import Retention, recording_name
 from pydamon.spec.units import format_duration_ns
 
 State = Literal["starting", "running", "waiting", "ended", "stopping"]
 
-_SECOND_NS = 1_000_000_000
-FIRST_PATIENCE_NS = _SECOND_NS
-_MOST_PATIENCE_NS = 300 * _SECOND_NS
-_LONG_NS = 60 * _SECOND_NS  # what has run so long was no failed start
-_STOP_NS = 30 * _SECOND_NS
+_STOP_NS = 30_000_000_000
 
 
 class Child:
@@ -47,8 +44,7 @@ class Child:
         self._next: Monitor | None = None  # what it is to become when it has ended
         self._directory = directory
         self._life = life
-        self._patience_ns = FIRST_PATIENCE_NS
-        self._began_ns = 0
+        self._patience = Patience()
         self._retention: tuple[str, Retention] | None = None
         self._error: PydamonError | None = None  # it could not start, and is about to end
         self._known = {pid: read_stat(pid) for pid in monitor.spec.context.pids}
@@ -67,7 +63,7 @@ class Child:
     # -- its beginning ------------------------------------------------------------------------------------------------
 
     def _begin(self, now_ns: int) -> None:
-        self._began_ns = now_ns
+        self._patience.begin(now_ns)
         if self._targets_ended():
             self.state, self.why = "ended", "its process has ended"
             self._say(self.why)
@@ -142,12 +138,9 @@ class Child:
             self._wait(str(error), now_ns)
 
     def _wait(self, why: str, now_ns: int) -> None:
-        if now_ns - self._began_ns >= _LONG_NS:
-            self._patience_ns = FIRST_PATIENCE_NS
-        self.state, self.why = "waiting", why
-        self.due_ns = now_ns + self._patience_ns
-        self._say(f"{why}; it is started anew in {format_duration_ns(self._patience_ns)}")
-        self._patience_ns = min(2 * self._patience_ns, _MOST_PATIENCE_NS)
+        wait_ns = self._patience.wait_ns(now_ns)
+        self.state, self.why, self.due_ns = "waiting", why, now_ns + wait_ns
+        self._say(f"{why}; it is started anew in {format_duration_ns(wait_ns)}")
         self.restarts += 1
 
     # -- its end ------------------------------------------------------------------------------------------------------
@@ -175,7 +168,7 @@ class Child:
         else:
             self.monitor, self.state, self.due_ns = following, "waiting", now_ns
             self._known = {pid: read_stat(pid) for pid in following.spec.context.pids}
-            self._patience_ns = FIRST_PATIENCE_NS
+            self._patience.reset()
 
     def stop(self, now_ns: int) -> None:
         """Ask it to end."""
@@ -188,7 +181,8 @@ class Child:
     def retry(self, now_ns: int) -> None:
         """Try now what was to be tried later, or not any more because it could not start."""
         if self.state == "waiting" or (self.state == "ended" and self.why):
-            self.state, self.due_ns, self._patience_ns = "waiting", now_ns, FIRST_PATIENCE_NS
+            self.state, self.due_ns = "waiting", now_ns
+            self._patience.reset()
 
     def replace(self, monitor: Monitor, now_ns: int) -> None:
         """Start it anew, as ``monitor`` says."""

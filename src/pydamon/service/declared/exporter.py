@@ -16,13 +16,11 @@ from pydamon.run.signals import Signals
 from pydamon.service import protocol
 from pydamon.service.client import ServiceClient
 from pydamon.service.daemon import leave_behind
+from pydamon.service.declared.patience import Patience
 from pydamon.service.log import Log
 from pydamon.spec.units import format_duration_ns
 
-_SECOND_NS = 1_000_000_000
-_MOST_PATIENCE_NS = 300 * _SECOND_NS
-_LONG_NS = 60 * _SECOND_NS
-_STOP_NS = 5 * _SECOND_NS
+_STOP_NS = 5_000_000_000
 
 
 class Exporter:
@@ -38,8 +36,7 @@ class Exporter:
         self._where = where
         self._life = life
         self._stopping = False
-        self._began_ns = 0
-        self._patience_ns = _SECOND_NS
+        self._patience = Patience()
 
     def act(self, now_ns: int) -> None:
         """Start it, or kill what would not end, if that is due."""
@@ -49,7 +46,7 @@ class Exporter:
         if self._stopping:
             self._signal(signal.SIGKILL)
             return
-        self._began_ns = now_ns
+        self._patience.begin(now_ns)
         self.pid = os.fork()
         if self.pid == 0:
             _run(self._name, self._where, self._life)
@@ -59,12 +56,10 @@ class Exporter:
         self.pid = None
         if self._stopping:
             return
-        if now_ns - self._began_ns >= _LONG_NS:
-            self._patience_ns = _SECOND_NS
-        words = f"its process {describe_exit(status)}; it is started anew in {format_duration_ns(self._patience_ns)}"
+        wait_ns = self._patience.wait_ns(now_ns)
+        self.due_ns = now_ns + wait_ns
+        words = f"its process {describe_exit(status)}; it is started anew in {format_duration_ns(wait_ns)}"
         messages.say(f"metrics: {words}")
-        self.due_ns = now_ns + self._patience_ns
-        self._patience_ns = min(2 * self._patience_ns, _MOST_PATIENCE_NS)
 
     def stop(self, now_ns: int) -> None:
         """Ask it to end."""

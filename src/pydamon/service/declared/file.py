@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from pydamon.errors import RequestError, located
-from pydamon.linux.texts import read_bytes
 from pydamon.modules.registry import expand
 from pydamon.run.directory import check_name
 from pydamon.run.request import Request
@@ -93,9 +92,8 @@ def load(path: str) -> Service:
     shown = os.path.basename(path) or path
     with located(shown, ": "):
         try:
-            if os.stat(path).st_size > MAX_BYTES:
-                raise RequestError(f"is larger than {MAX_BYTES >> 20} MiB")
-            text = read_bytes(path)
+            with open(path, "rb") as file:
+                text = file.read(MAX_BYTES + 1)  # of more `values` says so
         except OSError as error:
             raise RequestError(f"cannot be read: {error.strerror}") from None
         except ValueError:  # a NUL character

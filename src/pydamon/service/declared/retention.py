@@ -10,19 +10,10 @@ import os
 import re
 import time
 
-import msgspec
-
 from pydamon.service.declared.file import Keep
 
 # What `recording_name` and the parts of a recording are called; nothing else is ever removed.
 _PART = re.compile(r"\d{8}T\d{6}Z\.\d{4,}\.damon", re.ASCII)
-
-
-class _Seen(msgspec.Struct):
-    """A file: which it is in order, and since when it is there (CLOCK_MONOTONIC)."""
-
-    number: int
-    since_ns: int
 
 
 def recording_name(wall_ns: int) -> str:
@@ -35,15 +26,14 @@ class Retention:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._seen: dict[str, _Seen] = {}
-        self._count = 0
+        self._since_ns: dict[str, int] = {}  # since when each is there (CLOCK_MONOTONIC), oldest first
 
     def apply(self, keep: Keep, monotonic_ns: int, wall_ns: int) -> list[str]:
         """The files that were removed, which is all beyond ``keep``. Raises OSError if they cannot be looked at."""
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             sizes = self._look(fd, monotonic_ns, wall_ns)
-            removed = beyond(keep, [(name, sizes[name], monotonic_ns - self._seen[name].since_ns) for name in sizes])
+            removed = beyond(keep, [(name, sizes[name], monotonic_ns - self._since_ns[name]) for name in sizes])
             for name in removed:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=fd)
@@ -59,13 +49,12 @@ class Retention:
                 if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
                         found[entry.name] = entry.stat(follow_symlinks=False)
-        self._seen = {name: seen for name, seen in self._seen.items() if name in found}
+        self._since_ns = {name: since_ns for name, since_ns in self._since_ns.items() if name in found}
         # Of those that are new, what was written last is the newest: only at first there are several.
-        for name in sorted(found.keys() - self._seen.keys(), key=lambda name: (found[name].st_mtime_ns, name)):
-            self._count += 1
+        for name in sorted(found.keys() - self._since_ns.keys(), key=lambda name: (found[name].st_mtime_ns, name)):
             age_ns = max(wall_ns - found[name].st_mtime_ns, 0)
-            self._seen[name] = _Seen(self._count, monotonic_ns - age_ns)
-        return {name: found[name].st_size for name in sorted(found, key=lambda name: self._seen[name].number)}
+            self._since_ns[name] = monotonic_ns - age_ns
+        return {name: found[name].st_size for name in self._since_ns}
 
 
 def beyond(keep: Keep, files: list[tuple[str, int, int]]) -> list[str]:

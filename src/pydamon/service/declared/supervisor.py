@@ -15,7 +15,7 @@ from pydamon.errors import PydamonError, RequestError
 from pydamon.linux.adopting import adopt_orphans, ended
 from pydamon.linux.systemd import Manager
 from pydamon.plain import printable
-from pydamon.run.directory import SERVICE, Claim, RuntimeDirectory, service_directory
+from pydamon.run.directory import SERVICE, Claim, NameInUse, RuntimeDirectory, service_directory
 from pydamon.service import protocol
 from pydamon.service.client import Client
 from pydamon.service.declared.changes import change
@@ -47,9 +47,7 @@ def run(path: str) -> None:
 def _claim(directory: RuntimeDirectory, name: str) -> Claim:
     try:
         claim = directory.claim(name + SERVICE)
-    except RequestError as error:
-        if "in use" not in error.message:
-            raise
+    except NameInUse:
         text = f"the service {name} runs already; pydamon service reload {name} has it read its file anew"
         raise RequestError(text, where="name") from None
     claim.write_identity()
@@ -258,11 +256,12 @@ class _Supervisor:
 
     def _change_child(self, child: Child, monitor: Monitor, problems: list[str]) -> str | None:
         """Have it be as ``monitor`` says; what was done for that."""
-        now_ns, wanted = time.monotonic_ns(), change(child.monitor, monitor)
+        now_ns = time.monotonic_ns()
         if child.monitor == monitor and child.state != "stopping":
             child.retry(now_ns)
             return None
-        if child.state != "running" or wanted is None:
+        wanted = change(child.monitor, monitor) if child.state == "running" else None
+        if wanted is None:
             child.replace(monitor, now_ns)
             return "restarted"
         if wanted == Tune():
