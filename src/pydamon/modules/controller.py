@@ -91,16 +91,6 @@ class ReclaimBytes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"ask the kernel to reclaim {format_size(self.bytes)}{files}"
 
 
-class Compact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Move pages together, of one NUMA node or of all."""
-
-    node: int | None = None
-
-    def words(self) -> str:
-        """What it asks for, behind "would"."""
-        return "compact memory" if self.node is None else f"compact memory of NUMA node {self.node}"
-
-
 class ZramWriteback(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Write to its backing device what zram holds: ``kind``, if idle for ``idle_age_s``; at most ``limit_bytes``."""
 
@@ -152,7 +142,7 @@ class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"protect {format_size(self.bytes)} (memory.low)"
 
 
-Decision = ReclaimBytes | Compact | ZramWriteback | SetQuota | SetMinAge | SetMemoryLow
+Decision = ReclaimBytes | ZramWriteback | SetQuota | SetMinAge | SetMemoryLow
 
 
 class Controller(Protocol):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pydamon.errors import MachineError, RequestError
-from pydamon.linux import compact
 from pydamon.linux.zram import Zram, devices
 
 
@@ -89,14 +88,3 @@ def test_a_limit_that_is_used_up_is_no_error(block: Path, monkeypatch: pytest.Mo
     zram = Zram("zram0", block)
     monkeypatch.setattr("pydamon.linux.zram.os.write", write)
     assert not zram.write_back("idle")
-
-
-def test_compaction_of_all_or_of_a_node(tmp_path: Path) -> None:
-    (tmp_path / "node1").mkdir()
-    for name in ("all", "node1/compact"):
-        (tmp_path / name).write_text("")
-    compact.compact(compact.file_of(None, everything=tmp_path / "all"))
-    compact.compact(compact.file_of(1, nodes=tmp_path))
-    assert (tmp_path / "all").read_text() == (tmp_path / "node1" / "compact").read_text() == "1"
-    with pytest.raises(MachineError, match="CONFIG_COMPACTION"):
-        compact.compact(compact.file_of(7, nodes=tmp_path))

@@ -10,14 +10,13 @@ from typing import Protocol
 import msgspec
 
 from pydamon.errors import MachineError
-from pydamon.linux import compact, psi
+from pydamon.linux import psi
 from pydamon.linux.memcg_control import NO_LIMIT, Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.refaults import Refaults
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
-    Compact,
     Counters,
     Decision,
     Observations,
@@ -121,8 +120,6 @@ class MachineHands:
             return self._reclaim(decision)
         if isinstance(decision, SetMemoryLow):
             self._set_low(decision.bytes)
-        elif isinstance(decision, Compact):
-            compact.compact(compact.file_of(decision.node))
         elif isinstance(decision, ZramWriteback):
             return self._write_back(decision, now_ns)
         return 0

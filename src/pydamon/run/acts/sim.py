@@ -36,7 +36,7 @@ class _Average:
 class SimHands:
     """Those on what ``machine`` gives, whose targets are in the one cgroup that is asked.
 
-    It can be asked to give memory; memory.low, compaction and zram are not simulated.
+    It can be asked to give memory; memory.low and zram are not simulated.
     """
 
     def __init__(self, machine: Callable[[], Machine]) -> None:
