@@ -1,4 +1,4 @@
-"""What a module is: knobs in, schemes and a controller out; and how knobs are written and read. Pure; the rows are in
+"""What a module is: knobs in, schemes and controllers out; and how knobs are written and read. Pure; the rows are in
 `registry`."""
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ def _write_marks(value: Watermarks) -> str:
     return f"free:{':'.join(map(exact_permil, marks))}/{exact_time_us(value.interval_us)}"
 
 
-def _no_loop(knobs: Any, target: Target) -> Controller | None:
-    return None
+def _no_loops(knobs: Any, target: Target) -> tuple[Controller, ...]:
+    return ()
 
 
 def _no_words(knobs: Any) -> list[str]:
@@ -199,8 +199,8 @@ class Module(msgspec.Struct, frozen=True):
     """A module.
 
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
-    ``where``: of each engine, the targets that it works on. ``controller`` makes a new one, None where the policy is no
-    loop. ``words`` say what the loop does, a line each; ``numbers``: what it tells of itself, rows of
+    ``where``: of each engine, the targets that it works on. ``controllers`` makes its loops anew, none where the policy
+    is no loop. ``words`` say what they do, a line each; ``numbers``: what it tells of itself, rows of
     `spec.module_numbers`.
     """
 
@@ -210,7 +210,7 @@ class Module(msgspec.Struct, frozen=True):
     schemes: Callable[[Any, Target], tuple[Scheme, ...]]
     cannot: Callable[[Any, Facts], list[str]]
     where: Mapping[EngineName, tuple[Target, ...]]
-    controller: Callable[[Any, Target], Controller | None] = _no_loop
+    controllers: Callable[[Any, Target], tuple[Controller, ...]] = _no_loops
     numbers: tuple[str, ...] = OF_SCHEMES
     words: Callable[[Any], list[str]] = _no_words
 
@@ -240,12 +240,12 @@ class Use(msgspec.Struct, frozen=True):
         return self.module.cannot(self.knobs, facts)
 
     def words(self) -> list[str]:
-        """What its loop does, if it has one; of schemes `spec.words.explain` tells."""
+        """What its loops do, if it has any; of schemes `spec.words.explain` tells."""
         return self.module.words(self.knobs)
 
-    def controller(self, target: Target) -> Controller | None:
-        """Its loop for such a target, a new one each time; None: it has none."""
-        return self.module.controller(self.knobs, target)
+    def controllers(self, target: Target) -> tuple[Controller, ...]:
+        """Its loops for such a target, new ones each time."""
+        return self.module.controllers(self.knobs, target)
 
     def write(self, *, all_knobs: bool = False) -> str:
         """As it is written: the name, and the knobs that are not as usual, or all of them."""

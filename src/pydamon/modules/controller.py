@@ -6,7 +6,6 @@ One is stepped once per ``interval_us``, off the sampling path. What it decides 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -164,26 +163,3 @@ class Controller(Protocol):
     def step(self, observations: Observations) -> tuple[Decision, ...]:
         """What is to be done now, in that order. The same observations one after another give the same decisions."""
         ...
-
-
-class Several:
-    """Some controllers of one module as one; each is stepped in its own interval."""
-
-    def __init__(self, controllers: Sequence[Controller]) -> None:
-        self._controllers = tuple(controllers)
-        self._due_ns = [0] * len(self._controllers)
-        self._returned: list[list[ColdBytes]] = [[] for _ in self._controllers]
-        self.interval_us = min(one.interval_us for one in self._controllers)
-        self.needs_accesses = any(one.needs_accesses for one in self._controllers)
-
-    def step(self, observations: Observations) -> tuple[Decision, ...]:
-        """What those that are due decide, in their order."""
-        found: list[Decision] = []
-        for at, one in enumerate(self._controllers):
-            self._returned[at].extend(observations.returned)
-            if observations.now_ns < self._due_ns[at]:
-                continue
-            self._due_ns[at] = observations.now_ns + one.interval_us * 1000 - self.interval_us * 500
-            returned, self._returned[at] = tuple(self._returned[at]), []
-            found += one.step(msgspec.structs.replace(observations, returned=returned))
-        return tuple(found)

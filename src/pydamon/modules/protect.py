@@ -64,9 +64,9 @@ def schemes(knobs: ProtectKnobs, target: Target) -> tuple[Scheme, ...]:
     return ()
 
 
-def controller(knobs: ProtectKnobs, target: Target) -> Controller:
+def controllers(knobs: ProtectKnobs, target: Target) -> tuple[Controller, ...]:
     """Its loop."""
-    return ProtectController(knobs)
+    return (ProtectController(knobs),)
 
 
 def words(knobs: ProtectKnobs) -> list[str]:
@@ -97,6 +97,6 @@ PROTECT = Module(
     schemes=schemes,
     cannot=cannot,
     where={"user": ("cgroup",)},
-    controller=controller,
+    controllers=controllers,
     words=words,
 )

@@ -30,7 +30,7 @@ from pydamon.modules.base import (
     watermarks_knob,
     words_knob,
 )
-from pydamon.modules.controller import Controller, Several
+from pydamon.modules.controller import Controller
 from pydamon.modules.pressure import PressureController, PressureRule
 from pydamon.modules.refaults import RefaultController, RefaultRule
 from pydamon.spec.actions import NO_SWAP
@@ -116,15 +116,15 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
     )
 
 
-def controller(knobs: ReclaimKnobs, target: Target) -> Controller | None:
-    """By pressure, and by refaults, its loop."""
+def controllers(knobs: ReclaimKnobs, target: Target) -> tuple[Controller, ...]:
+    """By refaults, and by pressure, a loop each."""
     loops: list[Controller] = []
     if "refaults" in knobs.drivers:
         rule = RefaultRule(scheme=NAME, limit_bp=knobs.refault_bp, first_us=knobs.min_age_us)
         loops.append(RefaultController(rule))
     if "pressure" in knobs.drivers and target != "process":
         loops.append(_by_pressure_loop(knobs))
-    return Several(loops) if len(loops) > 1 else next(iter(loops), None)
+    return tuple(loops)
 
 
 def _by_pressure_loop(knobs: ReclaimKnobs) -> Controller:
@@ -217,6 +217,6 @@ RECLAIM = Module(
     schemes=schemes,
     cannot=cannot,
     where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process", "cgroup")},
-    controller=controller,
+    controllers=controllers,
     words=words,
 )

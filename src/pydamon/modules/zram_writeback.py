@@ -63,9 +63,9 @@ def schemes(knobs: ZramWritebackKnobs, target: Target) -> tuple[Scheme, ...]:
     return ()
 
 
-def controller(knobs: ZramWritebackKnobs, target: Target) -> Controller:
+def controllers(knobs: ZramWritebackKnobs, target: Target) -> tuple[Controller, ...]:
     """Its loop."""
-    return ZramWritebackController(knobs)
+    return (ZramWritebackController(knobs),)
 
 
 def words(knobs: ZramWritebackKnobs) -> list[str]:
@@ -98,6 +98,6 @@ ZRAM_WRITEBACK = Module(
     schemes=schemes,
     cannot=cannot,
     where={"user": ("process", "cgroup", "physical")},
-    controller=controller,
+    controllers=controllers,
     words=words,
 )

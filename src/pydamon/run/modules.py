@@ -125,9 +125,9 @@ def _check_where(spec: Spec, request: Request) -> None:
 def _coarse(spec: Spec, request: Request, say: Callable[[str], object]) -> tuple[Spec, Request]:
     """Monitoring that costs next to nothing, where no module asks what is accessed and nobody has said how to look."""
     context = spec.context
-    loops = [use.controller(target_of(context)) for use in uses(spec)]
+    loops = [use.controllers(target_of(context)) for use in uses(spec)]
     asked = context.schemes or request.panel or not has_default_goal(context.intervals)
-    if asked or any(loop is None or loop.needs_accesses for loop in loops):
+    if asked or any(not mine or any(loop.needs_accesses for loop in mine) for mine in loops):
         return spec, request
     say("accesses are not asked for: no module here goes by them (a sample every 10 s, 10 regions, no page panel)")
     context = msgspec.structs.replace(context, intervals=_COARSE, nr_regions=NrRegions(min=3, max=10))

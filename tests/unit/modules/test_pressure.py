@@ -78,7 +78,7 @@ def test_never_below_the_floor_never_above_the_bound(current: int, floor: int, p
 
 def test_knobs_reach_the_rule() -> None:
     text = "reclaim driver=pressure psi=0.5% io_psi=1% probe=2% interval=3s floor=10MiB most=1GiB files=only"
-    controller = parse(text).controller("cgroup")
+    (controller,) = parse(text).controllers("cgroup")
     assert isinstance(controller, PressureController)
     assert controller.rule == PressureRule(
         interval_us=3_000_000,
@@ -92,4 +92,4 @@ def test_knobs_reach_the_rule() -> None:
     assert not controller.needs_accesses
     assert parse(text).schemes("cgroup") == ()
     assert [scheme.name for scheme in parse("reclaim driver=age+pressure").schemes("cgroup")] == ["reclaim"]
-    assert parse("reclaim").controller("cgroup") is None
+    assert parse("reclaim").controllers("cgroup") == ()

@@ -15,8 +15,7 @@ MIB = 1 << 20
 
 
 def loop(text: str) -> Controller:
-    controller = parse(text).controller("cgroup")
-    assert controller is not None
+    (controller,) = parse(text).controllers("cgroup")
     return controller
 
 

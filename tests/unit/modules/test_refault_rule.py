@@ -11,12 +11,9 @@ from pydamon.modules.controller import (
     ColdBytes,
     Counters,
     Observations,
-    Pressure,
-    ReclaimBytes,
     SetMinAge,
-    Several,
 )
-from pydamon.modules.pressure import PressureController, PressureRule
+from pydamon.modules.pressure import PressureController
 from pydamon.modules.refaults import (
     RefaultController,
     RefaultRule,
@@ -138,30 +135,18 @@ def test_while_watermarks_keep_it_from_acting_nothing_is_learned() -> None:
     assert controller.min_age_us == before
 
 
-def test_several_controllers_are_stepped_each_in_its_interval() -> None:
-    """One per 6 s asks for 1 %; the other, per 10 s, gets all that returned meanwhile."""
-    both = Several([RefaultController(RULE), PressureController(PressureRule(interval_us=6_000_000))])
-    assert (both.interval_us, both.needs_accesses) == (6_000_000, True)
-    calm = {"memory": Pressure(total_us=0), "current_bytes": 100 << 20}
-    part = (ColdBytes(10_000_000, 1 << 20),)
-    decided = [both.step(msgspec.structs.replace(look(at, part), **calm)) for at in range(0, 30, 6)]
-    assert [[type(one) for one in decisions] for decisions in decided] == [[ReclaimBytes]] * 5
-    refaults = both._controllers[0]
-    assert isinstance(refaults, RefaultController)
-    assert sum(refaults._returned.values()) == 5 << 20
-
-
 def test_reclaim_has_it_as_a_driver() -> None:
     use = parse("reclaim driver=refaults refaults=0.5% min_age=30s")
     assert use.write() == "reclaim min_age=30s driver=refaults refaults=0.5%"
     assert use.words()[0].startswith("By refaults: ")
     assert " 0.5% of the working set " in use.words()[0]
-    loop = use.controller("process")
+    (loop,) = use.controllers("process")
     assert isinstance(loop, RefaultController)
     assert (loop.rule.scheme, loop.rule.limit_bp, loop.min_age_us) == ("reclaim", 50, 120_000_000)
     assert [scheme.name for scheme in use.schemes("process")] == ["reclaim"]
-    assert isinstance(parse("reclaim driver=refaults+pressure").controller("cgroup"), Several)
-    assert isinstance(parse("reclaim driver=refaults+pressure").controller("process"), RefaultController)
+    both = parse("reclaim driver=refaults+pressure")
+    assert [type(loop) for loop in both.controllers("cgroup")] == [RefaultController, PressureController]
+    assert [type(loop) for loop in both.controllers("process")] == [RefaultController]
     with pytest.raises(RequestError, match=r"reclaim\.refaults: '0%'.* must be 0.01% to 100%"):
         parse("reclaim refaults=0%")
     with pytest.raises(RequestError, match="has no percent sign"):

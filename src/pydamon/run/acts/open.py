@@ -32,8 +32,8 @@ def open_acts(
     ``commit`` is called with what the engine was asked for last, changed as decided.
     """
     context = spec.context
-    controllers = [(use.module.name, use.controller(target_of(context))) for use in uses(spec)]
-    loops = [(name, controller) for name, controller in controllers if controller is not None]
+    target = target_of(context)
+    loops = [(use.module.name, controller) for use in uses(spec) for controller in use.controllers(target)]
     if not loops:
         return None
 

@@ -52,4 +52,4 @@ def _fixed(monitor: Monitor, context: Context) -> object:
 def _loops(monitor: Monitor) -> list[str]:
     """The modules that are a loop, with their knobs: those are no part of its schemes."""
     target = target_of(monitor.spec.context)
-    return [use.write() for use in uses(monitor.spec) if use.controller(target) is not None]
+    return [use.write() for use in uses(monitor.spec) if use.controllers(target)]

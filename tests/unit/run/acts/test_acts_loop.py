@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.helpers.fake_cgroup import fake_cgroup
 from tests.helpers.waiting import wait_until
 
+from pydamon.core.panel import BOUNDS_S, Look
 from pydamon.errors import MachineError
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
+    Controller,
     Decision,
     Observations,
     ReclaimBytes,
@@ -23,6 +26,7 @@ from pydamon.modules.controller import (
     ZramWriteback,
 )
 from pydamon.modules.pressure import PressureController, PressureRule
+from pydamon.modules.refaults import RefaultController, RefaultRule
 from pydamon.run.acts import left
 from pydamon.run.acts.hands import MachineHands
 from pydamon.run.acts.loop import Acts
@@ -65,7 +69,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class Bench:
     """A loop over a cgroup that is none; ``said`` is what the user got, ``changed`` what schemes did."""
 
-    def __init__(self, root: Path, path: Path, *controllers: Says | PressureController, dry_run: bool = False) -> None:
+    def __init__(self, root: Path, path: Path, *controllers: Controller, dry_run: bool = False) -> None:
         self.path = path
         self.said: list[str] = []
         self.planned: list[str] = []
@@ -243,6 +247,20 @@ def test_what_a_controller_sees(root: Path) -> None:
     assert seen.swap_total_bytes is not None
     assert seen.swap_total_bytes <= MIB
     assert seen.resident_bytes is None
+
+
+def test_controllers_of_one_module_are_stepped_each_in_its_interval(root: Path) -> None:
+    """One per 6 s asks for 1 %; the other, per 10 s, gets all that returned meanwhile."""
+    refaults, pressure = RefaultController(RefaultRule(scheme="reclaim")), PressureController(PressureRule())
+    bench = Bench(root, fake_cgroup(root), refaults, pressure)
+    nothing = np.zeros(len(BOUNDS_S), np.int64)
+    ended = np.where(np.array(BOUNDS_S) == 10, 256, nothing)
+    for _ in range(30):
+        bench.acts.note((), [Look(0, 0, MIB, ended, nothing, ended, 0)])
+        bench.step()
+    (done,) = bench.acts.done()
+    assert (done.kind, done.count) == ("ReclaimBytes", 5)
+    assert refaults._returned[10_000_000] == 30 * MIB
 
 
 def test_a_thread_of_its_own_steps_until_it_is_to_end(root: Path) -> None:
