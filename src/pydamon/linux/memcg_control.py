@@ -25,16 +25,12 @@ _NEEDS = "it needs the memory controller of cgroup v2 in this cgroup"
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a cgroup uses, in bytes and pages; None where it is not told."""
+    """What a cgroup uses, in bytes; None where it is not told."""
 
     current_bytes: int | None = None
     swap_bytes: int | None = None
     swap_max_bytes: int | None = None
-    low_bytes: int | None = None
     min_bytes: int | None = None
-    refaulted_pages: int | None = None
-    major_faults: int | None = None
-    swapped_in_pages: int | None = None
 
 
 class Cgroup:
@@ -75,25 +71,12 @@ class Cgroup:
 
     def usage(self) -> Usage:
         """What it uses now; never raises."""
-        stat = self._stat()
-        refaults = [stat[name] for name in ("workingset_refault_anon", "workingset_refault_file") if name in stat]
         return Usage(
             current_bytes=self._number("memory.current"),
             swap_bytes=self._number("memory.swap.current"),
             swap_max_bytes=self._number("memory.swap.max"),
-            low_bytes=self._number("memory.low"),
             min_bytes=self._number("memory.min"),
-            refaulted_pages=sum(refaults) if refaults else None,
-            major_faults=stat.get("pgmajfault"),
-            swapped_in_pages=stat.get("pswpin"),
         )
-
-    def _stat(self) -> dict[str, int]:
-        try:
-            lines = [line.split() for line in self._read("memory.stat").split("\n")]
-            return {words[0]: int(words[1]) for words in lines if len(words) == 2}
-        except (OSError, ValueError):
-            return {}
 
     def _number(self, name: str) -> int | None:
         try:

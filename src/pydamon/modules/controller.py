@@ -30,28 +30,15 @@ class ColdBytes(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class Counters(msgspec.Struct, frozen=True, kw_only=True):
-    """What only grows, since some time before the first look; each None where it is not told.
-
-    ``refaulted_pages``: pages of the target that came back soon after they had been taken (workingset_refault of anon
-    and file); ``major_faults`` and ``swapped_in_pages`` likewise, the latter of the whole machine where the target is
-    no cgroup.
-    """
-
-    refaulted_pages: int | None = None
-    major_faults: int | None = None
-    swapped_in_pages: int | None = None
-
-
 class Observations(msgspec.Struct, frozen=True, kw_only=True):
     """What can be known now; None (or an empty tuple) where it is not known.
 
     ``now_ns`` grows between two looks, and is the time of the snapshots. Pressure, ``current_bytes`` (what the target
-    uses: memory.current, or what is resident), ``swap_bytes`` (of it in swap) and ``counters`` are of the target's
-    cgroup if it is one, else of the machine or the process. ``swap_free_bytes`` and ``swap_total_bytes`` are what the
-    target can still be paged out to, and all of it. ``low_bytes`` is memory.low as it stands, ``floor_bytes`` what the
-    kernel never takes (memory.min). ``resident_bytes``, ``working_set_bytes`` (used within ``working_set_window_us``)
-    and ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
+    uses: memory.current, or what is resident) and ``back_bytes`` (what came back of it after it had been taken: it only
+    grows) are of the target's cgroup if it is one, else of the machine or the process. ``swap_free_bytes`` and
+    ``swap_total_bytes`` are what the target can still be paged out to, and all of it. ``floor_bytes`` is what the
+    kernel never takes (memory.min). ``resident_bytes``, ``working_set_bytes`` (used in the last aggregation) and
+    ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
     let the schemes of its module act.
@@ -61,15 +48,12 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     memory: Pressure | None = None
     io: Pressure | None = None
     current_bytes: int | None = None
-    swap_bytes: int | None = None
     swap_free_bytes: int | None = None
     swap_total_bytes: int | None = None
-    low_bytes: int | None = None
     floor_bytes: int = 0
-    counters: Counters = Counters()
+    back_bytes: int | None = None
     resident_bytes: int | None = None
     working_set_bytes: int | None = None
-    working_set_window_us: int = 0
     cold: tuple[ColdBytes, ...] = ()
     machine_bytes: int | None = None
     done_bytes: int = 0

@@ -122,13 +122,10 @@ class RefaultController:
 
     def _rate(self, seen: Observations) -> float | None:
         """What came back in the last minute, as a multiple of what may; None if that is not known."""
-        count = seen.counters.refaulted_pages
-        if count is None:
-            count = seen.counters.major_faults
         size = working_set_bytes(seen)
-        if count is None or not size:
+        if seen.back_bytes is None or not size:
             return None
-        self._counted.append((seen.now_ns, count * seen.page_bytes))
+        self._counted.append((seen.now_ns, seen.back_bytes))
         while len(self._counted) > 2 and seen.now_ns - self._counted[1][0] >= MINUTE_NS:
             self._counted.popleft()
         since_ns, before = self._counted[0]

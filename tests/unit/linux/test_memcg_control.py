@@ -27,20 +27,16 @@ def test_usage(tmp_path: Path, path: Path) -> None:
         current_bytes=12345,
         swap_bytes=0,
         swap_max_bytes=NO_LIMIT,
-        low_bytes=0,
         min_bytes=0,
-        refaulted_pages=7,
-        major_faults=7,
-        swapped_in_pages=None,
     )
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "1 2 3", "-"])
 def test_nonsense_is_not_known(tmp_path: Path, path: Path, text: str) -> None:
-    for name in ("memory.current", "memory.stat", "memory.low"):
+    for name in ("memory.current", "memory.min", "memory.swap.max"):
         (path / name).write_text(text)
     usage = opened(tmp_path, path).usage()
-    assert (usage.current_bytes, usage.refaulted_pages, usage.low_bytes) == (None, None, None)
+    assert (usage.current_bytes, usage.min_bytes, usage.swap_max_bytes) == (None, None, None)
 
 
 def test_what_is_written(tmp_path: Path, path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from pydamon.errors import RequestError
 from pydamon.modules.controller import (
     ColdBytes,
-    Counters,
     Observations,
     SetMinAge,
 )
@@ -31,13 +30,12 @@ RULE = RefaultRule(scheme="reclaim")
 def look(
     at_s: float, returned: tuple[ColdBytes, ...] = (), back_bytes: int | None = 0, working_set: int = GIB
 ) -> Observations:
-    pages = None if back_bytes is None else back_bytes // 4096
     return Observations(
         now_ns=round(at_s * SECOND),
         resident_bytes=2 * working_set,
         cold=(ColdBytes(120_000_000, working_set),),
         returned=returned,
-        counters=Counters(refaulted_pages=pages),
+        back_bytes=back_bytes,
     )
 
 
@@ -198,7 +196,7 @@ class Zipf:
             resident_bytes=here,
             cold=(ColdBytes(120_000_000, cold),),
             returned=tuple(returned),
-            counters=Counters(refaulted_pages=self.back),
+            back_bytes=self.back * 4096,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -11,13 +10,12 @@ import msgspec
 
 from pydamon.errors import MachineError
 from pydamon.linux import psi
-from pydamon.linux.memcg_control import NO_LIMIT, Cgroup
+from pydamon.linux.memcg_control import NO_LIMIT, Cgroup, Usage
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.refaults import Refaults
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
-    Counters,
     Decision,
     Observations,
     Pressure,
@@ -52,7 +50,7 @@ class Hands(Protocol):
 class MachineHands:
     """Those on this machine. ``cgroup`` is that of the target, or the root's for physical memory; None of a process.
 
-    ``counters`` tell what came back of a target that is no cgroup. ``stopped`` cuts what takes long short. ``below``
+    ``counters`` tell what came back. ``stopped`` cuts what takes long short. ``below``
     (the mounts of cgroup v2) is for tests.
     """
 
@@ -77,41 +75,30 @@ class MachineHands:
         own = self._cgroup if not self._is_root else None
         if own is not None and own.gone():
             raise MachineError("was removed", where=str(own.directory))
-        memory_bytes = MachineMetrics().memory_bytes()
+        free_bytes, machine_bytes = MachineMetrics().memory_bytes() or (None, None)
+        if own is not None:
+            usage = own.usage()
+        elif self._cgroup is not None and free_bytes is not None and machine_bytes is not None:
+            usage = Usage(current_bytes=machine_bytes - free_bytes)
+        else:
+            usage = Usage()
         total, free = swap_bytes(), swap_free_bytes()
-        if own is None:
-            used = None if memory_bytes is None or self._cgroup is None else memory_bytes[1] - memory_bytes[0]
-            return Observations(
-                now_ns=now_ns,
-                memory=_pressure("memory", None),
-                io=_pressure("io", None),
-                current_bytes=used,
-                swap_total_bytes=total,
-                swap_free_bytes=free,
-                counters=_counted(self._counters()),
-                machine_bytes=None if memory_bytes is None else memory_bytes[1],
-            )
-        usage = own.usage()
-        if usage.swap_max_bytes not in (None, NO_LIMIT) and usage.swap_max_bytes is not None:
-            total = usage.swap_max_bytes if total is None else min(total, usage.swap_max_bytes)
-            left = max(usage.swap_max_bytes - (usage.swap_bytes or 0), 0)
+        most = usage.swap_max_bytes
+        if most is not None and most != NO_LIMIT:
+            left = max(most - (usage.swap_bytes or 0), 0)
+            total = most if total is None else min(total, most)
             free = left if free is None else min(free, left)
+        directory = None if own is None else own.directory
         return Observations(
             now_ns=now_ns,
-            memory=_pressure("memory", own.directory),
-            io=_pressure("io", own.directory),
+            memory=_pressure("memory", directory),
+            io=_pressure("io", directory),
             current_bytes=usage.current_bytes,
-            swap_bytes=usage.swap_bytes,
             swap_total_bytes=total,
             swap_free_bytes=free,
-            low_bytes=usage.low_bytes,
             floor_bytes=usage.min_bytes or 0,
-            counters=Counters(
-                refaulted_pages=usage.refaulted_pages,
-                major_faults=usage.major_faults,
-                swapped_in_pages=usage.swapped_in_pages,
-            ),
-            machine_bytes=None if memory_bytes is None else memory_bytes[1],
+            back_bytes=self._counters().back_bytes,
+            machine_bytes=machine_bytes,
         )
 
     def do(self, decision: Decision, now_ns: int) -> int | None:
@@ -201,12 +188,3 @@ def _pressure(resource: psi.Resource, cgroup: Path | None) -> Pressure | None:
     except MachineError:
         return None
     return Pressure(total_us=told.total_us, avg10_percent=told.avg10_percent, avg60_percent=told.avg60_percent)
-
-
-def _counted(found: Refaults) -> Counters:
-    page = mmap.PAGESIZE
-    return Counters(
-        refaulted_pages=None if found.refaulted_bytes is None else found.refaulted_bytes // page,
-        major_faults=found.major_faults,
-        swapped_in_pages=None if found.swapped_in_bytes is None else found.swapped_in_bytes // page,
-    )

@@ -20,7 +20,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     resident_bytes: int
     working_set_bytes: int
-    working_set_window_us: int
     cold: tuple[ColdBytes, ...]
 
 
@@ -39,7 +38,6 @@ def seen(snapshots: Sequence[Snapshot]) -> Seen | None:
     return Seen(
         resident_bytes=resident,
         working_set_bytes=int(size[age_us < 0].sum(dtype=np.uint64)),
-        working_set_window_us=max(snapshot.aggr_us for snapshot in told),
         cold=cold,
     )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from pydamon.errors import MachineError
-from pydamon.modules.controller import Counters, Decision, Observations, Pressure, ReclaimBytes
+from pydamon.modules.controller import Decision, Observations, Pressure, ReclaimBytes
 from pydamon.ops.base import PAGE_SIZE
 from pydamon.ops.sim.machine import Machine
 
@@ -47,16 +47,14 @@ class SimHands:
         """The machine as it is at ``now_ns``."""
         machine = self._machine()
         machine.advance(now_ns)
-        summary = machine.summary()
         return Observations(
             now_ns=now_ns,
             memory=self._memory.look(now_ns, machine.some_mem_psi_us()),
             io=self._io.look(now_ns, machine.some_io_psi_us()),
-            current_bytes=summary.resident_bytes,
-            swap_bytes=summary.swapped_bytes,
+            current_bytes=machine.summary().resident_bytes,
             swap_total_bytes=machine.swap_bytes,
             swap_free_bytes=machine.swap_free(),
-            counters=Counters(refaulted_pages=summary.faults, major_faults=summary.faults),
+            back_bytes=machine.fault_bytes(),
             machine_bytes=machine.total_bytes,
             page_bytes=PAGE_SIZE,
         )

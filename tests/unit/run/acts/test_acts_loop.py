@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydamon.core.panel import BOUNDS_S, Look
 from pydamon.errors import MachineError
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
+from pydamon.linux.refaults import of_cgroup
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
     Controller,
@@ -77,7 +79,9 @@ class Bench:
         self.clock = Clock()
         self.acts = Acts(
             [("reclaim", controller) for controller in controllers],
-            MachineHands(Cgroup(str(path), (root,)), below=(root,)),
+            MachineHands(
+                Cgroup(str(path), (root,)), counters=lambda: of_cgroup(str(path), below=(root,)), below=(root,)
+            ),
             now_ns=self.clock,
             say=self.said.append,
             plan=self.planned.append,
@@ -243,7 +247,7 @@ def test_what_a_controller_sees(root: Path) -> None:
     assert seen.current_bytes == 100 * MIB
     assert seen.memory is not None
     assert seen.memory.total_us == 15437
-    assert (seen.counters.refaulted_pages, seen.counters.major_faults, seen.counters.swapped_in_pages) == (7, 7, None)
+    assert seen.back_bytes == 7 * mmap.PAGESIZE
     assert seen.swap_total_bytes is not None
     assert seen.swap_total_bytes <= MIB
     assert seen.resident_bytes is None
