@@ -82,7 +82,7 @@ class RegionBatch(columns.PerRegion):
         size: NDArray[np.uint64] = self.end - self.start
         if known is not None:
             size = np.where(known, self.columns["resident"], np.where(told, np.uint64(0), size))
-        blind = self._blind()
+        blind = self.blind
         return size if blind is None else np.where(blind, np.uint64(0), size)
 
     @property
@@ -96,7 +96,7 @@ class RegionBatch(columns.PerRegion):
         nothing, size = np.zeros(len(self.start), np.uint64), self.end - self.start
         if known is not None:
             nothing, size = np.where(told & ~known, size, nothing), np.where(known, self.columns["resident"], size)
-        blind = self._blind()
+        blind = self.blind
         return nothing if blind is None else np.where(blind, size, nothing)
 
     def per_snapshot(self, values: NDArray[_Number]) -> NDArray[_Number]:
@@ -104,7 +104,8 @@ class RegionBatch(columns.PerRegion):
         found: NDArray[_Number] = np.add.reduceat(values, self.offsets[:-1])
         return found
 
-    def _blind(self) -> NDArray[np.bool_] | None:
+    @property
+    def blind(self) -> NDArray[np.bool_] | None:
         """Which regions no sample had an answer for; None where that is not told."""
         without = self.column("unknown")
         if without is None:

@@ -27,7 +27,7 @@ from pydamon.modules.controller import (
     ZramWriteback,
 )
 from pydamon.run.acts.hands import Hands
-from pydamon.run.acts.seen import seen
+from pydamon.run.acts.seen import with_snapshots
 from pydamon.spec.units import format_duration_ns, format_size
 
 _SECOND_NS = 1_000_000_000
@@ -179,21 +179,17 @@ class Acts:
         for stepped in due:  # what was missed while the machine slept is not made up for
             stepped.due_ns = now_ns + _interval_ns(stepped)
         try:
-            observed = self._hands.observe(now_ns)
+            observed = with_snapshots(self._hands.observe(now_ns), self._snapshots)
         except MachineError as error:
             self._gone = True
             self._say(f"modules rest: {error}")
             return
-        told = seen(self._snapshots)
-        if told is not None:
-            parts = {name: getattr(told, name) for name in told.__struct_fields__}
-            observed = msgspec.structs.replace(observed, **parts)
-            if observed.current_bytes is None:
-                observed = msgspec.structs.replace(observed, current_bytes=told.resident_bytes)
         for stepped in due:
             looks = [stepped.looks.popleft() for _ in range(len(stepped.looks))]
-            own = msgspec.structs.replace(observed, done_bytes=stepped.done_bytes, returned=returned(looks))
-            own = msgspec.structs.replace(own, active=self._active(stepped.name))
+            active = self._active(stepped.name)
+            own = msgspec.structs.replace(
+                observed, done_bytes=stepped.done_bytes, returned=returned(looks), active=active
+            )
             for decision in stepped.controller.step(own)[:_MOST_DECISIONS]:
                 if self._ending.is_set():
                     return
