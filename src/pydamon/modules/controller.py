@@ -61,6 +61,10 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     active: bool = True
     page_bytes: int = 4096
 
+    def idle_bytes(self, age_us: int) -> int | None:
+        """What was not used for that long, or the least longer time of which that is known; None: of none."""
+        return next((one.bytes for one in self.cold if one.age_us >= age_us), None)
+
 
 class ReclaimBytes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Ask the kernel to take so many bytes of the target's cgroup; ``swappiness`` 0 to 200, None: as it is set."""

@@ -61,4 +61,4 @@ def _worst(pressure: Pressure) -> float:
 def _swap_is_full(seen: Observations) -> bool:
     """Whether what is left of swap is to be left alone; without any the kernel takes no anonymous memory anyway."""
     total, free = seen.swap_total_bytes, seen.swap_free_bytes
-    return bool(total) and free is not None and free * 100 < (total or 0) * (100 - _SWAP_FULL_PERCENT)
+    return total is not None and free is not None and free * 100 < total * (100 - _SWAP_FULL_PERCENT)

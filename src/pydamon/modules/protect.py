@@ -43,8 +43,7 @@ class ProtectController:
         knobs, resident = self._knobs, observations.resident_bytes
         if resident is None:
             return ()
-        cold = [each.bytes for each in observations.cold if each.age_us >= knobs.window_us]
-        used = resident - (max(cold) if cold else 0)
+        used = resident - (observations.idle_bytes(knobs.window_us) or 0)
         wanted = used * (1000 + knobs.margin_permil) // 1000
         most = knobs.max_bytes
         if not most:

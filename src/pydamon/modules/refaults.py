@@ -60,7 +60,7 @@ def working_set_bytes(seen: Observations) -> int | None:
     """What was used within two minutes: all but what was idle for longer; None where that is not known."""
     if seen.resident_bytes is None:
         return None
-    idle = next((one.bytes for one in seen.cold if one.age_us >= WORKING_SET_US), None)
+    idle = seen.idle_bytes(WORKING_SET_US)
     return seen.working_set_bytes if idle is None else max(seen.resident_bytes - idle, 0)
 
 
