@@ -235,13 +235,13 @@ class VaddrOps(Applying["VirtualActions"]):
         """What the primitives of all targets have cost so far, also of those that have ended."""
         total = PrimitiveCost()
         for primitive in self.primitives:
-            add_cost(total, primitive.cost)
+            total.add(primitive.cost)
         self._add_sampler_cost(total)
         return total
 
     def _add_sampler_cost(self, total: PrimitiveCost) -> None:
         if self._whole is not None:
-            add_cost(total, self._whole.cost)
+            total.add(self._whole.cost)
 
     def side_rows(self, start: Addresses, end: Addresses) -> dict[str, list[dict[str, Any]]]:
         """Nothing: the regions are the processes' own."""
@@ -316,15 +316,6 @@ def check_readable(process: Process) -> None:
     """Raise MachineError if this user may not look at what the process has mapped."""
     with contextlib.suppress(ProcessGone):  # that shows elsewhere
         process.check_readable()
-
-
-def add_cost(total: PrimitiveCost, cost: PrimitiveCost) -> None:
-    """Add ``cost`` to ``total``."""
-    total.checks += cost.checks
-    total.check_ns += cost.check_ns
-    total.clears += cost.clears
-    total.clear_ns += cost.clear_ns
-    total.disturb_ns += cost.disturb_ns
 
 
 def troubles(primitives: Sequence[Primitive]) -> list[str]:

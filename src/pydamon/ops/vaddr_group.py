@@ -14,7 +14,7 @@ from pydamon.errors import MachineError, RequestError
 from pydamon.linux.process import Process
 from pydamon.ops.base import Addresses, Ranges
 from pydamon.ops.membership import Membership, command_of, program_of
-from pydamon.ops.vaddr import Closable, VaddrOps, add_cost, check_readable, troubles
+from pydamon.ops.vaddr import Closable, VaddrOps, check_readable, troubles
 from pydamon.primitives.base import UNKNOWN, Answers, Primitive, PrimitiveCost
 
 MAX_LIVE = 1024
@@ -127,9 +127,9 @@ class VaddrGroupOps(VaddrOps):
     def cost(self) -> PrimitiveCost:
         """What the primitives of all targets have cost so far, also of those that have ended."""
         total = PrimitiveCost()
-        add_cost(total, self._ended_cost)
+        total.add(self._ended_cost)
         for target in self._monitored:
-            add_cost(total, self.primitives[target].cost)
+            total.add(self.primitives[target].cost)
         self._add_sampler_cost(total)
         return total
 
@@ -194,7 +194,7 @@ class VaddrGroupOps(VaddrOps):
         self._programs.pop(target, None)
         primitive = self.primitives[target]
         primitive.close()
-        add_cost(self._ended_cost, primitive.cost)
+        self._ended_cost.add(primitive.cost)
         self.primitives[target] = _ENDED
         self._mappings[target] = []
         self._residencies.forget(target)

@@ -28,6 +28,14 @@ class PrimitiveCost(msgspec.Struct):
     clear_ns: int = 0  # time inside calls that clear
     disturb_ns: int = 0
 
+    def add(self, cost: PrimitiveCost) -> None:
+        """Add another's to it."""
+        self.checks += cost.checks
+        self.check_ns += cost.check_ns
+        self.clears += cost.clears
+        self.clear_ns += cost.clear_ns
+        self.disturb_ns += cost.disturb_ns
+
 
 class Primitive(Protocol):
     """Watches one process. ``prepare`` opens a window of observation on pages, ``check`` closes it.
