@@ -27,7 +27,11 @@ class Psi(msgspec.Struct, frozen=True):
 
 def read(resource: Resource, cgroup: Path | None = None, *, of_machine: Path = _OF_MACHINE) -> Psi:
     """That of a cgroup (its directory), or of the machine. Raises MachineError where it is not told."""
-    file = of_machine / resource if cgroup is None else cgroup / f"{resource}.pressure"
+    return read_file(of_machine / resource if cgroup is None else cgroup / f"{resource}.pressure")
+
+
+def read_file(file: Path) -> Psi:
+    """What such a file tells. Raises MachineError."""
     try:
         text = read_text(file)
     except OSError as error:

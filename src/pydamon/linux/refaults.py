@@ -15,11 +15,10 @@ from pathlib import Path
 import msgspec
 
 from pydamon.errors import MachineError
-from pydamon.linux import memcg
+from pydamon.linux import memcg, psi
 from pydamon.linux.texts import read_text
 
 _COUNTER = re.compile(r"^(workingset_refault_\w+|pgmajfault|pswpin) (\d+)$", re.MULTILINE)
-_SOME = re.compile(r"^some .*\btotal=(\d+)$", re.MULTILINE)
 _MAJFLT = 9  # place of majflt behind the command's name in /proc/PID/stat
 
 
@@ -120,7 +119,6 @@ def _counters(path: Path) -> dict[str, int]:
 
 def _some_us(path: Path) -> int | None:
     try:
-        found = _SOME.search(read_text(path))
-    except OSError:  # no PSI, or it is switched off
+        return psi.read_file(path).total_us
+    except MachineError:  # no PSI, or it is switched off
         return None
-    return None if found is None else int(found[1])
