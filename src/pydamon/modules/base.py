@@ -187,8 +187,16 @@ def _write_marks(value: Watermarks) -> str:
     return f"free:{':'.join(map(exact_permil, marks))}/{exact_time_us(value.interval_us)}"
 
 
+def _no_schemes(knobs: Any, target: Target) -> tuple[Scheme, ...]:
+    return ()
+
+
 def _no_loops(knobs: Any, target: Target) -> tuple[Controller, ...]:
     return ()
+
+
+def _no_obstacles(knobs: Any, facts: Facts) -> list[str]:
+    return []
 
 
 def _no_words(knobs: Any) -> list[str]:
@@ -207,9 +215,9 @@ class Module(msgspec.Struct, frozen=True):
     name: str
     help: str
     knobs: type[Knobs]
-    schemes: Callable[[Any, Target], tuple[Scheme, ...]]
-    cannot: Callable[[Any, Facts], list[str]]
     where: Mapping[EngineName, tuple[Target, ...]]
+    schemes: Callable[[Any, Target], tuple[Scheme, ...]] = _no_schemes
+    cannot: Callable[[Any, Facts], list[str]] = _no_obstacles
     controllers: Callable[[Any, Target], tuple[Controller, ...]] = _no_loops
     numbers: tuple[str, ...] = OF_SCHEMES
     words: Callable[[Any], list[str]] = _no_words

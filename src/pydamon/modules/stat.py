@@ -6,31 +6,18 @@ definitions of Documentation/admin-guide/mm/damon/stat.rst; intervals are tuned 
 
 from __future__ import annotations
 
-from pydamon.modules.base import Facts, Knobs, Module, Target
+from pydamon.modules.base import Knobs, Module
 from pydamon.spec.module_numbers import OF_LOOKING
-from pydamon.spec.schemes import Scheme
 
 
 class StatKnobs(Knobs, frozen=True, kw_only=True):
     """There are none."""
 
 
-def schemes(knobs: StatKnobs, target: Target) -> tuple[Scheme, ...]:
-    """None: it looks."""
-    return ()
-
-
-def cannot(knobs: StatKnobs, facts: Facts) -> list[str]:
-    """It works wherever there are regions."""
-    return []
-
-
 STAT = Module(
     name="stat",
     help="tell how much memory is idle for how long, and the bytes accessed per second (DAMON_STAT's numbers)",
     knobs=StatKnobs,
-    schemes=schemes,
-    cannot=cannot,
     where={
         "user": ("process", "cgroup", "physical"),
         "kernel": ("process", "physical"),

@@ -12,7 +12,6 @@ from typing import Annotated
 from pydamon.errors import RequestError
 from pydamon.modules.base import Facts, Knob, Knobs, Module, Target, choice_knob, interval_knob, size_knob, time_knob
 from pydamon.modules.controller import Controller, Decision, Observations, WritebackKind, ZramWriteback
-from pydamon.spec.schemes import Scheme
 from pydamon.spec.units import format_duration_ns, format_size
 
 _DEVICE = re.compile(r"zram\d{1,4}", re.ASCII)
@@ -58,11 +57,6 @@ class ZramWritebackController:
         return (ZramWriteback(device=knobs.device, kind=knobs.kind, idle_age_s=age_s, limit_bytes=limit or None),)
 
 
-def schemes(knobs: ZramWritebackKnobs, target: Target) -> tuple[Scheme, ...]:
-    """None: it is about a device."""
-    return ()
-
-
 def controllers(knobs: ZramWritebackKnobs, target: Target) -> tuple[Controller, ...]:
     """Its loop."""
     return (ZramWritebackController(knobs),)
@@ -95,7 +89,6 @@ ZRAM_WRITEBACK = Module(
     name="zram_writeback",
     help="write back what compressed memory (zram) has held for long, a bounded amount",
     knobs=ZramWritebackKnobs,
-    schemes=schemes,
     cannot=cannot,
     where={"user": ("process", "cgroup", "physical")},
     controllers=controllers,

@@ -50,8 +50,8 @@ class Hands(Protocol):
 class MachineHands:
     """Those on this machine. ``cgroup`` is that of the target, or the root's for physical memory; None of a process.
 
-    ``counters`` tell what came back. ``stopped`` cuts what takes long short. ``below``
-    (the mounts of cgroup v2) is for tests.
+    ``counters`` tell what came back. ``stopped`` cuts what takes long short. ``below`` (the mounts of cgroup v2) is for
+    tests.
     """
 
     def __init__(
