@@ -349,6 +349,13 @@ def check_name(name: str) -> None:
         )
 
 
+def check_monitor_name(name: str) -> None:
+    """Raise RequestError if ``name`` cannot be that of one that monitors: those of services are told by their ends."""
+    check_name(name)
+    if name.endswith(SERVICE):
+        raise RequestError(f"{name!r} ends in {SERVICE}, as only services do; take another", where="name")
+
+
 def the_only(names: list[str]) -> str:
     """The name that is meant where none is given. Raises PydamonError if none runs, RequestError if several do."""
     if not names:

@@ -19,7 +19,7 @@ import msgspec
 from pydamon import lean, messages
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.outputs import Place
-from pydamon.run.directory import SERVICE, Claim, RuntimeDirectory
+from pydamon.run.directory import Claim, RuntimeDirectory, check_monitor_name
 from pydamon.run.request import Request
 from pydamon.service import protocol
 from pydamon.spec import Spec
@@ -130,8 +130,8 @@ def begin(request: Request, spec: Spec, how: How) -> Starting:
     To be called from a process with one thread. A record is written if ``request.output`` is not empty; paths in the
     request are absolute, as is that of ``how.metrics``.
     """
-    if how.name is not None and how.name.endswith(SERVICE):
-        raise RequestError(f"{how.name!r} ends in {SERVICE}, as only services do; take another", where="name")
+    if how.name is not None:
+        check_monitor_name(how.name)
     lean.keep_standard_files()
     log = None if how.log is None else os.path.abspath(how.log)
     with RuntimeDirectory(how.path, gid=how.gid) as directory:

@@ -97,6 +97,7 @@ def test_the_name_is_by_default_the_files_and_all_matches_everything() -> None:
         ("monitors: [{name: a, match: {cgroup: ../x*}}]", "monitors[0].match.cgroup[0]: '../x*' has .."),
         ("monitors: [{name: a, match: {name: x, most: 0}}]", "monitors[0].match.most: is 0; it must be 1 to 1024"),
         ("monitors: [{name: ../a, match: {all: true}}]", "monitors[0].name: '../a' is not a name"),
+        ("monitors: [{name: a.service, ops: paddr}]", "monitors[0].name: 'a.service' ends in .service, as only"),
         ("monitors: [{name: a, match: {all: true}}, {name: a, ops: paddr}]", "monitors[1].name: 'a' is the name of an"),
         ("monitors: [{name: a, ops: paddr, match: {all: true}}]", "monitors[0].match: does not go with ops paddr"),
         ("monitors: [{name: a, ops: sim}]", "monitors[0].workload: goes with ops sim"),

@@ -9,7 +9,7 @@ import msgspec
 
 from pydamon.errors import RequestError, located
 from pydamon.modules.registry import expand
-from pydamon.run.directory import check_name
+from pydamon.run.directory import check_monitor_name, check_name
 from pydamon.run.request import Request
 from pydamon.service.declared.layout import MatchFields, MonitorFields, RecordFields, ServiceFields
 from pydamon.spec import (
@@ -114,7 +114,7 @@ def understand(text: bytes, path: str) -> Service:
     monitors: list[Monitor] = []
     for index, each in enumerate(fields.monitors):
         with located(f"monitors[{index}]"):
-            check_name(each.name)
+            check_monitor_name(each.name)
             if each.name in (other.name for other in monitors):
                 raise RequestError(f"{each.name!r} is the name of another monitor", where="name")
             monitors.append(_monitor(each, recording))
