@@ -8,6 +8,7 @@ import sys
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "overhead": "what monitoring takes from ten kernels with the access patterns of the field's suites",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 
