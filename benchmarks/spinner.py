@@ -91,23 +91,41 @@ class Counted:
         done, cpu_ns = (self._counters - before).tolist()
         return done / max(cpu_ns, 1) * 1e9
 
+    @property
+    def done(self) -> int:
+        """Pieces of work so far."""
+        return int(self._counters[0])
+
     def lost(
         self, disturb: Callable[[], object], leave_alone: Callable[[], object], *, seconds: float = 0.5, pairs: int = 12
     ) -> tuple[float, float]:
-        """Share of its speed that it loses to ``disturb``: the median over pairs of windows, and their spread.
+        """`lost` of this."""
+        return lost(self.rate, disturb, leave_alone, seconds=seconds, pairs=pairs)
 
-        Each window with is compared with the windows without before and after it, so that a drift of the machine's
-        speed cancels out. Spread: half the distance between the quartiles.
-        """
-        without = self.rate(leave_alone, seconds)
-        lost = []
-        for _ in range(pairs):
-            disturbed = self.rate(disturb, seconds)
-            after = self.rate(leave_alone, seconds)
-            lost.append(1 - disturbed / ((without + after) / 2))
-            without = after
-        low, median, high = statistics.quantiles(lost, n=4)
-        return median, (high - low) / 2
+
+def lost(
+    rate: Callable[[Callable[[], object], float], float],
+    disturb: Callable[[], object],
+    leave_alone: Callable[[], object],
+    *,
+    seconds: float,
+    pairs: int,
+) -> tuple[float, float]:
+    """Share of its speed that something loses to ``disturb``: the median over pairs of windows, and their spread.
+
+    ``rate(work, seconds)`` is its speed while ``work`` is done again and again for that long. Each window with is
+    compared with the windows without before and after it, so that a drift of the machine's speed cancels out. Spread:
+    half the distance between the quartiles.
+    """
+    without = rate(leave_alone, seconds)
+    shares = []
+    for _ in range(pairs):
+        disturbed = rate(disturb, seconds)
+        after = rate(leave_alone, seconds)
+        shares.append(1 - disturbed / ((without + after) / 2))
+        without = after
+    low, median, high = statistics.quantiles(shares, n=4)
+    return median, (high - low) / 2
 
 
 class Spinner(Counted):

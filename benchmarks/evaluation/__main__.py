@@ -8,7 +8,8 @@ import sys
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
-    "overhead": "what monitoring takes from ten kernels with the access patterns of the field's suites",
+    "intervals": "where the intervals settle that are chosen by themselves, under three loads",
+    "overhead": "what monitoring takes from ten kernels with the access patterns of known suites, and from servers",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 
