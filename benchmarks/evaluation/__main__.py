@@ -8,6 +8,8 @@ import sys
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "guest-refaults": "a goal of refaults beside a fixed age: redis with a zipf client, in the lab",
+    "guest-pressure": "reclaim by pressure alone on real memory, in the lab",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 
