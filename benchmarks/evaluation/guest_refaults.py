@@ -61,6 +61,14 @@ class Outcome:
     requests: float
     cpu: float
 
+    def line(self, name: str, requests: str) -> str:
+        """As it is printed."""
+        return (
+            f"{name}: {self.rate:.2%} of {self.working_set:.1f} MiB came back a minute, saved {self.saved:.1f} MiB, "
+            f"min_age {self.min_age_s:.0f} s at the end, {self.requests:.0f} {requests} a second, "
+            f"pydamon {self.cpu:.1f}% of a CPU"
+        )
+
 
 @contextmanager
 def redis(cgroup: Path, folder: Path, keys: int) -> Iterator[Path]:
@@ -117,16 +125,22 @@ def watch(cgroup: Path, recorder: subprocess.Popen[bytes], seconds: float) -> li
 def outcome(looks: list[Look], before: int, path: Path, requests: float, cpu: float) -> Outcome:
     """The figures of a run, of which ``path`` is the record."""
     half = [look for look in looks if look.at_s >= looks[-1].at_s / 2]
+    working_set, min_age_s = of_modules(path)
+    minutes = (half[-1].at_s - half[0].at_s) / 60
+    rate = (half[-1].back - half[0].back) / minutes / working_set
+    saved = before - statistics.mean(look.used for look in half)
+    return Outcome(rate, saved / MIB, working_set / MIB, min_age_s, requests, cpu * 100)
+
+
+def of_modules(path: Path) -> tuple[float, float]:
+    """What the module of a record has told: the mean working set of the last half, in bytes, and the last age, in s."""
     with RecordReader(path) as reader:
         rows = list(reader.table_rows("modules"))
     first_ns, last_ns = rows[0]["time_ns"], rows[-1]["time_ns"]
     late = [row for row in rows if row["time_ns"] - first_ns >= (last_ns - first_ns) / 2]
     sizes = [row["values"][0] for row in late if row["number"] == "working_set_bytes"]
     ages = [row["values"][0] for row in rows if row["number"] == "min_age_us"]
-    minutes = (half[-1].at_s - half[0].at_s) / 60
-    rate = (half[-1].back - half[0].back) / minutes / statistics.mean(sizes)
-    saved = before - statistics.mean(look.used for look in half)
-    return Outcome(rate, saved / MIB, statistics.mean(sizes) / MIB, ages[-1] / 1e6, requests, cpu * 100)
+    return statistics.mean(sizes), ages[-1] / 1e6
 
 
 def main() -> None:
@@ -144,12 +158,7 @@ def main() -> None:
     print(f"{options.seconds} s; {_QUOTA}; redis and its client on CPU {TARGET_CPU}\n{machine()}", flush=True)
     for name, module in MODULES.items():
         found = measure(module, options)
-        print(
-            f"{name}: {found.rate:.2%} of {found.working_set:.1f} MiB came back a minute, saved {found.saved:.1f} MiB, "
-            f"min_age {found.min_age_s:.0f} s at the end, {found.requests:.0f} requests a second, "
-            f"pydamon {found.cpu:.1f}% of a CPU",
-            flush=True,
-        )
+        print(found.line(name, "requests"), flush=True)
         if "refaults" in module:
             factor = found.rate / LIMIT
             print(f"  {factor:.2f} times the limit: {verdict(1 / WITHIN <= factor <= WITHIN)} (within × {WITHIN:g})")

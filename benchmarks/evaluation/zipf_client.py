@@ -11,9 +11,10 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 _VALUE = 4000
 _BATCH = 40
@@ -44,16 +45,15 @@ def load(connection: socket.socket, keys: int) -> None:
         ask(connection, [request(b"SET", b"%08d" % at, value) for at, value in zip(batch, values, strict=True)], 5)
 
 
-def use(connection: socket.socket, keys: int, per_second: int, seed: int) -> None:
-    """Ask for ever, at most so often; what is late is not made up for."""
+def at_rate(use: Callable[[NDArray[np.int64]], object], things: int, per_second: int, seed: int) -> None:
+    """Use things, numbered from 0, for ever, at most so often, by Zipf's law; what is late is not made up for."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(keys)
-    shares = np.cumsum(1 / np.arange(1, keys + 1))
+    order = rng.permutation(things)
+    shares = np.cumsum(1 / np.arange(1, things + 1))
     due = said = time.monotonic()
     done = 0
     while True:
-        drawn = order[np.searchsorted(shares, rng.random(_BATCH) * shares[-1])]
-        ask(connection, [request(b"GETRANGE", b"%08d" % at, b"0", b"7") for at in drawn.tolist()], 14)
+        use(order[np.searchsorted(shares, rng.random(_BATCH) * shares[-1])])
         done += _BATCH
         now = time.monotonic()
         if now - said >= _SAID_EVERY_S:
@@ -72,7 +72,11 @@ def main() -> None:
             load(connection, int(keys))
         else:
             per_second, seed = (*map(int, more), 1)[:2]
-            use(connection, int(keys), per_second, seed)
+
+            def ask_for(drawn: NDArray[np.int64]) -> None:
+                ask(connection, [request(b"GETRANGE", b"%08d" % at, b"0", b"7") for at in drawn.tolist()], 14)
+
+            at_rate(ask_for, int(keys), per_second, seed)
 
 
 if __name__ == "__main__":
