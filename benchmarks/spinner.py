@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 MIB = 1 << 20
 PAGE = 4096
+_ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
 
 
 def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
@@ -50,15 +52,17 @@ class Counted:
     """A program of ours that counts what it has done and its own CPU time, on one CPU; as a context manager.
 
     It is run as ``python -m MODULE FILE *arguments``, keeps two integers in FILE, and prints a line (``said``) once it
-    is set up.
+    is set up. In ``cgroup``, if there is one, before it has memory.
     """
 
-    def __init__(self, module: str, *arguments: str, cpu: int = 0) -> None:
+    def __init__(self, module: str, *arguments: str, cpu: int = 0, cgroup: Path | None = None) -> None:
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self._file.truncate(PAGE)
         self._mapped = mmap.mmap(self._file.fileno(), PAGE)
         self._counters = np.frombuffer(self._mapped, np.int64, 2)
         command = [sys.executable, "-m", module, self._file.name, *arguments]
+        if cgroup is not None:
+            command = ["sh", "-c", _ENTER, str(cgroup), *command]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | one_thread)
         self.pid = self._process.pid
@@ -131,8 +135,10 @@ def lost(
 class Spinner(Counted):
     """A process that sweeps a hot set."""
 
-    def __init__(self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0) -> None:
-        super().__init__("benchmarks.spinner", str(hot_mib), str(cold_mib), mode, cpu=cpu)
+    def __init__(
+        self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0, cgroup: Path | None = None
+    ) -> None:
+        super().__init__("benchmarks.spinner", str(hot_mib), str(cold_mib), mode, cpu=cpu, cgroup=cgroup)
         self.pages = hot_mib * MIB // PAGE
         self.hot_at = int(self.said)
 

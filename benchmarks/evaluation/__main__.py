@@ -7,7 +7,10 @@ import sys
 
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
+    "host-refaults": "a goal of refaults beside a fixed age: pages of a file that are read by Zipf's law",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "guest-refaults": "a goal of refaults beside a fixed age: redis with a zipf client, in the lab",
+    "guest-pressure": "reclaim by pressure alone on real memory, in the lab",
     "intervals": "where the intervals settle that are chosen by themselves, under three loads",
     "overhead": "what monitoring takes from ten kernels with the access patterns of known suites, and from servers",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",

@@ -56,6 +56,8 @@ def damo_scheme(scheme: Scheme, path: str, warn: Callable[[str], None], aggr_us:
             "age_permil": _permil(quotas.weights.age_permil),
         },
     }
+    if marks.nid is not None:
+        raise RequestError("damo has them for the whole machine only", where=f"{path}.watermarks.nid")
     fields["watermarks"] = {
         "metric": marks.metric,
         "interval_us": _time_us(marks.interval_us),
