@@ -9,6 +9,7 @@ NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "host-refaults": "a goal of refaults beside a fixed age: pages of a file that are read by Zipf's law",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "guest-kernels": "proactive reclamation of ten kernels by our engine and by the kernel's DAMON, in the lab",
     "guest-refaults": "a goal of refaults beside a fixed age: redis with a zipf client, in the lab",
     "guest-pressure": "reclaim by pressure alone on real memory, in the lab",
     "intervals": "where the intervals settle that are chosen by themselves, under three loads",
