@@ -2,9 +2,9 @@
 
 Started anywhere it boots the guest and prints what the guest prints. A kernel works in a cgroup of its own on one CPU,
 swap is on zram; what has not been used for `--min-age` is paged out, with no quota (the `prcl` of DAMON's authors).
-*saved* is by how much less its cgroup uses, on average from the age on; *slower* what it loses of its work per second
-of its CPU time, and the share of the time that it waits for memory (PSI); *CPU* the monitor's. Times are those of an
-emulated machine, whose TLB hides accesses: compare rows.
+Beside a run without a monitor, *saved* is by how much less its cgroup uses, on average from the age on; *slower* what
+it loses of its work per second of its CPU time, and the share of the time that it waits for memory (PSI); *CPU* the
+monitor's. Times are those of an emulated machine, whose TLB hides accesses: compare rows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,52 +29,67 @@ from benchmarks.spinner import Counted
 
 PUBLISHED = "93.38% of the resident memory at 1.22% (parsec3/freqmine, their best case)"
 ENGINES = ("user", "kernel")
+WARM_UP_S = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares: of the cgroup's memory that was saved, of the speed that was lost, of a CPU that the monitor took."""
+    """Bytes that the cgroup used, work per second of CPU time, shares of the time that it waited for memory, and that
+    the monitor was on a CPU."""
 
-    saved: float
-    slower: float
+    used: float
+    speed: float
+    waited: float
     cpu: float
 
 
-def measure(name: str, engine: str, options: argparse.Namespace) -> Outcome:
-    """One kernel under one engine; the kernel's own threads are not in *CPU* of engine kernel."""
+@contextmanager
+def monitoring(pid: int, engine: str | None, min_age_s: int) -> Iterator[int | None]:
+    """`pydamon record` with the module, once it monitors; its pid. None: nobody monitors."""
+    if engine is None:
+        yield None
+        return
+    command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(pid)]
+    command += ["--engine", engine, "--module", f"reclaim min_age={min_age_s}s quota=off watermarks=off"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, "-o", f"{folder}/r"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as monitor,
+    ):
+        try:
+            assert monitor.stderr is not None
+            if not any("monitoring" in line for line in monitor.stderr):
+                raise SystemExit("evaluation: the recording did not begin")
+            yield monitor.pid
+        finally:
+            monitor.terminate()
+            monitor.communicate()
+
+
+def measure(name: str, engine: str | None, options: argparse.Namespace) -> Outcome:
+    """One kernel under one engine (the kernel's thread is not in the CPU time of engine kernel), or left alone."""
     with (
         cgroups.made("evaluation") as cgroup,
         pinned([sys.executable, "-S", "-c", NEIGHBOUR]),
         Counted("benchmarks.evaluation.kernels", name, str(options.mib), cpu=TARGET_CPU, cgroup=cgroup) as work,
-        tempfile.TemporaryDirectory() as folder,
     ):
-        before = work.rate(lambda: time.sleep(0.05), 10)
-        used = cgroups.number(cgroup, "memory.current")
-        command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(work.pid)]
-        command += ["--engine", engine, "--module", f"reclaim min_age={options.min_age}s quota=off watermarks=off"]
-        with subprocess.Popen(
-            [*command, "-o", f"{folder}/r"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as monitor:
-            try:
-                assert monitor.stderr is not None
-                if not any("monitoring" in line for line in monitor.stderr):
-                    raise SystemExit("evaluation: the recording did not begin")
-                time.sleep(options.min_age)
-                began, spent_s, waited_us = time.monotonic(), cpu_seconds(monitor.pid), cgroups.stalled_us(cgroup)
-                left: list[int] = []
+        time.sleep(WARM_UP_S)
+        with monitoring(work.pid, engine, options.min_age) as monitor:
+            time.sleep(options.min_age)
+            used: list[int] = []
 
-                def look() -> None:
-                    left.append(cgroups.number(cgroup, "memory.current"))
-                    time.sleep(0.5)
+            def look() -> None:
+                used.append(cgroups.number(cgroup, "memory.current"))
+                time.sleep(0.5)
 
-                during = work.rate(look, options.seconds)
-                lasted = time.monotonic() - began
-                stall = (cgroups.stalled_us(cgroup) - waited_us) / 1e6 / lasted
-                cpu = (cpu_seconds(monitor.pid) - spent_s) / lasted
-            finally:
-                monitor.terminate()
-                monitor.communicate()
-    return Outcome(1 - statistics.mean(left) / used, 1 - during / before + stall, cpu)
+            began, waited_us = time.monotonic(), cgroups.stalled_us(cgroup)
+            spent_s = cpu_seconds(monitor) if monitor else 0
+            speed = work.rate(look, options.seconds)
+            lasted = time.monotonic() - began
+            waited = (cgroups.stalled_us(cgroup) - waited_us) / 1e6 / lasted
+            cpu = (cpu_seconds(monitor) - spent_s) / lasted if monitor else 0
+    return Outcome(statistics.mean(used), speed, waited, cpu)
 
 
 def main() -> None:
@@ -89,9 +106,11 @@ def main() -> None:
     print(f"guest-kernels: min_age={options.min_age}s, {options.mib} MiB each, {options.seconds} s\n{machine()}")
     print(f"{'':<12} {'engine':<8} {'saved':>8} {'slower':>8} {'CPU':>8}")
     for name in options.only or KERNELS:
+        alone = measure(name, None, options)
         for engine in ENGINES:
             found = measure(name, engine, options)
-            print(f"{name:<12} {engine:<8} {found.saved:>8.1%} {found.slower:>8.1%} {found.cpu:>8.1%}", flush=True)
+            saved, slower = 1 - found.used / alone.used, 1 - found.speed / alone.speed + found.waited - alone.waited
+            print(f"{name:<12} {engine:<8} {saved:>8.1%} {slower:>8.1%} {found.cpu:>8.1%}", flush=True)
     print(f"published: {PUBLISHED}")
 
 
