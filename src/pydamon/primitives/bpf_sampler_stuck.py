@@ -1,4 +1,4 @@
-"""Regions whose pages cannot be cleared alone: where they are a good part of a process, all of it is cleared for them."""
+"""Regions whose pages cannot be cleared alone: where they are much of a process, all of it is cleared for them."""
 
 from __future__ import annotations
 
