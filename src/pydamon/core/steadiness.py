@@ -36,7 +36,7 @@ class Steadiness:
         return self.aggregations >= STEADY
 
     def look(self, snapshots: Sequence[Snapshot]) -> None:
-        """Those of an aggregation. With other sampling intervals another share of samples finds an access: no change."""
+        """Those of an aggregation. That other sampling intervals find another share of accesses is no change."""
         before, self._before = self._before, {snapshot.target: snapshot for snapshot in snapshots}
         if before.keys() != self._before.keys():
             self.aggregations = 0

@@ -13,7 +13,9 @@ SAMPLES = 20
 Hot = dict[tuple[int, int], float]  # MiB from, to: share of samples with an access
 
 
-def snapshot(rng: np.random.Generator, hot: Hot, size: int = 100, *, target: int = 0, sample_us: int = 5000) -> Snapshot:
+def snapshot(
+    rng: np.random.Generator, hot: Hot, size: int = 100, *, target: int = 0, sample_us: int = 5000
+) -> Snapshot:
     """Of ``size`` MiB, in regions that are cut anew each time."""
     edges = np.unique(np.concatenate([[0, size], rng.integers(1, size, 20), [edge for pair in hot for edge in pair]]))
     start, end = edges[:-1], edges[1:]
