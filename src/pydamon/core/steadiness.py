@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pydamon.core.columns import PER_REGION
 from pydamon.core.snapshot import Snapshot
+from pydamon.spans import distinct
 
 F64 = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class Steadiness:
 
 def _compared(old: Snapshot, now: Snapshot) -> F64:
     """Accesses that differ, those of the snapshot with more, and what could be: in bytes x share of samples."""
-    cuts = np.unique(np.concatenate([old.start, old.end, now.start, now.end]))
+    cuts = distinct(np.concatenate([old.start, old.end, now.start, now.end]))
     if len(cuts) < 2:
         return np.zeros(3)
     places = cuts[:-1]

@@ -127,7 +127,6 @@ class BpfSampler:
     def load(self, targets: Sequence[Watched]) -> None:
         """Sample these regions from now on. All windows are closed and all counts are 0."""
         self.note_panel()
-        self._stuck.begin()
         careful = self._careful_ranges()
         self._lay_out(targets)
         words = self._map.region_words[: self._nr_regions]

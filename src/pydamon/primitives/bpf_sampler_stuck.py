@@ -14,17 +14,13 @@ from pydamon.primitives.bpf_sampler_map import SamplerMap
 if TYPE_CHECKING:
     from pydamon.primitives.bpf_sampler import Loaded
 
-_LOOK_AGAIN_NS = 100_000_000  # where no process has enough of such pages
+_LOOK_AGAIN_NS = 500_000_000  # where no process has enough of such pages
 
 
 class StuckRegions:
     """Looks for them in ``memory``, when something may come of it."""
 
     def __init__(self) -> None:
-        self._from_ns = 0
-
-    def begin(self) -> None:
-        """Other regions were loaded."""
         self._from_ns = 0
 
     def clear(self, memory: SamplerMap, targets: Iterable[Loaded]) -> None:
