@@ -307,7 +307,7 @@ class Kdamond:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
 
     def _update_due(self, aggregated: bool) -> bool:
-        """Whether to look what is mapped. Regions that are to be loaded anyway are not loaded again half of it later."""
+        """Whether to look what is mapped: early, if regions are loaded anyway and would be again half of it later."""
         early = self.window // 2 if aggregated and self.counts_memory else 0
         return self.passed_samples + early >= self._next_update
 

@@ -23,6 +23,7 @@ from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives import bpf_sampler_panel as panel
 from pydamon.primitives.base import PrimitiveCost, Shared
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
+from pydamon.primitives.bpf_sampler_loaded import Loaded, Watched
 from pydamon.primitives.bpf_sampler_map import BAD, SamplerMap
 from pydamon.primitives.bpf_sampler_stuck import StuckRegions
 from pydamon.primitives.vmemmap import find_vmemmap
@@ -49,42 +50,6 @@ _NOBODY = 2**64 - 1  # an identity that no task has
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_uint)
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """The resident pages of a target that are known: runs of them, and what each region has of them.
-
-    ``starts``: address of each run; ``before``: pages in the runs before each one, and of all at the end. ``low`` and
-    ``count`` per region: the number of its first resident page, and how many there are.
-    """
-
-    starts: Addresses
-    before: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-    count: NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A target: the primitive of its process (for what is rare), and its regions, bytes, sorted and page-aligned."""
-
-    primitive: BpfPrimitive
-    start: Addresses
-    end: Addresses
-    resident: Resident | None = None  # None: draw from all pages alike
-
-
-@dataclass(slots=True, eq=False)
-class Loaded:
-    """What was loaded for a target: where its regions and its records are in the map."""
-
-    watched: Watched
-    first: int
-    end: int
-    first_record: int
-    end_record: int = 0
-    refusals: int = 0  # mappings that its clearer knew to refuse
 
 
 @dataclass(slots=True, eq=False)

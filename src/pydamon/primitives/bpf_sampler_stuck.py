@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pydamon.primitives import bpf_sampler_layout as lay
+from pydamon.primitives.bpf_sampler_loaded import Loaded
 from pydamon.primitives.bpf_sampler_map import SamplerMap
-
-if TYPE_CHECKING:
-    from pydamon.primitives.bpf_sampler import Loaded
 
 _LOOK_AGAIN_NS = 500_000_000  # where no process has enough of such pages
 
