@@ -8,6 +8,7 @@ import sys
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "thp": "huge pages for what is hot, beside advice to use them for all of it: speed, and memory that it takes",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 
