@@ -242,6 +242,11 @@ class Machine:
         """Time in us in which some workload waited for files to be read; swap is in memory and needs no io."""
         return self._io_psi_ns // 1000
 
+    def hugepage_bp(self) -> int:
+        """What is in huge pages, in 1/10,000 of all that is not free."""
+        used = self.total_bytes - self.free_bytes()
+        return self.summary().huge_bytes * 10_000 // used if used > 0 else 10_000
+
     def node_mem_bp(self, nid: int, *, used: bool) -> int:
         """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""
         self.check_node(nid)
@@ -462,4 +467,5 @@ MEASURED: dict[str, Callable[[Machine, int, str], int]] = {
     "node_memcg_free_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=False),
     "active_mem_bp": lambda machine, nid, path: machine.active_bp(active=True),
     "inactive_mem_bp": lambda machine, nid, path: machine.active_bp(active=False),
+    "hugepage_mem_bp": lambda machine, nid, path: machine.hugepage_bp(),
 }
