@@ -19,9 +19,9 @@ from pydamon.errors import RequestError, located
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import Addresses, Applied, Hits, Ranges
 from pydamon.ops.pace import Clock
-from pydamon.ops.sampling import PageSampler
 from pydamon.ops.sim import actions
 from pydamon.ops.sim.machine import MEASURED, Machine, MachineSpec, Summary
+from pydamon.ops.sim.sampler import WindowSampler
 from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
 from pydamon.workload import layout as layouts
@@ -34,6 +34,7 @@ from pydamon.workload.truth import GroundTruth, Schedule
 DEFAULT_ACCESSES_PER_S = 50_000_000
 # Where the first region lies: where processes have mappings, and with room for the largest workload below 2**47.
 BASE_ADDRESS = 0x7000_0000_0000
+_NEVER = int(np.iinfo(np.int64).max)
 
 
 class SimPages:
@@ -120,9 +121,9 @@ class SimOps:
             AccessModel(workload, layout, accesses_per_s, seed + index)
             for index, (workload, layout) in enumerate(zip(self.workloads, self._layouts, strict=True))
         ]
-        rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        self._dice = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
         self.primitives = [SimPages(self, target, clock) for target in range(self.nr_targets)]
-        self.sampler = PageSampler(self, rng.__getitem__)
+        self.sampler = WindowSampler(self)
         self._panels: dict[int, tuple[Addresses, int]] = {}  # pages that were asked about last, and when
         self._shared = [
             {place.name: place for place in layout.regions if place.name in shared} for layout in self._layouts
@@ -172,6 +173,19 @@ class SimOps:
     def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
         """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
         return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)
+
+    def accessed_in(self, target: int, addresses: Addresses, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The same of pages of shape (k, n), each in the window of its row (shape (k, 2)); as many calls of it."""
+        return self._models[target].accessed_in(addresses, self.truths[target].schedule, windows)
+
+    def ends_ns(self, targets: Sequence[int]) -> NDArray[np.int64]:
+        """When each of the targets ends; the largest number for one that never does."""
+        ends = [self.truths[target].schedule.end_ns if self.truths else None for target in targets]
+        return np.array([_NEVER if end is None else min(end, _NEVER) for end in ends], np.int64)
+
+    def dice(self, target: int) -> np.random.Generator:
+        """What draws the pages that are sampled."""
+        return self._dice[target]
 
     def resident(self, target: int) -> tuple[Ranges, Ranges]:
         """What of the process is in memory, as of the last aggregation, and all that it has mapped."""
