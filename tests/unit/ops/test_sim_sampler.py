@@ -17,6 +17,7 @@ from pydamon.workload import builtin, model
 
 MS = 1_000_000
 S = 1000 * MS
+Result = tuple[list[tuple[list[int], list[int]]], tuple[int, BatchEnd], int]
 
 
 @dataclass
@@ -41,7 +42,7 @@ def cut(ops: SimOps, target: int, n: int) -> Spans:
     return Spans(edges[:-1], edges[1:])
 
 
-def counted(sampler: Sampler, ops: SimOps, clock: VirtualClock, spans: list[Spans], n: int, until: Until) -> object:
+def counted(sampler: Sampler, ops: SimOps, clock: VirtualClock, spans: list[Spans], n: int, until: Until) -> Result:
     counts = [Counts.zeros(len(one.start)) for one in spans]
     pace = Pace(clock, until, 5 * MS)
     pace.restart()
@@ -80,7 +81,7 @@ def test_why_no_more() -> None:
     ops = SimOps(builtin.load("stairs"), clock)
     spans = cut(ops, 0, 10)
     clock.sleep_ns(51 * S - 12 * MS)
-    _, done, _ = counted(ops.sampler, ops, clock, [spans], 20, Until())  # type: ignore[misc]
+    _, done, _ = counted(ops.sampler, ops, clock, [spans], 20, Until())
     assert done == (3, BatchEnd.TARGET_ENDED)
 
 
@@ -92,7 +93,7 @@ def test_counts_are_within_three_standard_errors_of_the_binomial() -> None:
     spans = cut(ops, 0, 16)
     clock.sleep_ns(S)
     samples = 4000
-    (result,), _, _ = counted(ops.sampler, ops, clock, [spans], samples, Until())  # type: ignore[misc]
+    (result,), _, _ = counted(ops.sampler, ops, clock, [spans], samples, Until())
     pages = np.arange(spans.start[0], spans.end[-1], 4096, dtype=np.uint64)
     rounds = [ops.accessed(0, pages, S + at * 5 * MS, S + (at + 1) * 5 * MS) for at in range(400)]
     share = np.mean(rounds, axis=0).reshape(16, -1).mean(axis=1)
