@@ -10,9 +10,10 @@ from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
 from pydamon.engines.base import Choice, Kind, Rows
 from pydamon.engines.on_core import OnCore, only_context
-from pydamon.ops.sim.machine import Machine, MachineSpec
+from pydamon.ops.sim.machine import Machine
 from pydamon.ops.sim.ops import DEFAULT_ACCESSES_PER_S, SimOps
 from pydamon.spec import Spec
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.model import Workload
 
 if TYPE_CHECKING:

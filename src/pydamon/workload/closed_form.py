@@ -117,6 +117,22 @@ class AccessModel:
             return NOTHING
         return intervals.intersection(spans, intervals.union(np.concatenate(found)))
 
+    def accesses(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int) -> NDArray[np.float64]:
+        """How many accesses each of ``spans`` gets in [start_ns, end_ns): a pattern's are spread over its region."""
+        found = np.zeros(len(spans), np.float64)
+        start, end = self._start.astype(np.int64), self._end.astype(np.int64)
+        for segment in schedule.segments(start_ns, end_ns):
+            for group in self._phases[segment.phase]:
+                count, _ = group.runs(segment, self._accesses_per_s)
+                low, high = start[group.region], end[group.region]
+                density = count * float(segment.times) / (high - low)
+                first = np.searchsorted(high, spans[:, 0], "right")
+                owner, number = intervals.pieces(np.maximum(np.searchsorted(low, spans[:, 1], "left") - first, 0))
+                at = first[owner] + number
+                part = np.minimum(high[at], spans[owner, 1]) - np.maximum(low[at], spans[owner, 0])
+                found += np.bincount(owner, part * density[at], len(spans))
+        return found
+
 
 class Group:
     """Patterns of one phase, at most one per region, as parallel arrays in the order of their regions."""
@@ -144,7 +160,7 @@ class Group:
         self, pattern: NDArray[np.int64], page: NDArray[np.int64], segment: Segment, accesses_per_s: int, key: int
     ) -> NDArray[np.bool_]:
         """For each page (its number in its region): does its pattern (index) touch it in the segment?"""
-        count, at = self._runs(segment, accesses_per_s)
+        count, at = self.runs(segment, accesses_per_s)
         count, at = count[pattern], at[pattern]
         touched = many_windows.in_run(self, pattern, page, count, at)
         by_chance = self.random[pattern]
@@ -164,7 +180,7 @@ class Group:
         max_pieces: int,
     ) -> list[Spans]:
         """What the patterns touch in the segment, as `AccessModel.touched` describes it; in any order, may overlap."""
-        count, at = self._runs(segment, accesses_per_s)
+        count, at = self.runs(segment, accesses_per_s)
         start = region_start[self.region].astype(np.int64)
         dense = ~self.random & (self.stride_bytes <= PAGE_SIZE)
         result = [self._dense(dense & (count > 0), count, at, start)]
@@ -227,7 +243,7 @@ class Group:
         touched = np.where(length == 1, drawn < probability, np.minimum(mean, length))
         return start + np.stack([first, first + touched], axis=1) * PAGE_SIZE
 
-    def _runs(self, segment: Segment, accesses_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def runs(self, segment: Segment, accesses_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many accesses each pattern makes in the segment, and the position of the first."""
         before = [self.made(share, accesses_per_s, segment.from_ns) for share in self.shares]
         until = [self.made(share, accesses_per_s, segment.to_ns) for share in self.shares]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydamon.ops.sim.machine import MachineSpec
 from pydamon.spec import Scheme
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.layout import Layout
 from pydamon.workload.truth import Schedule

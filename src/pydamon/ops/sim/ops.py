@@ -20,10 +20,12 @@ from pydamon.linux.process import Mapping
 from pydamon.ops.base import Addresses, Applied, Hits, Ranges
 from pydamon.ops.pace import Clock
 from pydamon.ops.sim import actions
-from pydamon.ops.sim.machine import MEASURED, Machine, MachineSpec, Summary
+from pydamon.ops.sim.machine import MEASURED, Machine
 from pydamon.ops.sim.sampler import WindowSampler
+from pydamon.ops.sim.summary import Summary
 from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload import layout as layouts
 from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.model import Workload
