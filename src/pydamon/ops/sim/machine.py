@@ -32,9 +32,9 @@ from pydamon.ops.sim.slowdown import count_places
 from pydamon.ops.sim.summary import Counters, Counts, Summary, Times
 from pydamon.spec.machine import MachineSpec
 from pydamon.spec.units import format_size
-from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.intervals import Spans
 from pydamon.workload.layout import Layout
+from pydamon.workload.program import Accesses
 from pydamon.workload.truth import Schedule
 
 
@@ -43,7 +43,7 @@ class SimTarget:
     """One simulated process: where its memory lies, and how it accesses it. ``left`` is what it had when it ended."""
 
     layout: Layout
-    model: AccessModel
+    model: Accesses
     schedule: Schedule
     memcg: str
     extents: Extents
@@ -59,9 +59,7 @@ class Machine:
     what is not there.
     """
 
-    def __init__(
-        self, spec: MachineSpec, targets: Sequence[tuple[Layout, AccessModel, Schedule]], start_ns: int
-    ) -> None:
+    def __init__(self, spec: MachineSpec, targets: Sequence[tuple[Layout, Accesses, Schedule]], start_ns: int) -> None:
         self.spec = spec
         needed = sum(place.end - place.start for layout, _, _ in targets for place in layout.regions)
         self.node_bytes = np.array(spec.node_bytes or (2 * needed,), np.int64)
