@@ -85,7 +85,10 @@ class Weights(Struct, frozen=True):
 
 
 class Quotas(Struct, frozen=True):
-    """At most ``time_ms`` and ``sz_bytes`` per ``reset_interval_ms``, or less as the goals say; 0 is no limit."""
+    """At most ``time_ms`` and ``sz_bytes`` per ``reset_interval_ms``, or less as the goals say; 0 is no limit.
+
+    ``bloat_bp`` is ours, for collapse: huge pages add at most this share of what is resident, in 1/10,000.
+    """
 
     time_ms: int = 0
     sz_bytes: int = 0
@@ -95,6 +98,7 @@ class Quotas(Struct, frozen=True):
     fail_charge_num: int = 0
     fail_charge_denom: int = 0
     weights: Weights = Weights()
+    bloat_bp: int = 0
 
     @property
     def limited(self) -> bool:
@@ -215,6 +219,7 @@ PARSERS: dict[str, Callable[[str], int]] = {
     "current_value": units.parse_metric,
     "fail_charge_num": units.parse_count,
     "fail_charge_denom": units.parse_count,
+    "bloat_bp": units.parse_permyriad,
     "target_nid": units.parse_count,
     "nid": units.parse_count,
     "dests.id": units.parse_count,
@@ -249,6 +254,8 @@ def validate_scheme(scheme: Scheme, *, ops: str, nr_targets: int | None = None) 
     _validate_destinations(scheme)
     with located("quotas"):
         _validate_quotas(scheme.quotas)
+        if scheme.quotas.bloat_bp and scheme.action != "collapse":
+            raise RequestError(f"is for collapse, which adds memory; {scheme.action} does not", where="bloat_bp")
     with located("watermarks"):
         _validate_watermarks(scheme.watermarks)
     if len(scheme.filters) > MAX_FILTERS:
@@ -314,6 +321,7 @@ def _validate_quotas(quotas: Quotas) -> None:
     _bounded(quotas.fail_charge_denom, 0, 2**32 - 1, "fail_charge_denom", "")
     if quotas.fail_charge_num > quotas.fail_charge_denom:
         raise RequestError("is above fail_charge_denom; a failed byte costs at most one", where="fail_charge_num")
+    _bounded(quotas.bloat_bp, 0, 10_000, "bloat_bp", "bp")
     for field in ("sz_permil", "nr_accesses_permil", "age_permil"):
         _bounded(getattr(quotas.weights, field), 0, 2**32 - 1, f"weights.{field}", "")
     names = set()

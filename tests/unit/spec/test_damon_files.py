@@ -25,6 +25,7 @@ OURS = {
     "targets[*].match.most",
     "schemes[*].name",
     "schemes[*].watermarks.nid",
+    "schemes[*].quotas.bloat_bp",
     "schemes[*].quotas.goals[*].name",
 }
 # Filters have several files for what is one field here; a probe's filters have no file for what they cannot be of.

@@ -343,13 +343,14 @@ def _name(text: str, plain: Plain) -> Fields:
 
 
 _EXAMPLES = {"size": "size>=4K", "rate": "rate<=5%", "age": "age>=60s"}
-_QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail"})
+_QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail", "bloat"})
 _KEYS: dict[str, Callable[[str, Plain], Fields]] = {
     "every": _every,
     "quota": parse_quota,
     "weights": _weights,
     "tuner": _tuner,
     "fail": _fail,
+    "bloat": lambda text, _: {"bloat_bp": units.parse_permyriad(text)},
     "watermarks": parse_watermarks,
     "node": _node,
     "dests": _dests,
@@ -391,6 +392,7 @@ def write_short(scheme: Scheme) -> str:
         words.append(f"tuner={quotas.goal_tuner}")
     if quotas.fail_charge_num or quotas.fail_charge_denom:
         words.append(f"fail={quotas.fail_charge_num}/{quotas.fail_charge_denom}")
+    words += [f"bloat={units.exact_bp(quotas.bloat_bp)}"] if quotas.bloat_bp else []
     if scheme.watermarks != Watermarks():
         words.append(f"watermarks={write_watermarks(scheme.watermarks)}")
     words += [_write_filter(item) for item in scheme.filters]
@@ -458,7 +460,7 @@ def _write_metric(goal: Goal, value: int) -> str:
     if unit == "us":
         return exact_time_us(value)
     if unit == "bp":
-        return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
+        return units.exact_bp(value)
     return str(value)
 
 
