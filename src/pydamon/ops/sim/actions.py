@@ -45,8 +45,11 @@ def check_scheme(machine: Machine, scheme: Scheme) -> None:
 
 
 def check_filters(machine: Machine, filters: Sequence[Filter]) -> None:
-    """Raise MachineError if one of ``filters`` names a cgroup that the machine lacks."""
+    """Raise MachineError if one of ``filters`` names a cgroup or a NUMA node that the machine lacks."""
     for index, item in enumerate(filters):
+        if item.nid is not None:
+            with located(f"filters[{index}].nid"):
+                machine.check_node(item.nid)
         if item.memcg_path is not None:
             with located(f"filters[{index}].memcg_path"):
                 machine.check_memcg(item.memcg_path)
@@ -92,6 +95,9 @@ def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:
         return np.full(len(extents), mine)
     if item.filter_type == "unmapped":
         return extents.resident & ~extents.has(MAPPED)
+    if item.nid is not None:
+        there: Mask = (extents.state >> NODE_SHIFT) == item.nid + 1
+        return there
     wanted = item.hugepage_size
     if wanted is None:
         return np.zeros(len(extents), np.bool_)
