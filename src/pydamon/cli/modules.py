@@ -8,7 +8,7 @@ from pydamon import messages
 from pydamon.cli.completion.values import RECORD
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.render.screen import echo, emit_json
-from pydamon.errors import RequestError
+from pydamon.errors import PydamonError, RequestError
 from pydamon.modules.base import Target, Use
 from pydamon.modules.registry import MODULES, parse
 from pydamon.spec import Scheme
@@ -58,7 +58,7 @@ def check(texts: tuple[str, ...], ops: str) -> None:
     for text in texts:
         use = _parsed(text, ops)
         echo(f"ok: {use.write()}")
-        _warn(use, ops)
+        _here(use, ops)
 
 
 @command.command("explain")
@@ -75,14 +75,13 @@ def explain(texts: tuple[str, ...], ops: str, path: str | None) -> None:
     from pydamon.spec.words.explain import explain_schemes
 
     for text in texts:
-        use = _parsed(text, ops)
+        use = _here(_parsed(text, ops), ops)
         echo(use.write(all_knobs=True))
         schemes = use.schemes(_target(use, ops))
         for line in (*explain_schemes(schemes), *use.words()):
             echo(line)
         if path is not None:
             _foretell(use, schemes, path)
-        _warn(use, ops)
 
 
 def _foretell(use: Use, schemes: tuple[Scheme, ...], path: str) -> None:
@@ -115,8 +114,15 @@ def _target(use: Use, ops: str) -> Target:
     return "process"
 
 
-def _warn(use: Use, ops: str) -> None:
+def _here(use: Use, ops: str) -> Use:
+    """What the module is on this machine, as it is where that has nothing for it; what it cannot do there is said."""
     from pydamon.run.modules import facts
 
-    for line in use.cannot(facts(ops, _target(use, ops))):
+    known = facts(ops, _target(use, ops))
+    try:
+        use = use.filled(known)
+    except PydamonError as error:
+        messages.tell(f"{use.module.name}: {error}")
+    for line in use.cannot(known):
         messages.tell(f"{use.module.name}: {line}")
+    return use

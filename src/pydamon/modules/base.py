@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from pydamon.errors import RequestError
+from pydamon.modules.chains import Chains
 from pydamon.modules.controller import Controller
 from pydamon.spec import units
 from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, guess, parse_quota, parse_watermarks, shown
@@ -38,7 +39,8 @@ class Facts(msgspec.Struct, frozen=True):
     ``psi``, ``io_psi``: whether pressure of memory and io is told, of the target's cgroup if it is one.
     ``reclaim_obstacle``, ``low_obstacle``: why the target's cgroup cannot be asked to give memory, or keep it.
     ``low_limited_by``: a cgroup above it that has no memory.low. ``zram``: what keeps each device of zram from writing
-    back.
+    back. ``tiers``: those of its NUMA nodes, or ``tiers_obstacle``, why there are none. ``cpu_psi``: whether pressure
+    of CPUs is told. ``cgroup``: that of the target. ``knows_ages``: whether single pages can be asked (young).
     """
 
     engine: str = "user"
@@ -52,6 +54,11 @@ class Facts(msgspec.Struct, frozen=True):
     low_obstacle: str | None = None
     low_limited_by: str | None = None
     zram: Mapping[str, str | None] | None = None
+    tiers: Chains = ()
+    tiers_obstacle: str | None = None
+    cpu_psi: bool | None = None
+    cgroup: str | None = None
+    knows_ages: bool | None = None
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,13 +210,18 @@ def _no_words(knobs: Any) -> list[str]:
     return []
 
 
+def _as_they_are(knobs: Any, facts: Facts) -> Any:
+    return knobs
+
+
 class Module(msgspec.Struct, frozen=True):
     """A module.
 
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
     ``where``: of each engine, the targets that it works on. ``controllers`` makes its loops anew, none where the policy
     is no loop. ``words`` say what they do, a line each; ``numbers``: what it tells of itself, rows of
-    `spec.module_numbers`.
+    `spec.module_numbers`. ``fill`` puts what knobs leave to the machine into them; it raises PydamonError where the
+    module can do nothing there at all.
     """
 
     name: str
@@ -221,6 +233,7 @@ class Module(msgspec.Struct, frozen=True):
     controllers: Callable[[Any, Target], tuple[Controller, ...]] = _no_loops
     numbers: tuple[str, ...] = OF_SCHEMES
     words: Callable[[Any], list[str]] = _no_words
+    fill: Callable[[Any, Facts], Any] = _as_they_are
 
     @property
     def table(self) -> dict[str, tuple[str, Knob]]:
@@ -246,6 +259,10 @@ class Use(msgspec.Struct, frozen=True):
     def cannot(self, facts: Facts) -> list[str]:
         """What it will not do with these knobs there, and the nearest that it will, a line each."""
         return self.module.cannot(self.knobs, facts)
+
+    def filled(self, facts: Facts) -> Use:
+        """With what its knobs leave to the machine. Raises PydamonError where it can do nothing there at all."""
+        return Use(self.module, self.module.fill(self.knobs, facts))
 
     def words(self) -> list[str]:
         """What its loops do, if it has any; of schemes `spec.words.explain` tells."""

@@ -41,7 +41,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
-    let the schemes of its module act.
+    let the schemes of its module act. ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how much of what its
+    fast memory can do is used. ``moved_bytes`` and ``moving_ns`` are what the schemes of its module have done so far,
+    and how long that took.
     """
 
     now_ns: int
@@ -59,6 +61,10 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
     active: bool = True
+    cpu: Pressure | None = None
+    bandwidth_permil: int | None = None
+    moved_bytes: int | None = None
+    moving_ns: int | None = None
     page_bytes: int = 4096
 
     def idle_bytes(self, age_us: int) -> int | None:

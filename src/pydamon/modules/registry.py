@@ -8,17 +8,26 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError, located
-from pydamon.modules.base import Module, Target, Use
+from pydamon.modules.base import Facts, Module, Target, Use
 from pydamon.modules.lru_sort import LRU_SORT
 from pydamon.modules.protect import PROTECT
 from pydamon.modules.reclaim import RECLAIM
 from pydamon.modules.stat import STAT
+from pydamon.modules.tier import TIER
 from pydamon.modules.zram_writeback import ZRAM_WRITEBACK
 from pydamon.spec import Context, Spec
 from pydamon.spec.forms.scheme_short import guess, shown
 from pydamon.spec.schemes import Scheme
 
-MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT, PROTECT, ZRAM_WRITEBACK, STAT)}
+_ALL = (
+    RECLAIM,
+    LRU_SORT,
+    PROTECT,
+    ZRAM_WRITEBACK,
+    STAT,
+    TIER,
+)
+MODULES: Mapping[str, Module] = {module.name: module for module in _ALL}
 _LONGEST = 4096  # characters
 
 
@@ -83,6 +92,20 @@ def target_of(context: Context) -> Target:
     if context.ops == "paddr":
         return "physical"
     return "cgroup" if context.ops == "sim" or context.cgroup is not None else "process"
+
+
+def fill(spec: Spec, facts: Facts) -> Spec:
+    """The same with what the knobs of its modules leave to the machine. Raises PydamonError, naming the module."""
+    texts: list[str | dict[str, Any]] = list(spec.kdamonds[0].modules) if spec.kdamonds else []
+    for index, use in enumerate(uses(spec)):
+        with located(f"modules {use.module.name}"):
+            filled = use.filled(facts)
+        if filled.knobs != use.knobs:
+            texts[index] = filled.write()
+    if not texts:
+        return spec
+    kdamond = msgspec.structs.replace(spec.kdamonds[0], modules=tuple(texts))
+    return msgspec.structs.replace(spec, kdamonds=(kdamond, *spec.kdamonds[1:]))
 
 
 def expand(spec: Spec) -> Spec:

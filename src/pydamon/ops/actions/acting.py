@@ -158,6 +158,7 @@ def _migrate(subject: Subject, scheme: Scheme, pages: Pages, dry_run: bool) -> U
         first, _ = _units(pages)
         move_pages.move(subject.process, pages.address[first], wanted[first])
         arrived = nodes_of(subject.process, pages) == wanted
+        subject.homes.moved(subject.process, pages.address[arrived], before[arrived], wanted[arrived])
         subject.homes.remember(scheme, subject.process, pages.address[arrived], before[arrived])
     return sizes(pages, arrived, subject.regions)
 

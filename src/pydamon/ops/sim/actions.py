@@ -299,9 +299,17 @@ class _Application:
             self._recut(origin)
             choice = choice[origin]
             applied += self._per_region(moving)
+            self._note_moved(moving, dest.id)
             state = extents.state[moving] & np.uint32((1 << NODE_SHIFT) - 1)
             extents.state[moving] = state | (node << NODE_SHIFT)
         return applied
+
+    def _note_moved(self, moving: Mask, dest: int) -> None:
+        """What goes to the node ``dest`` from others now."""
+        node = (self.extents.state >> NODE_SHIFT).astype(np.int64) - 1
+        for source in np.unique(node[moving]).tolist():
+            spans = self.extents.spans(moving & (node == source)).astype(np.uint64)
+            self.machine.round_trips.note(self.machine.now_ns, id(self.target), spans, source, dest)
 
     def _units(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Per mapping: its start, where its interleaved units are counted from, and their size.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.ops.round_trips import RoundTrips
 from pydamon.ops.sim.extents import ACTIVE, ANON, HUGE, INCOMING, KEPT, MAPPED, NODE_SHIFT, PAGE_SIZE, YOUNG, Extents
 from pydamon.spec.schemes import MAX_NODE
 from pydamon.spec.units import format_size
@@ -58,7 +59,8 @@ class MachineSpec:
     ``node_bytes``: memory of NUMA node 0, 1, ...; by default one node with twice what the workloads need.
     ``swap_bytes``: by default as much as the workloads need. ``file_regions``: names of the regions of workloads that
     are files mapped to memory, never written: dropped instead of swapped. ``memcgs``: the cgroup of each target, by
-    default ``/sim/0``, ``/sim/1``, ... ``max_pieces``: see `AccessModel.touched`. Raises RequestError.
+    default ``/sim/0``, ``/sim/1``, ... ``max_pieces``: see `AccessModel.touched`. ``cpu_waits``: from how many
+    seconds on tasks wait for a CPU for how many 1/1000 of the time; before the first they do not. Raises RequestError.
     """
 
     node_bytes: tuple[int, ...] = ()
@@ -67,6 +69,7 @@ class MachineSpec:
     memcgs: tuple[str, ...] = ()
     costs: Costs = field(default_factory=Costs)
     max_pieces: int = MAX_PIECES
+    cpu_waits: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.node_bytes) > MAX_NODE + 1:
@@ -81,6 +84,10 @@ class MachineSpec:
                 raise RequestError(
                     f"{path!r} is no path of a cgroup; it begins with /", where=f"machine.memcgs[{index}]"
                 )
+        for index, (at_s, permil) in enumerate(self.cpu_waits):
+            if not 0 <= permil <= 1000 or at_s < (self.cpu_waits[index - 1][0] if index else 0):
+                text = f"is {at_s} s, {permil}; times must not fall, and 0 to 1000 be waited"
+                raise RequestError(text, where=f"machine.cpu_waits[{index}]")
         if not 1 <= self.max_pieces <= 1 << 20:
             raise RequestError(f"is {self.max_pieces}; it must be 1 to {1 << 20}", where="machine.max_pieces")
 
@@ -153,8 +160,9 @@ class Machine:
         needed = sum(place.end - place.start for layout, _, _ in targets for place in layout.regions)
         self.node_bytes = np.array(spec.node_bytes or (2 * needed,), np.int64)
         self.swap_bytes = needed if spec.swap_bytes is None else spec.swap_bytes
-        self.now_ns = start_ns
+        self.now_ns = self._start_ns = start_ns
         self._psi_ns = self._io_psi_ns = 0
+        self.round_trips = RoundTrips()  # of what schemes have moved
         _check_names(spec, [place.name for layout, _, _ in targets for place in layout.regions], len(targets))
         self.targets = [
             SimTarget(layout, model, schedule, _memcg(spec, index), _new_memory(layout, spec.file_regions))
@@ -241,6 +249,14 @@ class Machine:
     def some_io_psi_us(self) -> int:
         """Time in us in which some workload waited for files to be read; swap is in memory and needs no io."""
         return self._io_psi_ns // 1000
+
+    def some_cpu_psi_us(self) -> int:
+        """Time in us in which some task waited for a CPU, as the spec says."""
+        now_s = (self.now_ns - self._start_ns) / _NS_PER_S
+        waits = self.spec.cpu_waits
+        ends = [at_s for at_s, _ in waits[1:]] + [now_s]
+        waited = sum(max(min(end, now_s) - at_s, 0) * permil for (at_s, permil), end in zip(waits, ends, strict=False))
+        return int(waited * 1000)
 
     def node_mem_bp(self, nid: int, *, used: bool) -> int:
         """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""

@@ -79,8 +79,8 @@ class Acts:
 
     ``say`` gets lines for the user; ``plan`` those of a dry run, in which nothing is done: without it, it is none.
     ``change`` changes a scheme by its name, as a decision says (raises PydamonError). ``now_ns`` is the run's clock.
-    ``active``: whether watermarks let the schemes of a module act. Unless ``in_own_thread`` a step is made with the
-    snapshots, if it is due.
+    ``active``: whether watermarks let the schemes of a module act; ``did``: the bytes that these have acted on so far,
+    and the ns that it took. Unless ``in_own_thread`` a step is made with the snapshots, if it is due.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Acts:
         dry_run: bool = False,
         change: Callable[[SetQuota | SetMinAge], object],
         active: Callable[[str], bool] = lambda module: True,
+        did: Callable[[str], tuple[int, int]] = lambda module: (0, 0),
         in_own_thread: bool = True,
     ) -> None:
         self._stepped = [Stepped(name=name, controller=controller) for name, controller in controllers]
@@ -104,6 +105,7 @@ class Acts:
         self._dry_run = dry_run
         self._change = change
         self._active = active
+        self._did = did
         self._in_own_thread = in_own_thread
         self._snapshots: Sequence[Snapshot] = ()
         self._done: dict[tuple[str, str], Done] = {}
@@ -186,9 +188,14 @@ class Acts:
             return
         for stepped in due:
             looks = [stepped.looks.popleft() for _ in range(len(stepped.looks))]
-            active = self._active(stepped.name)
+            moved_bytes, moving_ns = self._did(stepped.name)
             own = msgspec.structs.replace(
-                observed, done_bytes=stepped.done_bytes, returned=returned(looks), active=active
+                observed,
+                done_bytes=stepped.done_bytes,
+                returned=returned(looks),
+                active=self._active(stepped.name),
+                moved_bytes=moved_bytes,
+                moving_ns=moving_ns,
             )
             for decision in stepped.controller.step(own)[:_MOST_DECISIONS]:
                 if self._ending.is_set():

@@ -41,6 +41,10 @@ def open_acts(
         asked = engine.asked
         commit(msgspec.structs.replace(asked, schemes=changed(asked.schemes, decision)))
 
+    def did(module: str) -> tuple[int, int]:
+        states = schemes_of(module, engine.schemes())
+        return sum(state.stats.sz_applied for state in states), sum(state.quota.total_charged_ns for state in states)
+
     hands: Hands
     if engine.simulated is not None:
         from pydamon.run.acts.sim import SimHands
@@ -57,6 +61,7 @@ def open_acts(
         dry_run=dry_run,
         change=change,
         active=lambda module: any(state.active for state in schemes_of(module, engine.schemes())),
+        did=did,
         in_own_thread=engine.simulated is None,
     )
     return acts
