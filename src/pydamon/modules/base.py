@@ -11,7 +11,7 @@ import msgspec
 from pydamon.errors import RequestError
 from pydamon.modules.chains import Chains
 from pydamon.modules.controller import Controller
-from pydamon.spec import units
+from pydamon.spec import Intervals, NrRegions, units
 from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, guess, parse_quota, parse_watermarks, shown
 from pydamon.spec.module_numbers import OF_SCHEMES
 from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
@@ -210,6 +210,10 @@ def _no_words(knobs: Any) -> list[str]:
     return []
 
 
+def _as_usual(knobs: Any) -> tuple[Intervals, NrRegions] | None:
+    return None
+
+
 def _as_they_are(knobs: Any, facts: Facts) -> Any:
     return knobs
 
@@ -221,7 +225,7 @@ class Module(msgspec.Struct, frozen=True):
     ``where``: of each engine, the targets that it works on. ``controllers`` makes its loops anew, none where the policy
     is no loop. ``words`` say what they do, a line each; ``numbers``: what it tells of itself, rows of
     `spec.module_numbers`. ``fill`` puts what knobs leave to the machine into them; it raises PydamonError where the
-    module can do nothing there at all.
+    module can do nothing there at all. ``monitoring`` is how it has to be monitored, None: as usual.
     """
 
     name: str
@@ -234,6 +238,7 @@ class Module(msgspec.Struct, frozen=True):
     numbers: tuple[str, ...] = OF_SCHEMES
     words: Callable[[Any], list[str]] = _no_words
     fill: Callable[[Any, Facts], Any] = _as_they_are
+    monitoring: Callable[[Any], tuple[Intervals, NrRegions] | None] = _as_usual
 
     @property
     def table(self) -> dict[str, tuple[str, Knob]]:

@@ -9,6 +9,7 @@ import msgspec
 
 from pydamon.errors import RequestError, located
 from pydamon.modules.base import Facts, Module, Target, Use
+from pydamon.modules.etmem import ETMEM
 from pydamon.modules.lru_sort import LRU_SORT
 from pydamon.modules.protect import PROTECT
 from pydamon.modules.reclaim import RECLAIM
@@ -26,6 +27,7 @@ _ALL = (
     ZRAM_WRITEBACK,
     STAT,
     TIER,
+    ETMEM,
 )
 MODULES: Mapping[str, Module] = {module.name: module for module in _ALL}
 _LONGEST = 4096  # characters

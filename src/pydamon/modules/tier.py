@@ -55,6 +55,7 @@ NAME = "tier"
 _BP = 10_000
 _APPLY_US = 1_000_000
 _WEIGHTS = Weights(sz_permil=0, nr_accesses_permil=100, age_permil=100)
+Way = Literal["both", "up", "down"]
 Source = Literal["auto", "tier", "any"]
 Tuner = Literal["auto", "temporal", "consist"]
 _ONE_NODE = "reclaim pages cold memory out instead, which needs one node only"
@@ -95,6 +96,7 @@ class TierKnobs(Knobs, frozen=True, kw_only=True):
     source: Annotated[
         Source, choice_knob("from", ("auto", "tier", "any"), "only what is on the neighbouring tier moves, or all")
     ] = "auto"
+    way: Annotated[Way, choice_knob("way", ("both", "up", "down"), "what is moved at all")] = "both"
     young: Annotated[
         str, choice_knob("young", ("auto", "asked", "ignored"), "with asked, a page's own bit has to agree at the end")
     ] = "auto"
@@ -138,8 +140,10 @@ def schemes(knobs: TierKnobs, target: Target) -> tuple[Scheme, ...]:
         raise RequestError("and used are below 100% together: nothing would move; free=0.5% is usual", where="free")
     found = []
     for upper, lower in reversed(neighbours(knobs.chains)):
-        found += [_demote(knobs, target, nid, lower) for nid, _ in upper]
-        found.append(_promote(knobs, target, upper, lower))
+        if knobs.way != "up":
+            found += [_demote(knobs, target, nid, lower) for nid, _ in upper]
+        if knobs.way != "down":
+            found.append(_promote(knobs, target, upper, lower))
     return tuple(found)
 
 

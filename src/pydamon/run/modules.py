@@ -144,7 +144,7 @@ def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], obj
     for use in uses(spec):
         for line in use.cannot(known):
             say(f"module {use.module.name}: {line}")
-    return _coarse(expanded, request, say)
+    return _coarse(_monitored(expanded, request, say), request, say)
 
 
 def facts_of(spec: Spec, request: Request | None = None) -> Facts:
@@ -188,6 +188,19 @@ def _check_where(spec: Spec, request: Request) -> None:
         there = ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in use.module.where.items())
         text = f"does nothing on a target that is {_A[target]} with the engine {engine}; it works with {there}"
         raise RequestError(text, where=f"modules {use.module.name}")
+
+
+def _monitored(spec: Spec, request: Request, say: Callable[[str], object]) -> Spec:
+    """With the intervals and regions that a module needs; that what was said of them does not hold is told."""
+    context = spec.context
+    for use in uses(spec):
+        needed = use.module.monitoring(use.knobs)
+        if needed is None:
+            continue
+        if not has_default_goal(context.intervals) and context.intervals != needed[0] and context.ops != "sim":
+            say(f"module {use.module.name}: its own intervals hold, not those that were said")
+        context = msgspec.structs.replace(context, intervals=needed[0], nr_regions=needed[1])
+    return spec.with_context(context)
 
 
 def _coarse(spec: Spec, request: Request, say: Callable[[str], object]) -> tuple[Spec, Request]:

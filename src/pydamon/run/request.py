@@ -23,10 +23,11 @@ class Request(msgspec.Struct, frozen=True):
     that was read already) is for a simulation, on ``machine``; with ``real_time`` that takes as long as what it
     simulates. ``source``, ``threads``, ``cpus`` and ``nodes`` are for reported accesses. ``dry_run``: schemes only find
     out what they would do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be.
-    ``by_addresses``: all of a region counts, as in the kernel, and not what of it is resident. ``output`` is the record, if there is to be one; of
-    one that was there nothing is kept with ``force``. ``rotate`` is after how many bytes, or ns, a new file begins;
-    with ``pause`` a disk that is full ends the file only: another is begun as soon as there is room.
-    ``panel`` is the number of pages of the page panel, 0 for none, None for the usual number where there can be one.
+    ``by_addresses``: all of a region counts, as in the kernel, and not what of it is resident. ``output`` is the
+    record, if there is to be one; of one that was there nothing is kept with ``force``. ``rotate`` is after how many
+    bytes, or ns, a new file begins; with ``pause`` a disk that is full ends the file only: another is begun as soon as
+    there is room. ``panel`` is the number of pages of the page panel, 0 for none, None for the usual number where there
+    can be one.
     """
 
     engine: str | None = None
