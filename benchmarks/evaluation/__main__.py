@@ -8,6 +8,7 @@ import sys
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "etmem": "cold pages of a file by regions and page by page: what is saved, and at which cost",
     "tier": "hot memory from the slowest NUMA node to the fast one, and less of that under load, in the lab",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 
 from benchmarks.evaluation.recording import recording
 from benchmarks.evaluation.report import machine, verdict
-from benchmarks.kernel import ROOT, TARGET_CPU
+from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
 from benchmarks.kernel_damon import is_guest
-from benchmarks.spinner import Spinner
-from pydamon.linux import move_pages
+from pydamon.linux import move_pages, psi
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.process import Process
 
@@ -37,15 +36,50 @@ PAGE = 4096
 SMALL = "quota=4MiB/1s cold_age=2s"
 FILL = "import sys; kept = bytearray(int(sys.argv[1])); kept[::4096] = b'x' * len(range(0, len(kept), 4096)); print(flush=True); sys.stdin.read()"  # noqa: E501
 LOOP = "while True: pass"
+# What is unmapped each time empties the emulated TLB, which is so large that accesses would leave no trace otherwise.
+SWEEP = """
+import mmap, sys
+import numpy as np
+hot, cold = (int(word) << 20 for word in sys.argv[1:3])
+area = mmap.mmap(-1, hot + cold, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+memory = np.frombuffer(area, np.uint8)
+memory[::4096] = 1
+print(memory.ctypes.data, flush=True)
+while True:
+    np.bitwise_or.reduce(memory[:hot:4096])
+    with mmap.mmap(-1, 1 << 20) as other:
+        for at in range(0, 1 << 20, 4096):
+            other[at] = 1
+"""
+
+
+class Sweeper:
+    """A process that sweeps ``hot_mib`` without pause; as a context manager."""
+
+    def __init__(self, hot_mib: int, cold_mib: int) -> None:
+        command = [sys.executable, "-c", SWEEP, str(hot_mib), str(cold_mib)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.pid, self.pages = self._process.pid, hot_mib * MIB // PAGE
+        os.sched_setaffinity(self.pid, {TARGET_CPU})
+        assert self._process.stdout is not None
+        self.hot_at = int(self._process.stdout.readline())
+
+    def __enter__(self) -> Sweeper:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 class Pages:
-    """The hot pages of a spinner, and where they are."""
+    """The hot pages of a sweeper, and where they are."""
 
-    def __init__(self, spinner: Spinner) -> None:
-        self._process = Process(spinner.pid)
-        first = np.uint64(spinner.hot_at)
-        self._at: NDArray[np.uint64] = first + np.arange(spinner.pages, dtype=np.uint64) * np.uint64(PAGE)
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._process = Process(sweeper.pid)
+        first = np.uint64(sweeper.hot_at)
+        self._at: NDArray[np.uint64] = first + np.arange(sweeper.pages, dtype=np.uint64) * np.uint64(PAGE)
 
     def put(self, node: int) -> None:
         """Move all of them to a node."""
@@ -75,6 +109,8 @@ def full(node: int, leave: int) -> Iterator[None]:
 def busy(loops: int) -> Iterator[None]:
     """So many programs that only count."""
     running = [subprocess.Popen([sys.executable, "-c", LOOP]) for _ in range(loops)]
+    for number, each in enumerate(running):
+        os.sched_setaffinity(each.pid, {number % (os.cpu_count() or 1)})
     try:
         yield
     finally:
@@ -100,8 +136,8 @@ def last_numbers(folder: Path) -> dict[str, int]:
 def settle(options: argparse.Namespace, nodes: list[int]) -> None:
     """The hot set's way to the fast node."""
     fast, slow = nodes[0], nodes[-1]
-    with Spinner(options.hot, options.cold, "read", cpu=TARGET_CPU) as spinner, tempfile.TemporaryDirectory() as name:
-        pages, folder = Pages(spinner), Path(name)
+    with Sweeper(options.hot, options.cold) as sweeper, tempfile.TemporaryDirectory() as name:
+        pages, folder = Pages(sweeper), Path(name)
         pages.put(slow)
         with full(fast, options.leave * MIB):
             print(
@@ -110,13 +146,15 @@ def settle(options: argparse.Namespace, nodes: list[int]) -> None:
                 flush=True,
             )
             shares: list[tuple[float, float, float]] = []
-            with recording(spinner.pid, options.module, folder) as spent_s:
+            waited_us = psi.read("cpu").total_us
+            with recording(sweeper.pid, options.module, folder) as spent_s:
                 began = time.monotonic()
                 while time.monotonic() - began < options.seconds:
                     time.sleep(5)
                     free = MachineMetrics().node_mem_bp(fast, used=False) / 100
                     shares.append((time.monotonic() - began, pages.share(fast), free))
                 cpu = spent_s() / (time.monotonic() - began)
+            waited = (psi.read("cpu").total_us - waited_us) / 1e6 / (time.monotonic() - began)
             told = last_numbers(folder)
     reached = next((at for at, share, _ in shares if share >= 0.95), None)
     if reached is None:
@@ -131,22 +169,26 @@ def settle(options: argparse.Namespace, nodes: list[int]) -> None:
     up, down, back = (told[f"{name}_bytes"] / MIB for name in ("promoted", "demoted", "moved_back"))
     print(f"  moved up {up:.0f} MiB, down {down:.0f} MiB, back {back:.1f} MiB")
     print(f"  ping-pong {ping_pong:.2%} of the fast node a minute: {verdict(ping_pong < 0.01)} (1%)")
-    print(f"  pydamon: {cpu:.1%} of a CPU, its start included", flush=True)
+    print(f"  pydamon: {cpu:.1%} of a CPU, its start included; tasks waited {waited:.0%} of the time for one")
+    print(f"  in the end {told['quota_left_bp'] / 100:.0f}% of the quota was allowed", flush=True)
 
 
 def under_load(options: argparse.Namespace, nodes: list[int]) -> None:
     """How much less is moved beside busy loops."""
     slow, moved = nodes[-1], []
     for loops in (0, 3 * (os.cpu_count() or 1)):
-        with Spinner(options.hot, options.cold, "read", cpu=TARGET_CPU) as spinner:
-            pages = Pages(spinner)
+        with Sweeper(options.hot, options.cold) as sweeper:
+            pages = Pages(sweeper)
             pages.put(slow)
             with busy(loops), tempfile.TemporaryDirectory() as name:
-                with recording(spinner.pid, f"tier {SMALL}", Path(name)):
+                with recording(sweeper.pid, f"{options.module} {SMALL}", Path(name)):
+                    waited_us = psi.read("cpu").total_us
                     time.sleep(options.busy_seconds)
+                    waited = (psi.read("cpu").total_us - waited_us) / 1e6 / options.busy_seconds
                 told = last_numbers(Path(name))
         moved.append(told["promoted_bytes"] + told["demoted_bytes"])
-        print(f"  {loops} busy loops: {moved[-1] / MIB:.1f} MiB moved in {options.busy_seconds} s", flush=True)
+        what = f"{moved[-1] / MIB:.1f} MiB moved in {options.busy_seconds} s"
+        print(f"  {loops} busy loops: {what}; tasks waited {waited:.0%} of the time", flush=True)
     fell = 1 - moved[1] / max(moved[0], 1)
     print(f"  migrations fell by {fell:.0%}: {verdict(fell >= 0.8)} (80%)")
 
@@ -171,6 +213,7 @@ def main() -> None:
             worst = max(worst, done.returncode)
         raise SystemExit(worst)
     nodes = move_pages.memory_nodes()
+    os.sched_setaffinity(0, {MONITOR_CPU})  # pydamon's as well: the process has a CPU of its own
     print(f"tier: {options.module!r}; {options.hot} MiB hot, {options.cold} MiB cold\n{machine()}")
     settle(options, nodes)
     if not options.without_load:
