@@ -28,7 +28,7 @@ class BusyRule(msgspec.Struct, frozen=True, kw_only=True):
     schemes: tuple[str, ...]
     sz_bytes: int = 0
     time_ms: int = 0
-    cpu_percent: float = 10.0
+    cpu_percent: float = 20.0
     bandwidth_percent: float = 80.0
     interval_us: int = 2_000_000
 

@@ -108,7 +108,7 @@ class EtmemKnobs(Knobs, frozen=True, kw_only=True):
 class LeaveController:
     """The quota is a quarter of what may still go: of what is resident now, less what is to stay.
 
-    Two windows may begin before the next step, and a snapshot may be one aggregation old: a quarter is never too much. A
+    Two windows may begin before the next step, and a snapshot may be an aggregation old: a quarter is never too much. A
     share is of the most that was resident so far, which stands for what etmem adds up: resident and in swap.
     """
 

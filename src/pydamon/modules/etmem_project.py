@@ -19,7 +19,7 @@ from pydamon.modules.etmem import MOST_LOOPS, EtmemKnobs, monitoring
 from pydamon.modules.hmsdk import Converted
 from pydamon.spec import Context, Intervals, Kdamond, NrRegions, Spec, Target, units
 from pydamon.spec.actions import ACTIONS
-from pydamon.spec.forms.scheme_short import guess, shown
+from pydamon.spec.forms.scheme_short import exact_size, guess, shown
 from pydamon.spec.model import MAX_NR_REGIONS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, RateRange, Scheme, SizeRange
@@ -152,7 +152,7 @@ def _slide(project: Section, _: Section, task: Section, targets: tuple[Target, .
         knobs.append(f"dram_percent={task.number('dram_percent', 1, 100)}%")
     if task.has("swap_threshold"):
         with located("[task] swap_threshold"):
-            knobs.append(f"swap_threshold={units.parse_size(_size(task.text('swap_threshold')))}B")
+            knobs.append(f"swap_threshold={exact_size(units.parse_size(_size(task.text('swap_threshold'))))}")
     if not threshold:
         raise RequestError("is 0: nothing would be cold; 1 takes what was not used at all", where="[task] T")
     if threshold > loop:

@@ -34,7 +34,7 @@ from pydamon.modules.busy import BusyController, BusyRule
 from pydamon.modules.chains import Chains, Level, neighbours, parse_chains, write_chains
 from pydamon.modules.controller import Controller
 from pydamon.spec.model import PAGE_SIZE
-from pydamon.spec.module_numbers import OF_SCHEMES, OF_TIERS
+from pydamon.spec.module_numbers import OF_TIERS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
@@ -105,7 +105,7 @@ class TierKnobs(Knobs, frozen=True, kw_only=True):
     )
     cpu_bp: Annotated[
         int, bp_knob("cpu", "move less while tasks wait this share of the time for a CPU (PSI)", may_be_off=True)
-    ] = 1_000
+    ] = 2_000
     bandwidth_bp: Annotated[
         int, bp_knob("bandwidth", "move less above this share of the memory's bandwidth (resctrl)", may_be_off=True)
     ] = 8_000
@@ -288,7 +288,7 @@ TIER = Module(
     cannot=cannot,
     where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process", "cgroup")},
     controllers=controllers,
-    numbers=(*OF_SCHEMES, *OF_TIERS),
+    numbers=("used_up", "charged_ns", "cpu_ns", *OF_TIERS),
     words=words,
     fill=fill,
 )

@@ -168,8 +168,7 @@ def test_a_slide_project_is_the_module_with_its_options() -> None:
     made = convert(SLIDE, nobody)
     (text,) = made.spec.kdamonds[0].modules
     assert text == (
-        "etmem scan=page loop=3 interval=2s sleep=1s sysmem_threshold=50% dram_percent=40% swap_threshold=10737418240B "
-        "T=2"
+        "etmem scan=page loop=3 interval=2s sleep=1s sysmem_threshold=50% dram_percent=40% swap_threshold=10G T=2"
     )
     assert made.spec.context.pids == (1234,)
     assert made.spec.context.intervals.aggr_us == 6_000_000

@@ -161,7 +161,7 @@ def sizes(decisions: tuple[object, ...]) -> list[int | None]:
 
 def test_twice_what_is_allowed_leaves_a_quarter_and_comes_back_by_doubling() -> None:
     """10 % are allowed: 20 % in the second step, then none."""
-    loop = BusyController(BusyRule(schemes=("a", "b"), sz_bytes=1 << 20, time_ms=100))
+    loop = BusyController(BusyRule(schemes=("a", "b"), sz_bytes=1 << 20, time_ms=100, cpu_percent=10))
     assert loop.step(waited(0, 0)) == ()
     assert loop.step(waited(2, 100)) == ()
     decisions = loop.step(waited(4, 500))
