@@ -167,7 +167,7 @@ def _here(use: Use, ops: str) -> Use:
 
     known = facts(ops, _target(use, ops))
     try:
-        use = use.filled(known)
+        use = use.fitted(known)
     except PydamonError as error:
         messages.tell(f"{use.module.name}: {error}")
     for line in use.cannot(known):

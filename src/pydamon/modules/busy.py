@@ -98,12 +98,11 @@ class BusyController:
 
     def _cost(self, seen: Observations) -> float | None:
         """What a byte takes that was moved since the last time, in shares of what is allowed; None if too few were."""
-        if seen.moved_bytes is None or seen.moving_ns is None:
-            return None
-        moved, spent = seen.moved_bytes - self._moved[0], seen.moving_ns - self._moved[1]
+        applied = sum(seen.applied.values())
+        moved, spent = applied - self._moved[0], seen.spent_ns - self._moved[1]
         if moved < _LEAST_MOVED or spent <= 0:
             return None
-        self._moved = (seen.moved_bytes, seen.moving_ns)
+        self._moved = (applied, seen.spent_ns)
         each = spent / moved
         self._best = each if self._best is None else min(each, self._best)
         return each / (self._best * _COST_ALLOWED)

@@ -23,7 +23,6 @@ from pydamon.modules.base import (
     Target,
     bp_knob,
     choice_knob,
-    exact_bp,
     permil_knob,
     quota_knob,
     size_knob,
@@ -44,7 +43,7 @@ from pydamon.spec.schemes import (
     SizeRange,
     Watermarks,
 )
-from pydamon.spec.units import format_duration_ns, format_size, parse_count
+from pydamon.spec.units import exact_bp, format_duration_ns, format_size, parse_count
 
 NAME = "etmem"
 MOST_LOOPS = 120

@@ -14,6 +14,7 @@ from pydamon.modules.lru_sort import LRU_SORT
 from pydamon.modules.protect import PROTECT
 from pydamon.modules.reclaim import RECLAIM
 from pydamon.modules.stat import STAT
+from pydamon.modules.thp import THP
 from pydamon.modules.tier import TIER
 from pydamon.modules.zram_writeback import ZRAM_WRITEBACK
 from pydamon.spec import Context, Spec
@@ -26,6 +27,7 @@ _ALL = (
     PROTECT,
     ZRAM_WRITEBACK,
     STAT,
+    THP,
     TIER,
     ETMEM,
 )
@@ -89,25 +91,22 @@ def uses(spec: Spec) -> list[Use]:
     return found
 
 
+def fitted(spec: Spec, facts: Facts) -> Spec:
+    """The same with the modules as they are on a machine; not expanded. Raises RequestError."""
+    found = []
+    for given, use in zip(spec.kdamonds[0].modules, uses(spec), strict=True):
+        with located(f"modules {use.module.name}"):
+            fits = use.fitted(facts)
+        found.append(given if fits == use else fits.write())
+    first = msgspec.structs.replace(spec.kdamonds[0], modules=tuple(found))
+    return msgspec.structs.replace(spec, kdamonds=(first, *spec.kdamonds[1:]))
+
+
 def target_of(context: Context) -> Target:
     """What kind of target the context has; a simulated process is in a cgroup of its own."""
     if context.ops == "paddr":
         return "physical"
     return "cgroup" if context.ops == "sim" or context.cgroup is not None else "process"
-
-
-def fill(spec: Spec, facts: Facts) -> Spec:
-    """The same with what the knobs of its modules leave to the machine. Raises PydamonError, naming the module."""
-    texts: list[str | dict[str, Any]] = list(spec.kdamonds[0].modules) if spec.kdamonds else []
-    for index, use in enumerate(uses(spec)):
-        with located(f"modules {use.module.name}"):
-            filled = use.filled(facts)
-        if filled.knobs != use.knobs:
-            texts[index] = filled.write()
-    if not texts:
-        return spec
-    kdamond = msgspec.structs.replace(spec.kdamonds[0], modules=tuple(texts))
-    return msgspec.structs.replace(spec, kdamonds=(kdamond, *spec.kdamonds[1:]))
 
 
 def expand(spec: Spec) -> Spec:

@@ -23,7 +23,6 @@ from pydamon.modules.base import (
     Target,
     bp_knob,
     choice_knob,
-    exact_bp,
     interval_knob,
     permil_knob,
     quota_knob,
@@ -49,7 +48,7 @@ from pydamon.spec.schemes import (
     Watermarks,
     Weights,
 )
-from pydamon.spec.units import format_duration_ns
+from pydamon.spec.units import exact_bp, format_duration_ns
 
 NAME = "tier"
 _BP = 10_000
@@ -112,7 +111,7 @@ class TierKnobs(Knobs, frozen=True, kw_only=True):
     interval_us: Annotated[int, interval_knob("look at how busy the machine is after this time")] = 2_000_000
 
 
-def fill(knobs: TierKnobs, facts: Facts) -> TierKnobs:
+def fit(knobs: TierKnobs, facts: Facts) -> TierKnobs:
     """With the tiers of the machine, and what else depends on it. Raises MachineError where it has none."""
     chains = knobs.chains or facts.tiers
     if not chains:
@@ -134,7 +133,7 @@ def schemes(knobs: TierKnobs, target: Target) -> tuple[Scheme, ...]:
     """Of each tier and the next one: for each node of it a scheme that moves down, and one that moves up.
 
     The slowest come first, for a scheme that tries memory in vain makes it young for the others, too: what is to make
-    room for others has to be done before them. None as long as the tiers are not known (`fill`).
+    room for others has to be done before them. None as long as the tiers are not known (`fit`).
     """
     if knobs.used_bp + knobs.free_bp < _BP:
         raise RequestError("and used are below 100% together: nothing would move; free=0.5% is usual", where="free")
@@ -270,10 +269,11 @@ def cannot(knobs: TierKnobs, facts: Facts) -> list[str]:
     found = []
     if knobs.cpu_bp and facts.cpu_psi is False:
         found.append("the kernel tells no pressure of CPUs (PSI): how long moved bytes take stands in for it")
-    if knobs.chains and facts.engine == "kernel" and not _two_tiers(knobs.chains):
-        two = write_chains((tuple(level[:1] for level in knobs.chains[0][:2]),))
+    chains = knobs.chains or facts.tiers
+    if chains and facts.engine == "kernel" and not _two_tiers(chains):
+        two = write_chains((tuple(level[:1] for level in chains[0][:2]),))
         found.append(f"the kernel's filters know no NUMA nodes: it takes two tiers (tiers={two}), or the user engine")
-    if knobs.young == "ignored" and facts.knows_ages is False:
+    if knobs.young != "asked" and facts.knows_ages is False:
         found.append("this way of asking does not know single pages: whole regions are moved (young=ignored)")
     if knobs.cgroup and facts.target == "process":
         found.append("a process is moved as a whole: cgroup= only says whose share is kept")
@@ -290,5 +290,5 @@ TIER = Module(
     controllers=controllers,
     numbers=("used_up", "charged_ns", "cpu_ns", *OF_TIERS),
     words=words,
-    fill=fill,
+    fit=fit,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +12,15 @@ import msgspec
 
 from pydamon.engines.user.open_ops import choose_for
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux import psi, tiers, zram
+from pydamon.linux import psi, thp, tiers, zram
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
+from pydamon.linux.move_pages import memory_nodes
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.modules.base import EngineName, Facts, Target
 from pydamon.modules.chains import Chains
-from pydamon.modules.registry import expand, fill, target_of, uses
+from pydamon.modules.registry import expand, fitted, target_of, uses
 from pydamon.run.alone import Alone
 from pydamon.run.request import Request
 from pydamon.spec import Context, Intervals, NrRegions, Spec
@@ -52,9 +55,9 @@ def facts(
             tiers_obstacle=None if sim_nodes > 1 else one,
             cgroup="/sim/0",
         )
-    free_permil = None
+    free_permil, metrics = None, MachineMetrics()
     with contextlib.suppress(MachineError):
-        free_permil = MachineMetrics().free_mem_permil()
+        free_permil = metrics.free_mem_permil()
     found, obstacle = _tiers()
     known = Facts(
         tiers=found,
@@ -67,8 +70,11 @@ def facts(
         swap_bytes=swap_bytes(),
         swap_free_bytes=swap_free_bytes(),
         free_permil=free_permil,
+        node_free_permil=_free_by_node(metrics),
         psi=_tells("memory", None),
         io_psi=_tells("io", None),
+        kernel=_kernel(),
+        huge_pages=thp.mode() or "absent",
         zram={device: _zram_obstacle(device) for device in zram.devices()},
     )
     path = next((str(root) for root in mounts("cgroup2")), None) if target == "physical" else cgroup
@@ -83,6 +89,14 @@ def _tiers() -> tuple[Chains, str | None]:
         return tiers.chains(tiers.read()), None
     except MachineError as error:
         return (), str(error)
+
+
+def _free_by_node(metrics: MachineMetrics) -> dict[int, int]:
+    """Free memory of each NUMA node in 1/1000 of it; nothing where the machine does not tell."""
+    try:
+        return {nid: metrics.node_mem_bp(nid, used=False) // 10 for nid in memory_nodes()}
+    except MachineError:
+        return {}
 
 
 def _with_cgroup(known: Facts, path: str) -> Facts:
@@ -137,8 +151,10 @@ def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], obj
     """
     _check_where(spec, request)
     known = facts_of(spec, request)
-    spec = fill(spec, known)
-    expanded = expand(spec)
+    if request.launch is not None and any(use.module.makes_huge_pages for use in uses(spec)):
+        known = msgspec.structs.replace(known, launches=True, only_advised=thp.can_be_only_advised())
+        request = msgspec.structs.replace(request, launch_only_advised=True)
+    expanded = expand(fitted(spec, known))
     if request.launch is None:
         hold(spec, request, alone)
     for use in uses(spec):
@@ -174,7 +190,13 @@ def _primitive(context: Context, request: Request | None) -> str | None:
 
 def filled(spec: Spec) -> Spec:
     """``spec`` with what its modules leave to this machine. Raises PydamonError."""
-    return fill(spec, facts_of(spec)) if spec.kdamonds and spec.kdamonds[0].modules else spec
+    return fitted(spec, facts_of(spec)) if spec.kdamonds and spec.kdamonds[0].modules else spec
+
+
+def _kernel() -> tuple[int, int] | None:
+    """The version of the kernel, like 6.12."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", os.uname().release, re.ASCII)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _check_where(spec: Spec, request: Request) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydamon.errors import RequestError
 from pydamon.modules.base import Facts
 from pydamon.modules.hmsdk import convert
-from pydamon.modules.registry import expand, fill
+from pydamon.modules.registry import expand, fitted
 from pydamon.spec import validate
 
 FACTS = Facts(target="physical", knows_ages=True)
@@ -21,7 +21,7 @@ def test_its_readmes_example() -> None:
     (text,) = spec.kdamonds[0].modules
     assert text == "tier tiers=0>2+1>3 way=both hot=5% cold_age=30s used=100% free=100% quota=1s+50GiB/20s"
     assert (spec.context.intervals.sample_us, spec.context.nr_regions.max) == (100_000, 10_000)
-    expanded = expand(fill(spec, FACTS))
+    expanded = expand(fitted(spec, FACTS))
     validate(expanded)
     assert [scheme.target_nid for scheme in expanded.context.schemes] == [3, 1, 2, 0]
 
@@ -36,7 +36,7 @@ def test_one_way_is_one_way() -> None:
     (up,) = convert("-p 2 0").spec.kdamonds[0].modules
     assert "way=down" in str(down)
     assert "way=up" in str(up)
-    schemes = expand(fill(convert("-d 0 2").spec, FACTS)).context.schemes
+    schemes = expand(fitted(convert("-d 0 2").spec, FACTS)).context.schemes
     assert [scheme.action for scheme in schemes] == ["migrate_cold"]
 
 
@@ -69,4 +69,4 @@ def test_nonsense_is_an_error_of_the_request_or_a_valid_spec(words: list[str]) -
         spec = convert(" ".join(words)).spec
     except RequestError:
         return
-    validate(expand(fill(spec, FACTS)))
+    validate(expand(fitted(spec, FACTS)))

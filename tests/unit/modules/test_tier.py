@@ -21,7 +21,7 @@ TWO = Facts(tiers=((((0, 1),), ((2, 1),)),), knows_ages=True)
 
 
 def made(text: str, target: str = "process", facts: Facts = TWO) -> tuple[Scheme, ...]:
-    schemes = parse(text).filled(facts).schemes(target)  # type: ignore[arg-type]
+    schemes = parse(text).fitted(facts).schemes(target)  # type: ignore[arg-type]
     validate_schemes(schemes, ops="paddr" if target == "physical" else "vaddr", nr_targets=1)
     return schemes
 
@@ -128,8 +128,8 @@ def test_of_physical_memory_only_the_cgroup_that_is_named_moves() -> None:
 
 def test_one_node_is_an_error_with_the_nearest_that_works() -> None:
     with pytest.raises(MachineError, match="one node; reclaim pages cold memory out instead"):
-        parse("tier").filled(Facts(tiers_obstacle="one node"))
-    assert parse("tier tiers=0>1").filled(Facts(tiers_obstacle="one node")).schemes("process")
+        parse("tier").fitted(Facts(tiers_obstacle="one node"))
+    assert parse("tier tiers=0>1").fitted(Facts(tiers_obstacle="one node")).schemes("process")
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_bandwidth_counts_as_well_as_cpus() -> None:
 def test_where_nothing_is_told_the_cost_of_a_byte_stands_in() -> None:
     """3 times what it took at best is allowed; 6 times leaves a quarter."""
     loop = BusyController(BusyRule(schemes=("a",), sz_bytes=100 << 20))
-    assert loop.step(Observations(now_ns=1, moved_bytes=10 << 20, moving_ns=10_000_000)) == ()
-    assert loop.step(Observations(now_ns=2, moved_bytes=11 << 20, moving_ns=90_000_000)) == ()  # too little to tell
-    assert sizes(loop.step(Observations(now_ns=3, moved_bytes=20 << 20, moving_ns=70_000_000))) == [25 << 20]
+    assert loop.step(Observations(now_ns=1, applied={"a": 10 << 20}, spent_ns=10_000_000)) == ()
+    assert loop.step(Observations(now_ns=2, applied={"a": 11 << 20}, spent_ns=90_000_000)) == ()  # too little to tell
+    assert sizes(loop.step(Observations(now_ns=3, applied={"a": 20 << 20}, spent_ns=70_000_000))) == [25 << 20]
     told = BusyController(BusyRule(schemes=("a",), sz_bytes=100 << 20))
     told.step(waited(0, 0))
-    calm = Observations(now_ns=SECOND, cpu=Pressure(total_us=0), moved_bytes=10 << 20, moving_ns=1)
-    dear = Observations(now_ns=2 * SECOND, cpu=Pressure(total_us=0), moved_bytes=20 << 20, moving_ns=10**9)
+    calm = Observations(now_ns=SECOND, cpu=Pressure(total_us=0), applied={"a": 10 << 20}, spent_ns=1)
+    dear = Observations(now_ns=2 * SECOND, cpu=Pressure(total_us=0), applied={"a": 20 << 20}, spent_ns=10**9)
     assert told.step(calm) == told.step(dear) == ()
 
 

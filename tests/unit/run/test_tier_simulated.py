@@ -13,9 +13,10 @@ import pytest
 from pydamon.errors import MachineError
 from pydamon.library.build import make_spec
 from pydamon.ops.sim.actions import node_bytes
-from pydamon.ops.sim.machine import Machine, MachineSpec
+from pydamon.ops.sim.machine import Machine
 from pydamon.run.request import Request
 from pydamon.run.run import Run
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload import model
 
 MIB = 1 << 20
