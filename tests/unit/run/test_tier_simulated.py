@@ -118,7 +118,7 @@ def test_when_it_is_calm_again_the_quota_comes_back() -> None:
         seconds=60,
         look=lambda made, number: left.append(made.engine.asked.schemes[0].quotas.sz_bytes),
     )
-    assert min(left[10:19]) <= MIB // 50
+    assert min(left[10:19]) <= MIB // 20
     assert left[-1] == MIB
     assert any("set the quota of scheme tier-promote-0" in line for line in said)
     assert numbers(made)["quota_left_bp"] == 10_000
