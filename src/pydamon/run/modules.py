@@ -188,9 +188,9 @@ def _primitive(context: Context, request: Request | None) -> str | None:
         return None
 
 
-def filled(spec: Spec) -> Spec:
+def filled(spec: Spec, request: Request | None = None) -> Spec:
     """``spec`` with what its modules leave to this machine. Raises PydamonError."""
-    return fitted(spec, facts_of(spec)) if spec.kdamonds and spec.kdamonds[0].modules else spec
+    return fitted(spec, facts_of(spec, request)) if spec.kdamonds and spec.kdamonds[0].modules else spec
 
 
 def _kernel() -> tuple[int, int] | None:
