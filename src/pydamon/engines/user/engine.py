@@ -168,7 +168,7 @@ class UserEngine(OnCore):
     def notices(self) -> list[str]:
         """Who came, went, or was left out; and what there is to say of schemes."""
         own, self._own_notices = self._own_notices, []
-        if self.ops.dry_run and self.kdamond.damos is not None:
+        if self.kdamond.damos is not None:
             own += self.ops.actions.take_notices()
         return own + self.ops.take_notices() + MISREAD.take_notices() + super().notices()
 
@@ -178,11 +178,16 @@ class UserEngine(OnCore):
 
     def remarks(self) -> list[str]:
         """Who was not monitored, where the kernel refused, what looking up owners has cost; how the tuning went."""
-        return self.ops.remarks() + super().remarks() + self._spending.remarks()
+        own = [] if self.kdamond.damos is None else self.ops.actions.collapsed.remarks()
+        return own + self.ops.remarks() + super().remarks() + self._spending.remarks()
 
     def swap_bytes(self) -> int | None:
         """That of this machine."""
         return swap_bytes()
+
+    def moved_back_bytes(self) -> int | None:
+        """By what was moved through each process."""
+        return 0 if self.kdamond.damos is None else self.ops.actions.moved_back_bytes
 
     def cost(self) -> Cost:
         """What the primitives of all targets have cost so far, and whether samples came in time."""
