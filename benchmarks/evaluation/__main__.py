@@ -6,6 +6,7 @@ import importlib
 import sys
 
 NAMES = {
+    "autoscale": "an idle guest's memory, given back to the host, and taken again under load, in the lab",
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
     "thp": "huge pages for what is hot, beside advice to use them for all of it: speed, and memory that it takes",

@@ -32,6 +32,7 @@ SOURCE = Path(__file__).with_name("thp_patterns.c")
 PATTERNS = {"stencil": 256, "random": 768, "eighth": 512}  # MiB
 SPARSE_MIB = 256
 AIMED_AT = ("stencil", "random")
+LEAST_ROUNDS, PATIENCE_S = 8, 60
 QUIET_S = 30  # nothing more is made huge, when nothing was for so long
 
 
@@ -63,12 +64,15 @@ class Program:
             self._rounds.append(int(line) / 1e9)
 
     def measure(self, seconds: float) -> Outcome:
-        """The rounds that end within so many seconds, and the memory then."""
-        before = len(self._rounds) + 1  # the one that runs now is no whole one
-        time.sleep(seconds)
+        """The rounds that end within so many seconds, or a few more if these are too few; and the memory then."""
+        before, until_s = len(self._rounds) + 1, time.monotonic() + seconds  # the one that runs now is no whole one
+        while time.monotonic() < until_s or (
+            len(self._rounds) - before < LEAST_ROUNDS and time.monotonic() < until_s + PATIENCE_S
+        ):
+            time.sleep(0.5)
         rounds = self._rounds[before:]
         if not rounds:
-            raise SystemExit(f"evaluation: no round has ended within {seconds:g} s; give it more time (--seconds)")
+            raise SystemExit(f"evaluation: no round has ended within {seconds + PATIENCE_S:g} s")
         resident = (read_footprint(self.pid) or {}).get("resident_bytes", 0)
         return Outcome(statistics.median(rounds), resident / MIB, self.huge())
 
@@ -97,7 +101,7 @@ def ours(program: Path, pattern: str, options: argparse.Namespace) -> Outcome:
     ):
         began_s = settled_s = time.monotonic()
         huge = 0.0
-        while (now_s := time.monotonic()) - began_s < options.most and now_s - settled_s < QUIET_S:
+        while (now_s := time.monotonic()) - began_s < options.most and not (huge and now_s - settled_s > QUIET_S):
             time.sleep(1)
             spent_s()
             if target.huge() > huge:

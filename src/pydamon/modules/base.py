@@ -39,7 +39,8 @@ class Facts(msgspec.Struct, frozen=True):
     ``reclaim_obstacle``, ``low_obstacle``: why the target's cgroup cannot be asked to give memory, or keep it.
     ``low_limited_by``: a cgroup above it that has no memory.low. ``kernel``: its version. ``huge_pages``: where the
     kernel makes them by itself (always, madvise, never), or ``absent``; ``only_advised``: whether it can leave that out
-    for a command; ``launches``: whether one is started. ``zram``: what keeps each device of zram from writing back.
+    for a command; ``launches``: whether one is started. ``reporting_obstacle``, ``compact_obstacle``: why free memory
+    does not go to a host, or cannot be compacted. ``zram``: what keeps each device of zram from writing back.
     """
 
     engine: str = "user"
@@ -56,6 +57,8 @@ class Facts(msgspec.Struct, frozen=True):
     huge_pages: str | None = None
     only_advised: bool = False
     launches: bool = False
+    reporting_obstacle: str | None = None
+    compact_obstacle: str | None = None
     zram: Mapping[str, str | None] | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError, located
+from pydamon.modules.autoscale import AUTOSCALE
 from pydamon.modules.base import Facts, Module, Target, Use
 from pydamon.modules.lru_sort import LRU_SORT
 from pydamon.modules.protect import PROTECT
@@ -20,7 +21,7 @@ from pydamon.spec.forms.scheme_short import guess, shown
 from pydamon.spec.schemes import Scheme
 
 MODULES: Mapping[str, Module] = {
-    module.name: module for module in (RECLAIM, LRU_SORT, PROTECT, ZRAM_WRITEBACK, STAT, THP)
+    module.name: module for module in (RECLAIM, LRU_SORT, PROTECT, ZRAM_WRITEBACK, STAT, THP, AUTOSCALE)
 }
 _LONGEST = 4096  # characters
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux import psi, thp, zram
+from pydamon.linux import balloon, compaction, psi, thp, zram
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
@@ -44,6 +44,8 @@ def facts(ops: str, target: Target, *, engine: str = "user", cgroup: str | None 
         psi=_tells("memory", None),
         io_psi=_tells("io", None),
         kernel=_kernel(),
+        reporting_obstacle=balloon.reporting_obstacle(),
+        compact_obstacle=_compact_obstacle(),
         huge_pages=thp.mode() or "absent",
         zram={device: _zram_obstacle(device) for device in zram.devices()},
     )
@@ -84,6 +86,14 @@ def _tells(resource: psi.Resource, cgroup: Path | None) -> bool:
 def _obstacle(cgroup: Cgroup, name: str) -> str | None:
     try:
         cgroup.require(name)
+    except MachineError as error:
+        return str(error)
+    return None
+
+
+def _compact_obstacle() -> str | None:
+    try:
+        compaction.require()
     except MachineError as error:
         return str(error)
     return None

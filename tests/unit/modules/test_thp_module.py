@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from pydamon.errors import RequestError
@@ -70,6 +71,12 @@ def test_the_threshold_falls_from_what_can_be_reached_while_nothing_is_found() -
     for second in range(30, 150, 5):
         loop.step(seen(second, applied=1 << 21))
     assert loop.samples == 1
+
+
+def test_what_no_region_reaches_is_passed_over() -> None:
+    loop = ThresholdController(ThresholdRule(scheme="thp"))
+    assert loop.step(msgspec.structs.replace(seen(5), hottest_nr_accesses=4)) == (SetMinRate(scheme="thp", samples=4),)
+    assert loop.step(msgspec.structs.replace(seen(10), hottest_nr_accesses=0)) == (SetMinRate(scheme="thp", samples=1),)
 
 
 def test_the_threshold_waits_for_an_aggregation() -> None:
