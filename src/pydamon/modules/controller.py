@@ -65,7 +65,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     active: bool = True
     max_nr_accesses: int | None = None
     snapshot_ns: int | None = None
-    hottest_nr_accesses: int | None = None
+    hottest_nr_accesses: int = 0
     free_bytes: int | None = None
     whole_free_bytes: int | None = None
     applied: Mapping[str, int] = {}

@@ -48,11 +48,9 @@ class ThresholdController:
         applied, before = seen.applied.get(self.rule.scheme, 0), self._applied_bytes
         self._applied_bytes = applied
         present = min(_HIGHEST if self.samples is None else self.samples, seen.max_nr_accesses)
-        if applied == before and seen.active:
-            hottest = present if seen.hottest_nr_accesses is None else seen.hottest_nr_accesses
-            found = max(min(lowered(present), hottest), LEAST)
-        else:
-            found = present
+        found = present
+        if applied == before and seen.active and seen.hottest_nr_accesses:  # of what nobody uses nothing is to be found
+            found = min(lowered(present), seen.hottest_nr_accesses)
         if found == self.samples:
             return ()
         self.samples = found
