@@ -3,9 +3,9 @@
 Three programs (`thp_patterns.c`): a stencil over two dense grids, random access to an area of 768 MiB, and random
 access to the first eighth of each block of 2 MiB. Each has 256 MiB beside it, of which a page in 16 was written once.
 *small*: small pages; *advised*: MADV_HUGEPAGE for all of it before it is used; *pydamon*: as small, with `pydamon
-record --module thp` beside it, measured once nothing more is made huge. Then all three take turns (the others are stopped),
-so that what else uses the machine is the same for them. Speed is by the CPU time of a round, the median; memory is
-Rss. No setting of the machine is changed.
+record --module thp` beside it, measured once nothing more is made huge. Then all three take turns (the others are
+stopped), so that what else uses the machine is the same for them. Speed is by the CPU time of a round, the median;
+memory is Rss. No setting of the machine is changed.
 """
 
 from __future__ import annotations
