@@ -11,7 +11,15 @@ import msgspec
 from pydamon.errors import RequestError
 from pydamon.modules.controller import Controller
 from pydamon.spec import units
-from pydamon.spec.forms.scheme_short import exact_permil, exact_time_us, guess, parse_quota, parse_watermarks, shown
+from pydamon.spec.forms.scheme_short import (
+    exact_permil,
+    exact_time_us,
+    guess,
+    parse_quota,
+    parse_watermarks,
+    shown,
+    write_watermarks,
+)
 from pydamon.spec.module_numbers import OF_SCHEMES
 from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
 
@@ -36,6 +44,7 @@ class Facts(msgspec.Struct, frozen=True):
     """What a module has to know of the machine; None where that could not be found out, or nothing is in the way.
 
     ``psi``, ``io_psi``: whether pressure of memory and io is told, of the target's cgroup if it is one.
+    ``free_permil`` of the machine, ``node_free_permil`` of each of its NUMA nodes.
     ``reclaim_obstacle``, ``low_obstacle``: why the target's cgroup cannot be asked to give memory, or keep it.
     ``low_limited_by``: a cgroup above it that has no memory.low. ``kernel``: its version. ``huge_pages``: where the
     kernel makes them by itself (always, madvise, never), or ``absent``; ``only_advised``: whether it can leave that out
@@ -48,6 +57,7 @@ class Facts(msgspec.Struct, frozen=True):
     swap_bytes: int | None = None
     swap_free_bytes: int | None = None
     free_permil: int | None = None
+    node_free_permil: Mapping[int, int] | None = None
     psi: bool | None = None
     io_psi: bool | None = None
     reclaim_obstacle: str | None = None
@@ -60,6 +70,12 @@ class Facts(msgspec.Struct, frozen=True):
     reporting_obstacle: str | None = None
     compact_obstacle: str | None = None
     zram: Mapping[str, str | None] | None = None
+
+    def free_permil_of(self, marks: Watermarks) -> int | None:
+        """What the watermarks go by, in 1/1000; None where there are none, or nothing is known of it."""
+        if marks.metric == "none":
+            return None
+        return self.free_permil if marks.nid is None else (self.node_free_permil or {}).get(marks.nid)
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,10 +200,7 @@ def _parse_marks(text: str) -> Watermarks:
 
 
 def _write_marks(value: Watermarks) -> str:
-    if value == Watermarks():
-        return OFF
-    marks = (value.high_permil, value.mid_permil, value.low_permil)
-    return f"free:{':'.join(map(exact_permil, marks))}/{exact_time_us(value.interval_us)}"
+    return OFF if value == Watermarks() else write_watermarks(value)
 
 
 def _no_schemes(knobs: Any, target: Target) -> tuple[Scheme, ...]:

@@ -15,6 +15,7 @@ from pydamon.linux import balloon, compaction, psi, thp, zram
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
+from pydamon.linux.move_pages import memory_nodes
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.modules.base import EngineName, Facts, Target
 from pydamon.modules.registry import expand, fitted, target_of, uses
@@ -32,15 +33,16 @@ def facts(ops: str, target: Target, *, engine: str = "user", cgroup: str | None 
     """What modules ask about this machine, for targets of ``ops``; of a simulated one nothing is known."""
     if ops == "sim":
         return Facts(engine="sim", target=target)
-    free_permil = None
+    free_permil, metrics = None, MachineMetrics()
     with contextlib.suppress(MachineError):
-        free_permil = MachineMetrics().free_mem_permil()
+        free_permil = metrics.free_mem_permil()
     known = Facts(
         engine=engine,
         target=target,
         swap_bytes=swap_bytes(),
         swap_free_bytes=swap_free_bytes(),
         free_permil=free_permil,
+        node_free_permil=_free_by_node(metrics),
         psi=_tells("memory", None),
         io_psi=_tells("io", None),
         kernel=_kernel(),
@@ -53,6 +55,14 @@ def facts(ops: str, target: Target, *, engine: str = "user", cgroup: str | None 
     if target == "physical" and path is None:
         return msgspec.structs.replace(known, reclaim_obstacle="no cgroup v2 is mounted on this machine")
     return known if path is None else _with_cgroup(known, path)
+
+
+def _free_by_node(metrics: MachineMetrics) -> dict[int, int]:
+    """Free memory of each NUMA node in 1/1000 of it; nothing where the machine does not tell."""
+    try:
+        return {nid: metrics.node_mem_bp(nid, used=False) // 10 for nid in memory_nodes()}
+    except MachineError:
+        return {}
 
 
 def _with_cgroup(known: Facts, path: str) -> Facts:

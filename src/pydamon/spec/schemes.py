@@ -107,13 +107,22 @@ class Quotas(Struct, frozen=True):
 
 
 class Watermarks(Struct, frozen=True):
-    """When a scheme is active at all, by the share of free memory in 1/1000, looked at every ``interval_us``."""
+    """When a scheme is active at all, by the share of free memory in 1/1000, looked at every ``interval_us``.
+
+    ``nid``: by that of a NUMA node (ours: no kernel has it); None: of the whole machine.
+    """
 
     metric: Literal["none", "free_mem_rate"] = "none"
     interval_us: int = 5_000_000
     high_permil: int = 1000
     mid_permil: int = 1000
     low_permil: int = 0
+    nid: int | None = None
+
+    @property
+    def of_what(self) -> str:
+        """Whose free memory they go by, in words."""
+        return "memory" if self.nid is None else f"the memory of NUMA node {self.nid}"
 
 
 class AddressRange(Struct, frozen=True):
@@ -340,6 +349,10 @@ def _validate_goal(goal: Goal) -> None:
 
 
 def _validate_watermarks(marks: Watermarks) -> None:
+    if marks.nid is not None:
+        _bounded(marks.nid, 0, MAX_NODE, "nid", "")
+        if marks.metric == "none":
+            raise RequestError("is for free_mem_rate; without a metric nothing is looked at", where="nid")
     if marks.metric == "none":
         return
     _bounded(marks.interval_us, 1, 10**13, "interval_us", "us")

@@ -24,6 +24,7 @@ OURS = {
     "targets[*].match.cgroups",
     "targets[*].match.most",
     "schemes[*].name",
+    "schemes[*].watermarks.nid",
     "schemes[*].quotas.bloat_bp",
     "schemes[*].quotas.goals[*].name",
 }

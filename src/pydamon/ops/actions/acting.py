@@ -21,6 +21,7 @@ from pydamon.linux.move_pages import Nodes
 from pydamon.linux.page_cache import MappedFile
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process
+from pydamon.linux.swap import swap_free_bytes
 from pydamon.linux.texts import read_lines
 from pydamon.ops.actions.collapsing import Collapsed, collapse
 from pydamon.ops.actions.homes import Homes
@@ -100,6 +101,9 @@ def _advise_pages(advice: int) -> OnPages:
 
 
 def _page_out(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
+    if len(pages) and subject.layout.shared.any() and swap_free_bytes() == 0:
+        # The kernel would unmap them, find no room in swap, and keep them.
+        pages = pages.take(~subject.layout.shared[pages.mapping])
     chosen = np.ones(len(pages), np.bool_)
     if not dry_run and len(pages):
         ranges, mapping, _ = runs(pages)

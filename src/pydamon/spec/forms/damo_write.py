@@ -58,6 +58,8 @@ def damo_scheme(scheme: Scheme, path: str, warn: Callable[[str], None], aggr_us:
             "age_permil": _permil(quotas.weights.age_permil),
         },
     }
+    if marks.nid is not None:
+        raise RequestError("damo has them for the whole machine only", where=f"{path}.watermarks.nid")
     if quotas.bloat_bp:
         fields["quotas"]["bloat_bp"] = str(quotas.bloat_bp)
     fields["watermarks"] = {

@@ -280,17 +280,17 @@ def _goal(text: str, plain: Plain) -> Goal:
 
 
 def parse_watermarks(text: str, _: Plain = str) -> Fields:
-    """``watermarks`` of a scheme from ``free:50%:40%:20%/5s``. Raises RequestError."""
+    """``watermarks`` of a scheme from ``free[@NODE]:50%:40%:20%/5s``. Raises RequestError."""
     marks, slash, interval = text.partition("/")
     metric, *levels = marks.split(":")
+    metric, at, node = metric.partition("@")
     names = {"free": "free_mem_rate", "free_mem_rate": "free_mem_rate", "none": "none"}
-    if metric not in names or len(levels) != 3:
-        raise RequestError("write it as free:HIGH:MID:LOW/INTERVAL, like watermarks=free:50%:40%:20%/5s")
+    if metric not in names or len(levels) != 3 or (at and metric == "none"):
+        raise RequestError("write it as free[@NODE]:HIGH:MID:LOW/INTERVAL, like watermarks=free:50%:40%:20%/5s")
     high, mid, low = map(units.parse_permil, levels)
-    fields: Fields = {"metric": names[metric], "high_permil": high, "mid_permil": mid, "low_permil": low}
-    if slash:
-        fields["interval_us"] = units.parse_time_us(interval)
-    return {"watermarks": Watermarks(**fields)}
+    fields: Fields = {"interval_us": units.parse_time_us(interval)} if slash else {}
+    fields |= {"metric": names[metric], "high_permil": high, "mid_permil": mid, "low_permil": low}
+    return {"watermarks": Watermarks(nid=units.parse_count(node) if at else None, **fields)}
 
 
 def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filter:
@@ -388,13 +388,12 @@ def write_short(scheme: Scheme) -> str:
         weights = quotas.weights
         words.append(f"weights={weights.sz_permil}:{weights.nr_accesses_permil}:{weights.age_permil}")
     words += [_write_goal(goal) for goal in quotas.goals]
-    if quotas.goal_tuner != "consist":
-        words.append(f"tuner={quotas.goal_tuner}")
+    words += [f"tuner={quotas.goal_tuner}"] if quotas.goal_tuner != "consist" else []
     if quotas.fail_charge_num or quotas.fail_charge_denom:
         words.append(f"fail={quotas.fail_charge_num}/{quotas.fail_charge_denom}")
     words += [f"bloat={units.exact_bp(quotas.bloat_bp)}"] if quotas.bloat_bp else []
     if scheme.watermarks != Watermarks():
-        words.append(_write_watermarks(scheme.watermarks))
+        words.append(f"watermarks={write_watermarks(scheme.watermarks)}")
     words += [_write_filter(item) for item in scheme.filters]
     if scheme.target_nid is not None:
         words.append(f"node={scheme.target_nid}")
@@ -464,10 +463,12 @@ def _write_metric(goal: Goal, value: int) -> str:
     return str(value)
 
 
-def _write_watermarks(marks: Watermarks) -> str:
-    metric = "free" if marks.metric == "free_mem_rate" else marks.metric
-    levels = (marks.high_permil, marks.mid_permil, marks.low_permil)
-    return f"watermarks={metric}:" + ":".join(map(exact_permil, levels)) + f"/{exact_time_us(marks.interval_us)}"
+def write_watermarks(marks: Watermarks) -> str:
+    """Behind the keyword."""
+    what = "free" if marks.metric == "free_mem_rate" else marks.metric
+    of = "" if marks.nid is None else f"@{marks.nid}"
+    levels = ":".join(map(exact_permil, (marks.high_permil, marks.mid_permil, marks.low_permil)))
+    return f"{what}{of}:{levels}/{exact_time_us(marks.interval_us)}"
 
 
 def exact_permil(value: int) -> str:

@@ -202,8 +202,8 @@ def _watermarks(marks: Watermarks) -> list[str]:
         return []
     high, mid, low = (_percent(value) for value in (marks.high_permil, marks.mid_permil, marks.low_permil))
     return [
-        f"Begins when less than {mid} of memory is free; pauses while more than {high} or less than {low} is free; "
-        f"looks every {_time_us(marks.interval_us)}."
+        f"Begins when less than {mid} of {marks.of_what} is free; pauses while more than {high} or less than "
+        f"{low} is free; looks every {_time_us(marks.interval_us)}."
     ]
 
 
