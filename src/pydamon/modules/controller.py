@@ -42,10 +42,11 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
-    let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names.
-    ``max_nr_accesses``: how often memory can be found accessed in one aggregation, the last of which has ended at
-    ``snapshot_ns``; ``hottest_nr_accesses``: how often any region of 2 MiB or more was. ``whole_free_bytes``: what of
-    the machine's ``free_bytes`` lies in blocks of 2 MiB or more.
+    let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names, and
+    ``spent_ns``, how long that took. ``max_nr_accesses``: how often memory can be found accessed in one aggregation,
+    the last of which has ended at ``snapshot_ns``; ``hottest_nr_accesses``: how often any region of 2 MiB or more was.
+    ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how much of what its fast memory can do is used.
+    ``whole_free_bytes``: what of the machine's ``free_bytes`` lies in blocks of 2 MiB or more.
     """
 
     now_ns: int
@@ -63,6 +64,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
     active: bool = True
+    cpu: Pressure | None = None
+    bandwidth_permil: int | None = None
+    spent_ns: int = 0
     max_nr_accesses: int | None = None
     snapshot_ns: int | None = None
     hottest_nr_accesses: int = 0

@@ -309,8 +309,8 @@ def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filt
         raise RequestError(f"a filter of type {kind} takes no value")
     if kind == "memcg":
         fields["memcg_path"] = plain(value)
-    elif kind == "target":
-        fields["damon_target_idx"] = units.parse_count(value)
+    elif kind in ("target", "node"):
+        fields["nid" if kind == "node" else "damon_target_idx"] = units.parse_count(value)
     elif kind == "addr":
         first, dash, last = value.partition("-")
         if not dash:
@@ -362,6 +362,7 @@ _FILTER_FORMS = {
     "target": "target=0",
     "addr": "addr=0x1000-0x8000",
     "hugepage_size": "hugepage_size=2M..max",
+    "node": "node=0",
 }
 
 
@@ -399,8 +400,7 @@ def write_short(scheme: Scheme) -> str:
         words.append(f"node={scheme.target_nid}")
     if scheme.dests:
         words.append("dests=" + ",".join(f"{dest.id}:{dest.weight}" for dest in scheme.dests))
-    if scheme.max_nr_snapshots:
-        words.append(f"snapshots={scheme.max_nr_snapshots}")
+    words += [f"snapshots={scheme.max_nr_snapshots}"] if scheme.max_nr_snapshots else []
     if scheme.name is not None:
         words.append(f"name={_quote(scheme.name)}")
     return " ".join(words)
@@ -482,10 +482,10 @@ def _write_filter(item: Filter) -> str:
         text += f"={_quote(item.memcg_path)}"
     if item.address_range is not None:
         text += f"={item.address_range.start:#x}-{item.address_range.end:#x}"
-    if item.damon_target_idx is not None:
-        text += f"={item.damon_target_idx}"
     if item.hugepage_size is not None:
         text += f"={exact_size(item.hugepage_size.min)}..{exact_size(item.hugepage_size.max)}"
+    for number in (item.damon_target_idx, item.nid):
+        text += "" if number is None else f"={number}"
     return text
 
 
