@@ -6,6 +6,7 @@ import importlib
 import sys
 
 NAMES = {
+    "autoscale": "an idle guest's memory, given back to the host, and taken again under load, in the lab",
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "host-refaults": "a goal of refaults beside a fixed age: pages of a file that are read by Zipf's law",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",

@@ -3,19 +3,22 @@
 Three programs (`thp_patterns.c`): a stencil over two dense grids, random access to an area of 768 MiB, and random
 access to the first eighth of each block of 2 MiB. Each has 256 MiB beside it, of which a page in 16 was written once.
 *small*: small pages; *advised*: MADV_HUGEPAGE for all of it before it is used; *pydamon*: as small, with `pydamon
-record --module thp` beside it, measured once nothing more is made huge. Speed is by the CPU time of a round (the
-median), since others use the machine, too; memory is Rss. No setting of the machine is changed.
+record --module thp` beside it, measured once nothing more is made huge. Then all three take turns (the others are
+stopped), so that what else uses the machine is the same for them. Speed is by the CPU time of a round, the median;
+memory is Rss. No setting of the machine is changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -32,6 +35,7 @@ SOURCE = Path(__file__).with_name("thp_patterns.c")
 PATTERNS = {"stencil": 256, "random": 768, "eighth": 512}  # MiB
 SPARSE_MIB = 256
 AIMED_AT = ("stencil", "random")
+TURNS, TURN_S, PATIENCE_S = 6, 3.0, 60.0
 QUIET_S = 30  # nothing more is made huge, when nothing was for so long
 
 
@@ -56,21 +60,33 @@ class Program:
         self.pid = process.pid
         self._lines = process.stdout
         self._rounds: list[float] = []
+        self.rounds: list[float] = []
         Thread(target=self._hear, daemon=True).start()
 
     def _hear(self) -> None:
         for line in self._lines:
             self._rounds.append(int(line) / 1e9)
 
-    def measure(self, seconds: float) -> Outcome:
-        """The rounds that end within so many seconds, and the memory then."""
-        before = len(self._rounds) + 1  # the one that runs now is no whole one
-        time.sleep(seconds)
-        rounds = self._rounds[before:]
-        if not rounds:
-            raise SystemExit(f"evaluation: no round has ended within {seconds:g} s; give it more time (--seconds)")
+    def turn(self, seconds: float) -> None:
+        """Let it run for so long, and until a whole round has ended; `rounds` has more then."""
+        before = len(self._rounds) + 1  # the one that was stopped in the middle is left out
+        os.kill(self.pid, signal.SIGCONT)
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s or len(self._rounds) <= before:
+            if time.monotonic() > until_s + PATIENCE_S:
+                raise SystemExit(f"evaluation: no round has ended within {seconds + PATIENCE_S:g} s")
+            time.sleep(0.1)
+        os.kill(self.pid, signal.SIGSTOP)
+        self.rounds += self._rounds[before:]
+
+    def stop(self) -> None:
+        """Until its next turn."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def outcome(self) -> Outcome:
+        """What its rounds took, and its memory."""
         resident = (read_footprint(self.pid) or {}).get("resident_bytes", 0)
-        return Outcome(statistics.median(rounds), resident / MIB, self.huge())
+        return Outcome(statistics.median(self.rounds), resident / MIB, self.huge())
 
     def huge(self) -> float:
         """MiB in huge pages."""
@@ -88,38 +104,45 @@ def running(program: Path, pattern: str, *, advised: bool) -> Iterator[Program]:
             process.kill()
 
 
-def ours(program: Path, pattern: str, options: argparse.Namespace) -> Outcome:
-    """With pydamon beside it."""
+def settle(target: Program, spent_s: Callable[[], float], options: argparse.Namespace) -> float:
+    """Wait until nothing more is made huge; the seconds that took."""
+    began_s = settled_s = time.monotonic()
+    huge = 0.0
+    while (now_s := time.monotonic()) - began_s < options.most and not (huge and now_s - settled_s > QUIET_S):
+        time.sleep(1)
+        spent_s()
+        if target.huge() > huge:
+            huge, settled_s = target.huge(), time.monotonic()
+    return settled_s - began_s
+
+
+def measure(program: Path, pattern: str, options: argparse.Namespace) -> tuple[Outcome, Outcome, Outcome]:
+    """One run: small, advised, pydamon."""
     with (
-        running(program, pattern, advised=False) as target,
+        running(program, pattern, advised=False) as small,
+        running(program, pattern, advised=True) as advised,
+        running(program, pattern, advised=False) as mine,
         tempfile.TemporaryDirectory() as folder,
-        recording(target.pid, options.module, Path(folder)) as spent_s,
     ):
-        began_s = settled_s = time.monotonic()
-        huge = 0.0
-        while (now_s := time.monotonic()) - began_s < options.most and now_s - settled_s < QUIET_S:
-            time.sleep(1)
-            spent_s()
-            if target.huge() > huge:
-                huge, settled_s = target.huge(), time.monotonic()
-        found = target.measure(options.seconds)
-        cpu = spent_s() / (time.monotonic() - began_s)
-        return msgspec.structs.replace(found, settled_s=settled_s - began_s, cpu=cpu)
-
-
-def without(program: Path, pattern: str, options: argparse.Namespace, *, advised: bool) -> Outcome:
-    """Without pydamon."""
-    with running(program, pattern, advised=advised) as target:
-        return target.measure(options.seconds)
+        small.stop()
+        advised.stop()
+        with recording(mine.pid, options.module, Path(folder)) as spent_s:
+            began_s = time.monotonic()
+            settled_s = settle(mine, spent_s, options)
+            cpu = spent_s() / (time.monotonic() - began_s)
+            mine.stop()
+            for _ in range(TURNS):
+                for one in (small, advised, mine):
+                    one.turn(TURN_S)
+            found = msgspec.structs.replace(mine.outcome(), settled_s=settled_s, cpu=cpu)
+        return small.outcome(), advised.outcome(), found
 
 
 def evaluate(program: Path, pattern: str, options: argparse.Namespace) -> None:
     """Print a line for each way, and what of the gain and of the memory ours has."""
     gains, bloats, found = [], [], {"small": [], "advised": [], "pydamon": []}  # type: ignore[var-annotated]
     for _ in range(options.runs):
-        small = without(program, pattern, options, advised=False)
-        advised = without(program, pattern, options, advised=True)
-        mine = ours(program, pattern, options)
+        small, advised, mine = measure(program, pattern, options)
         for name, outcome in (("small", small), ("advised", advised), ("pydamon", mine)):
             found[name].append(outcome)
         gains.append(100 * (small.round_s - mine.round_s) / (small.round_s - advised.round_s))
@@ -142,7 +165,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
     parser.add_argument("patterns", nargs="*", choices=[*PATTERNS, []], metavar="PATTERN", help=", ".join(PATTERNS))
     parser.add_argument("--runs", type=int, default=3, help="how often (default: 3)")
-    parser.add_argument("--seconds", type=float, default=10, help="how long each is measured (default: 10)")
     parser.add_argument("--most", type=float, default=240, help="seconds until pydamon is to be done (default: 240)")
     parser.add_argument("--module", default="thp cold_min_age=off quota=200ms/1s", help="(default: %(default)s)")
     options = parser.parse_args()

@@ -144,21 +144,25 @@ def _parsed(text: str, ops: str) -> Use:
 
     try:
         use = parse(text)
-        validate_schemes(use.schemes(_target(use, ops)), ops=ops, nr_targets=1)
+        target = _target(use, ops)
+        validate_schemes(use.schemes(target), ops="paddr" if target == "physical" else ops, nr_targets=1)
     except RequestError as error:
         raise RequestError(error.message, where=error.where or "modules") from None
     return use
 
 
 def _target(use: Use, ops: str) -> Target:
-    """A process, or what does nothing on one is for a cgroup."""
+    """The first that it does not refuse: a process, a cgroup, physical memory."""
     if ops == "paddr":
         return "physical"
-    try:
-        use.schemes("process")
-    except RequestError:
-        return "cgroup"
-    return "process"
+    targets: tuple[Target, ...] = ("process", "cgroup")
+    for target in targets:
+        try:
+            use.schemes(target)
+        except RequestError:
+            continue
+        return target
+    return "physical"
 
 
 def _here(use: Use, ops: str) -> Use:

@@ -49,7 +49,8 @@ class Facts(msgspec.Struct, frozen=True):
     ``reclaim_obstacle``, ``low_obstacle``: why the target's cgroup cannot be asked to give memory, or keep it.
     ``low_limited_by``: a cgroup above it that has no memory.low. ``kernel``: its version. ``huge_pages``: where the
     kernel makes them by itself (always, madvise, never), or ``absent``; ``only_advised``: whether it can leave that out
-    for a command; ``launches``: whether one is started. ``zram``: what keeps each device of zram from writing back.
+    for a command; ``launches``: whether one is started. ``reporting_obstacle``, ``compact_obstacle``: why free memory
+    does not go to a host, or cannot be compacted. ``zram``: what keeps each device of zram from writing back.
     ``tiers``: those of its NUMA nodes, or ``tiers_obstacle``, why there are none. ``cpu_psi``: whether pressure of CPUs
     is told. ``cgroup``: that of the target. ``knows_ages``: whether single pages can be asked (young).
     """
@@ -69,6 +70,8 @@ class Facts(msgspec.Struct, frozen=True):
     huge_pages: str | None = None
     only_advised: bool = False
     launches: bool = False
+    reporting_obstacle: str | None = None
+    compact_obstacle: str | None = None
     zram: Mapping[str, str | None] | None = None
     tiers: Chains = ()
     tiers_obstacle: str | None = None

@@ -7,7 +7,7 @@ One is stepped once per ``interval_us``, off the sampling path. What it decides 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -44,8 +44,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
     let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names, and
     ``spent_ns``, how long that took. ``max_nr_accesses``: how often memory can be found accessed in one aggregation,
-    the last of which has ended at ``snapshot_ns``. ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how
-    much of what its fast memory can do is used.
+    the last of which has ended at ``snapshot_ns``; ``hottest_nr_accesses``: how often any region of 2 MiB or more was.
+    ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how much of what its fast memory can do is used.
+    ``whole_free_bytes``: what of the machine's ``free_bytes`` lies in blocks of 2 MiB or more.
     """
 
     now_ns: int
@@ -68,6 +69,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     spent_ns: int = 0
     max_nr_accesses: int | None = None
     snapshot_ns: int | None = None
+    hottest_nr_accesses: int = 0
+    free_bytes: int | None = None
+    whole_free_bytes: int | None = None
     applied: Mapping[str, int] = {}
     page_bytes: int = 4096
 
@@ -150,8 +154,18 @@ class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"protect {format_size(self.bytes)} (memory.low)"
 
 
+class Compact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Have the kernel compact free memory, ``pieces_bytes`` of which lie in pieces below 2 MiB."""
+
+    pieces_bytes: int
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return f"have the kernel compact free memory ({format_size(self.pieces_bytes)} in pieces)"
+
+
 Change = SetQuota | SetMinAge | SetMinRate  # of schemes
-Decision = ReclaimBytes | ZramWriteback | Change | SetMemoryLow
+Decision = ReclaimBytes | ZramWriteback | Change | SetMemoryLow | Compact
 
 
 class Controller(Protocol):
@@ -172,4 +186,15 @@ class Controller(Protocol):
 
     def step(self, observations: Observations) -> tuple[Decision, ...]:
         """What is to be done now, in that order. The same observations one after another give the same decisions."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A controller with goals that can be given another value while it runs, by their names."""
+
+    goals: tuple[str, ...]
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Go by it from the next step on; one of ``goals``. From any thread."""
         ...

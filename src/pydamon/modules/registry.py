@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError, located
+from pydamon.modules.autoscale import AUTOSCALE
 from pydamon.modules.base import Facts, Module, Target, Use
 from pydamon.modules.etmem import ETMEM
 from pydamon.modules.lru_sort import LRU_SORT
@@ -30,6 +31,7 @@ _ALL = (
     THP,
     TIER,
     ETMEM,
+    AUTOSCALE,
 )
 MODULES: Mapping[str, Module] = {module.name: module for module in _ALL}
 _LONGEST = 4096  # characters

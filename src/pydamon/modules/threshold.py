@@ -1,7 +1,7 @@
 """The lowest access rate that a scheme takes lowers itself as long as nothing is found: from what can be reached down.
 
 The steps are those of the kernel's draft DAMON_HUGEPAGE (mm/damon/hugepage.c, RFC v3): 10 samples while it is above 50,
-5 above 15, else 1; never below 1.
+5 above 15, else 1; never below 1. What no region reaches now is passed over at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class ThresholdController:
         applied, before = seen.applied.get(self.rule.scheme, 0), self._applied_bytes
         self._applied_bytes = applied
         present = min(_HIGHEST if self.samples is None else self.samples, seen.max_nr_accesses)
-        found = present if applied != before or not seen.active else lowered(present)
+        found = present
+        if applied == before and seen.active and seen.hottest_nr_accesses:  # of what nobody uses nothing is to be found
+            found = min(lowered(present), seen.hottest_nr_accesses)
         if found == self.samples:
             return ()
         self.samples = found

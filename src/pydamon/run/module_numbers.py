@@ -9,6 +9,7 @@ from typing import Any
 from pydamon.analysis.stat import stat, used_within
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Engine, Rows
+from pydamon.linux import compaction
 from pydamon.modules.base import Use
 from pydamon.modules.chains import fast_nodes
 from pydamon.modules.registry import schemes_of
@@ -55,6 +56,8 @@ class ModuleNumbers:
         found |= {name: getattr(since, name) for name in _COUNTERS}
         if any("huge_bytes" in use.module.numbers for use in self._uses):
             found["huge_bytes"] = self._huge()
+        if any("free_bytes" in use.module.numbers for use in self._uses) and (told := compaction.free()) is not None:
+            found |= {"free_bytes": told.all_bytes, "whole_free_bytes": told.whole_bytes}
         self.latest = {use.module.name: self._of(use, found) for use in self._uses}
         return [
             {"module": module, "number": number, "values": values}

@@ -12,7 +12,7 @@ import msgspec
 
 from pydamon.engines.user.open_ops import choose_for
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux import psi, thp, tiers, zram
+from pydamon.linux import balloon, compaction, psi, thp, tiers, zram
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
@@ -74,6 +74,8 @@ def facts(
         psi=_tells("memory", None),
         io_psi=_tells("io", None),
         kernel=_kernel(),
+        reporting_obstacle=balloon.reporting_obstacle(),
+        compact_obstacle=_compact_obstacle(),
         huge_pages=thp.mode() or "absent",
         zram={device: _zram_obstacle(device) for device in zram.devices()},
     )
@@ -130,6 +132,14 @@ def _tells(resource: psi.Resource, cgroup: Path | None) -> bool:
 def _obstacle(cgroup: Cgroup, name: str) -> str | None:
     try:
         cgroup.require(name)
+    except MachineError as error:
+        return str(error)
+    return None
+
+
+def _compact_obstacle() -> str | None:
+    try:
+        compaction.require()
     except MachineError as error:
         return str(error)
     return None

@@ -336,6 +336,17 @@ class Run:
         self._remember(context.schemes)
         self._waker.wake()
 
+    def controller_goals(self) -> list[str]:
+        """The goals of loops of its modules, which `set_goal` can give another value."""
+        return [] if self._acts is None else self._acts.goals()
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give a goal a value: one of a loop of its modules, or as `Engine.set_goal`. Raises RequestError."""
+        if self._acts is not None and name in self._acts.goals():
+            self._acts.set_goal(name, value)
+        else:
+            self.engine.set_goal(name, value)
+
     def _remember(self, schemes: Iterable[Scheme]) -> None:
         self._schemes |= dict.fromkeys(schemes)
         while len(self._schemes) > _MAX_REMEMBERED:

@@ -147,7 +147,7 @@ class Session:
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
-            self._run.engine.set_goal(request.name, request.value)
+            self._run.set_goal(request.name, request.value)
             return {"goal": request.name, "current_value": request.value}
         if isinstance(request, protocol.Reload):
             raise RequestError("is a kdamond, which has no file; a service has (pydamon service)", where=self.name)
@@ -225,8 +225,10 @@ class Session:
         present = engine.asked
         new = tuned(wanted, present, asked, primitive=engine.choice.name, nr_targets=engine.nr_targets)
         if new.schemes is present.schemes:
+            own = self._run.controller_goals()
             for name, value in wanted.goal_values.items():
-                user_goals(engine.schemes(), name, value)  # says what there is
+                if name not in own:
+                    user_goals(engine.schemes(), name, value)  # says what there is
         if wanted.max_cpu is not None:
             engine.bound_cpu(wanted.max_cpu)
         if wanted != protocol.Tune(goal_values=wanted.goal_values, max_cpu=wanted.max_cpu):
@@ -240,7 +242,7 @@ class Session:
             self._say(f"tuned: {_in_words(new, present)}")
         with contextlib.suppress(RequestError):  # of schemes that are to come: the values stand in them
             for name, value in wanted.goal_values.items():
-                engine.set_goal(name, value)
+                self._run.set_goal(name, value)
         self._run.wake()
         return {
             "intervals": msgspec.to_builtins(new.intervals),

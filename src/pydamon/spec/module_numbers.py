@@ -90,12 +90,19 @@ _HUGE_PAGES = (
     Number("refused", "bytes", "memory that the kernel would not make huge", heading="refused"),
     Number("given_back", "bytes", "memory of cold huge pages that was paged out", heading="given back"),
 )
+_FREE_MEMORY = (
+    Number("free", "bytes", "free memory of the machine", "gauge", heading="free"),
+    Number(
+        "whole_free", "bytes", "free memory in blocks of 2 MiB or more, which go to a host", "gauge", heading="whole"
+    ),
+)
 
-NUMBERS: Mapping[str, Number] = {row.key: row for row in (*_ROWS, *_TIERS, *_HUGE_PAGES)}
+NUMBERS: Mapping[str, Number] = {row.key: row for row in (*_ROWS, *_TIERS, *_HUGE_PAGES, *_FREE_MEMORY)}
 # Of what acts, and of what only looks.
 OF_SCHEMES = tuple(row.key for row in _ROWS[:13])
 OF_LOOKING = tuple(row.key for row in _ROWS[13:])
 OF_TIERS = tuple(row.key for row in _TIERS)
+OF_FREE_MEMORY = OF_SCHEMES + tuple(row.key for row in _FREE_MEMORY)
 OF_HUGE_PAGES = OF_SCHEMES + tuple(row.key for row in _HUGE_PAGES)
 PERCENTILES = (0, 25, 50, 75, 100)  # that people are shown
 _NS = {"us": 1_000, "ns": 1}

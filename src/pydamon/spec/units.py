@@ -125,8 +125,10 @@ def parse_permil(text: str) -> int:
 
 
 def parse_metric(text: str) -> int:
-    """A goal's value: ``99.7%`` in 1/10,000, ``10ms`` in microseconds, or a plain number."""
+    """A goal's value: ``99.7%`` in 1/10,000, ``10ms`` in microseconds, ``512MiB`` in bytes, or a plain number."""
     number, suffix = _split(text, "value of a metric", "99.7%, 10ms or 10000")
+    if suffix.lower().endswith("b"):
+        return parse_size(text)
     if suffix == "%":
         return _exact(number * 100, text, "1/10000", U64_MAX)
     if suffix:

@@ -49,11 +49,12 @@ def test_the_steps_are_those_of_the_kernels_draft(samples: int, after: int) -> N
     assert lowered(samples) == after
 
 
-def seen(now_s: int, *, reach: int = 20, applied: int = 0, active: bool = True) -> Observations:
+def seen(now_s: int, *, reach: int = 20, hottest: int = 20, applied: int = 0, active: bool = True) -> Observations:
     return Observations(
         now_ns=now_s * SECOND,
         snapshot_ns=now_s * SECOND - 1,
         max_nr_accesses=reach,
+        hottest_nr_accesses=hottest,
         applied={"thp": applied},
         active=active,
     )
@@ -70,6 +71,12 @@ def test_the_threshold_falls_from_what_can_be_reached_while_nothing_is_found() -
     for second in range(30, 150, 5):
         loop.step(seen(second, applied=1 << 21))
     assert loop.samples == 1
+
+
+def test_what_no_region_reaches_is_passed_over() -> None:
+    loop = ThresholdController(ThresholdRule(scheme="thp"))
+    assert loop.step(seen(5, hottest=0)) == (SetMinRate(scheme="thp", samples=20),)  # nothing is used, or not known yet
+    assert loop.step(seen(10, hottest=4)) == (SetMinRate(scheme="thp", samples=4),)
 
 
 def test_the_threshold_waits_for_an_aggregation() -> None:

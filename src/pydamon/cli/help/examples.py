@@ -52,6 +52,7 @@ EXAMPLES: dict[str, Examples] = {
     "modules": (
         ("pydamon modules", "all, with their knobs and defaults"),
         ("pydamon modules explain 'reclaim min_age=30s'", "what one does, in words"),
+        ("pydamon modules check thp autoscale", "whether this machine can do them"),
     ),
     "modules check": (
         (

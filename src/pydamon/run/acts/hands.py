@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from pydamon.errors import MachineError
-from pydamon.linux import psi
+from pydamon.linux import compaction, psi
 from pydamon.linux.bandwidth import Bandwidth
 from pydamon.linux.memcg_control import NO_LIMIT, Cgroup, Usage
 from pydamon.linux.metrics import MachineMetrics
@@ -17,6 +17,7 @@ from pydamon.linux.refaults import Refaults
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
+    Compact,
     Decision,
     Observations,
     Pressure,
@@ -101,6 +102,8 @@ class MachineHands:
             floor_bytes=usage.min_bytes or 0,
             back_bytes=self._counters().back_bytes,
             machine_bytes=machine_bytes,
+            free_bytes=free_bytes,
+            whole_free_bytes=None if (told := compaction.free()) is None else told.whole_bytes,
             cpu=_pressure("cpu", None),
             bandwidth_permil=None if self._bandwidth is None else self._bandwidth.permil(now_ns),
         )
@@ -111,6 +114,8 @@ class MachineHands:
             return self._reclaim(decision)
         if isinstance(decision, SetMemoryLow):
             self._set_low(decision.bytes)
+        elif isinstance(decision, Compact):
+            compaction.compact()
         elif isinstance(decision, ZramWriteback):
             return self._write_back(decision, now_ns)
         return 0

@@ -18,11 +18,13 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.errors import MachineError, PydamonError
 from pydamon.modules.controller import (
     Change,
+    Compact,
     Controller,
     Decision,
     Observations,
     ReclaimBytes,
     SetMemoryLow,
+    Tunable,
     ZramWriteback,
 )
 from pydamon.run.acts.hands import Hands
@@ -37,6 +39,8 @@ _MOST_STEP_PERMIL = 100  # of what the target uses, to be taken in one step
 _MOST_HOURLY = 10  # times what the target uses, to be taken in an hour
 _MOST_LOW_PERMIL = 800  # of the machine's memory, to be protected
 _MOST_WRITEBACK = 1 << 30  # bytes, in one step
+_MOST_COMPACTIONS = 120  # in an hour: each moves pages of all zones
+_LEAST_BETWEEN_NS = 5 * _SECOND_NS  # and so long after the last
 _LEAST_INTERVAL_NS = 100_000_000
 _SAID_EVERY_NS = 600 * _SECOND_NS
 
@@ -112,6 +116,7 @@ class Acts:
         self._snapshots: Sequence[Snapshot] = ()
         self._done: dict[tuple[str, str], Done] = {}
         self._taken: deque[tuple[int, int]] = deque()  # when, and how many bytes, within an hour
+        self._compacted: deque[int] = deque()  # when, within an hour
         self._began_ns: int | None = None
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -123,6 +128,19 @@ class Acts:
     def stopped(self) -> bool:
         """Whether it is to end: what takes long is cut short."""
         return self._ending.is_set()
+
+    def goals(self) -> list[str]:
+        """The goals of controllers that can be given another value."""
+        return [goal for one in self._tunable() for goal in one.goals]
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give all controllers that have a goal of this name another value for it."""
+        for one in self._tunable():
+            if name in one.goals:
+                one.set_goal(name, value)
+
+    def _tunable(self) -> list[Tunable]:
+        return [each.controller for each in self._stepped if isinstance(each.controller, Tunable)]
 
     def note(self, snapshots: Sequence[Snapshot], looks: Sequence[Look]) -> None:
         """The latest snapshots, one of each target, and looks at the page panel, for when a controller is due."""
@@ -259,6 +277,13 @@ class Acts:
         if isinstance(decision, SetMemoryLow) and observed.machine_bytes is not None:
             most = observed.machine_bytes * _MOST_LOW_PERMIL // 1000
             return replace(decision, bytes=max(min(decision.bytes, most - most % observed.page_bytes), 0))
+        if isinstance(decision, Compact):
+            while self._compacted and now_ns - self._compacted[0] > _HOUR_NS:
+                self._compacted.popleft()
+            soon = self._compacted and now_ns - self._compacted[-1] < _LEAST_BETWEEN_NS
+            if soon or len(self._compacted) >= _MOST_COMPACTIONS:
+                return None
+            self._compacted.append(now_ns)
         if isinstance(decision, ZramWriteback) and (decision.limit_bytes or _MOST_WRITEBACK + 1) > _MOST_WRITEBACK:
             return replace(decision, limit_bytes=_MOST_WRITEBACK)
         return decision

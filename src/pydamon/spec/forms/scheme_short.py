@@ -389,8 +389,7 @@ def write_short(scheme: Scheme) -> str:
         weights = quotas.weights
         words.append(f"weights={weights.sz_permil}:{weights.nr_accesses_permil}:{weights.age_permil}")
     words += [_write_goal(goal) for goal in quotas.goals]
-    if quotas.goal_tuner != "consist":
-        words.append(f"tuner={quotas.goal_tuner}")
+    words += [f"tuner={quotas.goal_tuner}"] if quotas.goal_tuner != "consist" else []
     if quotas.fail_charge_num or quotas.fail_charge_denom:
         words.append(f"fail={quotas.fail_charge_num}/{quotas.fail_charge_denom}")
     words += [f"bloat={units.exact_bp(quotas.bloat_bp)}"] if quotas.bloat_bp else []
@@ -401,8 +400,7 @@ def write_short(scheme: Scheme) -> str:
         words.append(f"node={scheme.target_nid}")
     if scheme.dests:
         words.append("dests=" + ",".join(f"{dest.id}:{dest.weight}" for dest in scheme.dests))
-    if scheme.max_nr_snapshots:
-        words.append(f"snapshots={scheme.max_nr_snapshots}")
+    words += [f"snapshots={scheme.max_nr_snapshots}"] if scheme.max_nr_snapshots else []
     if scheme.name is not None:
         words.append(f"name={_quote(scheme.name)}")
     return " ".join(words)
