@@ -31,7 +31,7 @@ from pydamon.views.store import Store
 
 if TYPE_CHECKING:
     from pydamon.views.live import Live
-    from pydamon.views.store import Moment
+    from pydamon.views.moments import Moment
 
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
 

@@ -13,7 +13,7 @@ from pydamon.engines.on_core import panel_row
 from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter
-from pydamon.views.store import History, Moment
+from pydamon.views.moments import History, Moment
 
 if TYPE_CHECKING:
     from pydamon.top.watch import Looked
