@@ -131,6 +131,7 @@ class Store:
                 return
             layouts = self._layouts
             history.add(moment.time_ns, packed(moment, lambda known: layouts.key_of(known, moment.time_ns)))
+            layouts.only(moment.targets)
             layouts.forget_before(history.time_ns(0) if len(history) else moment.time_ns)
             while layouts.too_many and len(history) > 1:
                 history.drop()
@@ -210,6 +211,11 @@ class _Layouts:
         self._packed[key] = data, now_ns
         return key
 
+    def only(self, living: Dict[int, Known]) -> None:
+        """No other targets live: of those there are packed ones only."""
+        for target in self._now.keys() - living.keys():
+            del self._now[target]
+
     def forget_before(self, time_ns: int) -> None:
         """Forget what was last mapped before that time."""
         while self._packed:
@@ -218,8 +224,6 @@ class _Layouts:
                 break
             del self._packed[key]
             self._bytes -= len(data) + _HELD_BYTES
-        if len(self._now) > len(self._packed):
-            self._now = {target: one for target, one in self._now.items() if one[1] in self._packed}
 
     def mapped(self, key: int) -> Mapped:
         """What a number stands for."""

@@ -16,7 +16,7 @@ from pydamon import messages
 from pydamon.errors import PydamonError
 from pydamon.markup import RAMP
 from pydamon.plain import json_text, printable
-from pydamon.web.files import PAGE, served, text
+from pydamon.web.files import PAGE, inert, served, text
 from pydamon.web.recording import Missing, Recording
 
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
@@ -41,8 +41,16 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     """The application; `guard.Guard` stands before it."""
     files = served()
 
-    async def page(_: Request) -> Response:
-        return Response(text(PAGE), media_type="text/html")
+    pages: dict[tuple[object, ...], str] = {}  # the last one
+
+    def page(_: Request) -> Response:
+        state = tuple((one.version, one.progress, one.growing) for one in recordings)
+        if (found := pages.get(state)) is None:
+            first = f'<script type="application/json" id="first">{inert(_first(recordings))}</script>\n</head>'
+            found = text(PAGE).replace("</head>", first, 1)
+            pages.clear()
+            pages[state] = found
+        return Response(found, media_type="text/html")
 
     async def file(request: Request) -> Response:
         found = files.get(request.path_params["name"])
@@ -60,10 +68,13 @@ def application(recordings: Sequence[Recording]) -> Starlette:
         return number(request.path_params["target"], 0, _I64)
 
     def listed(_: Request) -> Any:
-        return {"recordings": [recording.summary() for recording in recordings], "ramp": RAMP}
+        return _listed(recordings)
 
     def told(request: Request) -> Any:
         return one(request).target(target(request))
+
+    def plane(request: Request) -> Any:
+        return one(request).plane(target(request), number(request.path_params["level"], 0, 64)).tobytes()
 
     def tile(request: Request) -> Any:
         place = [number(request.path_params[name], -64, 64) for name in ("level", "shrink")]
@@ -90,17 +101,32 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     of_target = "/api/{recording}/{target}"
     return Starlette(
         routes=[
-            Route("/", page),
+            Route("/", _answering(page)),
             Route("/page/{name:path}", file),
             Route("/api/recordings", _answering(listed)),
             Route("/api/{recording}/schemes", _answering(schemes)),
             Route("/api/{recording}/status", _answering(status)),
             Route(of_target, _answering(told)),
+            Route(of_target + "/plane/{level}", _answering(plane)),
             Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", _answering(tile)),
             Route(of_target + "/at", _answering(at)),
             Route(of_target + "/window", _answering(window)),
         ]
     )
+
+
+def _listed(recordings: Sequence[Recording]) -> dict[str, Any]:
+    return {"recordings": [recording.summary() for recording in recordings], "ramp": RAMP}
+
+
+def _first(recordings: Sequence[Recording]) -> dict[str, Any]:
+    """What the page asks for first of all, so that it need not ask: the list, and what it shows of it."""
+    found = _listed(recordings)
+    for at, (recording, summary) in enumerate(zip(recordings, found["recordings"], strict=True)):
+        if summary["targets"] and summary["version"]:
+            target = summary["targets"][0]["target"]
+            return found | {"shown": [at, target], "told": recording.target(target)}
+    return found
 
 
 def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
@@ -118,6 +144,8 @@ def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
         except Exception as error:  # whoever asks for something else is still answered
             messages.tell(f"serve: {request.url.path}: {type(error).__name__}: {error}")
             return PlainTextResponse("this failed in the server; it has said what\n", 500)
+        if isinstance(found, Response):
+            return found
         if isinstance(found, bytes):
             return Response(found, media_type="application/octet-stream")
         return Response(json_text(found), media_type="application/json")

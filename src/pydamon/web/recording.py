@@ -41,6 +41,7 @@ _MOVED = 0.1  # of the memory lies elsewhere: the addresses are chosen anew
 _AVERAGED = 12  # snapshots of a window
 _WINDOW_ROWS = 1 << 15
 _WORTH_KEEPING = 2_000_000  # rows: about a second of reading
+_MOST_COLUMNS = 4096  # that are told at once
 _LOOKED_BACK = 8  # messages, for the last snapshot before a time
 _MOST_REGIONS = 20_000
 
@@ -268,6 +269,13 @@ class Recording:
     def pyramid(self, number: int) -> Pyramid:
         """The target's; `Missing` if it is not drawn."""
         return self._drawn(number).pyramid
+
+    def plane(self, number: int, level: int) -> U8:
+        """All cells of a level, uint8 [columns, cells]; `Missing` if there is none, or it has too many to be one."""
+        levels = self._drawn(number).pyramid.levels
+        if level >= len(levels) or len(levels[level]) > _MOST_COLUMNS:
+            raise Missing("there is no such plane")
+        return levels[level]
 
     def tile(self, number: int, level: int, shrink: int, column: int, row: int) -> U8:
         """As `Pyramid.tile`; negative levels are finer than the finest, a negative ``shrink`` divides cells.

@@ -23,6 +23,7 @@ from pydamon.views.store import Store
 SECOND = 10**9
 ORIGIN = Origin("user", None, "vaddr", "bpf", None, [], 0)
 PAGE = np.uint64(4096)
+SHORT = 100
 
 
 def random_snapshot(rng: np.random.Generator, target: int, regions: int, **more: Any) -> Snapshot:
@@ -137,12 +138,17 @@ def test_a_block_has_the_last_pieces_that_there_is_room_for() -> None:
 
 
 def busy(second: int) -> Found:
-    """Sixteen targets, of which one has other mappings every second."""
+    """Sixteen targets, of which one has other mappings every second, and another is gone after ten."""
     rng = np.random.default_rng(second)
-    snapshots = [random_snapshot(rng, target, 50).replace(end_ns=second * SECOND) for target in range(16)]
+    snapshots = [
+        random_snapshot(rng, target, 50).replace(end_ns=second * SECOND)
+        for target in (*range(15), SHORT + second // 10)
+    ]
     moving = [Mapping(page << 20, (page << 20) + 4096 * second, "rw-p", 0, second, f"/x/{page}") for page in range(200)]
-    mapped = {target: [Mapping(0, 4096, "r--p", 0, 1, "/lib/x")] for target in range(16)} | {3: moving}
-    rows = [{"target": target, "resident_bytes": second, "swap_bytes": 0} for target in range(16)]
+    numbers = [one.target for one in snapshots]
+    many = [Mapping(page << 20, (page << 20) + 4096, "rw-p", 0, numbers[-1], f"/y/{page}") for page in range(400)]
+    mapped = {target: [Mapping(0, 4096, "r--p", 0, 1, "/lib/x")] for target in numbers} | {3: moving, numbers[-1]: many}
+    rows = [{"target": target, "resident_bytes": second, "swap_bytes": 0} for target in numbers]
     return Found(second * SECOND, snapshots, mapped, {"footprint": rows}, True)
 
 

@@ -17,7 +17,7 @@ from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metada
 
 from pydamon.cli import main
 from pydamon.records.writer import RecordWriter
-from pydamon.web.files import CHARTS, SCRIPTS, STYLE
+from pydamon.web.files import ALL, CHARTS, STYLE
 from pydamon.web.recording import Recording
 
 pytest.importorskip("starlette", reason="needs starlette")
@@ -53,7 +53,7 @@ class TestWhoMayAsk:
         assert page.status_code == 200
         assert client.get("/api/recordings").json()["recordings"][0]["name"] == "rich.damon"
 
-    @pytest.mark.parametrize("path", ["/", "/api/recordings", "/page/page.js", "/none", "/api/0/0/tile/0/0/0/0"])
+    @pytest.mark.parametrize("path", ["/", "/api/recordings", "/page/all.js", "/none", "/api/0/0/tile/0/0/0/0"])
     @pytest.mark.parametrize(
         "headers",
         [
@@ -111,8 +111,8 @@ class TestAnswers:
     def test_the_page_loads_nothing_from_elsewhere(self, client: Client) -> None:
         page = client.get("/").text
         loaded = re.findall(r'(?:src|href)="([^"]*)"', page)
-        assert sorted(loaded) == ["data:,", "page/page.css", "page/page.js", *(f"page/{name}" for name in CHARTS[::1])]
-        for name in (*SCRIPTS, *CHARTS, STYLE):
+        assert sorted(loaded) == ["data:,", "page/all.js", "page/page.css", *(f"page/{name}" for name in CHARTS)]
+        for name in (ALL, *CHARTS, STYLE):
             answer = client.get(f"/page/{name}")
             assert answer.status_code == 200
             kind = "text/css" if name.endswith("css") else "text/javascript"
@@ -133,6 +133,24 @@ class TestAnswers:
         ]
         assert told["pieces"][0]["start"] == hex(HEAP)
         assert told["pieces"][-1]["end"] == hex(HEAP + 4 * MIB)
+
+    def test_what_is_asked_for_first_stands_in_the_page(self, client: Client) -> None:
+        (told,) = re.findall(r'<script type="application/json" id="first">(.*)</script>', client.get("/").text)
+        first = json.loads(told)
+        assert first == client.get("/api/recordings").json() | {
+            "shown": [0, 0],
+            "told": client.get("/api/0/0").json(),
+        }
+
+    def test_a_plane_is_its_tiles(self, client: Client) -> None:
+        """Those of the level by which the whole recording is drawn, in one answer."""
+        told = client.get("/api/0/0").json()
+        for level in range(told["levels"]):
+            cells = np.frombuffer(client.get(f"/api/0/0/plane/{level}").content, np.uint8).reshape(-1, told["cells"])
+            assert len(cells) == told["columns"] >> level
+            tile = np.frombuffer(client.get(f"/api/0/0/tile/{level}/0/0/0").content, np.uint8).reshape(256, 256)
+            assert (tile[: len(cells), : told["cells"]] == cells[:256, :256]).all()
+            assert (cells[0, :100] == 255).all()
 
     def test_a_tile_is_the_heat(self, client: Client) -> None:
         """The lowest MiB is always hot; the finest level first, then one that is worked out of the snapshots."""
@@ -188,7 +206,7 @@ class TestBadRequests:
             "/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2f..%2f__init__.py", "/page//etc/passwd",
             "/page/vendor/../../app.py", "/page/%00", "/page/page.html", "/etc/passwd", "/api", "/api/",
             "/api/1/0", "/api/0/7", "/api/99999999/schemes", "/api/0/0/tile/0/0/0", "/api/0/0/tile/63/0/0/0",
-            "/api/0/0/tile/0/0/99999999/0", "/api/0/0/tile/-64/0/0/0", "/api/0/0/tile/-2/-60/0/0",
+            "/api/0/0/plane/63", "/api/0/0/plane", "/api/0/0/tile/0/0/99999999/0", "/api/0/0/tile/-64/0/0/0", "/api/0/0/tile/-2/-60/0/0",
             "/api/0/0/tile/-2/0/0/0", "/api/0/0/tile/-20/0/1099511627776/0", "/api/0/0/tile/0/64/0/0",
         ],
     )  # fmt: skip
@@ -204,7 +222,7 @@ class TestBadRequests:
             "/api/0/0/at", "/api/0/0/at?ns=", "/api/0/0/at?ns=-1", f"/api/0/0/at?ns={'9' * 4000}", "/api/0/0/at?ns=nan",
             "/api/0/0/window", "/api/0/0/window?from=5&to=5", "/api/0/0/window?from=9&to=2",
             f"/api/0/0/window?from=0&to=9&high={2**64}", "/api/0/0/window?from=0&to=9&low=7&high=7",
-            "/api/0/0/tile/999/0/0/0", "/api/0/0/tile/0/0/-1/0", f"/api/0/0/tile/0/0/{2**63}/0",
+            "/api/0/0/plane/-1", "/api/0/0/plane/x", "/api/0/0/tile/999/0/0/0", "/api/0/0/tile/0/0/-1/0", f"/api/0/0/tile/0/0/{2**63}/0",
         ],
     )  # fmt: skip
     def test_what_cannot_be_meant(self, client: Client, path: str) -> None:
@@ -233,6 +251,9 @@ class TestRecordings:
             found.read_now()
             client = known(found)
             answers = [client.get(path) for path in ("/api/recordings", "/api/0/0", "/api/0/0/window?from=0&to=999")]
+            page = client.get("/").text
+        assert "onerror" in page
+        assert "<img" not in page
         for answer in answers:
             assert answer.headers["content-type"] == "application/json"
             assert "\\\\x1b" in answer.text
