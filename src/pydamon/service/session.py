@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pydamon.views.live import Live
     from pydamon.views.moments import Moment
 
+_PASSED_REGIONS = 8192
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
 
 
@@ -144,6 +145,8 @@ class Session:
             return self.status()
         if isinstance(request, protocol.Live):
             return self.live(request)
+        if isinstance(request, protocol.Moments):
+            return self.moments(request)
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
@@ -179,6 +182,24 @@ class Session:
             moment = store.step(moment, request.step)
         view = None if moment is None else live(moment, mappings=request.mappings)
         return {"name": self.name, "live": msgspec.to_builtins(view), "span_ns": store.span()}
+
+    def moments(self, request: protocol.Moments) -> dict[str, Any]:
+        """The next moments, up to so many regions that the answer is short: it holds up the monitoring."""
+        from pydamon.views.passing import passed
+
+        store = self.store
+        if request.after_ns is None:
+            latest = store.latest()
+            moment = None if latest is None else store.step(latest, -request.back)
+        else:
+            moment = store.after(request.after_ns)
+        found, regions = [], 0
+        while moment is not None and regions < _PASSED_REGIONS:
+            regions += sum(len(known.snapshot.start) for known in moment.targets.values())
+            found.append(msgspec.to_builtins(passed(moment)))
+            moment = store.after(moment.time_ns)
+        about = self._run.metadata() if request.after_ns is None else None
+        return {"name": self.name, "pid": os.getpid(), "about": about, "moments": found}
 
     def views(self) -> list[tuple[str, Live]]:
         """What metrics are made of: the view of the latest moment, the same object as long as there is no other."""

@@ -153,6 +153,12 @@ class Store:
         with self._lock:
             return self._moment(min(max(self._place(moment.time_ns) + by, 0), self._count() - 1))
 
+    def after(self, time_ns: int) -> Moment | None:
+        """The first moment that is later; None if there is none."""
+        with self._lock:
+            place = self._place(time_ns) + 1
+            return self._moment(place) if place < self._count() else None
+
     def span(self) -> tuple[int, int] | None:
         """See `History`."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""What is answered over HTTP: the page, and the data that it draws, of a list of recordings."""
+"""What is answered over HTTP: the page, the data that it draws, of a list of recordings, and kdamonds' metrics."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydamon import messages
 from pydamon.errors import PydamonError
 from pydamon.markup import RAMP
 from pydamon.plain import json_text, printable
+from pydamon.service.metrics import OfKdamonds, Rendered
 from pydamon.web.files import PAGE, inert, served, text
 from pydamon.web.recording import Missing, Recording
 
@@ -73,6 +74,16 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     def told(request: Request) -> Any:
         return one(request).target(target(request))
 
+    kdamonds = [one.kdamond for one in recordings if one.kdamond is not None]
+    rendered = Rendered(OfKdamonds(lambda: kdamonds))
+
+    def metrics(request: Request) -> Response:
+        if not kdamonds:
+            raise Missing("recordings have no metrics; those of a kdamond in the background are here if it is served")
+        asked = request.headers
+        text, headers = rendered.answer(asked.get("accept"), asked.get("accept-encoding"))
+        return Response(text, headers=headers)
+
     def plane(request: Request) -> Any:
         return one(request).plane(target(request), number(request.path_params["level"], 0, 64)).tobytes()
 
@@ -102,6 +113,7 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     return Starlette(
         routes=[
             Route("/", _answering(page)),
+            Route("/metrics", _answering(metrics)),
             Route("/page/{name:path}", file),
             Route("/api/recordings", _answering(listed)),
             Route("/api/{recording}/schemes", _answering(schemes)),

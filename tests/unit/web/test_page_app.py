@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot, write
 
 from pydamon.cli import main
+from pydamon.records.rotating import RotatingWriter, parts_of
 from pydamon.records.writer import RecordWriter
 from pydamon.web.files import ALL, CHARTS, STYLE
 from pydamon.web.recording import Recording
@@ -185,6 +187,11 @@ class TestAnswers:
         assert by_name["[heap]"]["hot"] + by_name["[heap]"]["warm"] == 2 * MIB
         assert MIB <= by_name["[heap]"]["hot"] <= 2 * MIB
 
+    def test_recordings_have_no_metrics(self, client: Client) -> None:
+        answer = client.get("/metrics")
+        assert (answer.status_code, answer.text.count("\n")) == (404, 1)
+        assert "kdamond in the background" in answer.text
+
     def test_schemes(self, client: Client) -> None:
         (one,) = client.get("/api/0/schemes").json()["schemes"]
         assert (one["name"], one["action"], one["applied_bytes"]) == ("reclaim", "pageout", 30 * MIB)
@@ -206,7 +213,8 @@ class TestBadRequests:
             "/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2f..%2f__init__.py", "/page//etc/passwd",
             "/page/vendor/../../app.py", "/page/%00", "/page/page.html", "/etc/passwd", "/api", "/api/",
             "/api/1/0", "/api/0/7", "/api/99999999/schemes", "/api/0/0/tile/0/0/0", "/api/0/0/tile/63/0/0/0",
-            "/api/0/0/plane/63", "/api/0/0/plane", "/api/0/0/tile/0/0/99999999/0", "/api/0/0/tile/-64/0/0/0", "/api/0/0/tile/-2/-60/0/0",
+            "/api/0/0/plane/63", "/api/0/0/plane", "/api/0/0/tile/0/0/99999999/0",
+            "/api/0/0/tile/-64/0/0/0", "/api/0/0/tile/-2/-60/0/0",
             "/api/0/0/tile/-2/0/0/0", "/api/0/0/tile/-20/0/1099511627776/0", "/api/0/0/tile/0/64/0/0",
         ],
     )  # fmt: skip
@@ -222,7 +230,8 @@ class TestBadRequests:
             "/api/0/0/at", "/api/0/0/at?ns=", "/api/0/0/at?ns=-1", f"/api/0/0/at?ns={'9' * 4000}", "/api/0/0/at?ns=nan",
             "/api/0/0/window", "/api/0/0/window?from=5&to=5", "/api/0/0/window?from=9&to=2",
             f"/api/0/0/window?from=0&to=9&high={2**64}", "/api/0/0/window?from=0&to=9&low=7&high=7",
-            "/api/0/0/plane/-1", "/api/0/0/plane/x", "/api/0/0/tile/999/0/0/0", "/api/0/0/tile/0/0/-1/0", f"/api/0/0/tile/0/0/{2**63}/0",
+            "/api/0/0/plane/-1", "/api/0/0/plane/x", "/api/0/0/tile/999/0/0/0", "/api/0/0/tile/0/0/-1/0",
+            f"/api/0/0/tile/0/0/{2**63}/0",
         ],
     )  # fmt: skip
     def test_what_cannot_be_meant(self, client: Client, path: str) -> None:
@@ -237,6 +246,11 @@ class TestBadRequests:
             gap = known(found)
             assert gap.get(f"/api/0/0/window?from={SECOND}&to={2 * SECOND}").status_code == 404
             assert gap.get(f"/api/0/0/at?ns={SECOND}").json()["start_ns"] == 0
+
+
+def reaches(recording: Recording, number: int) -> bool:
+    """Whether so many aggregations were read."""
+    return bool(recording.summary()["span_ns"] >= number * AGGR_NS)
 
 
 class TestRecordings:
@@ -259,6 +273,30 @@ class TestRecordings:
             assert "\\\\x1b" in answer.text
             assert not re.search("[\x1b\u202e]", answer.text)
             assert "onerror" in json.dumps(answer.json())
+
+    def test_one_in_parts_is_followed_over_the_rotation(self, tmp_path: Path) -> None:
+        """Also where old parts are removed meanwhile: what was read of them stays."""
+        writer = RotatingWriter(str(tmp_path / "r[1].damon"), metadata=metadata(7), max_ns=SECOND, keep=2)
+        with writer:
+            writer.add_snapshot(snapshot(0, [(0, 8 * 4096, 20, 0)]))
+            writer.tick(START_NS + AGGR_NS)
+            found = Recording(parts_of(str(tmp_path / "r[1].damon")))
+            found.start()
+            try:
+                wait_until(lambda: found.version >= 1)
+                for number in range(1, 50):
+                    writer.add_snapshot(snapshot(number, [(0, 8 * 4096, 20, 0)]))
+                    writer.tick(START_NS + (number + 1) * AGGR_NS)
+                    if number % 12 == 0:
+                        wait_until(partial(reaches, found, number - 10))
+                    assert found.growing
+                wait_until(lambda: found.summary()["span_ns"] >= 49 * AGGR_NS)
+                assert len(list(tmp_path.iterdir())) == 2
+                tile = found.tile(0, 0, 0, 0, 0)
+                column = found.target(0)["column_ns"]
+                assert (tile[: 49 * AGGR_NS // column, 0] == 255).all()
+            finally:
+                found.close()
 
     def test_one_that_grows_is_followed(self, tmp_path: Path) -> None:
         """Also where time becomes much longer, and memory moves; it ends as if it was read at once."""
