@@ -11,7 +11,7 @@ NAMES = (
     "aggregation", "startup", "scrape", "top",
 )  # fmt: skip
 
-ALONE = ("default-cost", "older", "robustness", "sampling", "soak")  # only where they are named
+ALONE = ("clients", "default-cost", "older", "robustness", "sampling", "soak")  # only where they are named
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -21,6 +21,7 @@ from pydamon.web.files import PAGE, inert, served, text
 from pydamon.web.recording import Missing, Recording
 
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
+_THREADS = 8  # that work at a time: each takes memory for itself, and more than there are CPUs only wait
 _U64 = 2**64 - 1
 _I64 = 2**63 - 1
 
@@ -109,20 +110,25 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     def status(request: Request) -> Any:
         return {"lines": one(request).status()}
 
+    limiter = CapacityLimiter(_THREADS)
+
+    def answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        return _answering(answer, limiter)
+
     of_target = "/api/{recording}/{target}"
     return Starlette(
         routes=[
-            Route("/", _answering(page)),
-            Route("/metrics", _answering(metrics)),
+            Route("/", answering(page)),
+            Route("/metrics", answering(metrics)),
             Route("/page/{name:path}", file),
-            Route("/api/recordings", _answering(listed)),
-            Route("/api/{recording}/schemes", _answering(schemes)),
-            Route("/api/{recording}/status", _answering(status)),
-            Route(of_target, _answering(told)),
-            Route(of_target + "/plane/{level}", _answering(plane)),
-            Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", _answering(tile)),
-            Route(of_target + "/at", _answering(at)),
-            Route(of_target + "/window", _answering(window)),
+            Route("/api/recordings", answering(listed)),
+            Route("/api/{recording}/schemes", answering(schemes)),
+            Route("/api/{recording}/status", answering(status)),
+            Route(of_target, answering(told)),
+            Route(of_target + "/plane/{level}", answering(plane)),
+            Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", answering(tile)),
+            Route(of_target + "/at", answering(at)),
+            Route(of_target + "/window", answering(window)),
         ]
     )
 
@@ -141,12 +147,12 @@ def _first(recordings: Sequence[Recording]) -> dict[str, Any]:
     return found
 
 
-def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """A handler that works on another thread, and answers JSON or bytes; what cannot be is one line."""
+def _answering(answer: Callable[[Request], Any], limiter: CapacityLimiter) -> Callable[[Request], Any]:
+    """A handler that works on one of the threads, and answers JSON or bytes; what cannot be is one line."""
 
     async def handler(request: Request) -> Response:
         try:
-            found = await run_in_threadpool(answer, request)
+            found = await to_thread.run_sync(answer, request, limiter=limiter)
         except Wrong as error:
             return PlainTextResponse(f"{error.message}\n", 400)
         except Missing as error:
