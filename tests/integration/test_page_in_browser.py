@@ -264,7 +264,7 @@ def test_a_kdamond_in_the_background_is_shown_with_its_status(
             wait_until(lambda: "web.damon" in said(page, ".recording p"))
             wait_until(lambda: "sim" in said(page, "pre"))
         with serving("mute") as address, opened(browser, address) as page:
-            wait_until(lambda: "writes no record: what it keeps in memory is shown" in said(page, ".warning"))
+            wait_until(lambda: "what this kdamond keeps in memory is shown" in said(page, ".warning"))
             seconds = times(page)[1]
             wait_until(lambda: times(page)[1] > seconds + 2)  # it is followed
             wait_until(lambda: page.locator("table.told tr").count() > 1)

@@ -174,13 +174,13 @@ class Session:
 
     def live(self, request: protocol.Live) -> dict[str, Any]:
         """The view of a moment (null: there is none yet), and the times of the first and the last one there is."""
-        from pydamon.views.live import live
+        from pydamon.views.live import by_clock, live
 
         store = self.store
         moment = store.latest() if request.at_ns is None else store.at(request.at_ns)
         if moment is not None and request.step:
             moment = store.step(moment, request.step)
-        view = None if moment is None else live(moment, mappings=request.mappings)
+        view = None if moment is None else by_clock(live(moment, mappings=request.mappings), _clock_offset_ns())
         return {"name": self.name, "live": msgspec.to_builtins(view), "span_ns": store.span()}
 
     def moments(self, request: protocol.Moments) -> dict[str, Any]:
@@ -203,13 +203,13 @@ class Session:
 
     def views(self) -> list[tuple[str, Live]]:
         """What metrics are made of: the view of the latest moment, the same object as long as there is no other."""
-        from pydamon.views.live import live
+        from pydamon.views.live import by_clock, live
 
         moment = self.store.latest()
         if moment is None:
             return []
         if self._told is None or self._told[0] is not moment:
-            self._told = (moment, live(moment, mappings=()))
+            self._told = (moment, by_clock(live(moment, mappings=()), _clock_offset_ns()))
         return [(self.name, self._told[1])]
 
     def _describe(self) -> dict[str, Any]:
@@ -268,6 +268,11 @@ class Session:
             "nr_regions": msgspec.to_builtins(new.nr_regions),
             "nr_schemes": len(self._spec.context.schemes),
         }
+
+
+def _clock_offset_ns() -> int:
+    """What the machine's clock is ahead of that of snapshots."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 def _in_words(new: Context, before: Context) -> str:

@@ -158,6 +158,17 @@ class Live(View):
     cost: Cost | None
 
 
+def by_clock(view: Live, offset_ns: int) -> Live:
+    """The view with its time since 1970 as the clock has it now: ``offset_ns`` is what that is ahead of the snapshots'.
+
+    The clock may have been set, and the machine may have slept, since monitoring began. Less than a second is nothing.
+    """
+    if view.time_unix_ns is None or abs(view.time_ns + offset_ns - view.time_unix_ns) < SECOND_NS:
+        return view
+    seconds = round((view.time_ns + offset_ns - view.time_unix_ns) / SECOND_NS)
+    return msgspec.structs.replace(view, time_unix_ns=view.time_unix_ns + seconds * SECOND_NS)
+
+
 def live(moment: Moment, *, mappings: Collection[int] | None = None) -> Live:
     """The view of a moment; ``mappings``: of which targets they are told (kinds are of all), None is of each."""
     origin = moment.origin

@@ -21,8 +21,8 @@ from pydamon.views.passing import received
 from pydamon.views.writing import MomentWriter
 
 NOTE = (
-    "this kdamond writes no record: what it keeps in memory is shown, a snapshot a second of the last minutes, and what"
-    " comes; what happened between them, and what probes found, is not"
+    "there is no record to read: what this kdamond keeps in memory is shown, a snapshot a second of the last minutes,"
+    " and what comes; what happened between them, and what probes found, is not"
 )
 _EVERY_S = 1.0
 _MOST_BACK = 600  # moments of before

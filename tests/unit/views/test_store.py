@@ -22,7 +22,7 @@ from pydamon.run.request import Request
 from pydamon.run.run import Run
 from pydamon.spec import Context, Intervals, Kdamond, Scheme, Spec, Target
 from pydamon.views.fields import fields_of
-from pydamon.views.live import WINDOWS_S, Live, live, read
+from pydamon.views.live import WINDOWS_S, Live, by_clock, live, read
 from pydamon.views.moments import Moment
 from pydamon.views.recorded import Recorded
 from pydamon.views.store import Store
@@ -174,6 +174,16 @@ def test_history_is_kept_by_time_and_bounded_in_bytes() -> None:
     assert set(steps[:-1].tolist()) == {SECOND}  # before the latest
     assert kept[-2].time_ns == 999 * SECOND
     assert 100 < len(kept) < 300  # of some 500 bytes: 3 regions, and who it is
+
+
+def test_the_time_is_that_of_the_clock_as_it_is_now() -> None:
+    view = live(latest(filled(10, 0)))
+    assert view.time_unix_ns == 15 * SECOND  # the clock was 5 s ahead when it began
+    assert by_clock(view, 5 * SECOND + SECOND // 2) is view
+    assert by_clock(view, 3605 * SECOND + 12_345).time_unix_ns == 3615 * SECOND
+    assert by_clock(view, -5 * SECOND).time_unix_ns == 5 * SECOND
+    simulated = msgspec.structs.replace(view, time_unix_ns=None)
+    assert by_clock(simulated, 9 * SECOND).time_unix_ns is None
 
 
 def test_it_is_told_as_json_and_read_again() -> None:
