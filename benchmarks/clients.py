@@ -49,7 +49,7 @@ class Client:
             try:
                 async with asyncio.timeout(_TIMEOUT_S + _LOOKS * _LOOK_S):
                     await self._visit(reader, writer)
-            except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+            except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
                 self.wrong.append(f"{type(error).__name__}: {error}")
             if self._dice.random() < 1 / 3:
                 writer.transport.abort()

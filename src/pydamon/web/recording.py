@@ -160,7 +160,7 @@ class Recording:
             done += len(batch.start)
             self.progress = done / max(reader.rows, 1)
         for one in drawn.values():
-            one.pyramid.finish()
+            one.finish()
         reader.frame_times()
         self.drawn, self.sizes, self.span, self.progress = drawn, sizes, span, 1.0
         self._describe(reader)
@@ -256,7 +256,7 @@ class Recording:
                 last[number] = batch.of_target(number)
         self.span = (self.span[0], max(one.pyramid.end_ns for one in self.drawn.values()))
         for one in self.drawn.values():
-            one.pyramid.finish()
+            one.finish()
         self.growing = self._may_grow(reader)
         self._describe(reader)
         self.version += 1
@@ -317,20 +317,24 @@ class Recording:
 
     def plane(self, number: int, level: int) -> U8:
         """All cells of a level, uint8 [columns, cells]; `Missing` if there is none, or it has too many to be one."""
-        levels = self._drawn(number).pyramid.levels
+        drawn = self._drawn(number)
+        levels = drawn.pyramid.levels
         if level >= len(levels) or len(levels[level]) > _MOST_COLUMNS:
             raise Missing("there is no such plane")
-        return levels[level]
+        with drawn.lock:
+            return levels[level].copy()
 
     def tile(self, number: int, level: int, shrink: int, column: int, row: int) -> U8:
         """As `Pyramid.tile`; negative levels are finer than the finest, a negative ``shrink`` divides cells.
 
         Raises `Missing` where there is none.
         """
-        pyramid = self._drawn(number).pyramid
+        drawn = self._drawn(number)
+        pyramid = drawn.pyramid
         try:
             if level >= 0:
-                return pyramid.tile(level, shrink, column, row)
+                with drawn.lock:
+                    return pyramid.tile(level, shrink, column, row)
             return self._finer(pyramid, number, -level, -shrink, column, row)
         except ValueError as error:
             raise Missing(str(error)) from None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot, write
 
 from pydamon.cli import main
+from pydamon.records.batch import RegionBatch
 from pydamon.records.rotating import RotatingWriter, parts_of
 from pydamon.records.writer import RecordWriter
 from pydamon.web.files import ALL, CHARTS, STYLE
@@ -325,6 +327,28 @@ class TestRecordings:
                     assert again.summary()["span_ns"] == found.summary()["span_ns"] == 320 * AGGR_NS
             finally:
                 found.close()
+
+    def test_it_may_be_asked_while_it_grows(self, tmp_path: Path) -> None:
+        """By others than the thread that reads it: curves of a column that has just begun are whole, too."""
+        with Recording(str(rich(tmp_path / "r", seconds=2)), follow=False) as found:
+            found.read_now()
+            drawn = found.drawn[0]
+            batches = [RegionBatch.of([snapshot(number, [(HEAP, HEAP + MIB, 5, 0)])]) for number in range(30, 4000)]
+
+            def grow() -> None:
+                for batch in batches:
+                    drawn.add(batch)
+
+            growing = threading.Thread(target=grow)
+            growing.start()
+            told = 0
+            while growing.is_alive():
+                curves = found.target(0)["curves"]
+                assert len(curves["time_s"]) == len(curves["least"])
+                found.tile(0, 0, 0, 0, 0)
+                told += 1
+            growing.join()
+            assert told > 10
 
     def test_one_that_is_removed_stays_on_the_page(self, tmp_path: Path) -> None:
         path = tmp_path / "r"
