@@ -107,6 +107,12 @@ class MachineMetrics:
         mine = sum(values[:2] if active else values[2:])
         return mine * BP // max(sum(values), 1)
 
+    def hugepage_bp(self) -> int:
+        """Anonymous, shared and file memory in transparent huge pages, in 1/10,000 of all that is not free."""
+        names = ("AnonHugePages", "ShmemHugePages", "FileHugePages", "MemFree", "MemTotal")
+        *huge, free, total = self._kib("/proc/meminfo", names)
+        return min(sum(huge) * BP // (total - free), BP) if total > free else BP
+
     def _node(self, nid: int) -> tuple[int, int]:
         path = f"/sys/devices/system/node/node{nid}/meminfo"
         try:
@@ -137,4 +143,5 @@ MEASURED: dict[str, Callable[[MachineMetrics, int, str], int]] = {
     "node_memcg_free_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=False),
     "active_mem_bp": lambda machine, nid, path: machine.active_bp(active=True),
     "inactive_mem_bp": lambda machine, nid, path: machine.active_bp(active=False),
+    "hugepage_mem_bp": lambda machine, nid, path: machine.hugepage_bp(),
 }

@@ -11,7 +11,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.engines.base import Engine, Rows
 from pydamon.modules.base import Use
 from pydamon.modules.registry import schemes_of
-from pydamon.run.counters import counters_of
+from pydamon.run.counters import counters_of, huge_of
 from pydamon.spec.words.refaults import taken_at_s
 
 EVERY_NS = 5_000_000_000
@@ -36,6 +36,7 @@ class ModuleNumbers:
         self._due_ns = self._began_ns + EVERY_NS
         self._counters = counters_of(engine)
         self._first = self._counters()
+        self._huge = huge_of(engine)
 
     def note(self, now_ns: int, snapshots: Sequence[Snapshot], *, at_end: bool = False) -> Rows:
         """What is to be recorded now: rows of the side table ``modules``; at the end in any case."""
@@ -48,6 +49,8 @@ class ModuleNumbers:
         found = {"cpu_ns": time.process_time_ns(), **self._of_memory(self._whole)}
         since = self._counters().since(self._first)
         found |= {name: getattr(since, name) for name in _COUNTERS}
+        if any("huge_bytes" in use.module.numbers for use in self._uses):
+            found["huge_bytes"] = self._huge()
         self.latest = {use.module.name: self._of(use, found) for use in self._uses}
         return [
             {"module": module, "number": number, "values": values}
@@ -74,6 +77,9 @@ class ModuleNumbers:
             "charged_ns": sum(state.quota.total_charged_ns for state in states),
             "used_up": sum(state.stats.qt_exceeds for state in states),
             "min_age_us": round(min(ages) * 1e6) if ages else None,
+            "added_bytes": sum(state.stats.sz_added for state in states),
+            "refused_bytes": sum(state.stats.sz_refused for state in states),
+            "given_back_bytes": sum(s.stats.sz_applied for s in states if s.scheme.action == "pageout"),
         }
 
     def _of_memory(self, snapshots: Sequence[Snapshot]) -> dict[str, Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
-from pydamon.linux import psi, zram
+from pydamon.linux import psi, thp, zram
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
+from pydamon.linux.move_pages import memory_nodes
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.modules.base import EngineName, Facts, Target
-from pydamon.modules.registry import expand, target_of, uses
+from pydamon.modules.registry import expand, fitted, target_of, uses
 from pydamon.run.alone import Alone
 from pydamon.run.request import Request
 from pydamon.spec import Intervals, NrRegions, Spec
@@ -30,23 +33,34 @@ def facts(ops: str, target: Target, *, engine: str = "user", cgroup: str | None 
     """What modules ask about this machine, for targets of ``ops``; of a simulated one nothing is known."""
     if ops == "sim":
         return Facts(engine="sim", target=target)
-    free_permil = None
+    free_permil, metrics = None, MachineMetrics()
     with contextlib.suppress(MachineError):
-        free_permil = MachineMetrics().free_mem_permil()
+        free_permil = metrics.free_mem_permil()
     known = Facts(
         engine=engine,
         target=target,
         swap_bytes=swap_bytes(),
         swap_free_bytes=swap_free_bytes(),
         free_permil=free_permil,
+        node_free_permil=_free_by_node(metrics),
         psi=_tells("memory", None),
         io_psi=_tells("io", None),
+        kernel=_kernel(),
+        huge_pages=thp.mode() or "absent",
         zram={device: _zram_obstacle(device) for device in zram.devices()},
     )
     path = next((str(root) for root in mounts("cgroup2")), None) if target == "physical" else cgroup
     if target == "physical" and path is None:
         return msgspec.structs.replace(known, reclaim_obstacle="no cgroup v2 is mounted on this machine")
     return known if path is None else _with_cgroup(known, path)
+
+
+def _free_by_node(metrics: MachineMetrics) -> dict[int, int]:
+    """Free memory of each NUMA node in 1/1000 of it; nothing where the machine does not tell."""
+    try:
+        return {nid: metrics.node_mem_bp(nid, used=False) // 10 for nid in memory_nodes()}
+    except MachineError:
+        return {}
 
 
 def _with_cgroup(known: Facts, path: str) -> Facts:
@@ -98,15 +112,25 @@ def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], obj
 
     What they cannot do here goes to ``say``. Raises RequestError for a target that has the module already.
     """
-    expanded, context = expand(spec), spec.context
+    context = spec.context
     _check_where(spec, request)
     known = facts(context.ops, target_of(context), engine=request.engine or "user", cgroup=context.cgroup)
+    if request.launch is not None and any(use.module.makes_huge_pages for use in uses(spec)):
+        known = msgspec.structs.replace(known, launches=True, only_advised=thp.can_be_only_advised())
+        request = msgspec.structs.replace(request, launch_only_advised=True)
+    expanded = expand(fitted(spec, known))
     if request.launch is None:
         hold(spec, request, alone)
     for use in uses(spec):
         for line in use.cannot(known):
             say(f"module {use.module.name}: {line}")
     return _coarse(expanded, request, say)
+
+
+def _kernel() -> tuple[int, int] | None:
+    """The version of the kernel, like 6.12."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", os.uname().release, re.ASCII)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _check_where(spec: Spec, request: Request) -> None:

@@ -25,11 +25,13 @@ class Request(msgspec.Struct, frozen=True):
     region counts, as in the kernel, and not what of it is resident. ``output`` is the record, if there is to be one; of
     one that was there nothing is kept with ``force``. ``rotate`` is after how many bytes, or ns, a new file begins;
     with ``pause`` a disk that is full ends the file only: another is begun as soon as there is room.
+    ``launch_only_advised``: the command gets huge pages only where it, or we, ask for them, if the kernel can do that.
     ``panel`` is the number of pages of the page panel, 0 for none, None for the usual number where there can be one.
     """
 
     engine: str | None = None
     launch: list[str] | None = None
+    launch_only_advised: bool = False
     duration_ns: int | None = None
     seed: int | None = None
     max_cpu: float | None = None

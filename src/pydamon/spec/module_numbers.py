@@ -70,11 +70,18 @@ _ROWS = (
         "idle", "ms", "percentiles 0 to 100 of the time that memory is idle, negative: in use", "gauge", heading="idle"
     ),
 )
+_HUGE_PAGES = (
+    Number("huge", "bytes", "memory of the targets that is in huge pages", "gauge", heading="huge"),
+    Number("added", "bytes", "memory that its huge pages have added beside what was there", heading="added"),
+    Number("refused", "bytes", "memory that the kernel would not make huge", heading="refused"),
+    Number("given_back", "bytes", "memory of cold huge pages that was paged out", heading="given back"),
+)
 
-NUMBERS: Mapping[str, Number] = {row.key: row for row in _ROWS}
+NUMBERS: Mapping[str, Number] = {row.key: row for row in (*_ROWS, *_HUGE_PAGES)}
 # Of what acts, and of what only looks.
 OF_SCHEMES = tuple(row.key for row in _ROWS[:13])
 OF_LOOKING = tuple(row.key for row in _ROWS[13:])
+OF_HUGE_PAGES = OF_SCHEMES + tuple(row.key for row in _HUGE_PAGES)
 PERCENTILES = (0, 25, 50, 75, 100)  # that people are shown
 _NS = {"us": 1_000, "ns": 1}
 

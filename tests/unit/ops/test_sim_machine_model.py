@@ -16,9 +16,10 @@ from pydamon.core.clock import VirtualClock
 from pydamon.ops.base import Applied
 from pydamon.ops.sim import actions
 from pydamon.ops.sim import extents as sim_extents
-from pydamon.ops.sim.machine import Machine, MachineSpec
+from pydamon.ops.sim.machine import Machine
 from pydamon.ops.sim.ops import SimOps
 from pydamon.spec import Scheme
+from pydamon.spec.machine import MachineSpec
 from pydamon.spec.schemes import Dest, Filter, SizeRange
 from pydamon.workload import model
 

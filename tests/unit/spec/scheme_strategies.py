@@ -107,6 +107,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
         goal_tuner=draw(st.sampled_from(["consist", "temporal"])),
         fail_charge_num=num,
         fail_charge_denom=denom,
+        bloat_bp=draw(st.integers(0, 10_000)) if action == "collapse" else 0,
         weights=Weights(sz_permil=draw(counts), nr_accesses_permil=draw(counts), age_permil=draw(counts)),
     )
     marks = Watermarks(

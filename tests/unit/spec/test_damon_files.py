@@ -24,6 +24,8 @@ OURS = {
     "targets[*].match.cgroups",
     "targets[*].match.most",
     "schemes[*].name",
+    "schemes[*].watermarks.nid",
+    "schemes[*].quotas.bloat_bp",
     "schemes[*].quotas.goals[*].name",
 }
 # Filters have several files for what is one field here; a probe's filters have no file for what they cannot be of.

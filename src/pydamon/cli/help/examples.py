@@ -178,6 +178,12 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon tune --max-cpu 0.5%", "let it cost less"),
         ("pydamon tune 0 --scheme 'pageout age>=2m quota=64MiB/1s'", "replace its schemes"),
     ),
+    "what-if": (
+        ("pydamon what-if run.damon", "what taking idle memory would save and cost, for all idle times"),
+        ("pydamon what-if run.damon --goal 0.5%/min --slowdown 1%", "the lowest idle times that keep within these"),
+        ("pydamon what-if run.damon --refaults 512KiB/s --fast 4GiB", "how much memory it needs; a fast tier"),
+        ("pydamon what-if run.damon -o what-if.png", "as a picture"),
+    ),
     "workload": (
         ("pydamon workload stairs", "ten ranges of 10 MB, each hot in turn"),
         ("pydamon workload --repeat 0 --time-scale 0.1 hotspots", "for ever, ten times as fast"),
