@@ -73,6 +73,8 @@ class Client:
         await get("/")
         listed = json.loads(await get("/api/recordings"))["recordings"]
         at = self._dice.randrange(len(listed))
+        if not listed[at]["targets"]:
+            return  # nothing of it was read yet
         of = f"/api/{at}/{listed[at]['targets'][0]['target']}"
         told = json.loads(await get(of))
         await get(f"{of}/plane/{told['levels'] - 1}")
