@@ -12,7 +12,15 @@ NAMES = (
     "aggregation", "startup", "scrape", "top", "simulate",
 )  # fmt: skip
 
-ALONE = ("default-cost", "older", "robustness", "sampling", "soak", "what-if-accuracy")  # only where they are named
+ALONE = (
+    "clients",
+    "default-cost",
+    "older",
+    "robustness",
+    "sampling",
+    "soak",
+    "what-if-accuracy",
+)  # only where they are named
 
 
 def main() -> int:

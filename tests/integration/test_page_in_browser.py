@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.helpers.command import only_line, pydamon
+from tests.helpers.command import pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.browser import chromium, colour_at, need, opened, serving, settle, times
 from tests.unit.cli.rich_record import MIB, rich
@@ -259,11 +260,18 @@ def test_a_kdamond_in_the_background_is_shown_with_its_status(
         done = pydamon("start", "--name", name, *how, *more)
         assert done.returncode == 0, done.stderr
     try:
-        done = pydamon("serve", "mute")
-        assert (done.returncode, "start it with -o FILE" in only_line(done)) == (2, True)
         with serving("web") as address, opened(browser, address) as page:
             wait_until(lambda: "web.damon" in said(page, ".recording p"))
             wait_until(lambda: "sim" in said(page, "pre"))
+        with serving("mute") as address, opened(browser, address) as page:
+            wait_until(lambda: "what this kdamond keeps in memory is shown" in said(page, ".warning"))
+            seconds = times(page)[1]
+            wait_until(lambda: times(page)[1] > seconds + 2)  # it is followed
+            wait_until(lambda: page.locator("table.told tr").count() > 1)
+            wait_until(lambda: "sim" in said(page, "pre"))
+            before = list(Path(tempfile.gettempdir()).glob("pydamon-serve-*"))
+            assert before
+        assert not [folder for folder in before if folder.exists()]
     finally:
         for name in ("web", "mute"):
             pydamon("stop", name)

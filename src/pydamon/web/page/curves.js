@@ -7,8 +7,9 @@ const SYNC_HEIGHT = 220;
 export class Curves {
   constructor(scene, told) {
     this.scene = scene;
+    this.told = told;
+    this.plot = null;  // until `rebuild`
     this.box = element("div", { className: "chart" });
-    this.update(told);
     new ResizeObserver(() => this.plot?.setSize({ width: this.box.clientWidth, height: SYNC_HEIGHT })).observe(this.box);
   }
 

@@ -9,7 +9,7 @@ import { Heatmap } from "./heatmap.js";
 import { InFile, Server } from "./source.js";
 
 const byId = (id) => document.getElementById(id);
-const held = byId("held"), source = held ? new InFile(JSON.parse(held.textContent)) : new Server();
+const held = byId("held"), source = held ? new InFile(JSON.parse(held.textContent)) : new Server(JSON.parse(byId("first").textContent));
 const LOOK_MS = 2000, CALM_MS = 250;
 
 const scene = {
@@ -57,6 +57,12 @@ class Shown {
       element("h2", { textContent: title || summary.name }), this.about, this.notes, this.#tools(), this.map.box,
       this.map.under, this.cold, this.curves.box, this.details.box, this.status);
     this.describe(summary);
+  }
+
+  // Until the heatmap is there: it comes first.
+  async begin() {
+    await this.map.begin((level) => source.plane(this.recording, this.target, level));
+    await this.map.painted;
   }
 
   describe(summary) {
@@ -158,10 +164,12 @@ async function open() {
   scene.shown = found;
   scene.end = Math.max(...found.map((one) => one.told.end_ns / 1e9), 1e-6);
   byId("shown").replaceChildren(...found.map((one) => one.box));
-  const bounds = found[0].told.curves.cold_s;
-  byId("cold").max = bounds.length - 1;
+  byId("cold").max = found[0].told.curves.cold_s.length - 1;
   scene.showAll();
   setColours();
+  await Promise.all(found.map((one) => one.begin()));
+  if (mine !== opening) return;
+  for (const one of found) one.curves.rebuild();
   setCold();
   tellAll();
   for (const one of found) {
