@@ -307,8 +307,8 @@ class Kdamond:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
 
     def _update_due(self, aggregated: bool) -> bool:
-        """Whether to look what is mapped: early, if regions are loaded anyway and would be again half of it later."""
-        early = self.window // 2 if aggregated and self.counts_memory else 0
+        """Whether to look what is mapped: early, if regions are loaded anyway and would be again so soon."""
+        early = self.window // 4 if aggregated and self.counts_memory else 0
         return self.passed_samples + early >= self._next_update
 
     def _limit_sizes(self) -> None:

@@ -91,6 +91,10 @@ class MachineMetrics:
         free, total = self._node(nid)
         return (total - free if used else free) * BP // total
 
+    def node_bytes(self, nid: int) -> int:
+        """All memory of a NUMA node."""
+        return self._node(nid)[1] * 1024
+
     def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
         """What the cgroup ``path`` uses of a NUMA node, or what it leaves of it, in 1/10,000 of the node's memory.
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from pydamon.errors import RequestError
+from pydamon.modules.chains import Chains
 from pydamon.modules.controller import Controller
-from pydamon.spec import units
+from pydamon.spec import Intervals, NrRegions, units
 from pydamon.spec.forms.scheme_short import (
     exact_permil,
     exact_time_us,
@@ -49,6 +50,8 @@ class Facts(msgspec.Struct, frozen=True):
     ``low_limited_by``: a cgroup above it that has no memory.low. ``kernel``: its version. ``huge_pages``: where the
     kernel makes them by itself (always, madvise, never), or ``absent``; ``only_advised``: whether it can leave that out
     for a command; ``launches``: whether one is started. ``zram``: what keeps each device of zram from writing back.
+    ``tiers``: those of its NUMA nodes, or ``tiers_obstacle``, why there are none. ``cpu_psi``: whether pressure of CPUs
+    is told. ``cgroup``: that of the target. ``knows_ages``: whether single pages can be asked (young).
     """
 
     engine: str = "user"
@@ -67,6 +70,11 @@ class Facts(msgspec.Struct, frozen=True):
     only_advised: bool = False
     launches: bool = False
     zram: Mapping[str, str | None] | None = None
+    tiers: Chains = ()
+    tiers_obstacle: str | None = None
+    cpu_psi: bool | None = None
+    cgroup: str | None = None
+    knows_ages: bool | None = None
 
     def free_permil_of(self, marks: Watermarks) -> int | None:
         """What the watermarks go by, in 1/1000; None where there are none, or nothing is known of it."""
@@ -220,14 +228,19 @@ def _no_words(knobs: Any) -> list[str]:
     return []
 
 
+def _as_usual(knobs: Any) -> tuple[Intervals, NrRegions] | None:
+    return None
+
+
 class Module(msgspec.Struct, frozen=True):
     """A module.
 
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
     ``where``: of each engine, the targets that it works on. ``controllers`` makes its loops anew, none where the policy
     is no loop. ``words`` say what they do, a line each; ``numbers``: what it tells of itself, rows of
-    `spec.module_numbers`. ``fit`` gives the knobs that it has on a machine and with an engine. ``makes_huge_pages``: a
-    command that is started gets none that nobody has asked for.
+    `spec.module_numbers`. ``fit`` gives the knobs that it has on a machine and with an engine; it raises PydamonError
+    where the module can do nothing at all. ``monitoring`` is how it has to be monitored, None: as usual.
+    ``makes_huge_pages``: a command that is started gets none that nobody has asked for.
     """
 
     name: str
@@ -240,6 +253,7 @@ class Module(msgspec.Struct, frozen=True):
     numbers: tuple[str, ...] = OF_SCHEMES
     words: Callable[[Any], list[str]] = _no_words
     fit: Callable[[Any, Facts], Any] = _as_they_are
+    monitoring: Callable[[Any], tuple[Intervals, NrRegions] | None] = _as_usual
     makes_huge_pages: bool = False
 
     @property
@@ -268,7 +282,7 @@ class Use(msgspec.Struct, frozen=True):
         return self.module.cannot(self.knobs, facts)
 
     def fitted(self, facts: Facts) -> Use:
-        """The same with the knobs that it has there."""
+        """The same with the knobs that it has there. Raises PydamonError where it can do nothing at all."""
         return Use(self.module, self.module.fit(self.knobs, facts))
 
     def words(self) -> list[str]:

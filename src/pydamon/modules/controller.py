@@ -42,9 +42,10 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
-    let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names.
-    ``max_nr_accesses``: how often memory can be found accessed in one aggregation, the last of which has ended at
-    ``snapshot_ns``.
+    let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names, and
+    ``spent_ns``, how long that took. ``max_nr_accesses``: how often memory can be found accessed in one aggregation,
+    the last of which has ended at ``snapshot_ns``. ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how
+    much of what its fast memory can do is used.
     """
 
     now_ns: int
@@ -62,6 +63,9 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
     active: bool = True
+    cpu: Pressure | None = None
+    bandwidth_permil: int | None = None
+    spent_ns: int = 0
     max_nr_accesses: int | None = None
     snapshot_ns: int | None = None
     applied: Mapping[str, int] = {}

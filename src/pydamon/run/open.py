@@ -288,6 +288,7 @@ def _open_sim(opener: _Opener) -> Opened:
         seed=request.seed or 0,
         panel=_panel_size(request),
         clock=PacedClock(opener.machine_clock()) if request.real_time else None,
+        machine=request.machine,
     )
     _set_end(engine, request)
     pace = " in real time" if request.real_time else ""

@@ -18,7 +18,7 @@ from pydamon.spec.metrics import METRICS, OF_MEMCG, MetricName
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.units import U64_MAX, format_size
 
-FilterName = Literal["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "addr", "target"]
+FilterName = Literal["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node", "addr", "target"]
 
 CORE_FILTERS = frozenset({"addr", "target"})  # decided per region by the core; the others per page by the ops
 MAX_SCHEMES = 256
@@ -133,7 +133,10 @@ class AddressRange(Struct, frozen=True):
 
 
 class Filter(Struct, frozen=True):
-    """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides."""
+    """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides.
+
+    The type ``node`` (on the NUMA node ``nid``) is ours.
+    """
 
     filter_type: FilterName
     matching: bool = True
@@ -142,6 +145,7 @@ class Filter(Struct, frozen=True):
     address_range: AddressRange | None = None
     damon_target_idx: int | None = None
     hugepage_size: SizeRange | None = None
+    nid: int | None = None
 
 
 class Dest(Struct, frozen=True):
@@ -371,6 +375,7 @@ _FILTER_FIELDS = {
     "addr": "address_range",
     "target": "damon_target_idx",
     "hugepage_size": "hugepage_size",
+    "node": "nid",
 }
 
 
@@ -389,6 +394,8 @@ def validate_filter(item: Filter, nr_targets: int | None) -> None:
             raise RequestError(f"{start:#x}-{end:#x} is not a range; start must be below end", where="address_range")
     if item.hugepage_size is not None and not 0 <= item.hugepage_size.min <= item.hugepage_size.max <= U64_MAX:
         raise RequestError("is not a range; min must not be above max", where="hugepage_size")
+    if item.nid is not None:
+        _bounded(item.nid, 0, MAX_NODE, "nid", "")
     if item.damon_target_idx is not None:
         most = 2**31 - 1 if not nr_targets else nr_targets - 1
         _bounded(item.damon_target_idx, 0, most, "damon_target_idx", "")

@@ -85,6 +85,7 @@ def filters(draw: st.DrawFn) -> Filter:
         "addr": {"address_range": AddressRange(start=start, end=draw(st.integers(start + 1, U64_MAX)))},
         "target": {"damon_target_idx": draw(st.integers(0, 1000))},
         "hugepage_size": {"hugepage_size": draw(size_ranges)},
+        "node": {"nid": draw(st.integers(0, 1023))},
     }
     more = fields.get(kind, {})
     return Filter(filter_type=kind, matching=draw(st.booleans()), allow=draw(st.booleans()), **more)  # type: ignore[arg-type]

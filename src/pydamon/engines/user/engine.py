@@ -185,6 +185,10 @@ class UserEngine(OnCore):
         """That of this machine."""
         return swap_bytes()
 
+    def moved_back_bytes(self) -> int | None:
+        """By what was moved through each process."""
+        return 0 if self.kdamond.damos is None else self.ops.actions.moved_back_bytes
+
     def cost(self) -> Cost:
         """What the primitives of all targets have cost so far, and whether samples came in time."""
         spent, sampled = self.ops.cost(), self.kdamond.sampled

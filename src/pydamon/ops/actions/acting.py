@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError
+from pydamon.errors import MachineError, located
 from pydamon.linux import madvise, move_pages, pagemap_scan, remote_read
 from pydamon.linux.frames import Flags
 from pydamon.linux.move_pages import Nodes
@@ -158,20 +158,21 @@ def _migrate(subject: Subject, scheme: Scheme, pages: Pages, dry_run: bool) -> U
     if not len(pages):
         return np.zeros(subject.regions, np.uint64)
     wanted = destinations(subject.layout, pages, scheme.destinations)
-    before = _nodes(subject.process, pages)
+    before = nodes_of(subject.process, pages)
     away = np.flatnonzero((before >= 0) & (before != wanted))
     pages, wanted, before = pages.take(away), wanted[away], before[away]
     arrived = np.ones(len(pages), np.bool_)
     if not dry_run and len(pages):
         first, _ = _units(pages)
         move_pages.move(subject.process, pages.address[first], wanted[first])
-        arrived = _nodes(subject.process, pages) == wanted
+        arrived = nodes_of(subject.process, pages) == wanted
+        subject.homes.moved(subject.process, pages.address[arrived], before[arrived], wanted[arrived])
         subject.homes.remember(scheme, subject.process, pages.address[arrived], before[arrived])
     return sizes(pages, arrived, subject.regions)
 
 
-def _nodes(process: Process, pages: Pages) -> Nodes:
-    """The node of each page; of a huge page one is asked."""
+def nodes_of(process: Process, pages: Pages) -> Nodes:
+    """The node of each page in memory, below 0 of others; of a huge page one is asked."""
     first, owner = _units(pages)
     return move_pages.nodes_of(process, pages.address[first])[owner]
 
@@ -179,7 +180,7 @@ def _nodes(process: Process, pages: Pages) -> Nodes:
 def node_bytes(process: Process, pages: Pages, nid: int) -> int:
     """Bytes of the pages that are in memory of that node."""
     resident = pages.take(pages.resident)
-    return int(np.count_nonzero(_nodes(process, resident) == nid)) * PAGE_SIZE
+    return int(np.count_nonzero(nodes_of(process, resident) == nid)) * PAGE_SIZE
 
 
 # -- huge pages ---------------------------------------------------------------------------------------------------
@@ -335,12 +336,9 @@ def _require_collapse(process: Process) -> None:
 
 def require_nodes(scheme: Scheme) -> None:
     """Raise MachineError if a destination is no NUMA node with memory."""
-    nodes = move_pages.memory_nodes()
     for dest in scheme.destinations:
-        if dest.id not in nodes:
-            there = ", ".join(map(str, nodes))
-            reason = f"NUMA node {dest.id} has no memory on this machine; nodes with memory: {there}"
-            raise MachineError(reason, where="dests" if scheme.dests else "target_nid")
+        with located("dests" if scheme.dests else "target_nid"):
+            move_pages.require_node(dest.id)
 
 
 # How each action is done, by its name in `pydamon.spec.actions`. lru_deprio has no advice of its own: COLD deactivates,

@@ -45,6 +45,11 @@ class Actions:
         """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""
         return self._homes.undo(scheme)
 
+    @property
+    def moved_back_bytes(self) -> int:
+        """What was moved back within a minute to the NUMA node that it had been moved from."""
+        return self._homes.round_trips.bytes
+
     def _keep(self, plan: Plan) -> None:
         """What a part of a dry run's application would have done."""
         self._acted += plan.take_all()

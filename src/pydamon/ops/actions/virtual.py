@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -156,7 +157,9 @@ class VirtualActions(Actions):
         if len(index):
             some = pages.take(index)
             ages = self._targets.primitives[target]
-            through[index] = self._filters.decide(some, scheme.ops_filters, ages, table=subject.table)
+            through[index] = self._filters.decide(
+                some, scheme.ops_filters, ages, table=subject.table, nodes=partial(acting.nodes_of, subject.process)
+            )
         return through
 
     def _filter_ranges(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.ops.round_trips import RoundTrips
 from pydamon.ops.sim.extents import (
     ACTIVE,
     ANON,
@@ -64,11 +65,12 @@ class Machine:
         needed = sum(place.end - place.start for layout, _, _ in targets for place in layout.regions)
         self.node_bytes = np.array(spec.node_bytes or (2 * needed,), np.int64)
         self.swap_bytes = needed if spec.swap_bytes is None else spec.swap_bytes
-        self.now_ns = start_ns
+        self.now_ns = self._start_ns = start_ns
         self._psi_ns = self._io_psi_ns = self._full_ns = 0
         self.counters = Counters()
         self.times = Times()
         self._reclaimer = Reclaimer(self)
+        self.round_trips = RoundTrips()  # of what schemes have moved
         _check_names(spec, [place.name for layout, _, _ in targets for place in layout.regions], len(targets))
         self.targets = [
             SimTarget(layout, model, schedule, _memcg(spec, index), _new_memory(layout, spec.file_regions))
@@ -165,6 +167,14 @@ class Machine:
     def some_io_psi_us(self) -> int:
         """Time in us in which some workload waited for files to be read; swap is in memory and needs no io."""
         return self._io_psi_ns // 1000
+
+    def some_cpu_psi_us(self) -> int:
+        """Time in us in which some task waited for a CPU, as the spec says."""
+        now_s = (self.now_ns - self._start_ns) / 1e9
+        waits = self.spec.cpu_waits
+        ends = [at_s for at_s, _ in waits[1:]] + [now_s]
+        waited = sum(max(min(end, now_s) - at_s, 0) * permil for (at_s, permil), end in zip(waits, ends, strict=False))
+        return int(waited * 1000)
 
     def hugepage_bp(self) -> int:
         """What is in huge pages, in 1/10,000 of all that is not free."""

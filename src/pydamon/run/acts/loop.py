@@ -79,7 +79,8 @@ class Acts:
     ``say`` gets lines for the user; ``plan`` those of a dry run, in which nothing is done: without it, it is none.
     ``change`` changes a scheme by its name, as a decision says (raises PydamonError). ``now_ns`` is the run's clock.
     ``active``: whether watermarks let the schemes of a module act, ``applied``: the bytes that each of these was
-    applied to. Unless ``in_own_thread`` a step is made with the snapshots, if it is due.
+    applied to, ``spent_ns``: how long that took. Unless ``in_own_thread`` a step is made with the snapshots, if it is
+    due.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Acts:
         change: Callable[[Change], object],
         active: Callable[[str], bool] = lambda module: True,
         applied: Callable[[str], Mapping[str, int]] = lambda module: {},
+        spent_ns: Callable[[str], int] = lambda module: 0,
         in_own_thread: bool = True,
     ) -> None:
         self._stepped = [Stepped(name=name, controller=controller) for name, controller in controllers]
@@ -105,6 +107,7 @@ class Acts:
         self._change = change
         self._active = active
         self._applied = applied
+        self._spent_ns = spent_ns
         self._in_own_thread = in_own_thread
         self._snapshots: Sequence[Snapshot] = ()
         self._done: dict[tuple[str, str], Done] = {}
@@ -193,6 +196,7 @@ class Acts:
                 returned=returned(looks),
                 active=self._active(stepped.name),
                 applied=self._applied(stepped.name),
+                spent_ns=self._spent_ns(stepped.name),
             )
             for decision in stepped.controller.step(own)[:_MOST_DECISIONS]:
                 if self._ending.is_set():

@@ -60,6 +60,7 @@ def open_acts(
         applied=lambda module: {
             state.scheme.name or "": state.stats.sz_applied for state in schemes_of(module, engine.schemes())
         },
+        spent_ns=lambda module: sum(state.quota.total_charged_ns for state in schemes_of(module, engine.schemes())),
         in_own_thread=engine.simulated is None,
     )
     return acts

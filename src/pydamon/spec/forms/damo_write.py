@@ -187,6 +187,7 @@ def _goal(goal: Goal) -> Fields:
 def _filter(item: Filter) -> Fields:
     addresses, size = item.address_range, item.hugepage_size
     return {
+        **({} if item.nid is None else {"nid": item.nid}),  # ours: damo has no such filter
         "filter_type": item.filter_type,
         "matching": item.matching,
         "allow": item.allow,

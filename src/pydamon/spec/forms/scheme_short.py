@@ -309,8 +309,8 @@ def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filt
         raise RequestError(f"a filter of type {kind} takes no value")
     if kind == "memcg":
         fields["memcg_path"] = plain(value)
-    elif kind == "target":
-        fields["damon_target_idx"] = units.parse_count(value)
+    elif kind in ("target", "node"):
+        fields["nid" if kind == "node" else "damon_target_idx"] = units.parse_count(value)
     elif kind == "addr":
         first, dash, last = value.partition("-")
         if not dash:
@@ -362,6 +362,7 @@ _FILTER_FORMS = {
     "target": "target=0",
     "addr": "addr=0x1000-0x8000",
     "hugepage_size": "hugepage_size=2M..max",
+    "node": "node=0",
 }
 
 
@@ -483,10 +484,10 @@ def _write_filter(item: Filter) -> str:
         text += f"={_quote(item.memcg_path)}"
     if item.address_range is not None:
         text += f"={item.address_range.start:#x}-{item.address_range.end:#x}"
-    if item.damon_target_idx is not None:
-        text += f"={item.damon_target_idx}"
     if item.hugepage_size is not None:
         text += f"={exact_size(item.hugepage_size.min)}..{exact_size(item.hugepage_size.max)}"
+    for number in (item.damon_target_idx, item.nid):
+        text += "" if number is None else f"={number}"
     return text
 
 

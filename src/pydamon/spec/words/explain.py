@@ -19,6 +19,7 @@ _FILTERS = {
     "young": ("pages accessed since the last look", "pages not accessed since the last look"),
     "hugepage_size": ("pages of {size}", "pages of other sizes than {size}"),
     "unmapped": ("pages mapped by no process", "pages mapped by a process"),
+    "node": ("memory of NUMA node {node}", "memory of other NUMA nodes than {node}"),
     "addr": ("the addresses {addr}", "other addresses than {addr}"),
     "target": ("target {target}", "other targets than {target}"),
 }
@@ -220,7 +221,7 @@ def _filter(item: Filter) -> str:
         )
     if item.address_range is not None:
         addr = f"{item.address_range.start:#x}-{item.address_range.end:#x}"
-    values = {"memcg": item.memcg_path, "size": size, "addr": addr, "target": item.damon_target_idx}
+    values = {"memcg": item.memcg_path, "size": size, "addr": addr, "target": item.damon_target_idx, "node": item.nid}
     what = _FILTERS[item.filter_type][0 if item.matching else 1].format(**values)
     return f"{what[0].upper()}{what[1:]}: {'taken' if item.allow else 'left out'}."
 
