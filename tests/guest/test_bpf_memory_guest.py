@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.helpers.command import PYDAMON
+from tests.helpers.neighbour import neighbour
 from tests.helpers.programs import program
 from tests.helpers.records import recorded
 from tests.helpers.waiting import wait_until
@@ -102,7 +103,7 @@ def used(one: Snapshot, start: int, size: int) -> int:
 def test_memory_in_swap_is_not_used_until_it_is(tmp_path: Path) -> None:
     path = tmp_path / "r"
     low, high, half = PLACE, PLACE + 16 * MIB, 16 * MIB
-    with program(COMMON + SWAPPED, "-S") as pid, recording(pid, path) as said:
+    with program(COMMON + SWAPPED, "-S") as pid, neighbour(pid), recording(pid, path) as said:
         wait_until(lambda: len(recorded(path)) >= 6, every_s=0.5)
         before = recorded(path)[-1]
         subprocess.run(["kill", "-USR1", str(pid)], check=True)
