@@ -11,6 +11,7 @@ NAMES = {
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
     "etmem": "cold pages of a file by regions and page by page: what is saved, and at which cost",
     "tier": "hot memory from the slowest NUMA node to the fast one, and less of that under load, in the lab",
+    "tier-simulated": "the same on simulated machines, in virtual time",
     "guest-refaults": "a goal of refaults beside a fixed age: redis with a zipf client, in the lab",
     "guest-pressure": "reclaim by pressure alone on real memory, in the lab",
     "thp": "huge pages for what is hot, beside advice to use them for all of it: speed, and memory that it takes",

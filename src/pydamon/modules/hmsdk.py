@@ -16,8 +16,7 @@ from pydamon.spec import Context, Intervals, Kdamond, NrRegions, Spec, Target
 from pydamon.spec.forms.scheme_short import shown
 
 _CGROUP = "/hmsdk"
-_OPTIONS = {"-d": 2, "--demote": 2, "-p": 2, "--promote": 2, "-g": 0, "--global": 0, "-s": 1, "-o": 1, "--output": 1}
-_SHORT = {"--demote": "-d", "--promote": "-p", "--global": "-g", "--output": "-o"}
+_OPTIONS = {"-d": 2, "-p": 2, "-g": 0, "-s": 1, "-o": 1}  # and how many values each has
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -75,7 +74,7 @@ def _options(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]], s
             raise RequestError(
                 f"{shown(name)} is no option of gen_migpol.py that is understood; it has -d, -p, -g, -s, -o"
             )
-        number, option = _OPTIONS[name], _SHORT.get(name, name)
+        number, option = _OPTIONS[name], name
         values, words = words[:number], words[number:]
         seen.add(option)
         with located(option):

@@ -27,7 +27,7 @@ def test_its_readmes_example() -> None:
 
 
 def test_without_g_only_its_cgroup_moves() -> None:
-    (text,) = convert("--demote 0 1 --promote 1 0").spec.kdamonds[0].modules
+    (text,) = convert("-d 0 1 -p 1 0").spec.kdamonds[0].modules
     assert "cgroup=/hmsdk" in str(text)
 
 
