@@ -10,8 +10,10 @@ from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import current_screen, emit, warn
 from pydamon.cli.report.common import empty, opened
 from pydamon.cli.report.panel import why_none
+from pydamon.cli.whatif.policies import policies, try_on
 from pydamon.cli.whatif.shown import as_object, remarks, text
 from pydamon.errors import RequestError
+from pydamon.library.policies import Recording
 from pydamon.library.whatif import acted, what_if
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
@@ -30,6 +32,9 @@ class Asked:
     slowdown: float
     refaults: int
     fast: int | None
+    schemes: tuple[str, ...]
+    scheme: tuple[str, ...]
+    modules: tuple[str, ...]
     as_json: bool
     output: str | None
 
@@ -38,8 +43,12 @@ def answer(asked: Asked) -> None:
     """Print or draw what the record says."""
     if asked.output is not None:
         check_picture(asked.output)
+    wanted = policies(asked.schemes, asked.scheme, asked.modules)
     with opened(asked.path) as reader:
         found = answers_of(reader, asked)
+        if wanted:
+            try_on(reader, found, _recording(reader, asked), wanted, asked.goal, asked.as_json, asked.output)
+            return
         limits = (asked.goal, asked.slowdown, asked.refaults, asked.fast)
         costs = SwapCosts()
         said = remarks(found, limits, costs, acted(reader), why_none(reader))
@@ -62,12 +71,7 @@ def answers_of(reader: RecordReader, asked: Asked) -> Answers:
     span = reader.time_range()
     if span is None:
         raise empty(reader, None)
-    length_ns = span[1] - span[0]
-
-    def after_start(time_ns: int | None) -> int | None:
-        return None if time_ns is None else max(length_ns + time_ns, 0) if time_ns < 0 else time_ns
-
-    start_ns, end_ns = after_start(asked.from_ns), after_start(asked.to_ns)
+    start_ns, end_ns = _part(asked, span)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise RequestError("is not before --to", where="--from")
     if asked.target is not None and asked.target not in {one.target for one in reader.info.targets}:
@@ -76,3 +80,25 @@ def answers_of(reader: RecordReader, asked: Asked) -> Answers:
         return what_if(reader, target=asked.target, start_ns=start_ns, end_ns=end_ns)
     except RequestError as error:
         raise RequestError(error.message, where="--from, --to or --target") from None
+
+
+def _part(asked: Asked, span: tuple[int, int]) -> tuple[int | None, int | None]:
+    """From when to when, after the start of the record, in ns."""
+    length_ns = span[1] - span[0]
+
+    def after_start(time_ns: int | None) -> int | None:
+        return None if time_ns is None else max(length_ns + time_ns, 0) if time_ns < 0 else time_ns
+
+    return after_start(asked.from_ns), after_start(asked.to_ns)
+
+
+def _recording(reader: RecordReader, asked: Asked) -> Recording:
+    """The chosen part of the record, to be played again. Raises RequestError for one that cannot be."""
+    span = reader.time_range()
+    assert span is not None  # else there would be no answers
+    start_ns, end_ns = _part(asked, span)
+    try:
+        return Recording(reader, target=asked.target, start_ns=start_ns, end_ns=end_ns)
+    except RequestError as error:
+        where = "--target" if error.where == "target" else "--from, --to"
+        raise RequestError(error.message, where=where) from None
