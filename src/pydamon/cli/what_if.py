@@ -101,6 +101,7 @@ class _Size(_SizeType):
     help="How much memory is needed for no more refaults than that.",
 )
 @click.option("--fast", type=_Size(), metavar="SIZE", help="What a fast tier of this size could hold of the accesses.")
+@click.option("--costs", type=FILE, help="What things cost on the machine; else usual ones (docs/what-if.md).")
 @click.option(
     "--schemes",
     type=FILE,

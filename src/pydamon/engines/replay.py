@@ -8,9 +8,9 @@ from pydamon.core.clock import VirtualClock
 from pydamon.engines.base import Choice, Rows
 from pydamon.engines.on_core import OnCore, only_context
 from pydamon.engines.sim import SimEngine
-from pydamon.ops.sim.machine import MachineSpec
 from pydamon.ops.sim.replay import Played, ReplayOps
 from pydamon.spec import Spec
+from pydamon.spec.machine import MachineSpec
 
 
 class ReplayEngine(SimEngine):

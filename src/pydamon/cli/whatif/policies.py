@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydamon import messages
-from pydamon.analysis.whatif.costs import BACKINGS, SwapCosts
+from pydamon.analysis.whatif.costs import lost
 from pydamon.cli.files import read_text
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
@@ -18,6 +18,7 @@ from pydamon.library.policies import always_active
 from pydamon.modules.registry import parse
 from pydamon.plain import json_text, printable
 from pydamon.spec import Scheme
+from pydamon.spec.costs import BACKINGS, Costs
 from pydamon.spec.forms import scheme_files
 from pydamon.spec.forms.scheme_short import parse_short
 from pydamon.spec.schemes import validate_schemes
@@ -74,13 +75,13 @@ def try_on(
     recording: Recording,
     wanted: list[Policy],
     goal: float,
+    costs: Costs,
     as_json: bool,
     output: str | None,
 ) -> None:
     """Play the recording under each of them, and print or draw what they did."""
     outcomes = [recording.play(policy.name, [always_active(one) for one in policy.schemes]) for policy in wanted]
     always = [policy.name for policy in wanted if any(one != always_active(one) for one in policy.schemes)]
-    costs = SwapCosts()
     said = remarks(found, recording, outcomes, always, goal)
     if as_json:
         emit(json_text(_object(reader, found, recording, outcomes, costs, said)) + "\n")
@@ -100,7 +101,7 @@ def _text(
     found: Answers,
     recording: Recording,
     outcomes: list[Outcome],
-    costs: SwapCosts,
+    costs: Costs,
     screen: Screen,
 ) -> str:
     lines = [styled(screen.fit(f"{printable(reader.path)} under these policies"), BOLD, screen)]
@@ -109,16 +110,16 @@ def _text(
     headings = ["policy", "saved", "back a minute", "worst minute", "of w. set", "lost zram", "SSD", "paged out"]
     rows = []
     for one in outcomes:
-        lost = [percent(_lost(one, costs, backing)) for backing in BACKINGS]
+        waits = [percent(_lost(one, costs, backing)) for backing in BACKINGS]
         sizes = [format_size(round(size)) for size in (one.saved, one.per_minute, one.worst_minute)]
         share = percent(found.share(one.per_minute))
-        rows.append([printable(one.name), *sizes, share, *lost, format_size(one.out)])
+        rows.append([printable(one.name), *sizes, share, *waits, format_size(one.out)])
     return "\n".join([*lines, *table(headings, rows, screen)]) + "\n"
 
 
-def _lost(one: Outcome, costs: SwapCosts, backing: Any) -> float:
+def _lost(one: Outcome, costs: Costs, backing: Any) -> float:
     length_s = max(float(one.seconds[-1]), 1e-9) if len(one.seconds) else 1.0
-    return costs.lost(backing, one.per_minute / 60, one.out / length_s)
+    return lost(costs, backing, one.per_minute / 60, one.out / length_s)
 
 
 def remarks(found: Answers, recording: Recording, outcomes: list[Outcome], always: list[str], goal: float) -> list[str]:
@@ -146,7 +147,7 @@ def _object(
     found: Answers,
     recording: Recording,
     outcomes: list[Outcome],
-    costs: SwapCosts,
+    costs: Costs,
     said: list[str],
 ) -> dict[str, Any]:
     """As one JSON object; sizes in bytes, refaults in bytes per minute, shares as fractions."""

@@ -8,8 +8,8 @@ from pydamon.linux.process import Mapping
 from pydamon.ops.base import Ranges
 from pydamon.ops.pace import Clock
 from pydamon.ops.sim.field import RateField
-from pydamon.ops.sim.machine import MachineSpec
 from pydamon.ops.sim.ops import SimOps
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.intervals import Spans
 from pydamon.workload.layout import PAGE_SIZE, Layout, Place
 from pydamon.workload.model import Access, Phase, Workload, WorkloadRegion
