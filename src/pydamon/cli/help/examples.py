@@ -192,6 +192,10 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon what-if run.damon --goal 0.5%/min --slowdown 1%", "the lowest idle times that keep within these"),
         ("pydamon what-if run.damon --refaults 512KiB/s --fast 4GiB", "how much memory it needs; a fast tier"),
         ("pydamon what-if run.damon -o what-if.png", "as a picture"),
+        (
+            "pydamon what-if run.damon --schemes a.yaml --module 'reclaim min_age=30s'",
+            "play the recording under two policies, side by side",
+        ),
     ),
     "workload": (
         ("pydamon workload stairs", "ten ranges of 10 MB, each hot in turn"),
