@@ -1,0 +1,1 @@
+"""What ``simulate`` and ``calibrate`` understand and show."""
