@@ -1,1 +1,1 @@
-"""What ``simulate`` and ``calibrate`` understand and show."""
+"""What ``simulate`` understands and shows."""

@@ -22,7 +22,7 @@ COARSE = Intervals(sample_us=50_000, aggr_us=1_000_000)
 
 
 def run(
-    program: Program | str, *texts: str, machine: str = "swap=zram", seconds: int = 60, **more: object
+    program: Program | str, *texts: str, machine: str = "swap=zram", seconds: float = 60, **more: object
 ) -> list[Result]:
     """Without a policy, and with the scheme or the module that each text is."""
     one = Phases(model.parse(program, source="x"), "x") if isinstance(program, str) else program
