@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 MIB = 1 << 20
 PAGE = 4096
+_ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
 
 
 def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
@@ -46,14 +48,18 @@ def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
 
 
 class Spinner:
-    """Such a process, on one CPU; as a context manager."""
+    """Such a process, on one CPU; as a context manager. In ``cgroup``, if there is one, before it has memory."""
 
-    def __init__(self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0) -> None:
+    def __init__(
+        self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0, cgroup: Path | None = None
+    ) -> None:
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self._file.truncate(PAGE)
         self._mapped = mmap.mmap(self._file.fileno(), PAGE)
         self._counters = np.frombuffer(self._mapped, np.int64, 2)
         command = [sys.executable, "-m", "benchmarks.spinner", self._file.name, str(hot_mib), str(cold_mib), mode]
+        if cgroup is not None:
+            command = ["sh", "-c", _ENTER, str(cgroup), *command]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.pid = self._process.pid
         self.pages = hot_mib * MIB // PAGE

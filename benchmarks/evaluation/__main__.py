@@ -7,7 +7,13 @@ import sys
 
 NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
+    "host-refaults": "a goal of refaults beside a fixed age: pages of a file that are read by Zipf's law",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
+    "etmem": "cold pages of a file by regions and page by page: what is saved, and at which cost",
+    "tier": "hot memory from the slowest NUMA node to the fast one, and less of that under load, in the lab",
+    "guest-refaults": "a goal of refaults beside a fixed age: redis with a zipf client, in the lab",
+    "guest-pressure": "reclaim by pressure alone on real memory, in the lab",
+    "thp": "huge pages for what is hot, beside advice to use them for all of it: speed, and memory that it takes",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 

@@ -26,6 +26,7 @@ VERBS = {
     "top": ("pydamon.cli.top", "Show what processes use of their memory, live."),
     "trace": ("pydamon.cli.trace", "Print DAMON's trace events, live or of a record."),
     "tune": ("pydamon.cli.tune", "Change what runs in the background."),
+    "what-if": ("pydamon.cli.what_if", "Say what taking idle memory would save and cost, from a recording."),
     "workload": ("pydamon.cli.workload", "Run a known access pattern."),
 }
 

@@ -22,7 +22,7 @@ from pydamon.ops.base import PAGE_SIZE, ActingOperationsSet
 from pydamon.ops.pace import Clock
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.metrics import METRICS
-from pydamon.spec.schemes import Goal, Quotas
+from pydamon.spec.schemes import Goal, Quotas, Watermarks
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Damos:
                 self._check_quotas(scheme.quotas)
                 if scheme.watermarks.metric == "free_mem_rate":
                     with located("watermarks.metric", ": "):
-                        self._need_metrics().free_mem_permil()
+                        _free_permil(self._need_metrics(), scheme.watermarks)
 
     def _check_quotas(self, quotas: Quotas) -> None:
         if 0 < quotas.sz_bytes < self.min_region:
@@ -132,7 +132,7 @@ class Damos:
             if marks.metric == "none":
                 state.watermarks.activated = True
             elif state.watermarks.due(marks, now_ns):
-                state.watermarks.update(marks, self._free_mem_permil(), now_ns)
+                state.watermarks.update(marks, self._free_mem_permil(marks), now_ns)
             if state.active:
                 wait = 0
             elif wait != 0:
@@ -213,11 +213,11 @@ class Damos:
                 except MachineError as error:
                     self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric}: {error}")
 
-    def _free_mem_permil(self) -> int | None:
+    def _free_mem_permil(self, marks: Watermarks) -> int | None:
         if self.metrics is None:
             return None
         try:
-            return self.metrics.free_mem_permil()
+            return _free_permil(self.metrics, marks)
         except MachineError as error:
             self.say("free_mem_rate", f"free_mem_rate cannot be read; schemes stay as they are: {error}")
             return None
@@ -239,6 +239,13 @@ class Damos:
             except MachineError as error:
                 self.say(f"goal {goal.goal.metric}", f"{goal.goal.metric} keeps its last value: {error}")
         return max((goal.score for goal in state.goals), default=None)
+
+
+def _free_permil(metrics: Metrics, marks: Watermarks) -> int:
+    """What watermarks go by: free memory of the machine or of a node, in 1/1000. Raises MachineError."""
+    if marks.nid is None:
+        return metrics.free_mem_permil()
+    return metrics.measure("node_mem_free_bp", marks.nid, "") // 10
 
 
 def _successors(schemes: tuple[Scheme, ...], states: list[SchemeState]) -> list[SchemeState | None]:

@@ -85,6 +85,10 @@ class SimEngine(OnCore):
         """That of the simulated machine."""
         return self.ops.machine.swap_bytes
 
+    def moved_back_bytes(self) -> int | None:
+        """On the simulated machine."""
+        return self.ops.machine.round_trips.bytes
+
     def joined(self) -> Rows:
         """The simulated process, once."""
         joined, self._joined = self._joined, []

@@ -6,6 +6,7 @@ One is stepped once per ``interval_us``, off the sampling path. What it decides 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -41,7 +42,10 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
-    let the schemes of its module act.
+    let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names, and
+    ``spent_ns``, how long that took. ``max_nr_accesses``: how often memory can be found accessed in one aggregation,
+    the last of which has ended at ``snapshot_ns``. ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how
+    much of what its fast memory can do is used.
     """
 
     now_ns: int
@@ -59,6 +63,12 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
     active: bool = True
+    cpu: Pressure | None = None
+    bandwidth_permil: int | None = None
+    spent_ns: int = 0
+    max_nr_accesses: int | None = None
+    snapshot_ns: int | None = None
+    applied: Mapping[str, int] = {}
     page_bytes: int = 4096
 
     def idle_bytes(self, age_us: int) -> int | None:
@@ -119,6 +129,17 @@ class SetMinAge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"set the minimum age of scheme {self.scheme} to {format_duration_ns(self.min_age_us * 1000)}"
 
 
+class SetMinRate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Change the lowest access rate that the scheme of this name acts on; in samples per aggregation."""
+
+    scheme: str
+    samples: int
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return f"set the lowest access rate of scheme {self.scheme} to {self.samples} samples"
+
+
 class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Ask the kernel to take other memory first as long as the target's cgroup uses no more; undone at the end."""
 
@@ -129,7 +150,8 @@ class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"protect {format_size(self.bytes)} (memory.low)"
 
 
-Decision = ReclaimBytes | ZramWriteback | SetQuota | SetMinAge | SetMemoryLow
+Change = SetQuota | SetMinAge | SetMinRate  # of schemes
+Decision = ReclaimBytes | ZramWriteback | Change | SetMemoryLow
 
 
 class Controller(Protocol):

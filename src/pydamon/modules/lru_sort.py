@@ -108,9 +108,9 @@ def cannot(knobs: LruSortKnobs, facts: Facts) -> list[str]:
     if facts.target != "physical":
         touching = "user space could mark hot memory only by touching it, which is no option"
         found.append(f"only cold memory is sorted: {touching}; of physical memory both is")
-    marks = knobs.watermarks
-    if facts.free_permil is not None and marks.metric != "none" and facts.free_permil > marks.mid_permil:
-        free = f"{facts.free_permil / 10:.0f}% of memory is free now"
+    marks, free_permil = knobs.watermarks, facts.free_permil_of(knobs.watermarks)
+    if free_permil is not None and free_permil > marks.mid_permil:
+        free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
         found.append(f"{free}: it begins at {marks.mid_permil / 10:g}% or less; watermarks=off makes it always active")
     return found
 

@@ -21,7 +21,6 @@ from pydamon.modules.base import (
     Target,
     bp_knob,
     choice_knob,
-    exact_bp,
     interval_knob,
     permil_knob,
     quota_knob,
@@ -48,7 +47,7 @@ from pydamon.spec.schemes import (
     SizeRange,
     Watermarks,
 )
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import exact_bp, format_duration_ns, format_size
 
 NAME = "reclaim"
 DRIVERS = ("age", "pressure", "refaults")
@@ -182,12 +181,16 @@ def cannot(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
 
 def _by_age(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
     found, marks = [], knobs.watermarks
-    if facts.free_permil is not None and marks.metric != "none":
-        free = f"{facts.free_permil / 10:.0f}% of memory is free now"
-        if facts.free_permil > marks.mid_permil:
+    free_permil = facts.free_permil_of(marks)
+    if marks.nid is not None and facts.node_free_permil and marks.nid not in facts.node_free_permil:
+        there = ", ".join(map(str, facts.node_free_permil))
+        found.append(f"there is no NUMA node {marks.nid} with memory here; nodes that have some: {there}")
+    if free_permil is not None:
+        free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
+        if free_permil > marks.mid_permil:
             when = f"it begins at {marks.mid_permil / 10:g}% or less"
             found.append(f"{free}: {when}; watermarks={OFF} makes it always active")
-        elif facts.free_permil < marks.low_permil:
+        elif free_permil < marks.low_permil:
             found.append(f"{free}: below {marks.low_permil / 10:g}% reclaim is left to the kernel")
     if knobs.pressure_us and facts.psi is False:
         found.append("the kernel tells no pressure (PSI): pressure cannot be kept; leave it out, quota still bounds it")

@@ -137,13 +137,16 @@ class Applied(msgspec.Struct, eq=False):
     ``applied`` is what was measured to have been brought about (never more than ``passed``), ``passed`` what the
     filters of the operations set let pass. ``spent_ns`` is the time that it took where the operations set knows better
     than a clock: without waiting for a CPU that others had, or in a simulator's own time. ``acted``: in a dry run, the
-    pages that would be acted on, as ranges (sorted, disjoint); None where only their number is known.
+    pages that would be acted on, as ranges (sorted, disjoint); None where only their number is known. ``added``: by how
+    much more memory is there since then, ``refused``: what the kernel would not act on; bytes in all.
     """
 
     applied: NDArray[np.uint64]
     passed: NDArray[np.uint64]
     spent_ns: int | None = None
     acted: Ranges | None = None
+    added: int = 0
+    refused: int = 0
 
 
 @runtime_checkable

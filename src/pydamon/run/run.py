@@ -251,7 +251,7 @@ class Run:
         from pydamon.modules.registry import uses
         from pydamon.run.module_numbers import ModuleNumbers
 
-        return ModuleNumbers(uses(self._given), self.engine)
+        return ModuleNumbers(uses(self.spec), self.engine)
 
     def _new_foresight(self) -> Foresight | None:
         """Of what a dry run would bring back, if it is one."""

@@ -30,7 +30,9 @@ class MachineSpec:
     makes room: the ``ideal``, which knows what was idle longest, or the kernel's ``two-list`` LRU with its background
     reclaim. ``file_regions``: names of the regions of workloads that are files mapped to memory, never written: dropped
     instead of swapped. ``memcgs``: the cgroup of each target, by default ``/sim/0``, ``/sim/1``, ... ``max_pieces``:
-    see `AccessModel.touched`. ``history``: whether it keeps how much memory was used over time. Raises RequestError.
+    see `AccessModel.touched`. ``history``: whether it keeps how much memory was used over time. ``cpu_waits``: from how
+    many seconds on tasks wait for a CPU for how many 1/1000 of the time; before the first they do not. Raises
+    RequestError.
     """
 
     node_bytes: tuple[int, ...] = ()
@@ -42,6 +44,7 @@ class MachineSpec:
     costs: Costs = field(default_factory=Costs)
     max_pieces: int = 1 << 14
     history: bool = False
+    cpu_waits: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.node_bytes) > MAX_NODE + 1:
@@ -56,6 +59,10 @@ class MachineSpec:
                 raise RequestError(
                     f"{path!r} is no path of a cgroup; it begins with /", where=f"machine.memcgs[{index}]"
                 )
+        for index, (at_s, permil) in enumerate(self.cpu_waits):
+            if not 0 <= permil <= 1000 or at_s < (self.cpu_waits[index - 1][0] if index else 0):
+                text = f"is {at_s} s, {permil}; times must not fall, and 0 to 1000 be waited"
+                raise RequestError(text, where=f"machine.cpu_waits[{index}]")
         if not 1 <= self.max_pieces <= 1 << 20:
             raise RequestError(f"is {self.max_pieces}; it must be 1 to {1 << 20}", where="machine.max_pieces")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.core.fake_acting import BASE, MIB, PAGE, Bench, FakeActing, FakeMetrics, make_regions
@@ -57,6 +58,21 @@ class TestWatermarks:
             done.append([call.action for call in bench.ops.calls[before:]])
         assert [("stat" in actions) for actions in done] == [False] * 3 + [True] * 4 + [False]
         assert all("pageout" in actions for actions in done)
+
+    def test_those_of_a_node_go_by_its_free_memory_alone(self) -> None:
+        metrics = FakeMetrics()
+        metrics.free = 300  # that of the machine lets both act
+        marks = msgspec.structs.replace(self.marks, nid=1)
+        metrics.nodes = {(1, False): 3000}
+        bench = Bench(Scheme(action="stat", watermarks=marks), regions=[row(1)], metrics=metrics)
+        done = []
+        for bp in (4500, 4500, 3999, 3999, 4500, 5009, 5009, 5010, 5010, 999, 999):
+            metrics.nodes = {(1, False): bp}
+            before = len(bench.ops.calls)
+            bench.step()
+            done.append(len(bench.ops.calls) > before)
+        assert metrics.looks == 0
+        assert done == [True] * 7 + [False] * 4
 
     def test_the_wait_is_that_of_the_next_look_when_all_are_inactive(self) -> None:
         metrics = FakeMetrics()

@@ -333,6 +333,13 @@ def test_a_commit_changes_files_and_a_refused_one_changes_nothing(
     list(monitor)
 
 
+def test_watermarks_of_a_node_are_refused_with_the_nearest(roots: Roots, start: Callable[..., KernelEngine]) -> None:
+    marks = {"metric": "free_mem_rate", "nid": 0}
+    spec = spec_of(schemes=[{"action": "stat", "watermarks": marks}])
+    with pytest.raises(RequestError, match=r"schemes\[0\]\.watermarks\.nid: .*; the engine user has those of a node"):
+        start(FakeTree(roots), spec)
+
+
 def test_a_metric_that_is_ours_is_refused_with_the_nearest(roots: Roots, start: Callable[..., KernelEngine]) -> None:
     goals = [{"metric": "refault_bp", "target_value": 20}]
     spec = spec_of(schemes=[{"action": "pageout", "quotas": {"sz_bytes": "1M", "goals": goals}}])

@@ -53,6 +53,20 @@ def test_lru_sort_has_the_goals_and_filters_of_the_kernels_module() -> None:
     assert parse("lru_sort active=off").schemes("physical")[0].quotas.goals == ()
 
 
+def test_watermarks_of_a_node_go_by_what_is_free_there() -> None:
+    use = parse("reclaim watermarks=free@1:50%:40%:20% files=only")
+    assert use.schemes("physical")[0].watermarks.nid == 1
+    assert use.write() == "reclaim watermarks=free@1:50%:40%:20%/5s files=only"
+
+    def said(by_node: dict[int, int]) -> list[str]:
+        return use.cannot(Facts(free_permil=300, node_free_permil=by_node))
+
+    assert said({0: 900, 1: 300}) == []
+    (much,) = said({0: 300, 1: 700})
+    assert much.startswith("70% of the memory of NUMA node 1 is free now: it begins at 40% or less")
+    assert said({0: 300}) == ["there is no NUMA node 1 with memory here; nodes that have some: 0"]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_written_is_read(name: str) -> None:
     use = parse(name)

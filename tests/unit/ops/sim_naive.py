@@ -131,6 +131,7 @@ class NaiveMachine:
             "young": page.young,
             "memcg": item.memcg_path == "/sim/0",  # type: ignore[attr-defined]
             "unmapped": page.node is not None and not page.mapped,
+            "node": page.node is not None and page.node == item.nid,  # type: ignore[attr-defined]
         }[kind]
 
     def apply(self, scheme: Scheme, regions: list[tuple[int, int]], allowed: list[bool]) -> tuple[list[int], list[int]]:

@@ -57,6 +57,7 @@ def filters(kind: str) -> st.SearchStrategy[Filter]:
         allow=st.booleans(),
         memcg_path=st.sampled_from(["/sim/0", "/sim"]) if kind == "memcg" else st.none(),
         hugepage_size=sizes if kind == "hugepage_size" else st.none(),
+        nid=st.just(0) if kind == "node" else st.none(),
     )
 
 
@@ -66,7 +67,7 @@ def schemes(draw: st.DrawFn, nr_nodes: int) -> Scheme:
         st.sampled_from(["pageout", "willneed", "cold", "lru_prio", "lru_deprio", "collapse", "hugepage", "nohugepage"])
         | st.sampled_from(["stat", "migrate_hot", "migrate_cold", "pageout", "collapse"])
     )
-    kinds = st.sampled_from(["anon", "active", "memcg", "young", "hugepage_size", "unmapped"])
+    kinds = st.sampled_from(["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node"])
     # One young filter at most: it is looked at once.
     chosen = draw(st.lists(kinds, max_size=3, unique=True))
     dests: tuple[Dest, ...] = ()

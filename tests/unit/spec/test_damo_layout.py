@@ -74,6 +74,8 @@ def test_units_that_damo_does_not_have_are_refused_or_converted() -> None:
     # 20 a second are 2 in 100 ms
     converted = damo_scheme(parse_short("stat rate>=20Hz"), "schemes[0]", pytest.fail, 100_000)
     assert converted["access_pattern"]["nr_accesses"] == {"min": "2 samples", "max": "max samples"}
+    with pytest.raises(RequestError, match=r"schemes\[0\].watermarks.nid: damo has them for the whole machine only"):
+        damo_scheme(parse_short("stat watermarks=free@1:50%:40%:20%"), "schemes[0]", pytest.fail)
     with pytest.raises(RequestError, match="in the same unit"):
         damo_scheme(parse_short("stat age=1s..20aggrs"), "schemes[0]", pytest.fail)
     said: list[str] = []

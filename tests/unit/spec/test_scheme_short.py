@@ -31,6 +31,13 @@ def test_any_other_text_is_refused_in_one_way(text: str) -> None:
             assert error.message
 
 
+def test_watermarks_of_a_node() -> None:
+    text = "stat watermarks=free@1:50%:40%:20%/7s"
+    scheme = parse_short(text)
+    assert (scheme.watermarks.nid, scheme.watermarks.interval_us, scheme.watermarks.mid_permil) == (1, 7_000_000, 400)
+    assert write_short(scheme) == text
+
+
 def test_the_example_of_the_documentation_means_what_it_says() -> None:
     scheme = parse_short(
         "pageout size>=4K rate=0% age>=60s every=1s quota=10ms+128MiB/2s weights=0:1:2 fail=1/1024 "
@@ -112,7 +119,10 @@ def test_filters_with_arguments() -> None:
         ("stat filter=anonymous", "there is no filter 'anonymous'; did you mean anon?"),
         ("stat filter=memcg", "needs a value: memcg=/path"),
         ("stat filter=anon=1", "takes no value"),
-        ("stat watermarks=50:40:20", "write it as free:HIGH:MID:LOW/INTERVAL"),
+        ("stat watermarks=50:40:20", "write it as free[@NODE]:HIGH:MID:LOW/INTERVAL"),
+        ("stat watermarks=none@1:50%:40%:20%", "write it as free[@NODE]:HIGH:MID:LOW/INTERVAL"),
+        ("stat watermarks=free@:50%:40%:20%", "'' is not a number"),
+        ("stat watermarks=free@-1:50%:40%:20%", "'-1' is not a number"),
         ("stat tuner=temporary", "did you mean temporal?"),
         ('stat name="x', "a quotation mark is not closed"),
         ('stat name="\\q"', "is no quoted text"),

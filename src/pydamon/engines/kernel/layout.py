@@ -190,6 +190,9 @@ def _scheme(
         yield from _files(here, bound, f"{at}/access_pattern/{directory}", f"{field}.access_pattern.{name}")
     yield from _destinations(scheme, here, at, field)
     yield from _quotas(scheme, here, f"{at}/quotas", f"{field}.quotas", scenery)
+    if scheme.watermarks.nid is not None:
+        text = "the kernel's watermarks go by the free memory of the whole machine; the engine user has those of a node"
+        raise RequestError(text, where=f"{field}.watermarks.nid")
     marks = _files(here, scheme.watermarks, f"{at}/watermarks", f"{field}.watermarks")
     # Without a metric there is nothing to say of its values.
     yield from (mark for mark in marks if scheme.watermarks.metric != "none" or mark.field.endswith(".metric"))
@@ -226,6 +229,9 @@ def _destinations(scheme: Scheme, here: str, at: str, field: str) -> Iterator[Se
 
 def _quotas(scheme: Scheme, here: str, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
     quotas = scheme.quotas
+    if quotas.bloat_bp:
+        text = "is not kept by the kernel's DAMON, which does not look for what is resident; nearest: the user engine"
+        raise RequestError(text, where=f"{field}.bloat_bp")
     yield from _files(here, quotas.weights, f"{at}/weights", f"{field}.weights")
     if quotas.goals:
         yield _count(here, f"{at}/goals", len(quotas.goals), f"{field}.goals")

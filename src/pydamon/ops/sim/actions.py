@@ -26,7 +26,8 @@ from pydamon.ops.sim.extents import (
     node_of,
     on_node,
 )
-from pydamon.ops.sim.machine import Machine, SimTarget
+from pydamon.ops.sim.machine import Machine
+from pydamon.ops.sim.target import SimTarget
 from pydamon.spans import bytes_below
 from pydamon.spec import Probe, Scheme
 from pydamon.spec.schemes import MAX_NODE, Filter
@@ -46,8 +47,11 @@ def check_scheme(machine: Machine, scheme: Scheme) -> None:
 
 
 def check_filters(machine: Machine, filters: Sequence[Filter]) -> None:
-    """Raise MachineError if one of ``filters`` names a cgroup that the machine lacks."""
+    """Raise MachineError if one of ``filters`` names a cgroup or a NUMA node that the machine lacks."""
     for index, item in enumerate(filters):
+        if item.nid is not None:
+            with located(f"filters[{index}].nid"):
+                machine.check_node(item.nid)
         if item.memcg_path is not None:
             with located(f"filters[{index}].memcg_path"):
                 machine.check_memcg(item.memcg_path)
@@ -93,6 +97,9 @@ def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:
         return np.full(len(extents), mine)
     if item.filter_type == "unmapped":
         return extents.resident & ~extents.has(MAPPED)
+    if item.nid is not None:
+        there: Mask = node_of(extents.state) == item.nid + 1
+        return there
     wanted = item.hugepage_size
     if wanted is None:
         return np.zeros(len(extents), np.bool_)
@@ -300,9 +307,17 @@ class _Application:
             self._recut(origin)
             choice = choice[origin]
             applied += self._per_region(moving)
+            self._note_moved(moving, dest.id)
             self.machine.counters.pgmigrate_success += extents.bytes_of(moving) // PAGE_SIZE
             extents.state[moving] = on_node(extents.state[moving], dest.id)
         return applied
+
+    def _note_moved(self, moving: Mask, dest: int) -> None:
+        """What goes to the node ``dest`` from others now."""
+        node = node_of(self.extents.state) - 1
+        for source in np.unique(node[moving]).tolist():
+            spans = self.extents.spans(moving & (node == source)).astype(np.uint64)
+            self.machine.round_trips.note(self.machine.now_ns, id(self.target), spans, source, dest)
 
     def _units(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Per mapping: its start, where its interleaved units are counted from, and their size.

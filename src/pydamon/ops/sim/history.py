@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pydamon.ops.sim.machine import Machine
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.ops.sim.target import SimTarget
 
 _MOST_POINTS = 2000
+
+
+class Machine(Protocol):
+    """What is to be known of the machine."""
+
+    now_ns: int
+    targets: list[SimTarget]
+
+    def node_used(self) -> NDArray[np.int64]:
+        """Used bytes per node."""
+        ...
+
+    def kept_bytes(self) -> int:
+        """What swapped memory takes of this machine's."""
+        ...
 
 
 class History:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.ops.round_trips import RoundTrips
 from pydamon.ops.sim.extents import (
     ACTIVE,
     ANON,
@@ -30,28 +30,13 @@ from pydamon.ops.sim.extents import (
 from pydamon.ops.sim.history import History
 from pydamon.ops.sim.reclaim import Reclaimer
 from pydamon.ops.sim.slowdown import count_places
-from pydamon.ops.sim.summary import Counters, Counts, Summary, Times
+from pydamon.ops.sim.summary import Counters, Summary, Times
+from pydamon.ops.sim.target import SimTarget
 from pydamon.spec.machine import MachineSpec
 from pydamon.spec.units import format_size
-from pydamon.workload.intervals import Spans
 from pydamon.workload.layout import Layout
 from pydamon.workload.program import Accesses
 from pydamon.workload.truth import Schedule
-
-
-@dataclass(slots=True)
-class SimTarget:
-    """One simulated process: where its memory lies, and how it accesses it. ``left`` is what it had when it ended."""
-
-    layout: Layout
-    model: Accesses
-    schedule: Schedule
-    memcg: str
-    extents: Extents
-    counts: Counts = field(default_factory=Counts)
-    ended: bool = False
-    left: Spans | None = None
-
 
 _STEP_NS = 100_000_000  # the longest window with the kernel's reclaim
 
@@ -68,11 +53,12 @@ class Machine:
         needed = sum(place.end - place.start for layout, _, _ in targets for place in layout.regions)
         self.node_bytes = np.array(spec.node_bytes or (2 * needed,), np.int64)
         self.swap_bytes = needed if spec.swap_bytes is None else spec.swap_bytes
-        self.now_ns = start_ns
+        self.now_ns = self._start_ns = start_ns
         self._psi_ns = self._io_psi_ns = self._full_ns = 0
         self.counters = Counters()
         self.times = Times()
         self._reclaimer = Reclaimer(self)
+        self.round_trips = RoundTrips()  # of what schemes have moved
         _check_names(spec, [place.name for layout, _, _ in targets for place in layout.regions], len(targets))
         self.targets = [
             SimTarget(layout, model, schedule, _memcg(spec, index), _new_memory(layout, spec.file_regions))
@@ -172,6 +158,19 @@ class Machine:
     def some_io_psi_us(self) -> int:
         """Time in us in which some workload waited for files to be read; swap is in memory and needs no io."""
         return self._io_psi_ns // 1000
+
+    def some_cpu_psi_us(self) -> int:
+        """Time in us in which some task waited for a CPU, as the spec says."""
+        now_s = (self.now_ns - self._start_ns) / 1e9
+        waits = self.spec.cpu_waits
+        ends = [at_s for at_s, _ in waits[1:]] + [now_s]
+        waited = sum(max(min(end, now_s) - at_s, 0) * permil for (at_s, permil), end in zip(waits, ends, strict=False))
+        return int(waited * 1000)
+
+    def hugepage_bp(self) -> int:
+        """What is in huge pages, in 1/10,000 of all that is not free."""
+        used = self.total_bytes - self.free_bytes()
+        return self.summary().huge_bytes * 10_000 // used if used > 0 else 10_000
 
     def node_mem_bp(self, nid: int, *, used: bool) -> int:
         """Used or free memory of a node in 1/10,000 of it; MachineError if there is no such node."""
@@ -371,4 +370,5 @@ MEASURED: dict[str, Callable[[Machine, int, str], int]] = {
     "node_memcg_free_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=False),
     "active_mem_bp": lambda machine, nid, path: machine.active_bp(active=True),
     "inactive_mem_bp": lambda machine, nid, path: machine.active_bp(active=False),
+    "hugepage_mem_bp": lambda machine, nid, path: machine.hugepage_bp(),
 }

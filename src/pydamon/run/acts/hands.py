@@ -10,6 +10,7 @@ import msgspec
 
 from pydamon.errors import MachineError
 from pydamon.linux import psi
+from pydamon.linux.bandwidth import Bandwidth
 from pydamon.linux.memcg_control import NO_LIMIT, Cgroup, Usage
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.refaults import Refaults
@@ -67,6 +68,7 @@ class MachineHands:
         self._is_root = cgroup is not None and cgroup.is_root
         self._stopped = stopped
         self._below = below
+        self._bandwidth = _bandwidth()
         self._ledger = Ledger()
         self._marked_ns: dict[str, int] = {}  # when all of a device of zram was marked idle
 
@@ -99,6 +101,8 @@ class MachineHands:
             floor_bytes=usage.min_bytes or 0,
             back_bytes=self._counters().back_bytes,
             machine_bytes=machine_bytes,
+            cpu=_pressure("cpu", None),
+            bandwidth_permil=None if self._bandwidth is None else self._bandwidth.permil(now_ns),
         )
 
     def do(self, decision: Decision, now_ns: int) -> int | None:
@@ -180,6 +184,13 @@ class MachineHands:
         if self._cgroup is not None:
             self._cgroup.close()
         return lines
+
+
+def _bandwidth() -> Bandwidth | None:
+    try:
+        return Bandwidth()
+    except MachineError:
+        return None
 
 
 def _pressure(resource: psi.Resource, cgroup: Path | None) -> Pressure | None:

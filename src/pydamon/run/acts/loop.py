@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -17,13 +17,12 @@ from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import MachineError, PydamonError
 from pydamon.modules.controller import (
+    Change,
     Controller,
     Decision,
     Observations,
     ReclaimBytes,
     SetMemoryLow,
-    SetMinAge,
-    SetQuota,
     ZramWriteback,
 )
 from pydamon.run.acts.hands import Hands
@@ -79,8 +78,9 @@ class Acts:
 
     ``say`` gets lines for the user; ``plan`` those of a dry run, in which nothing is done: without it, it is none.
     ``change`` changes a scheme by its name, as a decision says (raises PydamonError). ``now_ns`` is the run's clock.
-    ``active``: whether watermarks let the schemes of a module act. Unless ``in_own_thread`` a step is made with the
-    snapshots, if it is due.
+    ``active``: whether watermarks let the schemes of a module act, ``applied``: the bytes that each of these was
+    applied to, ``spent_ns``: how long that took. Unless ``in_own_thread`` a step is made with the snapshots, if it is
+    due.
     """
 
     def __init__(
@@ -92,8 +92,10 @@ class Acts:
         say: Callable[[str], object],
         plan: Callable[[str], object] | None = None,
         dry_run: bool = False,
-        change: Callable[[SetQuota | SetMinAge], object],
+        change: Callable[[Change], object],
         active: Callable[[str], bool] = lambda module: True,
+        applied: Callable[[str], Mapping[str, int]] = lambda module: {},
+        spent_ns: Callable[[str], int] = lambda module: 0,
         in_own_thread: bool = True,
     ) -> None:
         self._stepped = [Stepped(name=name, controller=controller) for name, controller in controllers]
@@ -104,6 +106,8 @@ class Acts:
         self._dry_run = dry_run
         self._change = change
         self._active = active
+        self._applied = applied
+        self._spent_ns = spent_ns
         self._in_own_thread = in_own_thread
         self._snapshots: Sequence[Snapshot] = ()
         self._done: dict[tuple[str, str], Done] = {}
@@ -186,9 +190,13 @@ class Acts:
             return
         for stepped in due:
             looks = [stepped.looks.popleft() for _ in range(len(stepped.looks))]
-            active = self._active(stepped.name)
             own = msgspec.structs.replace(
-                observed, done_bytes=stepped.done_bytes, returned=returned(looks), active=active
+                observed,
+                done_bytes=stepped.done_bytes,
+                returned=returned(looks),
+                active=self._active(stepped.name),
+                applied=self._applied(stepped.name),
+                spent_ns=self._spent_ns(stepped.name),
             )
             for decision in stepped.controller.step(own)[:_MOST_DECISIONS]:
                 if self._ending.is_set():
@@ -212,7 +220,7 @@ class Acts:
                 self._plan(f"{self._at(now_ns)}: module {stepped.name} would {words}")
             return
         try:
-            if isinstance(bounded, SetQuota | SetMinAge):
+            if isinstance(bounded, Change):
                 self._change(bounded)
                 brought: int | None = 0
             else:

@@ -29,6 +29,8 @@ def with_snapshots(observed: Observations, snapshots: Sequence[Snapshot]) -> Obs
         observed,
         current_bytes=resident if observed.current_bytes is None else observed.current_bytes,
         resident_bytes=resident,
+        max_nr_accesses=told[-1].max_nr_accesses,
+        snapshot_ns=max(snapshot.end_ns for snapshot in told),
         working_set_bytes=int(size[idle_s < 0].sum()),
         cold=tuple(ColdBytes(age_s * 1_000_000, int(size[idle_s >= age_s].sum())) for age_s in _AGES_S),
     )

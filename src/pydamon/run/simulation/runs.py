@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pydamon.engines.base import Engine
-from pydamon.ops.sim.machine import Machine, SimTarget
+from pydamon.ops.sim.machine import Machine
+from pydamon.ops.sim.target import SimTarget
 from pydamon.run.request import Request
 from pydamon.run.run import Run
 from pydamon.run.simulation.results import ProcessResult, Result, SchemeResult

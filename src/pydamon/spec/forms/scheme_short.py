@@ -280,17 +280,17 @@ def _goal(text: str, plain: Plain) -> Goal:
 
 
 def parse_watermarks(text: str, _: Plain = str) -> Fields:
-    """``watermarks`` of a scheme from ``free:50%:40%:20%/5s``. Raises RequestError."""
+    """``watermarks`` of a scheme from ``free[@NODE]:50%:40%:20%/5s``. Raises RequestError."""
     marks, slash, interval = text.partition("/")
     metric, *levels = marks.split(":")
+    metric, at, node = metric.partition("@")
     names = {"free": "free_mem_rate", "free_mem_rate": "free_mem_rate", "none": "none"}
-    if metric not in names or len(levels) != 3:
-        raise RequestError("write it as free:HIGH:MID:LOW/INTERVAL, like watermarks=free:50%:40%:20%/5s")
+    if metric not in names or len(levels) != 3 or (at and metric == "none"):
+        raise RequestError("write it as free[@NODE]:HIGH:MID:LOW/INTERVAL, like watermarks=free:50%:40%:20%/5s")
     high, mid, low = map(units.parse_permil, levels)
-    fields: Fields = {"metric": names[metric], "high_permil": high, "mid_permil": mid, "low_permil": low}
-    if slash:
-        fields["interval_us"] = units.parse_time_us(interval)
-    return {"watermarks": Watermarks(**fields)}
+    fields: Fields = {"interval_us": units.parse_time_us(interval)} if slash else {}
+    fields |= {"metric": names[metric], "high_permil": high, "mid_permil": mid, "low_permil": low}
+    return {"watermarks": Watermarks(nid=units.parse_count(node) if at else None, **fields)}
 
 
 def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filter:
@@ -309,8 +309,8 @@ def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filt
         raise RequestError(f"a filter of type {kind} takes no value")
     if kind == "memcg":
         fields["memcg_path"] = plain(value)
-    elif kind == "target":
-        fields["damon_target_idx"] = units.parse_count(value)
+    elif kind in ("target", "node"):
+        fields["nid" if kind == "node" else "damon_target_idx"] = units.parse_count(value)
     elif kind == "addr":
         first, dash, last = value.partition("-")
         if not dash:
@@ -343,13 +343,14 @@ def _name(text: str, plain: Plain) -> Fields:
 
 
 _EXAMPLES = {"size": "size>=4K", "rate": "rate<=5%", "age": "age>=60s"}
-_QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail"})
+_QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail", "bloat"})
 _KEYS: dict[str, Callable[[str, Plain], Fields]] = {
     "every": _every,
     "quota": parse_quota,
     "weights": _weights,
     "tuner": _tuner,
     "fail": _fail,
+    "bloat": lambda text, _: {"bloat_bp": units.parse_permyriad(text)},
     "watermarks": parse_watermarks,
     "node": _node,
     "dests": _dests,
@@ -361,6 +362,7 @@ _FILTER_FORMS = {
     "target": "target=0",
     "addr": "addr=0x1000-0x8000",
     "hugepage_size": "hugepage_size=2M..max",
+    "node": "node=0",
 }
 
 
@@ -391,8 +393,9 @@ def write_short(scheme: Scheme) -> str:
         words.append(f"tuner={quotas.goal_tuner}")
     if quotas.fail_charge_num or quotas.fail_charge_denom:
         words.append(f"fail={quotas.fail_charge_num}/{quotas.fail_charge_denom}")
+    words += [f"bloat={units.exact_bp(quotas.bloat_bp)}"] if quotas.bloat_bp else []
     if scheme.watermarks != Watermarks():
-        words.append(_write_watermarks(scheme.watermarks))
+        words.append(f"watermarks={write_watermarks(scheme.watermarks)}")
     words += [_write_filter(item) for item in scheme.filters]
     if scheme.target_nid is not None:
         words.append(f"node={scheme.target_nid}")
@@ -458,14 +461,16 @@ def _write_metric(goal: Goal, value: int) -> str:
     if unit == "us":
         return exact_time_us(value)
     if unit == "bp":
-        return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
+        return units.exact_bp(value)
     return str(value)
 
 
-def _write_watermarks(marks: Watermarks) -> str:
-    metric = "free" if marks.metric == "free_mem_rate" else marks.metric
-    levels = (marks.high_permil, marks.mid_permil, marks.low_permil)
-    return f"watermarks={metric}:" + ":".join(map(exact_permil, levels)) + f"/{exact_time_us(marks.interval_us)}"
+def write_watermarks(marks: Watermarks) -> str:
+    """Behind the keyword."""
+    what = "free" if marks.metric == "free_mem_rate" else marks.metric
+    of = "" if marks.nid is None else f"@{marks.nid}"
+    levels = ":".join(map(exact_permil, (marks.high_permil, marks.mid_permil, marks.low_permil)))
+    return f"{what}{of}:{levels}/{exact_time_us(marks.interval_us)}"
 
 
 def exact_permil(value: int) -> str:
@@ -479,10 +484,10 @@ def _write_filter(item: Filter) -> str:
         text += f"={_quote(item.memcg_path)}"
     if item.address_range is not None:
         text += f"={item.address_range.start:#x}-{item.address_range.end:#x}"
-    if item.damon_target_idx is not None:
-        text += f"={item.damon_target_idx}"
     if item.hugepage_size is not None:
         text += f"={exact_size(item.hugepage_size.min)}..{exact_size(item.hugepage_size.max)}"
+    for number in (item.damon_target_idx, item.nid):
+        text += "" if number is None else f"={number}"
     return text
 
 

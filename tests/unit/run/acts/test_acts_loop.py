@@ -18,6 +18,7 @@ from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.refaults import of_cgroup
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
+    Change,
     Controller,
     Decision,
     Observations,
@@ -75,7 +76,7 @@ class Bench:
         self.path = path
         self.said: list[str] = []
         self.planned: list[str] = []
-        self.changed: list[SetQuota | SetMinAge] = []
+        self.changed: list[Change] = []
         self.clock = Clock()
         self.acts = Acts(
             [("reclaim", controller) for controller in controllers],
