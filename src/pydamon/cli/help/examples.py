@@ -28,6 +28,13 @@ EXAMPLES: dict[str, Examples] = {
             "at a port that stays, e.g. for ssh -L 8080:127.0.0.1:8080",
         ),
     ),
+    "simulate": (
+        ("pydamon simulate stairs --scheme 'pageout rate=0% age>=5s'", "a policy, beside no policy"),
+        (
+            "pydamon simulate hotspots --machine 'ram=2GiB swap=ssd:1GiB' --module 'reclaim min_age=5s' -o it.png",
+            "a module on a machine, as a picture",
+        ),
+    ),
     "help": (
         ("pydamon help record", "the help of a verb"),
         ("pydamon help report wss", "that of a report"),
