@@ -59,7 +59,7 @@ export class WhatIf {
   wordsAt(seconds) {
     const told = this.#told, at = told ? told.age_s.findLastIndex((age) => age <= seconds * (1 + 1e-9)) : -1;
     if (at < 0 || seconds > told.age_s.at(-1) * 1.5) return "";
-    return `; if it were taken then, ${told.most[at] === null ? "at least " : ""}${size(told.back[at])} a minute would come back${bracket(told, at)}`;
+    return `; if it were taken then, ${returning(told, at)} a minute would come back${bracket(told, at)}`;
   }
 
   // The idle time that is asked about elsewhere on the page.
@@ -124,6 +124,10 @@ export class WhatIf {
   }
 }
 
+function returning(told, at) {
+  return `${told.most[at] === null ? "at least " : ""}${size(told.back[at])}`;
+}
+
 function bracket(told, at) {
   return told.most[at] === null ? "" : ` (${size(told.least[at])} to ${size(told.most[at])})`;
 }
@@ -134,7 +138,7 @@ function sentences(told) {
   const goal = `For at most ${percent(told.goal)} of the working set (${size(told.working_set)}, used within ${duration(told.window_s)}) a minute`;
   if (lowest) {
     found.push(`${goal}: take what is idle for ${duration(told.age_s[lowest.at])} (the green line): saves ${size(told.saved[lowest.at])} of `
-      + `${size(told.resident)}, ${size(told.back[lowest.at])} a minute come back${bracket(told, lowest.at)}`
+      + `${size(told.resident)}, ${returning(told, lowest.at)} a minute come back${bracket(told, lowest.at)}`
       + `${lowest.few ? "; by a few returns only: record longer, or take a larger page panel" : ""}.`);
   } else found.push(`${goal} no idle time that was seen is long enough.`);
   if (!told.panel_pages) found.push("There is no page panel: this is what regions say, who miss most of the single pages that come back.");
