@@ -8,10 +8,19 @@ import sys
 NAMES = (
     "answers", "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel",
     "kernel-cost", "kernel-schemes", "disturb", "idle", "reports", "pyramid", "page", "formats", "damonfs",
-    "aggregation", "startup", "scrape", "top",
+    "aggregation", "startup", "scrape", "top", "what-if",
+    "aggregation", "startup", "scrape", "top", "simulate",
 )  # fmt: skip
 
-ALONE = ("default-cost", "older", "robustness", "sampling", "soak")  # only where they are named
+ALONE = (
+    "clients",
+    "default-cost",
+    "older",
+    "robustness",
+    "sampling",
+    "soak",
+    "what-if-accuracy",
+)  # only where they are named
 
 
 def main() -> int:

@@ -1,13 +1,15 @@
 """What the page of ``pydamon serve`` costs: the first paint and the frames while it is panned and zoomed, in Chromium.
 
 Headless, drawn in software: a machine with a graphics card does better. Of a record as `benchmarks reports` makes them;
-the server has read it before. Needs Chromium and playwright.
+the server has read it before. Beside it what the browser takes for a page with nothing on it: on a busy machine that is
+much of it. Needs Chromium and playwright.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ import numpy as np
 from benchmarks.reports import REGIONS, add_record_options, record_of
 
 _OPTIONS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+READY = "globalThis.pydamon?.scene.shown.length > 0 && pydamon.scene.shown.every((one) => one.map.settled)"
+VISITS = 9
 # Moves the picture at each frame that the browser draws, and says when they were.
 _FRAMES = """async ([kind, frames]) => {
     const map = pydamon.scene.shown[0].map, times = [];
@@ -31,12 +35,11 @@ _FRAMES = """async ([kind, frames]) => {
 }"""
 
 
-def _painted(browser: Any, address: str) -> tuple[float, Any]:
+def _painted(browser: Any, address: str, ready: str = READY) -> tuple[float, Any]:
     """(seconds from the request to a heatmap that is drawn, the page)."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     began = time.monotonic()
     page.goto(address)
-    ready = "globalThis.pydamon?.scene.shown.length > 0 && pydamon.scene.shown.every((one) => one.map.settled)"
     while not page.evaluate(ready):
         time.sleep(0.005)
     return time.monotonic() - began, page
@@ -52,11 +55,20 @@ def measure(address: str, frames: int) -> None:
         while "reading" in (page.text_content("#said") or ""):
             time.sleep(0.1)
         page.close()
-        for what in ("first visit", "second"):
+        empty = address.replace("/?", "/page/page.css?")
+        visits = {"the page": list[float](), "an empty one": list[float]()}
+        for _ in range(VISITS):
+            found, page = _painted(browser, empty, "true")
+            visits["an empty one"].append(found)
+            page.close()
             found, page = _painted(browser, address)
-            print(f"first paint of the whole record, {what:12} {found * 1e3:6.0f} ms  (aim 500)")
-            if what != "second":
-                page.close()
+            visits["the page"].append(found)
+            page.close()
+        for what, times in visits.items():
+            best, median, most = (1e3 * value for value in (min(times), statistics.median(times), max(times)))
+            aim = "  (aim 500)" if what == "the page" else ""
+            print(f"first paint, {what:12} {median:5.0f} ms ({best:.0f} to {most:.0f}){aim}")
+        found, page = _painted(browser, address)
         for kind in ("pan", "zoom"):
             times, drawing = page.evaluate(_FRAMES, [kind, frames])
             steps = np.diff(np.array(times))

@@ -19,7 +19,8 @@ import numpy as np
 from pydamon.linux.process import Process
 from pydamon.primitives.base import ACCESSED
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
-from pydamon.primitives.bpf_sampler import BpfSampler, Watched
+from pydamon.primitives.bpf_sampler import BpfSampler
+from pydamon.primitives.bpf_sampler_loaded import Watched
 
 _SIZE = 256 << 20
 _PAGE = 4096

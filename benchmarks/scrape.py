@@ -27,7 +27,8 @@ from pydamon.run.found import Found, Origin
 from pydamon.service.metrics import publish
 from pydamon.views.live import Live, live
 from pydamon.views.metrics import families
-from pydamon.views.store import Moment, Store
+from pydamon.views.moments import Moment
+from pydamon.views.store import Store
 
 _Value = TypeVar("_Value")
 SECOND = 10**9

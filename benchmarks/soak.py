@@ -87,7 +87,7 @@ def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
         if now >= due:
             due += every
             for name, pid in _processes(folder, service.pid).items():
-                sample = _sample(pid)
+                sample = sampled(pid)
                 if sample is not None:
                     found.setdefault(name, []).append((now, sample))
                     _line(now, name, sample)
@@ -110,7 +110,8 @@ def _processes(folder: Path, supervisor: int) -> dict[str, int]:
     return {"supervisor": supervisor, **found, **({"metrics": others[0]} if others else {})}
 
 
-def _sample(pid: int) -> Sample | None:
+def sampled(pid: int) -> Sample | None:
+    """How large a process is; None if it has ended."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         private = sum(int(line.split()[1]) for line in rollup if line.startswith(("Private_Clean", "Private_Dirty")))
@@ -129,7 +130,14 @@ def _line(now: float, name: str, sample: Sample) -> None:
 def _print(samples: dict[str, list[tuple[float, Sample]]]) -> None:
     print("\nfrom the first third of the time to its end:")
     for name, found in samples.items():
-        begin, end = found[len(found) // 3][1], found[-1][1]
-        grown = end.private_kb / begin.private_kb - 1
-        print(f"  {name:<12} private memory {begin.private_kb:,} -> {end.private_kb:,} kB ({grown:+.1%}), "
-              f"files {begin.files} -> {end.files}, threads {begin.threads} -> {end.threads}")  # fmt: skip
+        print(f"  {name:<12} {grown([sample for _, sample in found])}")
+
+
+def grown(samples: list[Sample]) -> str:
+    """What has grown since the first third of the time."""
+    begin, end = samples[len(samples) // 3], samples[-1]
+    share = end.private_kb / begin.private_kb - 1
+    return (
+        f"private memory {begin.private_kb:,} -> {end.private_kb:,} kB ({share:+.1%}), "
+        f"files {begin.files} -> {end.files}, threads {begin.threads} -> {end.threads}"
+    )

@@ -6,6 +6,7 @@ import importlib
 import sys
 
 NAMES = {
+    "autoscale": "an idle guest's memory, given back to the host, and taken again under load, in the lab",
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "host-refaults": "a goal of refaults beside a fixed age: pages of a file that are read by Zipf's law",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
@@ -14,6 +15,10 @@ NAMES = {
     "guest-pressure": "reclaim by pressure alone on real memory, in the lab",
     "intervals": "where the intervals settle that are chosen by themselves, under three loads",
     "overhead": "what monitoring takes from ten kernels with the access patterns of known suites, and from servers",
+    "etmem": "cold pages of a file by regions and page by page: what is saved, and at which cost",
+    "tier": "hot memory from the slowest NUMA node to the fast one, and less of that under load, in the lab",
+    "tier-simulated": "the same on simulated machines, in virtual time",
+    "thp": "huge pages for what is hot, beside advice to use them for all of it: speed, and memory that it takes",
     "vmm": "a virtual machine's process, reclaimed from the host with no agent in the guest",
 }
 

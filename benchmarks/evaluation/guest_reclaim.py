@@ -119,7 +119,7 @@ def measure(monitor: Monitor, workload: str, options: argparse.Namespace, quota_
 def beside_the_kernel(options: argparse.Namespace) -> None:
     """Print a line for each workload and monitor, and the verdicts."""
     print(f"{'':22} {'':8} {'saved, MiB':>22} {'slower':>22} {'CPU':>22}")
-    for workload in WORKLOADS:
+    for workload in options.workload or WORKLOADS:
         found: dict[str, list[Outcome]] = {"kernel": [], "pydamon": []}
         for _ in range(options.runs):  # in turns: a drift of the machine's speed meets both
             for name, monitor in (("kernel", kernel), ("pydamon", ours)):
@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="how long each lasts (default: 60)")
     parser.add_argument("--min-age", type=int, default=10, metavar="SECONDS", help="of both (default: 10)")
     parser.add_argument("--quota", type=int, default=10, metavar="MS", help="ms a second, of both (default: 10)")
+    parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one; repeatable")
     parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
     options = parser.parse_args()
     if not is_guest():

@@ -52,12 +52,12 @@ class Look:
 @dataclass(frozen=True)
 class Outcome:
     """One run: the share of the working set that came back per minute in the last half, what was saved in it (MiB),
-    the working set (MiB), the minimum age at the end (s), the client's requests per second, percent of a CPU."""
+    the working set (MiB), the minimum age minute by minute (s), the client's requests per second, percent of a CPU."""
 
     rate: float
     saved: float
     working_set: float
-    min_age_s: float
+    min_age_s: list[float]
     requests: float
     cpu: float
 
@@ -65,8 +65,8 @@ class Outcome:
         """As it is printed."""
         return (
             f"{name}: {self.rate:.2%} of {self.working_set:.1f} MiB came back a minute, saved {self.saved:.1f} MiB, "
-            f"min_age {self.min_age_s:.0f} s at the end, {self.requests:.0f} {requests} a second, "
-            f"pydamon {self.cpu:.1f}% of a CPU"
+            f"{self.requests:.0f} {requests} a second, pydamon {self.cpu:.1f}% of a CPU\n"
+            f"  min_age by the minute, s: {', '.join(f'{age:.0f}' for age in self.min_age_s)}"
         )
 
 
@@ -125,22 +125,26 @@ def watch(cgroup: Path, recorder: subprocess.Popen[bytes], seconds: float) -> li
 def outcome(looks: list[Look], before: int, path: Path, requests: float, cpu: float) -> Outcome:
     """The figures of a run, of which ``path`` is the record."""
     half = [look for look in looks if look.at_s >= looks[-1].at_s / 2]
-    working_set, min_age_s = of_modules(path)
+    working_set, ages = of_modules(path)
     minutes = (half[-1].at_s - half[0].at_s) / 60
     rate = (half[-1].back - half[0].back) / minutes / working_set
     saved = before - statistics.mean(look.used for look in half)
-    return Outcome(rate, saved / MIB, working_set / MIB, min_age_s, requests, cpu * 100)
+    return Outcome(rate, saved / MIB, working_set / MIB, ages, requests, cpu * 100)
 
 
-def of_modules(path: Path) -> tuple[float, float]:
-    """What the module of a record has told: the mean working set of the last half, in bytes, and the last age, in s."""
+def of_modules(path: Path) -> tuple[float, list[float]]:
+    """What the module of a record has told: the mean working set of the last half, in bytes, and each minute's age."""
     with RecordReader(path) as reader:
         rows = list(reader.table_rows("modules"))
     first_ns, last_ns = rows[0]["time_ns"], rows[-1]["time_ns"]
     late = [row for row in rows if row["time_ns"] - first_ns >= (last_ns - first_ns) / 2]
     sizes = [row["values"][0] for row in late if row["number"] == "working_set_bytes"]
-    ages = [row["values"][0] for row in rows if row["number"] == "min_age_us"]
-    return statistics.mean(sizes), ages[-1] / 1e6
+    ages = {
+        (row["time_ns"] - first_ns) // 60_000_000_000: row["values"][0] / 1e6
+        for row in rows
+        if row["number"] == "min_age_us"
+    }
+    return statistics.mean(sizes), list(ages.values())
 
 
 def main() -> None:
@@ -148,8 +152,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="how long each lasts (default: 600)")
     parser.add_argument("--keys", type=int, default=32768, help="that redis holds (default: 32768, 128 MiB)")
-    parser.add_argument("--used", type=int, default=4096, help="of them that are ever asked for (default: 4096)")
-    parser.add_argument("--rate", type=int, default=2000, help="requests per second (default: 2000)")
+    parser.add_argument("--used", type=int, default=8192, help="of them that are ever asked for (default: 8192)")
+    parser.add_argument("--rate", type=int, default=200, help="requests per second (default: 200)")
     options = parser.parse_args()
     if not is_guest():
         command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]

@@ -1,7 +1,7 @@
 """`reclaim driver=refaults files=only` beside a fixed `min_age=120s` on this machine, which needs no swap for it.
 
-A process maps a file of 128 MiB, has touched all of it once, and reads bytes of pages in its first eighth by Zipf's
-law, in an order that has nothing to do with the law's; the rest it never uses again. It is no redis, but what a
+A process maps a file of 192 MiB, has touched all of it once, and reads bytes of the pages in its first third by Zipf's
+law, the n-th page n times more seldom than the first one; the rest it never uses again. It is no redis, but what a
 database does that maps its file (`guest-refaults` has redis). Both modules run side by side, each on a process and a
 file of its own. What comes back is the process's major faults; the working set is what pydamon has seen used within two
 minutes; what is in memory is told by ``fincore``. Aim: in the last half of the time per minute 0.2 % of the working set
@@ -73,11 +73,11 @@ class Side:
         assert self.reader.stdout is not None
         requests = statistics.median(map(float, self.reader.stdout.read().split()))
         half = [look for look in self.looks if look[0] >= seconds / 2]
-        working_set, min_age_s = of_modules(self.folder / "record")
+        working_set, ages = of_modules(self.folder / "record")
         back = (half[-1][2] - half[0][2]) * PAGE
         rate = back / ((half[-1][0] - half[0][0]) / 60) / working_set
         saved = self.looks[0][1] - statistics.mean(used for _, used, _ in half)
-        return Outcome(rate, saved / MIB, working_set / MIB, min_age_s, requests, 100 * cpu_s / seconds)
+        return Outcome(rate, saved / MIB, working_set / MIB, ages, requests, 100 * cpu_s / seconds)
 
 
 def begun(name: str, module: str, folder: Path, options: argparse.Namespace, stack: ExitStack) -> Side:
@@ -107,9 +107,9 @@ def main() -> None:
     """Print a line for each module, and the verdict."""
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="how long it lasts (default: 600)")
-    parser.add_argument("--size", type=int, default=128, metavar="MIB", help="of each file (default: 128)")
-    parser.add_argument("--used", type=int, default=4096, help="pages that are ever read again (default: 4096)")
-    parser.add_argument("--rate", type=int, default=2000, help="reads per second (default: 2000)")
+    parser.add_argument("--size", type=int, default=192, metavar="MIB", help="of each file (default: 192)")
+    parser.add_argument("--used", type=int, default=16384, help="pages that are ever read again (default: 16384)")
+    parser.add_argument("--rate", type=int, default=200, help="reads per second (default: 200)")
     parser.add_argument("--dir", help="a folder on a disk, where the files are made (default: the temporary one)")
     options = parser.parse_args()
     print(f"host-refaults: {options.size} MiB, {options.used * PAGE / MIB:g} MiB of them used, ", end="")

@@ -12,12 +12,13 @@ from benchmarks.kernel_damon import cpu_seconds
 
 
 @contextmanager
-def recording(pid: int, module: str, folder: Path) -> Iterator[Callable[[], float]]:
-    """A recording of the process with that module, in ``folder``, until the end of the block.
+def recording(pid: int, module: str, folder: Path, *options: str) -> Iterator[Callable[[], float]]:
+    """A recording of the process with that module (none if it is empty), in ``folder``, until the end of the block.
 
     What it yields tells its CPU seconds so far, its start included; SystemExit if it has ended.
     """
-    command = [sys.executable, "-m", "pydamon", "record", str(pid), "-o", str(folder / "record"), "--module", module]
+    command = [sys.executable, "-m", "pydamon", "record", str(pid), "-o", str(folder / "record"), *options]
+    command += ["--module", module] if module else []
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as recorder:
 
         def spent_s() -> float:

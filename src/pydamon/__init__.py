@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydamon.library.build import make_scheme, make_spec
     from pydamon.library.monitor import Monitor
     from pydamon.library.tables import to_arrow, to_numpy, to_pandas, to_polars
+    from pydamon.library.whatif import what_if
     from pydamon.ops.reported.reports import AccessFilter, AccessReports
     from pydamon.records.joined import open_record
     from pydamon.service.client import Client
@@ -45,6 +46,7 @@ _PLACES = {
     "to_numpy": "library.tables",
     "to_pandas": "library.tables",
     "to_polars": "library.tables",
+    "what_if": "library.whatif",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "to_numpy",
     "to_pandas",
     "to_polars",
+    "what_if",
 ]
 
 

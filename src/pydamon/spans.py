@@ -29,25 +29,25 @@ class ResidentRuns:
 
     @property
     def runs(self) -> U64:
-        """The runs: shape (n, 2), uint64, bytes. Not to be changed."""
+        """The runs: shape (n, 2), uint64, bytes; the same object until they are others. Not to be changed."""
         return self._runs.spans
 
     @property
     def seen(self) -> U64:
-        """The spans that were looked at: shape (n, 2), bytes. Not to be changed."""
+        """The spans that were looked at: likewise."""
         return self._seen.spans
 
     def note(self, low: int, high: int, runs: U64) -> None:
         """In [low, high) these ``runs`` (shape (n, 2), sorted, inside of it) are resident, and nothing else."""
         if high <= low:
             return
-        self._runs = _Spans(_put(self._runs.spans, low, high, runs))
-        self._seen = _Spans(_put(self._seen.spans, low, high, np.array([[low, high]], np.uint64)))
+        self._runs = self._runs.changed_to(_put(self._runs.spans, low, high, runs))
+        self._seen = self._seen.changed_to(_put(self._seen.spans, low, high, np.array([[low, high]], np.uint64)))
 
     def keep_only(self, spans: U64) -> None:
         """Forget what lies outside of ``spans`` (shape (n, 2), sorted, disjoint): it is not mapped any more."""
-        self._runs = _Spans(clipped(self._runs.spans, spans))
-        self._seen = _Spans(clipped(self._seen.spans, spans))
+        self._runs = self._runs.changed_to(clipped(self._runs.spans, spans))
+        self._seen = self._seen.changed_to(clipped(self._seen.spans, spans))
 
     def resident_bytes(self, start: U64, end: U64) -> U64:
         """How many bytes of each range [start, end) are known to be resident; shape (n,)."""
@@ -78,6 +78,10 @@ class _Spans:
     def __init__(self, spans: U64) -> None:
         self.spans = spans
         self.before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(spans[:, 1] - spans[:, 0], dtype=np.uint64)])
+
+    def changed_to(self, spans: U64) -> _Spans:
+        """Itself where these are its spans."""
+        return self if np.array_equal(spans, self.spans) else _Spans(spans)
 
     def below(self, address: U64) -> U64:
         """Bytes of the spans below each address."""

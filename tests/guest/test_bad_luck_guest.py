@@ -152,7 +152,10 @@ def test_thousands_of_short_children(tmp_path: Path) -> None:
     assert record.returncode == 0
     assert "Traceback" not in said
     assert said.count("lived too short to be monitored") == 1
-    assert len(said.splitlines()) <= 5
+    # A line for each thing that there is to say, not for each child; a slow machine has more to say than a fast one
+    # (samples that are late, a panel that is asked more seldom).
+    kinds = [re.sub(r"\d[\d,.]*", "N", line) for line in said.splitlines()]
+    assert len(kinds) == len(set(kinds)) <= 12
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert peak
     assert int(peak[1]) < 200 << 10

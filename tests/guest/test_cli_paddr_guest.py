@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.helpers.cgroups import remove
 from tests.helpers.command import pydamon
+from tests.helpers.neighbour import neighbour
 
 from pydamon.linux.mounts import mounts
 from pydamon.records.reader import RecordReader
@@ -36,7 +37,8 @@ def sweeper() -> Iterator[tuple[int, int]]:
     """(pid, address) of a process that writes to 64 MiB all the time."""
     child = subprocess.Popen([sys.executable, "-c", SWEEPER, str(64 * MIB)], stdout=subprocess.PIPE)
     assert child.stdout
-    yield child.pid, int(child.stdout.readline())
+    with neighbour(child.pid):
+        yield child.pid, int(child.stdout.readline())
     child.kill()
     child.communicate()
 

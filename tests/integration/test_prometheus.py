@@ -7,10 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ from tests.integration.service_helpers import (  # noqa: F401 - fixtures
     runtime_fixture,
     sleeper_fixture,
 )
+from tests.unit.views.test_store import filled
 
+from pydamon.linux.containers import Container
 from pydamon.service.client import Client, running
+from pydamon.service.metrics import publish
 from pydamon.views import metrics
+from pydamon.views.live import live
 
 RULES = Path(metrics.__file__).with_name("rules.yaml")
 needs_prometheus = pytest.mark.skipif(
@@ -57,15 +62,18 @@ def prometheus_fixture(tmp_path: Path, sleeper: int) -> Iterator[str]:
     """Prometheus, which scrapes two kdamonds each second; yields its address."""
     web = start(*SMAPS, "--name", "web", "--metrics", "127.0.0.1:0", str(sleeper))
     sim = start(*SIM, "--name", "sim", "--metrics", "0", "--seed", "3")
+    with scraping(tmp_path, address(web), address(sim)) as at:
+        yield at
+
+
+@contextmanager
+def scraping(tmp_path: Path, *targets: str) -> Iterator[str]:
+    """Prometheus, which scrapes these each second, with our rules; its address."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
         "scrape_configs": [
-            {
-                "job_name": "pydamon",
-                "honor_labels": True,
-                "static_configs": [{"targets": [address(web), address(sim)]}],
-            }
+            {"job_name": "pydamon", "honor_labels": True, "static_configs": [{"targets": list(targets)}]}
         ],
     }
     (tmp_path / "prometheus.yml").write_text(json.dumps(config))
@@ -87,9 +95,11 @@ def answers(at: str) -> bool:
     return False
 
 
-def ask(at: str, query: str) -> list[dict[str, Any]]:
-    words = urllib.parse.urlencode({"query": query})
-    with urllib.request.urlopen(f"http://{at}/api/v1/query?{words}", timeout=30) as answer:
+def ask(at: str, query: str, **between: int) -> list[dict[str, Any]]:
+    """What a query gives: now, or in steps ``between`` two times."""
+    words = urllib.parse.urlencode({"query": query, **between})
+    how = "query_range" if between else "query"
+    with urllib.request.urlopen(f"http://{at}/api/v1/{how}?{words}", timeout=30) as answer:
         told = json.load(answer)
     assert told["status"] == "success"
     return list(told["data"]["result"])
@@ -116,6 +126,38 @@ def test_it_is_scraped_asked_and_judged_by_rules(prometheus: str, sleeper: int) 
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
     (target,) = {one["lastError"] for one in _targets(prometheus)}
     assert target == ""
+
+
+@needs_prometheus
+def test_the_queries_of_the_vertical_pod_autoscaler(tmp_path: Path) -> None:
+    """Of its recommender's history, with the options that docs/metrics.md names, and of an external metric.
+
+    ``vertical-pod-autoscaler/pkg/recommender/input/history/history_provider.go``: it wants the three labels of every
+    series that it gets, bytes, and asks for 8 days, or in steps of an hour.
+    """
+    store = filled(12, 0, 1, 2)
+    moment = store.latest()
+    assert moment is not None
+    shop = {"namespace": "shop", "pod": "web-0", "container": "nginx"}
+    moment.targets[0].place = moment.targets[1].place = Container(id="ab" * 32, pod_uid="u" * 36, **shop)
+    moment.targets[2].place = Container(id="cd" * 32, container="redis")  # docker's: in no pod
+    view = live(moment)
+    needed = next(one.needed_bytes for one in view.containers if one.pod == "web-0")
+    with publish("127.0.0.1:0", lambda: [("node", view)]) as where, scraping(tmp_path, address(where)) as at:
+        picked = 'job="kubernetes-cadvisor", pod=~".+", container!="POD", container!="", namespace="shop"'
+        history = f"pydamon_vpa_memory_bytes{{{picked}}}"
+        wait_until(lambda: len(ask(at, history)) == 1)
+        (series,) = ask(at, f"{history}[8d]")
+        assert {key: series["metric"][key] for key in shop} == shop
+        assert {float(value) for _, value in series["values"]} == {float(needed)}
+        now = int(time.time()) + 1  # in whole seconds: not before the first sample
+        (series,) = ask(at, history, start=now - 3600 * 3, end=now, step=3600)
+        assert {key: series["metric"][key] for key in shop} == shop
+        assert float(series["values"][-1][1]) == needed
+        # As an external metric: the adapter asks for a series by the labels of the pod, in its namespace.
+        external = 'sum(pydamon_container_needed_bytes{namespace="shop", pod="web-0"}) by (container)'
+        (value,) = ask(at, external)
+        assert (value["metric"], float(value["value"][1])) == ({"container": "nginx"}, float(needed))
 
 
 def _metadata(at: str, metric: str) -> list[dict[str, str]]:

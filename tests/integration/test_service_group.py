@@ -10,8 +10,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.helpers.command import PYDAMON, only_line, pydamon
@@ -41,14 +43,20 @@ def shared_fixture(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     shutil.rmtree(base)
 
 
-def as_other(*args: str, groups: str | None = SHOWN) -> subprocess.CompletedProcess[str]:
-    """``pydamon ARGS`` by a user who is not the owner, a member of these groups."""
+def others_command(groups: str | None) -> list[str]:
+    """``pydamon`` by a user who is not the owner, a member of these groups."""
     further = ["--groups", str(grp.getgrnam(groups).gr_gid)] if groups else ["--clear-groups"]
-    who = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), *further, "--inh-caps=-all"]
-    environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
-    return subprocess.run(
-        [*who, *PYDAMON, *args], capture_output=True, text=True, check=False, timeout=120, env=environment, cwd="/"
-    )
+    return ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), *further, "--inh-caps=-all", *PYDAMON]
+
+
+def others_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
+
+
+def as_other(*args: str, groups: str | None = SHOWN) -> subprocess.CompletedProcess[str]:
+    """``pydamon ARGS`` by that user."""
+    command, environment = [*others_command(groups), *args], others_environment()
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd="/")
 
 
 def test_a_member_sees_the_status_and_an_outsider_does_not(shared: Path) -> None:
@@ -58,6 +66,8 @@ def test_a_member_sees_the_status_and_an_outsider_does_not(shared: Path) -> None
     assert seen.returncode == 0, seen.stderr
     assert json.loads(seen.stdout)["kdamonds"][0]["name"] == "shown"
     assert "shown" in as_other("status").stdout
+    seen = as_other("top", "shown", "-b", "--json")
+    assert (seen.returncode, '"targets"' in seen.stdout) == (0, True), seen.stderr
     outside = as_other("status", "shown", groups=None)
     assert outside.returncode == 2
     assert "no kdamond of that name" in only_line(outside)
@@ -66,6 +76,25 @@ def test_a_member_sees_the_status_and_an_outsider_does_not(shared: Path) -> None
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
         "shown.sock": 0o660, "shown.pid": 0o600, "shown.log": 0o600,
     }  # fmt: skip
+
+
+def test_a_member_has_it_in_the_browser_without_reading_its_record(tmp_path: Path) -> None:
+    """The record is the owner's alone: what the kdamond keeps in memory is shown."""
+    pytest.importorskip("starlette", reason="needs starlette")
+    start(*SIM, "--name", "shown", "--group", SHOWN, "-o", str(tmp_path / "own.damon"))
+    command = [*others_command(SHOWN), "serve", "shown"]
+    options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "cwd": "/", "env": others_environment()}
+    with subprocess.Popen(command, text=True, **options) as server:
+        try:
+            assert server.stdout is not None
+            place, _, token = server.stdout.readline().strip().partition("/?token=")
+            request = urllib.request.Request(f"{place}/api/recordings", headers={"Authorization": f"Bearer {token}"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                (told,) = json.load(answer)["recordings"]
+            assert told["name"] == "shown.damon"
+            assert "what this kdamond keeps in memory is shown" in told["warnings"][0]
+        finally:
+            server.terminate()
 
 
 @pytest.mark.parametrize("change", [("stop", "shown"), ("tune", "shown", "--max-regions", "50")])

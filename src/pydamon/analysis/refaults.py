@@ -65,11 +65,11 @@ class Expected:
 
 def expected(looks: Mapping[int, Sequence[Look]], age_s: float) -> Expected | None:
     """What would come back of all targets; None if less was recorded than it takes to see memory that old return."""
-    return _Foresight(looks).at(age_s)
+    return PanelReturns(looks).at(age_s)
 
 
-class _Foresight:
-    """What looks tell for any age."""
+class PanelReturns:
+    """What looks at a panel (by target) tell for any age."""
 
     def __init__(self, looks: Mapping[int, Sequence[Look]]) -> None:
         self._seen = [_Seen(mine) for mine in looks.values()]
@@ -144,7 +144,7 @@ def lowest_age_s(looks: Mapping[int, Sequence[Look]], limit_bp: float) -> int | 
 
     None where the record is too short to tell, or none is high enough.
     """
-    return _Foresight(looks).lowest_s(limit_bp)
+    return PanelReturns(looks).lowest_s(limit_bp)
 
 
 def returned(looks: Sequence[Look]) -> tuple[ColdBytes, ...]:

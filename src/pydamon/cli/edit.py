@@ -126,7 +126,7 @@ def _note_start(reader: AnyReader, writer: RecordWriter, start_ns: int) -> None:
     """Say that the costs, which are sums, were 0 at the start of the recording: the part does not begin there."""
     from pydamon.records.side_tables import TABLES
 
-    times = [entry.time_ns for entry, _ in reader.pieces("cost") if entry.time_ns is not None]
+    times = [piece.column("time_ns").to_numpy().min() for piece in reader.table("cost") if piece.num_rows]
     if times and min(times) > start_ns:
         nothing = dict.fromkeys(TABLES["cost"].schema.names, 0) | {"time_ns": start_ns}
         writer.add_rows("cost", [nothing], time_ns=start_ns)

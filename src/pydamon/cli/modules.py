@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from pydamon import messages
-from pydamon.cli.completion.values import RECORD
+from pydamon.cli.completion.values import FILE, RECORD
 from pydamon.cli.help.classes import VerbGroup
-from pydamon.cli.render.screen import echo, emit_json
-from pydamon.errors import RequestError
+from pydamon.cli.render.screen import echo, emit, emit_json
+from pydamon.errors import PydamonError, RequestError, located
 from pydamon.modules.base import Target, Use
 from pydamon.modules.registry import MODULES, parse
 from pydamon.spec import Scheme
+
+if TYPE_CHECKING:
+    from pydamon.modules.hmsdk import Converted
 
 _TEXTS = click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 _OPS = click.option(
@@ -58,7 +64,7 @@ def check(texts: tuple[str, ...], ops: str) -> None:
     for text in texts:
         use = _parsed(text, ops)
         echo(f"ok: {use.write()}")
-        _warn(use, ops)
+        _here(use, ops)
 
 
 @command.command("explain")
@@ -75,14 +81,54 @@ def explain(texts: tuple[str, ...], ops: str, path: str | None) -> None:
     from pydamon.spec.words.explain import explain_schemes
 
     for text in texts:
-        use = _parsed(text, ops)
+        use = _here(_parsed(text, ops), ops)
         echo(use.write(all_knobs=True))
         schemes = use.schemes(_target(use, ops))
         for line in (*explain_schemes(schemes), *use.words()):
             echo(line)
         if path is not None:
             _foretell(use, schemes, path)
-        _warn(use, ops)
+
+
+@command.command("from-hmsdk", context_settings={"ignore_unknown_options": True})
+@click.argument("options", metavar="OPTIONS", nargs=-1, type=click.UNPROCESSED)
+def from_hmsdk(options: tuple[str, ...]) -> None:
+    """Print a spec (YAML) that does what HMSDK's gen_migpol.py makes of OPTIONS, e.g. -d 0 2 -p 2 0.
+
+    What it does not have is said. Run it with start.
+    """
+    from pydamon.modules.hmsdk import convert
+
+    with located("OPTIONS"):
+        _print(convert(options[0] if len(options) == 1 else shlex.join(options)))
+
+
+@command.command("from-etmem")
+@click.argument("path", metavar="FILE", type=FILE)
+def from_etmem(path: str) -> None:
+    """Print a spec (YAML) of a project file of openEuler's etmem: engines slide, damon and cslide.
+
+    What is not used of it is said. Run it with start.
+    """
+    from pydamon.cli.files import read_text
+    from pydamon.linux.named import processes_named
+    from pydamon.linux.texts import decode
+    from pydamon.modules.etmem_project import convert
+
+    text = decode(read_text(path))
+    with located(path, ": "):
+        _print(convert(text, processes_named))
+
+
+def _print(converted: Converted) -> None:
+    from pydamon.modules.registry import expand
+    from pydamon.spec import to_builtins, validate
+    from pydamon.spec.forms.yaml_values import encode_yaml
+
+    validate(expand(converted.spec))
+    for line in converted.remarks:
+        messages.tell(line)
+    emit(encode_yaml(to_builtins(converted.spec)))
 
 
 def _foretell(use: Use, schemes: tuple[Scheme, ...], path: str) -> None:
@@ -98,25 +144,36 @@ def _parsed(text: str, ops: str) -> Use:
 
     try:
         use = parse(text)
-        validate_schemes(use.schemes(_target(use, ops)), ops=ops, nr_targets=1)
+        target = _target(use, ops)
+        validate_schemes(use.schemes(target), ops="paddr" if target == "physical" else ops, nr_targets=1)
     except RequestError as error:
         raise RequestError(error.message, where=error.where or "modules") from None
     return use
 
 
 def _target(use: Use, ops: str) -> Target:
-    """A process, or what does nothing on one is for a cgroup."""
+    """The first that it does not refuse: a process, a cgroup, physical memory."""
     if ops == "paddr":
         return "physical"
-    try:
-        use.schemes("process")
-    except RequestError:
-        return "cgroup"
-    return "process"
+    targets: tuple[Target, ...] = ("process", "cgroup")
+    for target in targets:
+        try:
+            use.schemes(target)
+        except RequestError:
+            continue
+        return target
+    return "physical"
 
 
-def _warn(use: Use, ops: str) -> None:
+def _here(use: Use, ops: str) -> Use:
+    """What the module is on this machine, as it is where that has nothing for it; what it cannot do there is said."""
     from pydamon.run.modules import facts
 
-    for line in use.cannot(facts(ops, _target(use, ops))):
+    known = facts(ops, _target(use, ops))
+    try:
+        use = use.fitted(known)
+    except PydamonError as error:
+        messages.tell(f"{use.module.name}: {error}")
+    for line in use.cannot(known):
         messages.tell(f"{use.module.name}: {line}")
+    return use

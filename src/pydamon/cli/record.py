@@ -71,8 +71,9 @@ def _explain(request: Request, spec: Spec) -> None:
     if request.engine == "kernel":
         spec = without_default_goal(spec)
     from pydamon.cli.asked import expand
+    from pydamon.run.modules import filled
 
-    spec = expand(spec)
+    spec = expand(filled(spec, request))
     lines = explain(spec)
     if request.launch is not None:
         lines = [line.replace("process 1", f"the command {' '.join(request.launch)!r}", 1) for line in lines]

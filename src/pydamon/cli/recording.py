@@ -96,7 +96,11 @@ def _summarize(run: Run, request: Request) -> None:
     elapsed = format_duration_ns(elapsed_ns)
     _say(f"{run.reason()} after {elapsed}: {count}, {size} in {run.writer.path}")
     if not run.snapshots:
-        _say(f"no snapshot was completed: one takes {_least(engine)} of a target with memory at least")
+        waits = [state.scheme.watermarks.metric != "none" and not state.active for state in engine.schemes()]
+        if waits and all(waits):
+            _say("no snapshot was completed: monitoring waits until the watermarks let a scheme act")
+        else:
+            _say(f"no snapshot was completed: one takes {_least(engine)} of a target with memory at least")
     _summarize_schemes(engine, dry_run=request.dry_run)
     _summarize_cost(engine, elapsed_ns)
 

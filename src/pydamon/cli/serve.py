@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import ipaddress
 import os
 import re
@@ -19,6 +21,7 @@ from pydamon.errors import MachineError, PydamonError, RequestError, located
 from pydamon.plain import printable
 
 if TYPE_CHECKING:
+    from pydamon.service.client import Client
     from pydamon.web.recording import Recording
 
 _MOST = 64
@@ -39,7 +42,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token_file: str | None) -> None:
     """Show recordings as a page in the browser, until Ctrl-C. Nothing can be changed from the page.
 
-    Of a kdamond in the background (NAME) it shows the record that is being written, and the status.
+    Of a kdamond in the background (NAME) it shows the record that is being written, or what it keeps in memory where
+    there is none, and the status; and /metrics of all of these.
 
     The address that is printed has a token; who has it can read what the records have. There is no TLS: for more than
     this machine put a proxy before it.
@@ -56,9 +60,9 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     if len(records) > _MOST:
         raise RequestError(f"{len(records)} records are too many; the most is {_MOST}", where="RECORD")
     recordings: list[Recording] = []
-    try:
+    with contextlib.ExitStack() as held:
         for path in dict.fromkeys(records or (DEFAULT,)):
-            recordings.append(_recording(path))
+            recordings.append(_recording(path, held))
         with located("--listen"):
             place = listener(address, port)
         port = place.getsockname()[1]
@@ -75,23 +79,16 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
                 messages.tell("--listen: others can reach it, and read what is sent; put a proxy with TLS before it")
 
         serve(place, guarded(recordings, token, names, port), started)
-    finally:
-        for recording in recordings:
-            recording.close()
 
 
-def _recording(word: str) -> Recording:
-    """The record of that name, or else that of the kdamond in the background."""
+def _recording(word: str, held: contextlib.ExitStack) -> Recording:
+    """The record of that name, or else what the kdamond in the background has found; closed with ``held``."""
     from pydamon.service.client import Client, running
     from pydamon.web.recording import Recording
 
     if os.path.lexists(word) or word not in running():
-        return Recording(word)
+        return held.enter_context(Recording(word))
     client = Client(word)
-    path = client.status()["record"]
-    if path is None:
-        message = "this kdamond writes no record, which is what the page shows; start it with -o FILE"
-        raise RequestError(message, where=word)
 
     def told() -> list[str]:
         from pydamon.views import lines, status
@@ -101,7 +98,23 @@ def _recording(word: str) -> Recording:
         except PydamonError as error:
             return [printable(str(error))]
 
-    return Recording(path, status=told)
+    path = _record_of(client)
+    if path is not None:
+        return held.enter_context(Recording(path, status=told, kdamond=word))
+    from pydamon.web.feed import NOTE, Feed
+
+    feed = held.enter_context(contextlib.closing(Feed(client)))
+    return held.enter_context(Recording(feed.path, status=told, note=NOTE, kdamond=word))
+
+
+def _record_of(client: Client) -> str | None:
+    """Where the record is that a kdamond writes, of parts a pattern; None if there is none that we may read."""
+    from pydamon.records.rotating import parts_of
+
+    path: str | None = client.status()["record"]
+    if path is not None and not os.path.lexists(path) and glob.glob(parts := parts_of(path)):
+        return parts
+    return path if path is not None and os.access(path, os.R_OK) else None
 
 
 def _place(text: str) -> tuple[str, int]:

@@ -19,12 +19,14 @@ VERBS = {
     "schemes": ("pydamon.cli.schemes", "Check, explain and convert schemes (DAMOS)."),
     "serve": ("pydamon.cli.serve", "Show recordings as a page in the browser."),
     "service": ("pydamon.cli.service", "Run what a file declares: monitors, their recordings, who may look."),
+    "simulate": ("pydamon.cli.simulate", "Try policies on a simulated machine: what they save and cost."),
     "start": ("pydamon.cli.start", "Monitor in the background."),
     "status": ("pydamon.cli.status", "Show what runs in the background."),
     "stop": ("pydamon.cli.stop", "End what runs in the background."),
     "top": ("pydamon.cli.top", "Show what processes use of their memory, live."),
     "trace": ("pydamon.cli.trace", "Print DAMON's trace events, live or of a record."),
     "tune": ("pydamon.cli.tune", "Change what runs in the background."),
+    "what-if": ("pydamon.cli.what_if", "Say what taking idle memory would save and cost, from a recording."),
     "workload": ("pydamon.cli.workload", "Run a known access pattern."),
 }
 

@@ -233,7 +233,7 @@ class Kdamond:
                     self._reset_aggregated()
                     self._split_regions()
 
-                if self.passed_samples >= self._next_update:
+                if self._update_due(aggregated):
                     self._update_regions()
             if self.panel is not None:
                 self.panel.end()
@@ -305,6 +305,11 @@ class Kdamond:
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
+
+    def _update_due(self, aggregated: bool) -> bool:
+        """Whether to look what is mapped: early, if regions are loaded anyway and would be again so soon."""
+        early = self.window // 4 if aggregated and self.counts_memory else 0
+        return self.passed_samples + early >= self._next_update
 
     def _limit_sizes(self) -> None:
         total = sum(regions.total_size() for regions in self.regions)

@@ -14,6 +14,7 @@ from pydamon.core.panel import LEAST, PAGE_SIZE, U64, Look, Mask, TargetPanel, W
 from pydamon.core.panel_shared import STEP_NS, SharedPages
 from pydamon.ops.base import PanelPages
 from pydamon.ops.pace import Clock
+from pydamon.spans import places_of_distinct
 
 SECOND_NS = 1_000_000_000
 _SHARE = 0.003  # of a CPU
@@ -164,7 +165,7 @@ class PanelWatch:
         drawn = self._drawn.get(target)
         if drawn is None:
             self._panels[target] = TargetPanel(target, self._seed + target)
-        elif now_ns < drawn.due_ns or (drawn.count == count and np.array_equal(drawn.runs, runs)):
+        elif now_ns < drawn.due_ns or (drawn.count == count and drawn.is_of(runs)):
             return
         # What was looked at then and was not resident has been faulted in since.
         faulted = None if drawn is None else without(drawn.seen, drawn.runs)
@@ -184,6 +185,10 @@ class _Drawn:
         self.count = count
         self.due_ns = due_ns
 
+    def is_of(self, runs: U64) -> bool:
+        """Whether these are the same."""
+        return self.runs is runs or np.array_equal(self.runs, runs)
+
 
 class _Together:
     """Pages of one target that are watched for several reasons, and asked once."""
@@ -193,7 +198,7 @@ class _Together:
     def __init__(self, parts: list[Watched]) -> None:
         self._parts = parts
         self._given = [part.address for part in parts]
-        self.address, inverse = np.unique(np.concatenate(self._given), return_inverse=True)
+        self.address, _, inverse = places_of_distinct(np.concatenate(self._given))
         ends = np.cumsum([len(part) for part in parts])
         self._places = np.split(inverse, ends[:-1])
 

@@ -380,6 +380,8 @@ class Pass:
         stats.nr_applied += int(np.count_nonzero(counted))
         stats.sz_applied += int(counted.sum(dtype=np.uint64))
         stats.sz_ops_filter_passed += int(passed.sum(dtype=np.uint64))
+        stats.sz_added += done.added
+        stats.sz_refused += done.refused
         state.tried.append(
             Tried(
                 target=target,

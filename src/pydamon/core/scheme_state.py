@@ -30,6 +30,8 @@ class SchemeStats:
     sz_ops_filter_passed: int = 0
     qt_exceeds: int = 0
     nr_snapshots: int = 0
+    sz_added: int = 0
+    sz_refused: int = 0
 
     @classmethod
     def of(cls, values: Mapping[str, int | None]) -> SchemeStats:

@@ -235,6 +235,13 @@ class Engine(Protocol):
         """
         ...
 
+    def moved_back_bytes(self) -> int | None:
+        """What schemes have moved back, within a minute, to the NUMA node that they had moved it from; None: not known.
+
+        It only grows.
+        """
+        ...
+
     def cost(self) -> Cost | None:
         """What it has cost so far; None where nobody is asked (a simulation, reported accesses)."""
         ...

@@ -299,6 +299,10 @@ class OnCore:
         """There is no memory that schemes act on."""
         return None
 
+    def moved_back_bytes(self) -> int | None:
+        """There is no memory that schemes act on."""
+        return None
+
     def cost(self) -> Cost | None:
         """Nobody is asked."""
         return None

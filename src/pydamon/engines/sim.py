@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,19 +11,21 @@ from pydamon.core.callbacks import Callbacks
 from pydamon.core.clock import VirtualClock
 from pydamon.engines.base import Choice, Kind, Rows
 from pydamon.engines.on_core import OnCore, only_context
-from pydamon.ops.sim.machine import Machine, MachineSpec
+from pydamon.ops.sim.machine import Machine
 from pydamon.ops.sim.ops import DEFAULT_ACCESSES_PER_S, SimOps
 from pydamon.spec import Spec
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.model import Workload
+from pydamon.workload.program import Program
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
 
 
 class SimEngine(OnCore):
-    """Runs a sim spec on a workload; ends with the workload. The same seed gives the same result.
+    """Runs a sim spec on a workload, or several at once; ends with the last of them. Equal seeds, equal results.
 
-    ``name`` is what the workload is called, ``panel`` the number of pages of the page panel. Raises RequestError.
+    ``name`` is what the only workload is called, ``panel`` the number of pages of the page panel. Raises RequestError.
     """
 
     kind: Kind = "sim"
@@ -31,7 +34,7 @@ class SimEngine(OnCore):
     def __init__(
         self,
         spec: Spec,
-        workload: Workload,
+        workload: Workload | Program | Sequence[Workload | Program],
         *,
         name: str = "",
         mapping: str = "separate",
@@ -40,14 +43,27 @@ class SimEngine(OnCore):
         accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
         clock: VirtualClock | None = None,
         machine: MachineSpec | None = None,
+        repeat: int = 1,
         panel: int = 0,
     ) -> None:
         context = only_context(spec, "sim")
         clock = clock if clock is not None else VirtualClock()
-        self._joined: Rows = [{"target": 0, "command": f"workload {name}".rstrip()}]
+        programs = list(workload) if isinstance(workload, Sequence) else [workload]
+        names = [getattr(program, "name", name) if len(programs) > 1 else name for program in programs]
+        self._joined: Rows = [
+            {"target": number, "command": f"workload {one}".rstrip()} for number, one in enumerate(names)
+        ]
         super().__init__(
             context,
-            ops=SimOps([workload], clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine),
+            ops=SimOps(
+                programs,
+                clock,
+                mapping=mapping,
+                seed=seed,
+                accesses_per_s=accesses_per_s,
+                machine=machine,
+                repeat=repeat,
+            ),
             clock=clock,
             choice=Choice("sim", "the pattern is known"),
             callbacks=callbacks,
@@ -68,6 +84,10 @@ class SimEngine(OnCore):
     def swap_bytes(self) -> int | None:
         """That of the simulated machine."""
         return self.ops.machine.swap_bytes
+
+    def moved_back_bytes(self) -> int | None:
+        """On the simulated machine."""
+        return self.ops.machine.round_trips.bytes
 
     def joined(self) -> Rows:
         """The simulated process, once."""

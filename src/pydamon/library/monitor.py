@@ -183,7 +183,7 @@ class Monitor:
 
     def set_goal(self, name: str, value: int) -> None:
         """Tell the measured value of a goal of the metric ``user_input``, by its name or ``scheme.goal`` numbers."""
-        self.engine.set_goal(name, value)
+        self._run.set_goal(name, value)
 
     def cost(self) -> Cost | None:
         """What monitoring has cost so far; None in a simulation."""

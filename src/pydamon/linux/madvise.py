@@ -39,17 +39,28 @@ _madvise.restype = ctypes.c_int
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
-def advise(process: Process, ranges: Ranges, advice: int, mapping: NDArray[np.intp] | None = None) -> Flags:
+def advise(
+    process: Process,
+    ranges: Ranges,
+    advice: int,
+    mapping: NDArray[np.intp] | None = None,
+    *,
+    errors: NDArray[np.int32] | None = None,
+) -> Flags:
     """Give ``advice`` on each of the ranges, (n, 2) page-aligned bytes; which the kernel has accepted, shape (n,).
 
     A range that is refused is left out. ``mapping`` tells which mapping each range is in: where the kernel refuses one
     range for what its mapping is (locked, hugetlb, device memory), the mapping's others are not tried. Returns what was
     accepted so far if the process ends meanwhile or may no longer be looked at. Raises MachineError without permission.
+    ``errors``, shape (n,), gets the number of the error of each that was refused.
     """
+    errors = np.zeros(len(ranges), np.int32) if errors is None else errors
     accepted = np.zeros(len(ranges), np.bool_)
     if process.pid == os.getpid():
         for at, (start, end) in enumerate(ranges.tolist()):
             accepted[at] = _madvise(start, end - start, advice) == 0
+            if not accepted[at]:
+                errors[at] = ctypes.get_errno()
         return accepted
     pieces, owner = _pieces(ranges)
     refused = np.zeros(len(ranges), np.bool_)
@@ -78,6 +89,7 @@ def advise(process: Process, ranges: Ranges, advice: int, mapping: NDArray[np.in
         if number in (errno.EPERM, errno.ENOSYS):
             raise MachineError(_refusal(number, process.pid), where="process_madvise")
         refused[first] = True
+        errors[first] = number
         if number == errno.EINVAL and mapping is not None:
             same = np.flatnonzero(mapping[owner[todo]] == mapping[first])
             refused[owner[todo[same]]] = True

@@ -8,6 +8,14 @@ ANONYMOUS = "anon"
 SHARED_ANONYMOUS = "shared anonymous memory"
 _OF_SHARED = "/dev/zero (deleted)"  # what the kernel backs MAP_SHARED | MAP_ANONYMOUS with
 
+# memfd_create, System V, POSIX; of other files on a tmpfs the names do not tell
+_SHARED = (_OF_SHARED, "/memfd:", "/SYSV", "/dev/shm/", "[anon_shmem:")
+
+
+def is_shared_memory(mapping: Mapping) -> bool:
+    """Whether it is a file of the kernel's own (tmpfs): what is in it has no place but memory and swap."""
+    return mapping.name.startswith(_SHARED)
+
 
 def mapping_name(mapping: Mapping) -> str:
     """A short name: the file's without directories, ``[heap]`` and the like as they are, ``anon`` for none."""

@@ -91,6 +91,10 @@ class MachineMetrics:
         free, total = self._node(nid)
         return (total - free if used else free) * BP // total
 
+    def node_bytes(self, nid: int) -> int:
+        """All memory of a NUMA node."""
+        return self._node(nid)[1] * 1024
+
     def node_memcg_bp(self, nid: int, path: str, *, used: bool) -> int:
         """What the cgroup ``path`` uses of a NUMA node, or what it leaves of it, in 1/10,000 of the node's memory.
 
@@ -106,6 +110,12 @@ class MachineMetrics:
         values = self._kib("/proc/meminfo", names, zero=True)
         mine = sum(values[:2] if active else values[2:])
         return mine * BP // max(sum(values), 1)
+
+    def hugepage_bp(self) -> int:
+        """Anonymous, shared and file memory in transparent huge pages, in 1/10,000 of all that is not free."""
+        names = ("AnonHugePages", "ShmemHugePages", "FileHugePages", "MemFree", "MemTotal")
+        *huge, free, total = self._kib("/proc/meminfo", names)
+        return min(sum(huge) * BP // (total - free), BP) if total > free else BP
 
     def _node(self, nid: int) -> tuple[int, int]:
         path = f"/sys/devices/system/node/node{nid}/meminfo"
@@ -137,4 +147,5 @@ MEASURED: dict[str, Callable[[MachineMetrics, int, str], int]] = {
     "node_memcg_free_bp": lambda machine, nid, path: machine.node_memcg_bp(nid, path, used=False),
     "active_mem_bp": lambda machine, nid, path: machine.active_bp(active=True),
     "inactive_mem_bp": lambda machine, nid, path: machine.active_bp(active=False),
+    "hugepage_mem_bp": lambda machine, nid, path: machine.hugepage_bp(),
 }

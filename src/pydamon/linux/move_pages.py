@@ -47,6 +47,14 @@ def memory_nodes(path: str = _HAS_MEMORY) -> list[int]:
         raise MachineError("cannot be read; it needs a kernel with CONFIG_NUMA and /sys", where=path) from None
 
 
+def require_node(nid: int) -> None:
+    """Raise MachineError if there is no NUMA node of that number with memory."""
+    nodes = memory_nodes()
+    if nid not in nodes:
+        there = ", ".join(map(str, nodes))
+        raise MachineError(f"NUMA node {nid} has no memory on this machine; nodes with memory: {there}")
+
+
 def _span(part: str) -> range:
     first, _, last = part.partition("-")
     return range(int(first), int(last or first) + 1)

@@ -12,7 +12,7 @@ from pydamon.errors import MachineError
 from pydamon.linux.causes import cause
 from pydamon.linux.texts import read_text
 
-Resource = Literal["memory", "io"]
+Resource = Literal["memory", "io", "cpu"]
 _OF_MACHINE = Path("/proc/pressure")
 _SOME = re.compile(r"^some avg10=([\d.]+) avg60=([\d.]+) .*\btotal=(\d+)$", re.MULTILINE)
 

@@ -1,5 +1,7 @@
 """Looks through a process's memory for what is resident, in steps, at a bounded share of the time.
 
+Where a look through all of it finds nothing new, the next ones are left out, until its mappings or its size change.
+
 Through PAGEMAP_SCAN (Linux 6.7: 3.5 ms per GiB resident, nothing for what is only reserved), else by reading
 ``pagemap`` (8 bytes a page). Both need what ptrace(2) calls PTRACE_MODE_READ: the same user, or root.
 """
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pydamon.linux.causes import cause
+from pydamon.linux.footprint import resident_pages
 from pydamon.linux.pagemap_scan import resident_part
 from pydamon.linux.process import Mapping, Process
 from pydamon.spans import NO_RUNS, U64, ResidentRuns, bytes_below, clipped, joined
@@ -22,6 +25,8 @@ PAGE_SIZE = 4096
 UNKNOWN = np.uint64(np.iinfo(np.uint64).max)  # of a number of bytes
 STEP_NS = 5_000_000  # the longest that one step takes, about
 _SHARE = 500  # a step is made again after that many times what the last one took
+_MOST_LEFT_OUT = 8  # looks that are left out at once where nothing changes
+_CHANGED = 128  # a process whose size differs by this part of it has changed
 _FIRST_SHARE = 10  # until all was looked at once: unknown memory is worth more than time
 _MOST_RUNS = 1 << 22  # 64 MiB of them; more is left unknown
 _FIRST_SPAN = 1 << 30  # mapped bytes in one call, to begin with
@@ -51,7 +56,8 @@ class ResidentScan:
         self._cursor = 0
         self.swept = False
         self._seen: U64 | None = None  # the parts of the spans that were looked at; None: to be found again
-        self._due_ns = 0
+        self._due_ns = self._wait_ns = 0
+        self._calm = _Calm(process.pid)
         self._span = _FIRST_SPAN
         self._by_reading = False
 
@@ -60,6 +66,7 @@ class ResidentScan:
         if mappings is self._mappings:
             return
         self._mappings = mappings
+        self._calm.over()
         self._seen = None
         self.runs.keep_only(self._spans)  # gaps were passed over, and something may be mapped there now
         spans = np.array([(m.start, m.end) for m in mappings if m.name not in _SPECIAL], np.uint64).reshape(-1, 2)
@@ -100,6 +107,9 @@ class ResidentScan:
         began_ns = time.perf_counter_ns() if now_ns is None else now_ns
         if began_ns < self._due_ns or self.obstacle is not None or not len(self._spans):
             return
+        if self._calm.leave_out():
+            self._due_ns = began_ns + self._wait_ns
+            return
         if not self._open():
             return
         try:
@@ -128,10 +138,11 @@ class ResidentScan:
             self._cursor = reached
             if reached >= int(self._spans[-1, 1]):
                 self._cursor, wrapped, self.swept = 0, True, True
-                if first == 0:
+                if self._calm.swept(self.runs.runs) or first == 0:
                     break
         self.spent_ns += spent_ns
-        self._due_ns = began_ns + (_SHARE if self.swept else _FIRST_SHARE) * spent_ns
+        self._wait_ns = (_SHARE if self.swept else _FIRST_SHARE) * spent_ns
+        self._due_ns = began_ns + self._wait_ns
 
     def _open(self) -> bool:
         """Open the file: anew for each step, for it stays that of the old memory when another program is executed."""
@@ -194,3 +205,37 @@ class ResidentScan:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]])))
         runs = edges.astype(np.uint64).reshape(-1, 2) * np.uint64(PAGE_SIZE) + np.uint64(low)
         return runs, low + len(present) * PAGE_SIZE
+
+
+class _Calm:
+    """How many looks are left out: twice as many each time that all was looked through and nothing was new."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._found: U64 | None = None
+        self._in_row = self._left = 0
+        self._pages = 0
+
+    def swept(self, runs: U64) -> bool:
+        """All was looked through, and these ``runs`` are there; whether looks are left out now."""
+        if runs is not self._found:
+            self.over()
+            self._found = runs
+            return False
+        self._in_row = self._left = min(max(2 * self._in_row, 1), _MOST_LEFT_OUT)
+        self._pages = resident_pages(self._pid)
+        return True
+
+    def over(self) -> None:
+        """Something has changed."""
+        self._in_row = self._left = 0
+
+    def leave_out(self) -> bool:
+        """Whether to leave out the look that is due: not where the size of the process has changed."""
+        if not self._left:
+            return False
+        self._left -= 1
+        if abs(resident_pages(self._pid) - self._pages) * _CHANGED > self._pages:
+            self.over()
+            return False
+        return True

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from pydamon.errors import RequestError
+from pydamon.modules.chains import Chains
 from pydamon.modules.controller import Controller
-from pydamon.spec import units
+from pydamon.spec import Intervals, NrRegions, units
 from pydamon.spec.forms.scheme_short import (
     exact_permil,
     exact_time_us,
@@ -46,8 +47,12 @@ class Facts(msgspec.Struct, frozen=True):
     ``psi``, ``io_psi``: whether pressure of memory and io is told, of the target's cgroup if it is one.
     ``free_permil`` of the machine, ``node_free_permil`` of each of its NUMA nodes.
     ``reclaim_obstacle``, ``low_obstacle``: why the target's cgroup cannot be asked to give memory, or keep it.
-    ``low_limited_by``: a cgroup above it that has no memory.low. ``zram``: what keeps each device of zram from writing
-    back.
+    ``low_limited_by``: a cgroup above it that has no memory.low. ``kernel``: its version. ``huge_pages``: where the
+    kernel makes them by itself (always, madvise, never), or ``absent``; ``only_advised``: whether it can leave that out
+    for a command; ``launches``: whether one is started. ``reporting_obstacle``, ``compact_obstacle``: why free memory
+    does not go to a host, or cannot be compacted. ``zram``: what keeps each device of zram from writing back.
+    ``tiers``: those of its NUMA nodes, or ``tiers_obstacle``, why there are none. ``cpu_psi``: whether pressure of CPUs
+    is told. ``cgroup``: that of the target. ``knows_ages``: whether single pages can be asked (young).
     """
 
     engine: str = "user"
@@ -61,7 +66,18 @@ class Facts(msgspec.Struct, frozen=True):
     reclaim_obstacle: str | None = None
     low_obstacle: str | None = None
     low_limited_by: str | None = None
+    kernel: tuple[int, int] | None = None
+    huge_pages: str | None = None
+    only_advised: bool = False
+    launches: bool = False
+    reporting_obstacle: str | None = None
+    compact_obstacle: str | None = None
     zram: Mapping[str, str | None] | None = None
+    tiers: Chains = ()
+    tiers_obstacle: str | None = None
+    cpu_psi: bool | None = None
+    cgroup: str | None = None
+    knows_ages: bool | None = None
 
     def free_permil_of(self, marks: Watermarks) -> int | None:
         """What the watermarks go by, in 1/1000; None where there are none, or nothing is known of it."""
@@ -117,7 +133,7 @@ def bp_knob(name: str, help: str, *, may_be_off: bool = False) -> Knob:
             raise RequestError(f"{shown(text)}: must be 0.01% to 100%, in steps of 0.01%")
         return int(share)
 
-    return Knob(name, parse, lambda value: exact_bp(value) if value or not may_be_off else OFF, help)
+    return Knob(name, parse, lambda value: units.exact_bp(value) if value or not may_be_off else OFF, help)
 
 
 def size_knob(name: str, help: str) -> Knob:
@@ -154,11 +170,6 @@ def _parse_bytes(text: str) -> int:
     if value > _MOST_BYTES:
         raise RequestError(f"{shown(text)} is more than any machine has")
     return value
-
-
-def exact_bp(value: int) -> str:
-    """1/10,000 as percent."""
-    return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
 
 
 def _write_time(value: int) -> str:
@@ -212,8 +223,16 @@ def _no_obstacles(knobs: Any, facts: Facts) -> list[str]:
     return []
 
 
+def _as_they_are(knobs: Any, facts: Facts) -> Any:
+    return knobs
+
+
 def _no_words(knobs: Any) -> list[str]:
     return []
+
+
+def _as_usual(knobs: Any) -> tuple[Intervals, NrRegions] | None:
+    return None
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -222,7 +241,9 @@ class Module(msgspec.Struct, frozen=True):
     ``schemes`` makes its schemes of its knobs and the target, ``cannot`` says what it will not do on a machine;
     ``where``: of each engine, the targets that it works on. ``controllers`` makes its loops anew, none where the policy
     is no loop. ``words`` say what they do, a line each; ``numbers``: what it tells of itself, rows of
-    `spec.module_numbers`.
+    `spec.module_numbers`. ``fit`` gives the knobs that it has on a machine and with an engine; it raises PydamonError
+    where the module can do nothing at all. ``monitoring`` is how it has to be monitored, None: as usual.
+    ``makes_huge_pages``: a command that is started gets none that nobody has asked for.
     """
 
     name: str
@@ -234,6 +255,9 @@ class Module(msgspec.Struct, frozen=True):
     controllers: Callable[[Any, Target], tuple[Controller, ...]] = _no_loops
     numbers: tuple[str, ...] = OF_SCHEMES
     words: Callable[[Any], list[str]] = _no_words
+    fit: Callable[[Any, Facts], Any] = _as_they_are
+    monitoring: Callable[[Any], tuple[Intervals, NrRegions] | None] = _as_usual
+    makes_huge_pages: bool = False
 
     @property
     def table(self) -> dict[str, tuple[str, Knob]]:
@@ -259,6 +283,10 @@ class Use(msgspec.Struct, frozen=True):
     def cannot(self, facts: Facts) -> list[str]:
         """What it will not do with these knobs there, and the nearest that it will, a line each."""
         return self.module.cannot(self.knobs, facts)
+
+    def fitted(self, facts: Facts) -> Use:
+        """The same with the knobs that it has there. Raises PydamonError where it can do nothing at all."""
+        return Use(self.module, self.module.fit(self.knobs, facts))
 
     def words(self) -> list[str]:
         """What its loops do, if it has any; of schemes `spec.words.explain` tells."""

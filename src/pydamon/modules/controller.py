@@ -6,7 +6,8 @@ One is stepped once per ``interval_us``, off the sampling path. What it decides 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -41,7 +42,11 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     ``cold`` (oldest last) are from snapshots or the page panel. ``machine_bytes`` is all memory of the machine;
     ``done_bytes`` is what this controller's decisions have brought about so far. ``returned`` is what was used again
     since its last step after it had been idle for an age or longer, from the page panel. ``active``: whether watermarks
-    let the schemes of its module act.
+    let the schemes of its module act; ``applied``: the bytes that these were applied to so far, by their names, and
+    ``spent_ns``, how long that took. ``max_nr_accesses``: how often memory can be found accessed in one aggregation,
+    the last of which has ended at ``snapshot_ns``; ``hottest_nr_accesses``: how often any region of 2 MiB or more was.
+    ``cpu`` is of the whole machine, as is ``bandwidth_permil``: how much of what its fast memory can do is used.
+    ``whole_free_bytes``: what of the machine's ``free_bytes`` lies in blocks of 2 MiB or more.
     """
 
     now_ns: int
@@ -59,6 +64,15 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     done_bytes: int = 0
     returned: tuple[ColdBytes, ...] = ()
     active: bool = True
+    cpu: Pressure | None = None
+    bandwidth_permil: int | None = None
+    spent_ns: int = 0
+    max_nr_accesses: int | None = None
+    snapshot_ns: int | None = None
+    hottest_nr_accesses: int = 0
+    free_bytes: int | None = None
+    whole_free_bytes: int | None = None
+    applied: Mapping[str, int] = {}
     page_bytes: int = 4096
 
     def idle_bytes(self, age_us: int) -> int | None:
@@ -119,6 +133,17 @@ class SetMinAge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"set the minimum age of scheme {self.scheme} to {format_duration_ns(self.min_age_us * 1000)}"
 
 
+class SetMinRate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Change the lowest access rate that the scheme of this name acts on; in samples per aggregation."""
+
+    scheme: str
+    samples: int
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return f"set the lowest access rate of scheme {self.scheme} to {self.samples} samples"
+
+
 class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Ask the kernel to take other memory first as long as the target's cgroup uses no more; undone at the end."""
 
@@ -129,7 +154,18 @@ class SetMemoryLow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"protect {format_size(self.bytes)} (memory.low)"
 
 
-Decision = ReclaimBytes | ZramWriteback | SetQuota | SetMinAge | SetMemoryLow
+class Compact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Have the kernel compact free memory, ``pieces_bytes`` of which lie in pieces below 2 MiB."""
+
+    pieces_bytes: int
+
+    def words(self) -> str:
+        """What it asks for, behind "would"."""
+        return f"have the kernel compact free memory ({format_size(self.pieces_bytes)} in pieces)"
+
+
+Change = SetQuota | SetMinAge | SetMinRate  # of schemes
+Decision = ReclaimBytes | ZramWriteback | Change | SetMemoryLow | Compact
 
 
 class Controller(Protocol):
@@ -150,4 +186,15 @@ class Controller(Protocol):
 
     def step(self, observations: Observations) -> tuple[Decision, ...]:
         """What is to be done now, in that order. The same observations one after another give the same decisions."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A controller with goals that can be given another value while it runs, by their names."""
+
+    goals: tuple[str, ...]
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Go by it from the next step on; one of ``goals``. From any thread."""
         ...

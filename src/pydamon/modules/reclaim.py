@@ -21,7 +21,6 @@ from pydamon.modules.base import (
     Target,
     bp_knob,
     choice_knob,
-    exact_bp,
     interval_knob,
     permil_knob,
     quota_knob,
@@ -48,7 +47,7 @@ from pydamon.spec.schemes import (
     SizeRange,
     Watermarks,
 )
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import exact_bp, format_duration_ns, format_size
 
 NAME = "reclaim"
 DRIVERS = ("age", "pressure", "refaults")

@@ -140,7 +140,8 @@ class RefaultController:
         if rate > 1:
             wanted = self.min_age_us * min(rate, _MOST_RATE) ** _UP
             self.min_age_us = max(self.min_age_us, self._kept(min(round(wanted), watched_us)))
-        else:
+        elif self._counted[-1][0] - self._counted[0][0] >= MINUTE_NS:
+            # Not sooner: what was taken just now has had no time to come back.
             self.min_age_us = self._kept(round(self.min_age_us * max(rate, _LEAST_RATE) ** _DOWN))
 
     def _kept(self, age_us: int) -> int:

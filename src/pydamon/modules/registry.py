@@ -8,17 +8,32 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError, located
-from pydamon.modules.base import Module, Target, Use
+from pydamon.modules.autoscale import AUTOSCALE
+from pydamon.modules.base import Facts, Module, Target, Use
+from pydamon.modules.etmem import ETMEM
 from pydamon.modules.lru_sort import LRU_SORT
 from pydamon.modules.protect import PROTECT
 from pydamon.modules.reclaim import RECLAIM
 from pydamon.modules.stat import STAT
+from pydamon.modules.thp import THP
+from pydamon.modules.tier import TIER
 from pydamon.modules.zram_writeback import ZRAM_WRITEBACK
 from pydamon.spec import Context, Spec
 from pydamon.spec.forms.scheme_short import guess, shown
 from pydamon.spec.schemes import Scheme
 
-MODULES: Mapping[str, Module] = {module.name: module for module in (RECLAIM, LRU_SORT, PROTECT, ZRAM_WRITEBACK, STAT)}
+_ALL = (
+    RECLAIM,
+    LRU_SORT,
+    PROTECT,
+    ZRAM_WRITEBACK,
+    STAT,
+    THP,
+    TIER,
+    ETMEM,
+    AUTOSCALE,
+)
+MODULES: Mapping[str, Module] = {module.name: module for module in _ALL}
 _LONGEST = 4096  # characters
 
 
@@ -76,6 +91,17 @@ def uses(spec: Spec) -> list[Use]:
                 raise RequestError(f"{use.module.name} is there twice; a target has each module once")
             found.append(use)
     return found
+
+
+def fitted(spec: Spec, facts: Facts) -> Spec:
+    """The same with the modules as they are on a machine; not expanded. Raises RequestError."""
+    found = []
+    for given, use in zip(spec.kdamonds[0].modules, uses(spec), strict=True):
+        with located(f"modules {use.module.name}"):
+            fits = use.fitted(facts)
+        found.append(given if fits == use else fits.write())
+    first = msgspec.structs.replace(spec.kdamonds[0], modules=tuple(found))
+    return msgspec.structs.replace(spec, kdamonds=(first, *spec.kdamonds[1:]))
 
 
 def target_of(context: Context) -> Target:

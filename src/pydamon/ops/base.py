@@ -137,13 +137,16 @@ class Applied(msgspec.Struct, eq=False):
     ``applied`` is what was measured to have been brought about (never more than ``passed``), ``passed`` what the
     filters of the operations set let pass. ``spent_ns`` is the time that it took where the operations set knows better
     than a clock: without waiting for a CPU that others had, or in a simulator's own time. ``acted``: in a dry run, the
-    pages that would be acted on, as ranges (sorted, disjoint); None where only their number is known.
+    pages that would be acted on, as ranges (sorted, disjoint); None where only their number is known. ``added``: by how
+    much more memory is there since then, ``refused``: what the kernel would not act on; bytes in all.
     """
 
     applied: NDArray[np.uint64]
     passed: NDArray[np.uint64]
     spent_ns: int | None = None
     acted: Ranges | None = None
+    added: int = 0
+    refused: int = 0
 
 
 @runtime_checkable
@@ -222,10 +225,14 @@ class PanelOps(PanelPages, OperationsSet, Protocol):
     """An operations set that can be asked about single pages at any time, beside its sampler: for a page panel."""
 
 
-def sample_addresses(start: Addresses, end: Addresses, rng: np.random.Generator) -> Addresses:
-    """One page-aligned address per region, uniform over its pages. Inputs and result: uint64, shape (n,)."""
+def sample_addresses(start: Addresses, end: Addresses, rng: np.random.Generator, rounds: int = 1) -> Addresses:
+    """One page-aligned address per region, uniform over its pages, for each of ``rounds``.
+
+    Inputs: uint64, shape (n,); result: shape (n,), of several rounds (rounds, n), as if drawn one after another.
+    """
     pages = (end - start) // np.uint64(PAGE_SIZE)
-    picked = (rng.random(len(start)) * pages).astype(np.uint64)
+    shape = (len(start),) if rounds == 1 else (rounds, len(start))
+    picked = (rng.random(shape) * pages.astype(np.float64)).astype(np.uint64)
     # A float64 product can round up to `pages` itself for regions of more than 2**53 pages only; stay inside anyway.
     np.minimum(picked, np.maximum(pages, np.uint64(1)) - np.uint64(1), out=picked)
     result: Addresses = start + picked * np.uint64(PAGE_SIZE)

@@ -10,6 +10,7 @@ from glob import iglob
 from itertools import islice
 from pathlib import Path
 
+from pydamon.linux.footprint import resident_pages
 from pydamon.linux.mounts import mounts
 from pydamon.linux.named import names_of
 from pydamon.linux.texts import read_bytes
@@ -51,7 +52,7 @@ class Matching(Membership):
         pids = self._in_cgroups | (set(self._by_name()) if self._names else set())
         new = [(pid, stat) for pid in pids - self.members.keys() if (stat := read_stat(pid)) is not None]
         if len(new) + len(self.members) > self.most:
-            new.sort(key=lambda each: -_resident_pages(each[0]))
+            new.sort(key=lambda each: -resident_pages(each[0]))
         supervisor = os.getppid()  # who is adopted by init has none
         return {pid: stat for pid, stat in new if supervisor == 1 or supervisor not in (pid, stat.ppid)}
 
@@ -92,10 +93,3 @@ class Matching(Membership):
             if "cgroup.procs" in files:
                 with contextlib.suppress(OSError):  # removed, or a threaded one
                     yield from (pid for pid in map(int, read_bytes(f"{folder}/cgroup.procs").split()) if pid)
-
-
-def _resident_pages(pid: int) -> int:
-    try:
-        return int(read_bytes(f"/proc/{pid}/statm").split()[1])
-    except (OSError, IndexError):
-        return 0

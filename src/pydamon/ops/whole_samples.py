@@ -16,7 +16,8 @@ from pydamon.ops.pace import Pace
 from pydamon.ops.sampling import PageOps, PageSampler
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf import BpfPrimitive
-from pydamon.primitives.bpf_sampler import DONE, ENDED, OVER, REFUSED, WOKEN, BpfSampler, Resident, Watched
+from pydamon.primitives.bpf_sampler import DONE, ENDED, OVER, REFUSED, WOKEN, BpfSampler
+from pydamon.primitives.bpf_sampler_loaded import Resident, Watched
 from pydamon.spec import Probe
 
 _ENDS = {

@@ -23,7 +23,9 @@ from pydamon.primitives import bpf_sampler_layout as lay
 from pydamon.primitives import bpf_sampler_panel as panel
 from pydamon.primitives.base import PrimitiveCost, Shared
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
+from pydamon.primitives.bpf_sampler_loaded import Loaded, Watched
 from pydamon.primitives.bpf_sampler_map import BAD, SamplerMap
+from pydamon.primitives.bpf_sampler_stuck import StuckRegions
 from pydamon.primitives.vmemmap import find_vmemmap
 
 # Why `BpfSampler.sample` came back.
@@ -50,42 +52,6 @@ _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_uint)
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """The resident pages of a target that are known: runs of them, and what each region has of them.
-
-    ``starts``: address of each run; ``before``: pages in the runs before each one, and of all at the end. ``low`` and
-    ``count`` per region: the number of its first resident page, and how many there are.
-    """
-
-    starts: Addresses
-    before: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-    count: NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A target: the primitive of its process (for what is rare), and its regions, bytes, sorted and page-aligned."""
-
-    primitive: BpfPrimitive
-    start: Addresses
-    end: Addresses
-    resident: Resident | None = None  # None: draw from all pages alike
-
-
-@dataclass(slots=True, eq=False)
-class _Loaded:
-    """What was loaded for a target: where its regions and its records are in the map."""
-
-    watched: Watched
-    first: int
-    end: int
-    first_record: int
-    end_record: int = 0
-    refusals: int = 0  # mappings that its clearer knew to refuse
-
-
 @dataclass(slots=True, eq=False)
 class BpfSampler:
     """Takes samples of what was loaded. Raises MachineError where it cannot work, with the reason.
@@ -100,7 +66,7 @@ class BpfSampler:
     vmemmap: int = 0  # 0: every page that is to be cleared goes the slow way
     _facts: bpf_facts.SamplerFacts = field(init=False)
     _map: SamplerMap = field(init=False)
-    _loaded: list[_Loaded] = field(default_factory=list, init=False)
+    _loaded: list[Loaded] = field(default_factory=list, init=False)
     _runs: list[tuple[int, int]] = field(default_factory=list, init=False)  # target records of each run
     _nr_regions: int = field(default=0, init=False)
     _pieces: NDArray[np.int32] = field(init=False)  # of each record: pid, first region, regions, target's place
@@ -108,6 +74,7 @@ class BpfSampler:
     _identities: dict[int, tuple[BpfPrimitive, int]] = field(default_factory=dict, init=False)
     _resident_loaded: list[Addresses] = field(default_factory=list, init=False)
     _saw_failures: bool = field(default=False, init=False)
+    _stuck: StuckRegions = field(default_factory=StuckRegions, init=False)
     _lost: panel.LostHits = field(default_factory=panel.LostHits, init=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +125,7 @@ class BpfSampler:
         pieces: list[tuple[int, int, int, int]] = []
         region = run_first = run_regions = 0
         for place, watched in enumerate(targets):
-            loaded = _Loaded(watched, region, region + len(watched.start), len(pieces))
+            loaded = Loaded(watched, region, region + len(watched.start), len(pieces))
             for first in range(loaded.first, max(loaded.end, loaded.first + 1), lay.RUN_REGIONS):
                 count = min(loaded.end - first, lay.RUN_REGIONS)
                 record = len(pieces)
@@ -363,7 +330,7 @@ class BpfSampler:
         if slow:
             self._open_slowly(memory.slow[:slow].astype(np.intp))
         if unwatched and self.vmemmap:  # without it the slow way has done so
-            self._clear_stuck()
+            self._stuck.clear(memory, self._loaded)
         if failed:
             self._saw_failures = True
 
@@ -371,7 +338,7 @@ class BpfSampler:
         """The records of which these counts, one per record, are not 0: their numbers, and how much it is."""
         return [(record, count) for record, count in enumerate(counts[: len(self._pieces)].tolist()) if count]
 
-    def _of_record(self, record: int) -> _Loaded:
+    def _of_record(self, record: int) -> Loaded:
         return self._loaded[self._owners[record]]
 
     def _advise(self, record: int, count: int) -> int:
@@ -386,7 +353,7 @@ class BpfSampler:
         self._advise_one_by_one(self._of_record(record), memory.iovecs[first : first + count])
         return primitive.cost.clear_ns - before
 
-    def _advise_one_by_one(self, loaded: _Loaded, ranges: NDArray[np.void]) -> None:
+    def _advise_one_by_one(self, loaded: Loaded, ranges: NDArray[np.void]) -> None:
         """Clear what can be cleared: leave out ranges that are refused, and remember their mappings."""
         clearer = loaded.watched.primitive.clearer
         accepted = clearer.advise(ranges["base"].copy(), ranges["length"].copy())
@@ -398,7 +365,7 @@ class BpfSampler:
         if not clearer.may_advise:
             self.refusal = "the kernel does not let accessed bits be cleared by process_madvise"
 
-    def _close_windows(self, loaded: _Loaded, ranges: NDArray[np.void]) -> None:
+    def _close_windows(self, loaded: Loaded, ranges: NDArray[np.void]) -> None:
         """The pages in these ranges were not cleared: their windows will say nothing."""
         watched = self._map.regions["watched"][loaded.first : loaded.end]
         for base, length in ranges.tolist():
@@ -435,22 +402,6 @@ class BpfSampler:
                 )
                 regions["level"][index] = levels
                 regions["watched"][index[~usable]] = 0
-
-    def _clear_stuck(self) -> None:
-        """Where many regions have no page that can be cleared alone: clear all of the process, and draw for them."""
-        memory, stuck = self._map, dict[int, int]()
-        for record, count in self._with(memory.unwatched):
-            owner = self._owners[record]
-            stuck[owner] = stuck.get(owner, 0) + count
-        for owner, count in stuck.items():
-            loaded = self._loaded[owner]
-            clearer = loaded.watched.primitive.clearer
-            if memory.statuses[loaded.first_record] == lay.OK and clearer.clear_stuck(count, loaded.end - loaded.first):
-                records = range(loaded.first_record, loaded.end_record)
-                for record in records:
-                    memory.run(lay.DRAW | lay.FRESH, record, record + 1)
-                left = sum(memory.unwatched[record] for record in records)
-                clearer.stuck_helped(count - left, count)
 
     # -- the page panel -----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, PydamonError
 from pydamon.linux import clear_refs
+from pydamon.linux.footprint import resident_pages
 from pydamon.linux.frames import Flags, FrameInfo, Frames, is_large, is_ordinary, on_lru
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
@@ -59,6 +60,7 @@ _PROBE_RANGES = 16
 _FORGET_NS = 60 * _SECOND  # a measurement of clear_refs this old makes room for the first estimate
 _BEGIN_NS = 150_000_000  # the longest clear_refs of a whole process to begin with
 _STUCK_SHARE = 0.01  # of wall time, for clear_refs on behalf of pages that MADV_COLD cannot clear
+_FULLY_STUCK = 2  # that share is for a process half of which is stuck; less for one with fewer such pages
 _LONG_NS = 5_000_000
 _MAX_BACKOFF = 64.0
 _REMEMBER_NS = 5 * _SECOND  # how long a mapping that refused MADV_COLD is not tried again
@@ -131,7 +133,7 @@ class Clearer:
         except OSError:  # no permission, or it has ended
             self._whole_fd = -1
         self._resident: int | None = None
-        self._stuck_from = 0  # perf_counter_ns from which clear_refs may be used for stuck pages
+        self._stuck_cleared = 0, 0.0  # when clear_refs was last used for stuck pages, and what it counts for, in ns
         self._backoff = 1.0
         self._mappings: tuple[list[int], list[int]] = ([], [])  # starts and ends, as last read
         self._reread_from = self._forget_from = 0
@@ -187,18 +189,29 @@ class Clearer:
     def clear_stuck(self, stuck: int, total: int) -> bool:
         """Go over the whole process because ``stuck`` of ``total`` pages resist MADV_COLD; whether it was done.
 
-        Not done for a few (under 2 %), nor more often than `stuck_share` of wall time allows for one process, or twice
-        that for all that are monitored together; half as often where it takes long.
+        Not done before `stuck_due_ns`.
         """
+        due_ns = self.stuck_due_ns(stuck, total)
         began = time.perf_counter_ns()
-        if stuck * 50 < total or began < self._stuck_from or not self._clear_whole():
+        if due_ns is None or began < due_ns or not self._clear_whole():
             return False
         ended = time.perf_counter_ns()
-        share = self.stuck_share / max(1.0, self._together() / 2)
-        if ended - began > _LONG_NS:  # the stuck pages are shared ones, a small part of such a process
-            share /= 2
-        self._stuck_from = ended + int((ended - began) / share * self._backoff)
+        # Where it takes long, the stuck pages are shared ones, a small part of such a process: half as often.
+        weight = self._backoff * (2 if ended - began > _LONG_NS else 1)
+        self._stuck_cleared = ended, (ended - began) * weight
         return True
+
+    def stuck_due_ns(self, stuck: int, total: int) -> int | None:
+        """From when on `clear_stuck` may do something, by time.perf_counter_ns(); None where it does not: under 2 %.
+
+        It takes no more than `stuck_share` of wall time for one process, or twice that for all that are monitored
+        together; half of that where it takes long; and the less, the fewer pages there are that need it.
+        """
+        if stuck * 50 < total:
+            return None
+        ended, counted = self._stuck_cleared
+        share = self.stuck_share / max(1.0, self._together() / 2) * min(1.0, _FULLY_STUCK * stuck / max(total, 1))
+        return ended + int(counted / share)
 
     def stuck_helped(self, freed: int, stuck: int) -> None:
         """Tell how many of the ``stuck`` pages the last `clear_stuck` helped: if hardly any, it is done less often."""
@@ -422,12 +435,8 @@ class Clearer:
 
     def _resident_bytes(self) -> int:
         if self._resident is None:
-            try:
-                with open(f"/proc/{self._process.pid}/statm", "rb") as file:
-                    self._resident = int(file.read().split()[1]) * _PAGE
-            except (OSError, ValueError, IndexError):
-                return 0
-        return self._resident
+            self._resident = resident_pages(self._process.pid) * _PAGE or None
+        return self._resident or 0
 
     def _account(self, clears: int, spent_ns: int, disturbs: float) -> None:
         self._cost.clears += clears

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,12 @@ def part_name(path: str, number: int) -> str:
     """The name of a part, counted from 1: ``run.0001.damon`` for ``run.damon``."""
     stem, extension = os.path.splitext(path)
     return f"{stem}.{number:04d}{extension}"
+
+
+def parts_of(path: str) -> str:
+    """A pattern that matches the names of all parts of ``run.damon``, and nothing else that is recorded there."""
+    stem, extension = os.path.splitext(path)
+    return f"{glob.escape(stem)}.[0-9][0-9][0-9][0-9]*{glob.escape(extension)}"
 
 
 class RotatingWriter:

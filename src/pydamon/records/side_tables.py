@@ -39,6 +39,11 @@ class Declared(msgspec.Struct, frozen=True):
         """Whether its rows are those of regions, pass after pass."""
         return self.name in ("tried_regions", "probe_hits", "filter_passed")
 
+    @property
+    def gathered(self) -> bool:
+        """Whether a recording has a row or a few of it each second: those of several seconds make one piece."""
+        return self.name in ("cost", "footprint", "panel")
+
 
 def _declare(name: str, help: str, most_rows: int = _FEW, /, **columns: str) -> Declared:
     """Columns by name: a type of Arrow's, or a list of one, with a ``?`` behind it where the value may be missing."""

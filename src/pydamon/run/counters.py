@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 
 from pydamon.engines.base import Engine
+from pydamon.errors import MachineError
+from pydamon.linux import memcg, thp
 from pydamon.linux.refaults import Refaults, of_targets
 from pydamon.ops.sim.machine import Machine
 
@@ -23,6 +25,31 @@ def counters_of(engine: Engine) -> Callable[[], Refaults]:
     if context.ops == "reported":
         return Refaults
     return of_targets(context.cgroup, physical=context.ops == "paddr", pids=lambda: _living(engine))
+
+
+def huge_of(engine: Engine) -> Callable[[], int | None]:
+    """How many bytes of what ``engine`` monitors are in huge pages; None where that is not told."""
+    context = engine.context
+    if engine.simulated is not None:
+        return lambda: machine_of(engine).summary().huge_bytes
+    if context.ops == "paddr":
+        return thp.of_machine
+    if context.cgroup is not None:
+        path = context.cgroup
+        return lambda: _huge_of_cgroup(path)
+
+    def of_processes() -> int | None:
+        told = [huge for pid in _living(engine) if (huge := thp.of_process(pid)) is not None]
+        return sum(told) if told else None
+
+    return of_processes
+
+
+def _huge_of_cgroup(path: str) -> int | None:
+    try:
+        return thp.of_cgroup(memcg.directory(path))
+    except MachineError:
+        return None
 
 
 def _living(engine: Engine) -> list[int]:

@@ -94,7 +94,13 @@ class _Opener(msgspec.Struct, eq=False):
         """Start the command, if there is one and it does not run yet; its process is the target then."""
         if self.request.launch is None or self.child is not None:
             return
-        self.child = launch(self.request.launch)
+        if self.request.launch_only_advised:
+            from pydamon.linux.thp import only_advised
+
+            with only_advised():
+                self.child = launch(self.request.launch)
+        else:
+            self.child = launch(self.request.launch)
         self.launched(self.child)
         context = self.spec.context
         target = msgspec.structs.replace(context.targets[0], pid=self.child.pid)
@@ -273,11 +279,15 @@ def _open_sim(opener: _Opener) -> Opened:
     if workload is None:
         raise RequestError("is needed with ops sim, e.g. stairs", where="workload")
     name = workload if isinstance(workload, str) else "of the program"
+    if isinstance(workload, tuple):
+        name = ", ".join(program.name for program in workload)
     engine = SimEngine(
         opener.spec,
         load(workload) if isinstance(workload, str) else workload,
         name=name,
         mapping=request.mapping,
+        machine=request.machine,
+        repeat=request.repeat,
         callbacks=opener.callbacks,
         seed=request.seed or 0,
         panel=_panel_size(request),

@@ -251,7 +251,7 @@ class Run:
         from pydamon.modules.registry import uses
         from pydamon.run.module_numbers import ModuleNumbers
 
-        return ModuleNumbers(uses(self._given), self.engine)
+        return ModuleNumbers(uses(self.spec), self.engine)
 
     def _new_foresight(self) -> Foresight | None:
         """Of what a dry run would bring back, if it is one."""
@@ -335,6 +335,17 @@ class Run:
         self.engine.commit(context)
         self._remember(context.schemes)
         self._waker.wake()
+
+    def controller_goals(self) -> list[str]:
+        """The goals of loops of its modules, which `set_goal` can give another value."""
+        return [] if self._acts is None else self._acts.goals()
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give a goal a value: one of a loop of its modules, or as `Engine.set_goal`. Raises RequestError."""
+        if self._acts is not None and name in self._acts.goals():
+            self._acts.set_goal(name, value)
+        else:
+            self.engine.set_goal(name, value)
 
     def _remember(self, schemes: Iterable[Scheme]) -> None:
         self._schemes |= dict.fromkeys(schemes)

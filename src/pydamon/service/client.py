@@ -150,6 +150,10 @@ class Client:
         view = told.get("live")
         return None if view is None else read(view), None if span is None else (span[0], span[1])
 
+    def moments(self, after_ns: int | None = None, *, back: int = 0) -> dict[str, Any]:
+        """What was found since ``after_ns``, or at last: see `protocol.Moments`. ``moments`` is for `views.passing`."""
+        return self.ask(protocol.Moments(after_ns=after_ns, back=back))
+
     def tune(
         self,
         *,

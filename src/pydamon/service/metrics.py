@@ -161,6 +161,13 @@ class Rendered:
                 self._texts[kind] = encode(self)
             return self._texts[kind], kind
 
+    def answer(self, accept: str | None, encodings: str | None) -> tuple[bytes, dict[str, str]]:
+        """What to answer over HTTP to these headers: the text, packed for who takes that, and what to say of it."""
+        text, kind = self.text(accept)
+        if "gzip" not in (encodings or ""):
+            return text, {"Content-Type": kind}
+        return gzip.compress(text, _ENOUGH), {"Content-Type": kind, "Content-Encoding": "gzip"}
+
     def plain(self) -> bytes:
         """The text in the format that the textfile collector takes."""
         with self._lock:
@@ -246,12 +253,8 @@ def _app(rendered: Rendered) -> Callable[[dict[str, Any], Any], list[bytes]]:
         if environ["PATH_INFO"] not in _PATHS:
             start_response("404 Not Found", plain)
             return [b"there is only /metrics\n"]
-        text, kind = rendered.text(environ.get("HTTP_ACCEPT"))
-        headers = [("Content-Type", kind)]
-        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
-            text = gzip.compress(text, _ENOUGH)
-            headers.append(("Content-Encoding", "gzip"))
-        start_response("200 OK", [*headers, ("Content-Length", str(len(text)))])
+        text, headers = rendered.answer(environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING"))
+        start_response("200 OK", [*headers.items(), ("Content-Length", str(len(text)))])
         return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [text]
 
     return answer

@@ -1,8 +1,8 @@
 """What is said over a control socket: one JSON object per line, one reply for each request.
 
-A request is ``{"do": "status"}``, ``live``, ``tune``, ``set_goal`` or ``stop`` with their fields, to a service also
-``reload``; a reply is ``{"result": …}`` or ``{"error": {"message": …, "where": …, "exit_status": …}}``. Whatever else
-is sent is answered by an error.
+A request is ``{"do": "status"}``, ``live``, ``moments``, ``tune``, ``set_goal`` or ``stop`` with their fields, to a
+service also ``reload``; a reply is ``{"result": …}`` or ``{"error": {"message": …, "where": …, "exit_status": …}}``.
+Whatever else is sent is answered by an error.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ class Live(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     at_ns: int | None = None
     step: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] = 0
     mappings: list[int] | None = None
+
+
+class Moments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="moments"):
+    """What was found (`pydamon.views.passing`) since ``after_ns``, as much as goes into an answer; else the latest, and
+    ``back`` moments before it, with what a record says of who found it.
+    """
+
+    after_ns: int | None = None
+    back: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
 class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="tune"):
@@ -66,8 +75,8 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """To a service: read the file anew."""
 
 
-READS = (Status, Live)  # what a group that may look may ask
-AnyRequest = Status | Live | Tune | SetGoal | Stop | Reload
+READS = (Status, Live, Moments)  # what a group that may look may ask
+AnyRequest = Status | Live | Moments | Tune | SetGoal | Stop | Reload
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -31,8 +31,9 @@ from pydamon.views.store import Store
 
 if TYPE_CHECKING:
     from pydamon.views.live import Live
-    from pydamon.views.store import Moment
+    from pydamon.views.moments import Moment
 
+_PASSED_REGIONS = 8192
 _PLANNED_RANGES = 5  # of one application of a dry run, in the log
 
 
@@ -144,10 +145,12 @@ class Session:
             return self.status()
         if isinstance(request, protocol.Live):
             return self.live(request)
+        if isinstance(request, protocol.Moments):
+            return self.moments(request)
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
-            self._run.engine.set_goal(request.name, request.value)
+            self._run.set_goal(request.name, request.value)
             return {"goal": request.name, "current_value": request.value}
         if isinstance(request, protocol.Reload):
             raise RequestError("is a kdamond, which has no file; a service has (pydamon service)", where=self.name)
@@ -171,24 +174,42 @@ class Session:
 
     def live(self, request: protocol.Live) -> dict[str, Any]:
         """The view of a moment (null: there is none yet), and the times of the first and the last one there is."""
-        from pydamon.views.live import live
+        from pydamon.views.live import by_clock, live
 
         store = self.store
         moment = store.latest() if request.at_ns is None else store.at(request.at_ns)
         if moment is not None and request.step:
             moment = store.step(moment, request.step)
-        view = None if moment is None else live(moment, mappings=request.mappings)
+        view = None if moment is None else by_clock(live(moment, mappings=request.mappings), _clock_offset_ns())
         return {"name": self.name, "live": msgspec.to_builtins(view), "span_ns": store.span()}
+
+    def moments(self, request: protocol.Moments) -> dict[str, Any]:
+        """The next moments, up to so many regions that the answer is short: it holds up the monitoring."""
+        from pydamon.views.passing import passed
+
+        store = self.store
+        if request.after_ns is None:
+            latest = store.latest()
+            moment = None if latest is None else store.step(latest, -request.back)
+        else:
+            moment = store.after(request.after_ns)
+        found, regions = [], 0
+        while moment is not None and regions < _PASSED_REGIONS:
+            regions += sum(len(known.snapshot.start) for known in moment.targets.values())
+            found.append(msgspec.to_builtins(passed(moment)))
+            moment = store.after(moment.time_ns)
+        about = self._run.metadata() if request.after_ns is None else None
+        return {"name": self.name, "pid": os.getpid(), "about": about, "moments": found}
 
     def views(self) -> list[tuple[str, Live]]:
         """What metrics are made of: the view of the latest moment, the same object as long as there is no other."""
-        from pydamon.views.live import live
+        from pydamon.views.live import by_clock, live
 
         moment = self.store.latest()
         if moment is None:
             return []
         if self._told is None or self._told[0] is not moment:
-            self._told = (moment, live(moment, mappings=()))
+            self._told = (moment, by_clock(live(moment, mappings=()), _clock_offset_ns()))
         return [(self.name, self._told[1])]
 
     def _describe(self) -> dict[str, Any]:
@@ -225,8 +246,10 @@ class Session:
         present = engine.asked
         new = tuned(wanted, present, asked, primitive=engine.choice.name, nr_targets=engine.nr_targets)
         if new.schemes is present.schemes:
+            own = self._run.controller_goals()
             for name, value in wanted.goal_values.items():
-                user_goals(engine.schemes(), name, value)  # says what there is
+                if name not in own:
+                    user_goals(engine.schemes(), name, value)  # says what there is
         if wanted.max_cpu is not None:
             engine.bound_cpu(wanted.max_cpu)
         if wanted != protocol.Tune(goal_values=wanted.goal_values, max_cpu=wanted.max_cpu):
@@ -240,13 +263,18 @@ class Session:
             self._say(f"tuned: {_in_words(new, present)}")
         with contextlib.suppress(RequestError):  # of schemes that are to come: the values stand in them
             for name, value in wanted.goal_values.items():
-                engine.set_goal(name, value)
+                self._run.set_goal(name, value)
         self._run.wake()
         return {
             "intervals": msgspec.to_builtins(new.intervals),
             "nr_regions": msgspec.to_builtins(new.nr_regions),
             "nr_schemes": len(self._spec.context.schemes),
         }
+
+
+def _clock_offset_ns() -> int:
+    """What the machine's clock is ahead of that of snapshots."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 def _in_words(new: Context, before: Context) -> str:

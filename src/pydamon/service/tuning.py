@@ -9,6 +9,7 @@ import msgspec
 from pydamon.core.snapshot import max_nr_accesses
 from pydamon.errors import RequestError
 from pydamon.modules.registry import expand
+from pydamon.run.modules import filled
 from pydamon.service.protocol import Tune
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Scheme, Spec, read, validate, validate_attrs
 from pydamon.spec.defaults import has_default_goal
@@ -70,7 +71,7 @@ def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
 
 
 def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Context:
-    spec = expand(read(data, Spec))
+    spec = expand(filled(read(data, Spec)))
     validate(spec)
     if len(spec.kdamonds) != 1:
         raise RequestError(f"has {len(spec.kdamonds)} entries; this is one kdamond", where="kdamonds")

@@ -14,7 +14,7 @@ import msgspec
 MetricName = Literal[
     "user_input", "some_mem_psi_us", "io_psi_us",
     "node_mem_used_bp", "node_mem_free_bp", "node_memcg_used_bp", "node_memcg_free_bp",
-    "active_mem_bp", "inactive_mem_bp", "node_eligible_mem_bp", "refault_bp",
+    "active_mem_bp", "inactive_mem_bp", "node_eligible_mem_bp", "hugepage_mem_bp", "refault_bp",
 ]  # fmt: skip
 Version = tuple[int, int]
 
@@ -118,6 +118,13 @@ _ROWS = (
         (7, 2),
         source="scheme",
         of_node=True,
+    ),
+    Metric(
+        "hugepage_mem_bp",
+        "the share of used memory that is in huge pages",
+        "bp",
+        None,
+        help="huge pages of what is used",
     ),
     Metric(
         "refault_bp",

@@ -13,7 +13,7 @@ import msgspec
 
 from pydamon.spec.units import format_duration_ns, format_size
 
-_Unit = Literal["bytes", "bytes_per_s", "us", "ms", "ns", ""]
+_Unit = Literal["bytes", "bytes_per_s", "us", "ms", "ns", "bp", ""]
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -70,11 +70,40 @@ _ROWS = (
         "idle", "ms", "percentiles 0 to 100 of the time that memory is idle, negative: in use", "gauge", heading="idle"
     ),
 )
+_TIERS = (
+    Number("promoted", "bytes", "memory that was moved to faster nodes", heading="up"),
+    Number("demoted", "bytes", "memory that was moved to slower nodes", heading="down"),
+    Number(
+        "moved_back",
+        "bytes",
+        "memory that was moved back to where it came from within a minute (ping-pong)",
+        heading="moved back",
+    ),
+    Number("hot", "bytes", "memory of the targets that is hot now, as the module sees it", "gauge", heading="hot"),
+    Number("hot_fast", "bytes", "of that, what is on the fastest nodes", "gauge", heading="of it fast"),
+    Number("fast_node", "bytes", "memory of the fastest nodes", "gauge", heading="fast nodes"),
+    Number("quota_left", "bp", "share of the quota that is left while the machine is busy", "gauge", heading="allowed"),
+)
+_HUGE_PAGES = (
+    Number("huge", "bytes", "memory of the targets that is in huge pages", "gauge", heading="huge"),
+    Number("added", "bytes", "memory that its huge pages have added beside what was there", heading="added"),
+    Number("refused", "bytes", "memory that the kernel would not make huge", heading="refused"),
+    Number("given_back", "bytes", "memory of cold huge pages that was paged out", heading="given back"),
+)
+_FREE_MEMORY = (
+    Number("free", "bytes", "free memory of the machine", "gauge", heading="free"),
+    Number(
+        "whole_free", "bytes", "free memory in blocks of 2 MiB or more, which go to a host", "gauge", heading="whole"
+    ),
+)
 
-NUMBERS: Mapping[str, Number] = {row.key: row for row in _ROWS}
+NUMBERS: Mapping[str, Number] = {row.key: row for row in (*_ROWS, *_TIERS, *_HUGE_PAGES, *_FREE_MEMORY)}
 # Of what acts, and of what only looks.
 OF_SCHEMES = tuple(row.key for row in _ROWS[:13])
 OF_LOOKING = tuple(row.key for row in _ROWS[13:])
+OF_TIERS = tuple(row.key for row in _TIERS)
+OF_FREE_MEMORY = OF_SCHEMES + tuple(row.key for row in _FREE_MEMORY)
+OF_HUGE_PAGES = OF_SCHEMES + tuple(row.key for row in _HUGE_PAGES)
 PERCENTILES = (0, 25, 50, 75, 100)  # that people are shown
 _NS = {"us": 1_000, "ns": 1}
 
@@ -94,6 +123,8 @@ def cells(values: Sequence[int] | None, row: Number) -> list[str]:
     value = values[0]
     if row.unit in ("bytes", "bytes_per_s"):
         return [format_size(value) + ("/s" if row.unit == "bytes_per_s" else "")]
+    if row.unit == "bp":
+        return [f"{value / 100:.0f}%"]
     return [_time(value, _NS[row.unit]) if row.unit else f"{value:,}"]
 
 

@@ -18,7 +18,7 @@ from pydamon.spec.metrics import METRICS, OF_MEMCG, MetricName
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.units import U64_MAX, format_size
 
-FilterName = Literal["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "addr", "target"]
+FilterName = Literal["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node", "addr", "target"]
 
 CORE_FILTERS = frozenset({"addr", "target"})  # decided per region by the core; the others per page by the ops
 MAX_SCHEMES = 256
@@ -85,7 +85,10 @@ class Weights(Struct, frozen=True):
 
 
 class Quotas(Struct, frozen=True):
-    """At most ``time_ms`` and ``sz_bytes`` per ``reset_interval_ms``, or less as the goals say; 0 is no limit."""
+    """At most ``time_ms`` and ``sz_bytes`` per ``reset_interval_ms``, or less as the goals say; 0 is no limit.
+
+    ``bloat_bp`` is ours, for collapse: huge pages add at most this share of what is resident, in 1/10,000.
+    """
 
     time_ms: int = 0
     sz_bytes: int = 0
@@ -95,6 +98,7 @@ class Quotas(Struct, frozen=True):
     fail_charge_num: int = 0
     fail_charge_denom: int = 0
     weights: Weights = Weights()
+    bloat_bp: int = 0
 
     @property
     def limited(self) -> bool:
@@ -129,7 +133,10 @@ class AddressRange(Struct, frozen=True):
 
 
 class Filter(Struct, frozen=True):
-    """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides."""
+    """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides.
+
+    The type ``node`` (on the NUMA node ``nid``) is ours.
+    """
 
     filter_type: FilterName
     matching: bool = True
@@ -138,6 +145,7 @@ class Filter(Struct, frozen=True):
     address_range: AddressRange | None = None
     damon_target_idx: int | None = None
     hugepage_size: SizeRange | None = None
+    nid: int | None = None
 
 
 class Dest(Struct, frozen=True):
@@ -215,6 +223,7 @@ PARSERS: dict[str, Callable[[str], int]] = {
     "current_value": units.parse_metric,
     "fail_charge_num": units.parse_count,
     "fail_charge_denom": units.parse_count,
+    "bloat_bp": units.parse_permyriad,
     "target_nid": units.parse_count,
     "nid": units.parse_count,
     "dests.id": units.parse_count,
@@ -249,6 +258,8 @@ def validate_scheme(scheme: Scheme, *, ops: str, nr_targets: int | None = None) 
     _validate_destinations(scheme)
     with located("quotas"):
         _validate_quotas(scheme.quotas)
+        if scheme.quotas.bloat_bp and scheme.action != "collapse":
+            raise RequestError(f"is for collapse, which adds memory; {scheme.action} does not", where="bloat_bp")
     with located("watermarks"):
         _validate_watermarks(scheme.watermarks)
     if len(scheme.filters) > MAX_FILTERS:
@@ -314,6 +325,7 @@ def _validate_quotas(quotas: Quotas) -> None:
     _bounded(quotas.fail_charge_denom, 0, 2**32 - 1, "fail_charge_denom", "")
     if quotas.fail_charge_num > quotas.fail_charge_denom:
         raise RequestError("is above fail_charge_denom; a failed byte costs at most one", where="fail_charge_num")
+    _bounded(quotas.bloat_bp, 0, 10_000, "bloat_bp", "bp")
     for field in ("sz_permil", "nr_accesses_permil", "age_permil"):
         _bounded(getattr(quotas.weights, field), 0, 2**32 - 1, f"weights.{field}", "")
     names = set()
@@ -363,6 +375,7 @@ _FILTER_FIELDS = {
     "addr": "address_range",
     "target": "damon_target_idx",
     "hugepage_size": "hugepage_size",
+    "node": "nid",
 }
 
 
@@ -381,6 +394,8 @@ def validate_filter(item: Filter, nr_targets: int | None) -> None:
             raise RequestError(f"{start:#x}-{end:#x} is not a range; start must be below end", where="address_range")
     if item.hugepage_size is not None and not 0 <= item.hugepage_size.min <= item.hugepage_size.max <= U64_MAX:
         raise RequestError("is not a range; min must not be above max", where="hugepage_size")
+    if item.nid is not None:
+        _bounded(item.nid, 0, MAX_NODE, "nid", "")
     if item.damon_target_idx is not None:
         most = 2**31 - 1 if not nr_targets else nr_targets - 1
         _bounded(item.damon_target_idx, 0, most, "damon_target_idx", "")

@@ -71,6 +71,8 @@ _ROWS = (
         heading="quota used up",
     ),
     Statistic("nr_snapshots", "", "passes over all regions", (7, 0), event="nr_snapshots"),
+    Statistic("sz_added", "bytes", "memory that collapse added: parts of huge pages", None, optional=True),
+    Statistic("sz_refused", "bytes", "memory that the kernel refused to collapse", None, optional=True),
 )
 
 STATISTICS: Mapping[str, Statistic] = {row.name: row for row in _ROWS}

@@ -111,6 +111,11 @@ def parse_permyriad(text: str) -> int:
     return _exact(number * 100 if suffix else number, text, "1/10000", U64_MAX)
 
 
+def exact_bp(value: int) -> str:
+    """1/10,000 as percent."""
+    return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
+
+
 def parse_permil(text: str) -> int:
     """1/1000 in e.g. ``50%``, ``0.5 %``; a bare number is in 1/1000 already (the unit of the key)."""
     number, suffix = _split(text, "share", "50%")
@@ -120,8 +125,10 @@ def parse_permil(text: str) -> int:
 
 
 def parse_metric(text: str) -> int:
-    """A goal's value: ``99.7%`` in 1/10,000, ``10ms`` in microseconds, or a plain number."""
+    """A goal's value: ``99.7%`` in 1/10,000, ``10ms`` in microseconds, ``512MiB`` in bytes, or a plain number."""
     number, suffix = _split(text, "value of a metric", "99.7%, 10ms or 10000")
+    if suffix.lower().endswith("b"):
+        return parse_size(text)
     if suffix == "%":
         return _exact(number * 100, text, "1/10000", U64_MAX)
     if suffix:

@@ -26,8 +26,13 @@ class Past:
         self._rows = 0
 
     def add(self, seen: Processes) -> None:
-        """Keep it; rows that are the same object as the last time hold nothing."""
+        """Keep it; rows that are the same object as the last time hold nothing.
+
+        If the clock was set back, what would be later than this is forgotten.
+        """
         with self._lock:
+            while self._kept and self._kept[-1][0].time_unix_ns >= seen.time_unix_ns:
+                self._rows -= self._kept.pop()[1]
             before = {id(row) for row in self._kept[-1][0].processes} if self._kept else set()
             new = sum(id(row) not in before for row in seen.processes)
             self._kept.append((seen, new))

@@ -8,8 +8,8 @@ import time
 
 from pydamon.errors import PydamonError
 from pydamon.records.joined import AnyReader, open_record
+from pydamon.views.moments import Moment
 from pydamon.views.recorded import Recorded
-from pydamon.views.store import Moment
 
 _PATIENCE = 20  # it is opened again after so many times what opening it took
 

@@ -11,8 +11,8 @@ from pydamon.errors import PydamonError
 from pydamon.plain import printable
 from pydamon.top.listing import IDLE_S, WINDOW_S
 from pydamon.views.live import Live, Used, live
+from pydamon.views.moments import History, Moment
 from pydamon.views.processes import Process, Processes, Use
-from pydamon.views.store import History, Moment
 
 _KEPT = 512
 

@@ -13,12 +13,11 @@ from pydamon.engines.on_core import panel_row
 from pydamon.errors import RequestError
 from pydamon.records.schema import build_metadata
 from pydamon.records.writer import RecordWriter
-from pydamon.views.store import History, Moment
+from pydamon.views.moments import History, Moment
+from pydamon.views.writing import MomentWriter
 
 if TYPE_CHECKING:
     from pydamon.top.watch import Looked
-
-Row = dict[str, Any]
 
 
 def write_history(path: str, metadata: Mapping[str, Any], history: History) -> str:
@@ -26,22 +25,14 @@ def write_history(path: str, metadata: Mapping[str, Any], history: History) -> s
 
     There is one a second, each of its last aggregation: what was in between is not kept.
     """
-    count = 0
-    written: dict[int, int] = {}  # target → when its last look was
     moments = list(moments_of(history))
     if not moments:
         raise RequestError("there is nothing to write yet", where=path)
     with RecordWriter(path, metadata=build_metadata(**metadata), keep_old=True) as writer:
+        into = MomentWriter(writer, [target["target"] for target in metadata["targets"]])
         for moment in moments:
-            for known in moment.targets.values():
-                snapshot = known.snapshot
-                writer.add_mappings(snapshot.start_ns, snapshot.target, known.mapped.mappings)
-                writer.add_snapshot(snapshot)
-                count += 1
-            for table, rows in _tables(moment, written).items():
-                writer.add_rows(table, rows, time_ns=moment.time_ns)
-            writer.tick(moment.time_ns)
-    return _said(f"{count:,} snapshots", moments[-1].time_ns - moments[0].time_ns, writer)
+            into.add(moment)
+    return _said(f"{into.snapshots:,} snapshots", moments[-1].time_ns - moments[0].time_ns, writer)
 
 
 def write_looks(path: str, primitive: str, looked: Sequence[Looked]) -> str:
@@ -102,19 +93,3 @@ def moments_of(history: History) -> Iterator[Moment]:
         yield moment
         later = history.step(moment, 1)
         moment = later if later is not None and later.time_ns > moment.time_ns else None
-
-
-def _tables(moment: Moment, written: dict[int, int]) -> dict[str, list[Row]]:
-    """The rows of side tables of a moment; of looks those that are not ``written`` yet."""
-    tables: dict[str, list[Row]] = {"panel": [], "footprint": [], "schemes": [], "cost": []}
-    for known in moment.targets.values():
-        for look in known.looks:
-            if look.time_ns > written.get(look.target, -1):
-                written[look.target] = look.time_ns
-                tables["panel"].append(panel_row(look))
-        if known.footprint is not None:
-            tables["footprint"].append({"time_ns": moment.time_ns, **known.footprint})
-    tables["schemes"] += [{**row, "time_ns": moment.time_ns} for row in moment.schemes]
-    if moment.cost is not None:
-        tables["cost"].append({**moment.cost, "time_ns": moment.time_ns})
-    return {name: rows for name, rows in tables.items() if rows}

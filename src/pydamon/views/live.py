@@ -1,7 +1,7 @@
 """What is known of a moment as a view: how much memory is in use, idle, hot and cold, where it is, and what that costs.
 
-Screens, pages, metrics and JSON are made of it. ``live(moment)`` works it out (see ``views/store.py``); whatever is an
-estimate has the bounds that it lies between in 95 of 100 cases, where they are known.
+Screens, pages, metrics and JSON are made of it. ``live(moment)`` works it out (see ``views/moments.py``); whatever is
+an estimate has the bounds that it lies between in 95 of 100 cases, where they are known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views.fields import Field, View, counter, fact, gauge
-from pydamon.views.store import Known, Moment
+from pydamon.views.moments import Known, Moment
 
 # The bounds of idle times that are told, in seconds: what people ask for, of those that panels (`core.panel.BOUNDS_S`)
 # and regions (`analysis.distribution`) have both.
@@ -156,6 +156,17 @@ class Live(View):
     containers: list[Container]
     schemes: list[Scheme]
     cost: Cost | None
+
+
+def by_clock(view: Live, offset_ns: int) -> Live:
+    """The view with its time since 1970 as the clock has it now: ``offset_ns`` is what that is ahead of the snapshots'.
+
+    The clock may have been set, and the machine may have slept, since monitoring began. Less than a second is nothing.
+    """
+    if view.time_unix_ns is None or abs(view.time_ns + offset_ns - view.time_unix_ns) < SECOND_NS:
+        return view
+    seconds = round((view.time_ns + offset_ns - view.time_unix_ns) / SECOND_NS)
+    return msgspec.structs.replace(view, time_unix_ns=view.time_unix_ns + seconds * SECOND_NS)
 
 
 def live(moment: Moment, *, mappings: Collection[int] | None = None) -> Live:

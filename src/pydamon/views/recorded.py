@@ -20,7 +20,7 @@ from pydamon.records.joined import AnyReader
 from pydamon.records.side_tables import each_row
 from pydamon.run.found import SECOND_NS, Origin
 from pydamon.spans import distinct, places_of_distinct
-from pydamon.views.store import LOOKS, Known, Mapped, Moment
+from pydamon.views.moments import LOOKS, Known, Mapped, Moment
 
 _LATE = 3  # aggregations: a target of which nothing came for so long is gone
 # How far back side tables are looked at: they tell once a second, or as seldom as the bound on the CPU share lets them.

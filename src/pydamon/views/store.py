@@ -8,119 +8,49 @@
 
 A record is looked at the same way: ``Recorded(reader)`` (``views/recorded.py``) has `latest`, `at`, `step` and `span`,
 too: both are a `History`. A `Moment` is never changed, and making one copies nothing; what follows from it is worked
-out by whoever asks, when he asks. One thread fills a store, any may ask it.
+out by whoever asks, when he asks. The history is packed into memory that is there from the start: a process that
+monitors is as large after a week as after a minute. One thread fills a store, any may ask it.
 """
 
 from __future__ import annotations
 
 import threading
+import zlib
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from pydamon.analysis.panel import look_of
-from pydamon.analysis.summary import Layout
 from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.linux.containers import Container
 from pydamon.linux.process import Mapping
 from pydamon.run.found import SECOND_NS, Found, Origin
+from pydamon.views.block import Block
+from pydamon.views.moments import LOOKS, Known, Mapped, Moment
+from pydamon.views.packing import packed, unpacked
 
-MOST_BYTES = 16 << 20
-LOOKS = 3  # at a panel: an early one is left out for short windows (`analysis.panel.in_time`)
-_HEAD_BYTES = 2000  # of what a moment keeps of a target beside its regions, about
-
-
-class Mapped:
-    """The mappings of a target, with what is worked out of them once."""
-
-    def __init__(self, mappings: Sequence[Mapping]) -> None:
-        self.mappings = mappings
-
-    @cached_property
-    def layout(self) -> Layout:
-        """As `analysis.summary.holdings` takes them."""
-        return Layout(self.mappings)
-
-
-class Known(msgspec.Struct, eq=False):
-    """What was known of one target at one time.
-
-    ``looks`` are the last ones at its page panel (none: it has none, or none yet), the first of all was at
-    ``first_look_ns``; ``footprint`` is a row of that side table, None where it is not told.
-    """
-
-    target: int
-    snapshot: Snapshot
-    mapped: Mapped
-    pid: int | None = None
-    command: str | None = None
-    place: Container | None = None
-    looks: tuple[Look, ...] = ()
-    first_look_ns: int | None = None
-    footprint: Dict[str, Any] | None = None
-
-
-class Moment(msgspec.Struct, frozen=True, eq=False):
-    """What was known at ``time_ns`` (the time of snapshots) of the targets that lived, by their numbers.
-
-    ``schemes`` and ``cost`` are the last rows of these side tables; ``began_ns`` is when monitoring began.
-    """
-
-    time_ns: int
-    origin: Origin
-    targets: Dict[int, Known]
-    schemes: Sequence[Dict[str, Any]] = ()
-    cost: Dict[str, Any] | None = None
-    began_ns: int | None = None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it holds on to."""
-        return sum(
-            sum(array.nbytes for array in known.snapshot.columns.values()) + _HEAD_BYTES
-            for known in self.targets.values()
-        )
-
-
-class History(Protocol):
-    """Moments in the order of time."""
-
-    def latest(self) -> Moment | None:
-        """The last one there is; None if there is none."""
-        ...
-
-    def at(self, time_ns: int) -> Moment | None:
-        """As it was known at that time: the last moment that is not later, else the first; None if there is none."""
-        ...
-
-    def step(self, moment: Moment, by: int) -> Moment | None:
-        """The moment so many steps later (negative: earlier), or the outermost there is; None if there is none."""
-        ...
-
-    def span(self) -> tuple[int, int] | None:
-        """The times of the first and the last moment, in ns."""
-        ...
+MOST_BYTES = 6 << 20  # as packed: hours of one process, a moment a second
+_MAPPED_SHARE = 4  # beside it at most this part of it for what was mapped
+_FASTEST = 1  # level of compression
+_HELD_BYTES = 200  # beside the bytes of one list of mappings, about
 
 
 class Store:
     """A `History` of what runs: an observer of a `Run` (`run.found.Observer`).
 
-    The latest moment is always there; beside it one for each ``every_ns`` is kept, the oldest dropped as soon as all
-    hold ``most_bytes``.
+    The latest moment is always there; beside it one for each ``every_ns`` is kept in ``most_bytes``, the oldest dropped
+    where a new one needs the room.
     """
 
     def __init__(self, *, most_bytes: int = MOST_BYTES, every_ns: int = SECOND_NS) -> None:
-        self._most_bytes = most_bytes
         self._every_ns = every_ns
         self._lock = threading.Lock()  # of the history
-        self._history: deque[tuple[Moment, int]] = deque()
-        self._held = 0
+        self._history = Block(most_bytes)
+        self._layouts = _Layouts(most_bytes // _MAPPED_SHARE)
         self._latest: Moment | None = None
         self._origin: Origin | None = None
         self._who: dict[int, Dict[str, Any]] = {}
@@ -169,8 +99,9 @@ class Store:
     def _known(self, snapshot: Snapshot, mappings: list[Mapping]) -> Known:
         target = snapshot.target
         mapped = self._mapped.get(target)
-        if mapped is None or mapped.mappings is not mappings:
+        if mapped is None or (mapped.mappings is not mappings and mapped.mappings != mappings):
             mapped = self._mapped[target] = Mapped(mappings)
+        mapped.mappings = mappings  # it is read anew all the time, and mostly the same
         who = self._who.get(target, {})
         return Known(
             target,
@@ -195,13 +126,16 @@ class Store:
     def _keep(self, moment: Moment) -> None:
         with self._lock:
             self._latest = moment
-            if self._history and moment.time_ns - self._history[-1][0].time_ns < self._every_ns:
+            history = self._history
+            if len(history) and moment.time_ns - history.time_ns(len(history) - 1) < self._every_ns:
                 return
-            size = moment.size
-            self._history.append((moment, size))
-            self._held += size
-            while self._held > self._most_bytes and len(self._history) > 1:
-                self._held -= self._history.popleft()[1]
+            layouts = self._layouts
+            history.add(moment.time_ns, packed(moment, lambda known: layouts.key_of(known, moment.time_ns)))
+            layouts.only(moment.targets)
+            layouts.forget_before(history.time_ns(0) if len(history) else moment.time_ns)
+            while layouts.too_many and len(history) > 1:
+                history.drop()
+                layouts.forget_before(history.time_ns(0))
 
     # -- asking it ----------------------------------------------------------------------------------------------------
 
@@ -211,26 +145,95 @@ class Store:
 
     def at(self, time_ns: int) -> Moment | None:
         """See `History`."""
-        moments = self._moments()
-        place = bisect_right(moments, time_ns, key=lambda moment: moment.time_ns)
-        return moments[max(place - 1, 0)] if moments else None
+        with self._lock:
+            return self._moment(max(self._place(time_ns), 0))
 
     def step(self, moment: Moment, by: int) -> Moment | None:
         """See `History`."""
-        moments = self._moments()
-        if not moments:
-            return None
-        place = bisect_right(moments, moment.time_ns, key=lambda one: one.time_ns) - 1
-        return moments[min(max(place + by, 0), len(moments) - 1)]
+        with self._lock:
+            return self._moment(min(max(self._place(moment.time_ns) + by, 0), self._count() - 1))
+
+    def after(self, time_ns: int) -> Moment | None:
+        """The first moment that is later; None if there is none."""
+        with self._lock:
+            place = self._place(time_ns) + 1
+            return self._moment(place) if place < self._count() else None
 
     def span(self) -> tuple[int, int] | None:
         """See `History`."""
-        moments = self._moments()
-        return (moments[0].time_ns, moments[-1].time_ns) if moments else None
-
-    def _moments(self) -> list[Moment]:
         with self._lock:
-            moments = [moment for moment, _ in self._history]
-            if self._latest is not None and moments[-1] is not self._latest:
-                moments.append(self._latest)
-        return moments
+            count = self._count()
+            return (self._time_ns(0), self._time_ns(count - 1)) if count else None
+
+    # With the lock: moments by their places. The latest is the last of them, kept or not.
+
+    def _count(self) -> int:
+        kept, latest = len(self._history), self._latest
+        is_kept = latest is None or (kept > 0 and self._history.time_ns(kept - 1) == latest.time_ns)
+        return kept if is_kept else kept + 1
+
+    def _time_ns(self, place: int) -> int:
+        if place < len(self._history):
+            return self._history.time_ns(place)
+        assert self._latest is not None
+        return self._latest.time_ns
+
+    def _place(self, time_ns: int) -> int:
+        return bisect_right(range(self._count()), time_ns, key=self._time_ns) - 1
+
+    def _moment(self, place: int) -> Moment | None:
+        latest, count = self._latest, self._count()
+        if latest is None or place == count - 1:
+            return latest
+        return unpacked(self._history.piece(place), latest.origin, self._layouts.mapped)
+
+
+class _Layouts:
+    """What targets have mapped, or had when a moment that is kept was the latest: each list once, by a number."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._next = 0
+        self._now: dict[int, tuple[Mapped, int]] = {}  # what each target has mapped now, and its number
+        self._packed: dict[int, tuple[bytes, int]] = {}  # packed, and when it was mapped last: in the order of that
+
+    @property
+    def too_many(self) -> bool:
+        """Whether they take more than they may."""
+        return self._bytes > self._most_bytes
+
+    def key_of(self, known: Known, now_ns: int) -> int:
+        """The number for what the target has mapped now."""
+        mapped, key = self._now.get(known.target, (None, -1))
+        if mapped is known.mapped:
+            data, _ = self._packed.pop(key)
+        else:
+            key = self._next
+            self._next += 1
+            self._now[known.target] = known.mapped, key
+            data = zlib.compress(msgspec.msgpack.encode(known.mapped.mappings), _FASTEST)
+            self._bytes += len(data) + _HELD_BYTES
+        self._packed[key] = data, now_ns
+        return key
+
+    def only(self, living: Dict[int, Known]) -> None:
+        """No other targets live: of those there are packed ones only."""
+        for target in self._now.keys() - living.keys():
+            del self._now[target]
+
+    def forget_before(self, time_ns: int) -> None:
+        """Forget what was last mapped before that time."""
+        while self._packed:
+            key, (data, last_ns) = next(iter(self._packed.items()))
+            if last_ns >= time_ns:
+                break
+            del self._packed[key]
+            self._bytes -= len(data) + _HELD_BYTES
+
+    def mapped(self, key: int) -> Mapped:
+        """What a number stands for."""
+        for mapped, number in self._now.values():
+            if number == key:
+                return mapped
+        return Mapped(msgspec.msgpack.decode(zlib.decompress(self._packed[key][0]), type=list[Mapping]))

@@ -1,4 +1,4 @@
-"""What is answered over HTTP: the page, and the data that it draws, of a list of recordings."""
+"""What is answered over HTTP: the page, the data that it draws, of a list of recordings, and kdamonds' metrics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -16,10 +16,12 @@ from pydamon import messages
 from pydamon.errors import PydamonError
 from pydamon.markup import RAMP
 from pydamon.plain import json_text, printable
-from pydamon.web.files import PAGE, served, text
+from pydamon.service.metrics import OfKdamonds, Rendered
+from pydamon.web.files import PAGE, inert, served, text
 from pydamon.web.recording import Missing, Recording
 
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
+_THREADS = 8  # that work at a time: each takes memory for itself, and more than there are CPUs only wait
 _U64 = 2**64 - 1
 _I64 = 2**63 - 1
 
@@ -41,8 +43,16 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     """The application; `guard.Guard` stands before it."""
     files = served()
 
-    async def page(_: Request) -> Response:
-        return Response(text(PAGE), media_type="text/html")
+    pages: dict[tuple[object, ...], str] = {}  # the last one
+
+    def page(_: Request) -> Response:
+        state = tuple((one.version, one.progress, one.growing) for one in recordings)
+        if (found := pages.get(state)) is None:
+            first = f'<script type="application/json" id="first">{inert(_first(recordings))}</script>\n</head>'
+            found = text(PAGE).replace("</head>", first, 1)
+            pages.clear()
+            pages[state] = found
+        return Response(found, media_type="text/html")
 
     async def file(request: Request) -> Response:
         found = files.get(request.path_params["name"])
@@ -60,10 +70,23 @@ def application(recordings: Sequence[Recording]) -> Starlette:
         return number(request.path_params["target"], 0, _I64)
 
     def listed(_: Request) -> Any:
-        return {"recordings": [recording.summary() for recording in recordings], "ramp": RAMP}
+        return _listed(recordings)
 
     def told(request: Request) -> Any:
         return one(request).target(target(request))
+
+    kdamonds = [one.kdamond for one in recordings if one.kdamond is not None]
+    rendered = Rendered(OfKdamonds(lambda: kdamonds))
+
+    def metrics(request: Request) -> Response:
+        if not kdamonds:
+            raise Missing("recordings have no metrics; those of a kdamond in the background are here if it is served")
+        asked = request.headers
+        text, headers = rendered.answer(asked.get("accept"), asked.get("accept-encoding"))
+        return Response(text, headers=headers)
+
+    def plane(request: Request) -> Any:
+        return one(request).plane(target(request), number(request.path_params["level"], 0, 64)).tobytes()
 
     def tile(request: Request) -> Any:
         place = [number(request.path_params[name], -64, 64) for name in ("level", "shrink")]
@@ -87,28 +110,54 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     def status(request: Request) -> Any:
         return {"lines": one(request).status()}
 
+    def what_if(request: Request) -> Any:
+        return one(request).what_if(target(request))
+
+    limiter = CapacityLimiter(_THREADS)
+
+    def answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        return _answering(answer, limiter)
+
     of_target = "/api/{recording}/{target}"
     return Starlette(
         routes=[
-            Route("/", page),
+            Route("/", answering(page)),
+            Route("/metrics", answering(metrics)),
             Route("/page/{name:path}", file),
-            Route("/api/recordings", _answering(listed)),
-            Route("/api/{recording}/schemes", _answering(schemes)),
-            Route("/api/{recording}/status", _answering(status)),
-            Route(of_target, _answering(told)),
-            Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", _answering(tile)),
-            Route(of_target + "/at", _answering(at)),
-            Route(of_target + "/window", _answering(window)),
+            Route("/api/recordings", answering(listed)),
+            Route("/api/{recording}/schemes", answering(schemes)),
+            Route("/api/{recording}/status", answering(status)),
+            Route(of_target, answering(told)),
+            Route(of_target + "/plane/{level}", answering(plane)),
+            Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", answering(tile)),
+            Route(of_target + "/at", answering(at)),
+            Route(of_target + "/window", answering(window)),
+            # A pass over the record: one at a time, and who asks for the same waits for it without a thread.
+            Route(of_target + "/what-if", _answering(what_if, CapacityLimiter(1))),
         ]
     )
 
 
-def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """A handler that works on another thread, and answers JSON or bytes; what cannot be is one line."""
+def _listed(recordings: Sequence[Recording]) -> dict[str, Any]:
+    return {"recordings": [recording.summary() for recording in recordings], "ramp": RAMP}
+
+
+def _first(recordings: Sequence[Recording]) -> dict[str, Any]:
+    """What the page asks for first of all, so that it need not ask: the list, and what it shows of it."""
+    found = _listed(recordings)
+    for at, (recording, summary) in enumerate(zip(recordings, found["recordings"], strict=True)):
+        if summary["targets"] and summary["version"]:
+            target = summary["targets"][0]["target"]
+            return found | {"shown": [at, target], "told": recording.target(target)}
+    return found
+
+
+def _answering(answer: Callable[[Request], Any], limiter: CapacityLimiter) -> Callable[[Request], Any]:
+    """A handler that works on one of the threads, and answers JSON or bytes; what cannot be is one line."""
 
     async def handler(request: Request) -> Response:
         try:
-            found = await run_in_threadpool(answer, request)
+            found = await to_thread.run_sync(answer, request, limiter=limiter)
         except Wrong as error:
             return PlainTextResponse(f"{error.message}\n", 400)
         except Missing as error:
@@ -118,6 +167,8 @@ def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
         except Exception as error:  # whoever asks for something else is still answered
             messages.tell(f"serve: {request.url.path}: {type(error).__name__}: {error}")
             return PlainTextResponse("this failed in the server; it has said what\n", 500)
+        if isinstance(found, Response):
+            return found
         if isinstance(found, bytes):
             return Response(found, media_type="application/octet-stream")
         return Response(json_text(found), media_type="application/json")

@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import zlib
 from typing import Any
 
 from pydamon.markup import RAMP
-from pydamon.plain import encodable_value
-from pydamon.web.files import CHARTS, PAGE, SCRIPTS, STYLE, text
+from pydamon.web.files import CHARTS, PAGE, STYLE, inert, scripts, text
 from pydamon.web.recording import Recording
 from pydamon.web.target import moments
 
 _COLUMNS = 4096  # of the finest level, for one target; of many each has less
 _MOMENTS = 60
-_IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _HEAD = re.compile(r'<link rel="stylesheet".*</script>\n(?=</head>)', re.DOTALL)
 
 
 def page(recording: Recording) -> bytes:
     """The file. The recording was read (`Recording.read_now`)."""
     charts, style = (text(name) for name in CHARTS)
-    script, styles = "\n".join(_bundled(name) for name in SCRIPTS), style + text(STYLE)
+    script, styles = scripts(), style + text(STYLE)
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(charts)}' '{_hash(script)}'; "
         f"style-src '{_hash(styles)}'; base-uri 'none'; form-action 'none'"
     )
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{styles}</style>\n'
-        f'<script type="application/json" id="held">{_inert(_held(recording))}</script>\n'
+        f'<script type="application/json" id="held">{inert(_held(recording))}</script>\n'
         f'<script>{charts}</script>\n<script type="module">{script}</script>\n'
     )
     return _HEAD.sub(lambda _: head, text(PAGE)).encode("utf-8")
@@ -45,7 +42,7 @@ def _held(recording: Recording) -> dict[str, Any]:
     """What the page would ask the server for, of all targets."""
     drawn = recording.drawn
     most = max(_COLUMNS // len(drawn), 256)
-    held: dict[str, Any] = {"targets": {}, "levels": {}, "moments": {}}
+    held: dict[str, Any] = {"targets": {}, "levels": {}, "moments": {}, "what_if": {}}
     for number, one in drawn.items():
         pyramid = one.pyramid
         left_out = next((at for at, level in enumerate(pyramid.levels) if len(level) <= most), len(pyramid.levels) - 1)
@@ -54,6 +51,7 @@ def _held(recording: Recording) -> dict[str, Any]:
         told["columns"] >>= left_out
         told["levels"] -= left_out
         held["targets"][number] = told
+        held["what_if"][number] = recording.what_if(number)
         held["levels"][number] = [_packed(level.tobytes()) for level in pyramid.levels[left_out:]]
         span = (0, pyramid.end_ns - pyramid.start_ns)
         found = (recording.at(number, low) for low, _ in moments(span, max(_MOMENTS // len(drawn), 4)))
@@ -63,17 +61,6 @@ def _held(recording: Recording) -> dict[str, Any]:
 
 def _packed(cells: bytes) -> str:
     return base64.b64encode(zlib.compress(cells, 9)).decode("ascii")
-
-
-def _bundled(name: str) -> str:
-    """A module as part of one script: what it imports stands before it, under the same names."""
-    return _IMPORT.sub("", text(name)).replace("\nexport ", "\n")
-
-
-def _inert(data: object) -> str:
-    """JSON that is nothing else wherever in a page it stands: no character of it begins or ends markup or a line."""
-    found = json.dumps(encodable_value(data), separators=(",", ":"))  # escapes what is not ASCII, U+2028 too
-    return found.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _hash(text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +18,7 @@ from pydamon.analysis.panel import look_of
 from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
+from pydamon.library.whatif import acted, what_if
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader, open_record
@@ -32,17 +36,23 @@ from pydamon.web.target import (
     regions,
     told,
 )
+from pydamon.web.whatif import curves
 
 MOST_TARGETS = 16  # that are drawn, the largest
 _SURVEY_ROWS = 1 << 16
 _COLUMNS = ("age", "age_ms", "resident", "unknown")
 _LOOK_S = 1.0  # between two looks whether the file has grown
+_PATIENCE = 10  # times as long as a look took: many parts are opened anew
+_BETWEEN_PARTS_S = 60.0
 _MOVED = 0.1  # of the memory lies elsewhere: the addresses are chosen anew
 _AVERAGED = 12  # snapshots of a window
 _WINDOW_ROWS = 1 << 15
 _WORTH_KEEPING = 2_000_000  # rows: about a second of reading
+_MOST_COLUMNS = 4096  # that are told at once
 _LOOKED_BACK = 8  # messages, for the last snapshot before a time
 _MOST_REGIONS = 20_000
+_FRESH_S = 30.0  # for how long the answer of a recording that grows does
+_FRESH = 20  # or so many times as long as it took
 
 
 class Missing(PydamonError):
@@ -56,8 +66,18 @@ class Recording:
     cannot be shown, ``growing`` whether more may come.
     """
 
-    def __init__(self, path: str, *, follow: bool = True, status: Callable[[], list[str]] = list) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        follow: bool = True,
+        status: Callable[[], list[str]] = list,
+        note: str = "",
+        kdamond: str | None = None,
+    ) -> None:
         self.path = path
+        self.kdamond = kdamond  # who records it
+        self._note = note  # what is to be said of it
         self.status = status  # lines about who records it
         self.name = printable(os.path.basename(path))
         self.version = 0
@@ -68,7 +88,11 @@ class Recording:
         self.span = (0, 0)
         self.drawn: dict[int, Drawn] = {}
         self.sizes: dict[int, int] = {}
+        self._what_if: dict[int, tuple[int, float, dict[str, Any]]] = {}  # version, until when it is fresh, answer
         self._follow = follow
+        self._in_parts = glob.has_magic(path) and not os.path.lexists(path)
+        self._seen = self._files()
+        self._grown_s = time.monotonic()
         self._reader: AnyReader = open_record(path)
         self._retired: list[AnyReader] = []
         self._lock = threading.Lock()
@@ -104,8 +128,11 @@ class Recording:
     def _read_all(self) -> None:
         try:
             self._build()
-            while self._follow and not self._stopped.wait(_LOOK_S):
+            took_s = 0.0
+            while self._follow and not self._stopped.wait(max(_LOOK_S, _PATIENCE * took_s)):
+                began_s = time.monotonic()
                 self._look_again()
+                took_s = time.monotonic() - began_s
         except PydamonError as error:
             self.error = printable(str(error))
         except Exception as error:  # the other recordings and the page go on
@@ -117,7 +144,7 @@ class Recording:
         """Read the whole record; what was there before is shown until it is done."""
         reader = self._reader
         span = reader.time_range()
-        self.growing = reader.truncated and self._follow
+        self.growing = self._may_grow(reader)
         if span is None:
             self.progress = 1.0
             return
@@ -138,7 +165,7 @@ class Recording:
             done += len(batch.start)
             self.progress = done / max(reader.rows, 1)
         for one in drawn.values():
-            one.pyramid.finish()
+            one.finish()
         reader.frame_times()
         self.drawn, self.sizes, self.span, self.progress = drawn, sizes, span, 1.0
         self._describe(reader)
@@ -148,7 +175,7 @@ class Recording:
 
     def _is_one_file(self) -> bool:
         """Whether it is a record of ours in one file: parts, and what is converted, are read anew each time."""
-        return type(self._reader) is RecordReader
+        return type(self._reader) is RecordReader and not self._in_parts
 
     def _kept(self) -> Kept | None:
         """What an earlier run has kept of the same record."""
@@ -179,16 +206,19 @@ class Recording:
         if not self.growing:
             return
         reader = self._reader
-        try:
-            found = os.stat(self.path)
-        except OSError:
+        files = self._files()
+        if files == self._seen and not reader.truncated:
+            self.growing = self._may_grow(reader)  # of parts it is for some time
+            self.version += not self.growing
+        if files == self._seen:
+            return
+        if not files:
             self.growing, self.version = False, self.version + 1  # it was removed: what was read stays
             return
-        if found.st_size == reader.file_bytes:
-            return
-        grown = found.st_size > reader.file_bytes and len(getattr(reader, "paths", [])) == 0
         new = open_record(self.path)
-        if grown and self.drawn:
+        self._seen, self._grown_s = files, time.monotonic()
+        grown = self._goes_on(reader, new)
+        if grown and self.drawn and self._is_one_file():
             new.frame_times(reader.frame_times())
         with self._lock:
             self._retired.append(reader)  # somebody may be reading from it still
@@ -198,8 +228,29 @@ class Recording:
         del self._retired[:-2]
         if grown and self.drawn and not self._take_in(new):
             return
-        self.drawn = self.drawn if grown else {}
+        if not grown:
+            self.drawn, self._what_if = {}, {}
         self._build()
+
+    def _files(self) -> dict[str, int]:
+        """The files of the record that there are, with their sizes."""
+        found = {}
+        for path in glob.glob(self.path) if self._in_parts else [self.path]:
+            with contextlib.suppress(OSError):
+                found[path] = os.stat(path).st_size
+        return found
+
+    def _may_grow(self, reader: AnyReader) -> bool:
+        """Whether more may come: it was not closed, or it is in parts, of which the next one may just begin."""
+        between_parts = self._in_parts and time.monotonic() - self._grown_s < _BETWEEN_PARTS_S
+        return self._follow and (reader.truncated or between_parts)
+
+    def _goes_on(self, reader: AnyReader, new: AnyReader) -> bool:
+        """Whether it is the same recording, with more of it."""
+        if not self._in_parts:
+            return new.file_bytes > reader.file_bytes and len(getattr(reader, "paths", [])) == 0
+        span = new.time_range()
+        return span is not None and span[1] >= self.span[1] and new.info.clock == reader.info.clock
 
     def _take_in(self, reader: AnyReader) -> bool:
         """Add what is new; True if the whole record has to be read again."""
@@ -211,8 +262,8 @@ class Recording:
                 last[number] = batch.of_target(number)
         self.span = (self.span[0], max(one.pyramid.end_ns for one in self.drawn.values()))
         for one in self.drawn.values():
-            one.pyramid.finish()
-        self.growing = reader.truncated
+            one.finish()
+        self.growing = self._may_grow(reader)
         self._describe(reader)
         self.version += 1
         new = last.keys() - self.drawn.keys()
@@ -223,7 +274,8 @@ class Recording:
         )
 
     def _describe(self, reader: AnyReader) -> None:
-        self.warnings = [printable(line) for line in reader.warnings()]
+        # One that we write ourselves is whole but for its end, and where it lies is nobody's concern.
+        self.warnings = [self._note] if self._note else [printable(line) for line in reader.warnings()]
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -269,15 +321,26 @@ class Recording:
         """The target's; `Missing` if it is not drawn."""
         return self._drawn(number).pyramid
 
+    def plane(self, number: int, level: int) -> U8:
+        """All cells of a level, uint8 [columns, cells]; `Missing` if there is none, or it has too many to be one."""
+        drawn = self._drawn(number)
+        levels = drawn.pyramid.levels
+        if level >= len(levels) or len(levels[level]) > _MOST_COLUMNS:
+            raise Missing("there is no such plane")
+        with drawn.lock:
+            return levels[level].copy()
+
     def tile(self, number: int, level: int, shrink: int, column: int, row: int) -> U8:
         """As `Pyramid.tile`; negative levels are finer than the finest, a negative ``shrink`` divides cells.
 
         Raises `Missing` where there is none.
         """
-        pyramid = self._drawn(number).pyramid
+        drawn = self._drawn(number)
+        pyramid = drawn.pyramid
         try:
             if level >= 0:
-                return pyramid.tile(level, shrink, column, row)
+                with drawn.lock:
+                    return pyramid.tile(level, shrink, column, row)
             return self._finer(pyramid, number, -level, -shrink, column, row)
         except ValueError as error:
             raise Missing(str(error)) from None
@@ -335,6 +398,23 @@ class Recording:
         held = [batch.snapshot(at) for batch in batches for at in range(len(batch))]
         for low, high in moments((0, len(held)), _AVERAGED) if held else ():
             yield held[(low + high) // 2]
+
+    def what_if(self, number: int) -> dict[str, Any]:
+        """What taking idle memory of the target would save and bring back: a pass, whose answer is kept."""
+        self._drawn(number)
+        version, began_s = self.version, time.monotonic()
+        known = self._what_if.get(number)
+        if known is not None and (known[0] == version or (self.growing and began_s < known[1])):
+            return known[2]
+        if self.growing:  # the reader may be closed before this has come to its end
+            with open_record(self.path) as reader:
+                found = curves(what_if(reader, target=number), acted(reader))
+        else:
+            reader = self.reader()
+            found = curves(what_if(reader, target=number), acted(reader))
+        now_s = time.monotonic()
+        self._what_if[number] = (version, now_s + max(_FRESH_S, _FRESH * (now_s - began_s)), found)
+        return found
 
     def schemes(self) -> list[dict[str, Any]]:
         """The last statistics of each scheme; empty if none was running."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -32,10 +33,11 @@ _PANEL_S = 10.0  # the window of the panel's curve
 
 
 class Drawn:
-    """What is kept of a target: it grows as snapshots come."""
+    """What is kept of a target: it grows as snapshots come. Who reads it meanwhile holds its ``lock``."""
 
     def __init__(self, target: int, pyramid: Pyramid, curves: Curves) -> None:
         self.target = target
+        self.lock = threading.Lock()
         self.pyramid = pyramid
         self.curves = curves
 
@@ -43,8 +45,14 @@ class Drawn:
         """Take in the next snapshots of the target; those that were taken in before are left out."""
         batch = batch.select(batch.end_ns > self.pyramid.end_ns)
         if len(batch):
-            self.pyramid.add(batch)
-            self.curves.add(batch)
+            with self.lock:
+                self.pyramid.add(batch)
+                self.curves.add(batch)
+
+    def finish(self) -> None:
+        """Bring all of the picture up to date."""
+        with self.lock:
+            self.pyramid.finish()
 
 
 def begun(target: int, sample: Sequence[RegionBatch], span: tuple[int, int], rows: int, targets: int) -> Drawn:
@@ -74,7 +82,13 @@ def outside(axis: Axis, last: RegionBatch) -> float:
 
 def told(drawn: Drawn, mappings: Sequence[Mapping]) -> dict[str, Any]:
     """What the page needs to draw the target: addresses as text, for a number of JavaScript does not hold them."""
-    pyramid, names = drawn.pyramid, MappingNames(mappings)
+    names = MappingNames(mappings)
+    with drawn.lock:
+        return _told(drawn, mappings, names)
+
+
+def _told(drawn: Drawn, mappings: Sequence[Mapping], names: MappingNames) -> dict[str, Any]:
+    pyramid = drawn.pyramid
     axis = pyramid.axis
     return {
         "target": drawn.target,

@@ -16,14 +16,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.workload import intervals
+from pydamon.workload import intervals, many_windows
+from pydamon.workload.draws import draw, key_of, numbers
 from pydamon.workload.intervals import NOTHING, Spans
 from pydamon.workload.layout import PAGE_SIZE, Layout
 from pydamon.workload.model import Access, Phase, Workload
-from pydamon.workload.truth import Schedule, Segment, effective_stride, nr_positions, positions_of_page
+from pydamon.workload.truth import Interval, Schedule, Segment, effective_stride, nr_positions
 
 _NS_PER_S = 1_000_000_000
-_U64 = 2**64 - 1
 # How many pieces a pattern that leaves out pages, or a random one, is described by at most.
 MAX_PIECES = 1 << 14
 
@@ -52,10 +52,50 @@ class AccessModel:
                 pattern = np.minimum(np.searchsorted(group.region, region), len(group.region) - 1)
                 at = np.flatnonzero((group.region[pattern] == region) & ~touched)
                 if len(at):
-                    key = _key(self._seed, start_ns, end_ns, number, index)
+                    key = key_of(self._seed, start_ns, end_ns, number, index)
                     touched[at] = group.touched(pattern[at], page[at], segment, self._accesses_per_s, key)
         result = np.zeros(len(addresses), dtype=np.bool_)
         result[mapped] = touched
+        return result
+
+    def accessed_in(
+        self, addresses: NDArray[np.uint64], schedule: Schedule, windows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """The same for each address (shape (k, n)) in the window of its row (ns, shape (k, 2), one after another)."""
+        result = np.zeros(addresses.shape, np.bool_)
+        row, ends = 0, windows[:, 1]
+        while row < len(windows):
+            start_ns, end_ns = windows[row].tolist()
+            interval = schedule.at(start_ns)
+            beyond = row if interval is None else int(ends.searchsorted(interval.end_ns, "right"))
+            found = None
+            if interval is not None and beyond > row:
+                found = self._accessed_in_phase(addresses[row:beyond], interval, windows[row:beyond])
+            if found is None:  # several phases, or none, or numbers that are too large
+                beyond = row + 1
+                found = self.accessed(addresses[row], schedule, start_ns, end_ns)
+            result[row:beyond] = found
+            row = beyond
+        return result
+
+    def _accessed_in_phase(
+        self, addresses: NDArray[np.uint64], interval: Interval, windows: NDArray[np.int64]
+    ) -> NDArray[np.bool_] | None:
+        """The same within one run of a phase; None if that has to be done window by window."""
+        groups = self._phases[interval.phase]
+        if any(len(group.region) > 8 * addresses.shape[1] for group in groups):
+            return None  # few pages of many patterns
+        rows = windows.tolist()
+        segments = [Segment(interval.phase, low - interval.start_ns, high - interval.start_ns, 1) for low, high in rows]
+        start = self._start.astype(np.int64)
+        pages = many_windows.pages_of(addresses.astype(np.int64), start, self._end.astype(np.int64))
+        result = np.zeros(addresses.shape, np.bool_)
+        for index, group in enumerate(groups):
+            keys = [key_of(self._seed, low, high, 0, index) for low, high in rows] if group.random.any() else []
+            found = many_windows.touched(group, pages, start, segments, self._accesses_per_s, keys)
+            if found is None:
+                return None
+            result |= found
         return result
 
     def touched(
@@ -71,46 +111,62 @@ class AccessModel:
         found = []
         for number, segment in enumerate(schedule.segments(start_ns, end_ns)):
             for index, group in enumerate(self._phases[segment.phase]):
-                key = _key(self._seed, start_ns, end_ns, number, index)
+                key = key_of(self._seed, start_ns, end_ns, number, index)
                 found += group.touched_spans(segment, self._accesses_per_s, key, spans, self._start, max_pieces)
         if not found:
             return NOTHING
         return intervals.intersection(spans, intervals.union(np.concatenate(found)))
 
+    def accesses(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int) -> NDArray[np.float64]:
+        """How many accesses each of ``spans`` gets in [start_ns, end_ns): a pattern's are spread over its region."""
+        found = np.zeros(len(spans), np.float64)
+        start, end = self._start.astype(np.int64), self._end.astype(np.int64)
+        for segment in schedule.segments(start_ns, end_ns):
+            for group in self._phases[segment.phase]:
+                count, _ = group.runs(segment, self._accesses_per_s)
+                low, high = start[group.region], end[group.region]
+                density = count * float(segment.times) / (high - low)
+                first = np.searchsorted(high, spans[:, 0], "right")
+                owner, number = intervals.pieces(np.maximum(np.searchsorted(low, spans[:, 1], "left") - first, 0))
+                at = first[owner] + number
+                part = np.minimum(high[at], spans[owner, 1]) - np.maximum(low[at], spans[owner, 0])
+                found += np.bincount(owner, part * density[at], len(spans))
+        return found
 
-class _Group:
+
+class Group:
     """Patterns of one phase, at most one per region, as parallel arrays in the order of their regions."""
 
     def __init__(self, accesses: list[Access], total_probability: int, workload: Workload) -> None:
         sizes = [workload.regions[access.region].size_bytes for access in accesses]
         positions = [nr_positions(access, workload.regions[access.region]) for access in accesses]
         self.region = np.array([access.region for access in accesses], dtype=np.int64)
-        self._random = np.array([access.random for access in accesses], dtype=np.bool_)
-        self._stride_bytes = np.array([effective_stride(access) for access in accesses], dtype=np.int64)
-        self._size_bytes = np.array(sizes, dtype=np.int64)
-        self._positions = np.array(positions, dtype=np.int64)
+        self.random = np.array([access.random for access in accesses], dtype=np.bool_)
+        self.stride_bytes = np.array([effective_stride(access) for access in accesses], dtype=np.int64)
+        self.size_bytes = np.array(sizes, dtype=np.int64)
+        self.positions = np.array(positions, dtype=np.int64)
         self._nr_positions = positions
-        self._shares = [access.probability for access in accesses]
+        # Whether each page has a position; the last one of a region may have none.
+        last_page = (self.positions - 1) * self.stride_bytes // PAGE_SIZE
+        self.all_pages = (self.stride_bytes <= PAGE_SIZE) & (last_page == (self.size_bytes - 1) // PAGE_SIZE)
+        found = [access.probability for access in accesses]
+        self.shares = sorted(set(found))  # most patterns have the share of others: it is counted once
+        places = {share: place for place, share in enumerate(self.shares)}
+        self.share_of = np.array([places[share] for share in found], dtype=np.int64)
+        self.nr_regions = len(workload.regions)
         self._total = total_probability
 
     def touched(
-        self, pattern: NDArray[np.int64], page: NDArray[np.int64], segment: Segment, accesses_per_s: int, key: np.uint64
+        self, pattern: NDArray[np.int64], page: NDArray[np.int64], segment: Segment, accesses_per_s: int, key: int
     ) -> NDArray[np.bool_]:
         """For each page (its number in its region): does its pattern (index) touch it in the segment?"""
-        count, at = self._runs(segment, accesses_per_s)
-        count, at, positions = count[pattern], at[pattern], self._positions[pattern]
-        first, beyond = positions_of_page(page, self._stride_bytes[pattern], positions)
-        # The run begins inside the page, or it reaches the page's first position, going around if need be.
-        touched = ((first <= at) & (at < beyond)) | ((first - at) % positions < count)
-        touched &= (first < beyond) & (count > 0)
-
-        by_chance = self._random[pattern]
+        count, at = self.runs(segment, accesses_per_s)
+        count, at = count[pattern], at[pattern]
+        touched = many_windows.in_run(self, pattern, page, count, at)
+        by_chance = self.random[pattern]
         if by_chance.any():
-            size_bytes = self._size_bytes[pattern]
-            share = np.minimum(size_bytes - page * PAGE_SIZE, PAGE_SIZE) / size_bytes
-            with np.errstate(divide="ignore", invalid="ignore"):  # a region of one page: log(0), and 0 times that
-                probability = -np.expm1(count * segment.times * np.log1p(-share))
-            drawn = _draw(_numbers(self.region[pattern], page), key)
+            probability = many_windows.chances(self, pattern, page, count * segment.times)
+            drawn = draw(numbers(self.region[pattern], page), np.uint64(key))
             touched = np.where(by_chance, (count > 0) & (drawn < probability), touched)
         return touched
 
@@ -118,18 +174,18 @@ class _Group:
         self,
         segment: Segment,
         accesses_per_s: int,
-        key: np.uint64,
+        key: int,
         spans: Spans,
         region_start: NDArray[np.uint64],
         max_pieces: int,
     ) -> list[Spans]:
         """What the patterns touch in the segment, as `AccessModel.touched` describes it; in any order, may overlap."""
-        count, at = self._runs(segment, accesses_per_s)
+        count, at = self.runs(segment, accesses_per_s)
         start = region_start[self.region].astype(np.int64)
-        dense = ~self._random & (self._stride_bytes <= PAGE_SIZE)
+        dense = ~self.random & (self.stride_bytes <= PAGE_SIZE)
         result = [self._dense(dense & (count > 0), count, at, start)]
         for pattern in np.flatnonzero(~dense & (count > 0)).tolist():
-            if self._random[pattern]:
+            if self.random[pattern]:
                 times = int(count[pattern]) * segment.times
                 result.append(self._by_chance(pattern, times, key, spans, int(start[pattern]), max_pieces))
             else:
@@ -141,7 +197,7 @@ class _Group:
     ) -> Spans:
         """Strides up to a page: a run of positions is a run of pages, or two if it goes around the end."""
         count, at, start = count[which], at[which], start[which]
-        positions, stride = self._positions[which], self._stride_bytes[which]
+        positions, stride = self.positions[which], self.stride_bytes[which]
         count = np.minimum(count, positions)
         beyond = np.minimum(at + count, positions)
         around = count - (beyond - at)
@@ -159,7 +215,7 @@ class _Group:
 
     def _sparse(self, pattern: int, count: int, at: int, max_pieces: int) -> Spans:
         """A stride above a page: each position is in a page of its own. Relative to the region's start."""
-        positions, stride = self._nr_positions[pattern], int(self._stride_bytes[pattern])
+        positions, stride = self._nr_positions[pattern], int(self.stride_bytes[pattern])
         beyond = min(at + count, positions)
         runs = [(at, beyond)] if count < positions else [(0, positions)]
         if count < positions and at + count > positions:
@@ -170,11 +226,9 @@ class _Group:
         base = group * stride // PAGE_SIZE  # its page; the next group's is at least ``unit`` pages further
         return (parts - group[:, None] + base[:, None]) * PAGE_SIZE
 
-    def _by_chance(
-        self, pattern: int, accesses: int, key: np.uint64, spans: Spans, start: int, max_pieces: int
-    ) -> Spans:
+    def _by_chance(self, pattern: int, accesses: int, key: int, spans: Spans, start: int, max_pieces: int) -> Spans:
         """A random pattern that makes so many accesses."""
-        size = int(self._size_bytes[pattern])
+        size = int(self.size_bytes[pattern])
         pages = -(-size // PAGE_SIZE)
         inside = intervals.intersection(spans, np.array([[start, start + pages * PAGE_SIZE]], np.int64))
         unit = intervals.power_of_two(-(-pages // max_pieces))
@@ -183,28 +237,28 @@ class _Group:
         share = np.minimum(size - first * PAGE_SIZE, PAGE_SIZE) / size
         with np.errstate(divide="ignore"):  # a region of one page
             probability = -np.expm1(accesses * np.log1p(-share))
-        drawn = _draw(_numbers(np.full(len(first), self.region[pattern]), first), key)
+        drawn = draw(numbers(np.full(len(first), self.region[pattern]), first), np.uint64(key))
         # Rounded at random, so that the mean is right.
         mean = np.floor(length * probability + (1.0 - drawn)).astype(np.int64)
         touched = np.where(length == 1, drawn < probability, np.minimum(mean, length))
         return start + np.stack([first, first + touched], axis=1) * PAGE_SIZE
 
-    def _runs(self, segment: Segment, accesses_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def runs(self, segment: Segment, accesses_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many accesses each pattern makes in the segment, and the position of the first."""
-        before = self._counts(accesses_per_s, segment.from_ns)
-        until = self._counts(accesses_per_s, segment.to_ns)
+        before = [self.made(share, accesses_per_s, segment.from_ns) for share in self.shares]
+        until = [self.made(share, accesses_per_s, segment.to_ns) for share in self.shares]
         count = np.array([min(u - b, 1 << 62) for b, u in zip(before, until, strict=True)], dtype=np.int64)
-        at = np.array([b % p for b, p in zip(before, self._nr_positions, strict=True)], dtype=np.int64)
-        return count, at
+        shares = self.share_of.tolist()
+        at = [before[share] % positions for share, positions in zip(shares, self._nr_positions, strict=True)]
+        return count[self.share_of], np.array(at, dtype=np.int64)
 
-    def _counts(self, accesses_per_s: int, since_phase_ns: int) -> list[int]:
-        """How many accesses each pattern has made before that time; exact, so Python's integers."""
-        made = accesses_per_s * since_phase_ns
+    def made(self, share: int, accesses_per_s: int, since_phase_ns: int) -> int:
+        """How many accesses a pattern of that share has made before that time; exact, so Python's integers."""
         # Access i is at i / rate, so that ceil(t * rate) of them are before t.
-        return [-(-made * share // (self._total * _NS_PER_S)) for share in self._shares]
+        return -(-accesses_per_s * since_phase_ns * share // (self._total * _NS_PER_S))
 
 
-def _groups(phase: Phase, workload: Workload) -> list[_Group]:
+def _groups(phase: Phase, workload: Workload) -> list[Group]:
     """A region's first patterns in the first group, its second ones in the second, and so on."""
     groups: list[dict[int, Access]] = []
     for access in phase.accesses:
@@ -213,28 +267,4 @@ def _groups(phase: Phase, workload: Workload) -> list[_Group]:
             if free is None:
                 groups.append(free := {})
             free[access.region] = access
-    return [_Group([group[region] for region in sorted(group)], phase.total_probability, workload) for group in groups]
-
-
-def _key(*numbers: int) -> np.uint64:
-    """One number out of several, of any size and sign."""
-    key = 0
-    for number in numbers:
-        # A step of a linear congruential generator per number; the finisher is in `_draw`.
-        key = ((key ^ (number & _U64)) * 6364136223846793005 + 1442695040888963407) & _U64
-        key ^= key >> 32
-    return np.uint64(key)
-
-
-def _numbers(region: NDArray[np.int64], page: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A number of its own for each page of the process: a region has fewer than 2**32 pages."""
-    return (region << 32 | page).astype(np.uint64)
-
-
-def _draw(number: NDArray[np.uint64], key: np.uint64) -> NDArray[np.float64]:
-    """Uniform in [0, 1), one per number and the same each time: SplitMix64 (Steele and others, 2014)."""
-    bits = number * np.uint64(0x9E3779B97F4A7C15) + key
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    bits ^= bits >> np.uint64(31)
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return [Group([group[region] for region in sorted(group)], phase.total_probability, workload) for group in groups]

@@ -137,3 +137,13 @@ def test_what_a_snapshot_takes_at_least_is_said_where_there_is_none(
     command = ["record", "--ops", "sim", "--workload", "stairs", "--duration", "50ms", "-o", out]
     assert main([*command, *args]) == 0
     assert f"no snapshot was completed: one takes {least}" in capsys.readouterr().err
+
+
+def test_where_watermarks_let_no_scheme_act_that_is_why_there_is_no_snapshot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["record", "--ops", "sim", "--workload", "stairs", "--duration", "10s", "-o", str(tmp_path / "r.damon")]
+    for marks, waits in (("free:10%:5%:0%", True), ("free:100%:100%:0%", False)):
+        assert main([*command, "--force", "--module", f"reclaim watermarks={marks}"]) == 0
+        said = capsys.readouterr().err
+        assert ("monitoring waits until the watermarks let a scheme act" in said) == waits

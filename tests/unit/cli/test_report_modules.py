@@ -106,3 +106,29 @@ def test_a_run_with_modules_records_them(tmp_path: Path, capsys: pytest.CaptureF
     assert told["reclaim", "min_age_us"] == [3_000_000]
     assert told["reclaim", "refaulted_bytes"] == [30 * MIB]  # the steps that begin at 6, 11 and 16 s
     assert ("reclaim", "working_set_bytes") not in told  # not before two minutes
+
+
+def moved(path: Path, *more: dict[str, Any]) -> Path:
+    """A record of `tier`: 30 MiB up, 10 MiB down, of 20 MiB hot 15 MiB fast, 100 MiB of fast memory; 2 minutes."""
+    rows = [row(0, "promoted_bytes", 0, module="tier")] + [
+        row(120, f"{name}_bytes", size * MIB, module="tier")
+        for name, size in (("promoted", 30), ("demoted", 10), ("hot", 20), ("hot_fast", 15), ("fast_node", 100))
+    ]
+    with RecordWriter(path, metadata=metadata(1234)) as writer:
+        writer.add_snapshot(snapshot(0, [(0x1000, 0x2000, 0, 3)]))
+        writer.add_rows("modules", [*rows, *more])
+    return path
+
+
+def test_ping_pong_is_a_share_of_the_fast_nodes_a_minute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = moved(tmp_path / "t.damon", row(120, "moved_back_bytes", 4 * MIB, module="tier"))
+    _, text, _ = report(capsys, "modules", path)
+    assert text.splitlines()[1] == (
+        "moved 30.0 MiB up, 10.0 MiB down, 75% of what is hot is on the fastest nodes, "
+        "ping-pong 4.0 MiB (2.00% of the fastest nodes a minute)"
+    )
+
+
+def test_the_kernel_does_not_say_what_went_to_and_fro(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text, _ = report(capsys, "modules", moved(tmp_path / "t.damon"))
+    assert text.splitlines()[1].endswith("ping-pong is not known: the kernel does not say which pages it moves")

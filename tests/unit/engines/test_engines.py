@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,7 +122,8 @@ def test_one_of_several_processes_ends_and_the_others_go_on() -> None:
 
 @pytest.mark.usefixtures("processes")
 def test_a_group_is_monitored_instead_of_the_processes_of_the_spec() -> None:
-    script = "sleep 0.3; sleep 0.8 & wait"
+    script = "sleep 1000; sleep 1001 & wait"  # the test ends each once it is seen
+    seen: set[int] = set()
     with subprocess.Popen(["sh", "-c", script]) as root:
         request = {
             "targets": [{"pid": root.pid}],
@@ -128,11 +131,16 @@ def test_a_group_is_monitored_instead_of_the_processes_of_the_spec() -> None:
             "intervals": {"sample_us": 10_000, "aggr_us": 50_000, "ops_update_us": 50_000},
         }
         engine = UserEngine(spec(request), group=Children(root.pid, min_age_ns=50 * MS))
-        seen = {s.target for snapshots in engine.monitor() for s in snapshots if len(s.start)}
+        for snapshots in engine.monitor():
+            new = {s.target for s in snapshots if len(s.start)} - seen
+            seen |= new
+            if new & {1, 2}:
+                (child,) = Path(f"/proc/{root.pid}/task/{root.pid}/children").read_text().split()
+                os.kill(int(child), signal.SIGKILL)
     assert seen == {0, 1, 2}
     joined = engine.joined()
     assert [row["target"] for row in joined] == [0, 1, 2]
-    assert [row["command"] for row in joined[1:]] == ["sleep 0.3", "sleep 0.8"]
+    assert [row["command"] for row in joined[1:]] == ["sleep 1000", "sleep 1001"]
 
 
 def test_more_processes_than_regions_allow_for_are_refused() -> None:

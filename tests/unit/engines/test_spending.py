@@ -54,15 +54,17 @@ class Recording:
         bounds = {"max_cpu": None, "usual_cpu": None, "walks_all": False} | bounds
         self.spending = Spending(context, cast(Any, self.clock), **bounds)
         self.loop = Loop(self.spending.first())
+        self.loop.end_ns = 3600 * SECOND
+        self.cost_ns = COST_NS
 
-    def run(self, seconds: int) -> float:
+    def run(self, seconds: int, *, steady: bool = False) -> float:
         """Go on for that long; the CPU share meanwhile."""
         began, spent = self.clock.now, self.clock.cpu
         while self.clock.now < began + seconds * SECOND:
             self.clock.now += 20 * (self.loop.intervals.sample_us * 1000)
-            self.clock.cpu += 20 * COST_NS
+            self.clock.cpu += 20 * self.cost_ns
             self.loop.passed_samples += 20
-            found = self.spending.fitted(cast(Any, self.loop), PrimitiveCost())
+            found = self.spending.fitted(cast(Any, self.loop), PrimitiveCost(), steady=steady)
             self.loop.intervals, self.loop.nr_regions = found
         return (self.clock.cpu - spent) / (self.clock.now - began)
 
@@ -102,3 +104,47 @@ def test_a_bound_may_be_said_later_and_counts_from_then_on() -> None:
     recording.spending.bound(0.01)
     recording.run(60)  # paying back nothing: what was spent before does not count
     assert 0.008 < recording.run(60) <= 0.01
+
+
+def test_where_accesses_stay_as_they_are_a_third_is_enough() -> None:
+    recording = Recording(TUNED, usual_cpu=0.03)
+    recording.run(30)
+    assert recording.run(30) > 0.02
+    recording.run(10, steady=True)
+    assert 0.008 < recording.run(60, steady=True) <= 0.01
+    before = recording.loop.intervals.intervals_goal
+    assert before is not None
+    recording.run(10)  # a change: the tuning may go as far down as before
+    after = recording.loop.intervals.intervals_goal
+    assert after is not None
+    assert after.min_sample_us < before.min_sample_us / 2
+    assert recording.spending.remarks() == []
+
+
+def test_steady_accesses_lengthen_intervals_so_far_and_no_further() -> None:
+    """What does not depend on the interval would lengthen it for ever."""
+    recording = Recording(TUNED, usual_cpu=0.03)
+    recording.run(60)
+    sample_us = recording.loop.intervals.sample_us
+    recording.cost_ns *= 20
+    recording.loop.end_ns = recording.clock.now + 1000 * SECOND
+    recording.run(3, steady=True)
+    assert sample_us < recording.loop.intervals.sample_us
+    recording = Recording(TUNED, usual_cpu=1.0)
+    recording.cost_ns *= 20
+    recording.run(10)
+    sample_us = recording.loop.intervals.sample_us
+    recording.run(30, steady=True)
+    assert recording.loop.intervals.sample_us == 3 * sample_us
+    recording = Recording(msgspec.structs.replace(TUNED, sample_us=50_000, aggr_us=1_000_000), usual_cpu=1.0)
+    recording.cost_ns *= 200
+    recording.run(30, steady=True)
+    assert recording.loop.intervals.aggr_us == 2_000_000
+
+
+def test_steady_accesses_change_nothing_where_an_interval_or_a_bound_was_said() -> None:
+    recording = Recording(FIXED, usual_cpu=0.03)
+    assert recording.run(60, steady=True) == pytest.approx(0.08)
+    assert recording.loop.intervals == FIXED
+    bounded, same = (Recording(TUNED, usual_cpu=0.03, max_cpu=0.02) for _ in range(2))
+    assert bounded.run(60, steady=True) == same.run(60)

@@ -113,6 +113,32 @@ def test_the_next_step_waits_for_its_share_of_the_time(scan: ResidentScan) -> No
     assert scan._due_ns - due == 500 * (scan.spent_ns - spent)
 
 
+def looks(scan: ResidentScan, due: int) -> list[bool]:
+    """At which of so many due times it really looks."""
+    found = []
+    for _ in range(due):
+        spent = scan.spent_ns
+        scan.step(now_ns=scan._due_ns)
+        found.append(scan.spent_ns > spent)
+    return found
+
+
+def test_looks_are_left_out_where_nothing_changes(scan: ResidentScan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process has in memory may change at any time: it is told that it has not, and then that it has."""
+    found, pages = np.array([[1 << 20, 2 << 20]], np.uint64), 1000
+    monkeypatch.setattr(resident_scan, "resident_part", lambda fd, low, high: (found, high))
+    monkeypatch.setattr(resident_scan, "resident_pages", lambda pid: pages)
+    scan.follow([Mapping(1 << 20, 3 << 20, "rw-p", 0, 0, "")])
+    assert looks(scan, 10) == [True, True, False, True, False, False, True, False, False, False]
+    pages = 1010  # it has grown by more than a 128th
+    assert looks(scan, 1) == [True]
+    found = np.array([[1 << 20, 3 << 20]], np.uint64)
+    assert looks(scan, 4) == [False, True, True, False]  # the second has found something else
+    assert int(scan.runs.total_bytes()) == 2 << 20
+    scan.follow([Mapping(1 << 20, 4 << 20, "rw-p", 0, 0, "")])
+    assert looks(scan, 1) == [True]
+
+
 def test_a_call_that_has_to_wait_does_not_put_off_the_next_one(
     scan: ResidentScan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,18 @@ def test_too_much_that_comes_back_raises_the_age_and_nothing_lowers_it() -> None
     assert lowered[-1] < before
 
 
+def test_the_age_falls_only_once_a_minute_was_counted() -> None:
+    """What was taken just now has had no time to come back."""
+    controller = RefaultController(RULE)
+    ages = []
+    for at in range(0, 200, 10):
+        controller.step(look(at))
+        ages.append(controller.min_age_us)
+    assert set(ages[:18]) == {120_000_000}  # counted from the end of the watch at 120 s on
+    assert ages[18] < 120_000_000
+    assert ages[19] < ages[18]
+
+
 def test_an_age_is_no_higher_than_what_was_watched_and_no_lower_than_the_least() -> None:
     controller = RefaultController(RULE)
     ages = stepped(controller, [look(at, back_bytes=at * GIB) for at in range(0, 300, 10)])

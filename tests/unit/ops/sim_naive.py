@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pydamon.ops.sim.machine import MachineSpec
 from pydamon.spec import Scheme
-from pydamon.workload.closed_form import AccessModel
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.layout import Layout
+from pydamon.workload.program import Accesses
 from pydamon.workload.truth import Schedule
 
 PAGE = 4096
@@ -37,7 +37,7 @@ class Page:
 class NaiveMachine:
     """One target on a machine with given sizes."""
 
-    def __init__(self, spec: MachineSpec, layout: Layout, model: AccessModel, schedule: Schedule, now_ns: int) -> None:
+    def __init__(self, spec: MachineSpec, layout: Layout, model: Accesses, schedule: Schedule, now_ns: int) -> None:
         self.spec, self.layout, self.model, self.schedule, self.now_ns = spec, layout, model, schedule, now_ns
         self.pages = [
             Page(address, place.name not in spec.file_regions, incoming=True)
@@ -131,6 +131,7 @@ class NaiveMachine:
             "young": page.young,
             "memcg": item.memcg_path == "/sim/0",  # type: ignore[attr-defined]
             "unmapped": page.node is not None and not page.mapped,
+            "node": page.node is not None and page.node == item.nid,  # type: ignore[attr-defined]
         }[kind]
 
     def apply(self, scheme: Scheme, regions: list[tuple[int, int]], allowed: list[bool]) -> tuple[list[int], list[int]]:

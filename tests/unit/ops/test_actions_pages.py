@@ -8,7 +8,8 @@ import pytest
 from pydamon.errors import MachineError
 from pydamon.linux import pagemap_scan
 from pydamon.linux.process import Mapping
-from pydamon.ops.actions.acting import destinations, whole_blocks
+from pydamon.ops.actions.acting import destinations
+from pydamon.ops.actions.collapsing import whole_blocks
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.actions.homes import Homes
 from pydamon.ops.actions.pages import MappingArrays, Pages, expand, runs, segments

@@ -16,9 +16,9 @@ from tests.unit.ops.action_targets import acting_on, apply, scheme, small_pages
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, kib_of, pages, started_child
 
 from pydamon.errors import MachineError
-from pydamon.linux import page_flags, pagemap_scan
+from pydamon.linux import madvise, page_flags, pagemap_scan
 from pydamon.linux.pagemap import Pagemap, frames_of
-from pydamon.ops.actions import probe
+from pydamon.ops.actions import acting, probe
 from pydamon.spec.schemes import Filter, SizeRange
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -135,6 +135,28 @@ def test_pageout_of_file_memory_is_measured(child: Child, tmp_path: Path) -> Non
                 back = apply(ops, scheme("willneed"), (low, 4 * MIB))
                 # The two halves are both in the page cache again, or still; only what was read in now counts.
                 assert 0 <= int(back.applied[0]) <= 2 * MIB
+        finally:
+            popen.kill()
+
+
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("free", [0, MIB])
+def test_shared_memory_stays_while_there_is_no_swap(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """The kernel unmaps it and keeps it: what is no more in the page table would count as paged out."""
+    monkeypatch.setattr(acting, "swap_free_bytes", lambda: free)
+    advised: list[int] = []
+    monkeypatch.setattr(madvise, "advise", lambda process, ranges, *_: advised.append(len(ranges)))
+    code = "import mmap,sys\nm=mmap.mmap(-1,4<<20)\nm.write(bytes(4<<20))\nprint('ok',flush=True)\nsys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as popen:
+        try:
+            assert popen.stdout is not None
+            popen.stdout.readline()
+            line = next(x for x in Path(f"/proc/{popen.pid}/maps").read_text().splitlines() if "/dev/zero" in x)
+            low = int(line.split("-")[0], 16)
+            with acting_on(popen.pid) as ops:
+                done = apply(ops, scheme("pageout"), (low, 4 * MIB))
+            assert done.applied.tolist() == [0]
+            assert sum(advised) == (1 if free else 0)
         finally:
             popen.kill()
 

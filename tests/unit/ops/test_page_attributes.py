@@ -22,10 +22,10 @@ from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.attributes import Attributes, VirtualAttributes
 from pydamon.ops.base import ProbingOperationsSet
 from pydamon.ops.sampling import PageSampler
-from pydamon.ops.sim.machine import MachineSpec
 from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives.base import PrimitiveCost
+from pydamon.spec.machine import MachineSpec
 from pydamon.spec.probes import parse_probe
 from pydamon.workload import model
 

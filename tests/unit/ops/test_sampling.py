@@ -241,3 +241,10 @@ def test_the_core_asks_for_all_samples_until_it_has_something_to_do() -> None:
     k, sampler, _ = kdamond()
     k.callbacks = Callbacks(after_sampling=lambda _: None)
     assert asked_for(k, sampler, 2) == [1] * 40
+
+
+def test_mappings_are_looked_at_a_little_early_rather_than_just_after_the_regions_were_loaded() -> None:
+    k, sampler, _ = kdamond(intervals=Intervals(ops_update_us=120_000))
+    assert asked_for(k, sampler, 5) == [20, 20, 20, 20, 20]
+    k, sampler, _ = kdamond(intervals=Intervals(ops_update_us=120_000), faithful=True)
+    assert asked_for(k, sampler, 5) == [20, 20, 4, 16, 8, 12, 12, 8]

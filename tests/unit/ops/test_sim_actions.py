@@ -6,7 +6,6 @@ pages in 16 us), "cold" the other 48 (never accessed).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,10 @@ from pydamon.core.goals import Metrics
 from pydamon.core.kdamond import Kdamond
 from pydamon.errors import MachineError, RequestError
 from pydamon.ops.base import ActingOperationsSet, Applied
-from pydamon.ops.sim.machine import Costs, MachineSpec
 from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.spec import Context, Scheme
+from pydamon.spec.costs import Costs
+from pydamon.spec.machine import MachineSpec
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, AgeRange, Dest, Filter, Goal, Quotas, RateRange, SizeRange
 from pydamon.workload import builtin, model
@@ -83,7 +83,7 @@ def test_cold_memory_stays_out_and_hot_memory_comes_back() -> None:
     summary = ops.summary()
     assert (summary.resident_bytes, summary.swapped_bytes, summary.faults) == (16 * PAGE, 48 * PAGE, 16)
     assert summary.fault_bytes == 16 * PAGE
-    assert summary.stall_ns == 16 * Costs().fault
+    assert summary.stall_ns == 16 * Costs().zram_in_ns
     # What faulted back is active: it was needed again. 16 of 16 pages in memory.
     assert (ops.machine.active_bp(active=True), ops.machine.active_bp(active=False)) == (10_000, 0)
     assert pages(act(ops, Scheme(action="pageout"), HOT, COLD).applied) == [16, 0]
@@ -149,7 +149,7 @@ def test_memory_is_made_for_what_is_accessed() -> None:
     assert ops.node_bytes(0, low, high, 0) == 16 * PAGE
     low, high = np.array([[BASE_ADDRESS], [BASE_ADDRESS + 40 * PAGE]], np.uint64)
     assert ops.node_bytes(0, low, high, 0) == 16 * PAGE
-    assert summary.stall_ns == 16 * Costs().fault + 16 * Costs().pageout
+    assert summary.stall_ns == 16 * Costs().zram_in_ns + 16 * Costs().zram_out_ns
     clock.sleep_ns(10 * S)
     assert ops.summary().faults == 16  # and stay
 
@@ -167,7 +167,7 @@ def test_active_memory_is_moved_out_last() -> None:
 
 
 def test_waiting_for_memory_is_never_longer_than_the_time() -> None:
-    costs = replace(Costs(), fault=10 * MS)
+    costs = Costs(zram_in_ns=10 * MS)
     ops, clock = start(spec=MachineSpec(costs=costs))
     act(ops, Scheme(action="pageout"), HOT)
     clock.sleep_ns(100 * MS)
@@ -177,7 +177,7 @@ def test_waiting_for_memory_is_never_longer_than_the_time() -> None:
 
 
 def test_files_that_come_back_are_waited_for_as_io() -> None:
-    costs = replace(Costs(), fault=MS)
+    costs = Costs(file_in_ns=MS, file_readahead=1)
     ops, clock = start(spec=MachineSpec(costs=costs, file_regions=("hot", "cold")))
     act(ops, Scheme(action="pageout"), HOT)
     clock.sleep_ns(100 * MS)
@@ -395,7 +395,7 @@ def test_nodes_and_groups_that_are_not_there() -> None:
 
 
 def test_time_is_counted_by_the_declared_costs() -> None:
-    costs = Costs(region=1000, look=10, pageout=100, willneed=7, mark=3, collapse=0, migrate=0, fault=0)
+    costs = Costs(region_ns=1000, look_ns=10, zram_out_ns=100, willneed_ns=7, mark_ns=3)
     ops, _ = start(spec=MachineSpec(costs=costs))
     assert act(ops, Scheme(action="stat"), (0, 10), (20, 30)).spent_ns == 2 * 1000 + 20 * 10
     assert act(ops, Scheme(action="pageout"), (0, 10)).spent_ns == 1000 + 10 * 10 + 10 * 100
@@ -420,8 +420,8 @@ def test_time_is_counted_by_the_declared_costs() -> None:
 def test_machines_that_cannot_be(spec: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         start(spec=MachineSpec(**spec))  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match=r"machine.costs.look: is -1 ns"):
-        Costs(look=-1)
+    with pytest.raises(RequestError, match=r"look_ns: is -1; it must be 0"):
+        Costs(look_ns=-1)
 
 
 # -- together with the core -------------------------------------------------------------------------------------------
@@ -476,6 +476,7 @@ def test_a_goal_on_free_memory_stops_the_reclaim() -> None:
 
 def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    example = text.split("```python\n")[1]
+    code = example.split("```")[0]
     exec(compile(code, "simulator.md", "exec"), {})
-    assert capsys.readouterr().out == text.split("```\n")[2].split("```")[0]
+    assert capsys.readouterr().out == example.split("```\n")[2]

@@ -16,9 +16,10 @@ from pydamon.core.clock import VirtualClock
 from pydamon.ops.base import Applied
 from pydamon.ops.sim import actions
 from pydamon.ops.sim import extents as sim_extents
-from pydamon.ops.sim.machine import Machine, MachineSpec
+from pydamon.ops.sim.machine import Machine
 from pydamon.ops.sim.ops import SimOps
 from pydamon.spec import Scheme
+from pydamon.spec.machine import MachineSpec
 from pydamon.spec.schemes import Dest, Filter, SizeRange
 from pydamon.workload import model
 
@@ -56,6 +57,7 @@ def filters(kind: str) -> st.SearchStrategy[Filter]:
         allow=st.booleans(),
         memcg_path=st.sampled_from(["/sim/0", "/sim"]) if kind == "memcg" else st.none(),
         hugepage_size=sizes if kind == "hugepage_size" else st.none(),
+        nid=st.just(0) if kind == "node" else st.none(),
     )
 
 
@@ -65,7 +67,7 @@ def schemes(draw: st.DrawFn, nr_nodes: int) -> Scheme:
         st.sampled_from(["pageout", "willneed", "cold", "lru_prio", "lru_deprio", "collapse", "hugepage", "nohugepage"])
         | st.sampled_from(["stat", "migrate_hot", "migrate_cold", "pageout", "collapse"])
     )
-    kinds = st.sampled_from(["anon", "active", "memcg", "young", "hugepage_size", "unmapped"])
+    kinds = st.sampled_from(["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node"])
     # One young filter at most: it is looked at once.
     chosen = draw(st.lists(kinds, max_size=3, unique=True))
     dests: tuple[Dest, ...] = ()

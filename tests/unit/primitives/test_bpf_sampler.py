@@ -26,8 +26,9 @@ from pydamon.linux.btf import BtfError
 from pydamon.linux.frames import FrameInfo
 from pydamon.primitives import bpf_sampler, clearing, kept_facts
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
-from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampler, Resident, Watched
+from pydamon.primitives.bpf_sampler import DONE, ENDED, REFUSED, WOKEN, BpfSampler
 from pydamon.primitives.bpf_sampler_layout import CAREFUL, SamplerLayout
+from pydamon.primitives.bpf_sampler_loaded import Resident, Watched
 from pydamon.primitives.bpf_sampler_panel import take_noted
 from pydamon.primitives.bpf_sampler_program import sampler_program
 from pydamon.primitives.page_tables import ARM64_39, ARM64_48, X86_4, X86_5, PageTables
@@ -483,7 +484,8 @@ import os, sys, time
 import numpy as np
 from pydamon.linux.process import Process
 from pydamon.primitives.bpf import BpfPrimitive, PageTableWalk
-from pydamon.primitives.bpf_sampler import BpfSampler, Watched
+from pydamon.primitives.bpf_sampler import BpfSampler
+from pydamon.primitives.bpf_sampler_loaded import Watched
 at, size, pid = map(int, sys.argv[1:])
 walk = PageTableWalk()
 primitive = BpfPrimitive(Process(pid), walk)

@@ -271,6 +271,24 @@ def test_stuck_pages_get_clear_refs_for_one_percent_of_the_time(
     assert clearer._backoff == 1.0
 
 
+def test_the_fewer_pages_are_stuck_the_less_time_they_get(clearer: Clearer, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000_000_000
+    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
+
+    def slow(fd: int) -> None:
+        nonlocal now
+        now += 1_000_000
+
+    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
+    assert clearer.stuck_due_ns(1, 100) is None
+    assert clearer.clear_stuck(5, 100)
+    assert clearer.stuck_due_ns(5, 100) == now + 1_000_000_000  # a tenth of 1 %
+    assert clearer.stuck_due_ns(50, 100) == clearer.stuck_due_ns(100, 100) == now + 100_000_000
+    now += 999_000_000
+    assert not clearer.clear_stuck(5, 100)
+    assert clearer.clear_stuck(50, 100)
+
+
 def test_stuck_pages_of_a_large_process_get_half_of_that(clearer: Clearer, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000_000_000
     monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)

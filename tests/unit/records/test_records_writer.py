@@ -134,6 +134,47 @@ def test_side_tables_come_back(tmp_path: Path) -> None:
         assert [t.to_pylist() for t in reader.table("events")] == [[{"text": "exec"}]]
 
 
+def test_rows_that_come_each_second_wait_for_each_other(tmp_path: Path) -> None:
+    """For five seconds; what is flushed, or closed, has all of them, each once and in order."""
+    path = tmp_path / "r"
+    footprint = {"target": 0, "virtual_bytes": 3, "resident_bytes": 2, "swap_bytes": 1}
+    writer = RecordWriter(path, metadata=metadata(1))
+
+    def second(number: int) -> None:
+        now_ns = START_NS + number * 1_000_000_000
+        writer.add_snapshot(snapshot(10 * number, REGIONS))
+        writer.add_rows("cost", [COST | {"time_ns": now_ns}], time_ns=now_ns)
+        writer.add_rows("footprint", [footprint | {"time_ns": now_ns}], time_ns=now_ns)
+        writer.tick(now_ns)
+
+    def found() -> dict[str, list[list[int]]]:
+        with RecordReader(path) as reader:
+            return {
+                name: [
+                    [(row["time_ns"] - START_NS) // 10**9 for row in piece.to_pylist()] for piece in reader.table(name)
+                ]
+                for name in ("cost", "footprint")
+            }
+
+    for number in range(5):
+        second(number)
+        assert found() == {"cost": [], "footprint": []}
+    second(5)
+    pieces = [[0, 1, 2, 3, 4, 5]]
+    assert found() == {"cost": pieces, "footprint": pieces}
+    second(6)
+    writer.flush()
+    pieces.append([6])
+    assert found() == {"cost": pieces, "footprint": pieces}
+    second(7)
+    second(8)
+    writer.close()
+    pieces.append([7, 8])
+    assert found() == {"cost": pieces, "footprint": pieces}
+    with RecordReader(path) as reader:
+        assert len(list(reader.snapshots())) == 9
+
+
 def test_a_record_costs_few_bytes_per_region(tmp_path: Path) -> None:
     """500 regions with random bounds that mostly stay, random accesses and growing ages: the target is 6 bytes."""
     random = np.random.default_rng(1)

@@ -31,9 +31,9 @@ def test_the_same_record_of_either_version_reads_the_same(tmp_path: Path) -> Non
         assert [as_tuple(s) for s in before.snapshots()] == [as_tuple(s) for s in now.snapshots()]
         assert before.optional == ()
         assert before.mappings_at(0, S) == now.mappings_at(0, S) != []
-        names = [entry.name for entry in now.tables()]
-        assert [entry.name for entry in before.tables()] == names
-        for name in dict.fromkeys(names):
+        names = {entry.name for entry in now.tables()}
+        assert {entry.name for entry in before.tables()} == names
+        for name in names:
             assert [piece.schema for piece in before.table(name)] == [piece.schema for piece in now.table(name)]
             assert list(before.table_rows(name)) == list(now.table_rows(name)) != []
         probed = [part for piece in before.table("probe_hits") for part in probed_regions(piece)]

@@ -85,6 +85,7 @@ def filters(draw: st.DrawFn) -> Filter:
         "addr": {"address_range": AddressRange(start=start, end=draw(st.integers(start + 1, U64_MAX)))},
         "target": {"damon_target_idx": draw(st.integers(0, 1000))},
         "hugepage_size": {"hugepage_size": draw(size_ranges)},
+        "node": {"nid": draw(st.integers(0, 1023))},
     }
     more = fields.get(kind, {})
     return Filter(filter_type=kind, matching=draw(st.booleans()), allow=draw(st.booleans()), **more)  # type: ignore[arg-type]
@@ -107,6 +108,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
         goal_tuner=draw(st.sampled_from(["consist", "temporal"])),
         fail_charge_num=num,
         fail_charge_denom=denom,
+        bloat_bp=draw(st.integers(0, 10_000)) if action == "collapse" else 0,
         weights=Weights(sz_permil=draw(counts), nr_accesses_permil=draw(counts), age_permil=draw(counts)),
     )
     marks = Watermarks(

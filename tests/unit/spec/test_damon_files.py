@@ -25,11 +25,13 @@ OURS = {
     "targets[*].match.most",
     "schemes[*].name",
     "schemes[*].watermarks.nid",
+    "schemes[*].quotas.bloat_bp",
     "schemes[*].quotas.goals[*].name",
+    "schemes[*].filters[*].nid",
 }
 # Filters have several files for what is one field here; a probe's filters have no file for what they cannot be of.
 NOT_OF_PROBES = {f"probes[*].filters[*].{name}" for name in
-                 ("address_range.start", "address_range.end", "damon_target_idx")}  # fmt: skip
+                 ("address_range.start", "address_range.end", "damon_target_idx", "nid")}  # fmt: skip
 
 
 def fields(kind: Any, path: str) -> Iterator[str]:

@@ -107,3 +107,10 @@ def test_sizes_for_people(size: int, text: str) -> None:
 )
 def test_what_is_not_0_percent_is_not_printed_as_that(percent: float, text: str) -> None:
     assert units.format_percent(percent) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("99.7%", 9970), ("10ms", 10_000), ("512MiB", 512 << 20), ("1GB", 1 << 30), ("42", 42)]
+)
+def test_values_of_goals_have_the_unit_of_their_metric(text: str, value: int) -> None:
+    assert units.parse_metric(text) == value

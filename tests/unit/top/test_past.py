@@ -48,3 +48,16 @@ def test_rows_that_stay_the_same_hold_nothing_and_the_oldest_go_first() -> None:
     for second in range(10):
         short.add(processes(second))
     assert short.span() == (BEGAN + 7 * SECOND, BEGAN + 9 * SECOND)
+
+
+def test_a_clock_that_was_set_back_confuses_nobody() -> None:
+    kept = past(10)
+    kept.add(processes(4))
+    latest = kept.latest()
+    assert latest is not None
+    assert kept.span() == (BEGAN, BEGAN + 4 * SECOND)
+    before = kept.step(latest.time_unix_ns, -1)
+    assert before is not None
+    assert before.time_unix_ns == BEGAN + 3 * SECOND
+    kept.add(processes(5))
+    assert kept.span() == (BEGAN, BEGAN + 5 * SECOND)

@@ -22,9 +22,10 @@ from pydamon.run.request import Request
 from pydamon.run.run import Run
 from pydamon.spec import Context, Intervals, Kdamond, Scheme, Spec, Target
 from pydamon.views.fields import fields_of
-from pydamon.views.live import WINDOWS_S, Live, live, read
+from pydamon.views.live import WINDOWS_S, Live, by_clock, live, read
+from pydamon.views.moments import Moment
 from pydamon.views.recorded import Recorded
-from pydamon.views.store import Moment, Store
+from pydamon.views.store import Store
 
 MIB = 1 << 20
 SECOND = 10**9
@@ -164,12 +165,25 @@ def test_history_is_kept_by_time_and_bounded_in_bytes() -> None:
     span = store.span()
     assert span is not None
     assert span[1] == 9999 * SECOND // 10  # the latest is always there
-    kept = vars(store)["_history"]
-    assert all(
-        later[0].time_ns - sooner[0].time_ns >= SECOND for sooner, later in zip(kept, list(kept)[1:], strict=False)
-    )
-    assert sum(size for _, size in kept) <= 100_000
-    assert 30 < len(kept) < 60  # of 2 KB and more
+    kept: list[Moment] = []
+    moment = store.at(0)
+    while moment is not None and (not kept or moment.time_ns > kept[-1].time_ns):
+        kept.append(moment)
+        moment = store.step(moment, 1)
+    steps = np.diff([one.time_ns for one in kept])
+    assert set(steps[:-1].tolist()) == {SECOND}  # before the latest
+    assert kept[-2].time_ns == 999 * SECOND
+    assert 100 < len(kept) < 300  # of some 500 bytes: 3 regions, and who it is
+
+
+def test_the_time_is_that_of_the_clock_as_it_is_now() -> None:
+    view = live(latest(filled(10, 0)))
+    assert view.time_unix_ns == 15 * SECOND  # the clock was 5 s ahead when it began
+    assert by_clock(view, 5 * SECOND + SECOND // 2) is view
+    assert by_clock(view, 3605 * SECOND + 12_345).time_unix_ns == 3615 * SECOND
+    assert by_clock(view, -5 * SECOND).time_unix_ns == 5 * SECOND
+    simulated = msgspec.structs.replace(view, time_unix_ns=None)
+    assert by_clock(simulated, 9 * SECOND).time_unix_ns is None
 
 
 def test_it_is_told_as_json_and_read_again() -> None:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from tests.unit.cli.rich_record import HEAP, MIB, rich
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot, write
 
 from pydamon.cli import main
+from pydamon.records.batch import RegionBatch
+from pydamon.records.rotating import RotatingWriter, parts_of
 from pydamon.records.writer import RecordWriter
-from pydamon.web.files import CHARTS, SCRIPTS, STYLE
+from pydamon.web.files import ALL, CHARTS, STYLE
 from pydamon.web.recording import Recording
 
 pytest.importorskip("starlette", reason="needs starlette")
@@ -53,7 +57,7 @@ class TestWhoMayAsk:
         assert page.status_code == 200
         assert client.get("/api/recordings").json()["recordings"][0]["name"] == "rich.damon"
 
-    @pytest.mark.parametrize("path", ["/", "/api/recordings", "/page/page.js", "/none", "/api/0/0/tile/0/0/0/0"])
+    @pytest.mark.parametrize("path", ["/", "/api/recordings", "/page/all.js", "/none", "/api/0/0/tile/0/0/0/0"])
     @pytest.mark.parametrize(
         "headers",
         [
@@ -111,8 +115,8 @@ class TestAnswers:
     def test_the_page_loads_nothing_from_elsewhere(self, client: Client) -> None:
         page = client.get("/").text
         loaded = re.findall(r'(?:src|href)="([^"]*)"', page)
-        assert sorted(loaded) == ["data:,", "page/page.css", "page/page.js", *(f"page/{name}" for name in CHARTS[::1])]
-        for name in (*SCRIPTS, *CHARTS, STYLE):
+        assert sorted(loaded) == ["data:,", "page/all.js", "page/page.css", *(f"page/{name}" for name in CHARTS)]
+        for name in (ALL, *CHARTS, STYLE):
             answer = client.get(f"/page/{name}")
             assert answer.status_code == 200
             kind = "text/css" if name.endswith("css") else "text/javascript"
@@ -133,6 +137,24 @@ class TestAnswers:
         ]
         assert told["pieces"][0]["start"] == hex(HEAP)
         assert told["pieces"][-1]["end"] == hex(HEAP + 4 * MIB)
+
+    def test_what_is_asked_for_first_stands_in_the_page(self, client: Client) -> None:
+        (told,) = re.findall(r'<script type="application/json" id="first">(.*)</script>', client.get("/").text)
+        first = json.loads(told)
+        assert first == client.get("/api/recordings").json() | {
+            "shown": [0, 0],
+            "told": client.get("/api/0/0").json(),
+        }
+
+    def test_a_plane_is_its_tiles(self, client: Client) -> None:
+        """Those of the level by which the whole recording is drawn, in one answer."""
+        told = client.get("/api/0/0").json()
+        for level in range(told["levels"]):
+            cells = np.frombuffer(client.get(f"/api/0/0/plane/{level}").content, np.uint8).reshape(-1, told["cells"])
+            assert len(cells) == told["columns"] >> level
+            tile = np.frombuffer(client.get(f"/api/0/0/tile/{level}/0/0/0").content, np.uint8).reshape(256, 256)
+            assert (tile[: len(cells), : told["cells"]] == cells[:256, :256]).all()
+            assert (cells[0, :100] == 255).all()
 
     def test_a_tile_is_the_heat(self, client: Client) -> None:
         """The lowest MiB is always hot; the finest level first, then one that is worked out of the snapshots."""
@@ -167,6 +189,11 @@ class TestAnswers:
         assert by_name["[heap]"]["hot"] + by_name["[heap]"]["warm"] == 2 * MIB
         assert MIB <= by_name["[heap]"]["hot"] <= 2 * MIB
 
+    def test_recordings_have_no_metrics(self, client: Client) -> None:
+        answer = client.get("/metrics")
+        assert (answer.status_code, answer.text.count("\n")) == (404, 1)
+        assert "kdamond in the background" in answer.text
+
     def test_schemes(self, client: Client) -> None:
         (one,) = client.get("/api/0/schemes").json()["schemes"]
         assert (one["name"], one["action"], one["applied_bytes"]) == ("reclaim", "pageout", 30 * MIB)
@@ -188,7 +215,8 @@ class TestBadRequests:
             "/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2f..%2f__init__.py", "/page//etc/passwd",
             "/page/vendor/../../app.py", "/page/%00", "/page/page.html", "/etc/passwd", "/api", "/api/",
             "/api/1/0", "/api/0/7", "/api/99999999/schemes", "/api/0/0/tile/0/0/0", "/api/0/0/tile/63/0/0/0",
-            "/api/0/0/tile/0/0/99999999/0", "/api/0/0/tile/-64/0/0/0", "/api/0/0/tile/-2/-60/0/0",
+            "/api/0/0/plane/63", "/api/0/0/plane", "/api/0/0/tile/0/0/99999999/0",
+            "/api/0/0/tile/-64/0/0/0", "/api/0/0/tile/-2/-60/0/0",
             "/api/0/0/tile/-2/0/0/0", "/api/0/0/tile/-20/0/1099511627776/0", "/api/0/0/tile/0/64/0/0",
         ],
     )  # fmt: skip
@@ -204,7 +232,8 @@ class TestBadRequests:
             "/api/0/0/at", "/api/0/0/at?ns=", "/api/0/0/at?ns=-1", f"/api/0/0/at?ns={'9' * 4000}", "/api/0/0/at?ns=nan",
             "/api/0/0/window", "/api/0/0/window?from=5&to=5", "/api/0/0/window?from=9&to=2",
             f"/api/0/0/window?from=0&to=9&high={2**64}", "/api/0/0/window?from=0&to=9&low=7&high=7",
-            "/api/0/0/tile/999/0/0/0", "/api/0/0/tile/0/0/-1/0", f"/api/0/0/tile/0/0/{2**63}/0",
+            "/api/0/0/plane/-1", "/api/0/0/plane/x", "/api/0/0/tile/999/0/0/0", "/api/0/0/tile/0/0/-1/0",
+            f"/api/0/0/tile/0/0/{2**63}/0",
         ],
     )  # fmt: skip
     def test_what_cannot_be_meant(self, client: Client, path: str) -> None:
@@ -221,6 +250,11 @@ class TestBadRequests:
             assert gap.get(f"/api/0/0/at?ns={SECOND}").json()["start_ns"] == 0
 
 
+def reaches(recording: Recording, number: int) -> bool:
+    """Whether so many aggregations were read."""
+    return bool(recording.summary()["span_ns"] >= number * AGGR_NS)
+
+
 class TestRecordings:
     def test_hostile_names_are_texts_of_json(self, tmp_path: Path) -> None:
         hostile = "<img src=x onerror=alert(1)>\x1b[31m\u202e"
@@ -233,11 +267,38 @@ class TestRecordings:
             found.read_now()
             client = known(found)
             answers = [client.get(path) for path in ("/api/recordings", "/api/0/0", "/api/0/0/window?from=0&to=999")]
+            page = client.get("/").text
+        assert "onerror" in page
+        assert "<img" not in page
         for answer in answers:
             assert answer.headers["content-type"] == "application/json"
             assert "\\\\x1b" in answer.text
             assert not re.search("[\x1b\u202e]", answer.text)
             assert "onerror" in json.dumps(answer.json())
+
+    def test_one_in_parts_is_followed_over_the_rotation(self, tmp_path: Path) -> None:
+        """Also where old parts are removed meanwhile: what was read of them stays."""
+        writer = RotatingWriter(str(tmp_path / "r[1].damon"), metadata=metadata(7), max_ns=SECOND, keep=2)
+        with writer:
+            writer.add_snapshot(snapshot(0, [(0, 8 * 4096, 20, 0)]))
+            writer.tick(START_NS + AGGR_NS)
+            found = Recording(parts_of(str(tmp_path / "r[1].damon")))
+            found.start()
+            try:
+                wait_until(lambda: found.version >= 1)
+                for number in range(1, 50):
+                    writer.add_snapshot(snapshot(number, [(0, 8 * 4096, 20, 0)]))
+                    writer.tick(START_NS + (number + 1) * AGGR_NS)
+                    if number % 12 == 0:
+                        wait_until(partial(reaches, found, number - 10))
+                    assert found.growing
+                wait_until(lambda: found.summary()["span_ns"] >= 49 * AGGR_NS)
+                assert len(list(tmp_path.iterdir())) == 2
+                tile = found.tile(0, 0, 0, 0, 0)
+                column = found.target(0)["column_ns"]
+                assert (tile[: 49 * AGGR_NS // column, 0] == 255).all()
+            finally:
+                found.close()
 
     def test_one_that_grows_is_followed(self, tmp_path: Path) -> None:
         """Also where time becomes much longer, and memory moves; it ends as if it was read at once."""
@@ -266,6 +327,28 @@ class TestRecordings:
                     assert again.summary()["span_ns"] == found.summary()["span_ns"] == 320 * AGGR_NS
             finally:
                 found.close()
+
+    def test_it_may_be_asked_while_it_grows(self, tmp_path: Path) -> None:
+        """By others than the thread that reads it: curves of a column that has just begun are whole, too."""
+        with Recording(str(rich(tmp_path / "r", seconds=2)), follow=False) as found:
+            found.read_now()
+            drawn = found.drawn[0]
+            batches = [RegionBatch.of([snapshot(number, [(HEAP, HEAP + MIB, 5, 0)])]) for number in range(30, 4000)]
+
+            def grow() -> None:
+                for batch in batches:
+                    drawn.add(batch)
+
+            growing = threading.Thread(target=grow)
+            growing.start()
+            told = 0
+            while growing.is_alive():
+                curves = found.target(0)["curves"]
+                assert len(curves["time_s"]) == len(curves["least"])
+                found.tile(0, 0, 0, 0, 0)
+                told += 1
+            growing.join()
+            assert told > 10
 
     def test_one_that_is_removed_stays_on_the_page(self, tmp_path: Path) -> None:
         path = tmp_path / "r"

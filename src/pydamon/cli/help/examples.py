@@ -28,6 +28,13 @@ EXAMPLES: dict[str, Examples] = {
             "at a port that stays, e.g. for ssh -L 8080:127.0.0.1:8080",
         ),
     ),
+    "simulate": (
+        ("pydamon simulate stairs --scheme 'pageout rate=0% age>=5s'", "a policy, beside no policy"),
+        (
+            "pydamon simulate hotspots --machine 'ram=2GiB swap=ssd:1GiB' --module 'reclaim min_age=5s' -o it.png",
+            "a module on a machine, as a picture",
+        ),
+    ),
     "help": (
         ("pydamon help record", "the help of a verb"),
         ("pydamon help report wss", "that of a report"),
@@ -52,6 +59,7 @@ EXAMPLES: dict[str, Examples] = {
     "modules": (
         ("pydamon modules", "all, with their knobs and defaults"),
         ("pydamon modules explain 'reclaim min_age=30s'", "what one does, in words"),
+        ("pydamon modules check thp autoscale", "whether this machine can do them"),
     ),
     "modules check": (
         (
@@ -61,8 +69,16 @@ EXAMPLES: dict[str, Examples] = {
     ),
     "modules explain": (
         ("pydamon modules explain --ops paddr lru_sort", "on physical memory"),
+        ("pydamon modules explain 'tier tiers=0>1'", "what moves which way; without tiers= those of this machine"),
         ("pydamon modules explain 'reclaim min_age=30s quota=64MiB/1s'", "with knobs of your own"),
         ("pydamon modules explain 'reclaim min_age=30s' -i run.damon", "how much would come back, by a record"),
+    ),
+    "modules from-etmem": (
+        ("pydamon modules from-etmem slide.conf > etmem.yaml", "then: pydamon start --spec etmem.yaml"),
+    ),
+    "modules from-hmsdk": (
+        ("pydamon modules from-hmsdk -d 0 2 -p 2 0 > tier.yaml", "then: pydamon start --spec tier.yaml"),
+        ("pydamon modules from-hmsdk '-d 0 2 -p 2 0 -g'", "all memory, and not only that of the cgroup /hmsdk"),
     ),
     "mount": (
         ("pydamon mount -- damo start 1234", "let damo work on DAMON's files as pydamon serves them"),
@@ -177,6 +193,16 @@ EXAMPLES: dict[str, Examples] = {
     "tune": (
         ("pydamon tune --max-cpu 0.5%", "let it cost less"),
         ("pydamon tune 0 --scheme 'pageout age>=2m quota=64MiB/1s'", "replace its schemes"),
+    ),
+    "what-if": (
+        ("pydamon what-if run.damon", "what taking idle memory would save and cost, for all idle times"),
+        ("pydamon what-if run.damon --goal 0.5%/min --slowdown 1%", "the lowest idle times that keep within these"),
+        ("pydamon what-if run.damon --refaults 512KiB/s --fast 4GiB", "how much memory it needs; a fast tier"),
+        ("pydamon what-if run.damon -o what-if.png", "as a picture"),
+        (
+            "pydamon what-if run.damon --schemes a.yaml --module 'reclaim min_age=30s'",
+            "play the recording under two policies, side by side",
+        ),
     ),
     "workload": (
         ("pydamon workload stairs", "ten ranges of 10 MB, each hot in turn"),

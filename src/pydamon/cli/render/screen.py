@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 
@@ -43,6 +42,8 @@ class Screen:
 
 def current_screen() -> Screen:
     """The screen that standard output is: 80 x 24 if it is none, unless COLUMNS and LINES say otherwise."""
+    import shutil  # with all kinds of compression: 3 ms of CPU time, which starting to record can do without
+
     stream = sys.stdout
     terminal = stream is not None and stream.isatty()
     size = shutil.get_terminal_size((80, 24))

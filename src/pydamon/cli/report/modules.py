@@ -18,6 +18,8 @@ from pydamon.spec.module_numbers import NUMBERS, Number, cells, headings, told
 from pydamon.spec.units import format_duration_ns, format_size
 
 _MOST_ROWS = 20
+_MINUTE_NS = 60_000_000_000
+_LEAST_SPAN_NS = 1_000_000_000
 _SUMMED = {
     "refaulted_bytes": "came back",
     "major_faults": "major faults",
@@ -78,8 +80,10 @@ def _object(module: str, moments: dict[int, Moment]) -> dict[str, Any]:
 
 
 def _summary(moments: dict[int, Moment]) -> str | None:
-    """What it took in all, and what that cost; None of a module that takes nothing."""
+    """What it took or moved in all, and what that cost; None of a module that does nothing of it."""
     last = moments[max(moments)]
+    if "promoted_bytes" in last:
+        return _moved(last, max(moments) - min(moments))
     if not last.get("taken_bytes"):
         return None
     parts = [f"took {format_size(last['taken_bytes'][0])}"]
@@ -87,6 +91,21 @@ def _summary(moments: dict[int, Moment]) -> str | None:
         if last.get(name):
             parts.append(f"{told(last[name], NUMBERS[name])} {words}")
     return ", ".join(parts)
+
+
+def _moved(last: Moment, span_ns: int) -> str:
+    """What was moved which way, and how much of that to and fro, beside the fast nodes' memory."""
+    up, down, hot, fast, nodes = (
+        last.get(f"{name}_bytes", [0])[0] for name in ("promoted", "demoted", "hot", "hot_fast", "fast_node")
+    )
+    text = f"moved {format_size(up)} up, {format_size(down)} down"
+    text += f", {fast / hot:.0%} of what is hot is on the fastest nodes" if hot else ""
+    if "moved_back_bytes" not in last:
+        return f"{text}, ping-pong is not known: the kernel does not say which pages it moves"
+    back = last["moved_back_bytes"][0]
+    minutes = max(span_ns, _LEAST_SPAN_NS) / _MINUTE_NS
+    share = f" ({back / nodes / minutes:.2%} of the fastest nodes a minute)" if nodes else ""
+    return f"{text}, ping-pong {format_size(back)}{share}"
 
 
 def _table(moments: dict[int, Moment], began_ns: int, screen: Screen) -> list[str]:

@@ -219,6 +219,10 @@ class KernelEngine:
         """That of this machine."""
         return swap_bytes()
 
+    def moved_back_bytes(self) -> int | None:
+        """The kernel does not say which pages it has moved."""
+        return None
+
     def cost(self) -> Cost:
         """The CPU time of the kernel's thread."""
         cpu_ns = self.kdamond.cpu_ns()

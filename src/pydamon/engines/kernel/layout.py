@@ -229,6 +229,9 @@ def _destinations(scheme: Scheme, here: str, at: str, field: str) -> Iterator[Se
 
 def _quotas(scheme: Scheme, here: str, at: str, field: str, scenery: Scenery) -> Iterator[Setting]:
     quotas = scheme.quotas
+    if quotas.bloat_bp:
+        text = "is not kept by the kernel's DAMON, which does not look for what is resident; nearest: the user engine"
+        raise RequestError(text, where=f"{field}.bloat_bp")
     yield from _files(here, quotas.weights, f"{at}/weights", f"{field}.weights")
     if quotas.goals:
         yield _count(here, f"{at}/goals", len(quotas.goals), f"{field}.goals")

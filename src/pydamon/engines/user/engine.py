@@ -11,6 +11,7 @@ import numpy as np
 
 from pydamon.core.callbacks import Callbacks
 from pydamon.core.snapshot import Snapshot
+from pydamon.core.steadiness import Steadiness
 from pydamon.engines.base import Cost, Identity, Kind, Rows, all_ended
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.on_core import OnCore, only_context
@@ -71,6 +72,7 @@ class UserEngine(OnCore):
         ops.remember_homes = remember_homes
         ops.faithful = context.faithful
         self._wanted = context.intervals
+        self._steadiness = Steadiness() if usual_cpu is not None and max_cpu is None else None
         self._cgroup, self._physical = context.cgroup, context.ops == "paddr"
         self._commit_lock = threading.Lock()
         self._own_notices: list[str] = []
@@ -111,6 +113,8 @@ class UserEngine(OnCore):
     def _monitor(self) -> Generator[list[Snapshot], None, None]:
         for snapshots in self.kdamond.monitor():
             yield snapshots
+            if self._steadiness is not None:
+                self._steadiness.look(snapshots)
             with self._commit_lock:
                 if self.kdamond.commit_pending:
                     continue  # what the user has just asked for comes first
@@ -136,7 +140,8 @@ class UserEngine(OnCore):
     def _fit(self) -> None:
         """Keep to what monitoring may cost."""
         kdamond = self.kdamond
-        intervals, nr_regions = self._spending.fitted(kdamond, self.ops.cost())
+        steady = self._steadiness is not None and self._steadiness.steady
+        intervals, nr_regions = self._spending.fitted(kdamond, self.ops.cost(), steady=steady)
         if (intervals, nr_regions) != (kdamond.intervals, kdamond.nr_regions):
             kdamond.commit(msgspec.structs.replace(kdamond.context, intervals=intervals, nr_regions=nr_regions))
 
@@ -163,7 +168,7 @@ class UserEngine(OnCore):
     def notices(self) -> list[str]:
         """Who came, went, or was left out; and what there is to say of schemes."""
         own, self._own_notices = self._own_notices, []
-        if self.ops.dry_run and self.kdamond.damos is not None:
+        if self.kdamond.damos is not None:
             own += self.ops.actions.take_notices()
         return own + self.ops.take_notices() + MISREAD.take_notices() + super().notices()
 
@@ -173,11 +178,16 @@ class UserEngine(OnCore):
 
     def remarks(self) -> list[str]:
         """Who was not monitored, where the kernel refused, what looking up owners has cost; how the tuning went."""
-        return self.ops.remarks() + super().remarks() + self._spending.remarks()
+        own = [] if self.kdamond.damos is None else self.ops.actions.collapsed.remarks()
+        return own + self.ops.remarks() + super().remarks() + self._spending.remarks()
 
     def swap_bytes(self) -> int | None:
         """That of this machine."""
         return swap_bytes()
+
+    def moved_back_bytes(self) -> int | None:
+        """By what was moved through each process."""
+        return 0 if self.kdamond.damos is None else self.ops.actions.moved_back_bytes
 
     def cost(self) -> Cost:
         """What the primitives of all targets have cost so far, and whether samples came in time."""

@@ -2,12 +2,16 @@
 
 Whichever of them asks for the longest sampling interval decides. The usual bound and that on the disturbance are floors
 of intervals that tune themselves; one that was asked for also lengthens intervals that do not, and lowers the number of
-regions where even that is not enough (`budget.CpuBudget`).
+regions where even that is not enough (`budget.CpuBudget`). Where accesses stay as they are, a third of the usual bound
+is enough: intervals get longer then, within limits, and short again with the first change.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydamon.core.kdamond import Kdamond
+from pydamon.core.snapshot import max_nr_accesses
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.user.budget import CpuBudget, fit_sample, tunes
 from pydamon.engines.user.fit import DisturbanceFloor
@@ -15,6 +19,19 @@ from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import Context, Intervals, NrRegions
 
 _LONG_ENOUGH_NS = 10_000_000_000  # of a share of it something can be said
+_STEADY_SHARE = 1 / 3  # of the usual bound
+# How far intervals are lengthened for that: so many times, but no aggregation beyond so long.
+_STEADY_TIMES, _STEADY_US = 3, 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _SteadyBound:
+    """The lower bound since accesses have been steady: counted from then, up to the interval ``most_us``."""
+
+    budget: CpuBudget
+    from_cpu_ns: int
+    from_samples: int
+    most_us: int
 
 
 class Spending:
@@ -33,6 +50,7 @@ class Spending:
         self._usual_cpu = usual_cpu
         self._usual: CpuBudget | None = None  # from the first aggregation on
         self._usual_from = (0, 0, 0)  # time, CPU time, samples then
+        self._steady: _SteadyBound | None = None  # as long as accesses stay as they are
         self._floor = DisturbanceFloor() if walks_all else None
         if max_cpu is not None:
             self._begin(max_cpu, context.intervals, context.nr_regions)
@@ -57,10 +75,14 @@ class Spending:
         self._bound_from_ns = self._clock.cpu_ns()
         self._begin(share, self._wanted, self._nr_regions)
 
-    def fitted(self, kdamond: Kdamond, cost: PrimitiveCost) -> tuple[Intervals, NrRegions]:
-        """What to go on with after an aggregation; ``cost`` is what the primitives have cost so far."""
+    def fitted(self, kdamond: Kdamond, cost: PrimitiveCost, *, steady: bool = False) -> tuple[Intervals, NrRegions]:
+        """What to go on with after an aggregation; ``cost`` is what the primitives have cost so far.
+
+        ``steady``: accesses have been as they are for some time.
+        """
         now_ns, cpu_ns, samples = self._clock.now_ns(), self._clock.cpu_ns(), kdamond.passed_samples
         intervals, nr_regions, floor_us = kdamond.intervals, kdamond.nr_regions, 0
+        limit_us = kdamond.tuning.limit_us(now_ns if kdamond.end_ns is None else kdamond.end_ns)
         if self._bound is not None:
             spent_ns = cpu_ns - self._bound_from_ns
             allowed = self._bound.update(now_ns, spent_ns, samples, nr_regions.max, intervals.sample_us)
@@ -70,7 +92,11 @@ class Spending:
             _, from_ns, from_samples = self._usual_from
             passed = samples - from_samples
             usual = self._usual.update(now_ns, cpu_ns - from_ns, passed, nr_regions.max, intervals.sample_us)
-            floor_us = max(floor_us, usual.sample_us if tuned and self._bound is None else 0)
+            if tuned and self._bound is None:
+                steady_us = self._steady_floor(now_ns, cpu_ns, kdamond, limit_us) if steady else 0
+                floor_us = max(usual.sample_us, steady_us)
+            if not steady:
+                self._steady = None
         elif self._usual_cpu is not None:
             self._usual_from = now_ns, cpu_ns, samples
             self._usual = CpuBudget(self._usual_cpu, self._wanted, self._nr_regions, began_ns=now_ns, cpu_ns=0)
@@ -79,8 +105,24 @@ class Spending:
             floor_us = max(floor_us, self._floor.sample_us)
         if not floor_us:
             return intervals, nr_regions
-        limit_us = kdamond.tuning.limit_us(now_ns if kdamond.end_ns is None else kdamond.end_ns)
         return fit_sample(intervals, floor_us, self._wanted, limit_us if kdamond.counts_memory else None), nr_regions
+
+    def _steady_floor(self, now_ns: int, cpu_ns: int, kdamond: Kdamond, limit_us: int) -> int:
+        """The shortest sampling interval where accesses stay as they are; an aggregation is to last ``limit_us``."""
+        assert self._usual_cpu is not None
+        intervals, samples = kdamond.intervals, kdamond.passed_samples
+        if self._steady is None:
+            share = _STEADY_SHARE * self._usual_cpu
+            budget = CpuBudget(share, intervals, self._nr_regions, began_ns=now_ns, cpu_ns=0)
+            window = max_nr_accesses(intervals.sample_us, intervals.aggr_us)
+            longest_us = min(_STEADY_TIMES * intervals.aggr_us, _STEADY_US, limit_us)
+            most_us = max(longest_us // window, intervals.sample_us)
+            self._steady = _SteadyBound(budget, cpu_ns, samples, most_us)
+            return 0
+        steady = self._steady
+        passed, spent_ns = samples - steady.from_samples, cpu_ns - steady.from_cpu_ns
+        found = steady.budget.update(now_ns, spent_ns, passed, self._nr_regions.max, intervals.sample_us)
+        return min(found.sample_us, steady.most_us)
 
     def remarks(self) -> list[str]:
         """What is to be said in the end: where nothing bounded the cost, and it was above what is usual."""

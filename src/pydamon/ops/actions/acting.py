@@ -7,21 +7,23 @@ That a process ends or unmaps memory meanwhile is no error: what cannot be found
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError
+from pydamon.errors import MachineError, located
 from pydamon.linux import madvise, move_pages, pagemap_scan, remote_read
 from pydamon.linux.frames import Flags
 from pydamon.linux.move_pages import Nodes
 from pydamon.linux.page_cache import MappedFile
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process
+from pydamon.linux.swap import swap_free_bytes
 from pydamon.linux.texts import read_lines
+from pydamon.ops.actions.collapsing import Collapsed, collapse
 from pydamon.ops.actions.homes import Homes
 from pydamon.ops.actions.pages import (
     HUGE_PAGE,
@@ -34,7 +36,7 @@ from pydamon.ops.actions.pages import (
     survey,
 )
 from pydamon.ops.base import PAGE_SIZE, Addresses
-from pydamon.spans import distinct, places_of_distinct
+from pydamon.spans import distinct
 from pydamon.spec import Scheme
 from pydamon.spec.actions import ACTIONS
 from pydamon.spec.schemes import Dest
@@ -55,6 +57,9 @@ class Subject:
     layout: MappingArrays
     regions: int
     homes: Homes
+    collapsed: Collapsed = field(default_factory=Collapsed)
+    added: int = 0  # bytes that collapsing has added in this application, and that the kernel refused
+    refused: int = 0
 
 
 OnPages = Callable[[Subject, Scheme, Pages, bool], U64]
@@ -96,6 +101,9 @@ def _advise_pages(advice: int) -> OnPages:
 
 
 def _page_out(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
+    if len(pages) and subject.layout.shared.any() and swap_free_bytes() == 0:
+        # The kernel would unmap them, find no room in swap, and keep them.
+        pages = pages.take(~subject.layout.shared[pages.mapping])
     chosen = np.ones(len(pages), np.bool_)
     if not dry_run and len(pages):
         ranges, mapping, _ = runs(pages)
@@ -150,20 +158,21 @@ def _migrate(subject: Subject, scheme: Scheme, pages: Pages, dry_run: bool) -> U
     if not len(pages):
         return np.zeros(subject.regions, np.uint64)
     wanted = destinations(subject.layout, pages, scheme.destinations)
-    before = _nodes(subject.process, pages)
+    before = nodes_of(subject.process, pages)
     away = np.flatnonzero((before >= 0) & (before != wanted))
     pages, wanted, before = pages.take(away), wanted[away], before[away]
     arrived = np.ones(len(pages), np.bool_)
     if not dry_run and len(pages):
         first, _ = _units(pages)
         move_pages.move(subject.process, pages.address[first], wanted[first])
-        arrived = _nodes(subject.process, pages) == wanted
+        arrived = nodes_of(subject.process, pages) == wanted
+        subject.homes.moved(subject.process, pages.address[arrived], before[arrived], wanted[arrived])
         subject.homes.remember(scheme, subject.process, pages.address[arrived], before[arrived])
     return sizes(pages, arrived, subject.regions)
 
 
-def _nodes(process: Process, pages: Pages) -> Nodes:
-    """The node of each page; of a huge page one is asked."""
+def nodes_of(process: Process, pages: Pages) -> Nodes:
+    """The node of each page in memory, below 0 of others; of a huge page one is asked."""
     first, owner = _units(pages)
     return move_pages.nodes_of(process, pages.address[first])[owner]
 
@@ -171,44 +180,26 @@ def _nodes(process: Process, pages: Pages) -> Nodes:
 def node_bytes(process: Process, pages: Pages, nid: int) -> int:
     """Bytes of the pages that are in memory of that node."""
     resident = pages.take(pages.resident)
-    return int(np.count_nonzero(_nodes(process, resident) == nid)) * PAGE_SIZE
+    return int(np.count_nonzero(nodes_of(process, resident) == nid)) * PAGE_SIZE
 
 
 # -- huge pages ---------------------------------------------------------------------------------------------------
 
 
-def whole_blocks(pages: Pages, rejected: Addresses, start: Addresses, end: Addresses, layout: MappingArrays) -> Flags:
-    """Which pages are in 2 MiB that may be collapsed: all of it in one region and one mapping, none rejected."""
-    block = pages.address & ~_HUGE_MASK
-    inside = (block >= start[pages.region]) & (block + np.uint64(HUGE_PAGE) <= end[pages.region])
-    inside &= (block >= layout.start[pages.mapping]) & (block + np.uint64(HUGE_PAGE) <= layout.end[pages.mapping])
-    inside &= ~np.isin(block, rejected & ~_HUGE_MASK)
-    return inside
-
-
-def _collapse(subject: Subject, _scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
+def _collapse(subject: Subject, scheme: Scheme, pages: Pages, dry_run: bool) -> U64:
     """``pages`` are those of whole blocks; each that is mapped by a huge page and was not counts as 2 MiB."""
-    applied = np.zeros(subject.regions, np.uint64)
-    block = pages.address >> _HUGE_SHIFT
-    huge_before = distinct(block[pages.has(pagemap_scan.HUGE)])
-    some = places_of_distinct(block[pages.resident])
-    new = ~np.isin(some[0], huge_before)
-    blocks, region = some[0][new], pages.region[np.flatnonzero(pages.resident)[some[1][new]]]
-    if not len(blocks):
-        return applied
-    done = np.ones(len(blocks), np.bool_)
-    if not dry_run:
-        low = blocks << _HUGE_SHIFT
-        ranges = np.stack([low, low + np.uint64(HUGE_PAGE)], axis=1)
-        madvise.advise(subject.process, ranges, madvise.MADV_COLLAPSE)
-        nothing = np.zeros(len(blocks), np.intp)
-        huge = [
-            distinct(found.address[found.has(pagemap_scan.HUGE)] >> _HUGE_SHIFT)
-            for found in survey(subject.table, Segments(ranges, nothing, nothing))
-        ]
-        done = np.isin(blocks, np.concatenate(huge)) if huge and _lives(subject) else ~done
-    np.add.at(applied, region[done], np.uint64(HUGE_PAGE))
-    return applied
+    done = collapse(
+        subject.process,
+        subject.table,
+        pages,
+        subject.regions,
+        bound_bp=scheme.quotas.bloat_bp,
+        so_far=subject.collapsed,
+        dry_run=dry_run,
+    )
+    subject.added += done.added
+    subject.refused += done.refused
+    return done.applied
 
 
 # -- advice on addresses ------------------------------------------------------------------------------------------
@@ -345,12 +336,9 @@ def _require_collapse(process: Process) -> None:
 
 def require_nodes(scheme: Scheme) -> None:
     """Raise MachineError if a destination is no NUMA node with memory."""
-    nodes = move_pages.memory_nodes()
     for dest in scheme.destinations:
-        if dest.id not in nodes:
-            there = ", ".join(map(str, nodes))
-            reason = f"NUMA node {dest.id} has no memory on this machine; nodes with memory: {there}"
-            raise MachineError(reason, where="dests" if scheme.dests else "target_nid")
+        with located("dests" if scheme.dests else "target_nid"):
+            move_pages.require_node(dest.id)
 
 
 # How each action is done, by its name in `pydamon.spec.actions`. lru_deprio has no advice of its own: COLD deactivates,

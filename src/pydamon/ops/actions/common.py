@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 
+from pydamon.ops.actions.collapsing import Collapsed
 from pydamon.ops.actions.filters import PageFilters
 from pydamon.ops.actions.homes import Homes, Undone
 from pydamon.ops.actions.plan import MAX_PLANS, Plan
@@ -23,6 +24,7 @@ class Actions:
 
     def __init__(self, *, dry_run: bool, remember_homes: bool) -> None:
         self.dry_run = dry_run
+        self.collapsed = Collapsed()
         self._filters = PageFilters(dry_run=dry_run)
         self._homes = Homes(remember=remember_homes)
         self._plans: deque[Plan] = deque(maxlen=MAX_PLANS)
@@ -42,6 +44,11 @@ class Actions:
     def undo(self, scheme: Scheme) -> Undone:
         """Bring back what can be: migrated pages (with ``remember_homes``) and huge-page advice."""
         return self._homes.undo(scheme)
+
+    @property
+    def moved_back_bytes(self) -> int:
+        """What was moved back within a minute to the NUMA node that it had been moved from."""
+        return self._homes.round_trips.bytes
 
     def _keep(self, plan: Plan) -> None:
         """What a part of a dry run's application would have done."""

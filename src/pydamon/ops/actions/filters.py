@@ -6,14 +6,15 @@ young makes the pages that it finds young old again. Pages that are not in memor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from pydamon.errors import MachineError, located
-from pydamon.linux import memcg, page_flags, pagemap, pagemap_scan
+from pydamon.linux import memcg, move_pages, page_flags, pagemap, pagemap_scan
 from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.move_pages import Nodes
 from pydamon.linux.page_flags import FrameFile
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.word_files import Words
@@ -71,6 +72,8 @@ class PageFilters:
                 self.file(page_flags.CGROUPS)
                 path_of_cgroup = item.memcg_path or ""
                 self._inodes[path_of_cgroup] = memcg.inode(path_of_cgroup)
+            if kind == "node":
+                move_pages.require_node(item.nid or 0)
         except MachineError as error:
             raise MachineError(f"{kind} cannot be told here: {error}") from None
         if kind == "young" and not all(isinstance(primitive, Ages) for primitive in primitives):
@@ -90,8 +93,11 @@ class PageFilters:
         table: Pagemap | None,
         default: bool | None = None,
         known_flags: tuple[Frames, Words] | None = None,
+        nodes: Callable[[Pages], Nodes] | None = None,
     ) -> Flags:
         """Which pages pass; shape (n,). Fills in ``pages.frame`` where it is needed, from ``table``.
+
+        ``nodes`` tell the NUMA node of pages (below 0 where it is not known), for filters that ask for it.
 
         ``default`` is what becomes of pages that no filter matches, if not by the last of ``filters``. ``known_flags``
         are the first frames of the pages' folios and their flags, if they were read already.
@@ -108,7 +114,10 @@ class PageFilters:
                 break
             if heads is None and (item.filter_type in _BY_FRAME or item.filter_type == "young"):
                 heads, flags = self._heads(pages, table)
-            matched = self._matches(item, pages.take(index), ages, *_some(heads, flags, index))
+            if item.filter_type == "node":
+                matched = _on_node(item, pages.take(index), nodes)
+            else:
+                matched = self._matches(item, pages.take(index), ages, *_some(heads, flags, index))
             hit = index[matched == item.matching]
             passed[hit] = item.allow
             undecided[hit] = False
@@ -186,6 +195,13 @@ class PageFilters:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def _on_node(item: Filter, pages: Pages, nodes: Callable[[Pages], Nodes] | None) -> Flags:
+    if nodes is None:
+        raise MachineError("NUMA nodes of pages cannot be told here", where="filter node")
+    matched: Flags = pages.resident & (nodes(pages) == item.nid)
+    return matched
 
 
 def _some(

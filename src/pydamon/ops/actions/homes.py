@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,8 @@ from pydamon.linux.move_pages import Nodes
 from pydamon.linux.process import Process
 from pydamon.ops.actions.pages import expand
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
+from pydamon.ops.round_trips import RoundTrips
+from pydamon.spans import distinct, joined
 from pydamon.spec import Scheme
 
 MAX_RANGES = 1 << 17  # 4 MiB; of what is beyond, the way home is not known
@@ -44,6 +47,7 @@ class Homes:
         self._moved: dict[Scheme, list[_Record]] = {}
         self._advised: dict[Scheme, list[_Record]] = {}
         self._opposite: dict[Scheme, int] = {}
+        self.round_trips = RoundTrips()
         self.forgotten = 0  # bytes that were moved without a way home
 
     def remember(self, scheme: Scheme, process: Process, addresses: Addresses, nodes: Nodes) -> None:
@@ -59,6 +63,15 @@ class Homes:
         ranges = np.stack([addresses[first], addresses[last] + _PAGE], axis=1)[:kept]
         if kept:
             self._moved.setdefault(scheme, []).append(_Record(process, ranges, nodes[first][:kept]))
+
+    def moved(self, process: Process, addresses: Addresses, source: Nodes, dest: Nodes) -> None:
+        """Pages of a process at sorted ``addresses`` were moved from one node to another each, just now."""
+        now_ns, owner = time.monotonic_ns(), (process.pid, process.start_ticks)
+        ways = source.astype(np.int64) << 32 | dest.astype(np.int64)
+        for way in distinct(ways).tolist():
+            pages = addresses[ways == way]
+            spans = joined(np.stack([pages, pages + _PAGE], axis=1))
+            self.round_trips.note(now_ns, owner, spans, way >> 32, way & 0xFFFFFFFF)
 
     def advised(self, scheme: Scheme, process: Process, ranges: Ranges, opposite: int) -> None:
         """An advice was accepted on these ranges that ``opposite`` undoes."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pydamon.linux import pagemap_scan
 from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.mapping_names import is_shared_memory
 from pydamon.linux.pagemap import Pagemap, PagemapEntries, is_file, is_present, is_swapped
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import PAGE_SIZE, Addresses, Ranges
@@ -36,6 +37,7 @@ class MappingArrays:
         # Page number in its file of a mapping's first page; of anonymous memory by address, as the kernel counts it.
         offsets = [(m.offset if m.inode else m.start) >> 12 for m in self.mappings]
         self.first_page = np.array(offsets, np.uint64)
+        self.shared = np.array([is_shared_memory(m) for m in self.mappings], np.bool_)
 
     def at(self, addresses: Addresses) -> Index:
         """The mapping that each address is in; -1 if there is none."""

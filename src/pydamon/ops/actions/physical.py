@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.linux import page_flags, pagemap, pagemap_scan
 from pydamon.linux.frames import Flags
+from pydamon.linux.move_pages import Nodes
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process, ProcessGone
 from pydamon.linux.work_time import WorkTime
@@ -138,9 +139,16 @@ class PhysicalActions(Actions):
             some = (known_flags[0][index], known_flags[1][index])
             ages = self._frames.primitives[0]
             through[index] = self._filters.decide(
-                pages.take(index), filters, ages, table=None, default=default, known_flags=some
+                pages.take(index), filters, ages, table=None, default=default, known_flags=some, nodes=self._nodes
             )
         return through
+
+    def _nodes(self, pages: Pages) -> Nodes:
+        """The node of each page frame; -1 where it is not told."""
+        found = np.full(len(pages), -1, np.int32)
+        for low, high, node in self._frames.node_spans():
+            found[(pages.address >= np.uint64(low)) & (pages.address < np.uint64(high))] = node
+        return found
 
     # -- acting through processes ---------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.linux.work_time import WorkTime
 from pydamon.ops.actions import acting
 from pydamon.ops.actions.acting import DOINGS, Subject
+from pydamon.ops.actions.collapsing import whole_blocks
 from pydamon.ops.actions.common import Actions
 from pydamon.ops.actions.pages import MappingArrays, Pages, Segments, segments, sizes, survey
 from pydamon.ops.actions.plan import Plan
@@ -80,12 +82,14 @@ class VirtualActions(Actions):
         start, end, allowed = start[order], end[order], allowed[order]
         filtered = ~allowed if scheme.ops_filters else np.zeros(len(start), np.bool_)
         applied, passed = np.zeros(len(start), np.uint64), np.where(filtered, np.uint64(0), end - start)
+        added = refused = 0
         with self._open(target, len(start)) as subject:
             if subject is not None:
                 applied += self._apply(target, subject, scheme, start, end, filtered, passed)
+                added, refused = subject.added, subject.refused
         back = np.argsort(order, kind="stable")
         acted = self._take_acted()
-        return Applied(np.minimum(applied, passed)[back], passed[back], work.spent_ns(), acted)
+        return Applied(np.minimum(applied, passed)[back], passed[back], work.spent_ns(), acted, added, refused)
 
     @contextmanager
     def _open(self, target: int, regions: int) -> Iterator[Subject | None]:
@@ -103,7 +107,7 @@ class VirtualActions(Actions):
         try:
             # The file is this process's only if that still lives.
             alive = process.alive() and bool(layout.mappings)
-            yield Subject(process, table, layout, regions, self._homes) if alive else None
+            yield Subject(process, table, layout, regions, self._homes, self.collapsed) if alive else None
         finally:
             table.close()
 
@@ -138,7 +142,7 @@ class VirtualActions(Actions):
                 chosen = pages.take(through_mask & pages.resident)
                 if DOINGS[scheme.action].blocks:
                     rejected = pages.address[~through_mask & pages.resident]
-                    chosen = chosen.take(acting.whole_blocks(chosen, rejected, start, end, subject.layout))
+                    chosen = chosen.take(whole_blocks(chosen, rejected, start, end, subject.layout))
                 if plan is not None:
                     plan.add_pages(chosen, owners)
                 applied += acting.on_pages(subject, scheme, chosen, dry_run=self.dry_run)
@@ -153,7 +157,9 @@ class VirtualActions(Actions):
         if len(index):
             some = pages.take(index)
             ages = self._targets.primitives[target]
-            through[index] = self._filters.decide(some, scheme.ops_filters, ages, table=subject.table)
+            through[index] = self._filters.decide(
+                some, scheme.ops_filters, ages, table=subject.table, nodes=partial(acting.nodes_of, subject.process)
+            )
         return through
 
     def _filter_ranges(

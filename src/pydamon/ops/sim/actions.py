@@ -17,15 +17,17 @@ from pydamon.ops.sim.extents import (
     HUGE_SIZE,
     KEPT,
     MAPPED,
-    NODE_SHIFT,
     PAGE_SIZE,
     REFUSED,
     YOUNG,
     Extents,
     Index,
     Mask,
+    node_of,
+    on_node,
 )
-from pydamon.ops.sim.machine import Machine, SimTarget
+from pydamon.ops.sim.machine import Machine
+from pydamon.ops.sim.target import SimTarget
 from pydamon.spans import bytes_below
 from pydamon.spec import Probe, Scheme
 from pydamon.spec.schemes import MAX_NODE, Filter
@@ -45,8 +47,11 @@ def check_scheme(machine: Machine, scheme: Scheme) -> None:
 
 
 def check_filters(machine: Machine, filters: Sequence[Filter]) -> None:
-    """Raise MachineError if one of ``filters`` names a cgroup that the machine lacks."""
+    """Raise MachineError if one of ``filters`` names a cgroup or a NUMA node that the machine lacks."""
     for index, item in enumerate(filters):
+        if item.nid is not None:
+            with located(f"filters[{index}].nid"):
+                machine.check_node(item.nid)
         if item.memcg_path is not None:
             with located(f"filters[{index}].memcg_path"):
                 machine.check_memcg(item.memcg_path)
@@ -65,7 +70,7 @@ def apply_scheme(
 def node_bytes(machine: Machine, target: int, start: Addresses, end: Addresses, nid: int) -> int:
     """Resident bytes of the ranges that are on the NUMA node ``nid``."""
     extents = machine.targets[target].extents
-    there = extents.spans((extents.state >> NODE_SHIFT) == nid + 1)
+    there = extents.spans(node_of(extents.state) == nid + 1)
     found = intervals.intersection(_spans(start, end), there)
     return int((found[:, 1] - found[:, 0]).sum())
 
@@ -92,6 +97,9 @@ def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:
         return np.full(len(extents), mine)
     if item.filter_type == "unmapped":
         return extents.resident & ~extents.has(MAPPED)
+    if item.nid is not None:
+        there: Mask = node_of(extents.state) == item.nid + 1
+        return there
     wanted = item.hugepage_size
     if wanted is None:
         return np.zeros(len(extents), np.bool_)
@@ -152,7 +160,7 @@ class _Application:
         self.extents.cut(spans.ravel())
         self.owner = self.extents.within(spans)
         self.passed: Mask = self.owner >= 0
-        self.pages_done = 0
+        self.more_ns = 0
 
     def run(self) -> Applied:
         """Filter, act, and say what that was."""
@@ -163,9 +171,11 @@ class _Application:
         applied, cost = self._nothing(), 0
         if self.scheme.does.acts:
             act, name = DOINGS[self.scheme.action]
-            applied, cost = act(self), getattr(costs, name)
+            applied, cost = act(self), getattr(costs, name)  # what goes to swap costs more: `_pageout`
         self.extents.settle()
-        spent_ns = len(self.spans) * costs.region + looked * costs.look + int(applied.sum()) // PAGE_SIZE * cost
+        spent_ns = len(self.spans) * costs.region_ns + looked * costs.look_ns + self.more_ns
+        spent_ns += int(applied.sum()) // PAGE_SIZE * cost
+        self.machine.times.scheme_ns += spent_ns
         return Applied(applied.astype(np.uint64), passed.astype(np.uint64), spent_ns)
 
     def _per_region(self, mask: Mask) -> NDArray[np.int64]:
@@ -215,14 +225,18 @@ class _Application:
         swapped = self._first_bytes(there & self.extents.has(ANON), self.machine.swap_free())
         away = swapped | (self.passed & self.extents.resident & ~self.extents.has(ANON))
         applied = self._per_region(away)
+        pages, costs = self.extents.bytes_of(swapped) // PAGE_SIZE, self.machine.spec.costs
+        self.more_ns += pages * (costs.out_ns(self.machine.spec.backing) - costs.file_out_ns)
+        self.machine.counters.pswpout += pages
         self.extents.state[away] &= KEPT
         return applied
 
     def _willneed(self) -> NDArray[np.int64]:
         """Back into memory as far as there is room; mapped by the next access."""
         away = self.passed & ~self.extents.resident
-        away = self._first_bytes(away, self.machine.free_bytes())
+        away = self._first_bytes(away, max(self.machine.free_bytes(), 0))
         applied = self._per_region(away)
+        self.machine.counters.pswpin += self.extents.bytes_of(away & self.extents.has(ANON)) // PAGE_SIZE
         self.machine.place(self.target, away)
         self.owner = self.extents.within(self.spans)
         return applied
@@ -245,9 +259,10 @@ class _Application:
         """Aligned 2 MiB of small pages in one region, all in memory on one node, become a huge page; which."""
         extents = self.extents
         fit = self.passed & extents.resident & extents.has(ANON) & ~extents.has(HUGE) & ~extents.has(REFUSED)
-        node = (extents.state >> NODE_SHIFT).astype(np.int64)
+        node = node_of(extents.state)
         spans = extents.blocks(fit, self.owner.astype(np.int64) * (MAX_NODE + 2) + node)
         extents.make_huge(spans)
+        self.machine.counters.thp_collapse_alloc += int((spans[:, 1] - spans[:, 0]).sum()) // HUGE_SIZE
         return spans
 
     def _bytes_in(self, spans: Spans) -> NDArray[np.int64]:
@@ -286,16 +301,23 @@ class _Application:
         applied = self._nothing()
         for number, dest in enumerate(dests):
             extents = self.extents
-            node = np.uint32(dest.id + 1)
-            moving = self.passed & extents.resident & (extents.state >> NODE_SHIFT != node) & (choice == number)
+            moving = self.passed & extents.resident & (node_of(extents.state) != dest.id + 1) & (choice == number)
             room = int(self.machine.node_bytes[dest.id] - self.machine.node_used()[dest.id])
             origin, moving = extents.first_bytes(moving, room)
             self._recut(origin)
             choice = choice[origin]
             applied += self._per_region(moving)
-            state = extents.state[moving] & np.uint32((1 << NODE_SHIFT) - 1)
-            extents.state[moving] = state | (node << NODE_SHIFT)
+            self._note_moved(moving, dest.id)
+            self.machine.counters.pgmigrate_success += extents.bytes_of(moving) // PAGE_SIZE
+            extents.state[moving] = on_node(extents.state[moving], dest.id)
         return applied
+
+    def _note_moved(self, moving: Mask, dest: int) -> None:
+        """What goes to the node ``dest`` from others now."""
+        node = node_of(self.extents.state) - 1
+        for source in np.unique(node[moving]).tolist():
+            spans = self.extents.spans(moving & (node == source)).astype(np.uint64)
+            self.machine.round_trips.note(self.machine.now_ns, id(self.target), spans, source, dest)
 
     def _units(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Per mapping: its start, where its interleaved units are counted from, and their size.
@@ -338,14 +360,14 @@ class _Application:
 
 # How each action is done, by its name in `pydamon.spec.actions`, and which of `Costs` a page of it has.
 DOINGS: dict[str, tuple[Callable[[_Application], NDArray[np.int64]], str]] = {
-    "pageout": (_Application._pageout, "pageout"),
-    "willneed": (_Application._willneed, "willneed"),
-    "cold": (_Application._deactivate, "mark"),
-    "lru_deprio": (_Application._deactivate, "mark"),
-    "lru_prio": (_Application._activate, "mark"),
-    "collapse": (_Application._collapse, "collapse"),
-    "hugepage": (_Application._hugepage, "mark"),
-    "nohugepage": (_Application._nohugepage, "mark"),
-    "migrate_hot": (_Application._migrate, "migrate"),
-    "migrate_cold": (_Application._migrate, "migrate"),
+    "pageout": (_Application._pageout, "file_out_ns"),
+    "willneed": (_Application._willneed, "willneed_ns"),
+    "cold": (_Application._deactivate, "mark_ns"),
+    "lru_deprio": (_Application._deactivate, "mark_ns"),
+    "lru_prio": (_Application._activate, "mark_ns"),
+    "collapse": (_Application._collapse, "collapse_ns"),
+    "hugepage": (_Application._hugepage, "mark_ns"),
+    "nohugepage": (_Application._nohugepage, "mark_ns"),
+    "migrate_hot": (_Application._migrate, "migrate_ns"),
+    "migrate_cold": (_Application._migrate, "migrate_ns"),
 }

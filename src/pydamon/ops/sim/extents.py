@@ -14,7 +14,8 @@ from pydamon.workload.intervals import Spans
 PAGE_SIZE = 4096
 HUGE_SIZE = 2 << 20
 
-# A state is one number: these bits, and above them the NUMA node plus one, or 0 if it is not in memory.
+# A state is one number: these bits, above them the NUMA node plus one, or 0 if it is not in memory, and above that, for
+# reclaim by lists, whether it was accessed since it came onto its list, and when that was, in steps.
 MAPPED = 1  # accessed since it came (back) into memory
 HUGE = 2
 ACTIVE = 4
@@ -24,11 +25,30 @@ ADVISED = 32  # hugepage
 REFUSED = 64  # nohugepage
 INCOMING = 128  # asked for, and about to get memory
 NODE_SHIFT = 8
+_NODE_BITS = 0x7FF
+REFERENCED = 1 << 19
+STAMP_SHIFT = 20
+STAMPS = 1 << 8
 
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 # What stays when the memory behind an address goes.
 KEPT = np.uint32(ANON | ADVISED | REFUSED)
+
+
+def node_of(state: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """The NUMA node plus one of each state; 0 of what is not in memory."""
+    return (state >> NODE_SHIFT & _NODE_BITS).astype(np.int64)
+
+
+def on_node(state: NDArray[np.uint32], node: int) -> NDArray[np.uint32]:
+    """The states, but on that node."""
+    return state & np.uint32(~(_NODE_BITS << NODE_SHIFT) & 0xFFFFFFFF) | np.uint32(node + 1 << NODE_SHIFT)
+
+
+def stamp_of(state: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """When each came onto its list."""
+    return (state >> STAMP_SHIFT & (STAMPS - 1)).astype(np.int64)
 
 
 class Extents:
@@ -53,7 +73,7 @@ class Extents:
     @property
     def resident(self) -> Mask:
         """Which are in memory."""
-        mask: Mask = (self.state >> NODE_SHIFT) != 0
+        mask: Mask = (self.state & np.uint32(_NODE_BITS << NODE_SHIFT)) != 0
         return mask
 
     def has(self, bit: int) -> Mask:
@@ -67,9 +87,8 @@ class Extents:
 
     def node_bytes(self, nr_nodes: int) -> NDArray[np.int64]:
         """Bytes in memory on each of the nodes."""
-        node = (self.state >> NODE_SHIFT).astype(np.intp)
         result = np.zeros(nr_nodes + 1, np.int64)
-        np.add.at(result, node, self.size)
+        np.add.at(result, node_of(self.state), self.size)
         return result[1:]
 
     def spans(self, mask: Mask) -> Spans:
@@ -112,6 +131,13 @@ class Extents:
         origin = self.cut_at_bytes(mask, np.array([limit], np.int64))
         mask = mask[origin]
         return origin, mask & (np.cumsum(np.where(mask, self.size, 0)) <= limit)
+
+    def first_parts(self, amount: NDArray[np.int64]) -> Mask:
+        """Cut each extent behind its first ``amount`` bytes; the mask of those parts."""
+        partly = (amount > 0) & (amount < self.size)
+        origin = self.cut(self.start[partly] + amount[partly])
+        mask: Mask = (amount[origin] > 0) & ~(partly[origin] & np.append(False, origin[1:] == origin[:-1]))
+        return mask
 
     def widen(self, spans: Spans) -> Spans:
         """``spans`` with the whole of each huge page that they touch: one access bit stands for it."""

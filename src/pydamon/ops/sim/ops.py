@@ -19,14 +19,16 @@ from pydamon.errors import RequestError, located
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import Addresses, Applied, Hits, Ranges
 from pydamon.ops.pace import Clock
-from pydamon.ops.sampling import PageSampler
 from pydamon.ops.sim import actions
-from pydamon.ops.sim.machine import MEASURED, Machine, MachineSpec, Summary
+from pydamon.ops.sim.machine import MEASURED, Machine
+from pydamon.ops.sim.sampler import WindowSampler
+from pydamon.ops.sim.summary import Summary
+from pydamon.ops.vaddr import three_ranges
 from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
-from pydamon.workload import layout as layouts
-from pydamon.workload.closed_form import AccessModel
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.model import Workload
+from pydamon.workload.program import Phases, Program
 from pydamon.workload.truth import GroundTruth, Schedule
 
 # What our own runner makes of one CPU (2 GHz class, one NumPy thread): 85-140 million/s at a stride of 4 KiB within
@@ -34,6 +36,7 @@ from pydamon.workload.truth import GroundTruth, Schedule
 DEFAULT_ACCESSES_PER_S = 50_000_000
 # Where the first region lies: where processes have mappings, and with room for the largest workload below 2**47.
 BASE_ADDRESS = 0x7000_0000_0000
+_NEVER = int(np.iinfo(np.int64).max)
 
 
 class SimPages:
@@ -71,13 +74,14 @@ class SimPages:
 
 
 class SimOps:
-    """Simulated processes, one target per workload, that start at ``init`` and end after their last phase.
+    """Simulated processes, a target per workload or other program, that start at ``init``, end after their last phase.
 
     ``mapping`` is ``separate`` or ``one`` as for a real workload process, ``repeat`` 0 plays for ever, ``time_scale``
     multiplies the phases' durations. Equal arguments give equal answers. Raises RequestError for nonsense ones.
 
     A target's range is the span from its first to its last mapping, as ``vaddr`` sees a real workload process: the
-    small gaps between mappings belong to it and are never accessed. So there is one range, however many mappings.
+    small gaps between mappings belong to it and are never accessed. So there is one range, however many mappings. That
+    of another program has up to three, around its two largest gaps.
 
     ``machine`` is what all targets run on; from the beginning their memory is there as far as it fits. The metrics of
     goals and watermarks are methods of this class, and say how the machine is now.
@@ -90,7 +94,7 @@ class SimOps:
 
     def __init__(
         self,
-        workloads: Workload | Sequence[Workload],
+        workloads: Workload | Program | Sequence[Workload | Program],
         clock: Clock,
         *,
         mapping: str = "separate",
@@ -105,24 +109,26 @@ class SimOps:
             raise RequestError(f"{accesses_per_s} accesses per second; it must be positive", where="accesses_per_s")
         if repeat < 0 or not 0 < time_scale <= 1e6:
             raise RequestError(f"repeat {repeat}, time scale {time_scale}: negative or not finite", where="workload")
-        self.workloads = [workloads] if isinstance(workloads, Workload) else list(workloads)
-        self.nr_targets = len(self.workloads)
-        self.truths: list[GroundTruth] = []  # per target, from ``init`` on
+        given = list(workloads) if isinstance(workloads, Sequence) else [workloads]
+        self._programs = [Phases(one) if isinstance(one, Workload) else one for one in given]
+        self.nr_targets = len(self._programs)
+        self.truths: list[GroundTruth] = []  # per target that is a workload of phases, from ``init`` on
+        self._schedules: list[Schedule] = []  # per target, from ``init`` on
         self._clock = clock
         self._repeat = repeat
         self._time_scale = time_scale
-        self._layouts = [layouts.place(workload, BASE_ADDRESS, mapping) for workload in self.workloads]
+        self._layouts = [program.place(BASE_ADDRESS, mapping) for program in self._programs]
         self._mappings = [
             [Mapping(place.start, place.end, "rw-p", 0, 0, place.name) for place in layout.mappings]
             for layout in self._layouts
         ]
         self._models = [
-            AccessModel(workload, layout, accesses_per_s, seed + index)
-            for index, (workload, layout) in enumerate(zip(self.workloads, self._layouts, strict=True))
+            program.accesses(layout, accesses_per_s, seed + index)
+            for index, (program, layout) in enumerate(zip(self._programs, self._layouts, strict=True))
         ]
-        rng = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
+        self._dice = [np.random.default_rng((seed, index)) for index in range(self.nr_targets)]
         self.primitives = [SimPages(self, target, clock) for target in range(self.nr_targets)]
-        self.sampler = PageSampler(self, rng.__getitem__)
+        self.sampler = WindowSampler(self)
         self._panels: dict[int, tuple[Addresses, int]] = {}  # pages that were asked about last, and when
         self._shared = [
             {place.name: place for place in layout.regions if place.name in shared} for layout in self._layouts
@@ -133,9 +139,11 @@ class SimOps:
     def init(self) -> list[Ranges]:
         """Start the processes now, on the clock."""
         self._machine = self._new_machine()
+        self._schedules = [target.schedule for target in self._machine.targets]
         self.truths = [
-            GroundTruth(workload, target.layout, target.schedule)
-            for workload, target in zip(self.workloads, self._machine.targets, strict=True)
+            GroundTruth(program.workload, target.layout, target.schedule)
+            for program, target in zip(self._programs, self._machine.targets, strict=True)
+            if isinstance(program, Phases)
         ]
         return [self._range(target) for target in range(self.nr_targets)]
 
@@ -143,8 +151,7 @@ class SimOps:
         """The machine with the processes that start now."""
         now_ns = self._clock.now_ns()
         schedules = [
-            Schedule.nominal(workload, now_ns, repeat=self._repeat, time_scale=self._time_scale)
-            for workload in self.workloads
+            program.schedule(now_ns, repeat=self._repeat, time_scale=self._time_scale) for program in self._programs
         ]
         return Machine(self._machine_spec, list(zip(self._layouts, self._models, schedules, strict=True)), now_ns)
 
@@ -154,7 +161,9 @@ class SimOps:
 
     def _range(self, target: int) -> Ranges:
         layout = self._layouts[target]
-        return np.array([[layout.start, layout.end]], dtype=np.uint64)
+        if isinstance(self._programs[target], Phases):
+            return np.array([[layout.start, layout.end]], dtype=np.uint64)
+        return three_ranges(self._mappings[target])
 
     def answers(self, target: int, addresses: Addresses, since_ns: int) -> Answers:
         """Exact for the window from ``since_ns`` to now; UNKNOWN once the process has ended: no page is left."""
@@ -171,7 +180,20 @@ class SimOps:
 
     def accessed(self, target: int, addresses: Addresses, start_ns: int, end_ns: int) -> NDArray[np.bool_]:
         """Whether the page of each address (uint64, shape (n,)) is accessed in [start_ns, end_ns), past or future."""
-        return self._models[target].accessed(addresses, self.truths[target].schedule, start_ns, end_ns)
+        return self._models[target].accessed(addresses, self._schedules[target], start_ns, end_ns)
+
+    def accessed_in(self, target: int, addresses: Addresses, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The same of pages of shape (k, n), each in the window of its row (shape (k, 2)); as many calls of it."""
+        return self._models[target].accessed_in(addresses, self._schedules[target], windows)
+
+    def ends_ns(self, targets: Sequence[int]) -> NDArray[np.int64]:
+        """When each of the targets ends; the largest number for one that never does."""
+        ends = [self._schedules[target].end_ns if self._schedules else None for target in targets]
+        return np.array([_NEVER if end is None else min(end, _NEVER) for end in ends], np.int64)
+
+    def dice(self, target: int) -> np.random.Generator:
+        """What draws the pages that are sampled."""
+        return self._dice[target]
 
     def resident(self, target: int) -> tuple[Ranges, Ranges]:
         """What of the process is in memory, as of the last aggregation, and all that it has mapped."""
@@ -215,9 +237,9 @@ class SimOps:
 
     def target_valid(self, target: int) -> bool:
         """Whether the workload still has a phase to play."""
-        if not self.truths:
+        if not self._schedules:
             return True  # it has not begun
-        end_ns = self.truths[target].schedule.end_ns
+        end_ns = self._schedules[target].end_ns
         return end_ns is None or self._clock.now_ns() < end_ns
 
     def may_grow(self) -> bool:

@@ -9,13 +9,15 @@ from typing import Protocol
 import msgspec
 
 from pydamon.errors import MachineError
-from pydamon.linux import psi
+from pydamon.linux import compaction, psi
+from pydamon.linux.bandwidth import Bandwidth
 from pydamon.linux.memcg_control import NO_LIMIT, Cgroup, Usage
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.refaults import Refaults
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
+    Compact,
     Decision,
     Observations,
     Pressure,
@@ -67,6 +69,7 @@ class MachineHands:
         self._is_root = cgroup is not None and cgroup.is_root
         self._stopped = stopped
         self._below = below
+        self._bandwidth = _bandwidth()
         self._ledger = Ledger()
         self._marked_ns: dict[str, int] = {}  # when all of a device of zram was marked idle
 
@@ -99,6 +102,10 @@ class MachineHands:
             floor_bytes=usage.min_bytes or 0,
             back_bytes=self._counters().back_bytes,
             machine_bytes=machine_bytes,
+            free_bytes=free_bytes,
+            whole_free_bytes=None if (told := compaction.free()) is None else told.whole_bytes,
+            cpu=_pressure("cpu", None),
+            bandwidth_permil=None if self._bandwidth is None else self._bandwidth.permil(now_ns),
         )
 
     def do(self, decision: Decision, now_ns: int) -> int | None:
@@ -107,6 +114,8 @@ class MachineHands:
             return self._reclaim(decision)
         if isinstance(decision, SetMemoryLow):
             self._set_low(decision.bytes)
+        elif isinstance(decision, Compact):
+            compaction.compact()
         elif isinstance(decision, ZramWriteback):
             return self._write_back(decision, now_ns)
         return 0
@@ -180,6 +189,13 @@ class MachineHands:
         if self._cgroup is not None:
             self._cgroup.close()
         return lines
+
+
+def _bandwidth() -> Bandwidth | None:
+    try:
+        return Bandwidth()
+    except MachineError:
+        return None
 
 
 def _pressure(resource: psi.Resource, cgroup: Path | None) -> Pressure | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -17,13 +17,14 @@ from pydamon.core.panel import Look
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import MachineError, PydamonError
 from pydamon.modules.controller import (
+    Change,
+    Compact,
     Controller,
     Decision,
     Observations,
     ReclaimBytes,
     SetMemoryLow,
-    SetMinAge,
-    SetQuota,
+    Tunable,
     ZramWriteback,
 )
 from pydamon.run.acts.hands import Hands
@@ -38,6 +39,8 @@ _MOST_STEP_PERMIL = 100  # of what the target uses, to be taken in one step
 _MOST_HOURLY = 10  # times what the target uses, to be taken in an hour
 _MOST_LOW_PERMIL = 800  # of the machine's memory, to be protected
 _MOST_WRITEBACK = 1 << 30  # bytes, in one step
+_MOST_COMPACTIONS = 120  # in an hour: each moves pages of all zones
+_LEAST_BETWEEN_NS = 5 * _SECOND_NS  # and so long after the last
 _LEAST_INTERVAL_NS = 100_000_000
 _SAID_EVERY_NS = 600 * _SECOND_NS
 
@@ -79,8 +82,9 @@ class Acts:
 
     ``say`` gets lines for the user; ``plan`` those of a dry run, in which nothing is done: without it, it is none.
     ``change`` changes a scheme by its name, as a decision says (raises PydamonError). ``now_ns`` is the run's clock.
-    ``active``: whether watermarks let the schemes of a module act. Unless ``in_own_thread`` a step is made with the
-    snapshots, if it is due.
+    ``active``: whether watermarks let the schemes of a module act, ``applied``: the bytes that each of these was
+    applied to, ``spent_ns``: how long that took. Unless ``in_own_thread`` a step is made with the snapshots, if it is
+    due.
     """
 
     def __init__(
@@ -92,8 +96,10 @@ class Acts:
         say: Callable[[str], object],
         plan: Callable[[str], object] | None = None,
         dry_run: bool = False,
-        change: Callable[[SetQuota | SetMinAge], object],
+        change: Callable[[Change], object],
         active: Callable[[str], bool] = lambda module: True,
+        applied: Callable[[str], Mapping[str, int]] = lambda module: {},
+        spent_ns: Callable[[str], int] = lambda module: 0,
         in_own_thread: bool = True,
     ) -> None:
         self._stepped = [Stepped(name=name, controller=controller) for name, controller in controllers]
@@ -104,10 +110,13 @@ class Acts:
         self._dry_run = dry_run
         self._change = change
         self._active = active
+        self._applied = applied
+        self._spent_ns = spent_ns
         self._in_own_thread = in_own_thread
         self._snapshots: Sequence[Snapshot] = ()
         self._done: dict[tuple[str, str], Done] = {}
         self._taken: deque[tuple[int, int]] = deque()  # when, and how many bytes, within an hour
+        self._compacted: deque[int] = deque()  # when, within an hour
         self._began_ns: int | None = None
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -119,6 +128,19 @@ class Acts:
     def stopped(self) -> bool:
         """Whether it is to end: what takes long is cut short."""
         return self._ending.is_set()
+
+    def goals(self) -> list[str]:
+        """The goals of controllers that can be given another value."""
+        return [goal for one in self._tunable() for goal in one.goals]
+
+    def set_goal(self, name: str, value: int) -> None:
+        """Give all controllers that have a goal of this name another value for it."""
+        for one in self._tunable():
+            if name in one.goals:
+                one.set_goal(name, value)
+
+    def _tunable(self) -> list[Tunable]:
+        return [each.controller for each in self._stepped if isinstance(each.controller, Tunable)]
 
     def note(self, snapshots: Sequence[Snapshot], looks: Sequence[Look]) -> None:
         """The latest snapshots, one of each target, and looks at the page panel, for when a controller is due."""
@@ -186,9 +208,13 @@ class Acts:
             return
         for stepped in due:
             looks = [stepped.looks.popleft() for _ in range(len(stepped.looks))]
-            active = self._active(stepped.name)
             own = msgspec.structs.replace(
-                observed, done_bytes=stepped.done_bytes, returned=returned(looks), active=active
+                observed,
+                done_bytes=stepped.done_bytes,
+                returned=returned(looks),
+                active=self._active(stepped.name),
+                applied=self._applied(stepped.name),
+                spent_ns=self._spent_ns(stepped.name),
             )
             for decision in stepped.controller.step(own)[:_MOST_DECISIONS]:
                 if self._ending.is_set():
@@ -212,7 +238,7 @@ class Acts:
                 self._plan(f"{self._at(now_ns)}: module {stepped.name} would {words}")
             return
         try:
-            if isinstance(bounded, SetQuota | SetMinAge):
+            if isinstance(bounded, Change):
                 self._change(bounded)
                 brought: int | None = 0
             else:
@@ -251,6 +277,13 @@ class Acts:
         if isinstance(decision, SetMemoryLow) and observed.machine_bytes is not None:
             most = observed.machine_bytes * _MOST_LOW_PERMIL // 1000
             return replace(decision, bytes=max(min(decision.bytes, most - most % observed.page_bytes), 0))
+        if isinstance(decision, Compact):
+            while self._compacted and now_ns - self._compacted[0] > _HOUR_NS:
+                self._compacted.popleft()
+            soon = self._compacted and now_ns - self._compacted[-1] < _LEAST_BETWEEN_NS
+            if soon or len(self._compacted) >= _MOST_COMPACTIONS:
+                return None
+            self._compacted.append(now_ns)
         if isinstance(decision, ZramWriteback) and (decision.limit_bytes or _MOST_WRITEBACK + 1) > _MOST_WRITEBACK:
             return replace(decision, limit_bytes=_MOST_WRITEBACK)
         return decision

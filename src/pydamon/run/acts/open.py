@@ -11,14 +11,14 @@ from pydamon.engines.base import Engine
 from pydamon.errors import RequestError
 from pydamon.linux.memcg_control import Cgroup
 from pydamon.linux.mounts import mounts
-from pydamon.modules.controller import SetMinAge, SetQuota
+from pydamon.modules.controller import Change, SetMinAge, SetMinRate
 from pydamon.modules.registry import schemes_of, target_of, uses
 from pydamon.run.acts.hands import Hands, MachineHands
 from pydamon.run.acts.loop import Acts
 from pydamon.run.counters import counters_of, machine_of
 from pydamon.spec import Context, Spec
 from pydamon.spec.model import PAGE_SIZE
-from pydamon.spec.quantities import Age
+from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import Scheme
 
 Say = Callable[[str], object]
@@ -37,7 +37,7 @@ def open_acts(
     if not loops:
         return None
 
-    def change(decision: SetQuota | SetMinAge) -> None:
+    def change(decision: Change) -> None:
         asked = engine.asked
         commit(msgspec.structs.replace(asked, schemes=changed(asked.schemes, decision)))
 
@@ -57,6 +57,10 @@ def open_acts(
         dry_run=dry_run,
         change=change,
         active=lambda module: any(state.active for state in schemes_of(module, engine.schemes())),
+        applied=lambda module: {
+            state.scheme.name or "": state.stats.sz_applied for state in schemes_of(module, engine.schemes())
+        },
+        spent_ns=lambda module: sum(state.quota.total_charged_ns for state in schemes_of(module, engine.schemes())),
         in_own_thread=engine.simulated is None,
     )
     return acts
@@ -70,18 +74,21 @@ def _cgroup_of(context: Context) -> Cgroup | None:
     return None if context.cgroup is None else Cgroup(context.cgroup)
 
 
-def changed(schemes: tuple[Scheme, ...], decision: SetQuota | SetMinAge) -> tuple[Scheme, ...]:
+def changed(schemes: tuple[Scheme, ...], decision: Change) -> tuple[Scheme, ...]:
     """The schemes with what is decided about the one of that name. Raises RequestError if there is none."""
     if decision.scheme not in [scheme.name for scheme in schemes]:
         raise RequestError("there is no scheme of that name any more", where=decision.scheme)
     return tuple(_changed(scheme, decision) if scheme.name == decision.scheme else scheme for scheme in schemes)
 
 
-def _changed(scheme: Scheme, decision: SetQuota | SetMinAge) -> Scheme:
+def _changed(scheme: Scheme, decision: Change) -> Scheme:
     replace = msgspec.structs.replace
     if isinstance(decision, SetMinAge):
         age = replace(scheme.access_pattern.age, min=Age(Fraction(decision.min_age_us), "us"))
         return replace(scheme, access_pattern=replace(scheme.access_pattern, age=age))
+    if isinstance(decision, SetMinRate):
+        rates = replace(scheme.access_pattern.nr_accesses, min=Rate(Fraction(decision.samples), "samples"))
+        return replace(scheme, access_pattern=replace(scheme.access_pattern, nr_accesses=rates))
     quotas = scheme.quotas
     if decision.sz_bytes is not None:
         quotas = replace(quotas, sz_bytes=max(decision.sz_bytes, PAGE_SIZE))

@@ -12,6 +12,7 @@ from pydamon.core.snapshot import Snapshot
 from pydamon.modules.controller import ColdBytes, Observations
 from pydamon.records.batch import RegionBatch
 
+_HUGE_PAGE = 2 << 20
 _AGES_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
@@ -29,6 +30,15 @@ def with_snapshots(observed: Observations, snapshots: Sequence[Snapshot]) -> Obs
         observed,
         current_bytes=resident if observed.current_bytes is None else observed.current_bytes,
         resident_bytes=resident,
+        max_nr_accesses=told[-1].max_nr_accesses,
+        hottest_nr_accesses=_hottest(batch),
+        snapshot_ns=max(snapshot.end_ns for snapshot in told),
         working_set_bytes=int(size[idle_s < 0].sum()),
         cold=tuple(ColdBytes(age_s * 1_000_000, int(size[idle_s >= age_s].sum())) for age_s in _AGES_S),
     )
+
+
+def _hottest(batch: RegionBatch) -> int:
+    """The most samples that any region of 2 MiB or more has; of a batch, and so of snapshots of the same intervals."""
+    large = batch.end - batch.start >= np.uint64(_HUGE_PAGE)
+    return int(batch.nr_accesses[large].max(initial=0))

@@ -41,7 +41,7 @@ class SimHands:
 
     def __init__(self, machine: Callable[[], Machine]) -> None:
         self._machine = machine
-        self._memory, self._io = _Average(), _Average()
+        self._memory, self._io, self._cpu = _Average(), _Average(), _Average()
 
     def observe(self, now_ns: int) -> Observations:
         """The machine as it is at ``now_ns``."""
@@ -51,6 +51,7 @@ class SimHands:
             now_ns=now_ns,
             memory=self._memory.look(now_ns, machine.some_mem_psi_us()),
             io=self._io.look(now_ns, machine.some_io_psi_us()),
+            cpu=self._cpu.look(now_ns, machine.some_cpu_psi_us()),
             current_bytes=machine.summary().resident_bytes,
             swap_total_bytes=machine.swap_bytes,
             swap_free_bytes=machine.swap_free(),

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
+from pydamon.errors import MachineError
 from pydamon.modules.registry import expand, target_of, uses
+from pydamon.run.modules import filled
 from pydamon.service.declared.file import Monitor
 from pydamon.service.protocol import Tune
 from pydamon.spec import Context
@@ -18,7 +20,7 @@ def change(before: Monitor, after: Monitor) -> Tune | None:
 
     A `Tune` without anything in it: the kdamond is as it should be.
     """
-    old, new = expand(before.spec).context, expand(after.spec).context
+    old, new = _expanded(before), _expanded(after)
     if _fixed(before, old) != _fixed(after, new):
         return None
     if before.request.max_cpu != after.request.max_cpu and after.request.max_cpu is None:
@@ -39,6 +41,14 @@ def change(before: Monitor, after: Monitor) -> Tune | None:
     if before.request.max_cpu != after.request.max_cpu:
         tune["max_cpu"] = after.request.max_cpu
     return Tune(**tune)
+
+
+def _expanded(monitor: Monitor) -> Context:
+    """With the schemes of its modules; those for which this machine has nothing have none."""
+    try:
+        return expand(filled(monitor.spec)).context
+    except MachineError:
+        return expand(monitor.spec).context
 
 
 def _fixed(monitor: Monitor, context: Context) -> object:

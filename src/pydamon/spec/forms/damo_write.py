@@ -26,6 +26,8 @@ def damo_scheme(scheme: Scheme, path: str, warn: Callable[[str], None], aggr_us:
     quotas, marks = scheme.quotas, scheme.watermarks
     if scheme.max_nr_snapshots:
         warn(f"{path}.max_nr_snapshots: damo reads it from its command line only")
+    if quotas.bloat_bp:
+        warn(f"{path}.quotas.bloat_bp: damo ignores it")
     if scheme.name is not None:
         warn(f"{path}.name: damo ignores it")
     fields: Fields = {
@@ -58,6 +60,8 @@ def damo_scheme(scheme: Scheme, path: str, warn: Callable[[str], None], aggr_us:
     }
     if marks.nid is not None:
         raise RequestError("damo has them for the whole machine only", where=f"{path}.watermarks.nid")
+    if quotas.bloat_bp:
+        fields["quotas"]["bloat_bp"] = str(quotas.bloat_bp)
     fields["watermarks"] = {
         "metric": marks.metric,
         "interval_us": _time_us(marks.interval_us),
@@ -183,6 +187,7 @@ def _goal(goal: Goal) -> Fields:
 def _filter(item: Filter) -> Fields:
     addresses, size = item.address_range, item.hugepage_size
     return {
+        **({} if item.nid is None else {"nid": item.nid}),  # ours: damo has no such filter
         "filter_type": item.filter_type,
         "matching": item.matching,
         "allow": item.allow,

@@ -309,8 +309,8 @@ def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filt
         raise RequestError(f"a filter of type {kind} takes no value")
     if kind == "memcg":
         fields["memcg_path"] = plain(value)
-    elif kind == "target":
-        fields["damon_target_idx"] = units.parse_count(value)
+    elif kind in ("target", "node"):
+        fields["nid" if kind == "node" else "damon_target_idx"] = units.parse_count(value)
     elif kind == "addr":
         first, dash, last = value.partition("-")
         if not dash:
@@ -343,13 +343,14 @@ def _name(text: str, plain: Plain) -> Fields:
 
 
 _EXAMPLES = {"size": "size>=4K", "rate": "rate<=5%", "age": "age>=60s"}
-_QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail"})
+_QUOTA_KEYS = frozenset({"quota", "weights", "tuner", "fail", "bloat"})
 _KEYS: dict[str, Callable[[str, Plain], Fields]] = {
     "every": _every,
     "quota": parse_quota,
     "weights": _weights,
     "tuner": _tuner,
     "fail": _fail,
+    "bloat": lambda text, _: {"bloat_bp": units.parse_permyriad(text)},
     "watermarks": parse_watermarks,
     "node": _node,
     "dests": _dests,
@@ -361,6 +362,7 @@ _FILTER_FORMS = {
     "target": "target=0",
     "addr": "addr=0x1000-0x8000",
     "hugepage_size": "hugepage_size=2M..max",
+    "node": "node=0",
 }
 
 
@@ -387,10 +389,10 @@ def write_short(scheme: Scheme) -> str:
         weights = quotas.weights
         words.append(f"weights={weights.sz_permil}:{weights.nr_accesses_permil}:{weights.age_permil}")
     words += [_write_goal(goal) for goal in quotas.goals]
-    if quotas.goal_tuner != "consist":
-        words.append(f"tuner={quotas.goal_tuner}")
+    words += [f"tuner={quotas.goal_tuner}"] if quotas.goal_tuner != "consist" else []
     if quotas.fail_charge_num or quotas.fail_charge_denom:
         words.append(f"fail={quotas.fail_charge_num}/{quotas.fail_charge_denom}")
+    words += [f"bloat={units.exact_bp(quotas.bloat_bp)}"] if quotas.bloat_bp else []
     if scheme.watermarks != Watermarks():
         words.append(f"watermarks={write_watermarks(scheme.watermarks)}")
     words += [_write_filter(item) for item in scheme.filters]
@@ -398,8 +400,7 @@ def write_short(scheme: Scheme) -> str:
         words.append(f"node={scheme.target_nid}")
     if scheme.dests:
         words.append("dests=" + ",".join(f"{dest.id}:{dest.weight}" for dest in scheme.dests))
-    if scheme.max_nr_snapshots:
-        words.append(f"snapshots={scheme.max_nr_snapshots}")
+    words += [f"snapshots={scheme.max_nr_snapshots}"] if scheme.max_nr_snapshots else []
     if scheme.name is not None:
         words.append(f"name={_quote(scheme.name)}")
     return " ".join(words)
@@ -458,7 +459,7 @@ def _write_metric(goal: Goal, value: int) -> str:
     if unit == "us":
         return exact_time_us(value)
     if unit == "bp":
-        return f"{value // 100}" + (f".{value % 100:02d}".rstrip("0") if value % 100 else "") + "%"
+        return units.exact_bp(value)
     return str(value)
 
 
@@ -481,10 +482,10 @@ def _write_filter(item: Filter) -> str:
         text += f"={_quote(item.memcg_path)}"
     if item.address_range is not None:
         text += f"={item.address_range.start:#x}-{item.address_range.end:#x}"
-    if item.damon_target_idx is not None:
-        text += f"={item.damon_target_idx}"
     if item.hugepage_size is not None:
         text += f"={exact_size(item.hugepage_size.min)}..{exact_size(item.hugepage_size.max)}"
+    for number in (item.damon_target_idx, item.nid):
+        text += "" if number is None else f"={number}"
     return text
 
 

@@ -10,7 +10,7 @@ from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import AccessPattern, Filter, Goal, Quotas, Scheme, Watermarks
-from pydamon.spec.units import U64_MAX, format_duration_ns
+from pydamon.spec.units import U64_MAX, exact_bp, format_duration_ns
 
 _FILTERS = {
     "anon": ("anonymous memory", "memory of files"),
@@ -19,6 +19,7 @@ _FILTERS = {
     "young": ("pages accessed since the last look", "pages not accessed since the last look"),
     "hugepage_size": ("pages of {size}", "pages of other sizes than {size}"),
     "unmapped": ("pages mapped by no process", "pages mapped by a process"),
+    "node": ("memory of NUMA node {node}", "memory of other NUMA nodes than {node}"),
     "addr": ("the addresses {addr}", "other addresses than {addr}"),
     "target": ("target {target}", "other targets than {target}"),
 }
@@ -144,8 +145,9 @@ def _what(scheme: Scheme) -> str:
 
 
 def _quota(quotas: Quotas, action: Action) -> list[str]:
+    bloat = [f"It adds at most {exact_bp(quotas.bloat_bp)} of what is resident."] if quotas.bloat_bp else []
     if not quotas.limited:
-        return [] if not action.acts else ["All of it, whatever that costs: there is no quota."]
+        return [] if not action.acts else ["All of it, whatever that costs: there is no quota.", *bloat]
     per = _time_us(quotas.reset_interval_ms * 1000)
     most = []
     if quotas.time_ms:
@@ -165,7 +167,7 @@ def _quota(quotas: Quotas, action: Action) -> list[str]:
     if quotas.fail_charge_denom:
         share = f"{quotas.fail_charge_num}/{quotas.fail_charge_denom}"
         lines.append(f"A byte for which it failed costs {share} of one for which it succeeded.")
-    return lines
+    return lines + bloat
 
 
 def _order(quotas: Quotas, action: Action) -> str:
@@ -219,7 +221,7 @@ def _filter(item: Filter) -> str:
         )
     if item.address_range is not None:
         addr = f"{item.address_range.start:#x}-{item.address_range.end:#x}"
-    values = {"memcg": item.memcg_path, "size": size, "addr": addr, "target": item.damon_target_idx}
+    values = {"memcg": item.memcg_path, "size": size, "addr": addr, "target": item.damon_target_idx, "node": item.nid}
     what = _FILTERS[item.filter_type][0 if item.matching else 1].format(**values)
     return f"{what[0].upper()}{what[1:]}: {'taken' if item.allow else 'left out'}."
 

@@ -120,7 +120,7 @@ def _filters(scheme: Scheme, ops: str) -> list[tuple[str, str]]:
 
 
 def _argument(item: Filter) -> tuple[object, ...]:
-    return (item.filter_type, item.memcg_path, item.address_range, item.damon_target_idx, item.hugepage_size)
+    return (item.filter_type, item.memcg_path, item.address_range, item.damon_target_idx, item.hugepage_size, item.nid)
 
 
 def _opposite(one: Filter, other: Filter) -> bool:

@@ -7,8 +7,9 @@ const SYNC_HEIGHT = 220;
 export class Curves {
   constructor(scene, told) {
     this.scene = scene;
+    this.told = told;
+    this.plot = null;  // until `rebuild`
     this.box = element("div", { className: "chart" });
-    this.update(told);
     new ResizeObserver(() => this.plot?.setSize({ width: this.box.clientWidth, height: SYNC_HEIGHT })).observe(this.box);
   }
 
@@ -62,7 +63,7 @@ export class Curves {
       scales: { x: { time: false, min: scene.from, max: scene.to, range: () => [scene.from, scene.to] },
         y: { range: (_, low, high) => [0, (high || 1) * 1.05] } },
       axes: [
-        { stroke: front, grid, values: (_, found) => found.map((at, place) => tick(at, Math.abs((found[1] ?? 1) - (found[0] ?? 0)))) },
+        { stroke: front, grid, space: 90, values: (_, found) => found.map((at, place) => tick(at, Math.abs((found[1] ?? 1) - (found[0] ?? 0)))) },
         { stroke: front, grid, size: 70, incrs: Array.from({ length: 56 }, (_, at) => 2 ** at), values: (_, found) => found.map(size) },
       ],
       bands: [{ series: [3, 2], fill: `color-mix(in srgb, ${colourOf("--used")} 18%, transparent)` }],

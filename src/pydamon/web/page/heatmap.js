@@ -3,7 +3,7 @@
 import { ticks } from "./axis.js";
 import { heatOf } from "./colours.js";
 import { colourOf, duration, element, percent, size, tick } from "./format.js";
-import { TILE } from "./source.js";
+import { TILE, tilesOf } from "./source.js";
 
 const MOST_TILES = 400, AT_ONCE = 6, FINER = 3, FOOT = 20;
 
@@ -16,6 +16,9 @@ export class Heatmap {
   #marked = null;
   #cold = [];
   coldRanges = [];
+  #begun = false;
+  #isPainted;
+  painted = new Promise((resolve) => { this.#isPainted = resolve; });  // once all is there that is to be seen
   frames = [];
 
   // `scene` is what all pictures share: the times that are shown, the cursor, the palette.
@@ -47,13 +50,29 @@ export class Heatmap {
     this.redraw();
   }
 
+  // What is seen first comes as one, where that can be, and not tile by tile; nothing is drawn before.
+  async begin(fetchPlane) {
+    const [level, shrink] = this.#fit() ? this.#resolution() : [-1, 0];
+    try {
+      if (level >= 0 && shrink === 0) {
+        for (const [column, row, data] of tilesOf(await fetchPlane(level), this.addresses.cells)) {
+          this.#tiles.set([level, 0, column, row].join("/"), { data, picture: null, end: this.#endOf(level, column) });
+        }
+      }
+    } catch { /* each tile will be asked for */ }
+    this.#begun = true;
+    this.redraw();
+  }
+
+  #endOf(level, column) { return (column + 1) * this.told.column_ns * 2 ** level * TILE; }
+
   recolour() {
     for (const tile of this.#tiles.values()) tile.picture = null;
     this.redraw();
   }
 
   redraw() {
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => { this.#frame = 0; this.#draw(); });
+    if (!this.#frame && this.#begun) this.#frame = requestAnimationFrame(() => { this.#frame = 0; this.#draw(); });
   }
 
   get #columnS() { return this.told.column_ns / 1e9; }
@@ -70,16 +89,26 @@ export class Heatmap {
     return [level, this.finer ? Math.min(shrink, 8) : 0];
   }
 
+  // Give the canvas as many pixels as it has room for; whether there is any.
+  #fit() {
+    const width = Math.round(this.canvas.clientWidth * devicePixelRatio);
+    const height = Math.round(this.canvas.clientHeight * devicePixelRatio);
+    if (width && height && (this.canvas.width !== width || this.canvas.height !== height)) {
+      Object.assign(this.canvas, { width, height });
+    }
+    return width > 0 && height > 0;
+  }
+
   #draw() {
     const began = performance.now(), ratio = devicePixelRatio;
-    const width = Math.round(this.canvas.clientWidth * ratio), height = Math.round(this.canvas.clientHeight * ratio);
-    if (!width || !height) return;
-    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    if (!this.#fit()) return;
+    const { width, height } = this.canvas;
     this.context.clearRect(0, 0, width, height);
     this.#drawTiles(width, height - FOOT * ratio);
     this.#drawPieces(width, height - FOOT * ratio, ratio);
     this.#drawTimes(width, height, ratio);
     this.#drawMarks(width, height - FOOT * ratio, ratio);
+    if (this.settled) this.#isPainted();
     this.frames.push(performance.now() - began);
     if (this.frames.length > 600) this.frames.shift();
   }
@@ -155,8 +184,7 @@ export class Heatmap {
     while (this.#busy < AT_ONCE && this.#wanted.length) {
       const place = this.#wanted.shift(), key = place.join("/");
       if (this.#tiles.has(key)) continue;
-      const [level, , column] = place;
-      const tile = { data: null, picture: null, end: (column + 1) * this.told.column_ns * 2 ** level * TILE };
+      const tile = { data: null, picture: null, end: this.#endOf(place[0], place[2]) };
       this.#tiles.set(key, tile);
       this.#busy += 1;
       this.fetchTile(...place).then((data) => { tile.data = data; }, () => { tile.missing = true; }).then(() => {
@@ -170,7 +198,7 @@ export class Heatmap {
     }
   }
 
-  get settled() { return this.#busy === 0 && this.#wanted.length === 0 && this.#frame === 0; }
+  get settled() { return this.#begun && this.#busy === 0 && this.#wanted.length === 0 && this.#frame === 0; }
 
   #text(text, x, y, ratio, align = "left") {
     const context = this.context;

@@ -2,8 +2,33 @@
 
 export const TILE = 256;
 
+// The tile of a plane: all cells of a level, as many in each column.
+function cut(plane, cells, column, row) {
+  const found = new Uint8Array(TILE * TILE), count = Math.min(TILE, cells - row * TILE);
+  const columns = Math.min(TILE, plane.length / cells - column * TILE);
+  if (count <= 0 || columns <= 0) throw new Error("there is no such tile");
+  for (let at = 0; at < columns; at++) {
+    const from = (column * TILE + at) * cells + row * TILE;
+    found.set(plane.subarray(from, from + count), at * TILE);
+  }
+  return found;
+}
+
+// All tiles of a plane, with their places.
+export function tilesOf(plane, cells) {
+  const found = [];
+  for (let column = 0; column * TILE < plane.length / cells; column++) {
+    for (let row = 0; row * TILE < cells; row++) found.push([column, row, cut(plane, cells, column, row)]);
+  }
+  return found;
+}
+
 export class Server {
   finer = true;
+  #first;
+
+  // `first`: what stands in the page, so that it need not be asked for.
+  constructor(first) { this.#first = first; }
 
   async #get(path, kind) {
     const answer = await fetch(`api/${path}`, { credentials: "same-origin" });
@@ -11,10 +36,26 @@ export class Server {
     return answer[kind]();
   }
 
-  list() { return this.#get("recordings", "json"); }
-  target(recording, target) { return this.#get(`${recording}/${target}`, "json"); }
+  async list() {
+    const { recordings, ramp } = this.#first;
+    this.#first.recordings = null;
+    return recordings ? { recordings, ramp } : this.#get("recordings", "json");
+  }
+
+  async target(recording, target) {
+    const { shown, told } = this.#first;
+    this.#first.shown = null;
+    if (shown && shown[0] === recording && shown[1] === target) return told;
+    return this.#get(`${recording}/${target}`, "json");
+  }
+
+  async plane(recording, target, level) {
+    return new Uint8Array(await this.#get(`${recording}/${target}/plane/${level}`, "arrayBuffer"));
+  }
+
   status(recording) { return this.#get(`${recording}/status`, "json"); }
   schemes(recording) { return this.#get(`${recording}/schemes`, "json"); }
+  whatIf(recording, target) { return this.#get(`${recording}/${target}/what-if`, "json"); }
   at(recording, target, ns) { return this.#get(`${recording}/${target}/at?ns=${ns}`, "json"); }
 
   window(recording, target, from, to, low, high) {
@@ -37,6 +78,7 @@ export class InFile {
   async list() { return { recordings: [this.#held.summary], ramp: this.#held.ramp }; }
   async target(_, target) { return this.#held.targets[target]; }
   async status() { return { lines: [] }; }
+  async whatIf(_, target) { return this.#held.what_if[target]; }
   async schemes() { return { schemes: this.#held.schemes }; }
 
   async at(_, target, ns) {
@@ -53,18 +95,11 @@ export class InFile {
   }
 
   async tile(_, target, level, shrink, column, row) {
-    const cells = this.#held.targets[target].cells, plane = await this.#plane(target, level);
-    const found = new Uint8Array(TILE * TILE), count = Math.min(TILE, cells - row * TILE);
-    const columns = Math.min(TILE, plane.length / cells - column * TILE);
-    if (shrink !== 0 || count <= 0 || columns <= 0) throw new Error("there is no such tile");
-    for (let at = 0; at < columns; at++) {
-      const from = (column * TILE + at) * cells + row * TILE;
-      found.set(plane.subarray(from, from + count), at * TILE);
-    }
-    return found;
+    if (shrink !== 0) throw new Error("there is no such tile");
+    return cut(await this.plane(_, target, level), this.#held.targets[target].cells, column, row);
   }
 
-  #plane(target, level) {
+  async plane(_, target, level) {
     const key = `${target}/${level}`;
     if (!this.#levels.has(key)) this.#levels.set(key, inflated(this.#held.levels[target][level]));
     return this.#levels.get(key);

@@ -18,6 +18,8 @@ from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.refaults import of_cgroup
 from pydamon.linux.zram import Zram
 from pydamon.modules.controller import (
+    Change,
+    Compact,
     Controller,
     Decision,
     Observations,
@@ -29,6 +31,7 @@ from pydamon.modules.controller import (
 )
 from pydamon.modules.pressure import PressureController, PressureRule
 from pydamon.modules.refaults import RefaultController, RefaultRule
+from pydamon.modules.registry import parse
 from pydamon.run.acts import left
 from pydamon.run.acts.hands import MachineHands
 from pydamon.run.acts.loop import Acts
@@ -75,7 +78,7 @@ class Bench:
         self.path = path
         self.said: list[str] = []
         self.planned: list[str] = []
-        self.changed: list[SetQuota | SetMinAge] = []
+        self.changed: list[Change] = []
         self.clock = Clock()
         self.acts = Acts(
             [("reclaim", controller) for controller in controllers],
@@ -360,3 +363,21 @@ def test_zram_without_a_backing_device_is_refused(root: Path, block: Path) -> No
     bench = Bench(root, fake_cgroup(root), Says(ZramWriteback(device="zram0")))
     bench.step()
     assert bench.acts.done()[0].refusal == f"{block}: has no backing device; it is set before the size"
+
+
+def test_compaction_is_asked_for_at_most_every_five_seconds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("pydamon.linux.compaction.compact", lambda: asked.append(1))
+    bench = Bench(root, fake_cgroup(root), Says(Compact(pieces_bytes=MIB)))
+    bench.step(12)
+    assert len(asked) == 3
+    (done,) = bench.acts.done()
+    assert (done.kind, done.count, done.bounded) == ("Compact", 3, 9)
+
+
+def test_goals_of_controllers_can_be_given_another_value(root: Path) -> None:
+    (loop,) = parse("autoscale").controllers("physical")
+    bench = Bench(root, fake_cgroup(root), loop, Says())
+    assert bench.acts.goals() == ["target"]
+    bench.acts.set_goal("target", 512 * MIB)
+    assert getattr(loop, "target_bytes", None) == 512 * MIB

@@ -1,0 +1,116 @@
+"""An idle guest's memory goes back to the host, and comes again under load: `autoscale` in the lab's guest.
+
+The guest has 1 GiB and a balloon with free page reporting. In each cycle a program there writes a file, fills
+anonymous memory, and frees a part of it in pieces; then it is idle but for 16 MiB, and two minutes later this side
+looks how much memory the guest has here: Rss of the mapping that it is. Before the next cycle the program fills more
+than was there. *used* is MemTotal - MemFree in the guest, pydamon's own memory included. Aim: Rss at most 1.15 times
+that and 64 MiB. *cold* is what the program left idle when it began to be; *back* is by how much Rss fell since then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.evaluation.report import machine, verdict
+from benchmarks.evaluation.vmm import await_line, resident
+from benchmarks.kernel import ROOT
+
+MIB = 1 << 20
+_GUEST = """
+import mmap, os, subprocess, sys, time
+mib, idle_s, cycles, module, record = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+def used():
+    told = dict(line.split(":") for line in open("/proc/meminfo"))
+    return int(told["MemTotal"].split()[0]) - int(told["MemFree"].split()[0])
+def idle(hot):
+    until = time.monotonic() + idle_s
+    while time.monotonic() < until:
+        for at in range(0, len(hot), 4096): hot[at] = 1
+        time.sleep(0.5)
+hot = mmap.mmap(-1, 16 << 20)
+command = [sys.executable, "-m", "pydamon", "record", "--ops", "paddr", "-o", record, "--module", module]
+watcher = subprocess.Popen(command, stderr=open("/tmp/said", "w"))
+for cycle in range(cycles):
+    with open("/mnt/file", "wb") as file:
+        for _ in range(mib // 2): file.write(b"x" * (1 << 20))
+        os.fsync(file.fileno())
+    cold = mmap.mmap(-1, mib << 20)
+    for at in range(0, len(cold), 4096): cold[at] = at & 255 | 1
+    pieces = mmap.mmap(-1, mib // 2 << 20)
+    for at in range(0, len(pieces), 4096): pieces[at] = 1
+    for at in range(0, len(pieces), 16384): pieces.madvise(mmap.MADV_DONTNEED, at, 12288)
+    print("idle", used(), flush=True)
+    idle(hot)
+    print("looked", used(), watcher.poll(), flush=True)
+    right = all(cold[at] == at & 255 | 1 for at in range(0, len(cold), 4096 * 64))
+    cold.close()
+    pieces.close()
+    load = mmap.mmap(-1, mib * 2 << 20)
+    for at in range(0, len(load), 4096): load[at] = 1
+    print("loaded", used(), right, flush=True)
+    load.close()
+watcher.terminate()
+watcher.wait()
+print(open("/tmp/said").read(), flush=True)
+print("killed", subprocess.run(["dmesg"], capture_output=True, text=True).stdout.count("Out of memory"), flush=True)
+"""
+
+
+def begins_with(word: str) -> Callable[[str], bool]:
+    """What tells a line of the guest's that does."""
+    return lambda line: line.startswith(word + " ")
+
+
+def main() -> None:
+    """Print, of each cycle, what the guest uses and what it has here."""
+    parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
+    parser.add_argument("--fill", type=int, default=256, metavar="MIB", help="anonymous memory (default: 256)")
+    parser.add_argument("--idle", type=int, default=120, metavar="SECONDS", help="how long (default: 120)")
+    parser.add_argument("--cycles", type=int, default=3, help="how often (default: 3)")
+    parser.add_argument("--module", default="autoscale cold_min_age=15s", help="(default: %(default)s)")
+    options = parser.parse_args()
+    print(f"autoscale: {options.module}; 1 GiB, {options.fill} MiB filled, looked at after {options.idle} s")
+    print(machine(), flush=True)
+    command = ["lab/run", "--balloon", "--memory", "1G", "--nodes", "1", "--disk", "1G", "--timeout", "3000", "--"]
+    words = [options.fill, options.idle, options.cycles, options.module, "/tmp/record"]
+    guest = [sys.executable, "-c", _GUEST, *map(str, words)]
+    held = []
+    with subprocess.Popen(
+        [*command, *guest], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as lab:
+        try:
+            logs = await_line(lab, lambda line: "logs: " in line, "it booted").split("logs: ")[1].strip()
+            for cycle in range(options.cycles):
+                await_line(lab, begins_with("idle"), "it was idle")
+                pid = int((Path(logs) / "qemu.pid").read_text())
+                before = resident(pid)
+                line = await_line(lab, begins_with("looked"), "it was looked at").split()
+                used, after = int(line[1]) * 1024, resident(pid)
+                if line[2] != "None":
+                    raise SystemExit(f"evaluation: pydamon ended in the guest with exit status {line[2]}")
+                loaded = await_line(lab, begins_with("loaded"), "it was loaded again").split()
+                held.append(after <= 1.15 * used + 64 * MIB)
+                cold = options.fill * 2 * MIB - options.fill * 3 * MIB // 8
+                print(
+                    f"cycle {cycle + 1}: Rss {before / MIB:.0f} MiB when it went idle, {after / MIB:.0f} MiB then,",
+                    end=" ",
+                )
+                print(f"used {used / MIB:.0f} MiB; back {(before - after) / cold:.0%} of what was cold;", end=" ")
+                print(
+                    f"under load {int(loaded[1]) / 1024:.0f} MiB, memory {'right' if loaded[2] == 'True' else 'WRONG'}"
+                )
+                sys.stdout.flush()
+            assert lab.stdout is not None
+            for line_of in lab.stdout:
+                print(f"  {line_of}" if not line_of.startswith("killed") else f"out of memory: {line_of}", end="")
+        finally:
+            lab.terminate()
+    print(f"Rss at most 1.15 x used + 64 MiB: {verdict(all(held))} in {sum(held)} of {len(held)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a policy would save and cost, answered from a recording."""

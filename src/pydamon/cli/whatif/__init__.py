@@ -1,0 +1,1 @@
+"""How the answers of ``pydamon what-if`` are shown: text, JSON, pictures."""

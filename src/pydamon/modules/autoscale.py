@@ -1,0 +1,289 @@
+"""``autoscale``: within a virtual machine, memory that is not wanted is taken, made whole, and goes to the host.
+
+Three steps, while nobody waits for memory: what is cold is taken, blocks of 2 MiB that are cold as a whole first, then
+what the kernel picks, files before anonymous memory; free memory is compacted when too little of it lies in whole
+blocks; free page reporting of the balloon hands those to the host. Nothing is limited and nothing is held: what is
+wanted again is simply there. The idea is that of access and contiguity-aware memory auto-scaling (ACMA).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated
+
+import msgspec
+
+from pydamon.errors import RequestError
+from pydamon.modules.base import (
+    OFF,
+    OLDEST_FIRST,
+    Facts,
+    Knob,
+    Knobs,
+    Module,
+    Target,
+    choice_knob,
+    interval_knob,
+    permil_knob,
+    quota_knob,
+    size_knob,
+    time_knob,
+)
+from pydamon.modules.controller import Compact, Controller, Decision, Observations, ReclaimBytes, SetQuota
+from pydamon.modules.demand import Demand
+from pydamon.spec import units
+from pydamon.spec.forms.scheme_short import exact_permil
+from pydamon.spec.model import PAGE_SIZE
+from pydamon.spec.module_numbers import OF_FREE_MEMORY
+from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.schemes import AccessPattern, AgeRange, Filter, Quotas, RateRange, Scheme, SizeRange
+from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
+
+NAME = "autoscale"
+AUTO = 0
+_BLOCK = 2 << 20
+_STEP_PERMIL = 50  # of what is used, taken in one step
+_PIECES_PERMIL = 100  # free memory that may lie in pieces
+_LEAST_PIECES = 16 << 20
+_GAIN = 4 << 20  # of memory made whole; with less, compaction waits twice as long
+_MOST_WAIT_NS = 600_000_000_000
+_SWAP_FULL_PERCENT = 80
+_SWAPPINESS_SINCE = (6, 11)
+
+
+def _parse_target(text: str) -> int:
+    if text == "auto":
+        return AUTO
+    value = units.parse_size(text)
+    if not 0 < value <= 1 << 56:
+        raise RequestError("must be auto, or how much is to be used, like 512MiB")
+    return value
+
+
+class AutoscaleKnobs(Knobs, frozen=True, kw_only=True):
+    """What can be said of it."""
+
+    target_bytes: Annotated[
+        int,
+        Knob(
+            "target",
+            _parse_target,
+            lambda value: f"{value >> 20}MiB" if value and value % (1 << 20) == 0 else f"{value}B" if value else "auto",
+            "so much is to be used; auto: what is wanted, and the margin",
+        ),
+    ] = AUTO
+    margin_permil: Annotated[int, permil_knob("margin", "auto: leave this share more than is wanted")] = 100
+    min_bytes: Annotated[int, size_knob("min", "never take when no more than this is used")] = 0
+    max_bytes: Annotated[int, size_knob("max", "take what is used beyond this, wanted or not")] = 0
+    cold_min_age_us: Annotated[int, time_knob("cold_min_age", "wanted is what was used within this time")] = 30_000_000
+    psi_permil: Annotated[int, permil_knob("psi", "nothing is taken while tasks wait this share for memory")] = 1
+    interval_us: Annotated[int, interval_knob("look, and take a step, once in this time")] = 5_000_000
+    quota: Annotated[Quotas, quota_knob("quota", "whole cold blocks: at most this time per window")] = Quotas(
+        time_ms=50, reset_interval_ms=1000, weights=OLDEST_FIRST
+    )
+    files: Annotated[
+        str, choice_knob("files", ("first", "only", "alike"), "before anonymous memory, instead of it, or alike")
+    ] = "first"
+    compact: Annotated[str, choice_knob("compact", ("on", OFF), "have the kernel compact free memory")] = "on"
+
+
+class AutoscaleController:
+    """Takes a step per interval: what may be taken, by whom, and whether to compact. Its goal is named ``target``."""
+
+    needs_accesses = True
+    goals = ("target",)
+
+    def __init__(self, knobs: AutoscaleKnobs) -> None:
+        self._knobs = knobs
+        self.interval_us = knobs.interval_us
+        self.target_bytes = knobs.target_bytes
+        self._demand = Demand()
+        self._quota_bytes = PAGE_SIZE
+        self._asked = 0  # of files alone in the last step
+        self._done_bytes = 0
+        self._files_dry = False  # whether files alone have not brought what was asked for
+        self._whole_before: int | None = None  # before the last compaction
+        self._wait_ns = 2 * knobs.interval_us * 1000
+        self._compact_ns = 0
+
+    def set_goal(self, name: str, value: int) -> None:
+        """``target`` in bytes; 0 is auto."""
+        self.target_bytes = value
+
+    def step(self, observations: Observations) -> tuple[Decision, ...]:
+        """What to take, and whether to compact; nothing while tasks wait, or nothing is known."""
+        seen = observations
+        excess = self._excess(seen)
+        if excess is None:
+            return ()
+        taken = self._take(seen, excess)
+        return (*taken, *self._make_whole(seen))
+
+    # -- how much -----------------------------------------------------------------------------------------------------
+
+    def _excess(self, seen: Observations) -> int | None:
+        """By how much too much is used; None: that is not to be asked now."""
+        wanted = self._wanted(seen)
+        if seen.current_bytes is None or wanted is None:
+            return None
+        if seen.memory is None:
+            return None
+        if max(seen.memory.avg10_percent, seen.memory.avg60_percent) * 10 >= self._knobs.psi_permil:
+            return 0
+        used = seen.current_bytes
+        excess = used - self.target_bytes if self.target_bytes else (seen.resident_bytes or 0) - wanted
+        if self._knobs.max_bytes:
+            excess = max(excess, used - self._knobs.max_bytes)
+        return max(min(excess, used - self._knobs.min_bytes), 0)
+
+    def _wanted(self, seen: Observations) -> int | None:
+        """The demand with its margin, of the memory whose accesses are known."""
+        if seen.resident_bytes is None:
+            return None
+        used = seen.resident_bytes - (seen.idle_bytes(self._knobs.cold_min_age_us) or 0)
+        return self._demand.note(seen.now_ns, used) * (1000 + self._knobs.margin_permil) // 1000
+
+    # -- taking -------------------------------------------------------------------------------------------------------
+
+    def _take(self, seen: Observations, excess: int) -> tuple[Decision, ...]:
+        """Whole blocks by the scheme, and the rest by the kernel: files alone until these bring too little."""
+        found: list[Decision] = []
+        quota = max(excess - excess % PAGE_SIZE, PAGE_SIZE)
+        if abs(quota - self._quota_bytes) * 10 > self._quota_bytes:
+            self._quota_bytes = quota
+            found.append(SetQuota(scheme=NAME, sz_bytes=quota))
+        brought, self._done_bytes = seen.done_bytes - self._done_bytes, seen.done_bytes
+        if self._asked:
+            self._files_dry = brought * 2 < self._asked
+        step = min(excess, (seen.current_bytes or 0) * _STEP_PERMIL // 1000)
+        step -= step % seen.page_bytes
+        if step <= 0:
+            self._asked, self._files_dry = 0, False
+            return tuple(found)
+        alone = self._files_alone(seen)
+        self._asked = step if alone and self._knobs.files == "first" else 0
+        if alone is not None:
+            found.append(ReclaimBytes(bytes=step, swappiness=0 if alone else None))
+        return tuple(found)
+
+    def _files_alone(self, seen: Observations) -> bool | None:
+        """Whether files alone are asked for; None: there is nothing to ask for at all."""
+        knobs = self._knobs
+        total, free = seen.swap_total_bytes, seen.swap_free_bytes
+        full = total is not None and free is not None and free * 100 <= total * (100 - _SWAP_FULL_PERCENT)
+        if knobs.files == "only":
+            return True
+        if knobs.files == "alike":
+            return None if full and total else False
+        dry, self._files_dry = self._files_dry, False  # next time files are tried again
+        return full or not dry
+
+    # -- making whole -------------------------------------------------------------------------------------------------
+
+    def _make_whole(self, seen: Observations) -> tuple[Decision, ...]:
+        """Compaction where too much free memory lies in pieces; after one that brought little it waits longer."""
+        free, whole = seen.free_bytes, seen.whole_free_bytes
+        if self._knobs.compact == OFF or free is None or whole is None:
+            return ()
+        if seen.now_ns < self._compact_ns:
+            return ()
+        if self._whole_before is not None:
+            gained = whole - self._whole_before
+            least_ns = 2 * self.interval_us * 1000
+            self._wait_ns = least_ns if gained >= _GAIN else min(self._wait_ns * 2, _MOST_WAIT_NS)
+            self._whole_before = None
+            self._compact_ns = seen.now_ns + self._wait_ns - least_ns
+            if seen.now_ns < self._compact_ns:
+                return ()
+        pieces = free - whole
+        if pieces < _LEAST_PIECES or pieces * 1000 < free * _PIECES_PERMIL:
+            return ()
+        self._whole_before, self._compact_ns = whole, seen.now_ns + self.interval_us * 1000
+        return (Compact(pieces_bytes=pieces),)
+
+
+def schemes(knobs: AutoscaleKnobs, target: Target) -> tuple[Scheme, ...]:
+    """What pages out whole cold blocks, a page per window until the loop lets it. Raises RequestError for others."""
+    if target != "physical":
+        raise RequestError("gives memory of a virtual machine back to its host; the target is physical memory, in it")
+    return (
+        Scheme(
+            name=NAME,
+            action="pageout",
+            access_pattern=AccessPattern(
+                sz_bytes=SizeRange(min=_BLOCK, max=U64_MAX),
+                nr_accesses=RateRange(max=Rate(0, "samples")),
+                age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
+            ),
+            quotas=msgspec.structs.replace(knobs.quota, sz_bytes=PAGE_SIZE),
+            filters=(Filter(filter_type="anon"),) if knobs.files == "only" else (),
+        ),
+    )
+
+
+def controllers(knobs: AutoscaleKnobs, target: Target) -> tuple[Controller, ...]:
+    """Its loop."""
+    return (AutoscaleController(knobs),)
+
+
+def fit(knobs: AutoscaleKnobs, facts: Facts) -> AutoscaleKnobs:
+    """Files cannot be asked for alone before Linux 6.11: the kernel picks."""
+    if knobs.files == "first" and facts.kernel is not None and facts.kernel < _SWAPPINESS_SINCE:
+        return msgspec.structs.replace(knobs, files="alike")
+    return knobs
+
+
+def words(knobs: AutoscaleKnobs) -> list[str]:
+    """What its loop does."""
+    every, age = (format_duration_ns(us * 1000) for us in (knobs.interval_us, knobs.cold_min_age_us))
+    used = (
+        f"more than {format_size(knobs.target_bytes)} is used"
+        if knobs.target_bytes
+        else f"more is used than what was within {age} and {exact_permil(knobs.margin_permil)}"
+    )
+    files = {"first": "files before anonymous memory", "only": "of files", "alike": "as the kernel picks"}[knobs.files]
+    lines = [
+        f"Every {every}: while tasks wait less than {exact_permil(knobs.psi_permil)} of the time for memory (PSI, the "
+        f"last 10 s and 60 s) and {used}, the scheme above gets so much as its quota, and the kernel is asked for up "
+        f"to {exact_permil(_STEP_PERMIL)} of what is used, {files} (memory.reclaim)."
+    ]
+    if knobs.compact == "on":
+        share = exact_permil(_PIECES_PERMIL)
+        lines.append(f"  Where more than {share} of free memory lies in pieces below 2 MiB, it is compacted.")
+    return [*lines, "  That sets no limit. Free blocks of 2 MiB go to the host by the balloon's free page reporting."]
+
+
+def cannot(knobs: AutoscaleKnobs, facts: Facts) -> list[str]:
+    """No balloon that reports, no PSI, no way to ask, no swap, no compaction."""
+    if facts.engine == "sim" or facts.target != "physical":
+        return []
+    found = []
+    if facts.reporting_obstacle is not None:
+        found.append(f"{facts.reporting_obstacle}; what is freed stays with this machine")
+    if facts.psi is False:
+        found.append(
+            "the kernel tells no pressure of memory (PSI; psi=1 at boot): nothing is taken; reclaim works by age"
+        )
+    if facts.reclaim_obstacle is not None:
+        found.append(f"{facts.reclaim_obstacle}; only whole cold blocks of processes are taken")
+    if facts.swap_bytes == 0 and knobs.files != "only":
+        found.append("there is no swap: only memory of files can go; zram is enough, files=only says so")
+    if knobs.files == "first" and facts.kernel is not None and facts.kernel < _SWAPPINESS_SINCE:
+        found.append("files cannot be asked for first on this kernel (Linux 6.11 has it): files=alike")
+    if knobs.compact == "on" and facts.compact_obstacle is not None:
+        found.append(f"{facts.compact_obstacle}; compact=off says so, what is free in pieces stays with this machine")
+    return found
+
+
+AUTOSCALE = Module(
+    name=NAME,
+    help="in a virtual machine, give memory that is not wanted back to the host, in whole blocks of 2 MiB",
+    knobs=AutoscaleKnobs,
+    schemes=schemes,
+    cannot=cannot,
+    where={"user": ("physical",)},
+    controllers=controllers,
+    words=words,
+    numbers=OF_FREE_MEMORY,
+    fit=fit,
+)

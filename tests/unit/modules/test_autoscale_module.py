@@ -1,0 +1,163 @@
+"""`autoscale`: how much it takes, what of, when it compacts, and what it says of machines that lack something."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from pydamon.errors import RequestError
+from pydamon.modules.autoscale import NAME, AutoscaleController
+from pydamon.modules.base import Facts, Target
+from pydamon.modules.controller import ColdBytes, Compact, Decision, Observations, Pressure, ReclaimBytes, SetQuota
+from pydamon.modules.demand import Demand
+from pydamon.modules.registry import parse
+
+MIB = 1 << 20
+SECOND = 1_000_000_000
+CALM = Pressure(total_us=0)
+
+
+def loop(text: str = NAME) -> AutoscaleController:
+    (found,) = parse(text).controllers("physical")
+    assert isinstance(found, AutoscaleController)
+    return found
+
+
+def seen(now_s: int = 0, *, used: int = 1000, resident: int = 900, cold: int = 500, **more: Any) -> Observations:
+    """A machine, in MiB: what is used, and of what can be watched what is resident and cold."""
+    values: dict[str, Any] = {"memory": CALM, "free_bytes": 0, "whole_free_bytes": 0}
+    return Observations(
+        now_ns=now_s * SECOND,
+        current_bytes=used * MIB,
+        resident_bytes=resident * MIB,
+        cold=(ColdBytes(30_000_000, cold * MIB),),
+        **values | more,
+    )
+
+
+def reclaimed(decisions: tuple[Decision, ...]) -> tuple[int, int | None] | None:
+    """MiB that are asked for, and the swappiness."""
+    found = [one for one in decisions if isinstance(one, ReclaimBytes)]
+    return (found[0].bytes // MIB, found[0].swappiness) if found else None
+
+
+def test_files_go_first_and_what_is_wanted_stays() -> None:
+    """Wanted are 400 MiB and a tenth, so 460 are too much; the kernel is asked for a twentieth of what is used."""
+    decisions = loop().step(seen())
+    assert decisions[0] == SetQuota(scheme=NAME, sz_bytes=460 * MIB)
+    assert reclaimed(decisions) == (50, 0)
+
+
+def test_when_files_bring_too_little_the_kernel_picks_once() -> None:
+    one = loop()
+    one.step(seen())
+    assert reclaimed(one.step(seen(5, done_bytes=10 * MIB))) == (50, None)
+    assert reclaimed(one.step(seen(10, done_bytes=60 * MIB))) == (50, 0)
+    assert reclaimed(one.step(seen(15, done_bytes=110 * MIB))) == (50, 0)  # files have brought it
+    full = {"swap_total_bytes": 100, "swap_free_bytes": 10}
+    assert reclaimed(one.step(seen(20, done_bytes=110 * MIB, **full))) == (50, 0)  # no room for others
+
+
+def test_nothing_is_taken_while_tasks_wait_or_nothing_is_known() -> None:
+    waiting = seen(memory=Pressure(total_us=1, avg60_percent=0.1))
+    assert loop().step(waiting) == ()
+    assert loop().step(seen(memory=None)) == ()
+    assert loop().step(Observations(now_ns=0, memory=CALM, current_bytes=MIB)) == ()
+
+
+def test_the_quota_of_whole_blocks_shrinks_to_a_page_under_pressure() -> None:
+    one = loop()
+    one.step(seen())
+    assert one.step(seen(5, memory=Pressure(total_us=1, avg10_percent=5.0))) == (SetQuota(scheme=NAME, sz_bytes=4096),)
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"),
+    [
+        ("autoscale target=980MiB", 20),
+        ("autoscale target=2GiB", None),
+        ("autoscale min=990MiB", 10),
+        ("autoscale target=2GiB max=970MiB", 30),
+        ("autoscale target=100MiB min=1GiB", None),
+    ],
+)
+def test_targets_and_bounds(text: str, mib: int | None) -> None:
+    found = reclaimed(loop(text).step(seen()))
+    assert (None if found is None else found[0]) == mib
+
+
+def test_the_target_is_a_goal_that_can_be_changed() -> None:
+    one = loop()
+    one.set_goal("target", 990 * MIB)
+    assert reclaimed(one.step(seen())) == (10, 0)
+    one.set_goal("target", 0)
+    assert reclaimed(one.step(seen(5, done_bytes=10 * MIB))) == (50, 0)
+
+
+def test_what_is_free_in_pieces_is_compacted_and_less_often_when_that_brings_nothing() -> None:
+    one = loop("autoscale target=2GiB")
+    compacted = []
+    for second in range(0, 200, 5):
+        decisions = one.step(seen(second, free_bytes=200 * MIB, whole_free_bytes=100 * MIB))
+        compacted += [second for found in decisions if isinstance(found, Compact)]
+    assert compacted[0] == 0
+    gaps = [later - sooner for sooner, later in itertools.pairwise(compacted)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > 2 * gaps[0]
+    assert loop("autoscale target=2GiB").step(seen(free_bytes=200 * MIB, whole_free_bytes=195 * MIB)) == ()
+    off = loop("autoscale target=2GiB compact=off")
+    assert off.step(seen(free_bytes=200 * MIB, whole_free_bytes=0)) == ()
+
+
+def test_demand_follows_at_once_upwards_and_slowly_down() -> None:
+    demand = Demand()
+    assert demand.note(0, 100) == 100
+    assert demand.note(SECOND, 200) == 200
+    sixty = demand.note(61 * SECOND, 0)
+    assert 0 < sixty < 45  # about 1/e of the slow average, which had hardly risen
+    assert demand.note(600 * SECOND, 0) == 0
+
+
+def test_the_scheme_takes_whole_blocks_and_is_closed_at_first() -> None:
+    (scheme,) = parse(NAME).schemes("physical")
+    assert (scheme.action, scheme.access_pattern.sz_bytes.min, scheme.quotas.sz_bytes) == ("pageout", 2 * MIB, 4096)
+    assert parse("autoscale files=only").schemes("physical")[0].needs_swap is False
+    targets: tuple[Target, ...] = ("process", "cgroup")
+    for target in targets:
+        with pytest.raises(RequestError, match="the target is physical memory"):
+            parse(NAME).schemes(target)
+
+
+def test_before_linux_6_11_the_kernel_picks() -> None:
+    old = parse(NAME).fitted(Facts(target="physical", kernel=(6, 1)))
+    assert old.write() == "autoscale files=alike"
+    assert parse(NAME).fitted(Facts(target="physical", kernel=(6, 12))).write() == NAME
+
+
+@pytest.mark.parametrize(
+    ("text", "facts", "words"),
+    [
+        (NAME, Facts(target="physical", swap_bytes=1), []),
+        (NAME, Facts(target="physical", reporting_obstacle="there is no virtio balloon here"), ["no virtio balloon"]),
+        (NAME, Facts(target="physical", psi=False), ["PSI"]),
+        (NAME, Facts(target="physical", swap_bytes=0), ["zram is enough"]),
+        ("autoscale files=only", Facts(target="physical", swap_bytes=0), []),
+        (NAME, Facts(target="physical", compact_obstacle="not for you"), ["compact=off"]),
+        ("autoscale compact=off", Facts(target="physical", compact_obstacle="not for you"), []),
+        (NAME, Facts(target="physical", reclaim_obstacle="no"), ["only whole cold blocks"]),
+        (NAME, Facts(target="physical", kernel=(6, 1)), ["files=alike"]),
+    ],
+)
+def test_what_it_cannot_do_is_said(text: str, facts: Facts, words: list[str]) -> None:
+    lines = parse(text).cannot(facts)
+    assert len(lines) == len(words)
+    for line, word in zip(lines, words, strict=True):
+        assert word in line
+
+
+@pytest.mark.parametrize("text", ["autoscale target=0", "autoscale target=much", "autoscale files=never"])
+def test_wrong_knobs_are_refused(text: str) -> None:
+    with pytest.raises(RequestError):
+        parse(text)
