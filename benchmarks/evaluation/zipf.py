@@ -22,21 +22,16 @@ AT_ONCE = 50
 
 
 class Zipf:
-    """Draws of things, numbered from 0, of which the n-th in a random order is drawn in proportion to n ** -exponent."""
+    """Draws of ranks, from 0: the n-th is drawn in proportion to n ** -exponent; exact, by the inverse distribution."""
 
     def __init__(self, things: int, rng: np.random.Generator, exponent: float) -> None:
         self._rng = rng
         self._edges = np.cumsum(np.arange(1, things + 1) ** -exponent)
-        self._order = rng.permutation(things)
-
-    def ranks(self, count: int) -> NDArray[np.int64]:
-        """Ranks (0: the hottest) of so many draws; exact, by the inverse of the distribution."""
-        drawn = self._rng.random(count) * self._edges[-1]
-        return np.searchsorted(self._edges, drawn, side="right").astype(np.int64)
 
     def draw(self, count: int) -> NDArray[np.int64]:
-        """So many things."""
-        return self._order[self.ranks(count)]
+        """Ranks of so many draws."""
+        drawn = self._rng.random(count) * self._edges[-1]
+        return np.searchsorted(self._edges, drawn, side="right").astype(np.int64)
 
 
 def _redis_words(*words: bytes) -> bytes:
@@ -81,7 +76,8 @@ def ask(path: str, kind: str, where: str, keys: int, size: int) -> None:
     with open(path, "r+b") as file:
         counters = np.frombuffer(mmap.mmap(file.fileno(), 4096), np.int64, 2)
     store, get, answer = PROTOCOLS[kind]
-    zipf = Zipf(keys, np.random.default_rng(1), EXPONENT)
+    rng = np.random.default_rng(1)
+    zipf, order = Zipf(keys, rng, EXPONENT), rng.permutation(keys)
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(where)
         stream = server.makefile("rb")
@@ -92,7 +88,7 @@ def ask(path: str, kind: str, where: str, keys: int, size: int) -> None:
                 stream.readline()
         print("ready", flush=True)
         while True:
-            for asked in zipf.draw(200 * AT_ONCE).reshape(-1, AT_ONCE).tolist():
+            for asked in order[zipf.draw(200 * AT_ONCE)].reshape(-1, AT_ONCE).tolist():
                 server.sendall(b"".join(map(get, asked)))
                 for _ in asked:
                     answer(stream)
