@@ -42,7 +42,7 @@ def fft(size: int, rng: Random) -> Pieces:
     while True:
         for at in range(0, len(data), BLOCK):
             data[at : at + BLOCK] = start[: len(data) - at]
-        half = len(data) // 2
+        half, done = len(data) // 2, 0
         while half:
             turns = np.exp(-1j * np.pi / half * np.arange(min(half, BLOCK)))
             pairs = data.reshape(-1, 2, half)
@@ -54,8 +54,11 @@ def fft(size: int, rng: Random) -> Pieces:
                     difference = (upper - lower) * factor
                     upper += lower
                     lower[:] = difference
+                    done += upper.size
+                    if done >= 8 * BLOCK:
+                        done = 0
+                        yield None
             half //= 2
-            yield None
         yield data
 
 
@@ -203,7 +206,7 @@ def boosting(size: int, rng: Random) -> Pieces:
                 for at in range(0, len(chosen), 16 * BLOCK):
                     of = chosen[at : at + 16 * BLOCK]
                     sums[feature] += np.bincount(values[feature, of], gradients[of], minlength=256)
-                yield None
+                    yield None
             yield sums
             chosen = chosen[rng.random(len(chosen)) < 0.5]
 
