@@ -54,7 +54,3 @@ class Budget:
                 self.per_minute = next_budget(self.per_minute, back_now, allowed, page_bytes)
             self._changed_ns = now_ns
         return 0 if excess else max(self.per_minute - (taken - taken_before), 0)
-
-    def forget(self) -> None:
-        """What was counted says nothing, since nothing could be taken."""
-        self._looks.clear()

@@ -103,12 +103,13 @@ class RefaultController:
                 self.min_age_us = self.rule.first_us
         if not seen.active:  # that nothing comes back says nothing
             self._counted.clear()
-            self._budget.forget()
         rate = self._rate(seen) if watched and seen.active else None
         if rate is not None:
             self._closed = True
             self._correct(rate, (seen.now_ns - self._began_ns) // 1000)
-        quota = self._spend(seen) if watched and seen.active else ()
+        quota = self._spend(seen) if watched else ()
+        if not watched:  # the scheme must not begin before its quota is set
+            self._resting = self.rule.scheme in seen.applied and seen.back_bytes is not None
         age_us = _MOST_US if self._resting else self.min_age_us
         if abs(age_us - self._set_us) * 20 < self._set_us:
             return quota

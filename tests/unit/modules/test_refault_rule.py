@@ -176,8 +176,9 @@ def test_what_is_taken_is_bounded_by_what_may_come_back() -> None:
     """0.2 % of 1 GiB in the first minute, 10 s of it 1 s windows; then nothing for as long as that is used up."""
     controller = RefaultController(RULE)
     allowed = GIB * 20 // 10_000
-    stepped(controller, [msgspec.structs.replace(look(at), applied={"reclaim": 0}) for at in range(0, 120, 10)])
-    (first,) = controller.step(msgspec.structs.replace(look(120), applied={"reclaim": 0}))
+    watch = [msgspec.structs.replace(look(at), applied={"reclaim": 0}) for at in range(0, 120, 10)]
+    assert stepped(controller, watch) == [24 * 3600 * 1_000_000]
+    first, _ = controller.step(msgspec.structs.replace(look(120), applied={"reclaim": 0}))
     assert first == SetQuota(scheme="reclaim", sz_bytes=allowed // 10)
     used_up = msgspec.structs.replace(look(130), applied={"reclaim": allowed + 4096})
     (rest,) = controller.step(used_up)
