@@ -181,7 +181,7 @@ def under_load(options: argparse.Namespace, nodes: list[int]) -> None:
             pages = Pages(sweeper)
             pages.put(slow)
             with busy(loops), tempfile.TemporaryDirectory() as name:
-                with recording(sweeper.pid, f"{options.module} {SMALL}", Path(name)):
+                with recording(sweeper.pid, f"{options.module} {SMALL}", Path(name), started=True):
                     waited_us = psi.read("cpu").total_us
                     time.sleep(options.busy_seconds)
                     waited = (psi.read("cpu").total_us - waited_us) / 1e6 / options.busy_seconds
