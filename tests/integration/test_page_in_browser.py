@@ -15,6 +15,7 @@ from tests.integration.browser import chromium, colour_at, need, opened, serving
 from tests.unit.cli.rich_record import MIB, rich
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot
 
+from pydamon import what_if as what_if_of
 from pydamon.markup import RAMP
 from pydamon.records.writer import RecordWriter
 
@@ -122,7 +123,7 @@ def test_zoomed_far_in_single_snapshots_are_seen(page: Page) -> None:
 
 
 def test_the_table_tells_what_is_seen(page: Page) -> None:
-    wait_until(lambda: page.locator("table.told").count() == 2)
+    wait_until(lambda: page.locator("table.told").count() >= 2)
     rows = [row.split("\t") for row in page.locator("table.told").first.locator("tbody").inner_text().splitlines()]
     assert [row[:3] for row in rows] == [["[heap]", "anonymous", "2 MiB"], ["libx.so.1", "file", "2 MiB"]]
     assert "reclaim" in said(page, "table.told >> nth=1")
@@ -184,13 +185,72 @@ def test_names_that_are_markup_are_texts(browser: Browser, tmp_path: Path) -> No
     with serving(str(record)) as address:
         for place in (address, made.as_uri()):
             with opened(browser, place) as page:
-                wait_until(lambda: page.locator("table.told").count() == 2)
+                wait_until(lambda: page.locator("table.told").count() >= 2)
                 page.hover(".map canvas")
                 wait_until(lambda: "onerror" in said(page, ".under"))
                 assert page.locator("img").count() == 0
                 assert "<img src=x onerror=alert(1)>" in said(page, "h2")
                 assert "onerror" in said(page, "table.told >> nth=0")
                 assert "onerror" in said(page, "table.told >> nth=1")
+
+
+def what_if(page: Page) -> str:
+    """What the panel says once it is there: it is loaded when it is seen."""
+    page.locator(".what-if").scroll_into_view_if_needed()
+    wait_until(lambda: page.locator(".what-if canvas").count() == 2)
+    return said(page, "section:has(> .what-if) > p")
+
+
+def what_if_requests(page: Page) -> int:
+    """How often the page has asked for it."""
+    names: list[str] = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
+    return sum("what-if" in name for name in names)
+
+
+def drawn_in(page: Page, colour: str, canvas: int) -> int:
+    """The pixels of a chart of the panel that have the colour of that name in the style."""
+    script = """([name, at]) => {
+        const words = getComputedStyle(document.documentElement).getPropertyValue(name).trim().slice(1);
+        const wanted = [0, 2, 4].map((place) => parseInt(words.slice(place, place + 2), 16));
+        const canvas = document.querySelectorAll('.what-if canvas')[at];
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        let found = 0;
+        for (let pixel = 0; pixel < data.length; pixel += 4) {
+            found += wanted.every((value, place) => Math.abs(data[pixel + place] - value) < 3) && data[pixel + 3] > 250;
+        }
+        return found; }"""
+    found: int = page.evaluate(script, [colour, canvas])
+    return found
+
+
+def test_what_if_is_loaded_when_it_is_seen_and_drawn(browser: Browser, tmp_path: Path) -> None:
+    """On the server's page and in the file of it: of a minute in which a part is used every 10 s, a part never."""
+    workload, record, made = tmp_path / "w.masim", tmp_path / "w.damon", tmp_path / "w.html"
+    workload.write_text(
+        "#regions\nhot, 32 MiB\nseldom, 64 MiB\nunused, 96 MiB\n\nday\n60000\nhot, 0, 4096, 91553\nseldom, 0, 4096, 2\n"
+    )
+    how = ["--ops", "sim", "--workload", str(workload), "--sample", "100ms", "--aggr", "1s"]
+    assert pydamon("record", *how, "-o", str(record)).returncode == 0
+    assert pydamon("export", str(record), "--format", "html", "-o", str(made)).returncode == 0
+    told = what_if_of(str(record))
+    with serving(str(record)) as address:
+        for place in (address, made.as_uri()):
+            with opened(browser, place, viewport={"width": 1280, "height": 500}) as page:
+                wait_until(lambda: page.locator("section:has(> .what-if)").count() == 1)
+                assert page.locator(".what-if canvas").count() == 0
+                assert what_if_requests(page) == 0
+                assert what_if(page).startswith("For at most 0.2 % of the working set (")
+                assert what_if_requests(page) == (place == address)
+                assert drawn_in(page, "--cold", 0) > 500
+                assert drawn_in(page, "--used", 1) > 500
+                assert min(drawn_in(page, "--mark", canvas) for canvas in (0, 1)) > 100
+                page.click("text=In numbers")
+                rows = page.locator("section:has(> .what-if) table.told tbody tr")
+                assert rows.count() == len(told.rows)
+                assert rows.first.inner_text().startswith("1 s\t")
+                page.focus("#cold")
+                page.keyboard.press("ArrowLeft")
+                wait_until(lambda: "a minute would come back" in said(page, ".recording"))
 
 
 def test_one_file_needs_no_server(browser: Browser, record: Path, tmp_path: Path) -> None:
@@ -240,7 +300,9 @@ def test_anybody_can_use_it(browser: Browser, address: str, look: str) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     script = Path(axe.__file__).with_name("axe.min.js").read_text()
     with opened(browser, address, **LOOKS[look]) as page:
-        wait_until(lambda: page.locator("table.told").count() == 2)
+        wait_until(lambda: page.locator("table.told").count() >= 2)
+        what_if(page)
+        page.click("text=In numbers")
         page.evaluate(script)
         found = page.evaluate("axe.run()")
         serious = [rule for rule in found["violations"] if rule["impact"] in ("serious", "critical")]

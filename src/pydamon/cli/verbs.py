@@ -19,6 +19,7 @@ VERBS = {
     "schemes": ("pydamon.cli.schemes", "Check, explain and convert schemes (DAMOS)."),
     "serve": ("pydamon.cli.serve", "Show recordings as a page in the browser."),
     "service": ("pydamon.cli.service", "Run what a file declares: monitors, their recordings, who may look."),
+    "simulate": ("pydamon.cli.simulate", "Try policies on a simulated machine: what they save and cost."),
     "start": ("pydamon.cli.start", "Monitor in the background."),
     "status": ("pydamon.cli.status", "Show what runs in the background."),
     "stop": ("pydamon.cli.stop", "End what runs in the background."),

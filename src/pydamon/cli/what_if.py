@@ -101,6 +101,17 @@ class _Size(_SizeType):
     help="How much memory is needed for no more refaults than that.",
 )
 @click.option("--fast", type=_Size(), metavar="SIZE", help="What a fast tier of this size could hold of the accesses.")
+@click.option("--costs", type=FILE, help="What things cost on the machine; else usual ones (docs/what-if.md).")
+@click.option(
+    "--schemes",
+    type=FILE,
+    multiple=True,
+    help="Play the recording under the schemes of this file; repeatable, for a comparison.",
+)
+@click.option("--scheme", multiple=True, metavar="TEXT", help="The same under this scheme; repeatable.")
+@click.option(
+    "--module", "modules", multiple=True, metavar="TEXT", help="The same under the schemes of this module; repeatable."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-o", "--output", type=FILE, help="Draw it (.png, .svg or .html) instead of printing it.")
 def command(path: str, **options: Any) -> None:
@@ -109,6 +120,9 @@ def command(path: str, **options: Any) -> None:
     For each idle time T: how much memory is idle for that long, how much of it would come back in a minute, what that
     costs with swap in zram and on an SSD; the lowest T that keeps within --goal and --slowdown; how much memory is
     needed for few refaults; what was never used. It is an open loop: what is taken does not change what is accessed.
+
+    With policies (--schemes, --scheme, --module) the recording is played again on the simulated machine under each of
+    them: what they take is out, comes back when it is accessed, and is counted.
     """
     from pydamon.cli.whatif.asked import Asked, answer
 

@@ -43,6 +43,7 @@ class SimEngine(OnCore):
         accesses_per_s: int = DEFAULT_ACCESSES_PER_S,
         clock: VirtualClock | None = None,
         machine: MachineSpec | None = None,
+        repeat: int = 1,
         panel: int = 0,
     ) -> None:
         context = only_context(spec, "sim")
@@ -54,7 +55,15 @@ class SimEngine(OnCore):
         ]
         super().__init__(
             context,
-            ops=SimOps(programs, clock, mapping=mapping, seed=seed, accesses_per_s=accesses_per_s, machine=machine),
+            ops=SimOps(
+                programs,
+                clock,
+                mapping=mapping,
+                seed=seed,
+                accesses_per_s=accesses_per_s,
+                machine=machine,
+                repeat=repeat,
+            ),
             clock=clock,
             choice=Choice("sim", "the pattern is known"),
             callbacks=callbacks,

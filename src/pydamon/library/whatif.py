@@ -48,11 +48,17 @@ def _of(reader: AnyReader, target: int | None, start_ns: int | None, end_ns: int
     ages = _ages(batches, span, (low, high))
     if ages is None:
         raise RequestError(f"{reader.path} has no snapshot of it in that time", where="target")
+    return answers(ages.finish(), looks_of(reader, (low, high), target))
+
+
+def looks_of(reader: AnyReader, part: tuple[int, int], target: int | None) -> dict[int, list[Look]]:
+    """The looks at the page panel in that time (ns), by target; of one, or of all (None)."""
     found: dict[int, list[Look]] = {}
     for row in reader.table_rows("panel"):
-        if low <= row["time_ns"] <= high and target in (None, row["target"]) and (look := look_of(row)) is not None:
+        inside = part[0] <= row["time_ns"] <= part[1] and target in (None, row["target"])
+        if inside and (look := look_of(row)) is not None:
             found.setdefault(row["target"], []).append(look)
-    return answers(ages.finish(), found)
+    return found
 
 
 def _ages(batches: Iterable[RegionBatch], span: tuple[int, int], part: tuple[int, int]) -> AgesAccumulator | None:

@@ -279,16 +279,19 @@ def _open_sim(opener: _Opener) -> Opened:
     if workload is None:
         raise RequestError("is needed with ops sim, e.g. stairs", where="workload")
     name = workload if isinstance(workload, str) else "of the program"
+    if isinstance(workload, tuple):
+        name = ", ".join(program.name for program in workload)
     engine = SimEngine(
         opener.spec,
         load(workload) if isinstance(workload, str) else workload,
         name=name,
         mapping=request.mapping,
+        machine=request.machine,
+        repeat=request.repeat,
         callbacks=opener.callbacks,
         seed=request.seed or 0,
         panel=_panel_size(request),
         clock=PacedClock(opener.machine_clock()) if request.real_time else None,
-        machine=request.machine,
     )
     _set_end(engine, request)
     pace = " in real time" if request.real_time else ""

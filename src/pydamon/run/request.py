@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pydamon.ops.reported.sources.base import Source
     from pydamon.spec.machine import MachineSpec
     from pydamon.workload.model import Workload
+    from pydamon.workload.program import Program
 
 ENGINES = ("auto", "user", "kernel", "sim", "reported")
 
@@ -19,16 +20,16 @@ class Request(msgspec.Struct, frozen=True):
     intervals that tune themselves keep to where nothing else was said.
 
     ``engine``: one of `ENGINES`, or None for the one that its operations set suggests; ``auto`` is the kernel's DAMON
-    if that is free and can do it. ``launch`` is a command to start and to monitor. ``workload`` (a name, a file, or one
-    that was read already) is for a simulation, on ``machine``; with ``real_time`` that takes as long as what it
-    simulates. ``source``, ``threads``, ``cpus`` and ``nodes`` are for reported accesses. ``dry_run``: schemes only find
-    out what they would do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be.
-    ``by_addresses``: all of a region counts, as in the kernel, and not what of it is resident. ``output`` is the
-    record, if there is to be one; of one that was there nothing is kept with ``force``. ``rotate`` is after how many
-    bytes, or ns, a new file begins; with ``pause`` a disk that is full ends the file only: another is begun as soon as
-    there is room. ``launch_only_advised``: the command gets huge pages only where it, or we, ask for them, if the
-    kernel can do that. ``panel`` is the number of pages of the page panel, 0 for none, None for the usual number where
-    there can be one.
+    if that is free and can do it. ``launch`` is a command to start and to monitor. ``workload`` (a name, a file, one
+    that was read already, or several programs) is for a simulation, on ``machine``, ``repeat`` times (0: for ever);
+    with ``real_time`` that takes as long as what it simulates. ``source``, ``threads``, ``cpus`` and ``nodes`` are for
+    reported accesses. ``dry_run``: schemes only find out what they would do; ``undo``: what they did is taken back in
+    the end, with ``remember_homes`` it may be. ``by_addresses``: all of a region counts, as in the kernel, and not what
+    of it is resident. ``output`` is the record, if there is to be one; of one that was there nothing is kept with
+    ``force``. ``rotate`` is after how many bytes, or ns, a new file begins; with ``pause`` a disk that is full ends the
+    file only: another is begun as soon as there is room. ``launch_only_advised``: the command gets huge pages only
+    where it, or we, ask for them, if the kernel can do that. ``panel`` is the number of pages of the page panel, 0 for
+    none, None for the usual number where there can be one.
     """
 
     engine: str | None = None
@@ -38,9 +39,10 @@ class Request(msgspec.Struct, frozen=True):
     seed: int | None = None
     max_cpu: float | None = None
     usual_cpu: float | None = None
-    workload: Workload | str | None = None
-    machine: MachineSpec | None = None
+    workload: Workload | str | tuple[Program, ...] | None = None
     mapping: str = "separate"
+    machine: MachineSpec | None = None
+    repeat: int = 1
     real_time: bool = False
     source: Source | str | None = None
     threads: frozenset[int] | None = None

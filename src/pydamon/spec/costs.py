@@ -1,7 +1,7 @@
 """What things cost on a machine: one table with defaults, and the file in which a machine's own values stand.
 
 A what-if and the simulated machine go by these. A file (JSON or YAML) names those that differ; what it leaves out keeps
-its default. ``pydamon calibrate`` writes one.
+its default.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def load(text: bytes | str) -> CostFile:
         raise RequestError(f"is larger than {MAX_FILE_BYTES >> 10} KiB; that is no cost file")
     data = values(text)
     if not isinstance(data, dict) or not isinstance(data.get("costs"), dict):
-        raise RequestError('is no cost file: it must be an object with "costs"; pydamon calibrate writes one')
+        raise RequestError('is no cost file: it must be an object with "costs"')
     for name in data:
         if name not in ("costs", "machine"):
             raise RequestError("is nothing that a cost file has; there are costs and machine", where=_shown(name))

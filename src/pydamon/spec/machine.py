@@ -30,8 +30,9 @@ class MachineSpec:
     makes room: the ``ideal``, which knows what was idle longest, or the kernel's ``two-list`` LRU with its background
     reclaim. ``file_regions``: names of the regions of workloads that are files mapped to memory, never written: dropped
     instead of swapped. ``memcgs``: the cgroup of each target, by default ``/sim/0``, ``/sim/1``, ... ``max_pieces``:
-    see `AccessModel.touched`. ``cpu_waits``: from how many seconds on tasks wait for a CPU for how many 1/1000 of the
-    time; before the first they do not. Raises RequestError.
+    see `AccessModel.touched`. ``history``: whether it keeps how much memory was used over time. ``cpu_waits``: from how
+    many seconds on tasks wait for a CPU for how many 1/1000 of the time; before the first they do not. Raises
+    RequestError.
     """
 
     node_bytes: tuple[int, ...] = ()
@@ -42,6 +43,7 @@ class MachineSpec:
     memcgs: tuple[str, ...] = ()
     costs: Costs = field(default_factory=Costs)
     max_pieces: int = 1 << 14
+    history: bool = False
     cpu_waits: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,11 +93,10 @@ def parse_machine(text: str, costs: Costs | None = None) -> MachineSpec:
         name, equals, value = word.partition("=")
         if name not in _WORDS or not equals or not value:
             known = ", ".join(_WORDS)
-            raise RequestError(
-                f"is {_shown(word)!r}; it is words like ram=2GiB swap=zram:1GiB; there are {known}", where="machine"
-            )
+            example = "write it like 'ram=2GiB swap=zram:1GiB'"
+            raise RequestError(f"{_shown(word)!r} says nothing of a machine; {example}; there are {known}")
         if name in values:
-            raise RequestError("is there twice", where=f"machine {name}")
+            raise RequestError("is there twice", where=name)
         values[name] = value
     return _of(values, costs)
 
@@ -135,19 +136,19 @@ _WORDS = ("ram", "nodes", "swap", "files", "cgroups", "reclaim")
 
 def _of(values: dict[str, str], costs: Costs | None) -> MachineSpec:
     if "ram" in values and "nodes" in values:
-        raise RequestError("says what ram says, too; give one of both", where="machine nodes")
+        raise RequestError("says what ram says, too; give one of both", where="nodes")
     fields: dict[str, Any] = {"reclaim": "two-list", "swap": "zram", "costs": costs or Costs()}
     for name in ("ram", "nodes"):
         if name in values:
-            with located(f"machine {name}", ": "):
+            with located(name, ": "):
                 fields["node_bytes"] = tuple(_size(part) for part in values[name].split("+"))
     if "swap" in values:
-        with located("machine swap", ": "):
+        with located("swap", ": "):
             fields |= _swap(values["swap"])
     if "reclaim" in values:
         if values["reclaim"] not in RECLAIMS:
             text = f"is {_shown(values['reclaim'])!r}; it must be {' or '.join(RECLAIMS)}"
-            raise RequestError(text, where="machine reclaim")
+            raise RequestError(text, where="reclaim")
         fields["reclaim"] = values["reclaim"]
     for name, field_name in (("files", "file_regions"), ("cgroups", "memcgs")):
         if name in values:

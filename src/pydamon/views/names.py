@@ -10,7 +10,7 @@ from pydamon.spec.primitives import sees_writes_only
 
 
 def target_line(reader: AnyReader, target: int, width: int | None = None, ellipsis: str = "…") -> str:
-    """What is monitored, in words: ``my_service --flag (pid 1234)``; the command is cut to fit ``width``."""
+    """What is monitored, in words: ``my_service run.conf (pid 1234)``; the command is cut to fit ``width``."""
     if target == TOTAL:
         return "all targets"
     info = reader.info.target(target)

@@ -110,6 +110,9 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     def status(request: Request) -> Any:
         return {"lines": one(request).status()}
 
+    def what_if(request: Request) -> Any:
+        return one(request).what_if(target(request))
+
     limiter = CapacityLimiter(_THREADS)
 
     def answering(answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
@@ -129,6 +132,8 @@ def application(recordings: Sequence[Recording]) -> Starlette:
             Route(of_target + "/tile/{level}/{shrink}/{column}/{row}", answering(tile)),
             Route(of_target + "/at", answering(at)),
             Route(of_target + "/window", answering(window)),
+            # A pass over the record: one at a time, and who asks for the same waits for it without a thread.
+            Route(of_target + "/what-if", _answering(what_if, CapacityLimiter(1))),
         ]
     )
 

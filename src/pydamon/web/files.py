@@ -10,7 +10,9 @@ from importlib.resources import files
 from pydamon.plain import encodable_value
 
 # In the order in which a page that is one file runs them: what a module imports stands before it.
-SCRIPTS = ("format.js", "source.js", "colours.js", "axis.js", "heatmap.js", "curves.js", "details.js", "page.js")
+SCRIPTS = (
+    "format.js", "source.js", "colours.js", "axis.js", "heatmap.js", "curves.js", "details.js", "whatif.js", "page.js",
+)  # fmt: skip
 CHARTS = ("vendor/uPlot.iife.min.js", "vendor/uPlot.min.css")
 STYLE = "page.css"
 PAGE = "page.html"

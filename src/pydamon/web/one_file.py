@@ -42,7 +42,7 @@ def _held(recording: Recording) -> dict[str, Any]:
     """What the page would ask the server for, of all targets."""
     drawn = recording.drawn
     most = max(_COLUMNS // len(drawn), 256)
-    held: dict[str, Any] = {"targets": {}, "levels": {}, "moments": {}}
+    held: dict[str, Any] = {"targets": {}, "levels": {}, "moments": {}, "what_if": {}}
     for number, one in drawn.items():
         pyramid = one.pyramid
         left_out = next((at for at, level in enumerate(pyramid.levels) if len(level) <= most), len(pyramid.levels) - 1)
@@ -51,6 +51,7 @@ def _held(recording: Recording) -> dict[str, Any]:
         told["columns"] >>= left_out
         told["levels"] -= left_out
         held["targets"][number] = told
+        held["what_if"][number] = recording.what_if(number)
         held["levels"][number] = [_packed(level.tobytes()) for level in pyramid.levels[left_out:]]
         span = (0, pyramid.end_ns - pyramid.start_ns)
         found = (recording.at(number, low) for low, _ in moments(span, max(_MOMENTS // len(drawn), 4)))

@@ -18,6 +18,7 @@ from pydamon.analysis.panel import look_of
 from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
+from pydamon.library.whatif import acted, what_if
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader, open_record
@@ -35,6 +36,7 @@ from pydamon.web.target import (
     regions,
     told,
 )
+from pydamon.web.whatif import curves
 
 MOST_TARGETS = 16  # that are drawn, the largest
 _SURVEY_ROWS = 1 << 16
@@ -49,6 +51,8 @@ _WORTH_KEEPING = 2_000_000  # rows: about a second of reading
 _MOST_COLUMNS = 4096  # that are told at once
 _LOOKED_BACK = 8  # messages, for the last snapshot before a time
 _MOST_REGIONS = 20_000
+_FRESH_S = 30.0  # for how long the answer of a recording that grows does
+_FRESH = 20  # or so many times as long as it took
 
 
 class Missing(PydamonError):
@@ -84,6 +88,7 @@ class Recording:
         self.span = (0, 0)
         self.drawn: dict[int, Drawn] = {}
         self.sizes: dict[int, int] = {}
+        self._what_if: dict[int, tuple[int, float, dict[str, Any]]] = {}  # version, until when it is fresh, answer
         self._follow = follow
         self._in_parts = glob.has_magic(path) and not os.path.lexists(path)
         self._seen = self._files()
@@ -223,7 +228,8 @@ class Recording:
         del self._retired[:-2]
         if grown and self.drawn and not self._take_in(new):
             return
-        self.drawn = self.drawn if grown else {}
+        if not grown:
+            self.drawn, self._what_if = {}, {}
         self._build()
 
     def _files(self) -> dict[str, int]:
@@ -392,6 +398,23 @@ class Recording:
         held = [batch.snapshot(at) for batch in batches for at in range(len(batch))]
         for low, high in moments((0, len(held)), _AVERAGED) if held else ():
             yield held[(low + high) // 2]
+
+    def what_if(self, number: int) -> dict[str, Any]:
+        """What taking idle memory of the target would save and bring back: a pass, whose answer is kept."""
+        self._drawn(number)
+        version, began_s = self.version, time.monotonic()
+        known = self._what_if.get(number)
+        if known is not None and (known[0] == version or (self.growing and began_s < known[1])):
+            return known[2]
+        if self.growing:  # the reader may be closed before this has come to its end
+            with open_record(self.path) as reader:
+                found = curves(what_if(reader, target=number), acted(reader))
+        else:
+            reader = self.reader()
+            found = curves(what_if(reader, target=number), acted(reader))
+        now_s = time.monotonic()
+        self._what_if[number] = (version, now_s + max(_FRESH_S, _FRESH * (now_s - began_s)), found)
+        return found
 
     def schemes(self) -> list[dict[str, Any]]:
         """The last statistics of each scheme; empty if none was running."""

@@ -6,7 +6,7 @@ its region, a run of it, some of it by chance) is found out once per pattern and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,30 @@ from pydamon.workload.draws import draw, numbers
 from pydamon.workload.layout import PAGE_SIZE
 from pydamon.workload.truth import Segment, positions_of_page
 
-if TYPE_CHECKING:
-    from pydamon.workload.closed_form import Group
-
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _NONE, _ALL, _RUN, _BY_CHANCE = range(4)
 _PAGE_SHIFT = np.int64(PAGE_SIZE.bit_length() - 1)
 _MOST_MADE = 1 << 62  # accesses; beyond that a pattern needs Python's integers
+
+
+class Group(Protocol):
+    """Patterns of a phase, at most one per region, as parallel arrays; see `closed_form.Group`."""
+
+    region: I64
+    random: Mask
+    stride_bytes: I64
+    size_bytes: I64
+    positions: I64
+    all_pages: Mask
+    shares: list[int]
+    share_of: I64
+    nr_regions: int
+
+    def made(self, share: int, accesses_per_s: int, since_phase_ns: int) -> int:
+        """How many accesses a pattern of that share has made before that time."""
+        ...
 
 
 class Pages(NamedTuple):

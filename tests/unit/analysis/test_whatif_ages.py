@@ -10,10 +10,10 @@ from tests.unit.analysis.analysis_samples import batches_of, random_snapshots, r
 
 from pydamon.analysis.whatif.ages import MOST, Ages, AgesAccumulator, thresholds_s
 from pydamon.analysis.whatif.answers import Answers, Row, answers
-from pydamon.analysis.whatif.costs import SwapCosts
+from pydamon.analysis.whatif.costs import cpu, lost
 from pydamon.analysis.whatif.limits import fast_share, for_share, for_slowdown, memory_for, miss_curve
 from pydamon.core.snapshot import Snapshot
-from pydamon.errors import RequestError
+from pydamon.spec.costs import BACKINGS, Costs
 
 MIB = 1 << 20
 LEVELS = np.array([0.1, 0.3, 1.0, 2.0])
@@ -115,19 +115,16 @@ def test_fewer_than_ten_hits_are_few() -> None:
 def test_time_lost_is_what_comes_back_by_what_a_page_takes() -> None:
     """60 MiB a minute are 256 pages a second: at 8 us 0.2 %, at 90 us 2.3 %."""
     found = table([MIB, MIB], [60.0 * MIB, 0.0], [400, 400])
-    costs = SwapCosts()
-    zram, ssd = (for_slowdown(found, 0.01, costs, backing) for backing in ("zram", "ssd"))
+    costs = Costs()
+    zram, ssd = (for_slowdown(found, 0.01, costs, backing) for backing in BACKINGS)
     assert zram.row is not None
     assert ssd.row is not None
     assert (zram.row.age_s, ssd.row.age_s) == (1.0, 2.0)
-    assert costs.lost("zram", MIB, 0) == pytest.approx(256 * 8e-6)
-    assert SwapCosts.of({"zram_in_ns": 16_000, "other": 1}).lost("zram", MIB, 0) == pytest.approx(256 * 16e-6)
-
-
-@pytest.mark.parametrize("wrong", [{"zram_in_ns": -1}, {"overlap_permil": 1001}, {"ssd_out_ns": 10**10}])
-def test_costs_out_of_bounds_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(RequestError, match="it must be 0 to"):
-        SwapCosts.of(wrong)
+    assert lost(costs, "zram", MIB, 0) == pytest.approx(256 * 8e-6)
+    assert lost(Costs(zram_in_ns=16_000, overlap_permil=500), "zram", MIB, 0) == pytest.approx(256 * 8e-6)
+    assert lost(Costs(reclaim_on_app_permil=100), "zram", 0, MIB) == pytest.approx(256 * 2.5e-7)
+    assert cpu(costs, "zram", MIB, MIB) == pytest.approx(256 * 10.5e-6)
+    assert cpu(costs, "ssd", MIB, MIB) == pytest.approx(256 * 4e-6)
 
 
 def test_memory_for_few_refaults_lies_on_the_curve() -> None:

@@ -146,6 +146,17 @@ def test_wrong_options_are_refused(
     assert words in capsys.readouterr().err
 
 
+def test_costs_of_a_file(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With ten times as long a wait ten times as much is lost; nonsense is named."""
+    file = tmp_path / "costs.json"
+    file.write_text('{"costs": {"zram_in_ns": "80us"}}')
+    usual, slow = told(capsys, swept), told(capsys, swept, "--costs", str(file))
+    assert at(slow, 10.0)["lost"]["zram"] == pytest.approx(10 * at(usual, 10.0)["lost"]["zram"])
+    file.write_text('{"costs": {"zram_in_ns": -1}}')
+    assert main(["what-if", str(swept), "--costs", str(file)]) == 2
+    assert f"--costs {file}: costs.zram_in_ns" in capsys.readouterr().err
+
+
 def test_what_is_no_record_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.damon").write_bytes(b"nothing")
     assert main(["what-if", str(tmp_path / "x.damon")]) == 2

@@ -476,6 +476,7 @@ def test_a_goal_on_free_memory_stops_the_reclaim() -> None:
 
 def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    example = text.split("```python\n")[1]
+    code = example.split("```")[0]
     exec(compile(code, "simulator.md", "exec"), {})
-    assert capsys.readouterr().out == text.split("```\n")[2].split("```")[0]
+    assert capsys.readouterr().out == example.split("```\n")[2]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.whatif.answers import FEW_HITS, Answers, Row
-from pydamon.analysis.whatif.costs import Backing, SwapCosts
+from pydamon.analysis.whatif.costs import lost
+from pydamon.spec.costs import Backing, Costs
 
 F64 = NDArray[np.float64]
 _MINUTE_S = 60
@@ -39,14 +40,14 @@ def for_share(found: Answers, share: float) -> Lowest:
     return _lowest(found, share, lambda row, times: found.share(row.refaults * times))
 
 
-def for_slowdown(found: Answers, share: float, costs: SwapCosts, backing: Backing) -> Lowest:
+def for_slowdown(found: Answers, share: float, costs: Costs, backing: Backing) -> Lowest:
     """Such that a program loses at most this share of its time."""
     return _lowest(found, share, lambda row, times: slowdown(row, costs, backing, times))
 
 
-def slowdown(row: Row, costs: SwapCosts, backing: Backing, times: float = 1.0) -> float:
+def slowdown(row: Row, costs: Costs, backing: Backing, times: float = 1.0) -> float:
     """The share of its time that a program loses, if so many times as much comes back as is estimated."""
-    return costs.lost(backing, row.refaults * times / _MINUTE_S, row.out * times / _MINUTE_S)
+    return lost(costs, backing, row.refaults * times / _MINUTE_S, row.out * times / _MINUTE_S)
 
 
 def _lowest(found: Answers, limit: float, burden: Burden) -> Lowest:

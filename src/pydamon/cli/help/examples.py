@@ -28,6 +28,13 @@ EXAMPLES: dict[str, Examples] = {
             "at a port that stays, e.g. for ssh -L 8080:127.0.0.1:8080",
         ),
     ),
+    "simulate": (
+        ("pydamon simulate stairs --scheme 'pageout rate=0% age>=5s'", "a policy, beside no policy"),
+        (
+            "pydamon simulate hotspots --machine 'ram=2GiB swap=ssd:1GiB' --module 'reclaim min_age=5s' -o it.png",
+            "a module on a machine, as a picture",
+        ),
+    ),
     "help": (
         ("pydamon help record", "the help of a verb"),
         ("pydamon help report wss", "that of a report"),
@@ -192,6 +199,10 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon what-if run.damon --goal 0.5%/min --slowdown 1%", "the lowest idle times that keep within these"),
         ("pydamon what-if run.damon --refaults 512KiB/s --fast 4GiB", "how much memory it needs; a fast tier"),
         ("pydamon what-if run.damon -o what-if.png", "as a picture"),
+        (
+            "pydamon what-if run.damon --schemes a.yaml --module 'reclaim min_age=30s'",
+            "play the recording under two policies, side by side",
+        ),
     ),
     "workload": (
         ("pydamon workload stairs", "ten ranges of 10 MB, each hot in turn"),

@@ -57,7 +57,12 @@ def write_whole(path: str, write: Write, made_from: Any) -> None:
         if place.is_stream:
             _write_into(place, write)
         else:
-            _write_beside(place, write, mode_for(getattr(made_from, "paths", [made_from.path]), widened))
+            _write_beside(place, write, mode_for(_sources(made_from), widened))
+
+
+def _sources(made_from: Any) -> list[str]:
+    """The files that something is made from: those of several, or that of one."""
+    return list(made_from.paths) if hasattr(made_from, "paths") else [made_from.path]
 
 
 def write_public(path: str, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydamon.cli.render.output import OPTION, check_whole, write_whole
 from pydamon.errors import MachineError, RequestError
@@ -13,7 +13,6 @@ from pydamon.errors import MachineError, RequestError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pydamon.records.joined import AnyReader
 
 _FORMATS = {".png": "png", ".svg": "svg", ".html": "html", ".htm": "html"}
 
@@ -31,7 +30,7 @@ def check_picture(path: str) -> str:
     return _FORMATS[extension]
 
 
-def write_picture(path: str, figure: Figure, made_from: AnyReader, title: str) -> None:
+def write_picture(path: str, figure: Figure, made_from: Any, title: str) -> None:
     """Draw the figure into the file, as `write_whole`; a page of HTML is called ``title``, and loads nothing."""
     import matplotlib
     from matplotlib.text import Text

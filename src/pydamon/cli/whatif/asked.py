@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydamon.analysis.whatif.answers import Answers
-from pydamon.analysis.whatif.costs import SwapCosts
+from pydamon.cli.files import read_text
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import current_screen, emit, warn
 from pydamon.cli.report.common import empty, opened
 from pydamon.cli.report.panel import why_none
+from pydamon.cli.whatif.policies import policies, try_on
 from pydamon.cli.whatif.shown import as_object, remarks, text
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
+from pydamon.library.policies import Recording
 from pydamon.library.whatif import acted, what_if
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
+from pydamon.spec.costs import Costs, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Asked:
     slowdown: float
     refaults: int
     fast: int | None
+    costs: str | None
+    schemes: tuple[str, ...]
+    scheme: tuple[str, ...]
+    modules: tuple[str, ...]
     as_json: bool
     output: str | None
 
@@ -38,10 +45,14 @@ def answer(asked: Asked) -> None:
     """Print or draw what the record says."""
     if asked.output is not None:
         check_picture(asked.output)
+    costs = _costs(asked.costs)
+    wanted = policies(asked.schemes, asked.scheme, asked.modules)
     with opened(asked.path) as reader:
         found = answers_of(reader, asked)
+        if wanted:
+            try_on(reader, found, _recording(reader, asked), wanted, asked.goal, costs, asked.as_json, asked.output)
+            return
         limits = (asked.goal, asked.slowdown, asked.refaults, asked.fast)
-        costs = SwapCosts()
         said = remarks(found, limits, costs, acted(reader), why_none(reader))
         if asked.as_json:
             emit(json_text(as_object(reader, found, limits, costs, said)) + "\n")
@@ -62,12 +73,7 @@ def answers_of(reader: RecordReader, asked: Asked) -> Answers:
     span = reader.time_range()
     if span is None:
         raise empty(reader, None)
-    length_ns = span[1] - span[0]
-
-    def after_start(time_ns: int | None) -> int | None:
-        return None if time_ns is None else max(length_ns + time_ns, 0) if time_ns < 0 else time_ns
-
-    start_ns, end_ns = after_start(asked.from_ns), after_start(asked.to_ns)
+    start_ns, end_ns = _part(asked, span)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise RequestError("is not before --to", where="--from")
     if asked.target is not None and asked.target not in {one.target for one in reader.info.targets}:
@@ -76,3 +82,33 @@ def answers_of(reader: RecordReader, asked: Asked) -> Answers:
         return what_if(reader, target=asked.target, start_ns=start_ns, end_ns=end_ns)
     except RequestError as error:
         raise RequestError(error.message, where="--from, --to or --target") from None
+
+
+def _costs(path: str | None) -> Costs:
+    """Those of the file, or the usual ones. Raises RequestError naming the file and the cost."""
+    if path is None:
+        return Costs()
+    with located(f"--costs {path}", ": "):
+        return load(read_text(path, "--costs")).costs
+
+
+def _part(asked: Asked, span: tuple[int, int]) -> tuple[int | None, int | None]:
+    """From when to when, after the start of the record, in ns."""
+    length_ns = span[1] - span[0]
+
+    def after_start(time_ns: int | None) -> int | None:
+        return None if time_ns is None else max(length_ns + time_ns, 0) if time_ns < 0 else time_ns
+
+    return after_start(asked.from_ns), after_start(asked.to_ns)
+
+
+def _recording(reader: RecordReader, asked: Asked) -> Recording:
+    """The chosen part of the record, to be played again. Raises RequestError for one that cannot be."""
+    span = reader.time_range()
+    assert span is not None  # else there would be no answers
+    start_ns, end_ns = _part(asked, span)
+    try:
+        return Recording(reader, target=asked.target, start_ns=start_ns, end_ns=end_ns)
+    except RequestError as error:
+        where = "--target" if error.where == "target" else "--from, --to"
+        raise RequestError(error.message, where=where) from None

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from pydamon.analysis.whatif.answers import FEW_HITS, Answers, Row
-from pydamon.analysis.whatif.costs import BACKINGS, SwapCosts
+from pydamon.analysis.whatif.costs import cpu
 from pydamon.analysis.whatif.limits import Lowest, fast_share, for_share, for_slowdown, memory_for, miss_curve, slowdown
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
@@ -14,6 +14,7 @@ from pydamon.cli.render.screen import Screen
 from pydamon.cli.render.table import table
 from pydamon.plain import printable
 from pydamon.records.reader import RecordReader
+from pydamon.spec.costs import BACKINGS, Costs
 from pydamon.spec.units import format_duration_ns, format_size
 
 Limits = tuple[float, float, int, int | None]  # goal, slowdown, refaults (bytes a second), fast tier
@@ -24,7 +25,7 @@ _SHORT_S = 120  # the window of the working set
 _SWAP = {"zram": "zram", "ssd": "SSD"}
 
 
-def text(reader: RecordReader, found: Answers, limits: Limits, costs: SwapCosts, screen: Screen) -> str:
+def text(reader: RecordReader, found: Answers, limits: Limits, costs: Costs, screen: Screen) -> str:
     """The table and the lines below it."""
     ages = found.ages
     title = f"what if idle memory of {printable(reader.path)} were taken"
@@ -65,16 +66,16 @@ def _some(rows: tuple[Row, ...]) -> list[Row]:
     return [*rows[:-1:step], *rows[-1:]]
 
 
-def _cells(found: Answers, row: Row, costs: SwapCosts) -> list[str]:
+def _cells(found: Answers, row: Row, costs: Costs) -> list[str]:
     most = "?" if row.high is None else _size(row.high)
-    lost = [percent(min(slowdown(row, costs, backing), 9.99)) for backing in BACKINGS]
-    cpu = percent(costs.cpu("zram", row.refaults / 60, row.out / 60))
+    waits = [percent(min(slowdown(row, costs, backing), 9.99)) for backing in BACKINGS]
+    work = percent(cpu(costs, "zram", row.refaults / 60, row.out / 60))
     back = f">= {_size(row.refaults)}" if row.high is None else _size(row.refaults)
     share = percent(found.share(row.refaults))
-    return [_age(row.age_s), _size(row.saved), back, f"{_size(row.low)} - {most}", share, *lost, cpu]
+    return [_age(row.age_s), _size(row.saved), back, f"{_size(row.low)} - {most}", share, *waits, work]
 
 
-def conclusions(found: Answers, limits: Limits, costs: SwapCosts) -> list[str]:
+def conclusions(found: Answers, limits: Limits, costs: Costs) -> list[str]:
     """The lowest ages that keep within the limits, what memory is needed, and what was never used."""
     goal, most, refaults, fast = limits
     lines = [f"{percent(goal)} of the working set a minute: {_lowest(for_share(found, goal), goal)}"]
@@ -112,7 +113,7 @@ def _untouched(found: Answers) -> str:
     return f"{_size(size)} by the panel ({_size(low)} to {_size(high)}), {_size(found.ages.untouched)} by regions"
 
 
-def remarks(found: Answers, limits: Limits, costs: SwapCosts, acted: list[str], why_no_panel: str) -> list[str]:
+def remarks(found: Answers, limits: Limits, costs: Costs, acted: list[str], why_no_panel: str) -> list[str]:
     """What makes the answers less sure, a line each."""
     lines = []
     if not found.panel_pages:
@@ -144,9 +145,7 @@ def remarks(found: Answers, limits: Limits, costs: SwapCosts, acted: list[str], 
     return lines
 
 
-def as_object(
-    reader: RecordReader, found: Answers, limits: Limits, costs: SwapCosts, said: list[str]
-) -> dict[str, Any]:
+def as_object(reader: RecordReader, found: Answers, limits: Limits, costs: Costs, said: list[str]) -> dict[str, Any]:
     """All of it as one JSON object; sizes in bytes, times in s, refaults in bytes per minute, shares as fractions."""
     goal, most, refaults, fast = limits
     ages = found.ages
@@ -183,7 +182,7 @@ def _panel_untouched(found: Answers) -> dict[str, int] | None:
     return dict(zip(("bytes", "low_bytes", "high_bytes"), found.untouched_panel, strict=True))
 
 
-def _row_object(found: Answers, row: Row, costs: SwapCosts) -> dict[str, Any]:
+def _row_object(found: Answers, row: Row, costs: Costs) -> dict[str, Any]:
     return {
         "idle_s": row.age_s,
         "seen_s": row.seen_s,
@@ -199,7 +198,7 @@ def _row_object(found: Answers, row: Row, costs: SwapCosts) -> dict[str, Any]:
         },
         "working_set_share": found.share(row.refaults),
         "lost": {backing: slowdown(row, costs, backing) for backing in BACKINGS},
-        "cpu": {backing: costs.cpu(backing, row.refaults / 60, row.out / 60) for backing in BACKINGS},
+        "cpu": {backing: cpu(costs, backing, row.refaults / 60, row.out / 60) for backing in BACKINGS},
     }
 
 

@@ -26,7 +26,8 @@ from pydamon.ops.sim.extents import (
     node_of,
     on_node,
 )
-from pydamon.ops.sim.machine import Machine, SimTarget
+from pydamon.ops.sim.machine import Machine
+from pydamon.ops.sim.target import SimTarget
 from pydamon.spans import bytes_below
 from pydamon.spec import Probe, Scheme
 from pydamon.spec.schemes import MAX_NODE, Filter

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,29 +27,18 @@ from pydamon.ops.sim.extents import (
     Extents,
     Mask,
 )
+from pydamon.ops.sim.history import History
 from pydamon.ops.sim.reclaim import Reclaimer
 from pydamon.ops.sim.slowdown import count_places
-from pydamon.ops.sim.summary import Counters, Counts, Summary, Times
+from pydamon.ops.sim.summary import Counters, Summary, Times
+from pydamon.ops.sim.target import SimTarget
 from pydamon.spec.machine import MachineSpec
 from pydamon.spec.units import format_size
-from pydamon.workload.intervals import Spans
 from pydamon.workload.layout import Layout
 from pydamon.workload.program import Accesses
 from pydamon.workload.truth import Schedule
 
-
-@dataclass(slots=True)
-class SimTarget:
-    """One simulated process: where its memory lies, and how it accesses it. ``left`` is what it had when it ended."""
-
-    layout: Layout
-    model: Accesses
-    schedule: Schedule
-    memcg: str
-    extents: Extents
-    counts: Counts = field(default_factory=Counts)
-    ended: bool = False
-    left: Spans | None = None
+_STEP_NS = 100_000_000  # the longest window with the kernel's reclaim
 
 
 class Machine:
@@ -79,12 +67,15 @@ class Machine:
         anon = sum(target.extents.bytes_of(target.extents.has(ANON)) for target in self.targets)
         room = self.total_bytes + self.swap_bytes - spec.kept_bytes(min(self.swap_bytes, anon))
         if anon > room:
+            inside = " in it" if spec.swap == "zram" else ""
+            swap = f"{format_size(self.swap_bytes)} of swap{inside}" if self.swap_bytes else "no swap"
+            memory = f"{format_size(self.total_bytes)} of memory"
             raise RequestError(
-                f"{format_size(anon)} of workloads do not fit into {format_size(self.total_bytes)} of memory and "
-                f"{format_size(self.swap_bytes)} of swap{' in it' if spec.swap == 'zram' else ''}",
+                f"{format_size(anon)} of workloads do not fit into {memory} and {swap}",
                 where="machine.node_bytes" if spec.node_bytes else "machine.swap_bytes",
             )
         self._admit()
+        self.history = History(self) if spec.history else None
 
     # -- what there is ------------------------------------------------------------------------------------------
 
@@ -224,8 +215,13 @@ class Machine:
 
     def advance(self, now_ns: int) -> None:
         """What the workloads have accessed until ``now_ns`` comes back into memory; those that ended give theirs up."""
-        if now_ns <= self.now_ns:
-            return
+        # The kernel's reclaim does not wait until somebody looks.
+        step_ns = _STEP_NS if self.spec.reclaim == "two-list" else now_ns - self.now_ns
+        while self.now_ns < now_ns:
+            self._advance(min(self.now_ns + step_ns, now_ns))
+
+    def _advance(self, now_ns: int) -> None:
+        """One window."""
         start_ns, self.now_ns = self.now_ns, now_ns
         before = [(target.counts.stall_ns, target.counts.io_stall_ns) for target in self.targets]
         for target in self.targets:
@@ -235,6 +231,8 @@ class Machine:
         self._count_pressure(now_ns - start_ns, before)
         if len(self.node_bytes) > 1 or any(target.extents.has(HUGE).any() for target in self.targets):
             count_places(self.targets, self.spec.costs, len(self.node_bytes), start_ns, now_ns)
+        if self.history is not None:
+            self.history.note(self)
         for target in self.targets:
             end_ns = target.schedule.end_ns
             if not target.ended and end_ns is not None and end_ns <= now_ns:

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.ops.sim.extents import ACTIVE, ANON, INCOMING, KEPT, PAGE_SIZE, node_of
 from pydamon.ops.sim.lru import Took, TwoLists, watermarks
+from pydamon.ops.sim.summary import Counters, Times
+from pydamon.ops.sim.target import SimTarget
+from pydamon.spec.machine import MachineSpec
 from pydamon.workload.intervals import Spans, union
-
-if TYPE_CHECKING:
-    from pydamon.ops.sim.machine import Machine, SimTarget
 
 # How long memory was not accessed is known in these steps (s) when the machine makes room; below the first: in use.
 _IDLE_STEPS_S = (1, 4, 16, 64, 256, 1024, 4096)
 _NS_PER_S = 1_000_000_000
 _TRIES = 4  # what is compressed takes memory, too
+
+
+class Machine(Protocol):
+    """What is to be known of the machine."""
+
+    spec: MachineSpec
+    targets: list[SimTarget]
+    counters: Counters
+    times: Times
+    now_ns: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of all nodes."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Free memory."""
+        ...
+
+    def swap_free(self) -> int:
+        """Free bytes of swap."""
+        ...
 
 
 class Reclaimer:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pydamon.ops.sim.extents import HUGE, node_of
-
-if TYPE_CHECKING:
-    from pydamon.ops.sim.machine import SimTarget
-    from pydamon.spec.costs import Costs
+from pydamon.ops.sim.target import SimTarget
+from pydamon.spec.costs import Costs
 
 _LINE_BYTES = 64
 

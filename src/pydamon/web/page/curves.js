@@ -63,7 +63,7 @@ export class Curves {
       scales: { x: { time: false, min: scene.from, max: scene.to, range: () => [scene.from, scene.to] },
         y: { range: (_, low, high) => [0, (high || 1) * 1.05] } },
       axes: [
-        { stroke: front, grid, values: (_, found) => found.map((at, place) => tick(at, Math.abs((found[1] ?? 1) - (found[0] ?? 0)))) },
+        { stroke: front, grid, space: 90, values: (_, found) => found.map((at, place) => tick(at, Math.abs((found[1] ?? 1) - (found[0] ?? 0)))) },
         { stroke: front, grid, size: 70, incrs: Array.from({ length: 56 }, (_, at) => 2 ** at), values: (_, found) => found.map(size) },
       ],
       bands: [{ series: [3, 2], fill: `color-mix(in srgb, ${colourOf("--used")} 18%, transparent)` }],

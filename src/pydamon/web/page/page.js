@@ -7,6 +7,7 @@ import { Details, panelWords, schemesTable } from "./details.js";
 import { duration, element, percent, size } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { InFile, Server } from "./source.js";
+import { WhatIf } from "./whatif.js";
 
 const byId = (id) => document.getElementById(id);
 const held = byId("held"), source = held ? new InFile(JSON.parse(held.textContent)) : new Server(JSON.parse(byId("first").textContent));
@@ -48,6 +49,7 @@ class Shown {
     this.map = new Heatmap(scene, tile, source.finer, told, this.addresses, label);
     this.curves = new Curves(scene, told);
     this.details = new Details();
+    this.whatIf = new WhatIf(() => source.whatIf(recording, target), () => this.tellCold());
     this.about = element("p");
     this.cold = element("p");
     this.notes = element("p", { className: "warning" });
@@ -101,7 +103,8 @@ class Shown {
     const when = Math.min(scene.cursor ?? scene.to, this.told.end_ns / 1e9), bound = this.told.curves.cold_s[scene.cold];
     const words = bound ? `for at least ${duration(bound)}` : "in the snapshot";
     const bytes = this.curves.coldAt(when);
-    this.cold.textContent = `At ${duration(when)}: ${size(bytes)} not accessed ${words}${panelWords(this.told.panel, bound)}`;
+    this.cold.textContent = `At ${duration(when)}: ${size(bytes)} not accessed ${words}${panelWords(this.told.panel, bound)}${this.whatIf.wordsAt(bound)}`;
+    this.whatIf.mark(bound);
     const ns = Math.max(Math.round(when * 1e9) - 1, 0);
     let cold = [];
     try {
@@ -117,6 +120,7 @@ class Shown {
     this.addresses = new Addresses(this.told);
     this.map.update(this.told, this.addresses);
     this.curves.update(this.told);
+    this.whatIf.renew(summary.growing);
   }
 }
 
@@ -176,6 +180,8 @@ async function open() {
     await one.tellStatus();
     const { schemes } = await source.schemes(one.recording);
     if (schemes.length) one.box.append(schemesTable(schemes));
+    one.box.append(one.whatIf.box);
+    one.whatIf.watch();
   }
 }
 
@@ -194,7 +200,8 @@ async function look() {
   scene.ramp = told.ramp;
   recordings = told.recordings;
   const ready = recordings.some((one) => one.targets.length && one.version > 0);
-  if (!scene.shown.length && ready) {
+  const opened = !scene.shown.length && ready;
+  if (opened) {
     say("");
     const rows = recordings.map((one, at) => [String(at), one.name]).filter(([at]) => recordings[at].targets.length);
     fill(byId("recording"), rows, rows[0][0]);
@@ -206,7 +213,7 @@ async function look() {
     const wrong = recordings.map((one) => one.error).filter(Boolean).join("; ");
     say(wrong || (read < 1 ? `reading: ${percent(read)}` : "nothing was recorded yet"));
   }
-  for (const one of scene.shown) {
+  for (const one of opened ? [] : scene.shown) {
     const now = recordings[one.recording], before = known[one.recording];
     if (before && now.version !== before.version) await renew(one, now);
     if (now.growing) await one.tellStatus();
@@ -235,7 +242,7 @@ byId("cold").addEventListener("input", setCold);
 byId("top").addEventListener("input", setColours);
 for (const id of ["choice", "controls"]) byId(id).addEventListener("submit", (event) => event.preventDefault());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const one of scene.shown) { one.curves.rebuild(); one.map.redraw(); }
+  for (const one of scene.shown) { one.curves.rebuild(); one.whatIf.rebuild(); one.map.redraw(); }
 });
 globalThis.pydamon = { scene };  // for who drives the page: tests, and curious people
 keepLooking();

@@ -55,6 +55,7 @@ export class Server {
 
   status(recording) { return this.#get(`${recording}/status`, "json"); }
   schemes(recording) { return this.#get(`${recording}/schemes`, "json"); }
+  whatIf(recording, target) { return this.#get(`${recording}/${target}/what-if`, "json"); }
   at(recording, target, ns) { return this.#get(`${recording}/${target}/at?ns=${ns}`, "json"); }
 
   window(recording, target, from, to, low, high) {
@@ -77,6 +78,7 @@ export class InFile {
   async list() { return { recordings: [this.#held.summary], ramp: this.#held.ramp }; }
   async target(_, target) { return this.#held.targets[target]; }
   async status() { return { lines: [] }; }
+  async whatIf(_, target) { return this.#held.what_if[target]; }
   async schemes() { return { schemes: this.#held.schemes }; }
 
   async at(_, target, ns) {

@@ -1,0 +1,50 @@
+"""How often a page is accessed that has been idle for some time: what the panel sees beyond what regions see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.analysis.whatif.ages import Ages
+from pydamon.core.panel import BOUNDS_S, Look
+
+F64 = NDArray[np.float64]
+LEVELS_S = np.array(BOUNDS_S[1:], np.float64)  # of `Ages` that `unseen_by_regions` takes
+
+
+def unseen_by_regions(ages: Ages, looks: Mapping[int, Sequence[Look]]) -> Callable[[F64], F64]:
+    """Of idle times in s, how often (a second) a page is accessed in a region that is idle for so long, and stays so;
+    0 everywhere without a panel.
+
+    How often the panel's pages of that idle time come back beyond how often regions do, in all as much as the panel has
+    more coming back: that regions have something at another age is not to count twice.
+    """
+    ended, idle = _of_panel(looks.values())
+    regions = -np.diff(ages.ended, append=0.0)
+    cold = -np.diff(ages.cold * ages.seen_s, append=0.0)
+    known = np.divide(regions, cold, out=np.zeros(len(cold)), where=cold > 0)
+    rate = np.maximum(np.divide(ended, idle, out=np.zeros(len(idle)), where=idle > 0) - known, 0.0)
+    some = float(rate @ idle)
+    share = max(float((ended - known * idle).sum()), 0.0) / some if some else 0.0
+    rates = np.concatenate([np.zeros(1), rate * share])
+
+    def hazard(idle_s: F64) -> F64:
+        found: F64 = rates[np.searchsorted(LEVELS_S, idle_s, "right")]
+        return found
+
+    return hazard
+
+
+def _of_panel(targets: Iterable[Sequence[Look]]) -> tuple[F64, F64]:
+    """Bytes whose idle time was ended, and byte-seconds that were idle, by the bins of `BOUNDS_S` but the first."""
+    ended, idle = np.zeros(len(BOUNDS_S)), np.zeros(len(BOUNDS_S))
+    for looks in targets:
+        for before, look in pairwise(looks):
+            if look.pages and before.pages:
+                lasted_s = (look.time_ns - before.time_ns) / 1e9
+                ended += look.ended * (look.resident_bytes / look.pages)
+                idle += (before.idle + before.unseen) * (lasted_s * before.resident_bytes / before.pages)
+    return ended[1:], idle[1:]

@@ -1,0 +1,1 @@
+"""What ``simulate`` understands and shows."""

@@ -1,0 +1,136 @@
+"""What is asked for on the command line of ``simulate``, as programs, a machine and policies."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from pydamon.cli.files import read_text
+from pydamon.errors import RequestError, located
+from pydamon.run.simulation import programs
+from pydamon.run.simulation.runs import Policy, Setting
+from pydamon.spec import Intervals, NrRegions, Scheme
+from pydamon.spec.costs import Costs, load
+from pydamon.spec.machine import MachineSpec, load_machine, parse_machine
+
+_PICTURES = (".png", ".svg", ".html", ".htm")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A comparison, and where it goes: ``picture`` and ``record`` are files, or empty; ``paths`` are those it is of."""
+
+    setting: Setting
+    policies: tuple[Policy, ...]
+    picture: str
+    record: str
+    paths: list[str]
+
+
+def understand(names: tuple[str, ...], options: dict[str, Any]) -> Asked:
+    """Raises RequestError naming the option, the program or the file."""
+    machine = _machine(options["machine"], options["costs"])
+    policies = _policies(options["schemes"], options["scheme"], options["modules"])
+    picture, record = _outputs(options["output"], policies)
+    found = tuple(programs.find(name) for name in names)
+    if options["repeat"] == 0 and options["duration"] is None:
+        raise RequestError("0 is for ever; give --duration, too", where="repeat")
+    setting = Setting(
+        programs=found,
+        machine=machine,
+        intervals=_intervals(options, any(map(programs.is_trace, names))),
+        nr_regions=NrRegions(min=options["min_regions"], max=options["max_regions"]),
+        duration_ns=options["duration"],
+        repeat=options["repeat"],
+        seed=options["seed"],
+    )
+    files = [*map(programs.file_of, names), options["machine"], options["costs"], *options["schemes"]]
+    paths = [file for file in files if file is not None and os.path.isfile(file)]
+    return Asked(setting, policies, picture, record, paths)
+
+
+def _machine(text: str | None, costs_file: str | None) -> MachineSpec:
+    costs: Costs | None = None
+    if costs_file is not None:
+        with located(f"--costs {costs_file}", ": "):
+            costs = load(read_text(costs_file, "--costs")).costs
+    if text is None or "=" in text:
+        with located("--machine" if text else "", ": "):
+            return parse_machine(text or "", costs)
+    with located(f"--machine {text}", ": "):
+        raw = read_text(text)
+        machine, file = load_machine(raw)
+    if costs is None:
+        return machine
+    if file.costs != Costs():
+        raise RequestError("does not go with a machine that says its costs itself", where="--costs")
+    import dataclasses
+
+    return dataclasses.replace(machine, costs=costs)
+
+
+def _policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str, ...]) -> tuple[Policy, ...]:
+    """Each file, text and module is one of its own."""
+    found = [Policy(_short(os.path.basename(file)), _schemes(file)) for file in files]
+    for text in texts:
+        found.append(Policy(_short(text), _scheme(text)))
+    for text in modules:
+        _check_module(text)
+        found.append(Policy(_short(text), modules=(text,)))
+    return tuple(found)
+
+
+def _schemes(path: str) -> tuple[Scheme, ...]:
+    from pydamon.spec.forms import scheme_files
+
+    text = read_text(path, "--schemes")
+    with located(f"--schemes {path}", ": "):
+        return scheme_files.load(text, ops="sim").schemes
+
+
+def _scheme(text: str) -> tuple[Scheme, ...]:
+    from pydamon.spec.forms.scheme_short import parse_short
+    from pydamon.spec.schemes import validate_scheme
+
+    with located("--scheme", ": "):
+        scheme = parse_short(text)
+        validate_scheme(scheme, ops="sim")
+    return (scheme,)
+
+
+def _check_module(text: str) -> None:
+    from pydamon.modules.registry import parse
+
+    try:
+        parse(text)
+    except RequestError as error:
+        raise RequestError(error.message, where=f"--module {error.where or ''}".rstrip()) from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _outputs(output: str | None, policies: tuple[Policy, ...]) -> tuple[str, str]:
+    if output is None:
+        return "", ""
+    if os.path.splitext(output)[1].lower() in _PICTURES:
+        from pydamon.cli.render.picture import check_picture
+
+        check_picture(output)
+        return output, ""
+    if len(policies) > 1:
+        raise RequestError(f"a record holds one run; {len(policies)} policies were given", where="-o")
+    return "", "/dev/stdout" if output == "-" else output
+
+
+def _intervals(options: dict[str, Any], traced: bool) -> Intervals:
+    """20 samples per aggregation."""
+    sample_us, aggr_us = options["sample"], options["aggr"]
+    if sample_us is None:
+        usual = programs.TRACE_SAMPLE_US if traced else 5_000
+        sample_us = usual if aggr_us is None else max(aggr_us // 20, 1)
+    if aggr_us is None:
+        aggr_us = 20 * sample_us
+    return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=max(1_000_000, aggr_us))

@@ -1,0 +1,1 @@
+"""Runs on a simulated machine, one beside another: what a policy saves and costs."""
