@@ -180,8 +180,9 @@ def under_load(options: argparse.Namespace, nodes: list[int]) -> None:
         with Sweeper(options.hot, options.cold) as sweeper:
             pages = Pages(sweeper)
             pages.put(slow)
-            with busy(loops), tempfile.TemporaryDirectory() as name:
-                with recording(sweeper.pid, f"{options.module} {SMALL}", Path(name), started=True):
+            with tempfile.TemporaryDirectory() as name:
+                module = f"{options.module} {SMALL}"
+                with recording(sweeper.pid, module, Path(name), started=True), busy(loops):
                     waited_us = psi.read("cpu").total_us
                     time.sleep(options.busy_seconds)
                     waited = (psi.read("cpu").total_us - waited_us) / 1e6 / options.busy_seconds
