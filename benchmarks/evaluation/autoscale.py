@@ -32,7 +32,7 @@ def idle(hot):
         for at in range(0, len(hot), 4096): hot[at] = 1
         time.sleep(0.5)
 hot = mmap.mmap(-1, 16 << 20)
-command = [sys.executable, "-m", "pydamon", "record", "--ops", "paddr", "-o", record, "--module", module]
+command = [sys.executable, "-m", "pydamon", "record", "--ops", "paddr", "-o", record, "--module", module, *sys.argv[6:]]
 watcher = subprocess.Popen(command, stderr=open("/tmp/said", "w"))
 for cycle in range(cycles):
     with open("/mnt/file", "wb") as file:
@@ -56,6 +56,8 @@ for cycle in range(cycles):
 watcher.terminate()
 watcher.wait()
 print(open("/tmp/said").read(), flush=True)
+command = [sys.executable, "-m", "pydamon", "report", "modules", record]
+print(subprocess.run(command, capture_output=True, text=True).stdout, flush=True)
 print("killed", subprocess.run(["dmesg"], capture_output=True, text=True).stdout.count("Out of memory"), flush=True)
 """
 
@@ -72,11 +74,15 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=120, metavar="SECONDS", help="how long (default: 120)")
     parser.add_argument("--cycles", type=int, default=3, help="how often (default: 3)")
     parser.add_argument("--module", default="autoscale cold_min_age=15s", help="(default: %(default)s)")
+    parser.add_argument("--intervals", help="fixed, like 100ms/2s: to sample, and to aggregate (default: tuned)")
     options = parser.parse_args()
-    print(f"autoscale: {options.module}; 1 GiB, {options.fill} MiB filled, looked at after {options.idle} s")
+    sample, _, aggr = (options.intervals or "").partition("/")
+    fixed = ["--sample", sample, "--aggr", aggr] if sample else []
+    print(f"autoscale: {options.module}; intervals: {options.intervals or 'tuned'}")
+    print(f"1 GiB, {options.fill} MiB filled, looked at after {options.idle} s")
     print(machine(), flush=True)
     command = ["lab/run", "--balloon", "--memory", "1G", "--nodes", "1", "--disk", "1G", "--timeout", "3000", "--"]
-    words = [options.fill, options.idle, options.cycles, options.module, "/tmp/record"]
+    words = [options.fill, options.idle, options.cycles, options.module, "/tmp/record", *fixed]
     guest = [sys.executable, "-c", _GUEST, *map(str, words)]
     held = []
     with subprocess.Popen(

@@ -180,8 +180,9 @@ def under_load(options: argparse.Namespace, nodes: list[int]) -> None:
         with Sweeper(options.hot, options.cold) as sweeper:
             pages = Pages(sweeper)
             pages.put(slow)
-            with busy(loops), tempfile.TemporaryDirectory() as name:
-                with recording(sweeper.pid, f"{options.module} {SMALL}", Path(name)):
+            with tempfile.TemporaryDirectory() as name:
+                module = f"{options.module} {SMALL}"
+                with recording(sweeper.pid, module, Path(name), started=True), busy(loops):
                     waited_us = psi.read("cpu").total_us
                     time.sleep(options.busy_seconds)
                     waited = (psi.read("cpu").total_us - waited_us) / 1e6 / options.busy_seconds
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--busy-seconds", type=int, default=40, help="of each half of the second part (default: 40)")
     parser.add_argument("--module", default="tier", help="what runs (default: tier)")
     parser.add_argument("--nodes", type=int, action="append", help="of the guest (default: 2 and 3)")
-    parser.add_argument("--without-load", action="store_true", help="leave the second part out")
+    parser.add_argument("--only", choices=("way", "load"), help="one of the two parts")
     options = parser.parse_args()
     if not is_guest():
         worst = 0
@@ -215,8 +216,9 @@ def main() -> None:
     nodes = move_pages.memory_nodes()
     os.sched_setaffinity(0, {MONITOR_CPU})  # pydamon's as well: the process has a CPU of its own
     print(f"tier: {options.module!r}; {options.hot} MiB hot, {options.cold} MiB cold\n{machine()}")
-    settle(options, nodes)
-    if not options.without_load:
+    if options.only != "load":
+        settle(options, nodes)
+    if options.only != "way":
         under_load(options, nodes)
 
 

@@ -17,9 +17,10 @@ from pydamon.linux.process import Process
 
 pytestmark = pytest.mark.guest
 MIB, PAGE = 1 << 20, 4096
+LOCKED = 0x2000  # MAP_LOCKED
 HOLDER = """
 import mmap, sys
-area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | int(sys.argv[2]))
 area.madvise(mmap.MADV_NOHUGEPAGE)
 for page in range(0, len(area), 4096):
     area[page] = 1
@@ -32,10 +33,9 @@ sys.stdin.read()
 class Holder:
     """A process with memory of its own."""
 
-    def __init__(self, size: int) -> None:
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, size: int, flags: int = 0) -> None:
+        command = [sys.executable, "-c", HOLDER, str(size), str(flags)]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.child.stdout is not None
         first = np.uint64(int(self.child.stdout.readline()))
         self.pages: NDArray[np.uint64] = first + np.arange(size // PAGE, dtype=np.uint64) * np.uint64(PAGE)
@@ -75,7 +75,7 @@ def test_what_finds_no_room_stays_where_it_is(holder: Holder) -> None:
     if len(move_pages.memory_nodes()) < 3:
         pytest.skip("needs a guest of three nodes (lab/run --nodes 3)")
     free = MachineMetrics().node_mem_bp(1, used=False) * MachineMetrics().node_bytes(1) // 10_000
-    filler = Holder(free + 32 * MIB)
+    filler = Holder(free + 32 * MIB, LOCKED)  # else the kernel would swap some of it out to make room
     try:
         filler.put(1)
         before = [holder.on(node) for node in (0, 1, 2)]

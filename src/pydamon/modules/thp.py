@@ -63,6 +63,10 @@ def _parse_frequency(text: str) -> int:
     return value
 
 
+def _write_frequency(permil: int) -> str:
+    return exact_permil(permil) if permil else "auto"
+
+
 class ThpKnobs(Knobs, frozen=True, kw_only=True):
     """What can be said of it."""
 
@@ -74,7 +78,7 @@ class ThpKnobs(Knobs, frozen=True, kw_only=True):
         Knob(
             "hot_freq",
             _parse_frequency,
-            lambda value: exact_permil(value) if value else "auto",
+            _write_frequency,
             "hot is what this share of samples finds used; auto: lowered from 100% while nothing is found",
         ),
     ] = AUTO

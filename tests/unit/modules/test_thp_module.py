@@ -37,6 +37,11 @@ def test_what_is_off_is_not_there() -> None:
     assert parse("thp hot_freq=25%").controllers("process") == ()
 
 
+@pytest.mark.parametrize("frequency", ["auto", "0.1%", "25%", "100%"])
+def test_the_lowest_rate_is_written_as_it_was_said(frequency: str) -> None:
+    assert f" hot_freq={frequency} " in parse(f"thp hot_freq={frequency}").write(all_knobs=True)
+
+
 def test_physical_memory_has_no_huge_pages_to_make() -> None:
     with pytest.raises(RequestError, match="the target must be processes or a cgroup"):
         parse("thp").schemes("physical")
