@@ -193,7 +193,7 @@ def _known(always_mib: float) -> dict[int, int]:
 
 
 @contextmanager
-def _started(command: list[str], ready: int = 1, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], ready: int = 1, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has written ``ready`` lines; it is ended at the end, with what it has started."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, **options) as process:
         assert process.stdout is not None
@@ -210,7 +210,7 @@ def _started(command: list[str], ready: int = 1, **options: Any) -> Iterator[sub
 @contextmanager
 def python(text: str, *arguments: str, known: dict[int, int] | None = None, ready: int = 1) -> Iterator[Running]:
     """One of the programs above that are Python."""
-    with _started([sys.executable, "-c", text, *arguments], ready) as process:
+    with started([sys.executable, "-c", text, *arguments], ready) as process:
         yield Running([process.pid], known or {})
 
 
@@ -240,37 +240,46 @@ def hugetlb() -> AbstractContextManager[Running]:
 @contextmanager
 def node() -> Iterator[Running]:
     """Node.js that does nothing but read a buffer."""
-    with _started([_program("node"), "-e", NODE]) as process:
+    with started([program("node"), "-e", NODE]) as process:
         yield Running([process.pid], _known(10))
 
 
 @contextmanager
 def java() -> Iterator[Running]:
     """A JVM with 200 MiB on its heap, of which 20 are read."""
-    compiler, machine = _program("javac"), _program("java")
+    compiler, machine = program("javac"), program("java")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "Hot.java").write_text(JAVA)
         subprocess.run([compiler, "Hot.java"], cwd=folder, check=True)
-        with _started([machine, "-Xmx400m", "-XX:+UseSerialGC", "-cp", folder, "Hot"]) as process:
+        with started([machine, "-Xmx400m", "-XX:+UseSerialGC", "-cp", folder, "Hot"]) as process:
             yield Running([process.pid], _known(20))
 
 
 @contextmanager
 def redis() -> Iterator[Running]:
     """redis-server with 700 MiB, 40 MB of which a client reads over and over."""
-    server = _program("redis-server")
+    server = program("redis-server")
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/socket"
         command = [server, "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
-        with _started(command) as process:
-            _until(lambda: os.path.exists(path), "redis-server makes no socket")
+        with started(command) as process:
+            until(lambda: os.path.exists(path), "redis-server makes no socket")
             with python(REDIS_CLIENT, path):
                 yield Running([process.pid], _known(2500 * 16000 / MIB))
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A server of PostgreSQL: the folder of its programs, the words that say where it is, and how to run them."""
+
+    programs: Path
+    there: list[str]
+    how: dict[str, Any]
+
+
 @contextmanager
-def postgres() -> Iterator[Running]:
-    """A session of PostgreSQL that has read a table of 256 MB and then asks for a twentieth of it, as user nobody."""
+def postgres_server() -> Iterator[Postgres]:
+    """A server that runs as user nobody, with the tables of ``pgbench`` (256 MB)."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
         raise Missing("PostgreSQL is not installed")
@@ -288,24 +297,30 @@ def postgres() -> Iterator[Running]:
         }  # fmt: skip
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         server = [str(programs / "postgres"), "-D", f"{folder}/data", *words]
-        with _started(server, 0, stderr=subprocess.DEVNULL, **how):
-            _until(lambda: os.path.exists(f"{folder}/.s.PGSQL.5432"), "PostgreSQL does not come up")
+        with started(server, 0, stderr=subprocess.DEVNULL, **how):
+            until(lambda: os.path.exists(f"{folder}/.s.PGSQL.5432"), "PostgreSQL does not come up")
             there = ["-h", folder, "-U", "asker"]
             asked = [str(programs / "pg_isready"), *there]
-            _until(
+            until(
                 lambda: subprocess.run(asked, **quiet | {"check": False}).returncode == 0,
                 "PostgreSQL takes no connection",
             )
             subprocess.run([programs / "pgbench", *there, "-i", "-q", "-s", "20", "postgres"], **quiet)
-            with _session(programs, there, how) as pid:
-                yield Running([pid], {})
+            yield Postgres(programs, there, how)
+
+
+@contextmanager
+def postgres() -> Iterator[Running]:
+    """A session of PostgreSQL that has read a table of 256 MB and then asks for a twentieth of it."""
+    with postgres_server() as server, _session(server.programs, server.there, server.how) as pid:
+        yield Running([pid], {})
 
 
 @contextmanager
 def _session(programs: Path, there: list[str], how: dict[str, Any]) -> Iterator[int]:
     """The process of a session that asks for the same rows five times a second."""
     command = [str(programs / "psql"), *there, "-qAt", "postgres"]
-    with _started(command, 0, stdin=subprocess.PIPE, **how) as client:
+    with started(command, 0, stdin=subprocess.PIPE, **how) as client:
         assert client.stdin is not None
         assert client.stdout is not None
         client.stdin.write(b"SELECT sum(length(filler)) FROM pgbench_accounts; SELECT pg_backend_pid();\n")
@@ -318,14 +333,14 @@ def _session(programs: Path, there: list[str], how: dict[str, Any]) -> Iterator[
         yield pid
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         raise Missing(f"{name} is not installed")
     return found
 
 
-def _until(condition: Callable[[], bool], complaint: str) -> None:
+def until(condition: Callable[[], bool], complaint: str) -> None:
     end = time.monotonic() + 60
     while not condition():
         if time.monotonic() > end:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,27 +48,29 @@ def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
         counters[1] = time.process_time_ns()
 
 
-class Spinner:
-    """Such a process, on one CPU; as a context manager. In ``cgroup``, if there is one, before it has memory."""
+class Counted:
+    """A program of ours that counts what it has done and its own CPU time, on one CPU; as a context manager.
 
-    def __init__(
-        self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0, cgroup: Path | None = None
-    ) -> None:
+    It is run as ``python -m MODULE FILE *arguments``, keeps two integers in FILE, and prints a line (``said``) once it
+    is set up. In ``cgroup``, if there is one, before it has memory.
+    """
+
+    def __init__(self, module: str, *arguments: str, cpu: int = 0, cgroup: Path | None = None) -> None:
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self._file.truncate(PAGE)
         self._mapped = mmap.mmap(self._file.fileno(), PAGE)
         self._counters = np.frombuffer(self._mapped, np.int64, 2)
-        command = [sys.executable, "-m", "benchmarks.spinner", self._file.name, str(hot_mib), str(cold_mib), mode]
+        command = [sys.executable, "-m", module, self._file.name, *arguments]
         if cgroup is not None:
             command = ["sh", "-c", _ENTER, str(cgroup), *command]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | one_thread)
         self.pid = self._process.pid
-        self.pages = hot_mib * MIB // PAGE
         os.sched_setaffinity(self.pid, {cpu})
         assert self._process.stdout
-        self.hot_at = int(self._process.stdout.readline())
+        self.said = self._process.stdout.readline()
 
-    def __enter__(self) -> Spinner:
+    def __enter__(self) -> Self:
         return self
 
     def kill(self) -> None:
@@ -83,12 +86,8 @@ class Spinner:
         self._process.stdout.close()
         self._file.close()
 
-    def addresses(self, count: int, rng: np.random.Generator) -> NDArray[np.uint64]:
-        """Random pages of the hot set."""
-        return np.uint64(self.hot_at) + rng.integers(0, self.pages, count).astype(np.uint64) * np.uint64(PAGE)
-
     def rate(self, work: Callable[[], object], seconds: float) -> float:
-        """Sweeps per second of its own CPU time while ``work`` is done again and again for that long."""
+        """Pieces of work per second of its own CPU time while ``work`` is done again and again for that long."""
         before = self._counters.copy()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -96,23 +95,56 @@ class Spinner:
         done, cpu_ns = (self._counters - before).tolist()
         return done / max(cpu_ns, 1) * 1e9
 
+    @property
+    def done(self) -> int:
+        """Pieces of work so far."""
+        return int(self._counters[0])
+
     def lost(
         self, disturb: Callable[[], object], leave_alone: Callable[[], object], *, seconds: float = 0.5, pairs: int = 12
     ) -> tuple[float, float]:
-        """Share of its speed that it loses to ``disturb``: the median over pairs of windows, and their spread.
+        """`lost` of this."""
+        return lost(self.rate, disturb, leave_alone, seconds=seconds, pairs=pairs)
 
-        Each window with is compared with the windows without before and after it, so that a drift of the machine's
-        speed cancels out. Spread: half the distance between the quartiles.
-        """
-        without = self.rate(leave_alone, seconds)
-        lost = []
-        for _ in range(pairs):
-            disturbed = self.rate(disturb, seconds)
-            after = self.rate(leave_alone, seconds)
-            lost.append(1 - disturbed / ((without + after) / 2))
-            without = after
-        low, median, high = statistics.quantiles(lost, n=4)
-        return median, (high - low) / 2
+
+def lost(
+    rate: Callable[[Callable[[], object], float], float],
+    disturb: Callable[[], object],
+    leave_alone: Callable[[], object],
+    *,
+    seconds: float,
+    pairs: int,
+) -> tuple[float, float]:
+    """Share of its speed that something loses to ``disturb``: the median over pairs of windows, and their spread.
+
+    ``rate(work, seconds)`` is its speed while ``work`` is done again and again for that long. Each window with is
+    compared with the windows without before and after it, so that a drift of the machine's speed cancels out. Spread:
+    half the distance between the quartiles.
+    """
+    without = rate(leave_alone, seconds)
+    shares = []
+    for _ in range(pairs):
+        disturbed = rate(disturb, seconds)
+        after = rate(leave_alone, seconds)
+        shares.append(1 - disturbed / ((without + after) / 2))
+        without = after
+    low, median, high = statistics.quantiles(shares, n=4)
+    return median, (high - low) / 2
+
+
+class Spinner(Counted):
+    """A process that sweeps a hot set."""
+
+    def __init__(
+        self, hot_mib: int, cold_mib: int = 0, mode: str = "read", cpu: int = 0, cgroup: Path | None = None
+    ) -> None:
+        super().__init__("benchmarks.spinner", str(hot_mib), str(cold_mib), mode, cpu=cpu, cgroup=cgroup)
+        self.pages = hot_mib * MIB // PAGE
+        self.hot_at = int(self.said)
+
+    def addresses(self, count: int, rng: np.random.Generator) -> NDArray[np.uint64]:
+        """Random pages of the hot set."""
+        return np.uint64(self.hot_at) + rng.integers(0, self.pages, count).astype(np.uint64) * np.uint64(PAGE)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.evaluation.zipf import Zipf
+
 _VALUE = 4000
 _BATCH = 8
 _SAID_EVERY_S = 10.0
@@ -47,12 +49,11 @@ def load(connection: socket.socket, keys: int) -> None:
 
 def at_rate(use: Callable[[NDArray[np.int64]], object], things: int, per_second: int, seed: int) -> None:
     """Use things, numbered from 0 on, for ever, at most so often, by Zipf's law; what is late is not made up for."""
-    rng = np.random.default_rng(seed)
-    shares = np.cumsum(1 / np.arange(1, things + 1))
+    zipf = Zipf(things, np.random.default_rng(seed), 1)
     due = said = time.monotonic()
     done = 0
     while True:
-        use(np.searchsorted(shares, rng.random(_BATCH) * shares[-1]))
+        use(zipf.draw(_BATCH))
         done += _BATCH
         now = time.monotonic()
         if now - said >= _SAID_EVERY_S:

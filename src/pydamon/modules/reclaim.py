@@ -119,7 +119,13 @@ def controllers(knobs: ReclaimKnobs, target: Target) -> tuple[Controller, ...]:
     """By refaults, and by pressure, a loop each."""
     loops: list[Controller] = []
     if "refaults" in knobs.drivers:
-        rule = RefaultRule(scheme=NAME, limit_bp=knobs.refault_bp, first_us=knobs.min_age_us)
+        rule = RefaultRule(
+            scheme=NAME,
+            limit_bp=knobs.refault_bp,
+            first_us=knobs.min_age_us,
+            window_us=knobs.quota.reset_interval_ms * 1000,
+            most_bytes=knobs.quota.sz_bytes,
+        )
         loops.append(RefaultController(rule))
     if "pressure" in knobs.drivers and target != "process":
         loops.append(_by_pressure_loop(knobs))

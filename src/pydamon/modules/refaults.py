@@ -4,6 +4,7 @@ The first minimum age is chosen as in software-defined far memory (Lagar-Cavilla
 lowest age at which the pages of the panel that were used again would have kept the limit; of these a high percentile,
 or the last one if that is higher. From then on the loop is closed by the counters of refaults, since a panel of a
 thousand pages sees too few: too much comes back, and the age grows at once; too little, and it shrinks slowly.
+How much is taken per minute is bounded by what may come back (`modules/refault_budget.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from pydamon.modules.controller import ColdBytes, Decision, Observations, SetMinAge
+from pydamon.modules.controller import ColdBytes, Decision, Observations, SetMinAge, SetQuota
+from pydamon.modules.refault_budget import MINUTE_NS, Budget
 
-MINUTE_NS = 60_000_000_000
 WORKING_SET_US = 120_000_000  # what was used within this time
 _BP = 10_000
 _MOST_MINUTES = 480  # of which the percentile is
@@ -31,7 +32,8 @@ class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
     """At most ``limit_bp`` of the working set comes back per minute of what ``scheme`` takes.
 
     For ``watch_ns`` nothing is taken; ``first_us`` is the minimum age behind that where no panel tells a better one. It
-    never falls below ``least_us``.
+    never falls below ``least_us``. ``window_us`` and ``most_bytes`` (0: any) are the scheme's quota, of which no more
+    is given than what may still be taken.
     """
 
     scheme: str
@@ -41,6 +43,8 @@ class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
     least_us: int = 1_000_000
     watch_ns: int = 2 * MINUTE_NS
     percentile: int = 98
+    window_us: int = 1_000_000
+    most_bytes: int = 0
 
 
 def lowest_age_us(returned: Iterable[ColdBytes], allowed_bytes: float) -> int | None:
@@ -80,6 +84,10 @@ class RefaultController:
         self._counted: deque[tuple[int, int]] = deque()  # when, and how many bytes had come back
         self._set_us = rule.first_us
         self._watched = False
+        self._budget = Budget()
+        self._quota = rule.most_bytes
+        self._resting = False  # nothing may be taken now
+        self._bound = False  # whether it is the budget that bounds what is taken, and not the age
         self._closed = False  # whether the loop goes by what really came back
 
     def step(self, observations: Observations) -> tuple[Decision, ...]:
@@ -99,10 +107,30 @@ class RefaultController:
         if rate is not None:
             self._closed = True
             self._correct(rate, (seen.now_ns - self._began_ns) // 1000)
-        if abs(self.min_age_us - self._set_us) * 20 < self._set_us:
+        quota = self._spend(seen) if watched else ()
+        if not watched:  # the scheme must not begin before its quota is set
+            self._resting = self.rule.scheme in seen.applied and seen.back_bytes is not None
+        age_us = _MOST_US if self._resting else self.min_age_us
+        if abs(age_us - self._set_us) * 20 < self._set_us:
+            return quota
+        self._set_us = age_us
+        return (*quota, SetMinAge(scheme=self.rule.scheme, min_age_us=age_us))
+
+    def _spend(self, seen: Observations) -> tuple[Decision, ...]:
+        """The quota that leaves until the next step what may be taken; a quota of nothing is one of no limit."""
+        size, taken = working_set_bytes(seen), seen.applied.get(self.rule.scheme)
+        if not size or taken is None or seen.back_bytes is None:
             return ()
-        self._set_us = self.min_age_us
-        return (SetMinAge(scheme=self.rule.scheme, min_age_us=self.min_age_us),)
+        allowed = size * self.rule.limit_bp / _BP
+        left = self._budget.look(seen.now_ns, taken, seen.back_bytes, allowed, seen.page_bytes)
+        quota = int(left * self.rule.window_us / self.rule.interval_us)
+        self._resting = left < seen.page_bytes
+        self._bound = left * 2 < (self._budget.per_minute or 0)
+        quota = max(min(quota, self.rule.most_bytes or quota), seen.page_bytes)
+        if quota == self._quota or self._resting:
+            return ()
+        self._quota = quota
+        return (SetQuota(scheme=self.rule.scheme, sz_bytes=quota),)
 
     def _gather(self, seen: Observations) -> None:
         """Each minute the lowest age that would have done; at the end of the watch the first minimum age follows."""
@@ -140,7 +168,7 @@ class RefaultController:
         if rate > 1:
             wanted = self.min_age_us * min(rate, _MOST_RATE) ** _UP
             self.min_age_us = max(self.min_age_us, self._kept(min(round(wanted), watched_us)))
-        elif self._counted[-1][0] - self._counted[0][0] >= MINUTE_NS:
+        elif not self._bound and self._counted[-1][0] - self._counted[0][0] >= MINUTE_NS:
             # Not sooner: what was taken just now has had no time to come back.
             self.min_age_us = self._kept(round(self.min_age_us * max(rate, _LEAST_RATE) ** _DOWN))
 

@@ -11,6 +11,7 @@ from pydamon.modules.controller import (
     ColdBytes,
     Observations,
     SetMinAge,
+    SetQuota,
 )
 from pydamon.modules.pressure import PressureController
 from pydamon.modules.refaults import (
@@ -169,6 +170,26 @@ def test_the_rest_after_a_suspend_is_one_step() -> None:
     before = controller.min_age_us
     stepped(controller, [look(100_000, back_bytes=1 << 20)])
     assert 0.9 * before <= controller.min_age_us <= before
+
+
+def test_what_is_taken_is_bounded_by_what_may_come_back() -> None:
+    """0.2 % of 1 GiB in the first minute, 10 s of it 1 s windows; then nothing for as long as that is used up."""
+    controller = RefaultController(RULE)
+    allowed = GIB * 20 // 10_000
+    watch = [msgspec.structs.replace(look(at), applied={"reclaim": 0}) for at in range(0, 120, 10)]
+    assert stepped(controller, watch) == [24 * 3600 * 1_000_000]
+    first, _ = controller.step(msgspec.structs.replace(look(120), applied={"reclaim": 0}))
+    assert first == SetQuota(scheme="reclaim", sz_bytes=allowed // 10)
+    used_up = msgspec.structs.replace(look(130), applied={"reclaim": allowed + 4096})
+    (rest,) = controller.step(used_up)
+    assert isinstance(rest, SetMinAge)
+    assert rest.min_age_us == 24 * 3600 * 1_000_000
+    assert controller.min_age_us == 120_000_000
+    again = controller.step(msgspec.structs.replace(look(180), applied={"reclaim": allowed + 4096}))
+    assert again == (
+        SetQuota(scheme="reclaim", sz_bytes=(allowed - 4096) // 10),
+        SetMinAge(scheme="reclaim", min_age_us=120_000_000),
+    )
 
 
 class Zipf:

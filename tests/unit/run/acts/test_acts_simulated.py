@@ -75,7 +75,7 @@ def test_by_refaults_the_age_is_set_by_what_really_comes_back() -> None:
     age = made.engine.context.schemes[0].access_pattern.age.min
     assert age.value is not None
     assert 30_000_000 < age.value <= 40_000_000
-    assert said[0] == "module reclaim: set the minimum age of scheme reclaim to 2 min"
+    assert said[0] == "module reclaim: set the minimum age of scheme reclaim to 1 d"
     fixed, _ = run("reclaim min_age=20s watermarks=off", text=parts + use, seconds=60, panel=0)
     assert fixed.engine.simulated is not None
     assert fixed.engine.simulated.summary().faults * 4096 >= 100 * MIB

@@ -1,0 +1,118 @@
+"""Proactive reclamation of ten kernels in the lab: `reclaim` on our engine, and as the kernel's DAMON carries it out.
+
+Started anywhere it boots the guest and prints what the guest prints. A kernel works in a cgroup of its own on one CPU,
+swap is on zram; what has not been used for `--min-age` is paged out, with no quota (the `prcl` of DAMON's authors).
+Beside a run without a monitor, *saved* is by how much less its cgroup uses, on average from the age on; *slower* what
+it loses of its work per second of its CPU time, and the share of the time that it waits for memory (PSI); *CPU* the
+monitor's. Times are those of an emulated machine, whose TLB hides accesses: compare rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.evaluation import cgroups
+from benchmarks.evaluation.kernels import KERNELS
+from benchmarks.evaluation.report import machine
+from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
+from benchmarks.kernel_damon import cpu_seconds, is_guest
+from benchmarks.spinner import Counted
+
+PUBLISHED = "93.38% of the resident memory at 1.22% (parsec3/freqmine, their best case)"
+ENGINES = ("user", "kernel")
+WARM_UP_S = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Bytes that the cgroup used, work per second of CPU time, shares of the time that it waited for memory, and that
+    the monitor was on a CPU."""
+
+    used: float
+    speed: float
+    waited: float
+    cpu: float
+
+
+@contextmanager
+def monitoring(pid: int, engine: str | None, min_age_s: int) -> Iterator[int | None]:
+    """`pydamon record` with the module, once it monitors; its pid. None: nobody monitors."""
+    if engine is None:
+        yield None
+        return
+    command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(pid)]
+    command += ["--engine", engine, "--module", f"reclaim min_age={min_age_s}s quota=off watermarks=off"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, "-o", f"{folder}/r"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as monitor,
+    ):
+        try:
+            assert monitor.stderr is not None
+            if not any("monitoring" in line for line in monitor.stderr):
+                raise SystemExit("evaluation: the recording did not begin")
+            yield monitor.pid
+        finally:
+            monitor.terminate()
+            monitor.communicate()
+
+
+def measure(name: str, engine: str | None, options: argparse.Namespace) -> Outcome:
+    """One kernel under one engine (the kernel's thread is not in the CPU time of engine kernel), or left alone."""
+    with (
+        cgroups.made("evaluation") as cgroup,
+        pinned([sys.executable, "-S", "-c", NEIGHBOUR]),
+        Counted("benchmarks.evaluation.kernels", name, str(options.mib), cpu=TARGET_CPU, cgroup=cgroup) as work,
+    ):
+        time.sleep(WARM_UP_S)
+        with monitoring(work.pid, engine, options.min_age) as monitor:
+            time.sleep(options.min_age)
+            used: list[int] = []
+
+            def look() -> None:
+                used.append(cgroups.number(cgroup, "memory.current"))
+                time.sleep(0.5)
+
+            began, waited_us = time.monotonic(), cgroups.stalled_us(cgroup)
+            spent_s = cpu_seconds(monitor) if monitor else 0
+            speed = work.rate(look, options.seconds)
+            lasted = time.monotonic() - began
+            waited = (cgroups.stalled_us(cgroup) - waited_us) / 1e6 / lasted
+            cpu = (cpu_seconds(monitor) - spent_s) / lasted if monitor else 0
+    return Outcome(statistics.mean(used), speed, waited, cpu)
+
+
+def main() -> None:
+    """Run in the guest; from elsewhere, start the guest."""
+    parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(KERNELS), help="this kernel; repeatable")
+    parser.add_argument("--mib", type=int, default=128, help="memory of each (default: 128)")
+    parser.add_argument("--seconds", type=int, default=60, help="how long each is measured (default: 60)")
+    parser.add_argument("--min-age", type=int, default=5, metavar="SECONDS", help="the module's knob (default: 5)")
+    options = parser.parse_args()
+    if not is_guest():
+        command = [str(ROOT / "lab/run"), "--timeout", "7200", "--", sys.executable, "-m", "benchmarks.evaluation"]
+        raise SystemExit(subprocess.run([*command, Path(__file__).stem.replace("_", "-"), *sys.argv[1:]]).returncode)
+    print(f"guest-kernels: min_age={options.min_age}s, {options.mib} MiB each, {options.seconds} s\n{machine()}")
+    print(f"{'':<12} {'engine':<8} {'saved':>8} {'slower':>8} {'CPU':>8}")
+    for name in options.only or KERNELS:
+        alone = measure(name, None, options)
+        for engine in ENGINES:
+            found = measure(name, engine, options)
+            saved, slower = 1 - found.used / alone.used, 1 - found.speed / alone.speed + found.waited - alone.waited
+            print(f"{name:<12} {engine:<8} {saved:>8.1%} {slower:>8.1%} {found.cpu:>8.1%}", flush=True)
+    print(f"published: {PUBLISHED}")
+
+
+if __name__ == "__main__":
+    main()
