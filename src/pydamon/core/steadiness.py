@@ -45,7 +45,7 @@ class Steadiness:
         pairs = [(before[target], now) for target, now in self._before.items()]
         if any(abs(now.sample_us - old.sample_us) > _ALIKE * old.sample_us for old, now in pairs):
             return
-        found = np.sum([_compared(old, now) for old, now in pairs], axis=0)
+        found = sum((_compared(old, now) for old, now in pairs), start=np.zeros(3))  # without a target there is no pair
         moved, accesses, possible = found.tolist()
         self.aggregations = 0 if moved > _CHANGED * max(accesses, _LEAST * possible) else self.aggregations + 1
 

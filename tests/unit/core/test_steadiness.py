@@ -111,3 +111,12 @@ def test_nothing_mapped_is_steady_too() -> None:
     for _ in range(STEADY + 1):
         steadiness.look([empty])
     assert steadiness.steady
+
+
+def test_nobody_to_look_at_is_steady_until_somebody_comes() -> None:
+    steadiness = Steadiness()
+    for _ in range(STEADY + 1):
+        steadiness.look([])
+    assert steadiness.steady
+    steadiness.look([snapshot(np.random.default_rng(1), {(0, 50): 1.0})])
+    assert steadiness.aggregations == 0
