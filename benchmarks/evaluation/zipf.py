@@ -26,7 +26,7 @@ class Zipf:
 
     def __init__(self, things: int, rng: np.random.Generator, exponent: float) -> None:
         self._rng = rng
-        self._edges = np.cumsum(np.arange(1, things + 1) ** -exponent)
+        self._edges = np.cumsum(np.arange(1.0, things + 1) ** -exponent)
 
     def draw(self, count: int) -> NDArray[np.int64]:
         """Ranks of so many draws."""
