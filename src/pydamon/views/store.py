@@ -14,14 +14,13 @@ monitors is as large after a week as after a minute. One thread fills a store, a
 
 from __future__ import annotations
 
+import pickle
 import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from pydamon.analysis.panel import look_of
 from pydamon.core.panel import Look
@@ -212,7 +211,8 @@ class _Layouts:
             key = self._next
             self._next += 1
             self._now[known.target] = known.mapped, key
-            data = zlib.compress(msgspec.msgpack.encode(known.mapped.mappings), _FASTEST)
+            # Pickled, as the moments are: names are any bytes, which other formats of text refuse.
+            data = zlib.compress(pickle.dumps(list(known.mapped.mappings), pickle.HIGHEST_PROTOCOL), _FASTEST)
             self._bytes += len(data) + _HELD_BYTES
         self._packed[key] = data, now_ns
         return key
@@ -236,4 +236,4 @@ class _Layouts:
         for mapped, number in self._now.values():
             if number == key:
                 return mapped
-        return Mapped(msgspec.msgpack.decode(zlib.decompress(self._packed[key][0]), type=list[Mapping]))
+        return Mapped(pickle.loads(zlib.decompress(self._packed[key][0])))

@@ -144,7 +144,7 @@ def busy(second: int) -> Found:
         random_snapshot(rng, target, 50).replace(end_ns=second * SECOND)
         for target in (*range(15), SHORT + second // 10)
     ]
-    moving = [Mapping(page << 20, (page << 20) + 4096 * second, "rw-p", 0, second, f"/x/{page}") for page in range(200)]
+    moving = [Mapping(page << 20, (page << 20) + 4096 * second, "rw-p", 0, second, f"/x/\udcff{page}") for page in range(200)]
     numbers = [one.target for one in snapshots]
     many = [Mapping(page << 20, (page << 20) + 4096, "rw-p", 0, numbers[-1], f"/y/{page}") for page in range(400)]
     mapped = {target: [Mapping(0, 4096, "r--p", 0, 1, "/lib/x")] for target in numbers} | {3: moving, numbers[-1]: many}
