@@ -144,7 +144,7 @@ def busy(second: int) -> Found:
         random_snapshot(rng, target, 50).replace(end_ns=second * SECOND)
         for target in (*range(15), SHORT + second // 10)
     ]
-    moving = [Mapping(page << 20, (page << 20) + 4096 * second, "rw-p", 0, second, f"/x/\udcff{page}") for page in range(200)]
+    moving = [Mapping(page << 20, (page << 20) + 4096 * second, "rw-p", 0, second, f"/x/{page}") for page in range(200)]
     numbers = [one.target for one in snapshots]
     many = [Mapping(page << 20, (page << 20) + 4096, "rw-p", 0, numbers[-1], f"/y/{page}") for page in range(400)]
     mapped = {target: [Mapping(0, 4096, "r--p", 0, 1, "/lib/x")] for target in numbers} | {3: moving, numbers[-1]: many}
@@ -182,3 +182,14 @@ def test_mappings_that_are_read_anew_and_are_the_same_are_kept_once() -> None:
     assert latest is not None
     assert first.time_ns == SECOND
     assert first.targets[0].mapped is latest.targets[0].mapped
+
+
+def test_names_of_mappings_may_be_any_bytes() -> None:
+    store, named = Store(), [Mapping(0, 4096, "r--p", 0, 1, "/x/\udcff\n")]
+    store.begin(ORIGIN)
+    for second, mapped in ((1, named), (2, [])):
+        snapshots = [random_snapshot(np.random.default_rng(1), 0, 3).replace(end_ns=second * SECOND)]
+        store.note(Found(second * SECOND, snapshots, {0: mapped}, {}, True))
+    first = store.at(0)
+    assert first is not None
+    assert list(first.targets[0].mapped.mappings) == named
