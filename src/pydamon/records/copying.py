@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.ma  # pyarrow asks for it with a mask: it is there before a file is begun
 import pyarrow as pa
 from numpy.typing import NDArray
 
