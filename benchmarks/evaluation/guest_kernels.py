@@ -13,15 +13,14 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation import cgroups
 from benchmarks.evaluation.kernels import KERNELS
+from benchmarks.evaluation.recording import monitoring
 from benchmarks.evaluation.report import machine
 from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
@@ -43,28 +42,12 @@ class Outcome:
     cpu: float
 
 
-@contextmanager
-def monitoring(pid: int, engine: str | None, min_age_s: int) -> Iterator[int | None]:
+def monitored(pid: int, engine: str | None, min_age_s: int) -> AbstractContextManager[int | None]:
     """`pydamon record` with the module, once it monitors; its pid. None: nobody monitors."""
     if engine is None:
-        yield None
-        return
-    command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record", str(pid)]
-    command += ["--engine", engine, "--module", f"reclaim min_age={min_age_s}s quota=off watermarks=off"]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [*command, "-o", f"{folder}/r"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as monitor,
-    ):
-        try:
-            assert monitor.stderr is not None
-            if not any("monitoring" in line for line in monitor.stderr):
-                raise SystemExit("evaluation: the recording did not begin")
-            yield monitor.pid
-        finally:
-            monitor.terminate()
-            monitor.communicate()
+        return nullcontext()
+    module = f"reclaim min_age={min_age_s}s quota=off watermarks=off"
+    return monitoring(str(pid), "--engine", engine, "--module", module, cpu=MONITOR_CPU)
 
 
 def measure(name: str, engine: str | None, options: argparse.Namespace) -> Outcome:
@@ -75,7 +58,7 @@ def measure(name: str, engine: str | None, options: argparse.Namespace) -> Outco
         Counted("benchmarks.evaluation.kernels", name, str(options.mib), cpu=TARGET_CPU, cgroup=cgroup) as work,
     ):
         time.sleep(WARM_UP_S)
-        with monitoring(work.pid, engine, options.min_age) as monitor:
+        with monitored(work.pid, engine, options.min_age) as monitor:
             time.sleep(options.min_age)
             used: list[int] = []
 

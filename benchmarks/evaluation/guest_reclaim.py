@@ -14,7 +14,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation import cgroups
+from benchmarks.evaluation.recording import monitoring
 from benchmarks.evaluation.report import machine, spread, verdict
 from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
@@ -69,28 +69,10 @@ def kernel(_cgroup: Path, min_age_s: int, quota_ms: int) -> Iterator[int]:
         (PARAMETERS / "enabled").write_text("N")
 
 
-@contextmanager
-def ours(cgroup: Path, min_age_s: int, quota_ms: int) -> Iterator[int]:
+def ours(cgroup: Path, min_age_s: int, quota_ms: int) -> AbstractContextManager[int]:
     """`pydamon record --cgroup CGROUP --module reclaim`, once it monitors; its pid."""
     module = f"reclaim min_age={min_age_s}s quota={quota_ms}ms+128MiB/1s watermarks=off"
-    command = ["taskset", "-c", str(MONITOR_CPU), sys.executable, "-m", "pydamon", "record"]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [*command, "--cgroup", str(cgroup), "-o", f"{folder}/r", "--module", module],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process,
-    ):
-        try:
-            assert process.stderr is not None
-            if not any("monitoring" in line for line in process.stderr):
-                raise SystemExit("evaluation: the recording did not begin")
-            yield process.pid
-        finally:
-            process.terminate()
-            process.communicate()
+    return monitoring("--cgroup", str(cgroup), "--module", module, cpu=MONITOR_CPU)
 
 
 Monitor = Callable[[Path, int, int], AbstractContextManager[int]]

@@ -16,13 +16,12 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 from benchmarks.answers_programs import Missing
 from benchmarks.evaluation.kernels import KERNELS
+from benchmarks.evaluation.recording import NotMonitoring, monitoring
 from benchmarks.evaluation.report import machine
 from benchmarks.evaluation.servers import SERVERS, Served
 from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
@@ -30,29 +29,6 @@ from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import Counted, lost
 
 PUBLISHED = "1.16% (the authors' summary: DAMON on PARSEC3 and SPLASH-2X, all workloads)"
-
-
-@contextmanager
-def monitoring(words: list[str]) -> Iterator[int | None]:
-    """`pydamon record` with these words, once it monitors: its pid; None, and a line with its reason, if it cannot."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pydamon", "record", *words, "-o", f"{folder}/r"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            os.sched_setaffinity(process.pid, {MONITOR_CPU})
-            said = ""
-            try:
-                for line in process.stderr:
-                    said = line
-                    if "monitoring" in line:
-                        yield process.pid
-                        return
-                print(f"  not measured: {said.strip()}", flush=True)
-                yield None
-            finally:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-                process.communicate()
 
 
 def slower(work: Counted | Served, monitor: int, options: argparse.Namespace) -> tuple[float, float, float]:
@@ -101,10 +77,13 @@ def main() -> None:
         try:
             with working(name, options.mib) as work:
                 for way in ("rec", "prec"):
-                    with monitoring([str(work.pid)] if way == "rec" else ["--ops", "paddr"]) as monitor:
-                        if monitor is None:
-                            continue
-                        share, spread, cpu = slower(work, monitor, options)
+                    words = [str(work.pid)] if way == "rec" else ["--ops", "paddr"]
+                    try:
+                        with monitoring(*words, cpu=MONITOR_CPU) as monitor:
+                            share, spread, cpu = slower(work, monitor, options)
+                    except NotMonitoring as reason:
+                        print(f"  not measured: {reason}", flush=True)
+                        continue
                     found.setdefault(way, []).append(share)
                     print(f"{name:<12} {way:<4} slower {share:>7.2%} +- {spread:.2%}, CPU {cpu:.2%}", flush=True)
         except Missing as reason:

@@ -34,16 +34,17 @@ class Zipf:
         return np.searchsorted(self._edges, drawn, side="right").astype(np.int64)
 
 
-def _redis_words(*words: bytes) -> bytes:
+def redis_words(*words: bytes) -> bytes:
+    """A request in redis's protocol (RESP)."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 def _redis_set(key: int, value: bytes) -> bytes:
-    return _redis_words(b"SET", b"%d" % key, value)
+    return redis_words(b"SET", b"%d" % key, value)
 
 
 def _redis_get(key: int) -> bytes:
-    return _redis_words(b"GET", b"%d" % key)
+    return redis_words(b"GET", b"%d" % key)
 
 
 def _redis_answer(stream: BinaryIO) -> None:

@@ -16,16 +16,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evaluation.zipf import Zipf
+from benchmarks.evaluation.zipf import Zipf, redis_words
 
 _VALUE = 4000
 _BATCH = 8
 _SAID_EVERY_S = 10.0
-
-
-def request(*words: bytes) -> bytes:
-    """In redis's protocol (RESP)."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 def ask(connection: socket.socket, requests: Sequence[bytes], answer_bytes: int) -> None:
@@ -44,7 +39,7 @@ def load(connection: socket.socket, keys: int) -> None:
     for first in range(0, keys, _BATCH):
         batch = range(first, min(first + _BATCH, keys))
         values = [os.urandom(_VALUE // 2) + bytes(_VALUE // 2) for _ in batch]
-        ask(connection, [request(b"SET", b"%08d" % at, value) for at, value in zip(batch, values, strict=True)], 5)
+        ask(connection, [redis_words(b"SET", b"%08d" % at, value) for at, value in zip(batch, values, strict=True)], 5)
 
 
 def at_rate(use: Callable[[NDArray[np.int64]], object], things: int, per_second: int, seed: int) -> None:
@@ -74,7 +69,7 @@ def main() -> None:
             per_second, seed = (*map(int, more), 1)[:2]
 
             def ask_for(drawn: NDArray[np.int64]) -> None:
-                ask(connection, [request(b"GETRANGE", b"%08d" % at, b"0", b"7") for at in drawn.tolist()], 14)
+                ask(connection, [redis_words(b"GETRANGE", b"%08d" % at, b"0", b"7") for at in drawn.tolist()], 14)
 
             at_rate(ask_for, int(keys), per_second, seed)
 
