@@ -91,15 +91,11 @@ def _share(
 
 
 def _physical(start: Addresses, end: Addresses, nodes: Collection[int]) -> float | None:
-    from pydamon.ops.paddr import ZONEINFO, node_spans  # the engine has loaded it
+    from pydamon.ops.paddr import ZONEINFO, bytes_of_nodes, node_spans  # the engine has loaded it
 
     try:
         spans = node_spans(read_as_root(ZONEINFO))
     except MachineError:
         return None
-    inside = 0
-    for low, high, node in spans:
-        if node in nodes:
-            first, last = np.maximum(start, np.uint64(low)), np.minimum(end, np.uint64(high))
-            inside += int((last - first)[last > first].sum(dtype=np.uint64))
+    inside = bytes_of_nodes(spans, start, end, nodes)
     return min(inside / max(int((end - start).sum(dtype=np.uint64)), 1), 1.0)
