@@ -128,7 +128,7 @@ class AutoscaleController:
             return None
         if seen.memory is None:
             return None
-        if max(seen.memory.avg10_percent, seen.memory.avg60_percent) * 10 >= self._knobs.psi_permil:
+        if seen.memory.worst_percent * 10 >= self._knobs.psi_permil:
             return 0
         used = seen.current_bytes
         excess = used - self.target_bytes if self.target_bytes else (seen.resident_bytes or 0) - wanted
