@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -21,8 +22,20 @@ from pydamon.spec.forms.scheme_short import (
     shown,
     write_watermarks,
 )
+from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.module_numbers import OF_SCHEMES
-from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
+from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.schemes import (
+    AccessPattern,
+    AgeRange,
+    Filter,
+    Quotas,
+    RateRange,
+    Scheme,
+    SizeRange,
+    Watermarks,
+    Weights,
+)
 
 Target = Literal["process", "cgroup", "physical"]
 EngineName = Literal["user", "kernel", "sim"]
@@ -163,6 +176,20 @@ def choice_knob(name: str, choices: tuple[str, ...], help: str) -> Knob:
         return text
 
     return Knob(name, parse, str, f"{' or '.join(choices)}: {help}")
+
+
+def unused_for(age_us: int, least_bytes: int = PAGE_SIZE) -> AccessPattern:
+    """Regions of ``least_bytes`` or more that no sample has found used for that long."""
+    return AccessPattern(
+        sz_bytes=SizeRange(min=least_bytes),
+        nr_accesses=RateRange(max=Rate(0, "samples")),
+        age=AgeRange(min=Age(Fraction(age_us), "us")),
+    )
+
+
+def only_files(files: str) -> tuple[Filter, ...]:
+    """The filters of a scheme that leaves anonymous memory alone, with ``only``."""
+    return (Filter(filter_type="anon"),) if files == "only" else ()
 
 
 def _parse_bytes(text: str) -> int:

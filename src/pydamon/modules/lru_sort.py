@@ -22,13 +22,13 @@ from pydamon.modules.base import (
     permil_knob,
     quota_knob,
     time_knob,
+    unused_for,
     watermarks_knob,
 )
 from pydamon.spec.model import PAGE_SIZE
-from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.quantities import Rate
 from pydamon.spec.schemes import (
     AccessPattern,
-    AgeRange,
     Filter,
     Goal,
     Quotas,
@@ -72,11 +72,7 @@ def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
     cold = Scheme(
         name="lru_sort-cold",
         action="lru_deprio" if target == "physical" else "cold",
-        access_pattern=AccessPattern(
-            sz_bytes=SizeRange(min=PAGE_SIZE),
-            nr_accesses=RateRange(max=Rate(0, "samples")),
-            age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
-        ),
+        access_pattern=unused_for(knobs.cold_min_age_us),
         quotas=_towards(quotas, "inactive_mem_bp", knobs.active_bp and _BP - knobs.active_bp + _OVERLAP_BP),
         watermarks=knobs.watermarks,
         filters=(Filter(filter_type="young"),) if asked else (),

@@ -6,7 +6,6 @@ those of Senpai (`modules/pressure.py`), by *refaults* those of software-defined
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated
 
 import msgspec
@@ -22,10 +21,12 @@ from pydamon.modules.base import (
     bp_knob,
     choice_knob,
     interval_knob,
+    only_files,
     permil_knob,
     quota_knob,
     size_knob,
     time_knob,
+    unused_for,
     watermarks_knob,
     words_knob,
 )
@@ -34,17 +35,10 @@ from pydamon.modules.pressure import PressureController, PressureRule
 from pydamon.modules.refaults import RefaultController, RefaultRule
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.forms.scheme_short import exact_permil
-from pydamon.spec.model import PAGE_SIZE
-from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
-    AccessPattern,
-    AgeRange,
-    Filter,
     Goal,
     Quotas,
-    RateRange,
     Scheme,
-    SizeRange,
     Watermarks,
 )
 from pydamon.spec.units import exact_bp, format_duration_ns, format_size
@@ -103,14 +97,10 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
         Scheme(
             name=NAME,
             action="pageout",
-            access_pattern=AccessPattern(
-                sz_bytes=SizeRange(min=PAGE_SIZE),
-                nr_accesses=RateRange(max=Rate(0, "samples")),
-                age=AgeRange(min=Age(Fraction(knobs.min_age_us), "us")),
-            ),
+            access_pattern=unused_for(knobs.min_age_us),
             quotas=msgspec.structs.replace(knobs.quota, goals=goals),
             watermarks=knobs.watermarks,
-            filters=(Filter(filter_type="anon"),) if knobs.files == "only" else (),
+            filters=only_files(knobs.files),
         ),
     )
 
