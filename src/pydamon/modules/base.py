@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -262,6 +263,16 @@ def _as_usual(knobs: Any) -> tuple[Intervals, NrRegions] | None:
     return None
 
 
+@cache  # 1 ms, as the annotations are evaluated for it
+def _table(knobs: type[Knobs]) -> Mapping[str, tuple[str, Knob]]:
+    found = {}
+    for field, kind in get_type_hints(knobs, include_extras=True).items():
+        if get_origin(kind) is Annotated:
+            knob = get_args(kind)[1]
+            found[knob.name] = (field, knob)
+    return found
+
+
 class Module(msgspec.Struct, frozen=True):
     """A module.
 
@@ -287,14 +298,9 @@ class Module(msgspec.Struct, frozen=True):
     makes_huge_pages: bool = False
 
     @property
-    def table(self) -> dict[str, tuple[str, Knob]]:
+    def table(self) -> Mapping[str, tuple[str, Knob]]:
         """The field and the row of each knob, by its name as it is written."""
-        found = {}
-        for field, kind in get_type_hints(self.knobs, include_extras=True).items():
-            if get_origin(kind) is Annotated:
-                knob = get_args(kind)[1]
-                found[knob.name] = (field, knob)
-        return found
+        return _table(self.knobs)
 
 
 class Use(msgspec.Struct, frozen=True):
