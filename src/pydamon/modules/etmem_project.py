@@ -28,7 +28,6 @@ from pydamon.spec.units import U64_MAX
 MOST_BYTES = 1 << 20  # of a file
 _SECTIONS = ("project", "engine", "task")
 _SECOND_US = 1_000_000
-_MB = 1 << 20
 _WORDS_OF_ITS_OWN = {"memdcd": "sends pages to a remote memory", "thirdparty": "loads a library"}
 
 Called = Callable[[str], Sequence[int]]  # the pids of processes of that name

@@ -18,7 +18,6 @@ _SHOWN = 41  # characters of what a user wrote
 
 Swap = Literal["outside", "zram", "ssd"]
 Reclaim = Literal["ideal", "two-list"]
-SWAPS: tuple[Swap, ...] = ("outside", "zram", "ssd")
 RECLAIMS: tuple[Reclaim, ...] = ("ideal", "two-list")
 
 
