@@ -100,6 +100,15 @@ class Facts(msgspec.Struct, frozen=True):
         return self.free_permil if marks.nid is None else (self.node_free_permil or {}).get(marks.nid)
 
 
+def too_much_free(marks: Watermarks, facts: Facts) -> list[str]:
+    """That such watermarks keep a module from acting now, if they do."""
+    free_permil = facts.free_permil_of(marks)
+    if free_permil is None or free_permil <= marks.mid_permil:
+        return []
+    free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
+    return [f"{free}: it begins at {marks.mid_permil / 10:g}% or less; watermarks={OFF} makes it always active"]
+
+
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     """The knobs of a module: each field's unit is in its name, its default is the module's, its row is a `Knob`."""
 

@@ -22,6 +22,7 @@ from pydamon.modules.base import (
     permil_knob,
     quota_knob,
     time_knob,
+    too_much_free,
     unused_for,
     watermarks_knob,
 )
@@ -104,11 +105,7 @@ def cannot(knobs: LruSortKnobs, facts: Facts) -> list[str]:
     if facts.target != "physical":
         touching = "user space could mark hot memory only by touching it, which is no option"
         found.append(f"only cold memory is sorted: {touching}; of physical memory both is")
-    marks, free_permil = knobs.watermarks, facts.free_permil_of(knobs.watermarks)
-    if free_permil is not None and free_permil > marks.mid_permil:
-        free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
-        found.append(f"{free}: it begins at {marks.mid_permil / 10:g}% or less; watermarks=off makes it always active")
-    return found
+    return found + too_much_free(knobs.watermarks, facts)
 
 
 LRU_SORT = Module(

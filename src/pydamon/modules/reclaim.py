@@ -12,7 +12,6 @@ import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.modules.base import (
-    OFF,
     OLDEST_FIRST,
     Facts,
     Knobs,
@@ -26,6 +25,7 @@ from pydamon.modules.base import (
     quota_knob,
     size_knob,
     time_knob,
+    too_much_free,
     unused_for,
     watermarks_knob,
     words_knob,
@@ -181,13 +181,10 @@ def _by_age(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
     if marks.nid is not None and facts.node_free_permil and marks.nid not in facts.node_free_permil:
         there = ", ".join(map(str, facts.node_free_permil))
         found.append(f"there is no NUMA node {marks.nid} with memory here; nodes that have some: {there}")
-    if free_permil is not None:
+    found += too_much_free(marks, facts)
+    if free_permil is not None and free_permil < marks.low_permil:
         free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
-        if free_permil > marks.mid_permil:
-            when = f"it begins at {marks.mid_permil / 10:g}% or less"
-            found.append(f"{free}: {when}; watermarks={OFF} makes it always active")
-        elif free_permil < marks.low_permil:
-            found.append(f"{free}: below {marks.low_permil / 10:g}% reclaim is left to the kernel")
+        found.append(f"{free}: below {marks.low_permil / 10:g}% reclaim is left to the kernel")
     if knobs.pressure_us and facts.psi is False:
         found.append("the kernel tells no pressure (PSI): pressure cannot be kept; leave it out, quota still bounds it")
     if knobs.min_age_us < 1_000_000:
