@@ -8,7 +8,6 @@ from pydamon.errors import MachineError
 from pydamon.linux import resctrl, tiers
 
 _MB = 1_000_000
-_NOT_GROUPS = ("info", "mon_groups", "mon_data")
 
 
 class Bandwidth:
@@ -40,7 +39,7 @@ class Bandwidth:
         """Bytes by control group and domain; a control group's include those of the monitoring groups in it."""
         return {
             (group.name, reading.domain): reading.mbm_total_bytes
-            for group in [self._mount, *_control_groups(self._mount)]
+            for group in [self._mount, *resctrl.control_groups(self._mount)]
             for reading in resctrl.read_group(group)
             if reading.mbm_total_bytes is not None
         }
@@ -52,10 +51,3 @@ def _promised() -> int:
     if not told or None in told:
         raise MachineError("tells no bandwidth of its memory; the firmware needs an HMAT", where=str(tiers.NODES))
     return sum(value or 0 for value in told) * _MB
-
-
-def _control_groups(mount: Path) -> list[Path]:
-    try:
-        return [entry for entry in mount.iterdir() if entry.name not in _NOT_GROUPS and entry.is_dir()]
-    except OSError:
-        return []

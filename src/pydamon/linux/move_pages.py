@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
 from pydamon.linux.process import Process
-from pydamon.linux.texts import read_text
+from pydamon.linux.tiers import listed
 from pydamon.linux.word_files import Addresses
 
 Nodes = NDArray[np.int32]  # a node, or a negative errno where the kernel does not tell
@@ -40,11 +40,10 @@ _syscall.argtypes = (
 
 def memory_nodes(path: str = _HAS_MEMORY) -> list[int]:
     """The NUMA nodes that have memory. Raises MachineError if the machine does not tell."""
-    try:
-        text = read_text(path)
-        return [node for part in text.strip().split(",") if part for node in _span(part)]
-    except (OSError, ValueError):
-        raise MachineError("cannot be read; it needs a kernel with CONFIG_NUMA and /sys", where=path) from None
+    found = listed(path)
+    if found is None:
+        raise MachineError("cannot be read; it needs a kernel with CONFIG_NUMA and /sys", where=path)
+    return found
 
 
 def require_node(nid: int) -> None:
@@ -53,11 +52,6 @@ def require_node(nid: int) -> None:
     if nid not in nodes:
         there = ", ".join(map(str, nodes))
         raise MachineError(f"NUMA node {nid} has no memory on this machine; nodes with memory: {there}")
-
-
-def _span(part: str) -> range:
-    first, _, last = part.partition("-")
-    return range(int(first), int(last or first) + 1)
 
 
 def nodes_of(process: Process, addresses: Addresses) -> Nodes:

@@ -72,9 +72,14 @@ def group_of(pid: int, mount: Path, proc: Path = Path("/proc")) -> Path | None:
 
 def _search(pid: int, mount: Path) -> Path | None:
     # A thread in a monitoring group is listed in the control group above it, too: the smaller groups come first.
-    controls = [*_directories(mount, leave_out=("info", "mon_groups", "mon_data")), mount]
+    controls = [*control_groups(mount), mount]
     groups = [group for control in controls for group in _directories(control / "mon_groups")] + controls
     return next((group for group in groups if pid in _tasks(group)), None)
+
+
+def control_groups(mount: Path) -> list[Path]:
+    """The directories of the control groups below the default one, which is ``mount``."""
+    return _directories(mount, leave_out=("info", "mon_groups", "mon_data"))
 
 
 def _directories(path: Path, leave_out: tuple[str, ...] = ()) -> list[Path]:

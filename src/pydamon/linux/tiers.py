@@ -50,10 +50,10 @@ def read(nodes: Path = NODES, tiers: Path = TIERS, weights: Path = WEIGHTS) -> l
     Raises MachineError where the machine does not tell; what only some files do not tell, or tell in other words than
     the kernel's documents, is not known.
     """
-    with_memory, with_cpus = _listed(nodes / "has_memory"), _listed(nodes / "has_cpu")
+    with_memory, with_cpus = listed(nodes / "has_memory"), listed(nodes / "has_cpu")
     if with_memory is None:
         raise MachineError("cannot be read; it needs a kernel with CONFIG_NUMA and /sys", where=str(nodes))
-    online = _listed(nodes / "online") or with_memory
+    online = listed(nodes / "online") or with_memory
     of_tier = {nid: tier for tier, nids in _kernels_tiers(tiers) for nid in nids}
     return [
         _node(nodes / f"node{nid}", nid, nid in (with_cpus or ()), online, of_tier.get(nid), weights / f"node{nid}")
@@ -85,7 +85,7 @@ def _kernels_tiers(tiers: Path) -> list[tuple[int, list[int]]]:
     found = []
     for name in names:
         matched = _TIER.fullmatch(name)
-        nids = _listed(tiers / name / "nodelist") if matched else None
+        nids = listed(tiers / name / "nodelist") if matched else None
         if matched and nids:
             found.append((int(matched[1]), nids))
     return found
@@ -106,7 +106,7 @@ def _number(text: str) -> int | None:
     return value if value <= _MOST_NUMBER else None
 
 
-def _listed(path: Path) -> list[int] | None:
+def listed(path: str | Path) -> list[int] | None:
     """A list like ``0-2,4``; None if it cannot be read or is none. Raises nothing, whatever it says."""
     found: set[int] = set()
     try:
@@ -143,8 +143,8 @@ def _one_tier(nodes: Sequence[Node]) -> str:
     if len(nodes) < 2:
         only = f" ({nodes[0].nid})" if nodes else ""
         return f"this machine has one NUMA node with memory{only}: there is none to move to"
-    listed = ", ".join(str(node.nid) for node in nodes)
-    return f"the memory of nodes {listed} is alike, as far as this machine tells: there is no slower tier"
+    nids = ", ".join(str(node.nid) for node in nodes)
+    return f"the memory of nodes {nids} is alike, as far as this machine tells: there is no slower tier"
 
 
 def levels(nodes: Sequence[Node]) -> list[list[Node]]:

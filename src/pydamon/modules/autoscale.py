@@ -8,7 +8,6 @@ wanted again is simply there. The idea is that of access and contiguity-aware me
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated
 
 import msgspec
@@ -24,10 +23,12 @@ from pydamon.modules.base import (
     Target,
     choice_knob,
     interval_knob,
+    only_files,
     permil_knob,
     quota_knob,
     size_knob,
     time_knob,
+    unused_for,
 )
 from pydamon.modules.controller import Compact, Controller, Decision, Observations, ReclaimBytes, SetQuota
 from pydamon.modules.demand import Demand
@@ -35,9 +36,8 @@ from pydamon.spec import units
 from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.module_numbers import OF_FREE_MEMORY
-from pydamon.spec.quantities import Age, Rate
-from pydamon.spec.schemes import AccessPattern, AgeRange, Filter, Quotas, RateRange, Scheme, SizeRange
-from pydamon.spec.units import U64_MAX, format_duration_ns, format_size
+from pydamon.spec.schemes import Quotas, Scheme
+from pydamon.spec.units import format_duration_ns, format_size
 
 NAME = "autoscale"
 AUTO = 0
@@ -128,7 +128,7 @@ class AutoscaleController:
             return None
         if seen.memory is None:
             return None
-        if max(seen.memory.avg10_percent, seen.memory.avg60_percent) * 10 >= self._knobs.psi_permil:
+        if seen.memory.worst_percent * 10 >= self._knobs.psi_permil:
             return 0
         used = seen.current_bytes
         excess = used - self.target_bytes if self.target_bytes else (seen.resident_bytes or 0) - wanted
@@ -210,13 +210,9 @@ def schemes(knobs: AutoscaleKnobs, target: Target) -> tuple[Scheme, ...]:
         Scheme(
             name=NAME,
             action="pageout",
-            access_pattern=AccessPattern(
-                sz_bytes=SizeRange(min=_BLOCK, max=U64_MAX),
-                nr_accesses=RateRange(max=Rate(0, "samples")),
-                age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
-            ),
+            access_pattern=unused_for(knobs.cold_min_age_us, _BLOCK),
             quotas=msgspec.structs.replace(knobs.quota, sz_bytes=PAGE_SIZE),
-            filters=(Filter(filter_type="anon"),) if knobs.files == "only" else (),
+            filters=only_files(knobs.files),
         ),
     )
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -21,8 +23,20 @@ from pydamon.spec.forms.scheme_short import (
     shown,
     write_watermarks,
 )
+from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.module_numbers import OF_SCHEMES
-from pydamon.spec.schemes import Quotas, Scheme, Watermarks, Weights
+from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.schemes import (
+    AccessPattern,
+    AgeRange,
+    Filter,
+    Quotas,
+    RateRange,
+    Scheme,
+    SizeRange,
+    Watermarks,
+    Weights,
+)
 
 Target = Literal["process", "cgroup", "physical"]
 EngineName = Literal["user", "kernel", "sim"]
@@ -84,6 +98,15 @@ class Facts(msgspec.Struct, frozen=True):
         if marks.metric == "none":
             return None
         return self.free_permil if marks.nid is None else (self.node_free_permil or {}).get(marks.nid)
+
+
+def too_much_free(marks: Watermarks, facts: Facts) -> list[str]:
+    """That such watermarks keep a module from acting now, if they do."""
+    free_permil = facts.free_permil_of(marks)
+    if free_permil is None or free_permil <= marks.mid_permil:
+        return []
+    free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
+    return [f"{free}: it begins at {marks.mid_permil / 10:g}% or less; watermarks={OFF} makes it always active"]
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +188,20 @@ def choice_knob(name: str, choices: tuple[str, ...], help: str) -> Knob:
     return Knob(name, parse, str, f"{' or '.join(choices)}: {help}")
 
 
+def unused_for(age_us: int, least_bytes: int = PAGE_SIZE) -> AccessPattern:
+    """Regions of ``least_bytes`` or more that no sample has found used for that long."""
+    return AccessPattern(
+        sz_bytes=SizeRange(min=least_bytes),
+        nr_accesses=RateRange(max=Rate(0, "samples")),
+        age=AgeRange(min=Age(Fraction(age_us), "us")),
+    )
+
+
+def only_files(files: str) -> tuple[Filter, ...]:
+    """The filters of a scheme that leaves anonymous memory alone, with ``only``."""
+    return (Filter(filter_type="anon"),) if files == "only" else ()
+
+
 def _parse_bytes(text: str) -> int:
     value = units.parse_size(text)
     if value > _MOST_BYTES:
@@ -235,6 +272,16 @@ def _as_usual(knobs: Any) -> tuple[Intervals, NrRegions] | None:
     return None
 
 
+@cache  # 1 ms, as the annotations are evaluated for it
+def _table(knobs: type[Knobs]) -> Mapping[str, tuple[str, Knob]]:
+    found = {}
+    for field, kind in get_type_hints(knobs, include_extras=True).items():
+        if get_origin(kind) is Annotated:
+            knob = get_args(kind)[1]
+            found[knob.name] = (field, knob)
+    return found
+
+
 class Module(msgspec.Struct, frozen=True):
     """A module.
 
@@ -260,14 +307,9 @@ class Module(msgspec.Struct, frozen=True):
     makes_huge_pages: bool = False
 
     @property
-    def table(self) -> dict[str, tuple[str, Knob]]:
+    def table(self) -> Mapping[str, tuple[str, Knob]]:
         """The field and the row of each knob, by its name as it is written."""
-        found = {}
-        for field, kind in get_type_hints(self.knobs, include_extras=True).items():
-            if get_origin(kind) is Annotated:
-                knob = get_args(kind)[1]
-                found[knob.name] = (field, knob)
-        return found
+        return _table(self.knobs)
 
 
 class Use(msgspec.Struct, frozen=True):

@@ -23,6 +23,11 @@ class Pressure(msgspec.Struct, frozen=True, kw_only=True):
     avg10_percent: float = 0.0
     avg60_percent: float = 0.0
 
+    @property
+    def worst_percent(self) -> float:
+        """The larger of the shares."""
+        return max(self.avg10_percent, self.avg60_percent)
+
 
 class ColdBytes(msgspec.Struct, frozen=True):
     """That ``bytes`` were not used for ``age_us`` or longer."""

@@ -23,6 +23,7 @@ from pydamon.modules.base import (
     Target,
     bp_knob,
     choice_knob,
+    only_files,
     permil_knob,
     quota_knob,
     size_knob,
@@ -36,7 +37,6 @@ from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
     AgeRange,
-    Filter,
     Quotas,
     RateRange,
     Scheme,
@@ -173,7 +173,7 @@ def schemes(knobs: EtmemKnobs, target: Target) -> tuple[Scheme, ...]:
         apply_interval_us=knobs.round_us if knobs.scan == "page" else 0,
         quotas=_quota(knobs),
         watermarks=_watermarks(knobs),
-        filters=(Filter(filter_type="anon"),) if knobs.files == "only" else (),
+        filters=only_files(knobs.files),
     )
     return (cold,) if knobs.huge == OFF else (_hot(knobs), cold)
 

@@ -15,8 +15,9 @@ import msgspec
 
 from pydamon.errors import RequestError, located
 from pydamon.modules.chains import parse_chains
-from pydamon.modules.etmem import MOST_LOOPS, EtmemKnobs, monitoring
+from pydamon.modules.etmem import MOST_LOOPS
 from pydamon.modules.hmsdk import Converted
+from pydamon.modules.registry import parse
 from pydamon.spec import Context, Intervals, Kdamond, NrRegions, Spec, Target, units
 from pydamon.spec.actions import ACTIONS
 from pydamon.spec.forms.scheme_short import exact_size, guess, shown
@@ -28,7 +29,6 @@ from pydamon.spec.units import U64_MAX
 MOST_BYTES = 1 << 20  # of a file
 _SECTIONS = ("project", "engine", "task")
 _SECOND_US = 1_000_000
-_MB = 1 << 20
 _WORDS_OF_ITS_OWN = {"memdcd": "sends pages to a remote memory", "thirdparty": "loads a library"}
 
 Called = Callable[[str], Sequence[int]]  # the pids of processes of that name
@@ -162,13 +162,12 @@ def _slide(project: Section, _: Section, task: Section, targets: tuple[Target, .
         remarks.append("[task] swap_flag: memory that the program has marked is not told apart: all of it may go")
     if task.number("max_threads", 1, 1 << 10, 1) > 1:
         remarks.append("[task] max_threads: one thread scans")
-    context = Context(targets=targets, intervals=_intervals(project))
-    if "scan=page" in knobs:
-        interval_us = project.number("interval", 1, 1200, 1) * _SECOND_US
-        needed = monitoring(EtmemKnobs(scan="page", loop=loop, interval_us=interval_us))
-        assert needed is not None
+    context, text = Context(targets=targets, intervals=_intervals(project)), " ".join(("etmem", *knobs))
+    use = parse(text)
+    needed = use.module.monitoring(use.knobs)
+    if needed is not None:
         context = msgspec.structs.replace(context, intervals=needed[0], nr_regions=needed[1])
-    return context, " ".join(("etmem", *knobs))
+    return context, text
 
 
 def _scan(project: Section) -> list[str]:

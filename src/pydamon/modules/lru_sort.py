@@ -22,13 +22,14 @@ from pydamon.modules.base import (
     permil_knob,
     quota_knob,
     time_knob,
+    too_much_free,
+    unused_for,
     watermarks_knob,
 )
 from pydamon.spec.model import PAGE_SIZE
-from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.quantities import Rate
 from pydamon.spec.schemes import (
     AccessPattern,
-    AgeRange,
     Filter,
     Goal,
     Quotas,
@@ -72,11 +73,7 @@ def schemes(knobs: LruSortKnobs, target: Target) -> tuple[Scheme, ...]:
     cold = Scheme(
         name="lru_sort-cold",
         action="lru_deprio" if target == "physical" else "cold",
-        access_pattern=AccessPattern(
-            sz_bytes=SizeRange(min=PAGE_SIZE),
-            nr_accesses=RateRange(max=Rate(0, "samples")),
-            age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
-        ),
+        access_pattern=unused_for(knobs.cold_min_age_us),
         quotas=_towards(quotas, "inactive_mem_bp", knobs.active_bp and _BP - knobs.active_bp + _OVERLAP_BP),
         watermarks=knobs.watermarks,
         filters=(Filter(filter_type="young"),) if asked else (),
@@ -108,11 +105,7 @@ def cannot(knobs: LruSortKnobs, facts: Facts) -> list[str]:
     if facts.target != "physical":
         touching = "user space could mark hot memory only by touching it, which is no option"
         found.append(f"only cold memory is sorted: {touching}; of physical memory both is")
-    marks, free_permil = knobs.watermarks, facts.free_permil_of(knobs.watermarks)
-    if free_permil is not None and free_permil > marks.mid_permil:
-        free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
-        found.append(f"{free}: it begins at {marks.mid_permil / 10:g}% or less; watermarks=off makes it always active")
-    return found
+    return found + too_much_free(knobs.watermarks, facts)
 
 
 LRU_SORT = Module(

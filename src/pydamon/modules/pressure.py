@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pydamon.modules.controller import Decision, Observations, Pressure, ReclaimBytes
+from pydamon.modules.controller import Decision, Observations, ReclaimBytes
 
 _SWAP_FULL_PERCENT = 80  # of it used: from there on anonymous memory stays
 
@@ -40,9 +40,9 @@ class PressureController:
     def step(self, observations: Observations) -> tuple[Decision, ...]:
         """At most one request."""
         rule, seen = self.rule, observations
-        if seen.memory is None or seen.current_bytes is None or _worst(seen.memory) >= rule.memory_percent:
+        if seen.memory is None or seen.current_bytes is None or seen.memory.worst_percent >= rule.memory_percent:
             return ()
-        if seen.io is not None and _worst(seen.io) >= rule.io_percent:
+        if seen.io is not None and seen.io.worst_percent >= rule.io_percent:
             return ()
         above = seen.current_bytes - rule.floor_bytes - seen.floor_bytes
         wanted = above * rule.probe_permil // 1000
@@ -52,10 +52,6 @@ class PressureController:
         if wanted <= 0:
             return ()
         return (ReclaimBytes(bytes=wanted, swappiness=0 if rule.files_only or _swap_is_full(seen) else None),)
-
-
-def _worst(pressure: Pressure) -> float:
-    return max(pressure.avg10_percent, pressure.avg60_percent)
 
 
 def _swap_is_full(seen: Observations) -> bool:

@@ -6,14 +6,12 @@ those of Senpai (`modules/pressure.py`), by *refaults* those of software-defined
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated
 
 import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.modules.base import (
-    OFF,
     OLDEST_FIRST,
     Facts,
     Knobs,
@@ -22,10 +20,13 @@ from pydamon.modules.base import (
     bp_knob,
     choice_knob,
     interval_knob,
+    only_files,
     permil_knob,
     quota_knob,
     size_knob,
     time_knob,
+    too_much_free,
+    unused_for,
     watermarks_knob,
     words_knob,
 )
@@ -34,17 +35,10 @@ from pydamon.modules.pressure import PressureController, PressureRule
 from pydamon.modules.refaults import RefaultController, RefaultRule
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.forms.scheme_short import exact_permil
-from pydamon.spec.model import PAGE_SIZE
-from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
-    AccessPattern,
-    AgeRange,
-    Filter,
     Goal,
     Quotas,
-    RateRange,
     Scheme,
-    SizeRange,
     Watermarks,
 )
 from pydamon.spec.units import exact_bp, format_duration_ns, format_size
@@ -103,14 +97,10 @@ def schemes(knobs: ReclaimKnobs, target: Target) -> tuple[Scheme, ...]:
         Scheme(
             name=NAME,
             action="pageout",
-            access_pattern=AccessPattern(
-                sz_bytes=SizeRange(min=PAGE_SIZE),
-                nr_accesses=RateRange(max=Rate(0, "samples")),
-                age=AgeRange(min=Age(Fraction(knobs.min_age_us), "us")),
-            ),
+            access_pattern=unused_for(knobs.min_age_us),
             quotas=msgspec.structs.replace(knobs.quota, goals=goals),
             watermarks=knobs.watermarks,
-            filters=(Filter(filter_type="anon"),) if knobs.files == "only" else (),
+            filters=only_files(knobs.files),
         ),
     )
 
@@ -191,13 +181,10 @@ def _by_age(knobs: ReclaimKnobs, facts: Facts) -> list[str]:
     if marks.nid is not None and facts.node_free_permil and marks.nid not in facts.node_free_permil:
         there = ", ".join(map(str, facts.node_free_permil))
         found.append(f"there is no NUMA node {marks.nid} with memory here; nodes that have some: {there}")
-    if free_permil is not None:
+    found += too_much_free(marks, facts)
+    if free_permil is not None and free_permil < marks.low_permil:
         free = f"{free_permil / 10:.0f}% of {marks.of_what} is free now"
-        if free_permil > marks.mid_permil:
-            when = f"it begins at {marks.mid_permil / 10:g}% or less"
-            found.append(f"{free}: {when}; watermarks={OFF} makes it always active")
-        elif free_permil < marks.low_permil:
-            found.append(f"{free}: below {marks.low_permil / 10:g}% reclaim is left to the kernel")
+        found.append(f"{free}: below {marks.low_permil / 10:g}% reclaim is left to the kernel")
     if knobs.pressure_us and facts.psi is False:
         found.append("the kernel tells no pressure (PSI): pressure cannot be kept; leave it out, quota still bounds it")
     if knobs.min_age_us < 1_000_000:

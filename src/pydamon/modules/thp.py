@@ -25,6 +25,7 @@ from pydamon.modules.base import (
     interval_knob,
     quota_knob,
     time_knob,
+    unused_for,
     watermarks_knob,
 )
 from pydamon.modules.controller import Controller
@@ -33,10 +34,9 @@ from pydamon.spec import units
 from pydamon.spec.actions import ACTIONS, NO_SWAP
 from pydamon.spec.forms.scheme_short import exact_permil, shown
 from pydamon.spec.module_numbers import OF_HUGE_PAGES
-from pydamon.spec.quantities import Age, Rate
+from pydamon.spec.quantities import Rate
 from pydamon.spec.schemes import (
     AccessPattern,
-    AgeRange,
     Filter,
     Goal,
     Quotas,
@@ -130,11 +130,7 @@ def _back(knobs: ThpKnobs, quotas: Quotas) -> Scheme:
     return Scheme(
         name=BACK,
         action="pageout" if collapses else "nohugepage",
-        access_pattern=AccessPattern(
-            sz_bytes=SizeRange(min=HUGE_PAGE),
-            nr_accesses=RateRange(max=Rate(0, "samples")),
-            age=AgeRange(min=Age(Fraction(knobs.cold_min_age_us), "us")),
-        ),
+        access_pattern=unused_for(knobs.cold_min_age_us, HUGE_PAGE),
         quotas=quotas,
         filters=(huge,) if collapses else (),
     )

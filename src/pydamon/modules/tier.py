@@ -27,6 +27,7 @@ from pydamon.modules.base import (
     permil_knob,
     quota_knob,
     time_knob,
+    unused_for,
     watermarks_knob,
 )
 from pydamon.modules.busy import BusyController, BusyRule
@@ -160,11 +161,7 @@ def _promote(knobs: TierKnobs, target: Target, upper: Level, lower: Level) -> Sc
 
 
 def _demote(knobs: TierKnobs, target: Target, nid: int, lower: Level) -> Scheme:
-    pattern = AccessPattern(
-        sz_bytes=SizeRange(min=PAGE_SIZE),
-        nr_accesses=RateRange(max=Rate(0, "samples")),
-        age=AgeRange(min=Age(Fraction(knobs.cold_age_us), "us")),
-    )
+    pattern = unused_for(knobs.cold_age_us)
     filters = _filters(knobs, target, ((nid, 1),), young=True)
     return _scheme(knobs, f"{NAME}-demote-{nid}", "migrate_cold", pattern, (_free_goal(knobs, nid),), lower, filters)
 

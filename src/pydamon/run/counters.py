@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pydamon.engines.base import Engine
 from pydamon.errors import MachineError
 from pydamon.linux import memcg, thp
 from pydamon.linux.refaults import Refaults, of_targets
-from pydamon.ops.sim.machine import Machine
+
+if TYPE_CHECKING:
+    from pydamon.ops.sim.machine import Machine
 
 _TRIES = 20
 

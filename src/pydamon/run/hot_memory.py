@@ -14,8 +14,6 @@ from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.process import Process
 from pydamon.linux.texts import read_as_root
 from pydamon.ops.base import Addresses
-from pydamon.ops.paddr import ZONEINFO, node_spans
-from pydamon.ops.sim.actions import node_bytes as simulated_bytes
 from pydamon.records.batch import RegionBatch
 from pydamon.run.counters import machine_of
 
@@ -63,6 +61,8 @@ def _share(
 ) -> float | None:
     """The share of what is in memory of these ranges that is on ``nodes``."""
     if engine.simulated is not None:
+        from pydamon.ops.sim.actions import node_bytes as simulated_bytes  # the engine has loaded it
+
         machine = machine_of(engine)
         on = {node: simulated_bytes(machine, target, start, end, node) for node in range(len(machine.node_bytes))}
         return sum(on[node] for node in nodes if node in on) / max(sum(on.values()), 1)
@@ -91,13 +91,11 @@ def _share(
 
 
 def _physical(start: Addresses, end: Addresses, nodes: Collection[int]) -> float | None:
+    from pydamon.ops.paddr import ZONEINFO, bytes_of_nodes, node_spans  # the engine has loaded it
+
     try:
         spans = node_spans(read_as_root(ZONEINFO))
     except MachineError:
         return None
-    inside = 0
-    for low, high, node in spans:
-        if node in nodes:
-            first, last = np.maximum(start, np.uint64(low)), np.minimum(end, np.uint64(high))
-            inside += int((last - first)[last > first].sum(dtype=np.uint64))
+    inside = bytes_of_nodes(spans, start, end, nodes)
     return min(inside / max(int((end - start).sum(dtype=np.uint64)), 1), 1.0)

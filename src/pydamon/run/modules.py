@@ -75,7 +75,7 @@ def facts(
         io_psi=_tells("io", None),
         kernel=_kernel(),
         reporting_obstacle=balloon.reporting_obstacle(),
-        compact_obstacle=_compact_obstacle(),
+        compact_obstacle=_obstacle(compaction.require),
         huge_pages=thp.mode() or "absent",
         zram={device: _zram_obstacle(device) for device in zram.devices()},
     )
@@ -113,8 +113,8 @@ def _with_cgroup(known: Facts, path: str) -> Facts:
             known,
             psi=_tells("memory", own),
             io_psi=_tells("io", own),
-            reclaim_obstacle=_obstacle(cgroup, "memory.reclaim"),
-            low_obstacle=_obstacle(cgroup, "memory.low"),
+            reclaim_obstacle=_obstacle(lambda: cgroup.require("memory.reclaim")),
+            low_obstacle=_obstacle(lambda: cgroup.require("memory.low")),
             low_limited_by=cgroup.unprotected_above(),
         )
     finally:
@@ -129,28 +129,17 @@ def _tells(resource: psi.Resource, cgroup: Path | None) -> bool:
     return True
 
 
-def _obstacle(cgroup: Cgroup, name: str) -> str | None:
+def _obstacle(require: Callable[[], object]) -> str | None:
+    """What ``require`` says is in the way; None: nothing."""
     try:
-        cgroup.require(name)
-    except MachineError as error:
-        return str(error)
-    return None
-
-
-def _compact_obstacle() -> str | None:
-    try:
-        compaction.require()
-    except MachineError as error:
+        require()
+    except PydamonError as error:
         return str(error)
     return None
 
 
 def _zram_obstacle(device: str) -> str | None:
-    try:
-        zram.Zram(device).require_writeback()
-    except PydamonError as error:
-        return str(error)
-    return None
+    return _obstacle(lambda: zram.Zram(device).require_writeback())
 
 
 def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], object]) -> tuple[Spec, Request]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from pydamon.errors import RequestError
+from pydamon.plain import fit
 from pydamon.spec import units
 
 Backing = Literal["zram", "ssd"]
@@ -19,6 +20,7 @@ BACKINGS: tuple[Backing, ...] = ("zram", "ssd")
 MAX_FILE_BYTES = 64 << 10
 
 _SECOND_NS = 1_000_000_000
+_SHOWN = 41  # characters of what a user wrote
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -144,12 +146,16 @@ def load(text: bytes | str) -> CostFile:
 
     if len(text) > MAX_FILE_BYTES:
         raise RequestError(f"is larger than {MAX_FILE_BYTES >> 10} KiB; that is no cost file")
-    data = values(text)
+    return of_values(values(text))
+
+
+def of_values(data: object) -> CostFile:
+    """The same from what is in the text, as `values` returns it. Raises RequestError."""
     if not isinstance(data, dict) or not isinstance(data.get("costs"), dict):
         raise RequestError('is no cost file: it must be an object with "costs"')
     for name in data:
         if name not in ("costs", "machine"):
-            raise RequestError("is nothing that a cost file has; there are costs and machine", where=_shown(name))
+            raise RequestError("is nothing that a cost file has; there are costs and machine", where=fit(name, _SHOWN))
     machine = data.get("machine", "")
     if not isinstance(machine, str):
         raise RequestError("must be text", where="machine")
@@ -178,11 +184,9 @@ def _row(name: str) -> Cost:
     for row in TABLE:
         if row.name == name:
             return row
-    import difflib
+    from pydamon.spec.forms.scheme_short import guess
 
-    near = difflib.get_close_matches(name[:64], [row.name for row in TABLE], 1)
-    hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(row.name for row in TABLE)}"
-    raise RequestError(f"is no cost{hint}", where=f"costs.{_shown(name)}")
+    raise RequestError(f"is no cost{guess(name, [row.name for row in TABLE])}", where=f"costs.{fit(name, _SHOWN)}")
 
 
 def _spread(row: Cost, value: dict[str, Any]) -> Spread:
@@ -190,7 +194,9 @@ def _spread(row: Cost, value: dict[str, Any]) -> Spread:
     names = Spread.__struct_fields__
     for name in value:
         if name not in names:
-            raise RequestError(f"is nothing of a cost; there are {', '.join(names)}", where=f"{where}.{_shown(name)}")
+            raise RequestError(
+                f"is nothing of a cost; there are {', '.join(names)}", where=f"{where}.{fit(name, _SHOWN)}"
+            )
     for name in names:
         if name not in value:
             raise RequestError("is missing", where=f"{where}.{name}")
@@ -213,7 +219,7 @@ def _number(row: Cost, value: object, where: str) -> int:
         except RequestError as error:
             raise RequestError(error.message, where=where) from None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise RequestError(f"is {_shown(repr(value))}; it must be {row.low} to {row.high}", where=where)
+        raise RequestError(f"is {fit(repr(value), _SHOWN)}; it must be {row.low} to {row.high}", where=where)
     if not row.low <= value <= row.high:
         shown = value if abs(value) < 1 << 64 else "beyond 64 bits"
         raise RequestError(f"is {shown}; it must be {row.low} to {row.high}", where=where)
@@ -225,7 +231,3 @@ _PARSERS: dict[str, Callable[[str], int]] = {
     "_bytes": units.parse_size,
     "_permil": units.parse_permil,
 }
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "…"

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydamon.errors import RequestError, located
+from pydamon.plain import fit
 from pydamon.spec import units
 from pydamon.spec.costs import MAX_FILE_BYTES, Backing, CostFile, Costs
-from pydamon.spec.costs import load as load_costs
+from pydamon.spec.costs import of_values as costs_of_values
 from pydamon.spec.schemes import MAX_NODE
 
 PAGE_SIZE = 4096
 MAX_BYTES = 1 << 50
+_SHOWN = 41  # characters of what a user wrote
 
 Swap = Literal["outside", "zram", "ssd"]
 Reclaim = Literal["ideal", "two-list"]
-SWAPS: tuple[Swap, ...] = ("outside", "zram", "ssd")
 RECLAIMS: tuple[Reclaim, ...] = ("ideal", "two-list")
 
 
@@ -94,7 +95,7 @@ def parse_machine(text: str, costs: Costs | None = None) -> MachineSpec:
         if name not in _WORDS or not equals or not value:
             known = ", ".join(_WORDS)
             example = "write it like 'ram=2GiB swap=zram:1GiB'"
-            raise RequestError(f"{_shown(word)!r} says nothing of a machine; {example}; there are {known}")
+            raise RequestError(f"{fit(word, _SHOWN)!r} says nothing of a machine; {example}; there are {known}")
         if name in values:
             raise RequestError("is there twice", where=name)
         values[name] = value
@@ -118,16 +119,16 @@ def load_machine(text: bytes | str) -> tuple[MachineSpec, CostFile]:
         if name in ("costs", "machine"):
             continue
         if name not in _WORDS:
-            raise RequestError(f"is nothing of a machine; there are {', '.join(_WORDS)}, costs", where=_shown(name))
+            raise RequestError(
+                f"is nothing of a machine; there are {', '.join(_WORDS)}, costs", where=fit(name, _SHOWN)
+            )
         parts = value if isinstance(value, list) else [value]
         if not parts or not all(isinstance(part, str | int) and not isinstance(part, bool) for part in parts):
             raise RequestError("must be text, or a list of texts", where=name)
         found[name] = "+".join(map(str, parts))
     file = CostFile(costs=Costs())
     if "costs" in data:
-        import json
-
-        file = load_costs(json.dumps({name: data[name] for name in ("costs", "machine") if name in data}))
+        file = costs_of_values({name: data[name] for name in ("costs", "machine") if name in data})
     return _of(found, file.costs), file
 
 
@@ -147,7 +148,7 @@ def _of(values: dict[str, str], costs: Costs | None) -> MachineSpec:
             fields |= _swap(values["swap"])
     if "reclaim" in values:
         if values["reclaim"] not in RECLAIMS:
-            text = f"is {_shown(values['reclaim'])!r}; it must be {' or '.join(RECLAIMS)}"
+            text = f"is {fit(values['reclaim'], _SHOWN)!r}; it must be {' or '.join(RECLAIMS)}"
             raise RequestError(text, where="reclaim")
         fields["reclaim"] = values["reclaim"]
     for name, field_name in (("files", "file_regions"), ("cgroups", "memcgs")):
@@ -161,13 +162,9 @@ def _swap(text: str) -> dict[str, Any]:
         return {"swap_bytes": 0}
     kind, colon, size = text.partition(":")
     if kind not in ("zram", "ssd") or (colon and not size):
-        raise RequestError(f"is {_shown(text)!r}; it is zram:SIZE, ssd:SIZE, or off")
+        raise RequestError(f"is {fit(text, _SHOWN)!r}; it is zram:SIZE, ssd:SIZE, or off")
     return {"swap": kind, "swap_bytes": _size(size) if colon else None}
 
 
 def _size(text: str) -> int:
     return units.parse_size(text) // PAGE_SIZE * PAGE_SIZE if text != "max" else MAX_BYTES
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "…"

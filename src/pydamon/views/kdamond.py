@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -15,12 +15,14 @@ from pydamon.linux.process import Process
 from pydamon.modules.registry import uses
 from pydamon.ops.membership import command_of
 from pydamon.run.acts.loop import Done
-from pydamon.run.module_numbers import ModuleNumbers
 from pydamon.spec import Context, Spec, quantities
 from pydamon.spec.actions import NO_SWAP
 from pydamon.spec.module_numbers import NUMBERS
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views import status
+
+if TYPE_CHECKING:
+    from pydamon.run.module_numbers import ModuleNumbers
 
 _Value = TypeVar("_Value")
 _BP = 10_000

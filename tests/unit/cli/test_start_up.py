@@ -65,6 +65,17 @@ def test_record_imports_what_it_uses_only(tmp_path: Path) -> None:
         assert not found & {"pydamon.linux.btf", "pathlib", "urllib"}
 
 
+@pytest.mark.usefixtures("processes")
+def test_a_kdamond_in_the_background_and_modules_bring_no_simulated_machine() -> None:
+    code = (
+        "import sys, pydamon.service.session, pydamon.run.module_numbers, pydamon.run.acts.open\n"
+        "sys.exit(' '.join(name for name in sys.modules if name.startswith(('pydamon.ops.sim', 'pydamon.workload')))"
+        " or None)"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-c", code], stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("width", [30, 50, 61, 78])
 def test_help_has_each_option_and_each_verb_and_fits(width: int) -> None:
     text = verbs.help_text(width)
