@@ -126,11 +126,8 @@ class AccessModel:
                 count, _ = group.runs(segment, self._accesses_per_s)
                 low, high = start[group.region], end[group.region]
                 density = count * float(segment.times) / (high - low)
-                first = np.searchsorted(high, spans[:, 0], "right")
-                owner, number = intervals.pieces(np.maximum(np.searchsorted(low, spans[:, 1], "left") - first, 0))
-                at = first[owner] + number
-                part = np.minimum(high[at], spans[owner, 1]) - np.maximum(low[at], spans[owner, 0])
-                found += np.bincount(owner, part * density[at], len(spans))
+                owner, at, part = intervals.meetings(spans, np.stack([low, high], axis=1))
+                found += np.bincount(owner, (part[:, 1] - part[:, 0]) * density[at], len(spans))
         return found
 
 

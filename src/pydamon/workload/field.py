@@ -142,12 +142,8 @@ class RateField:
         for segment in schedule.segments(start_ns, end_ns):
             epoch = self._epochs[segment.phase]
             seconds = (segment.to_ns - segment.from_ns) * segment.times / _NS_PER_S
-            first = np.searchsorted(epoch.spans[:, 1], spans[:, 0], "right")
-            beyond = np.searchsorted(epoch.spans[:, 0], spans[:, 1], "left")
-            owner, number = intervals.pieces(np.maximum(beyond - first, 0))
-            at = first[owner] + number
-            low, high = np.maximum(epoch.spans[at, 0], spans[owner, 0]), np.minimum(epoch.spans[at, 1], spans[owner, 1])
-            found += np.bincount(owner, (high - low) / PAGE_SIZE * epoch.rate[at] * seconds, len(spans))
+            owner, at, part = intervals.meetings(spans, epoch.spans)
+            found += np.bincount(owner, (part[:, 1] - part[:, 0]) / PAGE_SIZE * epoch.rate[at] * seconds, len(spans))
         return found
 
 
