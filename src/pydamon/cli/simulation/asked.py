@@ -15,8 +15,6 @@ from pydamon.spec import Intervals, NrRegions, Scheme
 from pydamon.spec.costs import Costs, load
 from pydamon.spec.machine import MachineSpec, load_machine, parse_machine
 
-_PICTURES = (".png", ".svg", ".html", ".htm")
-
 
 class Asked(msgspec.Struct, frozen=True):
     """A comparison, and where it goes: ``picture`` and ``record`` are files, or empty; ``paths`` are those it is of."""
@@ -107,9 +105,9 @@ def _short(text: str) -> str:
 def _outputs(output: str | None, policies: tuple[Policy, ...]) -> tuple[str, str]:
     if output is None:
         return "", ""
-    if os.path.splitext(output)[1].lower() in _PICTURES:
-        from pydamon.cli.render.picture import check_picture
+    from pydamon.cli.render.picture import check_picture, is_picture
 
+    if is_picture(output):
         check_picture(output)
         return output, ""
     if len(policies) > 1:
