@@ -20,6 +20,7 @@ from pydamon.library.whatif import COLUMNS, looks_of, part_of
 from pydamon.ops.sim.field import Hazard, Piece, RateField, memory_of
 from pydamon.ops.sim.replay import Played
 from pydamon.records.batch import RegionBatch
+from pydamon.spans import coarser
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Watermarks
 from pydamon.workload import intervals
@@ -193,10 +194,7 @@ def _memory(batches: Iterable[RegionBatch]) -> Spans:
 def _ranges(batches: Iterable[RegionBatch]) -> NDArray[np.uint64]:
     """What was monitored: at most `_RANGES`, with the largest gaps between them."""
     whole = memory_of(np.concatenate([intervals.union(_spans(batch)) for batch in batches]))
-    gaps = whole[1:, 0] - whole[:-1, 1]
-    places = np.sort(np.argsort(-gaps, kind="stable")[: _RANGES - 1])
-    start = np.append(whole[0, 0], whole[places + 1, 0])
-    return np.stack([start, np.append(whole[places, 1], whole[-1, 1])], axis=1).astype(np.uint64)
+    return coarser(whole.astype(np.uint64), _RANGES)
 
 
 def _spans(batch: RegionBatch) -> Spans:

@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pydamon.ops.sim.field import PAGE_SIZE, Piece, RateField, memory_of
+from pydamon.ops.sim.field import Piece, RateField, memory_of
 from pydamon.workload import model
 from pydamon.workload.intervals import Spans
+from pydamon.workload.layout import PAGE_SIZE
 from pydamon.workload.truth import Schedule
 
 BASE = 1 << 30

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pydamon.workload import intervals
 from pydamon.workload.intervals import NOTHING, Spans
+from pydamon.workload.layout import PAGE_SIZE
 from pydamon.workload.truth import Schedule
 
 Array = NDArray[Any]
@@ -26,7 +27,6 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Hazard = Callable[[F64], F64]  # accesses of a page a second, by the seconds that its region is idle
 
-PAGE_SIZE = 4096
 CELLS = 1 << 15
 _KEPT = 64  # snapshots whose rates are still known: what is asked lies in the last few
 
