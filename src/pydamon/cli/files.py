@@ -57,6 +57,19 @@ def load_schemes(ctx: click.Context, path: str | None, texts: tuple[str, ...], o
     return found
 
 
+def schemes_in(path: str, ops: str) -> tuple[Scheme, ...]:
+    """Those in one file of ``--schemes``, at least one. Raises RequestError."""
+    return _load(read_text(path, "--schemes"), f"--schemes {path}", ops).schemes
+
+
+def schemes_of(text: str, ops: str) -> tuple[Scheme, ...]:
+    """Those of one ``--scheme``: a short form, or JSON as `schemes show` prints it. Raises RequestError."""
+    if text.lstrip()[:1] in ("{", "["):
+        return _load(text.encode("utf-8", "surrogateescape"), "--scheme", ops).schemes
+    with located("--scheme", ": "):
+        return (parse_short(text),)
+
+
 def _load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
     with located(where, ": "):
         loaded = scheme_files.load(text, ops=ops)
@@ -81,11 +94,7 @@ class Schemes:
             self.schemes += loaded.schemes
             self._where += [f"{where}: {place}" for place in loaded.paths]
         for short in texts:
-            if short.lstrip()[:1] in ("{", "["):  # as `schemes show` prints it
-                schemes = _load(short.encode("utf-8", "surrogateescape"), "--scheme", ops).schemes
-            else:
-                with located("--scheme", ": "):
-                    schemes = (parse_short(short),)
+            schemes = schemes_of(short, ops)
             self.schemes += schemes
             self._where += ["--scheme" if len(texts) == 1 else f"--scheme {short!r}"] * len(schemes)
 

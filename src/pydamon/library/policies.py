@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from pydamon.analysis.distribution import age_s
 from pydamon.analysis.whatif.ages import AgesAccumulator
 from pydamon.analysis.whatif.hazard import LEVELS_S, unseen_by_regions
-from pydamon.analysis.window import Window
 from pydamon.engines.replay import ReplayEngine
 from pydamon.errors import PydamonError, RequestError
 from pydamon.library.build import make_spec
-from pydamon.library.whatif import COLUMNS, looks_of
+from pydamon.library.whatif import COLUMNS, looks_of, part_of
 from pydamon.ops.sim.field import Hazard, Piece, RateField, memory_of
 from pydamon.ops.sim.replay import Played
 from pydamon.records.batch import RegionBatch
+from pydamon.spans import coarser
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Watermarks
 from pydamon.workload import intervals
@@ -83,24 +83,19 @@ class Recording:
     def __init__(
         self, reader: AnyReader, *, target: int | None = None, start_ns: int | None = None, end_ns: int | None = None
     ) -> None:
-        span = reader.time_range()
-        if span is None:
-            raise PydamonError("holds no snapshot: nothing was recorded", where=reader.path)
+        span, part, window = part_of(reader, start_ns, end_ns)
         if reader.rows > MOST_ROWS:
             text = f"{reader.path} has {reader.rows:,} regions in all; at most {MOST_ROWS:,} can be played again"
             raise RequestError(text, where="start_ns, end_ns")
         self.target = _only_target(reader) if target is None else target
-        low = span[0] if start_ns is None else max(span[0] + start_ns, span[0])
-        high = span[1] if end_ns is None else min(span[0] + end_ns, span[1])
-        window = Window(None if start_ns is None else low, None if end_ns is None else high)
-        accumulator = AgesAccumulator(LEVELS_S, (low, high), span[0])
+        accumulator = AgesAccumulator(LEVELS_S, part, span[0])
         batches = []
         for batch in window.of(reader.batches(columns=COLUMNS, target=self.target)):
             accumulator.add(batch)
             batches.append(batch)
         if not batches:
             raise PydamonError(f"has no snapshot of target {self.target} in that time", where=reader.path)
-        looks = looks_of(reader, (low, high), self.target)
+        looks = looks_of(reader, part, self.target)
         self.has_panel = bool(looks)
         self._hazard = unseen_by_regions(accumulator.finish(), looks)
         self.began_ns = int(batches[0].start_ns[0])
@@ -108,7 +103,7 @@ class Recording:
         self.memory, self.ranges = _memory(batches), _ranges(batches)
         self.sample_us, self.aggr_us = _intervals(batches)
         self.regions = _regions(reader.info.spec, max(int(batch.counts.max()) for batch in batches))
-        self._mappings = reader.mappings_at(self.target, high)
+        self._mappings = reader.mappings_at(self.target, part[1])
         self._batches = batches
         if not len(self.memory):
             raise PydamonError("nothing of it was in memory", where=reader.path)
@@ -199,10 +194,7 @@ def _memory(batches: Iterable[RegionBatch]) -> Spans:
 def _ranges(batches: Iterable[RegionBatch]) -> NDArray[np.uint64]:
     """What was monitored: at most `_RANGES`, with the largest gaps between them."""
     whole = memory_of(np.concatenate([intervals.union(_spans(batch)) for batch in batches]))
-    gaps = whole[1:, 0] - whole[:-1, 1]
-    places = np.sort(np.argsort(-gaps, kind="stable")[: _RANGES - 1])
-    start = np.append(whole[0, 0], whole[places + 1, 0])
-    return np.stack([start, np.append(whole[places, 1], whole[-1, 1])], axis=1).astype(np.uint64)
+    return coarser(whole.astype(np.uint64), _RANGES)
 
 
 def _spans(batch: RegionBatch) -> Spans:

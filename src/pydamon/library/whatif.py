@@ -36,19 +36,29 @@ def what_if(
 
 
 def _of(reader: AnyReader, target: int | None, start_ns: int | None, end_ns: int | None) -> Answers:
+    span, part, window = part_of(reader, start_ns, end_ns)
+    if part[0] >= part[1]:
+        raise RequestError(f"{reader.path} has no snapshot there", where="start_ns, end_ns")
+    batches = window.of(reader.batches(columns=COLUMNS, target=target))
+    ages = _ages(batches, span, part)
+    if ages is None:
+        raise RequestError(f"{reader.path} has no snapshot of it in that time", where="target")
+    return answers(ages.finish(), looks_of(reader, part, target))
+
+
+def part_of(
+    reader: AnyReader, start_ns: int | None, end_ns: int | None
+) -> tuple[tuple[int, int], tuple[int, int], Window]:
+    """From when to when (ns) the record is, and the part of it from ``start_ns`` to ``end_ns`` after its beginning.
+
+    The last is what chooses that part. Raises PydamonError for a record without snapshots.
+    """
     span = reader.time_range()
     if span is None:
         raise PydamonError("holds no snapshot: nothing was recorded", where=reader.path)
     low = span[0] if start_ns is None else max(span[0], span[0] + start_ns)
     high = span[1] if end_ns is None else min(span[1], span[0] + end_ns)
-    if low >= high:
-        raise RequestError(f"{reader.path} has no snapshot there", where="start_ns, end_ns")
-    window = Window(None if start_ns is None else low, None if end_ns is None else high)
-    batches = window.of(reader.batches(columns=COLUMNS, target=target))
-    ages = _ages(batches, span, (low, high))
-    if ages is None:
-        raise RequestError(f"{reader.path} has no snapshot of it in that time", where="target")
-    return answers(ages.finish(), looks_of(reader, (low, high), target))
+    return span, (low, high), Window(None if start_ns is None else low, None if end_ns is None else high)
 
 
 def looks_of(reader: AnyReader, part: tuple[int, int], target: int | None) -> dict[int, list[Look]]:

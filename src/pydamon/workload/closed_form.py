@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.workload import intervals, many_windows
-from pydamon.workload.draws import draw, key_of, numbers
+from pydamon.workload.draws import draw, how_many, key_of, numbers
 from pydamon.workload.intervals import NOTHING, Spans
 from pydamon.workload.layout import PAGE_SIZE, Layout
 from pydamon.workload.model import Access, Phase, Workload
@@ -126,11 +126,8 @@ class AccessModel:
                 count, _ = group.runs(segment, self._accesses_per_s)
                 low, high = start[group.region], end[group.region]
                 density = count * float(segment.times) / (high - low)
-                first = np.searchsorted(high, spans[:, 0], "right")
-                owner, number = intervals.pieces(np.maximum(np.searchsorted(low, spans[:, 1], "left") - first, 0))
-                at = first[owner] + number
-                part = np.minimum(high[at], spans[owner, 1]) - np.maximum(low[at], spans[owner, 0])
-                found += np.bincount(owner, part * density[at], len(spans))
+                owner, at, part = intervals.meetings(spans, np.stack([low, high], axis=1))
+                found += np.bincount(owner, (part[:, 1] - part[:, 0]) * density[at], len(spans))
         return found
 
 
@@ -238,9 +235,7 @@ class Group:
         with np.errstate(divide="ignore"):  # a region of one page
             probability = -np.expm1(accesses * np.log1p(-share))
         drawn = draw(numbers(np.full(len(first), self.region[pattern]), first), np.uint64(key))
-        # Rounded at random, so that the mean is right.
-        mean = np.floor(length * probability + (1.0 - drawn)).astype(np.int64)
-        touched = np.where(length == 1, drawn < probability, np.minimum(mean, length))
+        touched = how_many(length, probability, drawn)
         return start + np.stack([first, first + touched], axis=1) * PAGE_SIZE
 
     def runs(self, segment: Segment, accesses_per_s: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -30,3 +30,14 @@ def draw(number: NDArray[np.uint64], key: np.uint64 | NDArray[np.uint64]) -> NDA
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     bits ^= bits >> np.uint64(31)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def how_many(
+    pages: NDArray[np.int64], probability: NDArray[np.float64], drawn: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Of so many pages, how many something of that probability happens to; ``drawn`` is a number of `draw` for each.
+
+    It is rounded at random, so that the mean is right.
+    """
+    mean = np.floor(pages * probability + (1.0 - drawn)).astype(np.int64)
+    return np.where(pages == 1, drawn < probability, np.minimum(mean, pages))

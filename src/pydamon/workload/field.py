@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
 from pydamon.workload import intervals
-from pydamon.workload.draws import draw, key_of
+from pydamon.workload.draws import draw, how_many, key_of
 from pydamon.workload.intervals import NOTHING, Spans
 from pydamon.workload.layout import PAGE_SIZE, Layout, Place
-from pydamon.workload.truth import Interval, Schedule
+from pydamon.workload.truth import Schedule
 
 _NS_PER_S = 1e9
 _SURE = 40.0  # accesses that are expected: that there is none has a probability below 1e-17
@@ -118,8 +118,7 @@ class RateField:
             probability = -np.expm1(-np.repeat(expected, count))
             key = np.uint64(key_of(self._seed, start_ns, end_ns))
             drawn = draw((parts[:, 0] // PAGE_SIZE).astype(np.uint64), key)
-            mean = np.floor(length * probability + (1.0 - drawn)).astype(np.int64)
-            touched = np.where(length == 1, drawn < probability, np.minimum(mean, length))
+            touched = how_many(length, probability, drawn)
             found.append(np.stack([parts[:, 0], parts[:, 0] + touched * PAGE_SIZE], axis=1))
         return intervals.union(np.concatenate(found))
 
@@ -142,12 +141,8 @@ class RateField:
         for segment in schedule.segments(start_ns, end_ns):
             epoch = self._epochs[segment.phase]
             seconds = (segment.to_ns - segment.from_ns) * segment.times / _NS_PER_S
-            first = np.searchsorted(epoch.spans[:, 1], spans[:, 0], "right")
-            beyond = np.searchsorted(epoch.spans[:, 0], spans[:, 1], "left")
-            owner, number = intervals.pieces(np.maximum(beyond - first, 0))
-            at = first[owner] + number
-            low, high = np.maximum(epoch.spans[at, 0], spans[owner, 0]), np.minimum(epoch.spans[at, 1], spans[owner, 1])
-            found += np.bincount(owner, (high - low) / PAGE_SIZE * epoch.rate[at] * seconds, len(spans))
+            owner, at, part = intervals.meetings(spans, epoch.spans)
+            found += np.bincount(owner, (part[:, 1] - part[:, 0]) / PAGE_SIZE * epoch.rate[at] * seconds, len(spans))
         return found
 
 
@@ -176,12 +171,8 @@ class FieldProgram:
 
     def schedule(self, start_ns: int, *, repeat: int, time_scale: float) -> Schedule:
         """One epoch after another."""
-        cycle, at_ns = [], start_ns
-        for index, epoch in enumerate(self._epochs):
-            end_ns = at_ns + max(round(epoch.duration_ns * time_scale), 1)
-            cycle.append(Interval(index, at_ns, end_ns))
-            at_ns = end_ns
-        return Schedule(cycle, repeat)
+        durations_ns = [max(round(epoch.duration_ns * time_scale), 1) for epoch in self._epochs]
+        return Schedule.in_turn(durations_ns, start_ns, repeat)
 
     def accesses(self, layout: Layout, accesses_per_s: int, seed: int) -> RateField:
         """See `Program`."""

@@ -27,14 +27,21 @@ def intersection(left: Spans, right: Spans) -> Spans:
     """What is in both; one range per pair of ranges that meet."""
     if not len(left) or not len(right):
         return NOTHING
+    _, _, common = meetings(left, right)
+    return common
+
+
+def meetings(left: Spans, right: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64], Spans]:
+    """The pairs of ranges that meet: the index of each in ``left``, in ``right``, and what is in both."""
     low = np.searchsorted(right[:, 1], left[:, 0], "right")
     high = np.searchsorted(right[:, 0], left[:, 1], "left")
     owner, number = pieces(np.maximum(high - low, 0))
     other = low[owner] + number
-    return np.stack(
+    common = np.stack(
         [np.maximum(left[owner, 0], right[other, 0]), np.minimum(left[owner, 1], right[other, 1])],
         axis=1,
     )
+    return owner, other, common
 
 
 def pieces(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -47,12 +47,16 @@ class Schedule:
     @classmethod
     def nominal(cls, workload: Workload, start_ns: int, *, repeat: int = 1, time_scale: float = 1.0) -> Schedule:
         """The phases as the workload has them, each ``time_scale`` times as long, from ``start_ns`` on."""
+        return cls.in_turn([scaled_ns(phase.duration_ms, time_scale) for phase in workload.phases], start_ns, repeat)
+
+    @classmethod
+    def in_turn(cls, durations_ns: Iterable[int], start_ns: int, repeat: int = 1) -> Schedule:
+        """Phases that take so long each, from ``start_ns`` on."""
         cycle = []
         at_ns = start_ns
-        for index, phase in enumerate(workload.phases):
-            end_ns = at_ns + scaled_ns(phase.duration_ms, time_scale)
-            cycle.append(Interval(index, at_ns, end_ns))
-            at_ns = end_ns
+        for index, duration_ns in enumerate(durations_ns):
+            cycle.append(Interval(index, at_ns, at_ns + duration_ns))
+            at_ns += duration_ns
         return cls(cycle, repeat)
 
     @property

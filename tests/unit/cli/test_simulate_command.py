@@ -34,6 +34,19 @@ def test_policies_side_by_side(workload: str, tmp_path: Path, capsys: pytest.Cap
     assert "pswpout" in shown
 
 
+def test_schemes_as_they_are_printed(workload: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON is taken where a short form is."""
+    schemes = tmp_path / "cold.txt"
+    schemes.write_text(COLD)
+    assert main(["schemes", "show", str(schemes), "--format", "json"]) == 0
+    text = capsys.readouterr().out
+    runs = []
+    for scheme in (COLD, text):
+        assert main(["simulate", workload, "--scheme", scheme, "--json"]) == 0
+        runs.append(json.loads(capsys.readouterr().out)["runs"][1])
+    assert runs[0] == runs[1] | {"label": COLD}
+
+
 def test_the_run_as_a_record_and_as_a_picture(
     workload: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

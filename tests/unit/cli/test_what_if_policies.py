@@ -110,6 +110,12 @@ def test_files_and_modules_side_by_side(swept: Path, tmp_path: Path, capsys: pyt
     assert f"played as if always active, since nothing says how much memory was free: {module}" in err
 
 
+def test_huge_pages_can_be_tried_on_a_recording(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How many accesses they get is asked of the recording; nothing leaves memory."""
+    (found,) = told(capsys, swept, "--scheme", "hugepage rate>=10%", "--to", "30s")["policies"]
+    assert found["refaults"] == found["paged_out_bytes"] == 0
+
+
 def test_a_picture_of_what_is_in_memory(swept: Path, tmp_path: Path) -> None:
     drawn = tmp_path / "policies.svg"
     assert main(["what-if", str(swept), "--scheme", "pageout rate=0% age>=40s", "-o", str(drawn)]) == 0

@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pydamon.ops.sim.field import PAGE_SIZE, Piece, RateField, memory_of
+from pydamon.ops.sim.field import Piece, RateField, memory_of
 from pydamon.workload import model
 from pydamon.workload.intervals import Spans
+from pydamon.workload.layout import PAGE_SIZE
 from pydamon.workload.truth import Schedule
 
 BASE = 1 << 30
@@ -52,7 +53,7 @@ def test_ranges_are_what_pages_are(pages: int) -> None:
     rng = np.random.default_rng(1)
     times = np.sort(rng.integers(0, 3 * SECOND, 12)).tolist()
     for low, high in pairwise(times):
-        spans: Spans = by_range.touched(whole, schedule(), low, high)
+        spans: Spans = by_range.touched(whole, schedule(), low, high, 1 << 14)
         inside = np.searchsorted(spans[:, 0], addresses.astype(np.int64), "right") - 1
         touched = (inside >= 0) & (addresses.astype(np.int64) < np.append(spans[:, 1], 0)[inside])
         assert (touched == by_page.accessed(addresses, schedule(), low, high)).all()
@@ -65,6 +66,13 @@ def test_windows_are_what_one_window_is() -> None:
     found = many.accessed_in(pages, schedule(), windows)
     assert (found[0] == one.accessed(pages[0], schedule(), 0, 10**8)).all()
     assert (found[1] == one.accessed(pages[1], schedule(), 2 * 10**8, 9 * 10**8)).all()
+
+
+def test_ranges_get_as_many_accesses_as_their_pages() -> None:
+    """Ranges across both regions, and outside of the memory."""
+    spans = np.array([[-8, 2], [60, 68], [70, 200]]) * PAGE_SIZE + BASE
+    found = field((4.0, 1.0), (0.0, 3.0)).accesses(spans, schedule(), SECOND // 2, 3 * SECOND // 2)
+    assert found == pytest.approx([2 * 2, 4 * 2 + 4 * 2, 58 * 2])
 
 
 def test_time_is_that_of_the_schedule_and_what_is_no_memory_is_not_accessed() -> None:

@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 _FORMATS = {".png": "png", ".svg": "svg", ".html": "html", ".htm": "html"}
 
 
+def is_picture(path: str) -> bool:
+    """Whether the file's name is that of a picture."""
+    return _extension(path) in _FORMATS
+
+
 def check_picture(path: str) -> str:
     """The format for the file's name; RequestError if it is not one of ours, MachineError without matplotlib."""
-    extension = os.path.splitext(path)[1].lower()
-    if extension not in _FORMATS:
+    if not is_picture(path):
         raise RequestError(f"{path}: pictures are .png, .svg or .html; choose such a name", where=OPTION)
     check_whole(path)
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise MachineError("drawing needs matplotlib: pip install matplotlib", where=OPTION) from None
-    return _FORMATS[extension]
+    return _FORMATS[_extension(path)]
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def write_picture(path: str, figure: Figure, made_from: Any, title: str) -> None:

@@ -7,15 +7,13 @@ from typing import Any
 
 import msgspec
 
-from pydamon.cli.files import read_text
+from pydamon.cli.files import read_text, schemes_in, schemes_of
 from pydamon.errors import RequestError, located
 from pydamon.run.simulation import programs
 from pydamon.run.simulation.runs import Policy, Setting
 from pydamon.spec import Intervals, NrRegions, Scheme
 from pydamon.spec.costs import Costs, load
 from pydamon.spec.machine import MachineSpec, load_machine, parse_machine
-
-_PICTURES = (".png", ".svg", ".html", ".htm")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -72,7 +70,7 @@ def _machine(text: str | None, costs_file: str | None) -> MachineSpec:
 
 def _policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str, ...]) -> tuple[Policy, ...]:
     """Each file, text and module is one of its own."""
-    found = [Policy(_short(os.path.basename(file)), _schemes(file)) for file in files]
+    found = [Policy(_short(os.path.basename(file)), schemes_in(file, "sim")) for file in files]
     for text in texts:
         found.append(Policy(_short(text), _scheme(text)))
     for text in modules:
@@ -81,22 +79,14 @@ def _policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str
     return tuple(found)
 
 
-def _schemes(path: str) -> tuple[Scheme, ...]:
-    from pydamon.spec.forms import scheme_files
-
-    text = read_text(path, "--schemes")
-    with located(f"--schemes {path}", ": "):
-        return scheme_files.load(text, ops="sim").schemes
-
-
 def _scheme(text: str) -> tuple[Scheme, ...]:
-    from pydamon.spec.forms.scheme_short import parse_short
     from pydamon.spec.schemes import validate_scheme
 
+    schemes = schemes_of(text, "sim")
     with located("--scheme", ": "):
-        scheme = parse_short(text)
-        validate_scheme(scheme, ops="sim")
-    return (scheme,)
+        for scheme in schemes:
+            validate_scheme(scheme, ops="sim")
+    return schemes
 
 
 def _check_module(text: str) -> None:
@@ -115,9 +105,9 @@ def _short(text: str) -> str:
 def _outputs(output: str | None, policies: tuple[Policy, ...]) -> tuple[str, str]:
     if output is None:
         return "", ""
-    if os.path.splitext(output)[1].lower() in _PICTURES:
-        from pydamon.cli.render.picture import check_picture
+    from pydamon.cli.render.picture import check_picture, is_picture
 
+    if is_picture(output):
         check_picture(output)
         return output, ""
     if len(policies) > 1:

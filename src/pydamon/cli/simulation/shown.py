@@ -76,7 +76,6 @@ def _details(results: Sequence[Result], screen: Screen) -> list[str]:
                 lines.append(screen.fit(f"  {printable(process.name)}: {words}"))
         counted = ", ".join(f"{name} {value:,}" for name, value in result.counters.items() if value)
         lines.append(screen.fit(f"  counted: {counted or 'nothing'}"))
-        lines += [f"  {printable(note)}" for note in result.notes]
     return lines
 
 

@@ -34,11 +34,23 @@ class CpuBudget:
     """Keeps the CPU time below ``share`` (0 < share) of the elapsed time, both counted from ``began_ns``.
 
     ``wanted`` and ``nr_regions`` are what the user asked for: never exceeded in frequency or number. ``cpu_ns`` is the
-    CPU time spent before sampling began; it counts.
+    CPU time spent before sampling began; it counts. CPU time and samples that `update` is told are counted from
+    ``cpu_from_ns`` and ``samples_from`` on.
     """
 
-    def __init__(self, share: float, wanted: Intervals, nr_regions: NrRegions, *, began_ns: int, cpu_ns: int) -> None:
+    def __init__(
+        self,
+        share: float,
+        wanted: Intervals,
+        nr_regions: NrRegions,
+        *,
+        began_ns: int,
+        cpu_ns: int = 0,
+        cpu_from_ns: int = 0,
+        samples_from: int = 0,
+    ) -> None:
         self.share = share
+        self._cpu_from_ns, self._samples_from = cpu_from_ns, samples_from
         self._wanted = wanted
         self._bounds = nr_regions
         self._began_ns = began_ns
@@ -52,12 +64,18 @@ class CpuBudget:
         """The user asks for other attributes from now on; what was spent so far counts."""
         self._wanted, self._bounds = wanted, nr_regions
 
+    def spent(self, now_ns: int, cpu_ns: int) -> tuple[int, int]:
+        """The time since it began, and the CPU time that counts."""
+        return now_ns - self._began_ns, cpu_ns - self._cpu_from_ns
+
     def update(self, now_ns: int, cpu_ns: int, samples: int, regions_max: int, sample_us: int) -> Affordable:
         """What can be afforded from now on.
 
         ``cpu_ns`` is the CPU time spent so far, ``samples`` the number of samples so far, ``regions_max`` the present
         maximum number of regions, ``sample_us`` the sampling interval since the last update.
         """
+        elapsed_ns, cpu_ns = self.spent(now_ns, cpu_ns)
+        samples -= self._samples_from
         if samples > self._last[1]:
             more = samples - self._last[1]
             cost = (cpu_ns - self._last[0]) / more
@@ -68,7 +86,7 @@ class CpuBudget:
             self._last, self._last_ns = (cpu_ns, samples), now_ns
         per_sample_ns = self._per_sample_ns or 500_000.0
         aim = self.share * _AIM
-        debt_ns = cpu_ns - aim * (now_ns - self._began_ns)
+        debt_ns = cpu_ns - aim * elapsed_ns
         rate = min(max(aim - debt_ns / _HORIZON_NS, _LEAST * aim), self.share)
         # The sampling interval is what the loop sleeps; its own work and waiting for a CPU come on top. A pause
         # (watermarks, SIGSTOP) is no such thing, so this takes half of the time at most.

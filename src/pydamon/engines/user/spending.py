@@ -29,8 +29,6 @@ class _SteadyBound:
     """The lower bound since accesses have been steady: counted from then, up to the interval ``most_us``."""
 
     budget: CpuBudget
-    from_cpu_ns: int
-    from_samples: int
     most_us: int
 
 
@@ -46,14 +44,12 @@ class Spending:
         self._nr_regions = context.nr_regions
         self._clock = clock
         self._bound: CpuBudget | None = None
-        self._bound_from_ns = 0  # of CPU time
         self._usual_cpu = usual_cpu
         self._usual: CpuBudget | None = None  # from the first aggregation on
-        self._usual_from = (0, 0, 0)  # time, CPU time, samples then
         self._steady: _SteadyBound | None = None  # as long as accesses stay as they are
         self._floor = DisturbanceFloor() if walks_all else None
         if max_cpu is not None:
-            self._begin(max_cpu, context.intervals, context.nr_regions)
+            self._begin(max_cpu, 0)
 
     def first(self) -> Intervals:
         """The intervals to begin with: what starting up has cost is a debt, and the first aggregation pays, too."""
@@ -72,8 +68,7 @@ class Spending:
 
     def bound(self, share: float) -> None:
         """Keep below this share of a CPU from now on."""
-        self._bound_from_ns = self._clock.cpu_ns()
-        self._begin(share, self._wanted, self._nr_regions)
+        self._begin(share, self._clock.cpu_ns())
 
     def fitted(self, kdamond: Kdamond, cost: PrimitiveCost, *, steady: bool = False) -> tuple[Intervals, NrRegions]:
         """What to go on with after an aggregation; ``cost`` is what the primitives have cost so far.
@@ -84,22 +79,18 @@ class Spending:
         intervals, nr_regions, floor_us = kdamond.intervals, kdamond.nr_regions, 0
         limit_us = kdamond.tuning.limit_us(now_ns if kdamond.end_ns is None else kdamond.end_ns)
         if self._bound is not None:
-            spent_ns = cpu_ns - self._bound_from_ns
-            allowed = self._bound.update(now_ns, spent_ns, samples, nr_regions.max, intervals.sample_us)
+            allowed = self._bound.update(now_ns, cpu_ns, samples, nr_regions.max, intervals.sample_us)
             floor_us, nr_regions = allowed.sample_us, NrRegions(min=nr_regions.min, max=allowed.max_regions)
         tuned = tunes(self._wanted)
         if self._usual is not None:
-            _, from_ns, from_samples = self._usual_from
-            passed = samples - from_samples
-            usual = self._usual.update(now_ns, cpu_ns - from_ns, passed, nr_regions.max, intervals.sample_us)
+            usual = self._usual.update(now_ns, cpu_ns, samples, nr_regions.max, intervals.sample_us)
             if tuned and self._bound is None:
                 steady_us = self._steady_floor(now_ns, cpu_ns, kdamond, limit_us) if steady else 0
                 floor_us = max(usual.sample_us, steady_us)
             if not steady:
                 self._steady = None
         elif self._usual_cpu is not None:
-            self._usual_from = now_ns, cpu_ns, samples
-            self._usual = CpuBudget(self._usual_cpu, self._wanted, self._nr_regions, began_ns=now_ns, cpu_ns=0)
+            self._usual = self._from_now(self._usual_cpu, self._wanted, now_ns, cpu_ns, samples)
         if self._floor is not None and tuned:
             self._floor.update(cost, samples)
             floor_us = max(floor_us, self._floor.sample_us)
@@ -112,31 +103,32 @@ class Spending:
         assert self._usual_cpu is not None
         intervals, samples = kdamond.intervals, kdamond.passed_samples
         if self._steady is None:
-            share = _STEADY_SHARE * self._usual_cpu
-            budget = CpuBudget(share, intervals, self._nr_regions, began_ns=now_ns, cpu_ns=0)
+            budget = self._from_now(_STEADY_SHARE * self._usual_cpu, intervals, now_ns, cpu_ns, samples)
             window = max_nr_accesses(intervals.sample_us, intervals.aggr_us)
             longest_us = min(_STEADY_TIMES * intervals.aggr_us, _STEADY_US, limit_us)
             most_us = max(longest_us // window, intervals.sample_us)
-            self._steady = _SteadyBound(budget, cpu_ns, samples, most_us)
+            self._steady = _SteadyBound(budget, most_us)
             return 0
-        steady = self._steady
-        passed, spent_ns = samples - steady.from_samples, cpu_ns - steady.from_cpu_ns
-        found = steady.budget.update(now_ns, spent_ns, passed, self._nr_regions.max, intervals.sample_us)
-        return min(found.sample_us, steady.most_us)
+        found = self._steady.budget.update(now_ns, cpu_ns, samples, self._nr_regions.max, intervals.sample_us)
+        return min(found.sample_us, self._steady.most_us)
 
     def remarks(self) -> list[str]:
         """What is to be said in the end: where nothing bounded the cost, and it was above what is usual."""
-        if self._usual_cpu is None or self._usual is None or self._bound is not None:
+        if self._usual is None or self._bound is not None:
             return []
-        from_ns, from_cpu_ns, _ = self._usual_from
-        elapsed_ns, spent_ns = self._clock.now_ns() - from_ns, self._clock.cpu_ns() - from_cpu_ns
-        if elapsed_ns < _LONG_ENOUGH_NS or spent_ns <= self._usual_cpu * elapsed_ns:
+        elapsed_ns, spent_ns = self._usual.spent(self._clock.now_ns(), self._clock.cpu_ns())
+        if elapsed_ns < _LONG_ENOUGH_NS or spent_ns <= self._usual.share * elapsed_ns:
             return []
         return [
             f"monitoring took {spent_ns / elapsed_ns:.1%} of a CPU, starting up left out; with a longer sampling "
             f"interval, or a bound on the share, it takes less"
         ]
 
-    def _begin(self, share: float, wanted: Intervals, nr_regions: NrRegions) -> None:
-        spent_ns = self._clock.cpu_ns() - self._bound_from_ns
-        self._bound = CpuBudget(share, wanted, nr_regions, began_ns=self._clock.now_ns(), cpu_ns=spent_ns)
+    def _begin(self, share: float, cpu_from_ns: int) -> None:
+        now_ns, spent_ns = self._clock.now_ns(), self._clock.cpu_ns() - cpu_from_ns
+        self._bound = CpuBudget(
+            share, self._wanted, self._nr_regions, began_ns=now_ns, cpu_ns=spent_ns, cpu_from_ns=cpu_from_ns
+        )
+
+    def _from_now(self, share: float, wanted: Intervals, now_ns: int, cpu_ns: int, samples: int) -> CpuBudget:
+        return CpuBudget(share, wanted, self._nr_regions, began_ns=now_ns, cpu_from_ns=cpu_ns, samples_from=samples)

@@ -16,7 +16,8 @@ _MOST_EPOCHS = 128
 _FIRST_EPOCH_NS = 100_000
 _MOST_PAIRS = 16_000_000  # of pages and epochs: some 300 MB
 _MOST_MAPPINGS = 256
-_PAGE_BITS = 52
+_PAGE_BITS = np.uint64(52)
+_PAGES = np.uint64((1 << 52) - 1)
 
 
 def program_of(source: Source, name: str) -> FieldProgram:
@@ -56,15 +57,15 @@ class _Counted:
         while self._end_ns > self._epoch_ns * _MOST_EPOCHS:
             self._halve()
         epoch = (when_ns // self._epoch_ns).astype(np.uint64)
-        pairs = epoch << np.uint64(_PAGE_BITS) | block.address >> _PAGE_SHIFT
+        pairs = epoch << _PAGE_BITS | block.address >> _PAGE_SHIFT
         new, counts = np.unique(pairs, return_counts=True)
         self._take(np.concatenate([self.pairs, new]), np.concatenate([self._counts, counts]))
 
     def _halve(self) -> None:
         """Epochs of twice the length."""
         self._epoch_ns *= 2
-        epoch, page = self.pairs >> np.uint64(_PAGE_BITS), self.pairs & np.uint64((1 << _PAGE_BITS) - 1)
-        self._take(epoch // np.uint64(2) << np.uint64(_PAGE_BITS) | page, self._counts)
+        epoch, page = self.pairs >> _PAGE_BITS, self.pairs & _PAGES
+        self._take(epoch // np.uint64(2) << _PAGE_BITS | page, self._counts)
 
     def _take(self, pairs: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
         self.pairs, _, place = arithmetic.places_of_distinct(pairs)
@@ -74,14 +75,14 @@ class _Counted:
 
     def mappings(self) -> list[Place]:
         """What was accessed at any time; of more than a few hundred ranges the nearest are one."""
-        pages = np.unique(self.pairs & np.uint64((1 << _PAGE_BITS) - 1)) << _PAGE_SHIFT
+        pages = np.unique(self.pairs & _PAGES) << _PAGE_SHIFT
         ranges = arithmetic.joined(np.stack([pages, pages + np.uint64(PAGE_SIZE)], axis=1))
         return [Place("trace", low, high) for low, high in arithmetic.coarser(ranges, _MOST_MAPPINGS).tolist()]
 
     def epochs(self) -> list[Epoch]:
         """All of them, those in which nothing was accessed, too."""
-        epoch = (self.pairs >> np.uint64(_PAGE_BITS)).astype(np.int64)
-        start = (self.pairs & np.uint64((1 << _PAGE_BITS) - 1)).astype(np.int64) * PAGE_SIZE
+        epoch = (self.pairs >> _PAGE_BITS).astype(np.int64)
+        start = (self.pairs & _PAGES).astype(np.int64) * PAGE_SIZE
         rate = self._counts * (1e9 / self._epoch_ns)
         rate = 2.0 ** (np.rint(2 * np.log2(rate)) / 2)
         found = []

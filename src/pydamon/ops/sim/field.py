@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.workload import intervals
-from pydamon.workload.closed_form import AccessModel
 from pydamon.workload.intervals import NOTHING, Spans
+from pydamon.workload.layout import PAGE_SIZE
 from pydamon.workload.truth import Schedule
 
 Array = NDArray[Any]
@@ -27,7 +27,6 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Hazard = Callable[[F64], F64]  # accesses of a page a second, by the seconds that its region is idle
 
-PAGE_SIZE = 4096
 CELLS = 1 << 15
 _KEPT = 64  # snapshots whose rates are still known: what is asked lies in the last few
 
@@ -43,8 +42,8 @@ class Piece:
         self.rate = rate.astype(np.float32)
 
 
-class RateField(AccessModel):
-    """The accesses of one process as a recording has them, instead of a workload's patterns.
+class RateField:
+    """The accesses of one process as a recording has them, instead of a workload's patterns; an `Accesses`.
 
     ``memory``: the spans of addresses that are memory (bytes, whole pages, sorted, disjoint). Time goes forward only.
     """
@@ -82,7 +81,7 @@ class RateField(AccessModel):
         rows = zip(addresses, windows.tolist(), strict=True)
         return np.stack([self.accessed(row, schedule, start_ns, end_ns) for row, (start_ns, end_ns) in rows])
 
-    def touched(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int, max_pieces: int = 0) -> Spans:
+    def touched(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int, max_pieces: int) -> Spans:
         """Which parts of ``spans`` (int64, shape (n, 2), sorted, disjoint) are accessed in [start_ns, end_ns)."""
         low, high = self._integrals(start_ns - schedule.start_ns, end_ns - schedule.start_ns)
         moved = high - low
@@ -101,6 +100,14 @@ class RateField(AccessModel):
         around = np.stack([np.clip(first + pages, 0, pages), np.where(first < 0, pages, 0)], axis=1)
         found = np.concatenate([inside * PAGE_SIZE + start[:, None], around * PAGE_SIZE + start[:, None]])
         return intervals.intersection(spans, intervals.union(found))
+
+    def accesses(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int) -> F64:
+        """How many accesses each of ``spans`` gets in [start_ns, end_ns): as many as checks have found."""
+        low, high = self._integrals(start_ns - schedule.start_ns, end_ns - schedule.start_ns)
+        owner, cell, part = intervals.meetings(spans, np.stack([self.start, self.end], axis=1))
+        found = np.zeros(len(spans))
+        found += np.bincount(owner, (part[:, 1] - part[:, 0]) / PAGE_SIZE * (high - low)[cell], len(spans))
+        return found
 
     def _integrals(self, start_ns: int, end_ns: int) -> tuple[F64, F64]:
         while self._next < len(self._pieces) and self._pieces[self._next].start_ns <= end_ns:

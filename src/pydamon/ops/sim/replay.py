@@ -1,4 +1,4 @@
-"""Operations set of a simulated process that plays a recording again: `SimOps` with a field of rates."""
+"""A simulated process that plays a recording again: a program with a field of rates, and the operations set of it."""
 
 from __future__ import annotations
 
@@ -9,37 +9,47 @@ from pydamon.ops.base import Ranges
 from pydamon.ops.pace import Clock
 from pydamon.ops.sim.field import RateField
 from pydamon.ops.sim.ops import SimOps
-from pydamon.spec.machine import MachineSpec
 from pydamon.workload.intervals import Spans
-from pydamon.workload.layout import PAGE_SIZE, Layout, Place
-from pydamon.workload.model import Access, Phase, Workload, WorkloadRegion
+from pydamon.workload.layout import Layout, Place
+from pydamon.workload.truth import Schedule, scaled_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What is played: ``field`` for ``lasting_ms``, over ``memory`` (bytes, sorted, disjoint), all of which is there
-    from the beginning. ``ranges`` are what is monitored, ``mappings`` what was mapped."""
+    """What is played, a `Program`: ``field`` for ``lasting_ms``, over ``memory`` (bytes, sorted, disjoint), all of
+    which is there from the beginning. ``ranges`` are what is monitored, ``mappings`` what was mapped."""
 
     field: RateField
     memory: Spans
     ranges: Ranges
     mappings: list[Mapping]
     lasting_ms: int
+    name: str = "recording"
+
+    def place(self, base: int, mapping: str) -> Layout:
+        """Where it was."""
+        places = tuple(Place("memory", start, end) for start, end in self.memory.tolist())
+        return Layout(places, places)
+
+    def schedule(self, start_ns: int, *, repeat: int, time_scale: float) -> Schedule:
+        """One phase."""
+        return Schedule.in_turn([scaled_ns(self.lasting_ms, time_scale)], start_ns, repeat)
+
+    def accesses(self, layout: Layout, accesses_per_s: int, seed: int) -> RateField:
+        """See `Program`."""
+        return self.field
 
 
 class ReplayOps(SimOps):
-    """One process that plays a recording."""
+    """One process that plays a recording; what is monitored and mapped is as it was, not as its memory lies."""
 
-    def __init__(self, played: Played, clock: Clock, *, seed: int, machine: MachineSpec | None = None) -> None:
-        size = int((played.memory[:, 1] - played.memory[:, 0]).sum())
-        quiet = Phase("recording", played.lasting_ms, (Access(0, False, PAGE_SIZE, 0),))
-        super().__init__(Workload((WorkloadRegion("memory", size),), (quiet,)), clock, seed=seed, machine=machine)
-        places = tuple(Place("memory", start, end) for start, end in played.memory.tolist())
-        self._ranges = played.ranges
-        self._layouts = [Layout(places, places)]
-        self._mappings = [played.mappings]
-        self._models = [played.field]
-        self._machine = self._new_machine()
+    def __init__(self, played: Played, clock: Clock, *, seed: int) -> None:
+        super().__init__(played, clock, seed=seed)
+        self._played = played
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What was mapped."""
+        return self._played.mappings
 
     def _range(self, target: int) -> Ranges:
-        return self._ranges
+        return self._played.ranges

@@ -14,18 +14,18 @@ _LINE_BYTES = 64
 
 
 def count_places(targets: Sequence[SimTarget], costs: Costs, nr_nodes: int, start_ns: int, end_ns: int) -> None:
-    """Add to the targets' times what the places of their memory cost them in this window."""
+    """Add to the targets' counts what the places of their memory cost them in this window."""
     demand = np.zeros((len(targets), nr_nodes), np.int64)
     for index, target in enumerate(targets):
         if target.ended:
             continue
-        state, times = target.extents.state, target.counts.times
+        state, counts = target.extents.state, target.counts
         spans = np.stack([target.extents.start, target.extents.end], axis=1)
         accesses = target.model.accesses(spans, target.schedule, start_ns, end_ns) * (costs.memory_share_permil / 1000)
         node = node_of(state)
         slow = float(accesses[node > 1].sum())
-        times.slow_ns += int(slow * (costs.slow_latency_ns - costs.latency_ns))
-        times.tlb_ns += int(float(accesses[(state & np.uint32(HUGE)) != 0].sum()) * costs.tlb_miss_ns)
+        counts.slow_ns += int(slow * (costs.slow_latency_ns - costs.latency_ns))
+        counts.tlb_ns += int(float(accesses[(state & np.uint32(HUGE)) != 0].sum()) * costs.tlb_miss_ns)
         per_node = np.bincount(node, accesses, nr_nodes + 1)[1:]
         demand[index] = (per_node * _LINE_BYTES).astype(np.int64)
     _count_bandwidth(targets, costs, demand, end_ns - start_ns)
@@ -38,4 +38,4 @@ def _count_bandwidth(targets: Sequence[SimTarget], costs: Costs, demand: np.ndar
         late_ns = asked * 1_000_000_000 // bandwidth - window_ns
         if late_ns > 0:
             for target, mine in zip(targets, demand[:, node].tolist(), strict=True):
-                target.counts.times.bandwidth_ns += late_ns * mine // asked
+                target.counts.bandwidth_ns += late_ns * mine // asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +48,25 @@ class Counters:
 
 @dataclass(slots=True)
 class Times:
-    """Where time went, in ns. ``reclaim_ns`` and ``scheme_ns``: CPU time of background reclaim and of schemes.
-
-    Those of the programs: ``slow_ns`` longer than if all were on the first node, ``bandwidth_ns`` for want of
-    bandwidth, ``tlb_ns`` shorter for huge pages.
-    """
+    """CPU time of background reclaim and of schemes, in ns."""
 
     reclaim_ns: int = 0
     scheme_ns: int = 0
-    slow_ns: int = 0
-    bandwidth_ns: int = 0
-    tlb_ns: int = 0
 
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened to one target, in pages and ns."""
+    """What has happened to one target, in pages and ns.
+
+    ``slow_ns`` it took longer than if all were on the first node, ``bandwidth_ns`` for want of bandwidth, ``tlb_ns``
+    less for huge pages.
+    """
 
     faults: int = 0
     first_touches: int = 0
     reclaimed: int = 0
     stall_ns: int = 0
     io_stall_ns: int = 0  # of that, until files were read, or swap that is not in memory
-    times: Times = field(default_factory=Times)
+    slow_ns: int = 0
+    bandwidth_ns: int = 0
+    tlb_ns: int = 0

@@ -54,7 +54,6 @@ class Result(msgspec.Struct, kw_only=True):
     processes: list[ProcessResult]
     schemes: list[SchemeResult]
     timeline: list[tuple[float, int, int]]
-    notes: list[str] = msgspec.field(default_factory=list)
 
     @property
     def refaults_per_minute(self) -> float:

@@ -150,8 +150,8 @@ def _parts(
     on_app = costs.reclaim_on_app_permil / 1000 / len(machine.targets)
     return {
         "waiting for memory": waits,
-        "slow memory": counts.times.slow_ns / passed_ns,
-        "bandwidth": counts.times.bandwidth_ns / passed_ns,
-        "huge pages": -counts.times.tlb_ns / passed_ns,
+        "slow memory": counts.slow_ns / passed_ns,
+        "bandwidth": counts.bandwidth_ns / passed_ns,
+        "huge pages": -counts.tlb_ns / passed_ns,
         "cpu of the policy": (cpu["schemes"] + cpu["reclaim"] + cpu["monitor"]) * on_app,
     }
