@@ -1,9 +1,10 @@
-"""Specs and schemes that a user gives as files or as text, for ``record``, ``start`` and ``tune``."""
+"""Specs, schemes and costs that a user gives as files or as text."""
 
 from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from pydamon.errors import RequestError, located
 from pydamon.spec import Scheme, Spec
 from pydamon.spec.forms import scheme_files
 from pydamon.spec.forms.scheme_short import parse_short
+
+if TYPE_CHECKING:
+    from pydamon.spec.costs import Costs
 
 _NUMBERED = re.compile(r"schemes\[(\d+)\]")
 
@@ -39,7 +43,7 @@ def load_spec(ctx: click.Context, path: str) -> Spec:
     Errors that are raised later call its fields as they are called in the file.
     """
     where = f"--spec {path}"
-    spec = _load(read_text(path, "--spec"), where, "vaddr").spec
+    spec = load(read_text(path, "--spec"), where, "vaddr").spec
     if spec is None:
         raise RequestError('is not a spec: it must be an object with "kdamonds"', where=where)
     ctx.meta["spec"] = path
@@ -57,12 +61,22 @@ def load_schemes(ctx: click.Context, path: str | None, texts: tuple[str, ...], o
     return found
 
 
-def _load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
+def load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
+    """What is in the text, which comes from ``where``; warnings are said. Raises RequestError naming that."""
     with located(where, ": "):
         loaded = scheme_files.load(text, ops=ops)
     for warning in loaded.warnings:
         messages.say(f"{where}: {warning}")
     return loaded
+
+
+def load_costs(path: str) -> Costs:
+    """Those in the file of ``--costs``. Raises RequestError naming the file and the cost."""
+    from pydamon.spec import costs
+
+    text = read_text(path, "--costs")
+    with located(f"--costs {path}", ": "):
+        return costs.load(text).costs
 
 
 class Schemes:
@@ -77,12 +91,12 @@ class Schemes:
             if b"".join(text.split()) in (b"[]", b'{"schemes":[]}'):
                 loaded = scheme_files.Loaded("json", (), ())  # that is how all are removed
             else:
-                loaded = _load(text, where, ops)
+                loaded = load(text, where, ops)
             self.schemes += loaded.schemes
             self._where += [f"{where}: {place}" for place in loaded.paths]
         for short in texts:
             if short.lstrip()[:1] in ("{", "["):  # as `schemes show` prints it
-                schemes = _load(short.encode("utf-8", "surrogateescape"), "--scheme", ops).schemes
+                schemes = load(short.encode("utf-8", "surrogateescape"), "--scheme", ops).schemes
             else:
                 with located("--scheme", ": "):
                     schemes = (parse_short(short),)

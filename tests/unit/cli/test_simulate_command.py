@@ -54,7 +54,7 @@ def test_the_run_as_a_record_and_as_a_picture(
             "--machine: 4.0 MiB of workloads do not fit into 1.0 MiB of memory",
         ),
         (["--machine", "rom=1"], "--machine: 'rom=1' says nothing of a machine"),
-        (["--machine", "/nope"], "cannot be read: No such file"),
+        (["--machine", "/nope"], "pydamon: --machine /nope: cannot be read: No such file"),
         (["--machine", "files=x"], "--machine: no region is called 'x'; there are: hot, cold"),
         (["--scheme", "x"], "--scheme: 'x' is no action"),
         (["--module", "x"], "--module: 'x' is no module"),

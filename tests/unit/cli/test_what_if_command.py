@@ -135,6 +135,7 @@ def test_a_picture(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--target", "7"], "has no snapshot of target 7"),
         (["--from", "20s", "--to", "10s"], "is not before --to"),
         (["--from", "2h"], "has no snapshot there"),
+        (["--costs", "/nonexistent"], "pydamon: --costs /nonexistent: cannot be read: "),
         (["-o", "x.pdf"], "pictures are .png, .svg or .html"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_picture_of_what_is_in_memory(swept: Path, tmp_path: Path) -> None:
         (["--module", "nothing"], "--module: "),
         (["--module", "reclaim driver=pressure"], "driver: pressure asks a cgroup"),
         (["--module", "zram_writeback"], "is a loop beside schemes"),
-        (["--schemes", "/nonexistent"], "--schemes /nonexistent"),
+        (["--schemes", "/nonexistent"], "pydamon: --schemes /nonexistent: cannot be read: "),
         (["--scheme", "stat"] * 17, "17 policies are too many"),
     ],
 )

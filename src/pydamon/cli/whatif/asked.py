@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydamon.analysis.whatif.answers import Answers
-from pydamon.cli.files import read_text
+from pydamon.cli.files import load_costs
 from pydamon.cli.render.picture import check_picture, write_picture
 from pydamon.cli.render.screen import current_screen, emit, warn
 from pydamon.cli.report.common import empty, opened
 from pydamon.cli.report.panel import why_none
 from pydamon.cli.whatif.policies import policies, try_on
 from pydamon.cli.whatif.shown import as_object, remarks, text
-from pydamon.errors import RequestError, located
+from pydamon.errors import RequestError
 from pydamon.library.policies import Recording
 from pydamon.library.whatif import acted, what_if
 from pydamon.plain import json_text, printable
 from pydamon.records.reader import RecordReader
-from pydamon.spec.costs import Costs, load
+from pydamon.spec.costs import Costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def answer(asked: Asked) -> None:
     """Print or draw what the record says."""
     if asked.output is not None:
         check_picture(asked.output)
-    costs = _costs(asked.costs)
+    costs = Costs() if asked.costs is None else load_costs(asked.costs)
     wanted = policies(asked.schemes, asked.scheme, asked.modules)
     with opened(asked.path) as reader:
         found = answers_of(reader, asked)
@@ -82,14 +82,6 @@ def answers_of(reader: RecordReader, asked: Asked) -> Answers:
         return what_if(reader, target=asked.target, start_ns=start_ns, end_ns=end_ns)
     except RequestError as error:
         raise RequestError(error.message, where="--from, --to or --target") from None
-
-
-def _costs(path: str | None) -> Costs:
-    """Those of the file, or the usual ones. Raises RequestError naming the file and the cost."""
-    if path is None:
-        return Costs()
-    with located(f"--costs {path}", ": "):
-        return load(read_text(path, "--costs")).costs
 
 
 def _part(asked: Asked, span: tuple[int, int]) -> tuple[int | None, int | None]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydamon import messages
 from pydamon.analysis.whatif.costs import lost
-from pydamon.cli.files import read_text
+from pydamon.cli.files import load, read_text
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.picture import write_picture
@@ -19,7 +18,6 @@ from pydamon.modules.registry import parse
 from pydamon.plain import json_text, printable
 from pydamon.spec import Scheme
 from pydamon.spec.costs import BACKINGS, Costs
-from pydamon.spec.forms import scheme_files
 from pydamon.spec.forms.scheme_short import parse_short
 from pydamon.spec.schemes import validate_schemes
 from pydamon.spec.units import format_duration_ns, format_size
@@ -44,12 +42,7 @@ def policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str,
     """Those of each file, each short form and each module. Raises RequestError naming where it was given."""
     found = []
     for path in files:
-        where = f"--schemes {path}"
-        with located(where, ": "):
-            loaded = scheme_files.load(read_text(path, "--schemes"), ops="sim")
-        for warning in loaded.warnings:
-            messages.say(f"{where}: {warning}")
-        found.append(Policy(path, loaded.schemes))
+        found.append(Policy(path, load(read_text(path, "--schemes"), f"--schemes {path}", "sim").schemes))
     for text in texts:
         with located("--scheme", ": "):
             found.append(Policy(text, (parse_short(text),)))
