@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,6 +316,8 @@ def test_a_kdamond_in_the_background_is_shown_with_its_status(
     """A simulated one, as any user can run."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    (own := tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(own))  # others may serve, too
     how = ["--ops", "sim", "--workload", "stairs"]
     for name, more in (("web", ["-o", "web.damon"]), ("mute", [])):
         done = pydamon("start", "--name", name, *how, *more)
@@ -331,9 +332,8 @@ def test_a_kdamond_in_the_background_is_shown_with_its_status(
             wait_until(lambda: times(page)[1] > seconds + 2)  # it is followed
             wait_until(lambda: page.locator("table.told tr").count() > 1)
             wait_until(lambda: "sim" in said(page, "pre"))
-            before = list(Path(tempfile.gettempdir()).glob("pydamon-serve-*"))
-            assert before
-        assert not [folder for folder in before if folder.exists()]
+            assert list(own.glob("pydamon-serve-*"))
+        assert not list(own.glob("pydamon-serve-*"))
     finally:
         for name in ("web", "mute"):
             pydamon("stop", name)

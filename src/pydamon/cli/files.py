@@ -1,9 +1,10 @@
-"""Specs and schemes that a user gives as files or as text, for ``record``, ``start`` and ``tune``."""
+"""Specs, schemes and costs that a user gives as files or as text."""
 
 from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from pydamon.errors import RequestError, located
 from pydamon.spec import Scheme, Spec
 from pydamon.spec.forms import scheme_files
 from pydamon.spec.forms.scheme_short import parse_short
+
+if TYPE_CHECKING:
+    from pydamon.spec.costs import Costs
 
 _NUMBERED = re.compile(r"schemes\[(\d+)\]")
 
@@ -76,6 +80,15 @@ def _load(text: bytes, where: str, ops: str) -> scheme_files.Loaded:
     for warning in loaded.warnings:
         messages.say(f"{where}: {warning}")
     return loaded
+
+
+def load_costs(path: str) -> Costs:
+    """Those in the file of ``--costs``. Raises RequestError naming the file and the cost."""
+    from pydamon.spec import costs
+
+    text = read_text(path, "--costs")
+    with located(f"--costs {path}", ": "):
+        return costs.load(text).costs
 
 
 class Schemes:

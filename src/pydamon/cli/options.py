@@ -16,11 +16,10 @@ from pydamon.spec import units
 from pydamon.spec.primitives import CHOICES
 
 if TYPE_CHECKING:
-    _ParamType = click.ParamType[int]
     _FloatType = click.ParamType[float]
     _SetType = click.ParamType[frozenset[int]]
 else:  # it cannot be subscripted in older releases of click
-    _ParamType = _FloatType = _SetType = click.ParamType
+    _FloatType = _SetType = click.ParamType
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -29,15 +28,15 @@ OF_REMEDY = "--sample, --intervals auto"  # what `spec.words.late.REMEDY` is don
 # -- types ------------------------------------------------------------------------------------------------------------
 
 
-class Quantity(_ParamType):
-    """A number with a unit, as ``spec.units`` reads it."""
+class Quantity(_FloatType):
+    """A number with a unit, as ``spec.units`` reads it; ``parse`` raises RequestError for what is none."""
 
-    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
         self.name = name
         self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
             return value
         try:
             return self._parse(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,66 +10,32 @@ import click
 from pydamon.cli.completion.values import FILE
 from pydamon.cli.help.classes import Verb
 from pydamon.cli.inputs import reads_record
+from pydamon.cli.options import Quantity
 from pydamon.cli.report.choice import WHEN
 from pydamon.errors import RequestError
+from pydamon.spec.units import parse_share, parse_size
 
 if TYPE_CHECKING:
     from pydamon.cli.whatif.asked import Asked
 
-    _GoalType = click.ParamType[float]
-    _RateType = click.ParamType[int]
-    _PercentType = click.ParamType[float]
-    _SizeType = click.ParamType[int]
-else:  # it cannot be subscripted in older releases of click
-    _GoalType = _RateType = _PercentType = _SizeType = click.ParamType
 
-
-class _Share(_PercentType):
+def _share(text: str, per: str = "") -> float:
     """A share like ``2%``, above 0 and at most 100 %, as a fraction; ``per`` is what may follow, like ``/min``."""
-
-    name = "share"
-
-    def __init__(self, per: str = "") -> None:
-        self._per = per
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        from pydamon.spec.units import parse_share
-
-        text = str(value).strip().removesuffix(self._per)
-        try:
-            share = float(parse_share(text))
-        except RequestError as error:
-            self.fail(error.message, param, ctx)
-        if not 0 < share <= 1:
-            self.fail(f"{str(value)[:40]!r} must be above 0% and at most 100%", param, ctx)
-        return share
+    share = float(parse_share(text.strip().removesuffix(per)))
+    if not 0 < share <= 1:
+        raise RequestError(f"{text[:40]!r} must be above 0% and at most 100%")
+    return share
 
 
-class _Size(_SizeType):
+def _size(text: str, per: str = "") -> int:
     """A size in bytes, above 0; ``per`` is what must follow, like ``/s``."""
-
-    name = "size"
-
-    def __init__(self, per: str = "") -> None:
-        self._per = per
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from pydamon.spec.units import parse_size
-
-        text = str(value).strip()
-        if self._per and not text.endswith(self._per):
-            self.fail(f"{text[:40]!r} is no rate; write it like 1MiB{self._per}", param, ctx)
-        try:
-            size = parse_size(text.removesuffix(self._per))
-        except RequestError as error:
-            self.fail(error.message, param, ctx)
-        if not size:
-            self.fail("must be above 0", param, ctx)
-        return size
+    text = text.strip()
+    if not text.endswith(per):
+        raise RequestError(f"{text[:40]!r} is no rate; write it like 1MiB{per}")
+    size = parse_size(text.removesuffix(per))
+    if not size:
+        raise RequestError("must be above 0")
+    return size
 
 
 @click.command("what-if", cls=Verb)
@@ -78,7 +45,7 @@ class _Size(_SizeType):
 @click.option("--to", "to_ns", type=WHEN, metavar="TIME", help="Only up to this time after the start (or -5s).")
 @click.option(
     "--goal",
-    type=_Share("/min"),
+    type=Quantity("share", partial(_share, per="/min")),
     default="0.2%/min",
     show_default=True,
     metavar="SHARE/min",
@@ -86,7 +53,7 @@ class _Size(_SizeType):
 )
 @click.option(
     "--slowdown",
-    type=_Share(),
+    type=Quantity("share", _share),
     default="2%",
     show_default=True,
     metavar="SHARE",
@@ -94,13 +61,18 @@ class _Size(_SizeType):
 )
 @click.option(
     "--refaults",
-    type=_Size("/s"),
+    type=Quantity("size", partial(_size, per="/s")),
     default="1MiB/s",
     show_default=True,
     metavar="SIZE/s",
     help="How much memory is needed for no more refaults than that.",
 )
-@click.option("--fast", type=_Size(), metavar="SIZE", help="What a fast tier of this size could hold of the accesses.")
+@click.option(
+    "--fast",
+    type=Quantity("size", _size),
+    metavar="SIZE",
+    help="What a fast tier of this size could hold of the accesses.",
+)
 @click.option("--costs", type=FILE, help="What things cost on the machine; else usual ones (docs/what-if.md).")
 @click.option(
     "--schemes",

@@ -194,7 +194,8 @@ class _Layouts:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._next = 0
-        self._now: dict[int, tuple[Mapped, int]] = {}  # what each target has mapped now, and its number
+        self._numbers: dict[int, int] = {}  # of what each target has mapped now
+        self._now: dict[int, Mapped] = {}  # that, by its number
         self._packed: dict[int, tuple[bytes, int]] = {}  # packed, and when it was mapped last: in the order of that
 
     @property
@@ -204,13 +205,14 @@ class _Layouts:
 
     def key_of(self, known: Known, now_ns: int) -> int:
         """The number for what the target has mapped now."""
-        mapped, key = self._now.get(known.target, (None, -1))
-        if mapped is known.mapped:
+        key = self._numbers.get(known.target, -1)
+        if self._now.get(key) is known.mapped:
             data, _ = self._packed.pop(key)
         else:
-            key = self._next
+            self._now.pop(key, None)
+            key = self._numbers[known.target] = self._next
+            self._now[key] = known.mapped
             self._next += 1
-            self._now[known.target] = known.mapped, key
             # Pickled, as the moments are: names are any bytes, which other formats of text refuse.
             data = zlib.compress(pickle.dumps(list(known.mapped.mappings), pickle.HIGHEST_PROTOCOL), _FASTEST)
             self._bytes += len(data) + _HELD_BYTES
@@ -219,8 +221,8 @@ class _Layouts:
 
     def only(self, living: Dict[int, Known]) -> None:
         """No other targets live: of those there are packed ones only."""
-        for target in self._now.keys() - living.keys():
-            del self._now[target]
+        for target in self._numbers.keys() - living.keys():
+            del self._now[self._numbers.pop(target)]
 
     def forget_before(self, time_ns: int) -> None:
         """Forget what was last mapped before that time."""
@@ -233,7 +235,5 @@ class _Layouts:
 
     def mapped(self, key: int) -> Mapped:
         """What a number stands for."""
-        for mapped, number in self._now.values():
-            if number == key:
-                return mapped
-        return Mapped(pickle.loads(zlib.decompress(self._packed[key][0])))
+        now = self._now.get(key)
+        return Mapped(pickle.loads(zlib.decompress(self._packed[key][0]))) if now is None else now

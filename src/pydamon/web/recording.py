@@ -406,11 +406,8 @@ class Recording:
         known = self._what_if.get(number)
         if known is not None and (known[0] == version or (self.growing and began_s < known[1])):
             return known[2]
-        if self.growing:  # the reader may be closed before this has come to its end
-            with open_record(self.path) as reader:
-                found = curves(what_if(reader, target=number), acted(reader))
-        else:
-            reader = self.reader()
+        # While it grows, the reader may be closed before this has come to its end.
+        with open_record(self.path) if self.growing else contextlib.nullcontext(self.reader()) as reader:
             found = curves(what_if(reader, target=number), acted(reader))
         now_s = time.monotonic()
         self._what_if[number] = (version, now_s + max(_FRESH_S, _FRESH * (now_s - began_s)), found)

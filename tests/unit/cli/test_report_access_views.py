@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.unit.cli.refusals import refused
 from tests.unit.cli.report_helpers import HEAP, LIBC, MIB, STACK, on_terminal, plain, report, stairs
 from tests.unit.records.record_samples import snapshot, write
 
@@ -122,6 +123,5 @@ def test_no_view_exceeds_the_terminal(view: str, columns: int) -> None:
     ],
 )
 def test_bad_requests(capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
-    status, out, err = report(capsys, "access", *options)
-    assert (status, out) == (2, "")
-    assert err == f"pydamon report access: Invalid value for {message} (see pydamon report access --help)\n"
+    told = refused(capsys, "report", "access", *options)
+    assert told == f"pydamon report access: Invalid value for {message} (see pydamon report access --help)\n"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.unit.cli.refusals import refused
 from tests.unit.cli.report_helpers import MIB, on_terminal, plain, report
 from tests.unit.records.record_samples import AGGR_NS, START_NS, snapshot, write
 
@@ -151,7 +152,7 @@ def test_pictures(capsys: pytest.CaptureFixture[str], over: list[str]) -> None:
     ],
 )
 def test_bad_requests(capsys: pytest.CaptureFixture[str], option: list[str], message: str) -> None:
-    assert report(capsys, "wss", *option) == (2, "", f"pydamon: {message}\n")
+    assert refused(capsys, "report", "wss", *option) == f"pydamon: {message}\n"
 
 
 def test_a_picture_of_many_targets_says_how_much_the_rest_has(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.unit.cli.refusals import refused
 
 from pydamon.cli import main
 
@@ -67,7 +68,7 @@ def test_the_run_as_a_record_and_as_a_picture(
             "--machine: 4.0 MiB of workloads do not fit into 1.0 MiB of memory",
         ),
         (["--machine", "rom=1"], "--machine: 'rom=1' says nothing of a machine"),
-        (["--machine", "/nope"], "cannot be read: No such file"),
+        (["--machine", "/nope"], "pydamon: --machine /nope: cannot be read: No such file"),
         (["--machine", "files=x"], "--machine: no region is called 'x'; there are: hot, cold"),
         (["--scheme", "x"], "--scheme: 'x' is no action"),
         (["--module", "x"], "--module: 'x' is no module"),
@@ -76,8 +77,7 @@ def test_the_run_as_a_record_and_as_a_picture(
     ],
 )
 def test_what_is_wrong(workload: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", workload, *options]) == 2
-    told = capsys.readouterr().err
+    told = refused(capsys, "simulate", workload, *options)
     assert message in told
     assert told.count("\n") == 1
 
@@ -85,7 +85,7 @@ def test_what_is_wrong(workload: str, options: list[str], message: str, capsys: 
 def test_nonsense_in_a_cost_file(workload: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     costs = tmp_path / "costs.yaml"
     costs.write_text("costs: {zram_in_ns: -3}\n")
-    assert main(["simulate", workload, "--costs", str(costs)]) == 2
-    assert f"--costs {costs}: costs.zram_in_ns: is -3; it must be 0 to 1000000000" in capsys.readouterr().err
-    assert main(["simulate", "lackey:/nope"]) == 2
-    assert "lackey: /nope: cannot be read: No such file or directory" in capsys.readouterr().err
+    told = refused(capsys, "simulate", workload, "--costs", str(costs))
+    assert f"--costs {costs}: costs.zram_in_ns: is -3; it must be 0 to 1000000000" in told
+    told = refused(capsys, "simulate", "lackey:/nope")
+    assert "lackey: /nope: cannot be read: No such file or directory" in told

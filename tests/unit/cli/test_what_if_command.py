@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cli.refusals import refused
 from tests.unit.cli.report_helpers import stairs
+from tests.unit.cli.what_if_helpers import MIB, recorded, sweep, told
 
 import pydamon
 from pydamon.cli import main
-
-MIB = 1 << 20
-# 32 MiB are used all the time, 64 MiB once in 30 s, 96 MiB never: at 50 million accesses a second.
-WORKLOAD = """#regions
-hot, 32 MiB
-report, 64 MiB
-unused, 96 MiB
-
-day
-300000
-hot, 0, 4096, 91553
-report, 0, 4096, 1
-"""
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of five minutes, with a page panel."""
-    return recorded(tmp_path_factory.mktemp("what-if"), "swept.damon")
-
-
-def recorded(directory: Path, name: str, *more: str) -> Path:
-    """A recording of the workload, at intervals of 100 ms and 1 s."""
-    workload, path = directory / "day.masim", directory / name
-    workload.write_text(WORKLOAD)
-    times = ["--sample", "100ms", "--aggr", "1s", "--max-regions", "200"]
-    assert main(["record", "--ops", "sim", "--workload", str(workload), "-o", str(path), *times, *more]) == 0
-    return path
-
-
-def told(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> dict[str, Any]:
-    """The JSON that is printed."""
-    capsys.readouterr()
-    assert main(["what-if", "-i", str(path), "--json", *more]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    return recorded(tmp_path_factory.mktemp("what-if"), sweep(300))
 
 
 def at(found: dict[str, Any], idle_s: float) -> dict[str, Any]:
@@ -91,14 +62,14 @@ def test_the_library_says_the_same(swept: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_without_a_panel_it_says_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, recorded(tmp_path, "regions.damon", "--panel", "0"))
+    found = told(capsys, recorded(tmp_path, sweep(300), "--panel", "0"))
     assert at(found, 10.0)["refaults"]["high"] is None
     assert any("there is no page panel (recorded with --panel 0" in line for line in found["remarks"])
     assert any("no upper end" in line for line in found["remarks"])
 
 
 def test_schemes_that_acted_make_ages_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, recorded(tmp_path, "acted.damon", "--scheme", "pageout rate=0% age>=5s"))
+    found = told(capsys, recorded(tmp_path, sweep(300), "--scheme", "pageout rate=0% age>=5s"))
     assert any("schemes acted while it was recorded (pageout)" in line for line in found["remarks"])
 
 
@@ -135,15 +106,14 @@ def test_a_picture(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--target", "7"], "has no snapshot of target 7"),
         (["--from", "20s", "--to", "10s"], "is not before --to"),
         (["--from", "2h"], "has no snapshot there"),
+        (["--costs", "/nonexistent"], "pydamon: --costs /nonexistent: cannot be read: "),
         (["-o", "x.pdf"], "pictures are .png, .svg or .html"),
     ],
 )
 def test_wrong_options_are_refused(
     swept: Path, wrong: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    capsys.readouterr()
-    assert main(["what-if", str(swept), *wrong]) == 2
-    assert words in capsys.readouterr().err
+    assert words in refused(capsys, "what-if", str(swept), *wrong)
 
 
 def test_costs_of_a_file(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,12 +123,10 @@ def test_costs_of_a_file(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     usual, slow = told(capsys, swept), told(capsys, swept, "--costs", str(file))
     assert at(slow, 10.0)["lost"]["zram"] == pytest.approx(10 * at(usual, 10.0)["lost"]["zram"])
     file.write_text('{"costs": {"zram_in_ns": -1}}')
-    assert main(["what-if", str(swept), "--costs", str(file)]) == 2
-    assert f"--costs {file}: costs.zram_in_ns" in capsys.readouterr().err
+    assert f"--costs {file}: costs.zram_in_ns" in refused(capsys, "what-if", str(swept), "--costs", str(file))
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.damon").write_bytes(b"nothing")
-    assert main(["what-if", str(tmp_path / "x.damon")]) == 2
-    assert main(["what-if", str(tmp_path / "y.damon")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    for name in ("x.damon", "y.damon"):
+        assert refused(capsys, "what-if", str(tmp_path / name)).count("\n") == 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.unit.cli.refusals import refused
+from tests.unit.cli.what_if_helpers import MIB, recorded, sweep, told
 
 from pydamon.analysis.wss import working_sets
 from pydamon.cli import main
@@ -14,18 +14,7 @@ from pydamon.library.policies import Recording
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 
-MIB = 1 << 20
-# 32 MiB are used all the time, 64 MiB once in 30 s, 96 MiB never: at 50 million accesses a second.
-SWEPT = """#regions
-hot, 32 MiB
-report, 64 MiB
-unused, 96 MiB
-
-day
-240000
-hot, 0, 4096, 91553
-report, 0, 4096, 1
-"""
+SWEPT = sweep(240)
 PHASES = """#regions
 a, 32 MiB
 b, 64 MiB
@@ -46,27 +35,10 @@ c, 0, 4096, 1
 """
 
 
-def recorded(directory: Path, workload: str, *more: str) -> Path:
-    """A recording of the workload, at intervals of 100 ms and 1 s."""
-    text, path = directory / "w.masim", directory / "w.damon"
-    text.write_text(workload)
-    times = ["--sample", "100ms", "--aggr", "1s", "--max-regions", "200"]
-    assert main(["record", "--ops", "sim", "--workload", str(text), "-o", str(path), *times, *more]) == 0
-    return path
-
-
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four minutes, with a page panel."""
     return recorded(tmp_path_factory.mktemp("policies"), SWEPT)
-
-
-def told(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> dict[str, Any]:
-    """The JSON that is printed."""
-    capsys.readouterr()
-    assert main(["what-if", str(path), "--json", *more]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 @pytest.mark.parametrize("workload", [SWEPT, PHASES])
@@ -130,13 +102,11 @@ def test_a_picture_of_what_is_in_memory(swept: Path, tmp_path: Path) -> None:
         (["--module", "nothing"], "--module: "),
         (["--module", "reclaim driver=pressure"], "driver: pressure asks a cgroup"),
         (["--module", "zram_writeback"], "is a loop beside schemes"),
-        (["--schemes", "/nonexistent"], "--schemes /nonexistent"),
+        (["--schemes", "/nonexistent"], "pydamon: --schemes /nonexistent: cannot be read: "),
         (["--scheme", "stat"] * 17, "17 policies are too many"),
     ],
 )
 def test_policies_that_cannot_be_are_refused(
     swept: Path, wrong: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    capsys.readouterr()
-    assert main(["what-if", str(swept), *wrong]) == 2
-    assert words in capsys.readouterr().err
+    assert words in refused(capsys, "what-if", str(swept), *wrong)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.unit.cli.rich_record import rich
-from tests.unit.cli.test_what_if_command import recorded
+from tests.unit.cli.what_if_helpers import recorded, sweep
 from tests.unit.records.record_samples import snapshot, write
 
 import pydamon
@@ -41,7 +41,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_it_has_the_numbers_of_the_library(tmp_path: Path) -> None:
-    path = recorded(tmp_path, "swept.damon")
+    path = recorded(tmp_path, sweep(300))
     with read(path) as one:
         told = known(one).get("/api/0/0/what-if").json()
     found = pydamon.what_if(str(path), target=0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.whatif.answers import FEW_HITS, Answers, Row
-from pydamon.analysis.whatif.costs import lost
+from pydamon.analysis.whatif.costs import cpu, lost
 from pydamon.spec.costs import Backing, Costs
 
 F64 = NDArray[np.float64]
@@ -48,6 +48,11 @@ def for_slowdown(found: Answers, share: float, costs: Costs, backing: Backing) -
 def slowdown(row: Row, costs: Costs, backing: Backing, times: float = 1.0) -> float:
     """The share of its time that a program loses, if so many times as much comes back as is estimated."""
     return lost(costs, backing, row.refaults * times / _MINUTE_S, row.out * times / _MINUTE_S)
+
+
+def cpu_share(row: Row, costs: Costs, backing: Backing) -> float:
+    """The share of one CPU that it takes."""
+    return cpu(costs, backing, row.refaults / _MINUTE_S, row.out / _MINUTE_S)
 
 
 def _lowest(found: Answers, limit: float, burden: Burden) -> Lowest:

@@ -94,11 +94,29 @@ def time_axis(panel: Axes, edges_ns: NDArray[np.int64], origin_ns: int) -> None:
     first = int(edges_ns[0]) - origin_ns
     span = int(edges_ns[-1] - edges_ns[0])
     ticks, unit = time_ticks(span, 10, first)
-    panel.set_xticks([(at - first) / 1e9 for at, _ in ticks], [text for _, text in ticks])
+    ticks_below(panel, [(at - first) / 1e9 for at, _ in ticks], [text for _, text in ticks])
+    panel.set_xlabel(f"time since the start of the record ({unit})", fontsize=9.5, color=INK, labelpad=5)
+
+
+def time_from_0(panel: Axes, last_s: float) -> None:
+    """The axis of times that begin at 0 and end at ``last_s``."""
+    panel.set_xlim(0, last_s)
+    time_axis(panel, np.array([0, round(last_s * 1e9)], np.int64), 0)
+
+
+def ticks_below(panel: Axes, places: Sequence[float], words: Sequence[str]) -> None:
+    """Ticks of the axis at the bottom, and what stands below each."""
+    panel.set_xticks(places, words)
     panel.tick_params(
         axis="x", bottom=True, labelbottom=True, labelsize=9, length=4, width=0.6, color=FAINT, labelcolor=INK
     )
-    panel.set_xlabel(f"time since the start of the record ({unit})", fontsize=9.5, color=INK, labelpad=5)
+
+
+def legend_above(panel: Axes, columns: int, size: float = 8.5) -> None:
+    """The names of the lines, at the right above the axes; ``size`` is that of the letters."""
+    panel.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, fontsize=size, frameon=False, borderaxespad=0.1
+    )
 
 
 def band_over_time(panel: Axes, sizes: OverTime, colour: str = LINE, label: str = "") -> None:
@@ -132,6 +150,11 @@ def size_axis(panel: Axes, highest: float, per: str = "") -> None:
     panel.set_ylim(0, float(top))
     ticks = list(range(0, top + 1, step))
     panel.set_yticks([float(tick) for tick in ticks], ["0", *(format_size(tick) + per for tick in ticks[1:])])
+    quiet(panel)
+
+
+def quiet(panel: Axes) -> None:
+    """Faint lines across, and sides at the left and at the bottom only."""
     panel.grid(axis="y", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
     for name, side in panel.spines.items():

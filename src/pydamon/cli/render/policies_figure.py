@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pydamon.cli.render import figure as parts
@@ -18,6 +16,7 @@ _COLOURS = ("#3b6fb6", "#c8452f", "#5a8f3c", "#8a5fb0", "#b07a2f", "#2f9aa0", "#
 
 def policies_figure(outcomes: Sequence[Outcome], name: str) -> Figure:
     """Two panels, one below the other, a line for each policy."""
+    last_s = max((float(one.seconds[-1]) for one in outcomes if len(one.seconds)), default=1.0)
     total = max((one.total for one in outcomes), default=0)
     panels = [
         parts.Panel("In memory under each policy", name, "at the end of each aggregation"),
@@ -29,14 +28,8 @@ def policies_figure(outcomes: Sequence[Outcome], name: str) -> Figure:
             sizes = one.resident if axes is resident else one.faults
             colour = _COLOURS[number % len(_COLOURS)]
             axes.plot(one.seconds, sizes, color=colour, linewidth=1.3, label=fit(printable(one.name), 40))
-        _time(axes, outcomes)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8, frameon=False, borderaxespad=0.1)
+        parts.time_from_0(axes, last_s)
+        parts.legend_above(axes, 3, 8)
     parts.size_axis(resident, float(total))
     parts.size_axis(faults, max((float(one.faults.max(initial=0)) for one in outcomes), default=0.0))
     return figure
-
-
-def _time(axes: Axes, outcomes: Sequence[Outcome]) -> None:
-    last_s = max((float(one.seconds[-1]) for one in outcomes if len(one.seconds)), default=1.0)
-    axes.set_xlim(0, last_s)
-    parts.time_axis(axes, np.array([0, round(last_s * 1e9)], np.int64), 0)

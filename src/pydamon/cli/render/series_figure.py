@@ -31,5 +31,5 @@ def series_figure(panels: Sequence[Series], origin_ns: int, per: str = "", rest:
         axes.set_xlim(0, float(over.edges[-1] - first_ns) / 1e9)
         parts.size_axis(axes, highest, per)
         parts.time_axis(axes, over.edges, origin_ns)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8.5, frameon=False, borderaxespad=0.1)
+        parts.legend_above(axes, 4)
     return figure

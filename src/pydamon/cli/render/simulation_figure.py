@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from pydamon.cli.render import figure as parts
@@ -27,10 +26,8 @@ def simulation_figure(results: Sequence[Result], title: str, details: str) -> Fi
             times, used, color=colour, linewidth=1.4, label=result.label[:60], marker="o" if len(times) == 1 else ""
         )
         highest, last_s = max(highest, *used), max(last_s, times[-1])
-    last_s = max(last_s, 1.0)
-    axes.set_xlim(0, last_s)
-    parts.size_axis(axes, highest, "")
-    parts.time_axis(axes, np.array([0, round(last_s * 1e9)], np.int64), 0)
+    parts.size_axis(axes, highest)
+    parts.time_from_0(axes, max(last_s, 1.0))
     axes.set_xlabel("simulated time", fontsize=9.5, color=parts.INK, labelpad=5)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8.5, frameon=False, borderaxespad=0.1)
+    parts.legend_above(axes, 2)
     return figure

@@ -69,7 +69,7 @@ def _fast(axes: Axes, found: Answers) -> None:
     _memory_axis(axes, float(sizes.max(initial=_LOW)))
     axes.set_ylim(0, 105)
     axes.set_yticks([0, 25, 50, 75, 100], ["0", "25 %", "50 %", "75 %", "100 %"])
-    _quiet(axes)
+    parts.quiet(axes)
 
 
 def _age_axis(axes: Axes, ages: NDArray[np.float64]) -> None:
@@ -77,17 +77,16 @@ def _age_axis(axes: Axes, ages: NDArray[np.float64]) -> None:
     low, high = (float(ages[0]), float(ages[-1])) if len(ages) > 1 else (1.0, 10.0)
     axes.set_xlim(low, high)
     ticks = [one for one in _TICKS_S if low <= one <= high]
-    axes.set_xticks(ticks, [format_duration_ns(round(one * 1e9)) for one in ticks])
     axes.set_xticks([], minor=True)
-    axes.tick_params(axis="x", bottom=True, labelbottom=True, labelsize=9, length=4, color=parts.FAINT)
+    parts.ticks_below(axes, ticks, [format_duration_ns(round(one * 1e9)) for one in ticks])
 
 
 def _memory_axis(axes: Axes, most: float) -> None:
     step = size_step(max(round(most), 1), 8)
     top = max(-(-round(most) // step), 1) * step
     axes.set_xlim(0, float(top))
-    axes.set_xticks([float(at) for at in range(0, top + 1, step)], [format_size(at) for at in range(0, top + 1, step)])
-    axes.tick_params(axis="x", bottom=True, labelbottom=True, labelsize=9, length=4, color=parts.FAINT)
+    ticks = range(0, top + 1, step)
+    parts.ticks_below(axes, [float(at) for at in ticks], [format_size(at) for at in ticks])
 
 
 def _power_axis(axes: Axes, most: float, per: str) -> None:
@@ -96,13 +95,4 @@ def _power_axis(axes: Axes, most: float, per: str) -> None:
     ticks = [one for one in (4096.0 * 16**power for power in range(12)) if one <= max(most, _LOW) * 2]
     axes.set_yticks(ticks, [format_size(round(one)) + per for one in ticks])
     axes.set_yticks([], minor=True)
-    _quiet(axes)
-
-
-def _quiet(axes: Axes) -> None:
-    axes.grid(axis="y", color=parts.GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for name, side in axes.spines.items():
-        side.set_visible(name in ("left", "bottom"))
-        side.set_color(parts.FAINT)
-    axes.tick_params(labelsize=9, length=4, width=0.6, color=parts.FAINT, labelcolor=parts.INK)
+    parts.quiet(axes)

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from pydamon.cli.files import read_text, schemes_in, schemes_of
+from pydamon.cli.files import load_costs, read_text, schemes_in, schemes_of
 from pydamon.errors import RequestError, located
 from pydamon.run.simulation import programs
 from pydamon.run.simulation.runs import Policy, Setting
 from pydamon.spec import Intervals, NrRegions, Scheme
-from pydamon.spec.costs import Costs, load
+from pydamon.spec.costs import Costs
 from pydamon.spec.machine import MachineSpec, load_machine, parse_machine
 
 
@@ -49,15 +49,12 @@ def understand(names: tuple[str, ...], options: dict[str, Any]) -> Asked:
 
 
 def _machine(text: str | None, costs_file: str | None) -> MachineSpec:
-    costs: Costs | None = None
-    if costs_file is not None:
-        with located(f"--costs {costs_file}", ": "):
-            costs = load(read_text(costs_file, "--costs")).costs
+    costs = None if costs_file is None else load_costs(costs_file)
     if text is None or "=" in text:
         with located("--machine" if text else "", ": "):
             return parse_machine(text or "", costs)
+    raw = read_text(text, "--machine")
     with located(f"--machine {text}", ": "):
-        raw = read_text(text)
         machine, file = load_machine(raw)
     if costs is None:
         return machine

@@ -9,19 +9,21 @@ from pydamon.analysis.whatif.costs import lost
 from pydamon.cli.files import schemes_in, schemes_of
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
-from pydamon.cli.render.picture import write_picture
-from pydamon.cli.render.screen import Screen, current_screen, emit, warn
+from pydamon.cli.render.screen import Screen
 from pydamon.cli.render.table import table
+from pydamon.cli.whatif.showing import Shown
 from pydamon.errors import RequestError, located
 from pydamon.library.policies import always_active
 from pydamon.modules.registry import parse
-from pydamon.plain import json_text, printable
+from pydamon.plain import printable
 from pydamon.spec import Scheme
-from pydamon.spec.costs import BACKINGS, Costs
+from pydamon.spec.costs import BACKINGS, Backing, Costs
 from pydamon.spec.schemes import validate_schemes
 from pydamon.spec.units import format_duration_ns, format_size
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pydamon.analysis.whatif.answers import Answers
     from pydamon.library.policies import Outcome, Recording
     from pydamon.records.reader import RecordReader
@@ -57,31 +59,26 @@ def policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str,
     return found
 
 
-def try_on(
-    reader: RecordReader,
-    found: Answers,
-    recording: Recording,
-    wanted: list[Policy],
-    goal: float,
-    costs: Costs,
-    as_json: bool,
-    output: str | None,
-) -> None:
-    """Play the recording under each of them, and print or draw what they did."""
+def tried(
+    reader: RecordReader, found: Answers, recording: Recording, wanted: list[Policy], goal: float, costs: Costs
+) -> Shown:
+    """What they do to the recording, which is played under each of them."""
     outcomes = [recording.play(policy.name, [always_active(one) for one in policy.schemes]) for policy in wanted]
     always = [policy.name for policy in wanted if any(one != always_active(one) for one in policy.schemes)]
     said = remarks(found, recording, outcomes, always, goal)
-    if as_json:
-        emit(json_text(_object(reader, found, recording, outcomes, costs, said)) + "\n")
-    if output is not None:
+
+    def figure() -> Figure:
         from pydamon.cli.render.policies_figure import policies_figure
 
-        write_picture(output, policies_figure(outcomes, printable(reader.path)), reader, "What if: policies")
-        emit("" if as_json else f"wrote {output}\n")
-    elif not as_json:
-        emit(_text(reader, found, recording, outcomes, costs, current_screen()))
-    if not as_json:
-        warn(said)
+        return policies_figure(outcomes, printable(reader.path))
+
+    return Shown(
+        text=lambda screen: _text(reader, found, recording, outcomes, costs, screen),
+        values=lambda: _object(reader, found, recording, outcomes, costs, said),
+        figure=figure,
+        title="What if: policies",
+        remarks=said,
+    )
 
 
 def _text(
@@ -105,7 +102,7 @@ def _text(
     return "\n".join([*lines, *table(headings, rows, screen)]) + "\n"
 
 
-def _lost(one: Outcome, costs: Costs, backing: Any) -> float:
+def _lost(one: Outcome, costs: Costs, backing: Backing) -> float:
     length_s = max(float(one.seconds[-1]), 1e-9) if len(one.seconds) else 1.0
     return lost(costs, backing, one.per_minute / 60, one.out / length_s)
 

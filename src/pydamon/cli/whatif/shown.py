@@ -6,8 +6,16 @@ import math
 from typing import Any
 
 from pydamon.analysis.whatif.answers import FEW_HITS, Answers, Row
-from pydamon.analysis.whatif.costs import cpu
-from pydamon.analysis.whatif.limits import Lowest, fast_share, for_share, for_slowdown, memory_for, miss_curve, slowdown
+from pydamon.analysis.whatif.limits import (
+    Lowest,
+    cpu_share,
+    fast_share,
+    for_share,
+    for_slowdown,
+    memory_for,
+    miss_curve,
+    slowdown,
+)
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen
@@ -30,7 +38,7 @@ def text(reader: RecordReader, found: Answers, limits: Limits, costs: Costs, scr
     ages = found.ages
     title = f"what if idle memory of {printable(reader.path)} were taken"
     lines = [styled(screen.fit(title), BOLD, screen)]
-    for line in (_details(found), f"of {format_size(round(ages.resident))} on average, {_working_set(found)}"):
+    for line in (_details(found), f"of {_size(ages.resident)} on average, {_working_set(found)}"):
         lines.append(styled(screen.fit(line), DIM, screen))
     headings = ["idle for", "saved", "back a minute", "at least - most", "of w. set", "lost zram", "SSD", "CPU zram"]
     lines += table(headings, [_cells(found, row, costs) for row in _some(found.rows)], screen)
@@ -40,7 +48,7 @@ def text(reader: RecordReader, found: Answers, limits: Limits, costs: Costs, scr
 
 def _details(found: Answers) -> str:
     ages = found.ages
-    parts = [format_duration_ns(round(ages.span_s * 1e9)), f"{ages.snapshots:,} snapshots, {ages.regions:,} regions"]
+    parts = [_age(ages.span_s), f"{ages.snapshots:,} snapshots, {ages.regions:,} regions"]
     parts.append(f"page panel of {found.panel_pages:,} pages" if found.panel_pages else "no page panel")
     if ages.resolution:
         parts.append(f"idle regions of {format_size(ages.resolution)} (median)")
@@ -48,8 +56,7 @@ def _details(found: Answers) -> str:
 
 
 def _working_set(found: Answers) -> str:
-    size = format_size(round(found.working_set))
-    return f"working set {size} (used within {_age(found.window_s)})"
+    return f"working set {_size(found.working_set)} (used within {_age(found.window_s)})"
 
 
 def _age(age_s: float) -> str:
@@ -69,7 +76,7 @@ def _some(rows: tuple[Row, ...]) -> list[Row]:
 def _cells(found: Answers, row: Row, costs: Costs) -> list[str]:
     most = "?" if row.high is None else _size(row.high)
     waits = [percent(min(slowdown(row, costs, backing), 9.99)) for backing in BACKINGS]
-    work = percent(cpu(costs, "zram", row.refaults / 60, row.out / 60))
+    work = percent(cpu_share(row, costs, "zram"))
     back = f">= {_size(row.refaults)}" if row.high is None else _size(row.refaults)
     share = percent(found.share(row.refaults))
     return [_age(row.age_s), _size(row.saved), back, f"{_size(row.low)} - {most}", share, *waits, work]
@@ -198,7 +205,7 @@ def _row_object(found: Answers, row: Row, costs: Costs) -> dict[str, Any]:
         },
         "working_set_share": found.share(row.refaults),
         "lost": {backing: slowdown(row, costs, backing) for backing in BACKINGS},
-        "cpu": {backing: cpu(costs, backing, row.refaults / 60, row.out / 60) for backing in BACKINGS},
+        "cpu": {backing: cpu_share(row, costs, backing) for backing in BACKINGS},
     }
 
 

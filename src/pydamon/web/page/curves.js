@@ -1,6 +1,6 @@
 // Sizes over time beside the heatmap, with its cursor and its times.
 
-import { colourOf, element, size, tick } from "./format.js";
+import { BYTE_STEPS, colourOf, element, fainter, size, tick } from "./format.js";
 
 const SYNC_HEIGHT = 220;
 
@@ -64,9 +64,9 @@ export class Curves {
         y: { range: (_, low, high) => [0, (high || 1) * 1.05] } },
       axes: [
         { stroke: front, grid, space: 90, values: (_, found) => found.map((at, place) => tick(at, Math.abs((found[1] ?? 1) - (found[0] ?? 0)))) },
-        { stroke: front, grid, size: 70, incrs: Array.from({ length: 56 }, (_, at) => 2 ** at), values: (_, found) => found.map(size) },
+        { stroke: front, grid, size: 70, incrs: BYTE_STEPS, values: (_, found) => found.map(size) },
       ],
-      bands: [{ series: [3, 2], fill: `color-mix(in srgb, ${colourOf("--used")} 18%, transparent)` }],
+      bands: [{ series: [3, 2], fill: fainter(colourOf("--used")) }],
       cursor: { drag: { x: true, y: false, setScale: false } },
       hooks: {
         setCursor: [(plot) => {

@@ -49,6 +49,14 @@ export function table(caption, headings, rows) {
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells("td", row)))));
 }
 
+// Between the ticks of an axis of bytes.
+export const BYTE_STEPS = Array.from({ length: 56 }, (_, at) => 2 ** at);
+
+// Of a band around a line of that colour.
+export function fainter(colour) {
+  return `color-mix(in srgb, ${colour} 18%, transparent)`;
+}
+
 export function colourOf(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }

@@ -1,7 +1,7 @@
 // What taking idle memory would save and bring back, over the idle time. It costs a pass over the recording: it is
 // asked for when somebody scrolls to it.
 
-import { colourOf, duration, element, percent, size, table } from "./format.js";
+import { BYTE_STEPS, colourOf, duration, element, fainter, percent, size, table } from "./format.js";
 
 const GRAPH_HEIGHT = 190, TICK_WIDTH = 64, FRESH_MS = 30000;
 const AGE_TICKS = [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 43200, 86400, 604800];
@@ -77,14 +77,14 @@ export class WhatIf {
     const thin = { ...line, stroke: used, width: 0.5 };
     this.#draw([ages, saved], [{ ...line, label: "saved", stroke: colourOf("--cold") }], {
       scale: { range: (_, low, high) => [0, (high || 1) * 1.05] },
-      axis: { incrs: Array.from({ length: 56 }, (_, at) => 2 ** at) },
+      axis: { incrs: BYTE_STEPS },
     });
     const top = Math.max(...back, ...most.map((bytes) => bytes ?? 0), LINEAR_BELOW) * 1.5;
     this.#draw([ages, back, least, most], [{ ...line, label: "comes back a minute", stroke: used },
       { ...thin, label: "at least" }, { ...thin, label: "at most" }], {
       scale: { distr: 4, asinh: LINEAR_BELOW / 8, range: () => [0, top] },
       axis: { splits: () => RETURN_TICKS.filter((bytes) => bytes <= top), filter: (_, found) => found },
-      bands: [{ series: [3, 2], fill: `color-mix(in srgb, ${used} 18%, transparent)` }],
+      bands: [{ series: [3, 2], fill: fainter(used) }],
     });
   }
 
