@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.reports import REGIONS, add_record_options, record_of
+from benchmarks.reports import REGIONS, add_record_options, least, record_of
 from pydamon.analysis.focus import survey
 from pydamon.analysis.heatmap import HeatAccumulator
 from pydamon.analysis.pyramid import FINER, TILE, Axis, Pyramid, axis_of, divided_cells, exact, planned
@@ -52,15 +51,6 @@ def build(reader: RecordReader) -> Pyramid:
     return pyramid
 
 
-def _least(call: Callable[[], object], repeat: int) -> tuple[float, float]:
-    elapsed, cpu = float("inf"), float("inf")
-    for _ in range(repeat):
-        began, began_cpu = time.monotonic(), time.process_time()
-        call()
-        elapsed, cpu = min(elapsed, time.monotonic() - began), min(cpu, time.process_time() - began_cpu)
-    return elapsed, cpu
-
-
 def tile_times(reader: RecordReader, pyramid: Pyramid, count: int) -> tuple[list[float], list[float]]:
     """Milliseconds of tiles of the levels, and of tiles that are worked out from the record."""
     rng = np.random.default_rng(2)
@@ -97,8 +87,8 @@ def main() -> None:
     options = parser.parse_args()
     with record_of(options) as path, RecordReader(path) as reader:
         print(f"\n== heat pyramid of a record of {reader.rows / 1e6:.1f} M rows, {reader.file_bytes / 1e6:.0f} MB")
-        passed = _least(lambda: heatmap_pass(reader), options.repeat)
-        built = _least(lambda: build(reader), options.repeat)
+        passed = least(lambda: heatmap_pass(reader), options.repeat)
+        built = least(lambda: build(reader), options.repeat)
         pyramid = build(reader)
         print(f"one heatmap pass                {passed[0]:6.2f} s {passed[1]:6.2f} s CPU")
         ratios = f"{built[0] / passed[0]:.2f} x elapsed, {built[1] / passed[1]:.2f} x CPU (aim 1.5)"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,16 @@ def record_of(options: argparse.Namespace) -> Iterator[Path]:
         path = Path(directory, "made.damon")
         make_record(path, options.snapshots)
         yield path
+
+
+def least(call: Callable[[], object], repeat: int) -> tuple[float, float]:
+    """The least elapsed and CPU time of this process that it takes, in s."""
+    elapsed, cpu = float("inf"), float("inf")
+    for _ in range(repeat):
+        began, began_cpu = time.monotonic(), time.process_time()
+        call()
+        elapsed, cpu = min(elapsed, time.monotonic() - began), min(cpu, time.process_time() - began_cpu)
+    return elapsed, cpu
 
 
 def write_text(record: Path, path: Path, snapshots: int) -> None:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 MIB = 1 << 20
 PAGE = 4096
-_ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
 
 
 def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
@@ -48,11 +47,16 @@ def spin(path: str, hot_mib: int, cold_mib: int, mode: str) -> None:
         counters[1] = time.process_time_ns()
 
 
+def entering(cgroup: Path, command: list[str]) -> list[str]:
+    """That command in a cgroup, which its process enters before it has memory."""
+    return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup), *command]
+
+
 class Counted:
     """A program of ours that counts what it has done and its own CPU time, on one CPU; as a context manager.
 
     It is run as ``python -m MODULE FILE *arguments``, keeps two integers in FILE, and prints a line (``said``) once it
-    is set up. In ``cgroup``, if there is one, before it has memory.
+    is set up. In ``cgroup``, if there is one, from the beginning (`entering`).
     """
 
     def __init__(self, module: str, *arguments: str, cpu: int = 0, cgroup: Path | None = None) -> None:
@@ -62,7 +66,7 @@ class Counted:
         self._counters = np.frombuffer(self._mapped, np.int64, 2)
         command = [sys.executable, "-m", module, self._file.name, *arguments]
         if cgroup is not None:
-            command = ["sh", "-c", _ENTER, str(cgroup), *command]
+            command = entering(cgroup, command)
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | one_thread)
         self.pid = self._process.pid

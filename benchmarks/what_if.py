@@ -8,24 +8,12 @@ from __future__ import annotations
 
 import argparse
 import resource
-import time
-from collections.abc import Callable
 
-from benchmarks.reports import add_record_options, record_of
+from benchmarks.reports import add_record_options, least, record_of
 from pydamon.library.whatif import COLUMNS, what_if
 from pydamon.records.reader import RecordReader
 
 AIM_S = 1.0
-
-
-def least(call: Callable[[], object], repeat: int) -> tuple[float, float]:
-    """The least elapsed and CPU time in s."""
-    elapsed, cpu = float("inf"), float("inf")
-    for _ in range(repeat):
-        began, began_cpu = time.monotonic(), time.process_time()
-        call()
-        elapsed, cpu = min(elapsed, time.monotonic() - began), min(cpu, time.process_time() - began_cpu)
-    return elapsed, cpu
 
 
 def main() -> None:

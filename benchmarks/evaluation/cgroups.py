@@ -41,12 +41,6 @@ def number(cgroup: Path, name: str) -> int:
     return int((cgroup / name).read_text())
 
 
-def stat(cgroup: Path, name: str) -> int:
-    """A line of its memory.stat, 0 if there is none."""
-    found = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    return int(found.get(name, 0))
-
-
 def stalled_us(cgroup: Path) -> int:
     """How long some task of it has waited for memory so far."""
     return psi.read("memory", cgroup).total_us

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import struct
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.evaluation.host_files import major_faults
+from benchmarks.evaluation.host_files import having_read, major_faults
 from benchmarks.evaluation.recording import recording
 from benchmarks.evaluation.report import machine, spread, verdict
 from benchmarks.kernel_schemes import resident_bytes
@@ -61,29 +58,9 @@ class Outcome:
     faults: int
 
 
-@contextmanager
-def reading(folder: Path, cold_mib: int, hot_mib: int) -> Iterator[int]:
-    """The process, when it has read both files; its pid."""
-    for name, mib in (("cold", cold_mib), ("hot", hot_mib)):
-        with open(folder / name, "wb") as file:
-            for _ in range(mib):
-                file.write(b"x" * MIB)
-    (folder / "told").write_bytes(bytes(4096))
-    subprocess.run(["sync", folder / "cold", folder / "hot"], check=True)  # what is dirty is written first, not taken
-    names = [str(folder / name) for name in ("cold", "hot", "told")]
-    with subprocess.Popen([sys.executable, "-c", _READER, *names], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            if process.stdout.readline() != b"ready\n":
-                raise SystemExit("evaluation: the process that reads the files failed")
-            yield process.pid
-        finally:
-            process.kill()
-
-
-def sweeps(folder: Path) -> int:
+def sweeps(told: Path) -> int:
     """How many it has done so far."""
-    found: int = struct.unpack("q", (folder / "told").read_bytes()[:8])[0]
+    found: int = struct.unpack("q", told.read_bytes()[:8])[0]
     return found
 
 
@@ -91,19 +68,21 @@ def run(row: str, options: argparse.Namespace) -> Outcome:
     """One row, once."""
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         folder, asked = Path(name), ROWS[row]
-        with reading(folder, options.cold, options.hot) as pid:
+        told = folder / "told"
+        told.write_bytes(bytes(4096))
+        with having_read(_READER, {folder / "cold": options.cold, folder / "hot": options.hot}, told) as pid:
             resident, faults = resident_bytes(pid), major_faults(pid)
             if asked is None:
-                began, before = time.monotonic(), sweeps(folder)
+                began, before = time.monotonic(), sweeps(told)
                 time.sleep(options.seconds)
                 cpu = 0.0
             else:
                 with recording(pid, asked[0], folder, *asked[1]) as spent_s:
                     time.sleep(START_S)
-                    began, before, spent = time.monotonic(), sweeps(folder), spent_s()
+                    began, before, spent = time.monotonic(), sweeps(told), spent_s()
                     time.sleep(options.seconds)
                     cpu = (spent_s() - spent) / (time.monotonic() - began)
-            speed = (sweeps(folder) - before) / (time.monotonic() - began)
+            speed = (sweeps(told) - before) / (time.monotonic() - began)
             saved = (resident - resident_bytes(pid)) / MIB
             return Outcome(saved, speed, cpu, major_faults(pid) - faults)
 

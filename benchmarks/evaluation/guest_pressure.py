@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import mmap
-import os
 import subprocess
 import sys
 import tempfile
 import time
-
-import numpy as np
+from contextlib import closing
 
 from benchmarks.evaluation import cgroups
 from benchmarks.evaluation.report import machine, verdict
@@ -24,17 +22,16 @@ from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import Spinner
 from pydamon.linux import psi
+from pydamon.linux.pagemap import Pagemap, is_present
 
 MIB = 1 << 20
 BOUND_PERCENT = 0.1
-_PRESENT = 63  # bit of an entry of /proc/PID/pagemap
 
 
 def present(pid: int, start: int, pages: int) -> float:
     """The share of so many pages from ``start`` that is in memory."""
-    with open(f"/proc/{pid}/pagemap", "rb") as file:
-        entries = np.frombuffer(os.pread(file.fileno(), pages * 8, start // mmap.PAGESIZE * 8), np.uint64)
-    return float((entries >> np.uint64(_PRESENT)).sum()) / pages
+    with closing(Pagemap(pid)) as table:
+        return float(is_present(table.span(start, start + pages * mmap.PAGESIZE)).sum()) / pages
 
 
 def main() -> None:

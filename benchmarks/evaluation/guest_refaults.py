@@ -26,6 +26,7 @@ from benchmarks.evaluation import cgroups
 from benchmarks.evaluation.report import machine, verdict
 from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
+from benchmarks.spinner import entering
 from pydamon.linux.refaults import of_cgroup
 from pydamon.records.reader import RecordReader
 
@@ -69,14 +70,18 @@ class Outcome:
             f"  min_age by the minute, s: {', '.join(f'{age:.0f}' for age in self.min_age_s)}"
         )
 
+    def beside_the_limit(self) -> str:
+        """How far what came back is from the limit, as it is printed."""
+        factor = self.rate / LIMIT
+        return f"  {factor:.2f} times the limit: {verdict(1 / WITHIN <= factor <= WITHIN)} (within × {WITHIN:g})"
+
 
 @contextmanager
 def redis(cgroup: Path, folder: Path, keys: int) -> Iterator[Path]:
     """A server in the cgroup that has so many keys; its socket."""
     where = folder / "socket"
     server = ["redis-server", "--port", "0", "--unixsocket", str(where), "--save", "", "--dir", str(folder)]
-    enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(cgroup)]
-    with pinned([*enter, *server], stdout=subprocess.DEVNULL) as process:
+    with pinned(entering(cgroup, server), stdout=subprocess.DEVNULL) as process:
         while not where.exists():
             if process.poll() is not None:
                 raise SystemExit(f"evaluation: redis-server ended with exit status {process.returncode}")
@@ -164,8 +169,7 @@ def main() -> None:
         found = measure(module, options)
         print(found.line(name, "requests"), flush=True)
         if "refaults" in module:
-            factor = found.rate / LIMIT
-            print(f"  {factor:.2f} times the limit: {verdict(1 / WITHIN <= factor <= WITHIN)} (within × {WITHIN:g})")
+            print(found.beside_the_limit())
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,14 +62,17 @@ def major_faults(pid: int) -> int:
 
 
 @contextmanager
-def reading(folder: Path, idle_mib: int, hot_mib: int) -> Iterator[int]:
-    """The process, when it has read both files, ``idle`` and ``hot`` in the folder; its pid."""
-    for name, mib in (("idle", idle_mib), ("hot", hot_mib)):
-        with open(folder / name, "wb") as file:
+def having_read(program: str, sizes_mib: Mapping[Path, int], *others: Path) -> Iterator[int]:
+    """A process of that program, when it has read the files, which are made as large as that; its pid.
+
+    Its arguments are the files, and ``others``.
+    """
+    for path, mib in sizes_mib.items():
+        with open(path, "wb") as file:
             for _ in range(mib):
                 file.write(b"x" * MIB)
-    subprocess.run(["sync", folder / "idle", folder / "hot"], check=True)  # what is dirty is written first, not taken
-    command = [sys.executable, "-c", _READER, *map(str, (folder / "idle", folder / "hot"))]
+    subprocess.run(["sync", *sizes_mib], check=True)  # what is dirty is written first, not taken
+    command = [sys.executable, "-c", program, *map(str, (*sizes_mib, *others))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -78,6 +81,11 @@ def reading(folder: Path, idle_mib: int, hot_mib: int) -> Iterator[int]:
             yield process.pid
         finally:
             process.kill()
+
+
+def reading(folder: Path, idle_mib: int, hot_mib: int) -> AbstractContextManager[int]:
+    """The process, when it has read both files, ``idle`` and ``hot`` in the folder; its pid."""
+    return having_read(_READER, {folder / "idle": idle_mib, folder / "hot": hot_mib})
 
 
 def run(folder: Path, module: str, min_age_s: float) -> Outcome:

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evaluation.guest_refaults import LIMIT, MIB, WITHIN, Outcome, of_modules
+from benchmarks.evaluation.guest_refaults import MIB, Outcome, of_modules
 from benchmarks.evaluation.host_files import cached, major_faults
-from benchmarks.evaluation.report import machine, verdict
+from benchmarks.evaluation.report import machine
 from benchmarks.evaluation.zipf_client import at_rate
 from benchmarks.kernel_damon import cpu_seconds
 
@@ -129,9 +129,7 @@ def main() -> None:
             found = side.end(options.seconds)
             print(found.line(side.name, "reads"))
             if "refaults" in MODULES[side.name]:
-                factor = found.rate / LIMIT
-                reached = 1 / WITHIN <= factor <= WITHIN
-                print(f"  {factor:.2f} times the limit: {verdict(reached)} (within × {WITHIN:g})")
+                print(found.beside_the_limit())
 
 
 if __name__ == "__main__":

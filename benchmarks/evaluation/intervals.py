@@ -128,10 +128,7 @@ def main() -> None:
     if options.lab and not is_guest():
         command = [str(ROOT / "lab/run"), "--kernel", options.kernel, "--timeout", "7200", "--", sys.executable, "-m"]
         raise SystemExit(subprocess.run([*command, "benchmarks.evaluation", "intervals", *sys.argv[1:]]).returncode)
-    ways: dict[str, Callable[[str, float], tuple[float, float | None]]] = {
-        "pydamon": of_process,
-        "simulated": simulated,
-    }
+    ways: dict[str, Way] = {"pydamon": of_process, "simulated": simulated}
     if is_guest():
         ways["kernel"] = lambda load, seconds: of_process(load, seconds, "--engine", "kernel")
     print(f"intervals: {options.seconds:g} s each\n{machine()}")

@@ -80,10 +80,8 @@ def _asked_by_zipf(kind: str, command: Callable[[str], list[str]], mib: int) -> 
         os.chmod(folder, 0o777)  # memcached becomes user nobody before it makes its socket
         with started(command(where), 0) as process:
             until(lambda: os.path.exists(where), f"{kind} makes no socket")
-            size = 1000
-            with Counted(
-                "benchmarks.evaluation.zipf", kind, where, str((mib << 20) // size), str(size), cpu=0
-            ) as client:
+            words = [kind, where, str((mib << 20) // VALUE), str(VALUE)]
+            with Counted("benchmarks.evaluation.zipf", *words, cpu=CLIENT_CPU) as client:
                 if client.said != "ready\n":
                     raise Missing(f"the client of {kind} ended")
                 yield Served(process.pid, lambda: client.done)

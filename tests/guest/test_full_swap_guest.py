@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers import command
+from tests.helpers.memory import swap_bytes
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
@@ -27,12 +28,6 @@ print("ready", flush=True)
 while True:
     time.sleep(0.02)
 """
-
-
-def swap_bytes(pid: int) -> int:
-    """What of the process is in swap."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmSwap"))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from tests.helpers.command import pydamon
 from tests.helpers.kernel_engine import run, spec_of
 from tests.helpers.kernel_files import kernel_files
+from tests.helpers.memory import swap_bytes
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
@@ -136,7 +137,7 @@ def test_a_pageout_scheme_pages_out_under_its_quota(sweeper: tuple[int, int]) ->
         engine.end_ns = engine.clock.now_ns() + 60_000_000_000
         swapped, began = 0, time.monotonic()
         for _ in engine.monitor():
-            swapped = swap_bytes_of(cold)
+            swapped = swap_bytes(cold)
             if swapped > 16 * MIB and engine.schemes()[0].stats.qt_exceeds:
                 engine.stop()
         windows = time.monotonic() - began + 2
@@ -145,12 +146,6 @@ def test_a_pageout_scheme_pages_out_under_its_quota(sweeper: tuple[int, int]) ->
     assert state.stats.qt_exceeds > 0
     assert state.quota.esz == 8 * MIB
     assert state.stats.sz_applied <= windows * 8 * MIB
-
-
-def swap_bytes_of(pid: int) -> int:
-    """What of a process is swapped out."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSwap"))
 
 
 def test_tuning_a_running_kdamond_keeps_it_running(sweeper: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers import command
+from tests.helpers.memory import swap_bytes
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
 
@@ -23,12 +24,6 @@ while True:
     time.sleep(0.02)
 """
 COARSE = ("--sample", "20ms", "--aggr", "400ms")
-
-
-def swap_bytes(pid: int) -> int:
-    """What of the process is in swap."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmSwap"))
 
 
 def test_the_kernel_reclaims_for_the_module() -> None:

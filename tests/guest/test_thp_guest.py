@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers import command
+from tests.helpers.memory import swap_bytes
 from tests.helpers.neighbour import neighbour
 from tests.helpers.programs import program
 from tests.helpers.waiting import wait_until
@@ -48,13 +49,6 @@ def flags(pid: int) -> list[set[str]]:
     return [set(line.split()) for line in found]
 
 
-def swapped(pid: int) -> int:
-    """What of the process is in swap."""
-    found = re.search(r"^VmSwap:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) << 10
-
-
 @contextmanager
 def under(pid: int, module: str, *options: str) -> Iterator[None]:
     """The module runs on the process, which shares its CPU with a neighbour."""
@@ -77,7 +71,7 @@ def pid() -> Iterator[int]:
 
 def test_cold_huge_pages_go_to_swap(pid: int) -> None:
     with under(pid, "thp max_bloat=off hot_freq=100% cold_min_age=3s quota=500ms/1s watermarks=off"):
-        wait_until(lambda: swapped(pid) >= 28 * MIB, seconds=150, every_s=0.5)
+        wait_until(lambda: swap_bytes(pid) >= 28 * MIB, seconds=150, every_s=0.5)
     assert (thp.of_process(pid) or 0) <= 20 * MIB  # what is left of the cold, and what may be huge of the hot
 
 
@@ -103,4 +97,4 @@ def test_the_kernels_damon_gives_cold_huge_pages_back(pid: int) -> None:
         if KERNEL < (7, 2):
             wait_until(lambda: any("nh" in of for of in flags(pid)), seconds=150, every_s=0.5)
         else:
-            wait_until(lambda: swapped(pid) >= 24 * MIB, seconds=150, every_s=0.5)
+            wait_until(lambda: swap_bytes(pid) >= 24 * MIB, seconds=150, every_s=0.5)

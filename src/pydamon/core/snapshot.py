@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pydamon.core import columns
 
+_UNKNOWN = next(column.unknown for column in columns.PER_REGION if column.name == "resident")
+
 
 class Snapshot(columns.PerRegion):
     """Aggregated result of one target.
@@ -82,6 +84,12 @@ class Snapshot(columns.PerRegion):
     def max_nr_accesses(self) -> int:
         """Samples per aggregation: the largest value that ``nr_accesses`` can have."""
         return max_nr_accesses(self.sample_us, self.aggr_us)
+
+    @property
+    def known_memory(self) -> NDArray[np.uint64]:
+        """The bytes of each region that are known to be there: what is resident; all, where none of them tells."""
+        size, resident = self.end - self.start, self.column("resident")
+        return size if resident is None else np.where(resident == _UNKNOWN, 0, np.minimum(resident, size))
 
     def __repr__(self) -> str:
         count = "1 region" if len(self.start) == 1 else f"{len(self.start)} regions"

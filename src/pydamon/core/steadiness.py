@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core.columns import PER_REGION
 from pydamon.core.snapshot import Snapshot
 from pydamon.spans import distinct
 
@@ -21,7 +20,6 @@ _CHANGED = 0.4  # of the accesses are elsewhere, or more or fewer
 _CHANCE = 1.5  # standard deviations of what two counts differ by: so much is taken for chance
 _LEAST = 0.04  # of all that could be: fewer accesses than this do not make a change by themselves
 _ALIKE = 0.05  # sampling intervals that differ by less
-_UNKNOWN = next(column.unknown for column in PER_REGION if column.name == "resident")
 
 
 class Steadiness:
@@ -69,7 +67,6 @@ def _at(snapshot: Snapshot, places: NDArray[np.uint64]) -> tuple[F64, F64]:
         return np.zeros(len(places)), np.zeros(len(places))
     region = np.maximum(np.searchsorted(snapshot.start, places, "right") - 1, 0)
     inside = (places >= snapshot.start[region]) & (places < snapshot.end[region])
-    size, resident = snapshot.end - snapshot.start, snapshot.column("resident")
-    known = size if resident is None else np.where(resident == _UNKNOWN, 0, np.minimum(resident, size))
     frequency = snapshot.nr_accesses / snapshot.max_nr_accesses
-    return frequency[region] * inside, (known / size)[region] * inside
+    density = snapshot.known_memory / (snapshot.end - snapshot.start)
+    return frequency[region] * inside, density[region] * inside

@@ -12,12 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core.columns import PER_REGION
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.spec import Intervals, IntervalsGoal
 
-_UNKNOWN = next(column.unknown for column in PER_REGION if column.name == "resident")
 _GOAL = 10_000
 _MINIMUM = 10_000
 _MAXIMUM = 2**64 - 1
@@ -52,13 +50,8 @@ def access_score(snapshots: Sequence[Snapshot], window: int, access_bp: int) -> 
 
 def _weights(snapshot: Snapshot, window: int) -> NDArray[np.uint64]:
     """The bytes of each region that are known to count."""
-    weights, resident = snapshot.end - snapshot.start, snapshot.column("resident")
-    unknown = snapshot.column("unknown")
-    if resident is not None:
-        weights = np.where(resident == _UNKNOWN, 0, np.minimum(resident, weights))
-    if unknown is not None:
-        weights = np.where(unknown >= window, 0, weights)
-    return weights
+    weights, unknown = snapshot.known_memory, snapshot.column("unknown")
+    return weights if unknown is None else np.where(unknown >= window, 0, weights)
 
 
 def tuned(intervals: Intervals, goal: IntervalsGoal, score: int) -> Intervals:

@@ -40,7 +40,7 @@ class StuckRegions:
                 clearer.stuck_helped(count - left, count)
             due_ns = clearer.stuck_due_ns(stuck, total)
             if due_ns is not None:
-                self._from_ns = min(self._from_ns, due_ns) if due_ns > now_ns else now_ns
+                self._from_ns = min(self._from_ns, due_ns)
 
 
 def _pages(memory: SamplerMap, loaded: Loaded) -> tuple[int, int]:

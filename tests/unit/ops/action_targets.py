@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from tests.unit.primitives.bpf_child import Child
@@ -60,13 +60,18 @@ sys.stdin.read()
 """
 
 
-@contextmanager
-def small_pages(size: int) -> Iterator[tuple[int, int]]:
+def small_pages(size: int) -> AbstractContextManager[tuple[int, int]]:
     """A process with memory in small pages that may be huge, but that the kernel will not make huge by itself.
 
-    Yields its pid and the address, which is a multiple of 2 MiB.
+    Its pid and the address, which is a multiple of 2 MiB.
     """
-    command = [sys.executable, "-c", _UNADVISED, str(size)]
+    return told_where(_UNADVISED, size)
+
+
+@contextmanager
+def told_where(text: str, *arguments: int) -> Iterator[tuple[int, int]]:
+    """A Python that runs ``text``, which prints an address when its memory is as it is to be; its pid, and that."""
+    command = [sys.executable, "-c", text, *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as popen:
         try:
             assert popen.stdout is not None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.ops.action_targets import acting_on, apply, scheme
+from tests.unit.ops.action_targets import acting_on, apply, scheme, told_where
 
 from pydamon.linux import thp
 from pydamon.linux.footprint import read_footprint
@@ -37,13 +35,8 @@ sys.stdin.read()
 @pytest.fixture
 def blocks() -> Iterator[tuple[int, int]]:
     """A process, and where its blocks begin."""
-    command = [sys.executable, "-c", _PROGRAM, *map(str, PAGES)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as popen:
-        try:
-            assert popen.stdout is not None
-            yield popen.pid, int(popen.stdout.readline())
-        finally:
-            popen.kill()
+    with told_where(_PROGRAM, *PAGES) as found:
+        yield found
 
 
 def resident(pid: int) -> int:

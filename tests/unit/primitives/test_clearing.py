@@ -243,84 +243,70 @@ def test_an_old_measurement_of_clear_refs_is_forgotten(clearer: Clearer, kernel:
     assert clear(clearer, PAGES[:10]) == [WHOLE] * 10
 
 
-def test_stuck_pages_get_clear_refs_for_one_percent_of_the_time(
-    clearer: Clearer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1_000_000_000_000
-    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
+class SlowWhole:
+    """Time, which passes by hand, and while a whole process is cleared."""
 
-    def slow(fd: int) -> None:
-        nonlocal now
-        now += 1_000_000
+    def __init__(self) -> None:
+        self.ns = 1_000_000_000_000
+        self.takes_ns = 1_000_000
 
-    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
+    def clear(self, fd: int) -> None:
+        self.ns += self.takes_ns
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SlowWhole:
+    made = SlowWhole()
+    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: made.ns)
+    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", made.clear)
+    return made
+
+
+def test_stuck_pages_get_clear_refs_for_one_percent_of_the_time(clearer: Clearer, now: SlowWhole) -> None:
     assert not clearer.clear_stuck(1, 100)  # too few to be worth it
     assert clearer.clear_stuck(2, 100)
-    now += 99_000_000
+    now.ns += 99_000_000
     assert not clearer.clear_stuck(100, 100)
-    now += 2_000_000
+    now.ns += 2_000_000
     assert clearer.clear_stuck(100, 100)
     clearer.stuck_helped(5, 100)  # of no use: waits twice as long the next time
-    now += 101_000_000
+    now.ns += 101_000_000
     assert clearer.clear_stuck(100, 100)
-    now += 101_000_000
+    now.ns += 101_000_000
     assert not clearer.clear_stuck(100, 100)
-    now += 101_000_000
+    now.ns += 101_000_000
     assert clearer.clear_stuck(100, 100)
     clearer.stuck_helped(100, 100)
     assert clearer._backoff == 1.0
 
 
-def test_the_fewer_pages_are_stuck_the_less_time_they_get(clearer: Clearer, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000_000_000_000
-    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
-
-    def slow(fd: int) -> None:
-        nonlocal now
-        now += 1_000_000
-
-    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
+def test_the_fewer_pages_are_stuck_the_less_time_they_get(clearer: Clearer, now: SlowWhole) -> None:
     assert clearer.stuck_due_ns(1, 100) is None
     assert clearer.clear_stuck(5, 100)
-    assert clearer.stuck_due_ns(5, 100) == now + 1_000_000_000  # a tenth of 1 %
-    assert clearer.stuck_due_ns(50, 100) == clearer.stuck_due_ns(100, 100) == now + 100_000_000
-    now += 999_000_000
+    assert clearer.stuck_due_ns(5, 100) == now.ns + 1_000_000_000  # a tenth of 1 %
+    assert clearer.stuck_due_ns(50, 100) == clearer.stuck_due_ns(100, 100) == now.ns + 100_000_000
+    now.ns += 999_000_000
     assert not clearer.clear_stuck(5, 100)
     assert clearer.clear_stuck(50, 100)
 
 
-def test_stuck_pages_of_a_large_process_get_half_of_that(clearer: Clearer, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000_000_000_000
-    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
-
-    def slow(fd: int) -> None:
-        nonlocal now
-        now += 10_000_000  # about 400 MiB
-
-    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
+def test_stuck_pages_of_a_large_process_get_half_of_that(clearer: Clearer, now: SlowWhole) -> None:
+    now.takes_ns = 10_000_000  # about 400 MiB
     assert clearer.clear_stuck(100, 100)
-    now += 1_999_000_000
+    now.ns += 1_999_000_000
     assert not clearer.clear_stuck(100, 100)
-    now += 2_000_000
+    now.ns += 2_000_000
     assert clearer.clear_stuck(100, 100)
 
 
 def test_stuck_pages_of_many_processes_together_get_no_more_than_two_percent(
-    clearer: Clearer, monkeypatch: pytest.MonkeyPatch
+    clearer: Clearer, now: SlowWhole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 1_000_000_000_000
-    monkeypatch.setattr("pydamon.primitives.clearing.time.perf_counter_ns", lambda: now)
     monkeypatch.setattr(clearer, "_together", lambda: 20)
-
-    def slow(fd: int) -> None:
-        nonlocal now
-        now += 1_000_000
-
-    monkeypatch.setattr("pydamon.primitives.clearing.clear_refs.clear", slow)
     assert clearer.clear_stuck(100, 100)
-    now += 999_000_000  # 1 ms each of 20 in 2 % of the time
+    now.ns += 999_000_000  # 1 ms each of 20 in 2 % of the time
     assert not clearer.clear_stuck(100, 100)
-    now += 2_000_000
+    now.ns += 2_000_000
     assert clearer.clear_stuck(100, 100)
 
 

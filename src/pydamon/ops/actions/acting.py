@@ -44,7 +44,6 @@ from pydamon.spec.schemes import Dest
 U64 = NDArray[np.uint64]
 
 _HUGE_MASK = np.uint64(HUGE_PAGE - 1)
-_HUGE_SHIFT = np.uint64(21)
 _READ_AHEAD = 128 << 10  # of a file the kernel reads no more than this ahead for one range (the usual read_ahead_kb)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,11 @@ class MappingArrays:
         # Page number in its file of a mapping's first page; of anonymous memory by address, as the kernel counts it.
         offsets = [(m.offset if m.inode else m.start) >> 12 for m in self.mappings]
         self.first_page = np.array(offsets, np.uint64)
-        self.shared = np.array([is_shared_memory(m) for m in self.mappings], np.bool_)
+
+    @cached_property
+    def shared(self) -> Flags:
+        """Which are shared memory (`is_shared_memory`)."""
+        return np.array([is_shared_memory(m) for m in self.mappings], np.bool_)
 
     def at(self, addresses: Addresses) -> Index:
         """The mapping that each address is in; -1 if there is none."""
