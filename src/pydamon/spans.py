@@ -6,6 +6,7 @@ takes two binary searches for all of them, however many runs there are.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -200,3 +201,13 @@ def places_of_distinct(values: NDArray[_Number]) -> tuple[NDArray[_Number], NDAr
     inverse = np.empty(len(values), np.intp)
     inverse[order] = np.cumsum(first) - 1
     return ordered[first], order[first], inverse
+
+
+def bytes_of_nodes(spans: Sequence[tuple[int, int, int]], start: U64, end: U64, nodes: Collection[int]) -> int:
+    """Bytes of the ranges [start, end) that are memory of ``nodes``, by ``spans`` (low, high, node)."""
+    total = 0
+    for low, high, node in spans:
+        if node in nodes:
+            first, last = np.maximum(start, np.uint64(low)), np.minimum(end, np.uint64(high))
+            total += int((last - first)[last > first].sum(dtype=np.uint64))
+    return total

@@ -7,7 +7,7 @@ monitored, what lies between them is skipped, and memory that comes or goes is s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,18 +87,6 @@ def node_spans(zoneinfo: str) -> list[tuple[int, int, int]]:
             start = int(first[1]) * PAGE_SIZE
             spans.append((start, start + int(spanned[1]) * PAGE_SIZE, int(node[1])))
     return sorted(spans)
-
-
-def bytes_of_nodes(
-    spans: Sequence[tuple[int, int, int]], start: Addresses, end: Addresses, nodes: Collection[int]
-) -> int:
-    """Bytes of the ranges [start, end) that are memory of ``nodes``, by `node_spans`."""
-    total = 0
-    for low, high, node in spans:
-        if node in nodes:
-            first, last = np.maximum(start, np.uint64(low)), np.minimum(end, np.uint64(high))
-            total += int((last - first)[last > first].sum(dtype=np.uint64))
-    return total
 
 
 def describe(ranges: Ranges, nodes: Sequence[tuple[int, int, int]]) -> list[Mapping]:

@@ -16,6 +16,7 @@ from pydamon.linux.texts import read_as_root
 from pydamon.ops.base import Addresses
 from pydamon.records.batch import RegionBatch
 from pydamon.run.counters import machine_of
+from pydamon.spans import bytes_of_nodes
 
 _PAGE = np.uint64(4096)
 _ASKED = 1024  # pages of a target
@@ -91,7 +92,7 @@ def _share(
 
 
 def _physical(start: Addresses, end: Addresses, nodes: Collection[int]) -> float | None:
-    from pydamon.ops.paddr import ZONEINFO, bytes_of_nodes, node_spans  # the engine has loaded it
+    from pydamon.ops.paddr import ZONEINFO, node_spans  # the engine has loaded it
 
     try:
         spans = node_spans(read_as_root(ZONEINFO))

@@ -32,7 +32,7 @@ from pydamon.ops.actions.plan import Plan
 from pydamon.ops.base import PAGE_SIZE, Addresses, Applied
 from pydamon.ops.reverse_map import Owner, ReverseMap
 from pydamon.plain import printable
-from pydamon.spans import distinct
+from pydamon.spans import bytes_of_nodes, distinct
 from pydamon.spec import Scheme
 from pydamon.spec.actions import PHYSICAL
 from pydamon.spec.schemes import Filter
@@ -225,8 +225,6 @@ class PhysicalActions(Actions):
 
     def node_bytes(self, target: int, start: Addresses, end: Addresses, nid: int) -> int:
         """Bytes of the ranges that are memory of the NUMA node ``nid``."""
-        from pydamon.ops.paddr import bytes_of_nodes  # what acts on processes does without it
-
         return bytes_of_nodes(self._frames.node_spans(), start, end, (nid,))
 
     def close(self) -> None:
