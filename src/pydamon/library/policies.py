@@ -23,8 +23,10 @@ from pydamon.records.batch import RegionBatch
 from pydamon.spans import coarser
 from pydamon.spec import Scheme
 from pydamon.spec.schemes import Watermarks
+from pydamon.spec.units import format_size
 from pydamon.workload import intervals
 from pydamon.workload.intervals import Spans
+from pydamon.workload.model import MAX_DURATION_MS, MAX_TOTAL_BYTES
 
 if TYPE_CHECKING:
     from pydamon.core.snapshot import Snapshot
@@ -107,6 +109,14 @@ class Recording:
         self._batches = batches
         if not len(self.memory):
             raise PydamonError("nothing of it was in memory", where=reader.path)
+        if self.bytes > MAX_TOTAL_BYTES:
+            most = format_size(MAX_TOTAL_BYTES)
+            raise PydamonError(
+                f"{format_size(self.bytes)} were in memory; the most that is played is {most}", where=reader.path
+            )
+        if self.lasting_s > MAX_DURATION_MS / 1000:
+            days, most_days = self.lasting_s / 86_400, MAX_DURATION_MS // 86_400_000
+            raise PydamonError(f"lasts {days:.0f} days; the most that is played is {most_days}", where=reader.path)
 
     @property
     def bytes(self) -> int:

@@ -110,3 +110,23 @@ def test_policies_that_cannot_be_are_refused(
     swept: Path, wrong: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in refused(capsys, "what-if", str(swept), *wrong)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("MAX_TOTAL_BYTES", 4 * MIB, "were in memory; the most that is played is 4 MiB"),
+        ("MAX_DURATION_MS", 1000, "lasts 0 days; the most that is played is 0"),
+    ],
+)
+def test_a_recording_beyond_the_limits_of_workloads_is_not_played(
+    swept: Path,
+    limit: str,
+    value: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(f"pydamon.library.policies.{limit}", value)
+    assert main(["what-if", str(swept), "--scheme", "pageout"]) == 1
+    assert words in capsys.readouterr().err
