@@ -115,7 +115,7 @@ def test_policies_that_cannot_be_are_refused(
 @pytest.mark.parametrize(
     ("limit", "value", "words"),
     [
-        ("MAX_TOTAL_BYTES", 4 * MIB, "were in memory; the most that is played is 4 MiB"),
+        ("MAX_TOTAL_BYTES", 4 * MIB, "were in memory; the most that is played is 4.0 MiB"),
         ("MAX_DURATION_MS", 1000, "lasts 0 days; the most that is played is 0"),
     ],
 )
