@@ -40,6 +40,7 @@ from pydamon.spec.schemes import (
 
 Target = Literal["process", "cgroup", "physical"]
 EngineName = Literal["user", "kernel", "sim"]
+PAGES_OUT, MAKES_HUGE = "page out", "make huge pages"  # what modules do that others may do, too
 OFF = "off"
 _MOST_BYTES = 1 << 56
 _LEAST_INTERVAL_US = 100_000
@@ -268,6 +269,14 @@ def _no_words(knobs: Any) -> list[str]:
     return []
 
 
+def _no_bounds(knobs: Any) -> Mapping[str, str]:
+    return {}
+
+
+def _nothing(knobs: Any) -> tuple[str, ...]:
+    return ()
+
+
 def _as_usual(knobs: Any) -> tuple[Intervals, NrRegions] | None:
     return None
 
@@ -290,7 +299,8 @@ class Module(msgspec.Struct, frozen=True):
     is no loop. ``words`` say what they do, a line each; ``numbers``: what it tells of itself, rows of
     `spec.module_numbers`. ``fit`` gives the knobs that it has on a machine and with an engine; it raises PydamonError
     where the module can do nothing at all. ``monitoring`` is how it has to be monitored, None: as usual.
-    ``makes_huge_pages``: a command that is started gets none that nobody has asked for.
+    ``makes_huge_pages``: a command that is started gets none that nobody has asked for. ``does`` tells what others may
+    do, too, like "page out", and ``bounds`` of these the knob whose bound holds only if nobody else does it.
     """
 
     name: str
@@ -305,6 +315,8 @@ class Module(msgspec.Struct, frozen=True):
     fit: Callable[[Any, Facts], Any] = _as_they_are
     monitoring: Callable[[Any], tuple[Intervals, NrRegions] | None] = _as_usual
     makes_huge_pages: bool = False
+    bounds: Callable[[Any], Mapping[str, str]] = _no_bounds
+    does: Callable[[Any], tuple[str, ...]] = _nothing
 
     @property
     def table(self) -> Mapping[str, tuple[str, Knob]]:
@@ -329,6 +341,14 @@ class Use(msgspec.Struct, frozen=True):
     def fitted(self, facts: Facts) -> Use:
         """The same with the knobs that it has there. Raises PydamonError where it can do nothing at all."""
         return Use(self.module, self.module.fit(self.knobs, facts))
+
+    def does(self) -> tuple[str, ...]:
+        """What it does that others may do, too."""
+        return self.module.does(self.knobs)
+
+    def bounds(self) -> Mapping[str, str]:
+        """Of that, the bounds that hold only if nobody else does it: how they are written."""
+        return self.module.bounds(self.knobs)
 
     def words(self) -> list[str]:
         """What its loops do, if it has any; of schemes `spec.words.explain` tells."""

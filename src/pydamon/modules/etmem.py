@@ -14,8 +14,10 @@ import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.modules.base import (
+    MAKES_HUGE,
     OFF,
     OLDEST_FIRST,
+    PAGES_OUT,
     Facts,
     Knob,
     Knobs,
@@ -248,6 +250,18 @@ def cannot(knobs: EtmemKnobs, facts: Facts) -> list[str]:
     return found
 
 
+def does(knobs: EtmemKnobs) -> tuple[str, ...]:
+    """What is cold out, and what is hot into huge pages."""
+    return (PAGES_OUT,) if knobs.huge == OFF else (PAGES_OUT, MAKES_HUGE)
+
+
+def bounds(knobs: EtmemKnobs) -> dict[str, str]:
+    """What is to stay."""
+    if knobs.dram_bp:
+        return {PAGES_OUT: f"dram_percent={exact_bp(knobs.dram_bp)}"}
+    return {PAGES_OUT: f"swap_threshold={format_size(knobs.swap_threshold)}"} if knobs.swap_threshold else {}
+
+
 ETMEM = Module(
     name=NAME,
     help="page out what was used fewer times than a threshold, by regions or page by page (openEuler's etmem)",
@@ -258,4 +272,6 @@ ETMEM = Module(
     controllers=controllers,
     words=words,
     monitoring=monitoring,
+    does=does,
+    bounds=bounds,
 )

@@ -13,6 +13,7 @@ import msgspec
 from pydamon.errors import RequestError
 from pydamon.modules.base import (
     OLDEST_FIRST,
+    PAGES_OUT,
     Facts,
     Knobs,
     Module,
@@ -215,4 +216,5 @@ RECLAIM = Module(
     where={"user": ("process", "cgroup", "physical"), "kernel": ("process", "physical"), "sim": ("process", "cgroup")},
     controllers=controllers,
     words=words,
+    does=lambda knobs: (PAGES_OUT,),
 )

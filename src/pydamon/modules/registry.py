@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError, located
+from pydamon.modules import meeting
 from pydamon.modules.autoscale import AUTOSCALE
 from pydamon.modules.base import Facts, Module, Target, Use
 from pydamon.modules.etmem import ETMEM
@@ -90,6 +91,8 @@ def uses(spec: Spec) -> list[Use]:
             if use.module in [other.module for other in found]:
                 raise RequestError(f"{use.module.name} is there twice; a target has each module once")
             found.append(use)
+    with located("kdamonds[0].modules"):
+        meeting.check(found)
     return found
 
 

@@ -14,7 +14,9 @@ import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.modules.base import (
+    MAKES_HUGE,
     OLDEST_FIRST,
+    PAGES_OUT,
     Facts,
     Knob,
     Knobs,
@@ -203,6 +205,16 @@ def _by_the_kernel(knobs: ThpKnobs, facts: Facts) -> list[str]:
     return found
 
 
+def does(knobs: ThpKnobs) -> tuple[str, ...]:
+    """Huge pages, and cold ones out."""
+    return (MAKES_HUGE, PAGES_OUT) if knobs.cold_min_age_us else (MAKES_HUGE,)
+
+
+def bounds(knobs: ThpKnobs) -> dict[str, str]:
+    """What huge pages may add."""
+    return {MAKES_HUGE: f"max_bloat={exact_bp(knobs.max_bloat_bp)}"} if knobs.max_bloat_bp else {}
+
+
 THP = Module(
     name=NAME,
     help="make hot memory huge pages, within a bound on what that adds, and give cold ones back",
@@ -215,4 +227,6 @@ THP = Module(
     numbers=OF_HUGE_PAGES,
     fit=fit,
     makes_huge_pages=True,
+    does=does,
+    bounds=bounds,
 )

@@ -18,7 +18,8 @@ from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.mounts import mounts
 from pydamon.linux.move_pages import memory_nodes
 from pydamon.linux.swap import swap_bytes, swap_free_bytes
-from pydamon.modules.base import EngineName, Facts, Target
+from pydamon.modules import meeting
+from pydamon.modules.base import MAKES_HUGE, EngineName, Facts, Target, Use
 from pydamon.modules.chains import Chains
 from pydamon.modules.registry import expand, fitted, target_of, uses
 from pydamon.run.alone import Alone
@@ -159,6 +160,8 @@ def prepare(spec: Spec, request: Request, alone: Alone, say: Callable[[str], obj
     for use in uses(spec):
         for line in use.cannot(known):
             say(f"module {use.module.name}: {line}")
+    for line in meeting.lines(uses(expanded), target_of(spec.context)):
+        say(line)
     return _coarse(_monitored(expanded, request, say), request, say)
 
 
@@ -245,11 +248,33 @@ def hold(spec: Spec, request: Request, alone: Alone, *, launched: int | None = N
     if context.ops == "sim" or request.dry_run:
         return
     for use in uses(spec):
-        name = use.module.name
-        if context.ops == "paddr":
-            alone.physical(name)
-        elif context.cgroup is not None:
-            alone.cgroup(name, context.cgroup)
-        else:
-            for pid in dict.fromkeys(context.pids if launched is None else [launched]):
-                alone.process(name, pid)
+        _hold_one(use.module.name, context, alone, launched)
+        for what in use.does():
+            _hold_bound(use, what, context, alone, launched)
+
+
+def _hold_one(name: str, context: Context, alone: Alone, launched: int | None) -> None:
+    if context.ops == "paddr":
+        alone.physical(name)
+    elif context.cgroup is not None:
+        alone.cgroup(name, context.cgroup)
+    else:
+        for pid in dict.fromkeys(context.pids if launched is None else [launched]):
+            alone.process(name, pid)
+
+
+def _hold_bound(use: Use, what: str, context: Context, alone: Alone, launched: int | None) -> None:
+    """Refuse what somebody else bounds there (`modules.meeting` does so within one run).
+
+    A bound is held as long as we live, and that we make huge pages; who only does what others may bound holds nothing.
+    """
+    kept = what in use.bounds() or what == MAKES_HUGE
+    holder = alone if kept else Alone()
+    try:
+        _hold_one(what.replace(" ", "-"), context, holder, launched)
+    except RequestError:
+        text = f"another module there is to {what} within a bound of its own; stop that one, or leave this one out"
+        raise RequestError(text, where=f"modules {use.module.name}") from None
+    finally:
+        if not kept:
+            holder.close()
