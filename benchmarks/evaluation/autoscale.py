@@ -26,21 +26,23 @@ mib, idle_s, cycles, module, record = int(sys.argv[1]), float(sys.argv[2]), int(
 def used():
     told = dict(line.split(":") for line in open("/proc/meminfo"))
     return int(told["MemTotal"].split()[0]) - int(told["MemFree"].split()[0])
+def private(mib):
+    return mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 def idle(hot):
     until = time.monotonic() + idle_s
     while time.monotonic() < until:
         for at in range(0, len(hot), 4096): hot[at] = 1
         time.sleep(0.5)
-hot = mmap.mmap(-1, 16 << 20)
+hot = private(16)
 command = [sys.executable, "-m", "pydamon", "record", "--ops", "paddr", "-o", record, "--module", module, *sys.argv[6:]]
 watcher = subprocess.Popen(command, stderr=open("/tmp/said", "w"))
 for cycle in range(cycles):
     with open("/mnt/file", "wb") as file:
         for _ in range(mib // 2): file.write(b"x" * (1 << 20))
         os.fsync(file.fileno())
-    cold = mmap.mmap(-1, mib << 20)
+    cold = private(mib)
     for at in range(0, len(cold), 4096): cold[at] = at & 255 | 1
-    pieces = mmap.mmap(-1, mib // 2 << 20)
+    pieces = private(mib // 2)
     for at in range(0, len(pieces), 4096): pieces[at] = 1
     for at in range(0, len(pieces), 16384): pieces.madvise(mmap.MADV_DONTNEED, at, 12288)
     print("idle", used(), flush=True)
@@ -49,7 +51,7 @@ for cycle in range(cycles):
     right = all(cold[at] == at & 255 | 1 for at in range(0, len(cold), 4096 * 64))
     cold.close()
     pieces.close()
-    load = mmap.mmap(-1, mib * 2 << 20)
+    load = private(mib * 2)
     for at in range(0, len(load), 4096): load[at] = 1
     print("loaded", used(), right, flush=True)
     load.close()

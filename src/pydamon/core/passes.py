@@ -395,5 +395,8 @@ class Pass:
             )
         )
         if self._scheme.does.acts and not damos.dry_run:
-            regions.age[index] = regions.age_ns[index] = 0  # what was acted on is to be judged anew
+            # What was acted on is to be judged anew. In the kernel that is all of it; where nothing has come of it,
+            # memory is as idle as it was, and whoever goes by that is not to take it for used.
+            anew = index[done.applied > 0] if self._weights.by_memory else index
+            regions.age[anew] = regions.age_ns[anew] = 0
         return True

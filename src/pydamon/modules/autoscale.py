@@ -16,6 +16,7 @@ from pydamon.errors import RequestError
 from pydamon.modules.base import (
     OFF,
     OLDEST_FIRST,
+    PAGES_OUT,
     Facts,
     Knob,
     Knobs,
@@ -30,25 +31,36 @@ from pydamon.modules.base import (
     time_knob,
     unused_for,
 )
-from pydamon.modules.controller import Compact, Controller, Decision, Observations, ReclaimBytes, SetQuota
+from pydamon.modules.controller import Compact, Controller, Decision, Observations, ReclaimBytes, SetMinAge, SetQuota
 from pydamon.modules.demand import Demand
 from pydamon.spec import units
 from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.model import PAGE_SIZE
 from pydamon.spec.module_numbers import OF_FREE_MEMORY
-from pydamon.spec.schemes import Quotas, Scheme
+from pydamon.spec.schemes import Filter, Quotas, Scheme
 from pydamon.spec.units import format_duration_ns, format_size
 
 NAME = "autoscale"
 AUTO = 0
 _BLOCK = 2 << 20
-_STEP_PERMIL = 50  # of what is used, taken in one step
+_STEP_PERMIL = 100  # of what is used, taken in one step
 _PIECES_PERMIL = 100  # free memory that may lie in pieces
 _LEAST_PIECES = 16 << 20
 _GAIN = 4 << 20  # of memory made whole; with less, compaction waits twice as long
 _MOST_WAIT_NS = 600_000_000_000
+_TAKING_NS = 60_000_000_000  # compaction waits for so long while more is taken
+_NEVER_US = 365 * 86_400_000_000  # no memory is that old: the scheme finds nothing, and so costs nothing
+_VAIN = 4096  # what is looked at and belongs to no process counts for its quota's bytes a 4096th; its time counts
 _SWAP_FULL_PERCENT = 80
 _SWAPPINESS_SINCE = (6, 11)
+
+# A block is taken as a whole, or it is no block: no page of it is asked about (a filter for young pages, which nobody
+# reaches, keeps pageout from putting one of its own there). One that was never asked about would count as young.
+_ALL_PAGES = (
+    Filter(filter_type="anon", allow=True),
+    Filter(filter_type="anon", matching=False, allow=True),
+    Filter(filter_type="young"),
+)
 
 
 def _parse_target(text: str) -> int:
@@ -97,14 +109,18 @@ class AutoscaleController:
         self._knobs = knobs
         self.interval_us = knobs.interval_us
         self.target_bytes = knobs.target_bytes
-        self._demand = Demand()
-        self._quota_bytes = PAGE_SIZE
+        self._demand = Demand(2e-6 * knobs.cold_min_age_us, 1e-6 * knobs.cold_min_age_us / 3)
+        self._first_ns: int | None = None  # when the first aggregation had ended
+        self._snapshot_ns: int | None = None  # when the last one had
+        self._taken_bytes = 0  # by all of this, until then
+        self._quota_bytes = 0  # of whole blocks; 0: none are taken
         self._asked = 0  # of files alone in the last step
         self._done_bytes = 0
         self._files_dry = False  # whether files alone have not brought what was asked for
         self._whole_before: int | None = None  # before the last compaction
         self._wait_ns = 2 * knobs.interval_us * 1000
         self._compact_ns = 0
+        self._pieces_ns: int | None = None  # since when too much is in pieces
 
     def set_goal(self, name: str, value: int) -> None:
         """``target`` in bytes; 0 is auto."""
@@ -117,41 +133,48 @@ class AutoscaleController:
         if excess is None:
             return ()
         taken = self._take(seen, excess)
-        return (*taken, *self._make_whole(seen))
+        return (*taken, *self._make_whole(seen, taking=any(isinstance(one, ReclaimBytes) for one in taken)))
 
     # -- how much -----------------------------------------------------------------------------------------------------
 
     def _excess(self, seen: Observations) -> int | None:
         """By how much too much is used; None: that is not to be asked now."""
-        wanted = self._wanted(seen)
-        if seen.current_bytes is None or wanted is None:
-            return None
-        if seen.memory is None:
+        unwanted = self._unwanted(seen)
+        if seen.current_bytes is None or seen.memory is None:
             return None
         if seen.memory.worst_percent * 10 >= self._knobs.psi_permil:
             return 0
         used = seen.current_bytes
-        excess = used - self.target_bytes if self.target_bytes else (seen.resident_bytes or 0) - wanted
+        excess = used - self.target_bytes if self.target_bytes else unwanted
         if self._knobs.max_bytes:
             excess = max(excess, used - self._knobs.max_bytes)
         return max(min(excess, used - self._knobs.min_bytes), 0)
 
-    def _wanted(self, seen: Observations) -> int | None:
-        """The demand with its margin, of the memory whose accesses are known."""
+    def _unwanted(self, seen: Observations) -> int:
+        """What is beyond the demand and its margin, of the memory whose accesses are known, and was not taken yet.
+
+        Until it was watched for as long as memory has to be idle, all of it may be wanted: nothing is told, and that is
+        no demand.
+        """
         if seen.resident_bytes is None:
-            return None
-        used = seen.resident_bytes - (seen.idle_bytes(self._knobs.cold_min_age_us) or 0)
-        return self._demand.note(seen.now_ns, used) * (1000 + self._knobs.margin_permil) // 1000
+            return 0
+        if self._first_ns is None:
+            self._first_ns = seen.snapshot_ns
+        taken = seen.done_bytes + sum(seen.applied.values())
+        if seen.snapshot_ns is None or seen.snapshot_ns != self._snapshot_ns:
+            self._snapshot_ns, self._taken_bytes = seen.snapshot_ns, taken
+        age_us = self._knobs.cold_min_age_us
+        if self._first_ns is not None and (seen.snapshot_ns or 0) - self._first_ns < age_us * 1000:
+            return 0
+        used = seen.resident_bytes - (seen.idle_bytes(age_us) or 0)
+        wanted = self._demand.note(seen.now_ns, used) * (1000 + self._knobs.margin_permil) // 1000
+        return seen.resident_bytes - wanted - (taken - self._taken_bytes)
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
     def _take(self, seen: Observations, excess: int) -> tuple[Decision, ...]:
         """Whole blocks by the scheme, and the rest by the kernel: files alone until these bring too little."""
-        found: list[Decision] = []
-        quota = max(excess - excess % PAGE_SIZE, PAGE_SIZE)
-        if abs(quota - self._quota_bytes) * 10 > self._quota_bytes:
-            self._quota_bytes = quota
-            found.append(SetQuota(scheme=NAME, sz_bytes=quota))
+        found = self._whole_blocks(excess)
         brought, self._done_bytes = seen.done_bytes - self._done_bytes, seen.done_bytes
         if self._asked:
             self._files_dry = brought * 2 < self._asked
@@ -165,6 +188,19 @@ class AutoscaleController:
         if alone is not None:
             found.append(ReclaimBytes(bytes=step, swappiness=0 if alone else None))
         return tuple(found)
+
+    def _whole_blocks(self, excess: int) -> list[Decision]:
+        """What the scheme gets as its quota; where that is less than a block, none is old enough for it."""
+        quota = excess - excess % _BLOCK
+        before, found = self._quota_bytes, list[Decision]()
+        if quota and abs(quota - before) * 10 > before:
+            found.append(SetQuota(scheme=NAME, sz_bytes=quota))
+        if bool(quota) != bool(before):
+            age_us = self._knobs.cold_min_age_us if quota else _NEVER_US
+            found.append(SetMinAge(scheme=NAME, min_age_us=age_us))
+        if found:
+            self._quota_bytes = quota
+        return found
 
     def _files_alone(self, seen: Observations) -> bool | None:
         """Whether files alone are asked for; None: there is nothing to ask for at all."""
@@ -180,8 +216,11 @@ class AutoscaleController:
 
     # -- making whole -------------------------------------------------------------------------------------------------
 
-    def _make_whole(self, seen: Observations) -> tuple[Decision, ...]:
-        """Compaction where too much free memory lies in pieces; after one that brought little it waits longer."""
+    def _make_whole(self, seen: Observations, *, taking: bool) -> tuple[Decision, ...]:
+        """Compaction where too much free memory lies in pieces; after one that brought little it waits longer.
+
+        As long as more is taken it comes once a minute only: it takes seconds, and later pieces are there anew.
+        """
         free, whole = seen.free_bytes, seen.whole_free_bytes
         if self._knobs.compact == OFF or free is None or whole is None:
             return ()
@@ -197,7 +236,12 @@ class AutoscaleController:
                 return ()
         pieces = free - whole
         if pieces < _LEAST_PIECES or pieces * 1000 < free * _PIECES_PERMIL:
+            self._pieces_ns = None
             return ()
+        self._pieces_ns = seen.now_ns if self._pieces_ns is None else self._pieces_ns
+        if taking and seen.now_ns - self._pieces_ns < _TAKING_NS:
+            return ()
+        self._pieces_ns = None
         self._whole_before, self._compact_ns = whole, seen.now_ns + self.interval_us * 1000
         return (Compact(pieces_bytes=pieces),)
 
@@ -211,8 +255,8 @@ def schemes(knobs: AutoscaleKnobs, target: Target) -> tuple[Scheme, ...]:
             name=NAME,
             action="pageout",
             access_pattern=unused_for(knobs.cold_min_age_us, _BLOCK),
-            quotas=msgspec.structs.replace(knobs.quota, sz_bytes=PAGE_SIZE),
-            filters=only_files(knobs.files),
+            quotas=msgspec.structs.replace(knobs.quota, sz_bytes=PAGE_SIZE, fail_charge_num=1, fail_charge_denom=_VAIN),
+            filters=(*only_files(knobs.files), *_ALL_PAGES),
         ),
     )
 
@@ -282,4 +326,5 @@ AUTOSCALE = Module(
     words=words,
     numbers=OF_FREE_MEMORY,
     fit=fit,
+    does=lambda knobs: (PAGES_OUT,),
 )

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 
-_SLOW_S, _FAST_S = 60.0, 10.0  # in which an average takes over 63 % of a change
-
 
 class Demand:
-    """The estimate, in bytes, of what has been used so far; None before the first."""
+    """The estimate, in bytes, of what has been used so far. An average takes over 63 % of a change in its seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_s: float = 60.0, fast_s: float = 10.0) -> None:
+        self._slow_s, self._fast_s = slow_s, fast_s
         self._slow = self._fast = self._now = 0.0
         self._at_ns: int | None = None
 
@@ -23,7 +22,7 @@ class Demand:
             self._slow = self._fast = used_bytes
         else:
             passed_s = max(now_ns - self._at_ns, 0) / 1e9
-            self._slow += (used_bytes - self._slow) * -math.expm1(-passed_s / _SLOW_S)
-            self._fast += (used_bytes - self._fast) * -math.expm1(-passed_s / _FAST_S)
+            self._slow += (used_bytes - self._slow) * -math.expm1(-passed_s / self._slow_s)
+            self._fast += (used_bytes - self._fast) * -math.expm1(-passed_s / self._fast_s)
         self._at_ns, self._now = now_ns, used_bytes
         return round(max(self._slow, self._fast, self._now))

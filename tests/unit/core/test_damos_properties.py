@@ -210,7 +210,7 @@ class Model:
         tried = size if self.there is None else max(self.weigh(region.start, region.end), applied)
         for place, more in enumerate((1, tried, int(applied > 0), applied)):
             self.sums[place] += more
-        if self.scheme.action != "stat":
+        if self.scheme.action != "stat" and (self.there is None or applied):
             region.age = 0
 
 

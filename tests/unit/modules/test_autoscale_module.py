@@ -10,9 +10,19 @@ import pytest
 from pydamon.errors import RequestError
 from pydamon.modules.autoscale import NAME, AutoscaleController
 from pydamon.modules.base import Facts, Target
-from pydamon.modules.controller import ColdBytes, Compact, Decision, Observations, Pressure, ReclaimBytes, SetQuota
+from pydamon.modules.controller import (
+    ColdBytes,
+    Compact,
+    Decision,
+    Observations,
+    Pressure,
+    ReclaimBytes,
+    SetMinAge,
+    SetQuota,
+)
 from pydamon.modules.demand import Demand
 from pydamon.modules.registry import parse
+from pydamon.ops.actions.physical import effective_filters
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
@@ -44,20 +54,20 @@ def reclaimed(decisions: tuple[Decision, ...]) -> tuple[int, int | None] | None:
 
 
 def test_files_go_first_and_what_is_wanted_stays() -> None:
-    """Wanted are 400 MiB and a tenth, so 460 are too much; the kernel is asked for a twentieth of what is used."""
+    """Wanted are 400 MiB and a tenth, so 460 are too much; the kernel is asked for a tenth of what is used."""
     decisions = loop().step(seen())
     assert decisions[0] == SetQuota(scheme=NAME, sz_bytes=460 * MIB)
-    assert reclaimed(decisions) == (50, 0)
+    assert reclaimed(decisions) == (100, 0)
 
 
 def test_when_files_bring_too_little_the_kernel_picks_once() -> None:
     one = loop()
     one.step(seen())
-    assert reclaimed(one.step(seen(5, done_bytes=10 * MIB))) == (50, None)
-    assert reclaimed(one.step(seen(10, done_bytes=60 * MIB))) == (50, 0)
-    assert reclaimed(one.step(seen(15, done_bytes=110 * MIB))) == (50, 0)  # files have brought it
+    assert reclaimed(one.step(seen(5, done_bytes=10 * MIB))) == (100, None)
+    assert reclaimed(one.step(seen(10, done_bytes=110 * MIB))) == (100, 0)
+    assert reclaimed(one.step(seen(15, done_bytes=210 * MIB))) == (100, 0)  # files have brought it
     full = {"swap_total_bytes": 100, "swap_free_bytes": 10}
-    assert reclaimed(one.step(seen(20, done_bytes=110 * MIB, **full))) == (50, 0)  # no room for others
+    assert reclaimed(one.step(seen(20, done_bytes=210 * MIB, **full))) == (100, 0)  # no room for others
 
 
 def test_nothing_is_taken_while_tasks_wait_or_nothing_is_known() -> None:
@@ -67,10 +77,39 @@ def test_nothing_is_taken_while_tasks_wait_or_nothing_is_known() -> None:
     assert loop().step(Observations(now_ns=0, memory=CALM, current_bytes=MIB)) == ()
 
 
-def test_the_quota_of_whole_blocks_shrinks_to_a_page_under_pressure() -> None:
+def test_no_whole_blocks_are_old_enough_under_pressure_and_afterwards_they_are_again() -> None:
+    """A quota of a page would have them looked at for nothing, and would say that they are slow."""
     one = loop()
-    one.step(seen())
-    assert one.step(seen(5, memory=Pressure(total_us=1, avg10_percent=5.0))) == (SetQuota(scheme=NAME, sz_bytes=4096),)
+    assert SetMinAge(scheme=NAME, min_age_us=30_000_000) in one.step(seen())
+    (closed,) = one.step(seen(5, memory=Pressure(total_us=1, avg10_percent=5.0)))
+    assert isinstance(closed, SetMinAge)
+    assert closed.min_age_us > 10**12
+    assert one.step(seen(10, memory=Pressure(total_us=1, avg10_percent=5.0))) == ()
+    assert one.step(seen(15))[:2] == (
+        SetQuota(scheme=NAME, sz_bytes=460 * MIB),
+        SetMinAge(scheme=NAME, min_age_us=30_000_000),
+    )
+
+
+def test_until_memory_can_be_known_to_be_idle_nothing_is_taken_and_that_is_no_demand() -> None:
+    one = loop()
+    for second in range(10, 40, 10):
+        assert one.step(seen(second, cold=0, snapshot_ns=second * SECOND)) == ()
+    assert reclaimed(one.step(seen(40, snapshot_ns=40 * SECOND))) == (100, 0)  # at once
+    numbered = loop("autoscale target=980MiB")
+    assert reclaimed(numbered.step(seen(10, cold=0, snapshot_ns=10 * SECOND))) == (20, 0)  # no demand is asked for
+
+
+def test_what_was_taken_since_the_last_snapshot_is_not_taken_again() -> None:
+    """460 MiB are too much; memory is seen to be gone with the next snapshot."""
+    one = loop()
+    at = 100 * SECOND
+    one.step(seen(100, cold=0, snapshot_ns=at - 60 * SECOND))
+    one.step(seen(105, snapshot_ns=at))
+    assert reclaimed(one.step(seen(110, snapshot_ns=at, done_bytes=200 * MIB, applied={NAME: 210 * MIB}))) == (50, 0)
+    assert reclaimed(one.step(seen(115, snapshot_ns=at, done_bytes=250 * MIB, applied={NAME: 210 * MIB}))) is None
+    gone = seen(120, resident=440, cold=40, snapshot_ns=at + SECOND, done_bytes=250 * MIB, applied={NAME: 210 * MIB})
+    assert reclaimed(one.step(gone)) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +132,7 @@ def test_the_target_is_a_goal_that_can_be_changed() -> None:
     one.set_goal("target", 990 * MIB)
     assert reclaimed(one.step(seen())) == (10, 0)
     one.set_goal("target", 0)
-    assert reclaimed(one.step(seen(5, done_bytes=10 * MIB))) == (50, 0)
+    assert reclaimed(one.step(seen(5, done_bytes=10 * MIB))) == (100, 0)
 
 
 def test_what_is_free_in_pieces_is_compacted_and_less_often_when_that_brings_nothing() -> None:
@@ -111,6 +150,18 @@ def test_what_is_free_in_pieces_is_compacted_and_less_often_when_that_brings_not
     assert off.step(seen(free_bytes=200 * MIB, whole_free_bytes=0)) == ()
 
 
+def test_while_more_is_taken_compaction_waits_a_minute() -> None:
+    one = loop()
+    compacted = []
+    for second in range(0, 200, 5):
+        decisions = one.step(seen(second, free_bytes=200 * MIB, whole_free_bytes=100 * MIB))
+        assert reclaimed(decisions) is not None
+        compacted += [second for found in decisions if isinstance(found, Compact)]
+    assert len(compacted) == 2
+    assert compacted[0] == 60
+    assert compacted[1] - compacted[0] >= 60
+
+
 def test_demand_follows_at_once_upwards_and_slowly_down() -> None:
     demand = Demand()
     assert demand.note(0, 100) == 100
@@ -123,6 +174,9 @@ def test_demand_follows_at_once_upwards_and_slowly_down() -> None:
 def test_the_scheme_takes_whole_blocks_and_is_closed_at_first() -> None:
     (scheme,) = parse(NAME).schemes("physical")
     assert (scheme.action, scheme.access_pattern.sz_bytes.min, scheme.quotas.sz_bytes) == ("pageout", 2 * MIB, 4096)
+    assert effective_filters(scheme)[0] == scheme.filters  # pageout adds none of its own for young pages
+    deciding = {item.matching for item in scheme.filters if item.filter_type == "anon" and item.allow}
+    assert deciding == {True, False}  # before those are asked about
     assert parse("autoscale files=only").schemes("physical")[0].needs_swap is False
     targets: tuple[Target, ...] = ("process", "cgroup")
     for target in targets:

@@ -26,6 +26,7 @@ from pydamon.modules.controller import (
     ZramWriteback,
 )
 from pydamon.run.acts.left import Ledger, Low, WritebackLimit, undo_left
+from pydamon.run.acts.stalls import Stalls
 
 _BATCH = 32 << 20  # bytes that the kernel is asked for at once: in between it can be told to stop
 
@@ -70,6 +71,7 @@ class MachineHands:
         self._stopped = stopped
         self._below = below
         self._bandwidth = _bandwidth()
+        self._stalls = Stalls(lambda: _pressure("memory", None))
         self._ledger = Ledger()
         self._marked_ns: dict[str, int] = {}  # when all of a device of zram was marked idle
 
@@ -94,7 +96,8 @@ class MachineHands:
         directory = None if own is None else own.directory
         return Observations(
             now_ns=now_ns,
-            memory=_pressure("memory", directory),
+            # A cgroup's own pressure is of its tasks: ours are in none that we take from.
+            memory=self._stalls.observe(now_ns) if own is None else _pressure("memory", directory),
             io=_pressure("io", directory),
             current_bytes=usage.current_bytes,
             swap_total_bytes=total,
@@ -111,11 +114,13 @@ class MachineHands:
     def do(self, decision: Decision, now_ns: int) -> int | None:
         """Carry it out; raises MachineError where that cannot be."""
         if isinstance(decision, ReclaimBytes):
-            return self._reclaim(decision)
+            with self._stalls.ours():
+                return self._reclaim(decision)
         if isinstance(decision, SetMemoryLow):
             self._set_low(decision.bytes)
         elif isinstance(decision, Compact):
-            compaction.compact()
+            with self._stalls.ours():
+                compaction.compact()
         elif isinstance(decision, ZramWriteback):
             return self._write_back(decision, now_ns)
         return 0
