@@ -1,7 +1,7 @@
 """An idle guest's memory goes back to the host, and comes again under load: `autoscale` in the lab's guest.
 
 The guest has 1 GiB and a balloon with free page reporting. In each cycle a program there writes a file, fills
-anonymous memory, and frees a part of it in pieces; then it is idle but for 16 MiB, and two minutes later this side
+anonymous memory, and frees a part of it in pieces; then it is idle but for 16 MiB, and after IDLE seconds this side
 looks how much memory the guest has here: Rss of the mapping that it is. Before the next cycle the program fills more
 than was there. *used* is MemTotal - MemFree in the guest, pydamon's own memory included. Aim: Rss at most 1.15 times
 that and 64 MiB. *cold* is what the program left idle when it began to be; *back* is by how much Rss fell since then.
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.evaluation.report import machine, verdict
+from benchmarks.evaluation.report import machine, spread, verdict
 from benchmarks.evaluation.vmm import await_line, resident
 from benchmarks.kernel import ROOT
 
@@ -28,6 +28,9 @@ def used():
     return int(told["MemTotal"].split()[0]) - int(told["MemFree"].split()[0])
 def private(mib):
     return mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def own():
+    told = dict(line.split(":") for line in open(f"/proc/{watcher.pid}/status") if ":" in line)
+    return int(told.get("VmRSS", "0").split()[0])
 def idle(hot):
     until = time.monotonic() + idle_s
     while time.monotonic() < until:
@@ -47,8 +50,8 @@ for cycle in range(cycles):
     for at in range(0, len(pieces), 16384): pieces.madvise(mmap.MADV_DONTNEED, at, 12288)
     print("idle", used(), flush=True)
     idle(hot)
-    print("looked", used(), watcher.poll(), flush=True)
-    right = all(cold[at] == at & 255 | 1 for at in range(0, len(cold), 4096 * 64))
+    print("looked", used(), watcher.poll(), own(), flush=True)
+    right = all(cold[at] == at & 255 | 1 for at in range(0, len(cold), 4096))
     cold.close()
     pieces.close()
     load = private(mib * 2)
@@ -74,8 +77,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
     parser.add_argument("--fill", type=int, default=256, metavar="MIB", help="anonymous memory (default: 256)")
     parser.add_argument("--idle", type=int, default=120, metavar="SECONDS", help="how long (default: 120)")
-    parser.add_argument("--cycles", type=int, default=3, help="how often (default: 3)")
-    parser.add_argument("--module", default="autoscale cold_min_age=15s", help="(default: %(default)s)")
+    parser.add_argument("--cycles", type=int, default=10, help="how often (default: 10)")
+    parser.add_argument("--module", default="autoscale cold_min_age=15s quota=500ms/1s", help="(default: %(default)s)")
     parser.add_argument("--intervals", help="fixed, like 100ms/2s: to sample, and to aggregate (default: tuned)")
     options = parser.parse_args()
     sample, _, aggr = (options.intervals or "").partition("/")
@@ -86,7 +89,7 @@ def main() -> None:
     command = ["lab/run", "--balloon", "--memory", "1G", "--nodes", "1", "--disk", "1G", "--timeout", "3000", "--"]
     words = [options.fill, options.idle, options.cycles, options.module, "/tmp/record", *fixed]
     guest = [sys.executable, "-c", _GUEST, *map(str, words)]
-    held = []
+    held, shares = [], []
     with subprocess.Popen(
         [*command, *guest], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as lab:
@@ -107,7 +110,9 @@ def main() -> None:
                     f"cycle {cycle + 1}: Rss {before / MIB:.0f} MiB when it went idle, {after / MIB:.0f} MiB then,",
                     end=" ",
                 )
-                print(f"used {used / MIB:.0f} MiB; back {(before - after) / cold:.0%} of what was cold;", end=" ")
+                print(f"used {used / MIB:.0f} MiB, pydamon {int(line[3]) / 1024:.0f};", end=" ")
+                shares.append((before - after) / cold)
+                print(f"back {shares[-1]:.0%} of what was cold;", end=" ")
                 print(
                     f"under load {int(loaded[1]) / 1024:.0f} MiB, memory {'right' if loaded[2] == 'True' else 'WRONG'}"
                 )
@@ -117,6 +122,7 @@ def main() -> None:
                 print(f"  {line_of}" if not line_of.startswith("killed") else f"out of memory: {line_of}", end="")
         finally:
             lab.terminate()
+    print(f"given back {spread([100 * share for share in shares], '%', 0)} of what was cold")
     print(f"Rss at most 1.15 x used + 64 MiB: {verdict(all(held))} in {sum(held)} of {len(held)}")
 
 

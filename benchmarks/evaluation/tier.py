@@ -30,6 +30,8 @@ from benchmarks.kernel_damon import is_guest
 from pydamon.linux import move_pages, psi
 from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.process import Process
+from pydamon.modules.registry import parse
+from pydamon.modules.tier import TierKnobs
 
 MIB = 1 << 20
 PAGE = 4096
@@ -133,6 +135,13 @@ def last_numbers(folder: Path) -> dict[str, int]:
     return found
 
 
+def free_goal(module: str) -> float:
+    """What of the fast node stays free when all that may be used is, in percent."""
+    knobs = parse(module).knobs
+    assert isinstance(knobs, TierKnobs)
+    return 100 - knobs.used_bp / 100
+
+
 def settle(options: argparse.Namespace, nodes: list[int]) -> None:
     """The hot set's way to the fast node."""
     fast, slow = nodes[0], nodes[-1]
@@ -153,6 +162,8 @@ def settle(options: argparse.Namespace, nodes: list[int]) -> None:
                     time.sleep(5)
                     free = MachineMetrics().node_mem_bp(fast, used=False) / 100
                     shares.append((time.monotonic() - began, pages.share(fast), free))
+                    if options.steps:
+                        print("  {:4.0f} s: {:6.1%} on the fast node, {:.2f}% free".format(*shares[-1]), flush=True)
                 cpu = spent_s() / (time.monotonic() - began)
             waited = (psi.read("cpu").total_us - waited_us) / 1e6 / (time.monotonic() - began)
             told = last_numbers(folder)
@@ -163,7 +174,12 @@ def settle(options: argparse.Namespace, nodes: list[int]) -> None:
         later = [share for at, share, _ in shares if at >= reached]
         free = min(free for at, _, free in shares if at >= reached)
         print(f"  95% after {reached:.0f} s: {verdict(reached <= 120)} (120 s)")
-        print(f"  from then on at least {min(later):.1%}: {verdict(min(later) >= 0.95)}; free at least {free:.2f}%")
+        print(
+            f"  from then on at least {min(later):.1%}: {verdict(min(later) >= 0.95)}; free at least {free:.2f}%",
+            end="",
+        )
+        goal = free_goal(options.module)
+        print(f": {verdict(free >= goal)} ({goal:g}% is what promotion leaves, {shares[-1][2]:.2f}% in the end)")
     minutes = options.seconds / 60
     ping_pong = told["moved_back_bytes"] / told["fast_node_bytes"] / minutes
     up, down, back = (told[f"{name}_bytes"] / MIB for name in ("promoted", "demoted", "moved_back"))
@@ -204,6 +220,7 @@ def main() -> None:
     parser.add_argument("--busy-seconds", type=int, default=40, help="of each half of the second part (default: 40)")
     parser.add_argument("--module", default="tier", help="what runs (default: tier)")
     parser.add_argument("--nodes", type=int, action="append", help="of the guest (default: 2 and 3)")
+    parser.add_argument("--steps", action="store_true", help="print each look on the way")
     parser.add_argument("--only", choices=("way", "load"), help="one of the two parts")
     options = parser.parse_args()
     if not is_guest():
