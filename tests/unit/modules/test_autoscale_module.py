@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pydamon.errors import RequestError
+from pydamon.linux.frames import Flags, Frames
+from pydamon.linux.pagemap_scan import FILE, PRESENT
 from pydamon.modules.autoscale import NAME, AutoscaleController
 from pydamon.modules.base import Facts, Target
 from pydamon.modules.controller import (
@@ -22,7 +25,10 @@ from pydamon.modules.controller import (
 )
 from pydamon.modules.demand import Demand
 from pydamon.modules.registry import parse
+from pydamon.ops.actions.filters import PageFilters
+from pydamon.ops.actions.pages import Pages
 from pydamon.ops.actions.physical import effective_filters
+from pydamon.ops.base import Addresses
 
 MIB = 1 << 20
 SECOND = 1_000_000_000
@@ -175,13 +181,32 @@ def test_the_scheme_takes_whole_blocks_and_is_closed_at_first() -> None:
     (scheme,) = parse(NAME).schemes("physical")
     assert (scheme.action, scheme.access_pattern.sz_bytes.min, scheme.quotas.sz_bytes) == ("pageout", 2 * MIB, 4096)
     assert effective_filters(scheme)[0] == scheme.filters  # pageout adds none of its own for young pages
-    deciding = {item.matching for item in scheme.filters if item.filter_type == "anon" and item.allow}
-    assert deciding == {True, False}  # before those are asked about
     assert parse("autoscale files=only").schemes("physical")[0].needs_swap is False
     targets: tuple[Target, ...] = ("process", "cgroup")
     for target in targets:
         with pytest.raises(RequestError, match="the target is physical memory"):
             parse(NAME).schemes(target)
+
+
+class NeverAsked:
+    """Nobody is to ask it whether pages are young; those that were never asked about would all be."""
+
+    def young(self, addresses: Addresses, heads: Frames) -> Flags:
+        raise AssertionError("was asked")
+
+    def make_old(self, addresses: Addresses, heads: Frames) -> None:
+        raise AssertionError("was told")
+
+
+@pytest.mark.parametrize(("files", "passed"), [("first", [True, True]), ("only", [False, True])])
+def test_of_a_whole_block_no_page_is_asked_about(files: str, passed: list[bool]) -> None:
+    (scheme,) = parse(f"autoscale files={files}").schemes("physical")
+    filters, default = effective_filters(scheme)
+    kind = np.array([PRESENT, PRESENT | FILE], np.uint8)  # an anonymous page, and one of a file
+    at = np.arange(1, 3, dtype=np.uint64)
+    pages = Pages(at << np.uint64(12), np.zeros(2, np.intp), np.zeros(2, np.intp), kind, at)
+    found = PageFilters().decide(pages, filters, NeverAsked(), table=None, default=default, known_flags=(at, at))
+    assert found.tolist() == passed
 
 
 def test_before_linux_6_11_the_kernel_picks() -> None:
