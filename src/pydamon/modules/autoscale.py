@@ -142,7 +142,8 @@ class AutoscaleController:
         unwanted = self._unwanted(seen)
         if seen.current_bytes is None or seen.memory is None:
             return None
-        if seen.memory.worst_percent * 10 >= self._knobs.psi_permil:
+        # Not the last minute: that a program waits a few seconds for what it uses again would stop it for minutes.
+        if seen.memory.avg10_percent * 10 >= self._knobs.psi_permil:
             return 0
         used = seen.current_bytes
         excess = used - self.target_bytes if self.target_bytes else unwanted
@@ -284,7 +285,7 @@ def words(knobs: AutoscaleKnobs) -> list[str]:
     files = {"first": "files before anonymous memory", "only": "of files", "alike": "as the kernel picks"}[knobs.files]
     lines = [
         f"Every {every}: while tasks wait less than {exact_permil(knobs.psi_permil)} of the time for memory (PSI, the "
-        f"last 10 s and 60 s) and {used}, the scheme above gets so much as its quota, and the kernel is asked for up "
+        f"last 10 s) and {used}, the scheme above gets so much as its quota, and the kernel is asked for up "
         f"to {exact_permil(_STEP_PERMIL)} of what is used, {files} (memory.reclaim)."
     ]
     if knobs.compact == "on":

@@ -77,8 +77,10 @@ def test_when_files_bring_too_little_the_kernel_picks_once() -> None:
 
 
 def test_nothing_is_taken_while_tasks_wait_or_nothing_is_known() -> None:
-    waiting = seen(memory=Pressure(total_us=1, avg60_percent=0.1))
+    waiting = seen(memory=Pressure(total_us=1, avg10_percent=0.1))
     assert loop().step(waiting) == ()
+    over = seen(memory=Pressure(total_us=1, avg10_percent=0.05, avg60_percent=5.0))
+    assert reclaimed(loop().step(over)) == (100, 0)  # that was when all was used again
     assert loop().step(seen(memory=None)) == ()
     assert loop().step(Observations(now_ns=0, memory=CALM, current_bytes=MIB)) == ()
 
