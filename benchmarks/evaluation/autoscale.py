@@ -123,7 +123,7 @@ def main() -> None:
         finally:
             lab.terminate()
     print(f"given back {spread([100 * share for share in shares], '%', 0)} of what was cold")
-    print(f"Rss at most 1.15 x used + 64 MiB: {verdict(all(held))} in {sum(held)} of {len(held)}")
+    print(f"Rss at most 1.15 x used + 64 MiB: {verdict(all(held))}, kept in {sum(held)} of {len(held)}")
 
 
 if __name__ == "__main__":
