@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     metavar="TEXT|FILE",
     help="The machine, like 'ram=2GiB swap=zram:1GiB', or a file that says it.  [default: memory for all, zram]",
 )
-@click.option("--costs", type=FILE, help="What things cost: a file of costs (docs/simulator.md).")
+@click.option("--costs", type=FILE, help="What things cost: a file as calibrate writes it (docs/simulator.md).")
 @click.option("--schemes", multiple=True, type=FILE, help="Run with the schemes in this file; repeatable.")
 @click.option("--scheme", multiple=True, metavar="TEXT", help="Run with this scheme; repeatable.")
 @click.option("--module", "modules", multiple=True, metavar="TEXT", help="Run with this module; repeatable.")

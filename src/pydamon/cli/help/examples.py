@@ -5,6 +5,11 @@ from __future__ import annotations
 Examples = tuple[tuple[str, str], ...]
 
 EXAMPLES: dict[str, Examples] = {
+    "calibrate": (
+        ("pydamon calibrate", "what things cost here, beside the defaults"),
+        ("pydamon calibrate -o costs.yaml", "for simulate and what-if: --costs costs.yaml"),
+        ("pydamon calibrate --quick --directory ~/data", "in two seconds; files on the disk of that directory"),
+    ),
     "completion": (
         ('eval "$(pydamon completion bash)"', "complete words in this bash; in ~/.bashrc: in each"),
         ("pydamon completion zsh > ~/.zfunc/_pydamon", "for zsh, in a directory of its fpath"),
