@@ -97,13 +97,18 @@ def test_marking_needs_no_fault() -> None:
 
 def test_small_pages_become_huge_ones() -> None:
     try:
-        found = pages.huge(bench(128 * MIB, most=5))
+        (found,) = pages.collapse(bench(128 * MIB)).values()
+        (loads,) = pages.tlb(bench(128 * MIB, most=5)).values()
     except MachineError as error:
         assert "MADV_COLLAPSE" in str(error) or "became huge pages" in str(error)
         pytest.skip(str(error))
-    assert len(found["collapse_ns"]) == 32
-    assert found["tlb_miss_ns"] == [0.0] * 5  # by a clock that takes loads for nothing
-    assert "tlb_miss_ns" not in pages.huge(bench(32 * MIB))  # all of it fits into the CPU's caches
+    assert len(found) == 32
+    assert loads == [0.0] * 5  # by a clock that takes loads for nothing
+
+
+def test_what_fits_into_the_caches_tells_nothing_of_the_tlb() -> None:
+    with pytest.raises(MachineError, match=r"it needs 128 MiB of memory$"):
+        pages.tlb(bench(64 * MIB))
 
 
 class Ticking(FaultClock):

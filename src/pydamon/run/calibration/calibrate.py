@@ -28,7 +28,8 @@ MEASUREMENTS: dict[tuple[str, ...], Callable[[Bench], Found]] = {
     ("zram_ratio_permil",): swapping.ratio,  # before ours are in it
     ("minor_fault_ns",): pages.minor_fault,
     ("mark_ns",): pages.mark,
-    ("collapse_ns", "tlb_miss_ns"): pages.huge,
+    ("collapse_ns",): pages.collapse,
+    ("tlb_miss_ns",): pages.tlb,
     ("migrate_ns",): pages.migrate,
     ("file_in_ns", "file_readahead"): files.read,
     ("file_out_ns",): files.drop,
@@ -43,7 +44,6 @@ MEASUREMENTS: dict[tuple[str, ...], Callable[[Bench], Found]] = {
     ): swapping.swap,
 }
 _ONE_KIND = "this machine's swap is of the other kind"
-_SMALL = "the memory for it is too small for the caches of a CPU; give more --memory"
 _NEVER = {
     "look_ns": "it is of the action that looks",
     "region_ns": "it is of the action",
@@ -107,7 +107,7 @@ def calibrate(
             if row.name in names and found.get(row.name):
                 measured[row.name] = spread(row, found[row.name])
             elif row.name in names:
-                left[row.name] = why or (_SMALL if row.name == "tlb_miss_ns" else _ONE_KIND)
+                left[row.name] = why or _ONE_KIND
     left = {row.name: (_NEVER | left)[row.name] for row in TABLE if row.name not in measured}
     took_ns = time.monotonic_ns() - began_ns
     return Calibration(

@@ -18,6 +18,7 @@ from pydamon.run.calibration.timing import Bench
 Found = dict[str, list[float]]
 
 _SMALL = 16 << 20  # of what is measured again and again
+_BLOCKS = 64 << 20
 _LOADS = 1 << 18  # at random, in one measurement
 _TRUE = 0.98  # of the pages have to have done what is measured
 _CACHES = 64 << 20  # memory of less is answered by the CPU's caches, and by its TLB
@@ -53,20 +54,28 @@ def mark(bench: Bench) -> Found:
         return {"mark_ns": bench.repeated(once)}
 
 
-def huge(bench: Bench) -> Found:
-    """Small pages that become huge ones; loads at random from those, against loads from small pages.
+def collapse(bench: Bench) -> Found:
+    """Small pages that become huge ones, each block once."""
+    with OwnMemory(min(bench.memory, _BLOCKS) // HUGE_SIZE * HUGE_SIZE) as memory:
+        memory.advise(MADV_NOHUGEPAGE)
+        memory.touch()
+        return {"collapse_ns": _collapse(bench, memory)}
 
-    Half of the memory stays small. The loads of a pair are the same ones, one after the other.
+
+def tlb(bench: Bench) -> Found:
+    """Loads at random from small pages, against those from huge ones: half of the memory each.
+
+    The loads of a pair are the same ones, one after the other.
     """
     size = bench.memory // 2 // HUGE_SIZE * HUGE_SIZE
+    if size < _CACHES:
+        raise MachineError(f"the CPU's caches may hold it all; it needs {2 * _CACHES >> 20} MiB of memory")
     with OwnMemory(size) as small, OwnMemory(size) as large:
         for memory in (small, large):
             memory.advise(MADV_NOHUGEPAGE)
             memory.touch()
-        collapse_ns = _collapse(bench, large)
-        if size < _CACHES:
-            return {"collapse_ns": collapse_ns}
-        return {"collapse_ns": collapse_ns, "tlb_miss_ns": _loads(bench, small, large)}
+        _collapse(bench, large)
+        return {"tlb_miss_ns": _loads(bench, small, large)}
 
 
 def _collapse(bench: Bench, memory: OwnMemory) -> list[float]:

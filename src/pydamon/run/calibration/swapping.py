@@ -56,8 +56,8 @@ def swap(bench: Bench) -> Found:
             found["willneed_ns"].append(_ahead(bench, memory))
             return [took_ns / waits]
 
-        found[f"{kind}_in_ns"] = bench.repeated(once)
-    return found
+        took = bench.repeated(once)
+    return {name: values[-len(took) :] for name, values in found.items()} | {f"{kind}_in_ns": took}
 
 
 def _devices() -> list[SwapDevice]:
