@@ -72,8 +72,7 @@ class Recorded:
         ``hidden``: also the accesses of single pages in idle regions that only the panel tells of, without their place.
         """
         hazard: Hazard = self._hazard if hidden else np.zeros_like
-        lasting_ms = max(round(after_ns / 1e6 + self.lasting_s * 1000), 1)
-        lasting_ms += self.aggr_us // 1000 + 1  # it has to end behind the last
+        lasting_ms = max(round(after_ns / 1e6 + self.lasting_s * 1000), 1) + 1  # it has to end behind the last
         began_ns, rows = self.began_ns - after_ns, self._rows
         return Played(
             lambda: (piece for one in rows for piece in one.pieces(hazard, began_ns)),
