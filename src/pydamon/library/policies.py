@@ -83,7 +83,9 @@ class Recording:
         """An engine that plays it under these schemes, monitored as it was; see `Recorded.program`."""
         one = self._recorded
         spec = make_spec(ops="sim", sample=one.sample_us, aggr=one.aggr_us, regions=one.regions, schemes=list(schemes))
-        return SimEngine(spec, one.program(hidden=hidden), seed=seed)
+        # With its end all memory is gone: that comes after what is looked at.
+        longer_ns = one.aggr_us * 1000 + 1_000_000
+        return SimEngine(spec, one.program(hidden=hidden, longer_ns=longer_ns), seed=seed)
 
     def play(self, name: str, schemes: Sequence[Scheme], *, seed: int = 0) -> Outcome:
         """What these schemes do to it."""

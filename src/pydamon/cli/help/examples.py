@@ -39,6 +39,10 @@ EXAMPLES: dict[str, Examples] = {
             "pydamon simulate hotspots --machine 'ram=2GiB swap=ssd:1GiB' --module 'reclaim min_age=5s' -o it.png",
             "a module on a machine, as a picture",
         ),
+        (
+            "pydamon simulate run.damon --machine ram=1GiB --scheme 'pageout rate=0% age>=30s'",
+            "a recording, on a machine that is too small for it",
+        ),
     ),
     "help": (
         ("pydamon help record", "the help of a verb"),

@@ -66,13 +66,16 @@ class Recorded:
         """All memory."""
         return int((self.memory[:, 1] - self.memory[:, 0]).sum())
 
-    def program(self, name: str = "recording", *, hidden: bool = True, after_ns: int = 0, cells: int = CELLS) -> Played:
-        """It, to be played by a process that is there ``after_ns`` before the first snapshot.
+    def program(
+        self, name: str = "recording", *, hidden: bool = True, after_ns: int = 0, longer_ns: int = 0, cells: int = CELLS
+    ) -> Played:
+        """It, played by a process that is there ``after_ns`` before the first snapshot, ``longer_ns`` after the last.
 
         ``hidden``: also the accesses of single pages in idle regions that only the panel tells of, without their place.
         """
         hazard: Hazard = self._hazard if hidden else np.zeros_like
-        lasting_ms = max(round(after_ns / 1e6 + self.lasting_s * 1000), 1) + 1  # it has to end behind the last
+        lasting_ns = after_ns + round(self.lasting_s * 1e9) + longer_ns
+        lasting_ms = max(-(-lasting_ns // 1_000_000), 1)
         began_ns, rows = self.began_ns - after_ns, self._rows
         return Played(
             lambda: (piece for one in rows for piece in one.pieces(hazard, began_ns)),
