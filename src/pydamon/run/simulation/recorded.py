@@ -30,6 +30,7 @@ MOST_ROWS = 16_000_000  # of regions are held at once: about 0.4 GiB
 _RANGES = 8  # that are monitored, at most: what lies in the smaller gaps between memory is monitored, too
 _MOST_SPANS = 1 << 14  # of memory: of more the nearest are one
 _LEAST_REGIONS, _MOST_REGIONS = 10, 100_000
+_HIGHEST = 1 << 62  # an address of what is played; no processor has that many
 _THERE = 0.5  # of a region is resident, and so it counts as memory
 
 
@@ -97,7 +98,8 @@ def load(
 ) -> list[Recorded]:
     """Each target of a record that had memory, or one; all of the time, or from ``start_ns`` to ``end_ns`` of it.
 
-    Raises RequestError for one that is too large, PydamonError for one without snapshots, memory, or of too much.
+    Raises RequestError for one that is too large, PydamonError for one without snapshots or memory, or with addresses
+    that no machine has.
     """
     span, part, window = part_of(reader, start_ns, end_ns)
     if reader.rows > MOST_ROWS:
@@ -105,6 +107,8 @@ def load(
         raise RequestError(text, where="start_ns, end_ns")
     gathered: dict[int, _Gathered] = {}
     for batch in window.of(reader.batches(columns=COLUMNS, target=target)):
+        if batch.end.max(initial=0) > _HIGHEST:
+            raise PydamonError(f"has a region above {_HIGHEST:#x}, where no memory is", where=reader.path)
         for number in batch.targets:
             mine = gathered.setdefault(number, _Gathered(AgesAccumulator(LEVELS_S, part, span[0])))
             mine.add(batch.of_target(number))

@@ -226,6 +226,11 @@ class TestRefused:
         with pytest.raises(PydamonError, match=r"4\.0 MiB were in memory; the most that is played is 3\.0 MiB"):
             programs.gather([path])
 
+    @pytest.mark.parametrize("at", [(1 << 64) - 8192, (1 << 63) - 4096, 1 << 62])
+    def test_where_no_memory_is(self, tmp_path: Path, at: int) -> None:
+        with pytest.raises(PydamonError, match=r"has a region above 0x4000000000000000, where no memory is"):
+            programs.gather([idle(tmp_path / "far.damon", [(at, at + 4096, 3, 0)])])
+
     def test_larger_than_the_machine(self, tmp_path: Path) -> None:
         found = programs.gather([str(several(tmp_path / "two.damon"))])
         words = r"5\.0 MiB of workloads do not fit into 4\.0 MiB of memory and no swap"
