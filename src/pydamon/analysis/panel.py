@@ -187,7 +187,9 @@ def look_of(row: Mapping[str, Any]) -> Look | None:
     if any(len(one) != len(BOUNDS_S) for one in (idle, unseen, ended)):
         return None
     head = (row["time_ns"], row["target"], row["resident_bytes"])
-    return Look(*head, idle, unseen, ended, row["unknown"], _once_of(row))
+    told = row.get("woken")
+    woken = np.array(told, np.int64) if told is not None and len(told) == len(BOUNDS_S) else None
+    return Look(*head, idle, unseen, ended, row["unknown"], _once_of(row), woken)
 
 
 def _once_of(row: Mapping[str, Any]) -> Once | None:

@@ -8,6 +8,7 @@ faulted in, only since when nothing was seen: a lower bound.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -125,6 +126,8 @@ class Look(msgspec.Struct, eq=False):
     ``idle``: not accessed for that long. ``unseen``: not accessed for at least that long; since when is not known.
     ``ended``: idle times that an access has ended since the look before. ``unknown`` pages could not be asked.
     ``resident_bytes`` is what the panel stands for. ``once`` is None where nobody knows what targets share.
+    ``woken``: pages accessed since the look before whose regions were idle then, by how long these were: what would
+    have come back of memory that is taken region by region. None where nobody knows regions.
     """
 
     time_ns: int
@@ -135,6 +138,7 @@ class Look(msgspec.Struct, eq=False):
     ended: I64
     unknown: int
     once: Once | None = None
+    woken: I64 | None = None
 
     @property
     def pages(self) -> int:
@@ -150,6 +154,9 @@ class Watched:
     since_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64), init=False)  # not accessed since then
     known: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # else it may be longer
     unknown: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # the last look had no answer
+    region_idle_ns: I64 = field(
+        default_factory=lambda: np.empty(0, np.int64), init=False
+    )  # -1: it was not, or not known
 
     def __len__(self) -> int:
         return len(self.address)
@@ -163,6 +170,7 @@ class Watched:
         self.since_ns = np.concatenate([self.since_ns, np.full(len(new), now_ns, np.int64)])
         self.known = np.concatenate([self.known, fresh])
         self.unknown = np.concatenate([self.unknown, np.zeros(len(new), np.bool_)])
+        self.region_idle_ns = np.concatenate([self.region_idle_ns, np.full(len(new), -1, np.int64)])
 
     def observe(self, accessed: Mask, unknown: Mask, now_ns: int) -> None:
         """What was found of each page since the last look; an access is taken for one of just now."""
@@ -173,16 +181,23 @@ class Watched:
     def _keep(self, which: Mask) -> None:
         self.address, self.since_ns = self.address[which], self.since_ns[which]
         self.known, self.unknown = self.known[which], self.unknown[which]
+        self.region_idle_ns = self.region_idle_ns[which]
 
 
 @dataclass(slots=True)
 class TargetPanel(Watched):
-    """The panel's pages of one target."""
+    """The panel's pages of one target.
+
+    ``idle_of_regions`` tells of addresses for how long the regions that they are in have been idle (ns); -1 where one
+    is in use.
+    """
 
     target: int
     seed: int
     chance: float = 0.0
+    idle_of_regions: Callable[[U64], I64] | None = None
     _ended: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+    _woken: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
 
     def follow(self, runs: U64, wanted: float, now_ns: int, faulted: U64 | None = None) -> None:
         """Draw from the resident ``runs`` about ``wanted`` pages; those that were drawn before stay.
@@ -203,6 +218,11 @@ class TargetPanel(Watched):
         """See `Watched.observe`; the lengths of idle times that end are kept until the next `look`."""
         ended = accessed & self.known
         np.add.at(self._ended, bins_of(now_ns - self.since_ns[ended]), 1)
+        if self.idle_of_regions is not None:
+            # By the regions of the last time: an access since then may have ended their idle time.
+            woken_ns = self.region_idle_ns[accessed & (self.region_idle_ns >= 0)]
+            self._woken += np.bincount(bins_of(woken_ns), minlength=len(BOUNDS_S))
+            self.region_idle_ns = self.idle_of_regions(self.address)
         Watched.observe(self, accessed, unknown, now_ns)
 
     def look(self, resident_bytes: int, now_ns: int) -> Look:
@@ -212,8 +232,12 @@ class TargetPanel(Watched):
         idle, unseen = (np.bincount(bins[which], minlength=len(BOUNDS_S)) for which in
                         (answered & self.known, answered & ~self.known))  # fmt: skip
         ended, self._ended = self._ended, np.zeros(len(BOUNDS_S), np.int64)
+        woken, self._woken = self._woken, np.zeros(len(BOUNDS_S), np.int64)
         unknown = int(np.count_nonzero(self.unknown))
-        return Look(now_ns, self.target, resident_bytes, idle, unseen, ended, unknown)
+        return Look(
+            now_ns, self.target, resident_bytes, idle, unseen, ended, unknown,
+            woken=None if self.idle_of_regions is None else woken,
+        )  # fmt: skip
 
 
 def bins_of(idle_ns: I64) -> NDArray[np.intp]:

@@ -118,6 +118,19 @@ def test_the_length_of_each_idle_time_that_ended_is_known() -> None:
         assert ended == ({1: hot, 5: warm} if second % 5 == 1 else {1: hot})
 
 
+def test_what_is_accessed_in_idle_regions_is_told_by_how_long_these_were_idle() -> None:
+    made, _ = loop(ALL_PAGES)
+    looks = looks_of(made)
+    warm = 15 * MIB // PAGE_SIZE
+    for look in looks[2:]:
+        assert look.woken is not None
+        woken = {BOUNDS_S[place]: count for place, count in enumerate(look.woken.tolist()) if count}
+        # In the seconds before the 6th, 11th ... look the warm part is accessed; by the regions of that aggregation of
+        # 2 s, which began 1 s or just before that, it was in use in the one before, or is idle for one.
+        after = {6: {0: warm}, 1: {2: warm}}
+        assert woken == after.get(look.time_ns // SECOND % 10, {})
+
+
 def test_intervals_of_a_panel_hold_the_truth() -> None:
     held, widths = 0, []
     for seed in range(40):
