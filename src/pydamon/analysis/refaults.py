@@ -38,7 +38,9 @@ class Expected:
     """What would come back per minute of what is paged out at ``age_s``, as was seen for ``seen_s``.
 
     ``hits`` are the returns of single pages that were seen; ``cold`` the bytes that were idle for that long, and so
-    away; ``working_set`` the bytes used within ``window_s``, None where the panel does not tell.
+    away; ``working_set`` the bytes used within ``window_s``, None where the panel does not tell. ``woken``: what would
+    come back per minute of memory that is taken region by region, in bytes, by ``woken_hits`` accesses: None where the
+    looks do not tell how long regions were idle.
     """
 
     age_s: float
@@ -48,6 +50,8 @@ class Expected:
     cold_bytes: int
     working_set: Estimate | None
     window_s: int
+    woken: float | None = None
+    woken_hits: int = 0
 
     @property
     def share_bp(self) -> float | None:
@@ -87,6 +91,8 @@ class PanelReturns:
             size += part.bytes * each
             below = math.hypot(below, (part.bytes - low) * each)
             above = math.hypot(above, (high - part.bytes) * each)
+        told = [part for part in parts if part.woken_bytes is not None]
+        woken = sum((part.woken_bytes or 0.0) * _MINUTE_S / part.seen_s for part in told)
         return Expected(
             age_s=age_s,
             seen_s=max(part.seen_s for part in parts),
@@ -95,6 +101,8 @@ class PanelReturns:
             cold_bytes=round(sum(part.cold_bytes for part in parts)),
             working_set=self._working_set,
             window_s=self._window_s,
+            woken=woken if len(told) == len(parts) else None,
+            woken_hits=sum(part.woken_hits for part in told),
         )
 
     def lowest_s(self, limit_bp: float) -> int | None:
@@ -179,6 +187,8 @@ class _Part:
     page_bytes: float
     cold_bytes: float
     asked: float  # the share of the memory that was asked
+    woken_hits: int
+    woken_bytes: float | None
 
     def interval(self) -> tuple[float, float]:
         """Bytes that come back at least and at most, in 95 of 100 cases."""
@@ -198,6 +208,10 @@ class _Seen:
         self.ended = np.array([look.ended for look in looks], np.float64).reshape(-1, len(BOUNDS_S))
         self.idle = np.array([look.idle + look.unseen for look in looks], np.float64).reshape(-1, len(BOUNDS_S))
         self.page_bytes = np.array([_page_bytes(look) for look in looks])
+        nothing = np.zeros(len(BOUNDS_S), np.int64)
+        self.tells_woken = all(look.woken is not None for look in looks)
+        woken = [nothing if look.woken is None else look.woken for look in looks]
+        self.woken = np.array(woken, np.float64).reshape(-1, len(BOUNDS_S))
         unseen = np.array([look.unseen.sum() for look in looks], np.float64)
         pages = np.array([look.pages for look in looks])
         # Pages that were never seen used before, and were now: their idle time was as long as the record, or longer.
@@ -218,6 +232,7 @@ class _Seen:
             max(seen_s * float(hits.sum()) / idle_s, 1.0) if idle_s else 1.0
         )  # times that one page may have returned
         last = self.looks[-1]
+        woken = np.where(late, self.woken @ shares, 0)
         return _Part(
             seen_s=seen_s,
             hits=round(float(hits.sum())),
@@ -226,6 +241,8 @@ class _Seen:
             page_bytes=float(self.page_bytes[-1]),
             cold_bytes=float(((self.idle @ shares) * self.page_bytes)[late].mean()),
             asked=last.pages * PAGE_SIZE / max(last.resident_bytes, 1),
+            woken_hits=round(float(woken.sum())),
+            woken_bytes=float(woken @ self.page_bytes) if self.tells_woken else None,
         )
 
 
