@@ -126,8 +126,10 @@ class Look(msgspec.Struct, eq=False):
     ``idle``: not accessed for that long. ``unseen``: not accessed for at least that long; since when is not known.
     ``ended``: idle times that an access has ended since the look before. ``unknown`` pages could not be asked.
     ``resident_bytes`` is what the panel stands for. ``once`` is None where nobody knows what targets share.
-    ``woken``: pages accessed since the look before whose regions were idle then, by how long these were: what would
-    have come back of memory that is taken region by region. None where nobody knows regions.
+    ``woken``: pages accessed since the look before, by how long their regions have been idle at most since they were
+    accessed last, as long as any was; ``returned`` counts them by how long they were idle themselves if that is less,
+    so that one that is accessed again and again in an idle region is there once for a long time: together they say what
+    would have come back of memory that is taken region by region. None where nobody knows regions.
     """
 
     time_ns: int
@@ -139,6 +141,7 @@ class Look(msgspec.Struct, eq=False):
     unknown: int
     once: Once | None = None
     woken: I64 | None = None
+    returned: I64 | None = None
 
     @property
     def pages(self) -> int:
@@ -156,7 +159,7 @@ class Watched:
     unknown: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # the last look had no answer
     region_idle_ns: I64 = field(
         default_factory=lambda: np.empty(0, np.int64), init=False
-    )  # -1: it was not, or not known
+    )  # at most, since it was accessed; -1: never
 
     def __len__(self) -> int:
         return len(self.address)
@@ -198,6 +201,7 @@ class TargetPanel(Watched):
     idle_of_regions: Callable[[U64], I64] | None = None
     _ended: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
     _woken: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+    _returned: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
 
     def follow(self, runs: U64, wanted: float, now_ns: int, faulted: U64 | None = None) -> None:
         """Draw from the resident ``runs`` about ``wanted`` pages; those that were drawn before stay.
@@ -219,10 +223,14 @@ class TargetPanel(Watched):
         ended = accessed & self.known
         np.add.at(self._ended, bins_of(now_ns - self.since_ns[ended]), 1)
         if self.idle_of_regions is not None:
-            # By the regions of the last time: an access since then may have ended their idle time.
-            woken_ns = self.region_idle_ns[accessed & (self.region_idle_ns >= 0)]
+            # Not by the regions of now: what was taken stays out when another page ends the idle time of its region.
+            found = accessed & (self.region_idle_ns >= 0)
+            woken_ns = self.region_idle_ns[found]
             self._woken += np.bincount(bins_of(woken_ns), minlength=len(BOUNDS_S))
-            self.region_idle_ns = self.idle_of_regions(self.address)
+            returned_ns = np.minimum(woken_ns, now_ns - self.since_ns[found])
+            self._returned += np.bincount(bins_of(returned_ns), minlength=len(BOUNDS_S))
+            now_idle_ns = self.idle_of_regions(self.address)
+            self.region_idle_ns = np.where(accessed, now_idle_ns, np.maximum(self.region_idle_ns, now_idle_ns))
         Watched.observe(self, accessed, unknown, now_ns)
 
     def look(self, resident_bytes: int, now_ns: int) -> Look:
@@ -232,11 +240,12 @@ class TargetPanel(Watched):
         idle, unseen = (np.bincount(bins[which], minlength=len(BOUNDS_S)) for which in
                         (answered & self.known, answered & ~self.known))  # fmt: skip
         ended, self._ended = self._ended, np.zeros(len(BOUNDS_S), np.int64)
-        woken, self._woken = self._woken, np.zeros(len(BOUNDS_S), np.int64)
+        (woken, returned), tells = (self._woken, self._returned), self.idle_of_regions is not None
+        self._woken, self._returned = np.zeros((2, len(BOUNDS_S)), np.int64)
         unknown = int(np.count_nonzero(self.unknown))
         return Look(
             now_ns, self.target, resident_bytes, idle, unseen, ended, unknown,
-            woken=None if self.idle_of_regions is None else woken,
+            woken=woken if tells else None, returned=returned if tells else None,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.refaults import EVERY
 from pydamon.analysis.whatif.ages import Ages
 from pydamon.core.panel import BOUNDS_S, Look
 
@@ -48,13 +49,17 @@ def _per(bytes_: F64, byte_seconds: F64) -> F64:
 
 
 def _woken(targets: Iterable[Sequence[Look]]) -> F64 | None:
-    """Bytes accessed in idle regions, by the bins of `BOUNDS_S` but the first; None without such, or not told."""
+    """Bytes accessed in idle regions, by the bins of `BOUNDS_S` but the first; None without looks, or not told.
+
+    A page that is accessed again and again counts as `EVERY` says.
+    """
     found = np.zeros(len(BOUNDS_S))
     asked = [look for looks in targets for look in looks if look.pages]
     for look in asked:
-        if look.woken is None:
+        if look.woken is None or look.returned is None:
             return None
-        found += look.woken * (look.resident_bytes / look.pages)
+        accessed = EVERY * look.woken + (1 - EVERY) * look.returned
+        found += accessed * (look.resident_bytes / look.pages)
     return found[1:] if asked else None
 
 
