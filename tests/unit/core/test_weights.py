@@ -177,6 +177,14 @@ def test_no_quota_is_spent_on_what_is_not_there() -> None:
     assert bench.state.quota.total_charged_bytes == 2 * MIB
 
 
+def test_regions_that_are_larger_than_the_quota_take_turns() -> None:
+    """Of three regions of 4 MiB one MiB each, not all of the first one first."""
+    scheme = Scheme(action="pageout", quotas=Quotas(sz_bytes=MIB, reset_interval_ms=100))
+    three = [(BASE + at * 4 * MIB, BASE + (at + 1) * 4 * MIB) for at in range(3)]
+    bench = by_memory(scheme, three, lambda start, end: end - start)
+    assert [bench.step() for _ in three] == [[(0, start, start + MIB)] for start, _ in three]
+
+
 def test_what_the_filters_stop_costs_nothing() -> None:
     scheme = Scheme(action="pageout", quotas=Quotas(sz_bytes=MIB, reset_interval_ms=100))
     spans = [(BASE + n * MIB, BASE + (n + 1) * MIB) for n in range(4)]
