@@ -98,8 +98,6 @@ class Pass:
         self._whole = whole
         self._min_region = damos.min_region
         self._stops = 0
-        self._several = False  # whether there is more than one region to act on
-        self._cut_at = 0  # the address at which a region was cut last, for what is left of the quota
         self._weights = Weights(damos.ops, state.scheme.action, by_memory=damos.by_memory)
         self._weighed: dict[int, tuple[Regions, U64]] = {}
         self._in_vain_ns = 0
@@ -124,7 +122,6 @@ class Pass:
         state.tried = []
         if not quota.full(self._quotas, self._min_region):
             chosen = self._prioritized(eligible)
-            self._several = sum(len(index) for index, _ in chosen) > 1
             for place, index in self._from_where_it_ended(chosen):
                 if not self._act(place, index):
                     break
@@ -250,6 +247,12 @@ class Pass:
     ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
         """The places with their regions, beginning after what was charged last when a window was used up."""
         resume, self._state.quota.resume = self._state.quota.resume, None
+        if resume is not None and self._weights.by_memory and not any(len(index) for index, _ in chosen):
+            # What it does was changed so that nothing is to be done for now: with other memory it goes on then.
+            quota = self._state.quota
+            quota.resume, quota.rests = resume if quota.rests else self._behind_region(*resume), True
+            return
+        self._state.quota.rests = False
         if resume is not None:
             target, address = resume
             later = list(range(len(self._targets)))
@@ -265,6 +268,15 @@ class Pass:
                 return
             # Nothing is left after that place: from the beginning. (The kernel does so one application later.)
         yield from enumerate(chosen)
+
+    def _behind_region(self, target: int, address: int) -> tuple[int, int]:
+        """That place, or the end of the region around it."""
+        if target in self._targets:
+            regions = self._regions[self._targets.index(target)]
+            at = int(np.searchsorted(regions.end, np.uint64(address), "right"))
+            if at < len(regions.end) and regions.start[at] <= np.uint64(address):
+                address = int(regions.end[at])
+        return target, address
 
     def _behind(
         self, place: int, address: int, index: Index, allowed: NDArray[np.bool_]
@@ -329,7 +341,6 @@ class Pass:
                 span = int(regions.start[first]), int(regions.end[first])
                 at = self._weights.cut_at(self._targets[place], *span, remaining, self._min_region)
                 self._regions[place] = filters.cut(regions, np.array([at], np.uint64))
-                self._cut_at = at
                 # The piece is at `first` now, what is left of the region after it.
                 index = np.concatenate([index[:1], index + 1])
                 allowed = np.concatenate([allowed[:1], allowed])
@@ -339,21 +350,10 @@ class Pass:
                 return False
             in_vain = remaining is not None and self._in_vain_ns > self._most_in_vain_ns
             if quota.full(self._quotas, self._min_region) or self._stops >= _MAX_STOPS or in_vain:
-                quota.resume = (self._targets[place], self._behind_region(place, index, fitting))
+                quota.resume = (self._targets[place], int(self._regions[place].end[batch[-1]]))
                 return False
             index, allowed = index[fitting:], allowed[fitting:]
         return True
-
-    def _behind_region(self, place: int, index: Index, done: int) -> int:
-        """Where the next window begins: behind the last region that was acted on.
-
-        Where memory is taken, that is behind what is left of it, too, if it was cut: all take turns. Otherwise a small
-        quota would take what happens to come first of the largest region for long, and never see the others.
-        """
-        regions, last = self._regions[place], int(index[done - 1])
-        was_cut = done < len(index) and int(regions.end[last]) == self._cut_at
-        turns = self._weights.by_memory and self._scheme.action == "pageout" and self._several
-        return int(regions.end[last + 1 if turns and was_cut else last])
 
     def _time_steps(self) -> int:
         speed = self._state.quota.speed
