@@ -14,7 +14,7 @@ from dataclasses import dataclass
 _FORGET_MINUTES = 3.0  # memory changes: what was seen so long ago counts for a third
 _RECENT_MINUTES = 2.0  # what is taken next is like what was taken within this time
 _AS_OLD = 0.7  # ... if that was idle for no longer than 1 / so many times as long
-_MOST_TRUST = 6.0  # no memory is taken for better than its worst by more, however well what was taken before stays out
+_MOST_TRUST = 16.0  # no memory is taken for better than its worst by more, however well what was taken before stays out
 _PRIOR_PAGES = 0.5  # what is known of a share counts as much as so many pages that came back
 _SURELY = 2.0  # standard deviations of a count
 _BIAS_MINUTES = 0.5

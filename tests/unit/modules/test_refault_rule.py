@@ -197,7 +197,7 @@ def test_the_oldest_goes_first_and_younger_while_not_enough_is_taken() -> None:
         for decision in controller.step(seen):
             if isinstance(decision, SetMinAge):
                 ages.append(decision.min_age_us // 1_000_000)
-        taken += (8 << 20) if at < 300 else 0
+        taken += (64 << 20) if at < 300 else 0
     assert ages[1] == 600
     lower = ages[2:]
     assert lower == sorted(lower, reverse=True)

@@ -30,7 +30,7 @@ def test_at_first_what_is_taken_next_is_thought_to_come_back_as_it_does_at_the_w
 
 
 def test_what_stays_out_is_trusted_so_far_and_no_further() -> None:
-    assert kept(0.0, 30).marginal(WORST) == pytest.approx(WORST / 6)
+    assert kept(0.0, 30).marginal(WORST) == pytest.approx(WORST / 16)
 
 
 @pytest.mark.parametrize("hazard", [0.2, 1.0])
@@ -66,7 +66,7 @@ def test_what_was_taken_last_is_found_out_soon() -> None:
         came = round(out * 0.05)
         taken, back, out = taken + 500, back + came, out + 500 - came
         stock.look(2.0 + step * 0.1, taken * PAGE, back * PAGE, WORST)
-    assert stock.marginal(WORST) > 2 * WORST / 6
+    assert stock.marginal(WORST) > 4 * WORST / 16
     assert stock.per_minute() == pytest.approx(out * PAGE * 0.5, rel=0.5)
 
 
