@@ -37,6 +37,8 @@ _MOST_INTEGRAL = math.log(2)
 _LEAST_SUPPLY = 1 << 20  # bytes
 _FORGOTTEN_PER_MINUTE = 2.0  # what was asked for half a minute ago counts for a third
 _AGE_STEP = 1.05
+_NEARLY = 0.6
+_WINDOW_STEP = 1.15
 
 
 class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,7 @@ class RefaultController:
         self._quota = rule.most_bytes
         self._oldest_us = 0  # the highest age that enough memory has, times what it was lowered by
         self._lowered = 1.0
+        self._per_window = 1.0  # so many times what would do if each window was used
         self._asked = self._got = 0.0  # bytes that were to be taken of late, and that were taken
         self._taken = 0
         self._left = 0.0  # bytes that may be taken until the next step
@@ -145,7 +148,7 @@ class RefaultController:
         worst = self._panel.worst(max(self.min_age_us, self._oldest_us))
         self._stock.look(seen.now_ns / MINUTE_NS, taken, seen.back_bytes, worst)
         self._left = self._may_take(allowed, worst, rate)
-        quota = int(self._left * self.rule.window_us / self.rule.interval_us)
+        quota = int(self._left * self._per_window * self.rule.window_us / self.rule.interval_us)
         self._resting = self._left < seen.page_bytes
         quota = max(min(quota, self.rule.most_bytes or quota), seen.page_bytes)
         if quota == self._quota or self._resting:
@@ -167,13 +170,17 @@ class RefaultController:
     def _choose_age(self, seen: Observations, taken: int) -> None:
         """The highest age of which there is enough for a minute, lower step by step while not enough is taken.
 
-        Not all that is old may be taken: filters may stop it, or it is what has just been refused.
+        A machine that is slow, or busy, does not use each window of the quota: so first more is given per window. Then,
+        not all that is old may be taken: filters may stop it, or it is what has just been refused.
         """
         steps_per_minute = _MINUTE_US / self.rule.interval_us
         kept = math.exp(-_FORGOTTEN_PER_MINUTE / steps_per_minute)
         self._asked, self._got = self._asked * kept + self._left, self._got * kept + max(taken - self._taken, 0)
         self._taken = taken
-        enough = self._got >= self._asked / 2
+        most = max(self.rule.interval_us / self.rule.window_us, 1.0)
+        enough, too_little = self._got >= self._asked / 2, self._got < self._asked * _NEARLY
+        self._per_window = min(max(self._per_window * (_WINDOW_STEP if too_little else 1 / _WINDOW_STEP), 1.0), most)
+        enough = enough or self._per_window < most
         self._lowered = min(self._lowered * _AGE_STEP, 1.0) if enough else self._lowered / _AGE_STEP
         wanted = max(self._left * steps_per_minute, _LEAST_SUPPLY)
         oldest_us = max((one.age_us for one in seen.cold if one.bytes >= wanted), default=0)

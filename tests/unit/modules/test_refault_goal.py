@@ -38,6 +38,23 @@ def test_in_the_last_five_of_ten_minutes_as_much_comes_back_as_may(rates: Rates)
     assert 1 / 1.5 <= share(minutes_of(rates)[5:]) <= 1.5
 
 
+def test_where_only_each_fifth_window_is_used_it_is_reached_too() -> None:
+    """As on a slow machine: then more is taken per window, and not younger memory."""
+
+    class Slow(Memory):
+        windows = 0
+
+        def _take(self) -> None:
+            self.windows += 1
+            if self.windows % 5 == 0:
+                super()._take()
+
+    controller = RefaultController(RefaultRule(scheme="reclaim", most_bytes=128 << 20))
+    minutes = driven(Slow(shuffled(LIKE_A_FILE)), controller, 10, working_set_bytes)
+    assert 1 / 1.5 <= share(minutes[5:]) <= 1.5
+    assert minutes[9].min_age_s > 120
+
+
 def test_what_is_never_used_is_taken_though_some_of_the_rest_comes_back() -> None:
     """In the order of their use: after what is idle by chance only comes what was never used."""
     minutes = minutes_of(LIKE_A_FILE, 14)
