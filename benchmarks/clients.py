@@ -147,7 +147,8 @@ def main() -> None:
         samples = asyncio.run(measure(port, server.pid, options.clients, options.minutes * 60))
         time.sleep(12)  # connections that were left end
         rest = sampled(server.pid)
-    print(f"\n{options.clients} clients, from the first third of the time to its end:")
-    print(f"  {'server':<12} {grown(samples)}")
+    warm = len(samples) // 3
+    print(f"\n{options.clients} clients, from a third of the time to its end:")
+    print(f"  {'server':<12} {grown(samples[warm:])}")
     if rest is not None:
         print(f"  when they have gone: {rest.files} files")

@@ -1,7 +1,8 @@
 """A service for as long as you like: does its memory grow, or the number of its files? Processes come and go meanwhile.
 
-``python -m benchmarks soak --minutes 60``. Twenty times a line for each process of the service, and in the end what has
-grown since the first third of the time, when all that is to be there is there.
+``python -m benchmarks soak --minutes 60``: each second a process comes, and lives for 20 s. Thirty times a line for
+each process of the service, and in the end what has grown since it was warm: caches fill in the first minutes. Compared
+are the medians of the first three and of the last three lines after that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,8 +22,10 @@ from pathlib import Path
 
 import msgspec
 
-_LINES = 20
+_LINES = 30
 _LIVES_S = 20.0  # a process that comes and goes
+_WARM_S = 300.0  # or a third of the time, if that is less
+_ENDS = 3  # lines whose median is compared
 _CODE = "import time\nx = bytearray(8 << 20)\nend = time.time() + {seconds}\nwhile time.time() < end:\n" \
     "    x[::4096] = bytes(len(x[::4096])); time.sleep(0.05)"  # fmt: skip
 
@@ -43,7 +47,7 @@ def main() -> None:
         parser.error("--minutes must be more than 0")
     with tempfile.TemporaryDirectory(prefix="pydamon-soak-") as folder, _service(Path(folder)) as service:
         samples = _measure(service, Path(folder), minutes * 60)
-    _print(samples)
+    _print(samples, min(_WARM_S, minutes * 60 / 3))
 
 
 @contextmanager
@@ -81,7 +85,7 @@ def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
         if service.poll() is not None:
             raise SystemExit(f"the service has ended: {(folder / 'said').read_text()}")
         targets = [target for target in targets if target.poll() is None]
-        if len(targets) < 4:
+        if len(targets) < _LIVES_S:
             code = _CODE.format(seconds=_LIVES_S)
             targets.append(subprocess.Popen([str(folder / "soak-target"), "-c", code]))
         if now >= due:
@@ -127,17 +131,24 @@ def _line(now: float, name: str, sample: Sample) -> None:
     print(text, flush=True)
 
 
-def _print(samples: dict[str, list[tuple[float, Sample]]]) -> None:
-    print("\nfrom the first third of the time to its end:")
+def _print(samples: dict[str, list[tuple[float, Sample]]], warm_s: float) -> None:
+    print(f"\nafter {warm_s:.0f} s until the end:")
     for name, found in samples.items():
-        print(f"  {name:<12} {grown([sample for _, sample in found])}")
+        print(f"  {name:<12} {grown([sample for at, sample in found if at >= warm_s])}")
 
 
 def grown(samples: list[Sample]) -> str:
-    """What has grown since the first third of the time."""
-    begin, end = samples[len(samples) // 3], samples[-1]
+    """What has grown from the first few of these to the last few."""
+    if not samples:
+        return "ended before"
+    begin, end = _median(samples[:_ENDS]), _median(samples[-_ENDS:])
     share = end.private_kb / begin.private_kb - 1
     return (
         f"private memory {begin.private_kb:,} -> {end.private_kb:,} kB ({share:+.1%}), "
         f"files {begin.files} -> {end.files}, threads {begin.threads} -> {end.threads}"
     )
+
+
+def _median(samples: list[Sample]) -> Sample:
+    columns = zip(*map(msgspec.structs.astuple, samples), strict=True)
+    return Sample(*(int(statistics.median(column)) for column in columns))
