@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,20 @@ def serving(tmp_path: Path, *names: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.communicate(timeout=60)
+
+
+def test_nothing_is_left_by_one_that_is_told_to_end_before_it_serves(tmp_path: Path) -> None:
+    start("mute")
+    wait_until(lambda: Client("mute").live()[0] is not None)
+    (kept := tmp_path / "kept").mkdir()
+    command = [sys.executable, "-m", "pydamon", "serve", "mute"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(kept)})
+    wait_until(lambda: any(kept.glob("pydamon-serve-*")), every_s=0.0005)
+    server.terminate()
+    server.communicate(timeout=60)
+    assert server.returncode in (0, 130)
+    assert not list(kept.glob("pydamon-serve-*"))
+    Client("mute").stop()
 
 
 def got(url: str, **headers: str) -> bytes:

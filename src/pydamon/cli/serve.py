@@ -19,6 +19,7 @@ from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.screen import echo
 from pydamon.errors import MachineError, PydamonError, RequestError, located
 from pydamon.plain import printable
+from pydamon.run.signals import Signals
 
 if TYPE_CHECKING:
     from pydamon.service.client import Client
@@ -60,11 +61,12 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     if len(records) > _MOST:
         raise RequestError(f"{len(records)} records are too many; the most is {_MOST}", where="RECORD")
     recordings: list[Recording] = []
-    with contextlib.ExitStack() as held:
-        for path in dict.fromkeys(records or (DEFAULT,)):
-            recordings.append(_recording(path, held))
-        with located("--listen"):
-            place = listener(address, port)
+    with Signals() as signals, contextlib.ExitStack() as held:
+        with signals.interruptible():
+            for path in dict.fromkeys(records or (DEFAULT,)):
+                recordings.append(_recording(path, held))
+            with located("--listen"):
+                place = held.enter_context(listener(address, port))
         port = place.getsockname()[1]
         token = token or new_token()
         for recording in recordings:
@@ -78,7 +80,7 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
             if not local:
                 messages.tell("--listen: others can reach it, and read what is sent; put a proxy with TLS before it")
 
-        serve(place, guarded(recordings, token, names, port), started)
+        serve(place, guarded(recordings, token, names, port), started, signals)
 
 
 def _recording(word: str, held: contextlib.ExitStack) -> Recording:
