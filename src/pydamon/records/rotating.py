@@ -91,10 +91,11 @@ class RotatingWriter:
         metadata = self._metadata | {"targets": list(self._targets.values())}
         writer = RecordWriter(path, metadata=metadata, keep_old=self._keep_old)
         self._number += 1
-        self._parts.append(path)
-        while self._keep is not None and len(self._parts) > self._keep:
-            with contextlib.suppress(OSError):  # somebody else may have taken it away
-                os.unlink(self._parts.popleft())
+        if self._keep is not None:
+            self._parts.append(path)
+            while len(self._parts) > self._keep:
+                with contextlib.suppress(OSError):  # somebody else may have taken it away
+                    os.unlink(self._parts.popleft())
         return writer
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
