@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers.command import only_line, pydamon
 from tests.helpers.waiting import wait_until
-from tests.integration.service_helpers import SIM, runtime_fixture  # noqa: F401 - a fixture
+from tests.integration.service_helpers import runtime_fixture  # noqa: F401 - a fixture
 
 from pydamon.errors import PydamonError
 from pydamon.records.joined import open_record
@@ -31,8 +31,13 @@ TOKEN = "0123456789abcdef-token"
 pytestmark = pytest.mark.usefixtures("runtime")
 
 
+# An hour: the machine may be busy.
+LASTING = "#regions\nheap, 4194304\n\nplay\n3600000\nheap, 1, 4096, 1\n"
+
+
 def start(name: str, *more: str) -> None:
-    done = pydamon("start", *SIM, "--name", name, *more)
+    (workload := Path(os.environ["XDG_RUNTIME_DIR"], "lasting")).write_text(LASTING)
+    done = pydamon("start", "--ops", "sim", "--workload", str(workload), "--name", name, *more)
     assert done.returncode == 0, done.stderr
 
 

@@ -64,7 +64,7 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     with Signals() as signals, contextlib.ExitStack() as held:
         with signals.interruptible():
             for path in dict.fromkeys(records or (DEFAULT,)):
-                recordings.append(_recording(path, held))
+                recordings.append(_recording(path, held, signals))
             with located("--listen"):
                 place = held.enter_context(listener(address, port))
         port = place.getsockname()[1]
@@ -83,7 +83,7 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
         serve(place, guarded(recordings, token, names, port), started, signals)
 
 
-def _recording(word: str, held: contextlib.ExitStack) -> Recording:
+def _recording(word: str, held: contextlib.ExitStack, signals: Signals) -> Recording:
     """The record of that name, or else what the kdamond in the background has found; closed with ``held``."""
     from pydamon.service.client import Client, running
     from pydamon.web.recording import Recording
@@ -105,7 +105,7 @@ def _recording(word: str, held: contextlib.ExitStack) -> Recording:
         return held.enter_context(Recording(path, status=told, kdamond=word))
     from pydamon.web.feed import NOTE, Feed
 
-    feed = held.enter_context(contextlib.closing(Feed(client)))
+    feed = held.enter_context(contextlib.closing(Feed(client, undisturbed=signals.undisturbed)))
     return held.enter_context(Recording(feed.path, status=told, note=NOTE, kdamond=word))
 
 
