@@ -122,7 +122,7 @@ async def measure(port: int, pid: int, clients: int, seconds: float) -> list[Sam
         await asyncio.sleep(max(began + seconds * (number + 1) / _SAMPLES - time.monotonic(), 0))
         if (sample := sampled(pid)) is not None:
             samples.append(sample)
-            told = f"{sample.private_kb:>8,} kB {sample.files:>5} files {sample.threads:>3} threads"
+            told = f"{sample.memory_kb:>8,} kB {sample.files:>5} files {sample.threads:>3} threads"
             print(f"{time.monotonic() - began:6.0f}s {told}", flush=True)
     for task in running:
         task.cancel()

@@ -31,9 +31,12 @@ _CODE = "import time\nx = bytearray(8 << 20)\nend = time.time() + {seconds}\nwhi
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A process at a moment: private memory (KiB), open files, threads."""
+    """A process at a moment: its anonymous memory (KiB), open files, threads.
 
-    private_kb: int
+    What it shares with the process that it was forked from counts: private memory grows as either writes to it.
+    """
+
+    memory_kb: int
     files: int
     threads: int
 
@@ -79,7 +82,7 @@ def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
     found: dict[str, list[tuple[float, Sample]]] = {}
     began, targets = time.monotonic(), list[subprocess.Popen[bytes]]()
     every = seconds / _LINES
-    print(f"{'time':>8}  {'process':<12} {'private':>9} {'files':>6} {'threads':>8}", flush=True)
+    print(f"{'time':>8}  {'process':<12} {'memory':>9} {'files':>6} {'threads':>8}", flush=True)
     due = every
     while (now := time.monotonic() - began) < seconds:
         if service.poll() is not None:
@@ -118,16 +121,16 @@ def sampled(pid: int) -> Sample | None:
     """How large a process is; None if it has ended."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        private = sum(int(line.split()[1]) for line in rollup if line.startswith(("Private_Clean", "Private_Dirty")))
+        memory = sum(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
         files = len(os.listdir(f"/proc/{pid}/fd"))
         threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
-    return Sample(private, files, threads)
+    return Sample(memory, files, threads)
 
 
 def _line(now: float, name: str, sample: Sample) -> None:
-    text = f"{now:7.0f}s  {name:<12} {sample.private_kb:>6,} kB {sample.files:>6} {sample.threads:>8}"
+    text = f"{now:7.0f}s  {name:<12} {sample.memory_kb:>6,} kB {sample.files:>6} {sample.threads:>8}"
     print(text, flush=True)
 
 
@@ -142,9 +145,9 @@ def grown(samples: list[Sample]) -> str:
     if not samples:
         return "ended before"
     begin, end = _median(samples[:_ENDS]), _median(samples[-_ENDS:])
-    share = end.private_kb / begin.private_kb - 1
+    share = end.memory_kb / begin.memory_kb - 1
     return (
-        f"private memory {begin.private_kb:,} -> {end.private_kb:,} kB ({share:+.1%}), "
+        f"memory {begin.memory_kb:,} -> {end.memory_kb:,} kB ({share:+.1%}), "
         f"files {begin.files} -> {end.files}, threads {begin.threads} -> {end.threads}"
     )
 
