@@ -97,7 +97,10 @@ class PanelWatch:
     def _ask(self, now_ns: int) -> None:
         """Ask the pages of all panels, and those of others that a target shares."""
         others = self._shared.others
-        for target in self._panels.keys() | others.keys():
+        asked = self._panels.keys() | others.keys()
+        for target in self._together.keys() - asked:
+            del self._together[target]
+        for target in asked:
             parts = [part for part in (self._panels.get(target), others.get(target)) if part is not None and len(part)]
             if not parts:
                 continue
@@ -151,7 +154,6 @@ class PanelWatch:
         self._say_few(pages, wanted)
         for target in self._panels.keys() - wanted.keys():
             del self._panels[target], self._resident[target], self._drawn[target]
-            self._together.pop(target, None)
         for target, count in wanted.items():
             self._resident[target] = pages[target] * PAGE_SIZE
             self._draw(target, *found[target], count, now_ns)
