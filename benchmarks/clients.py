@@ -122,7 +122,7 @@ async def measure(port: int, pid: int, clients: int, seconds: float) -> list[Sam
         await asyncio.sleep(max(began + seconds * (number + 1) / _SAMPLES - time.monotonic(), 0))
         if (sample := sampled(pid)) is not None:
             samples.append(sample)
-            told = f"{sample.private_kb:>8,} kB {sample.files:>5} files {sample.threads:>3} threads"
+            told = f"{sample.memory_kb:>8,} kB {sample.files:>5} files {sample.threads:>3} threads"
             print(f"{time.monotonic() - began:6.0f}s {told}", flush=True)
     for task in running:
         task.cancel()
@@ -147,7 +147,8 @@ def main() -> None:
         samples = asyncio.run(measure(port, server.pid, options.clients, options.minutes * 60))
         time.sleep(12)  # connections that were left end
         rest = sampled(server.pid)
-    print(f"\n{options.clients} clients, from the first third of the time to its end:")
-    print(f"  {'server':<12} {grown(samples)}")
+    warm = len(samples) // 3
+    print(f"\n{options.clients} clients, from a third of the time to its end:")
+    print(f"  {'server':<12} {grown(samples[warm:])}")
     if rest is not None:
         print(f"  when they have gone: {rest.files} files")

@@ -1,7 +1,8 @@
 """A service for as long as you like: does its memory grow, or the number of its files? Processes come and go meanwhile.
 
-``python -m benchmarks soak --minutes 60``. Twenty times a line for each process of the service, and in the end what has
-grown since the first third of the time, when all that is to be there is there.
+``python -m benchmarks soak --minutes 60``: each second a process comes, and lives for 20 s. Thirty times a line for
+each process of the service, and in the end what has grown since it was warm: caches fill in the first minutes. Compared
+are the medians of the first three and of the last three lines after that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,16 +22,21 @@ from pathlib import Path
 
 import msgspec
 
-_LINES = 20
+_LINES = 30
 _LIVES_S = 20.0  # a process that comes and goes
+_WARM_S = 300.0  # or a third of the time, if that is less
+_ENDS = 3  # lines whose median is compared
 _CODE = "import time\nx = bytearray(8 << 20)\nend = time.time() + {seconds}\nwhile time.time() < end:\n" \
     "    x[::4096] = bytes(len(x[::4096])); time.sleep(0.05)"  # fmt: skip
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A process at a moment: private memory (KiB), open files, threads."""
+    """A process at a moment: its anonymous memory (KiB), open files, threads.
 
-    private_kb: int
+    What it shares with the process that it was forked from counts: private memory grows as either writes to it.
+    """
+
+    memory_kb: int
     files: int
     threads: int
 
@@ -43,7 +50,7 @@ def main() -> None:
         parser.error("--minutes must be more than 0")
     with tempfile.TemporaryDirectory(prefix="pydamon-soak-") as folder, _service(Path(folder)) as service:
         samples = _measure(service, Path(folder), minutes * 60)
-    _print(samples)
+    _print(samples, min(_WARM_S, minutes * 60 / 3))
 
 
 @contextmanager
@@ -75,13 +82,13 @@ def _measure(service: subprocess.Popen[bytes], folder: Path, seconds: float) -> 
     found: dict[str, list[tuple[float, Sample]]] = {}
     began, targets = time.monotonic(), list[subprocess.Popen[bytes]]()
     every = seconds / _LINES
-    print(f"{'time':>8}  {'process':<12} {'private':>9} {'files':>6} {'threads':>8}", flush=True)
+    print(f"{'time':>8}  {'process':<12} {'memory':>9} {'files':>6} {'threads':>8}", flush=True)
     due = every
     while (now := time.monotonic() - began) < seconds:
         if service.poll() is not None:
             raise SystemExit(f"the service has ended: {(folder / 'said').read_text()}")
         targets = [target for target in targets if target.poll() is None]
-        if len(targets) < 4:
+        if len(targets) < _LIVES_S:
             code = _CODE.format(seconds=_LIVES_S)
             targets.append(subprocess.Popen([str(folder / "soak-target"), "-c", code]))
         if now >= due:
@@ -114,30 +121,37 @@ def sampled(pid: int) -> Sample | None:
     """How large a process is; None if it has ended."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        private = sum(int(line.split()[1]) for line in rollup if line.startswith(("Private_Clean", "Private_Dirty")))
+        memory = sum(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
         files = len(os.listdir(f"/proc/{pid}/fd"))
         threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
-    return Sample(private, files, threads)
+    return Sample(memory, files, threads)
 
 
 def _line(now: float, name: str, sample: Sample) -> None:
-    text = f"{now:7.0f}s  {name:<12} {sample.private_kb:>6,} kB {sample.files:>6} {sample.threads:>8}"
+    text = f"{now:7.0f}s  {name:<12} {sample.memory_kb:>6,} kB {sample.files:>6} {sample.threads:>8}"
     print(text, flush=True)
 
 
-def _print(samples: dict[str, list[tuple[float, Sample]]]) -> None:
-    print("\nfrom the first third of the time to its end:")
+def _print(samples: dict[str, list[tuple[float, Sample]]], warm_s: float) -> None:
+    print(f"\nafter {warm_s:.0f} s until the end:")
     for name, found in samples.items():
-        print(f"  {name:<12} {grown([sample for _, sample in found])}")
+        print(f"  {name:<12} {grown([sample for at, sample in found if at >= warm_s])}")
 
 
 def grown(samples: list[Sample]) -> str:
-    """What has grown since the first third of the time."""
-    begin, end = samples[len(samples) // 3], samples[-1]
-    share = end.private_kb / begin.private_kb - 1
+    """What has grown from the first few of these to the last few."""
+    if not samples:
+        return "ended before"
+    begin, end = _median(samples[:_ENDS]), _median(samples[-_ENDS:])
+    share = end.memory_kb / begin.memory_kb - 1
     return (
-        f"private memory {begin.private_kb:,} -> {end.private_kb:,} kB ({share:+.1%}), "
+        f"memory {begin.memory_kb:,} -> {end.memory_kb:,} kB ({share:+.1%}), "
         f"files {begin.files} -> {end.files}, threads {begin.threads} -> {end.threads}"
     )
+
+
+def _median(samples: list[Sample]) -> Sample:
+    columns = zip(*map(msgspec.structs.astuple, samples), strict=True)
+    return Sample(*(int(statistics.median(column)) for column in columns))

@@ -6,6 +6,10 @@ which sweeps 32 MiB without pause, and has 96 or 400 MiB that it never uses; a n
 per second. *saved* is by how much less the cgroup uses at the end; *slower* is what the sweeps per second of their CPU
 time lose against those before the monitor, and the share of the time that the cgroup has waited for memory (PSI); *CPU*
 is the monitor's. Times are those of an emulated machine: compare rows. `--quotas`: our own under three quotas of time.
+
+The guest has 1 GiB in one node, because DAMON_RECLAIM looks at all physical memory, of which the workload is a part.
+Its kernel is 7.3 at least: in 6.12.117 the scheme of DAMON_RECLAIM is lost when its parameters are committed (it is set
+on the running context, and the one that is committed over it has none), so that it monitors and never acts.
 """
 
 from __future__ import annotations
@@ -65,6 +69,8 @@ def kernel(_cgroup: Path, min_age_s: int, quota_ms: int) -> Iterator[int]:
         kdamond = int((PARAMETERS / "kdamond_pid").read_text())
         subprocess.run(["taskset", "-cp", str(MONITOR_CPU), str(kdamond)], check=True, capture_output=True)
         yield kdamond
+        if not int((PARAMETERS / "nr_reclaim_tried_regions").read_text()):
+            print("  DAMON_RECLAIM has not tried a region in this run", flush=True)
     finally:
         (PARAMETERS / "enabled").write_text("N")
 
@@ -146,8 +152,9 @@ def main() -> None:
     parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
     options = parser.parse_args()
     if not is_guest():
-        command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
-        raise SystemExit(subprocess.run([*command, "guest-reclaim", *sys.argv[1:]]).returncode)
+        guest = ["--timeout", "3600", "--memory", "1G", "--nodes", "1", "--kernel", "7.3"]
+        command = [str(ROOT / "lab/run"), *guest, "--", sys.executable, "-m", "benchmarks.evaluation", "guest-reclaim"]
+        raise SystemExit(subprocess.run([*command, *sys.argv[1:]]).returncode)
     quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"
     print(f"guest-reclaim: min_age={options.min_age}s{quota}, {options.seconds} s, {options.runs} runs\n{machine()}")
     by_quota(options) if options.quotas else beside_the_kernel(options)

@@ -159,13 +159,15 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=32768, help="that redis holds (default: 32768, 128 MiB)")
     parser.add_argument("--used", type=int, default=8192, help="of them that are ever asked for (default: 8192)")
     parser.add_argument("--rate", type=int, default=200, help="requests per second (default: 200)")
+    parser.add_argument("--only", choices=list(MODULES), help="one of both")
     options = parser.parse_args()
     if not is_guest():
         command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
         raise SystemExit(subprocess.run([*command, "guest-refaults", *sys.argv[1:]]).returncode)
     print(f"guest-refaults: {options.keys} keys, of which {options.used} are used, {options.rate} requests a second, ")
     print(f"{options.seconds} s; {_QUOTA}; redis and its client on CPU {TARGET_CPU}\n{machine()}", flush=True)
-    for name, module in MODULES.items():
+    for name in [options.only] if options.only else MODULES:
+        module = MODULES[name]
         found = measure(module, options)
         print(found.line(name, "requests"), flush=True)
         if "refaults" in module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers.command import only_line, pydamon
 from tests.helpers.waiting import wait_until
-from tests.integration.service_helpers import SIM, runtime_fixture  # noqa: F401 - a fixture
+from tests.integration.service_helpers import runtime_fixture  # noqa: F401 - a fixture
 
 from pydamon.errors import PydamonError
 from pydamon.records.joined import open_record
@@ -30,8 +31,13 @@ TOKEN = "0123456789abcdef-token"
 pytestmark = pytest.mark.usefixtures("runtime")
 
 
+# An hour: the machine may be busy.
+LASTING = "#regions\nheap, 4194304\n\nplay\n3600000\nheap, 1, 4096, 1\n"
+
+
 def start(name: str, *more: str) -> None:
-    done = pydamon("start", *SIM, "--name", name, *more)
+    (workload := Path(os.environ["XDG_RUNTIME_DIR"], "lasting")).write_text(LASTING)
+    done = pydamon("start", "--ops", "sim", "--workload", str(workload), "--name", name, *more)
     assert done.returncode == 0, done.stderr
 
 
@@ -72,6 +78,20 @@ def serving(tmp_path: Path, *names: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.communicate(timeout=60)
+
+
+def test_nothing_is_left_by_one_that_is_told_to_end_before_it_serves(tmp_path: Path) -> None:
+    start("mute")
+    wait_until(lambda: Client("mute").live()[0] is not None)
+    (kept := tmp_path / "kept").mkdir()
+    command = [sys.executable, "-m", "pydamon", "serve", "mute"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(kept)})
+    wait_until(lambda: any(kept.glob("pydamon-serve-*")), every_s=0.0005)
+    server.terminate()
+    server.communicate(timeout=60)
+    assert server.returncode in (0, 130)
+    assert not list(kept.glob("pydamon-serve-*"))
+    Client("mute").stop()
 
 
 def got(url: str, **headers: str) -> bytes:

@@ -19,6 +19,7 @@ from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.screen import echo
 from pydamon.errors import MachineError, PydamonError, RequestError, located
 from pydamon.plain import printable
+from pydamon.run.signals import Signals
 
 if TYPE_CHECKING:
     from pydamon.service.client import Client
@@ -60,11 +61,12 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     if len(records) > _MOST:
         raise RequestError(f"{len(records)} records are too many; the most is {_MOST}", where="RECORD")
     recordings: list[Recording] = []
-    with contextlib.ExitStack() as held:
-        for path in dict.fromkeys(records or (DEFAULT,)):
-            recordings.append(_recording(path, held))
-        with located("--listen"):
-            place = listener(address, port)
+    with Signals() as signals, contextlib.ExitStack() as held:
+        with signals.interruptible():
+            for path in dict.fromkeys(records or (DEFAULT,)):
+                recordings.append(_recording(path, held, signals))
+            with located("--listen"):
+                place = held.enter_context(listener(address, port))
         port = place.getsockname()[1]
         token = token or new_token()
         for recording in recordings:
@@ -78,10 +80,10 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
             if not local:
                 messages.tell("--listen: others can reach it, and read what is sent; put a proxy with TLS before it")
 
-        serve(place, guarded(recordings, token, names, port), started)
+        serve(place, guarded(recordings, token, names, port), started, signals)
 
 
-def _recording(word: str, held: contextlib.ExitStack) -> Recording:
+def _recording(word: str, held: contextlib.ExitStack, signals: Signals) -> Recording:
     """The record of that name, or else what the kdamond in the background has found; closed with ``held``."""
     from pydamon.service.client import Client, running
     from pydamon.web.recording import Recording
@@ -103,7 +105,7 @@ def _recording(word: str, held: contextlib.ExitStack) -> Recording:
         return held.enter_context(Recording(path, status=told, kdamond=word))
     from pydamon.web.feed import NOTE, Feed
 
-    feed = held.enter_context(contextlib.closing(Feed(client)))
+    feed = held.enter_context(contextlib.closing(Feed(client, undisturbed=signals.undisturbed)))
     return held.enter_context(Recording(feed.path, status=told, note=NOTE, kdamond=word))
 
 

@@ -45,7 +45,8 @@ class Blindness:
         self._found: list[Blind] = []
 
     def look(self, snapshots: Sequence[Snapshot], window: int) -> None:
-        """These are the results of an aggregation of ``window`` samples."""
+        """These are the results of an aggregation of ``window`` samples: all targets that live."""
+        self._forget_except({snapshot.target for snapshot in snapshots})
         for snapshot in snapshots:
             unseen, target = blind_bytes(snapshot, window), snapshot.target
             times = self._in_a_row[target] = self._in_a_row.get(target, 0) + 1 if unseen else 0
@@ -62,6 +63,12 @@ class Blindness:
                     "unknown, and no scheme takes them for cold"
                 )
             self._known[target] = unseen
+
+    def _forget_except(self, living: set[int]) -> None:
+        for target in self._in_a_row.keys() - living:
+            del self._in_a_row[target]
+            self._known.pop(target, None)
+        self._said &= living
 
     def _reasons(self, snapshot: Snapshot, window: int, unseen: int) -> Mapping[str, int]:
         column = snapshot.column("unknown")

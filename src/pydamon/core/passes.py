@@ -247,6 +247,12 @@ class Pass:
     ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
         """The places with their regions, beginning after what was charged last when a window was used up."""
         resume, self._state.quota.resume = self._state.quota.resume, None
+        if resume is not None and self._weights.by_memory and not any(len(index) for index, _ in chosen):
+            # What it does was changed so that nothing is to be done for now: with other memory it goes on then.
+            quota = self._state.quota
+            quota.resume, quota.rests = resume if quota.rests else self._behind_region(*resume), True
+            return
+        self._state.quota.rests = False
         if resume is not None:
             target, address = resume
             later = list(range(len(self._targets)))
@@ -262,6 +268,15 @@ class Pass:
                 return
             # Nothing is left after that place: from the beginning. (The kernel does so one application later.)
         yield from enumerate(chosen)
+
+    def _behind_region(self, target: int, address: int) -> tuple[int, int]:
+        """That place, or the end of the region around it."""
+        if target in self._targets:
+            regions = self._regions[self._targets.index(target)]
+            at = int(np.searchsorted(regions.end, np.uint64(address), "right"))
+            if at < len(regions.end) and regions.start[at] <= np.uint64(address):
+                address = int(regions.end[at])
+        return target, address
 
     def _behind(
         self, place: int, address: int, index: Index, allowed: NDArray[np.bool_]

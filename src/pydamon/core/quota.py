@@ -78,6 +78,7 @@ class QuotaState:
     qt_exceeds: int = 0
     min_score: int = 0
     resume: tuple[int, int] | None = None
+    rests: bool = False
     _esz_bp: int = field(default=0, init=False)
     _window_ns: int | None = field(default=None, init=False)
     _changed: bool = field(default=False, init=False)

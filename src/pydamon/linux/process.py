@@ -185,8 +185,16 @@ class Process:
         return error
 
     def close(self) -> None:
-        """Release the pidfd, and what is kept of its mappings: targets stand for it for ever."""
+        """Release the pidfd, and what is kept of its mappings."""
         self._maps = b"", []
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+class EndedProcess(Process):
+    """Stands for every process that has ended and of which nothing is to be kept: it has no pid."""
+
+    def __init__(self) -> None:
+        self.pidfd, self.pid, self.start_ticks = -1, 0, 0
+        self._maps = b"", []

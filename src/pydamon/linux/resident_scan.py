@@ -149,7 +149,7 @@ class ResidentScan:
         try:
             self._fd = os.open(f"/proc/{self._process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if self._process.alive():
+            if self._process.alive() and error.errno not in (errno.ENOENT, errno.ESRCH):  # it is just ending
                 self.obstacle = f"/proc/{self._process.pid}/pagemap: {cause(error, 'run as its owner or as root')}"
             return False
         if not self._process.alive():  # another process may have got this pid

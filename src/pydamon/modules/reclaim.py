@@ -141,7 +141,7 @@ def words(knobs: ReclaimKnobs) -> list[str]:
     found = []
     if "refaults" in knobs.drivers:
         found.append(
-            f"By refaults: after two minutes the lowest age is set, and every 10 s again, so that "
+            f"By refaults: after two minutes the lowest age and the quota are set, and every 5 s again, so that "
             f"{exact_bp(knobs.refault_bp)} of the working set comes back per minute, as the kernel counts it."
         )
     return [*found, *_pressure_words(knobs)] if "pressure" in knobs.drivers else found

@@ -3,8 +3,9 @@
 The first minimum age is chosen as in software-defined far memory (Lagar-Cavilla et al., ASPLOS'19): each minute the
 lowest age at which the pages of the panel that were used again would have kept the limit; of these a high percentile,
 or the last one if that is higher. From then on the loop is closed by the counters of refaults, since a panel of a
-thousand pages sees too few: too much comes back, and the age grows at once; too little, and it shrinks slowly.
-How much is taken per minute is bounded by what may come back (`modules/refault_budget.py`).
+thousand pages sees too few. What is out goes on coming back: so what is taken until the next step is what the limit
+leaves beside what will come back of that in a minute, divided by the share of what is taken next that comes back
+(`modules/refault_stock.py`). The oldest goes first; an integral takes out what the estimates are wrong by.
 """
 
 from __future__ import annotations
@@ -16,16 +17,28 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from pydamon.modules.controller import ColdBytes, Decision, Observations, SetMinAge, SetQuota
-from pydamon.modules.refault_budget import MINUTE_NS, Budget
+from pydamon.modules.refault_panel import PanelShares
+from pydamon.modules.refault_stock import Stock
 
 WORKING_SET_US = 120_000_000  # what was used within this time
+MINUTE_NS = 60_000_000_000
+_MINUTE_US = 60_000_000
 _BP = 10_000
 _MOST_MINUTES = 480  # of which the percentile is
 _MOST_US = 24 * 3600 * 1_000_000
 # Per step the age becomes (what came back / what may) to such a power as many times what it was. Each minute's count is
 # seen in several steps, so that little is enough.
-_UP, _DOWN = 0.25, 0.06
+_UP, _DOWN = 0.12, 0.03
 _MOST_RATE, _LEAST_RATE = 4.0, 0.3
+_AHEAD_MINUTES = 1.0
+_ALARM = 1.0  # nothing is taken while surely more than so many times what may comes back
+_INTEGRAL_PER_MINUTE = 0.2
+_MOST_INTEGRAL = math.log(2)
+_LEAST_SUPPLY = 1 << 20  # bytes
+_FORGOTTEN_PER_MINUTE = 2.0  # what was asked for half a minute ago counts for a third
+_AGE_STEP = 1.05
+_NEARLY = 0.6
+_WINDOW_STEP = 1.15
 
 
 class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +51,7 @@ class RefaultRule(msgspec.Struct, frozen=True, kw_only=True):
 
     scheme: str
     limit_bp: int = 20
-    interval_us: int = 10_000_000
+    interval_us: int = 5_000_000
     first_us: int = 120_000_000
     least_us: int = 1_000_000
     watch_ns: int = 2 * MINUTE_NS
@@ -84,18 +97,27 @@ class RefaultController:
         self._counted: deque[tuple[int, int]] = deque()  # when, and how many bytes had come back
         self._set_us = rule.first_us
         self._watched = False
-        self._budget = Budget()
+        self._panel = PanelShares()
+        self._stock = Stock()
+        self._integral = 0.0  # of which the limit is exp() times what is aimed for
         self._quota = rule.most_bytes
+        self._oldest_us = 0  # the highest age that enough memory has, times what it was lowered by
+        self._lowered = 1.0
+        self._per_window = 1.0  # so many times what would do if each window was used
+        self._asked = self._got = 0.0  # bytes that were to be taken of late, and that were taken
+        self._taken = 0
+        self._left = 0.0  # bytes that may be taken until the next step
         self._resting = False  # nothing may be taken now
-        self._bound = False  # whether it is the budget that bounds what is taken, and not the age
+        self._exhausted = True  # whether there is less that is old enough than may be taken
         self._closed = False  # whether the loop goes by what really came back
 
     def step(self, observations: Observations) -> tuple[Decision, ...]:
-        """A new minimum age, if it is another by a twentieth at least."""
+        """A new minimum age, if it is another by a twentieth at least, and a new quota."""
         seen = observations
         if self._began_ns is None:
             self._began_ns = self._minute_ns = seen.now_ns
         self._gather(seen)
+        self._panel.look(seen)
         watched = seen.now_ns - self._began_ns >= self.rule.watch_ns
         if watched and not self._watched:
             self._watched = True
@@ -107,30 +129,64 @@ class RefaultController:
         if rate is not None:
             self._closed = True
             self._correct(rate, (seen.now_ns - self._began_ns) // 1000)
-        quota = self._spend(seen) if watched else ()
+        quota = self._spend(seen, rate) if watched else ()
         if not watched:  # the scheme must not begin before its quota is set
             self._resting = self.rule.scheme in seen.applied and seen.back_bytes is not None
-        age_us = _MOST_US if self._resting else self.min_age_us
+        age_us = _MOST_US if self._resting else max(self.min_age_us, self._oldest_us)
         if abs(age_us - self._set_us) * 20 < self._set_us:
             return quota
         self._set_us = age_us
         return (*quota, SetMinAge(scheme=self.rule.scheme, min_age_us=age_us))
 
-    def _spend(self, seen: Observations) -> tuple[Decision, ...]:
+    def _spend(self, seen: Observations, rate: float | None) -> tuple[Decision, ...]:
         """The quota that leaves until the next step what may be taken; a quota of nothing is one of no limit."""
         size, taken = working_set_bytes(seen), seen.applied.get(self.rule.scheme)
         if not size or taken is None or seen.back_bytes is None:
             return ()
         allowed = size * self.rule.limit_bp / _BP
-        left = self._budget.look(seen.now_ns, taken, seen.back_bytes, allowed, seen.page_bytes)
-        quota = int(left * self.rule.window_us / self.rule.interval_us)
-        self._resting = left < seen.page_bytes
-        self._bound = left * 2 < (self._budget.per_minute or 0)
+        self._choose_age(seen, taken)
+        worst = self._panel.worst(max(self.min_age_us, self._oldest_us))
+        self._stock.look(seen.now_ns / MINUTE_NS, taken, seen.back_bytes, worst)
+        self._left = self._may_take(allowed, worst, rate)
+        quota = int(self._left * self._per_window * self.rule.window_us / self.rule.interval_us)
+        self._resting = self._left < seen.page_bytes
         quota = max(min(quota, self.rule.most_bytes or quota), seen.page_bytes)
         if quota == self._quota or self._resting:
             return ()
         self._quota = quota
         return (SetQuota(scheme=self.rule.scheme, sz_bytes=quota),)
+
+    def _may_take(self, allowed: float, worst: float, rate: float | None) -> float:
+        """Bytes until the next step, so that in a minute what is allowed per minute comes back."""
+        steps_per_minute = _MINUTE_US / self.rule.interval_us
+        if rate is not None and self._stock.per_minute() > allowed / 2:  # else it has nothing to do with the estimates
+            self._integral += (1 - min(rate, 2.0)) * _INTEGRAL_PER_MINUTE / steps_per_minute
+            self._integral = min(max(self._integral, -_MOST_INTEGRAL), _MOST_INTEGRAL)
+        if self._stock.surely_per_minute() > _ALARM * allowed:
+            return 0.0
+        gap = allowed * math.exp(self._integral) - self._stock.per_minute(_AHEAD_MINUTES)
+        return max(gap, 0.0) / self._stock.marginal(worst) / steps_per_minute
+
+    def _choose_age(self, seen: Observations, taken: int) -> None:
+        """The highest age of which there is enough for a minute, lower step by step while not enough is taken.
+
+        A machine that is slow, or busy, does not use each window of the quota: so first more is given per window. Then,
+        not all that is old may be taken: filters may stop it, or it is what has just been refused.
+        """
+        steps_per_minute = _MINUTE_US / self.rule.interval_us
+        kept = math.exp(-_FORGOTTEN_PER_MINUTE / steps_per_minute)
+        self._asked, self._got = self._asked * kept + self._left, self._got * kept + max(taken - self._taken, 0)
+        self._taken = taken
+        most = max(self.rule.interval_us / self.rule.window_us, 1.0)
+        enough, too_little = self._got >= self._asked / 2, self._got < self._asked * _NEARLY
+        self._per_window = min(max(self._per_window * (_WINDOW_STEP if too_little else 1 / _WINDOW_STEP), 1.0), most)
+        enough = enough or self._per_window < most
+        self._lowered = min(self._lowered * _AGE_STEP, 1.0) if enough else self._lowered / _AGE_STEP
+        wanted = max(self._left * steps_per_minute, _LEAST_SUPPLY)
+        oldest_us = max((one.age_us for one in seen.cold if one.bytes >= wanted), default=0)
+        self._lowered = max(self._lowered, self.min_age_us / max(oldest_us, self.min_age_us))
+        self._oldest_us = round(oldest_us * self._lowered)
+        self._exhausted = not enough and self._oldest_us <= self.min_age_us
 
     def _gather(self, seen: Observations) -> None:
         """Each minute the lowest age that would have done; at the end of the watch the first minimum age follows."""
@@ -168,7 +224,7 @@ class RefaultController:
         if rate > 1:
             wanted = self.min_age_us * min(rate, _MOST_RATE) ** _UP
             self.min_age_us = max(self.min_age_us, self._kept(min(round(wanted), watched_us)))
-        elif not self._bound and self._counted[-1][0] - self._counted[0][0] >= MINUTE_NS:
+        elif self._exhausted and self._counted[-1][0] - self._counted[0][0] >= MINUTE_NS:
             # Not sooner: what was taken just now has had no time to come back.
             self.min_age_us = self._kept(round(self.min_age_us * max(rate, _LEAST_RATE) ** _DOWN))
 

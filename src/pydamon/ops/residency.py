@@ -20,6 +20,7 @@ from pydamon.ops.base import PAGE_SIZE, Addresses
 _SHARE = 100  # all targets together are looked through again after that many times what it took
 _FIRST_SHARE = 10  # while some have parts that nobody has looked at
 _PAUSE_NS = 10_000_000  # at the least
+_MOST_SAID = 4  # of many processes the same may be said of each
 
 
 class Residency:
@@ -98,7 +99,7 @@ class Residencies:
         self._due_ns = now_ns + max((_SHARE if swept else _FIRST_SHARE) * spent_ns, _PAUSE_NS)
 
     def _say(self, obstacle: str | None) -> None:
-        if obstacle is not None and obstacle not in self._said:
+        if obstacle is not None and obstacle not in self._said and len(self._said) < _MOST_SAID:
             self._said.add(obstacle)
             self._notices.append(f"how much of the memory is resident is not known: {obstacle}")
 

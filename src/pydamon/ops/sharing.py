@@ -22,6 +22,7 @@ from pydamon.spans import distinct
 
 _PAGE_SHIFT = np.uint64(12)
 _FILE_SHIFT = np.uint64(44)  # page numbers within a file are below
+_MOST_FILES = 1 << 16  # that have numbers; of more all are numbered anew
 _TRIED = 3  # mappings of one place of a file in one process: its segments may overlap by a page
 
 
@@ -46,6 +47,9 @@ class Sharing:
 
     def also_mapped(self, owner: NDArray[np.intp], addresses: Addresses, target: int) -> Addresses | None:
         """See `PanelOps.also_mapped`; None if this user sees no frame numbers."""
+        if len(self._files) > _MOST_FILES:  # those of processes that have ended are among them
+            self._files, self._asked = {}, None
+            self._layouts.clear()
         if self._asked is None or self._asked[0] is not addresses:
             self._asked = addresses, *self._of_owners(owner, addresses)
         _, frames, places = self._asked
@@ -101,7 +105,9 @@ class Sharing:
         mappings = self._ops.mappings(target)
         layout = self._layouts.get(target)
         if layout is None or layout.mappings is not mappings:
-            layout = self._layouts[target] = _Layout(mappings, self._files)
+            layout = _Layout(mappings, self._files)
+            if mappings:  # one that has ended has none, and does not come back
+                self._layouts[target] = layout
         return layout
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError, RequestError
-from pydamon.linux.process import Process
+from pydamon.linux.process import EndedProcess, Mapping, Process
 from pydamon.ops.base import Addresses, Ranges
 from pydamon.ops.membership import Membership, command_of, program_of
 from pydamon.ops.vaddr import Closable, VaddrOps, check_readable, troubles
@@ -189,14 +189,18 @@ class VaddrGroupOps(VaddrOps):
                 self._joined.append(_row(target, process, command_of(process)))
 
     def _end(self, target: int) -> None:
-        """Forget all about the target but what it was and what it has cost."""
+        """Forget all about the target but what it has cost; named ones keep their process, whose end may be watched."""
         del self._monitored[target]
         self._programs.pop(target, None)
         primitive = self.primitives[target]
         primitive.close()
         self._ended_cost.add(primitive.cost)
         self.primitives[target] = _ENDED
-        self._mappings[target] = []
+        self._mappings[target] = _NO_MAPPINGS
+        if self.processes[target] not in self.membership.roots:
+            self.processes[target] = _NOBODY
+        if self.nr_targets > 1:  # what became of a single one is told in the end
+            self.lost.pop(target, None)
         self._residencies.forget(target)
         self.sampler.forget(target)
         if self._panel is not None:
@@ -239,6 +243,8 @@ class _Ended:
 
 
 _ENDED: Primitive = _Ended()
+_NOBODY = EndedProcess()
+_NO_MAPPINGS: list[Mapping] = []  # one for all that have ended
 
 
 def _file_room() -> int:

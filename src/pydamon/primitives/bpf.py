@@ -198,11 +198,9 @@ class BpfPrimitive:
         self.cost = PrimitiveCost()
         self.process = process
         self._owns_walk = walk is None
-        self.walk = PageTableWalk() if walk is None else walk
-        self.walk.users += 1
-        self.clearer = Clearer(
-            process, self._walk_process, self.walk.frames, self.cost, together=lambda: self.walk.users
-        )
+        self.walk = walk = PageTableWalk() if walk is None else walk
+        walk.users += 1
+        self.clearer = Clearer(process, self._walk_process, walk.frames, self.cost, together=lambda: walk.users)
         self._saw_unknown = False
         # The window of observation: the pages, the level each had at its start, whether it says something.
         self._addresses: Addresses = np.empty(0, np.uint64)
@@ -285,6 +283,7 @@ class BpfPrimitive:
     def close(self) -> None:
         """Release what this opened; the process and a shared walk stay open."""
         self.clearer.close()
+        self.panel = None
         self.walk.users -= 1
         if self._owns_walk:
             self.walk.close()

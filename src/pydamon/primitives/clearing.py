@@ -31,7 +31,7 @@ from pydamon.linux.process import Process
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.primitives.bpf_panel import BeforeClear, PanelPages
-from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K
+from pydamon.primitives.page_tables import LEVEL_1G, LEVEL_2M, LEVEL_4K, LEVEL_UNKNOWN
 from pydamon.spans import places_of_distinct
 
 Entries = NDArray[np.uint64]
@@ -267,7 +267,8 @@ class Clearer:
             self._refused = self._refused[:0]
 
     def close(self) -> None:
-        """Release the file descriptors."""
+        """Release the file descriptors, and who this belongs to: a ring of objects is garbage that stays for long."""
+        self._walk, self.panel = _walk_nothing, None
         self._info.close()
         if self._whole_fd >= 0:
             os.close(self._whole_fd)
@@ -442,3 +443,8 @@ class Clearer:
         self._cost.clears += clears
         self._cost.clear_ns += spent_ns
         self._cost.disturb_ns += int(spent_ns * disturbs)
+
+
+def _walk_nothing(addresses: Addresses) -> tuple[Entries, Levels]:
+    """What is known of pages once all is closed."""
+    return np.zeros(len(addresses), np.uint64), np.full(len(addresses), LEVEL_UNKNOWN, np.uint8)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pydamon.errors import MachineError
+from pydamon.learned import learned
 from pydamon.linux.own_directory import FLAGS, open_own_directory, own_directory
 from pydamon.primitives.bpf_facts import KernelFacts, SamplerFacts
 from pydamon.version import __version__
@@ -63,7 +64,7 @@ def read() -> Kept | None:
             with open(fd, "rb") as file:
                 if not _is_ours(os.fstat(fd)):
                     return None
-                kept = msgspec.json.decode(file.read(_MOST_BYTES), type=Kept)
+                kept = msgspec.json.decode(file.read(_MOST_BYTES), type=learned(Kept))
         return kept if (kept.boot, kept.kernel, kept.pydamon) == _now() else None
     except (OSError, MachineError, ValueError, RecursionError):  # ValueError: also what msgspec raises
         return None

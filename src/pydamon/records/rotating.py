@@ -37,7 +37,7 @@ def parts_of(path: str) -> str:
 class RotatingWriter:
     """Writes like a `RecordWriter`, into parts of at most about ``max_bytes`` or ``max_ns`` (of the snapshots' clock).
 
-    Each part is a whole record: it begins with the description, all targets that have joined, and their mappings. With
+    Each part is a whole record: it begins with the description, all targets that live, and their mappings. With
     ``keep`` only the newest so many parts stay; ``keep_old`` is about those of an earlier series. Raises like
     `RecordWriter`; but with ``say`` a part that cannot be written to any more, as on a full disk, only makes a pause,
     which is said: later a new part is begun, what came meanwhile is missing.
@@ -91,10 +91,11 @@ class RotatingWriter:
         metadata = self._metadata | {"targets": list(self._targets.values())}
         writer = RecordWriter(path, metadata=metadata, keep_old=self._keep_old)
         self._number += 1
-        self._parts.append(path)
-        while self._keep is not None and len(self._parts) > self._keep:
-            with contextlib.suppress(OSError):  # somebody else may have taken it away
-                os.unlink(self._parts.popleft())
+        if self._keep is not None:
+            self._parts.append(path)
+            while len(self._parts) > self._keep:
+                with contextlib.suppress(OSError):  # somebody else may have taken it away
+                    os.unlink(self._parts.popleft())
         return writer
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
@@ -168,11 +169,12 @@ class RotatingWriter:
         with self._pausing():
             self._writer.add_mappings(time_ns, target, mappings)
 
-    def forget_mappings_except(self, targets: Iterable[int]) -> None:
-        """Drop what is kept about targets that have ended."""
+    def forget_except(self, targets: Iterable[int]) -> None:
+        """Drop what is kept about targets but these: the others have ended, and later parts do not name them."""
         keep = set(targets)
         self._mappings = {target: kept for target, kept in self._mappings.items() if target in keep}
-        self._writer.forget_mappings_except(keep)
+        self._targets = {target: kept for target, kept in self._targets.items() if target in keep}
+        self._writer.forget_except(keep)
 
     def add_table(self, name: str, table: pa.Table, *, time_ns: int | None = None, target: int | None = None) -> None:
         """Record a piece of a declared side table."""
@@ -180,7 +182,7 @@ class RotatingWriter:
             self._writer.add_table(name, table, time_ns=time_ns, target=target)
 
     def add_rows(self, name: str, rows: Sequence[AnyMapping[str, Any]], *, time_ns: int | None = None) -> None:
-        """Record rows of a side table; targets that join are named in all later parts, too."""
+        """Record rows of a side table; targets that join are named in all later parts, too, as long as they live."""
         if name == "targets":
             for row in rows:
                 self._targets[row["target"]] = {key: value for key, value in row.items() if key != "time_ns"}

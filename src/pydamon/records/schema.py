@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pydamon.core import columns
 from pydamon.errors import RequestError
+from pydamon.learned import learned
 from pydamon.linux.swap import swap_bytes
 from pydamon.plain import json_bytes
 from pydamon.version import __version__
@@ -203,14 +204,14 @@ class _Metadata(msgspec.Struct):
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
     """The JSON of a description; ValueError or TypeError if it is not one that `decode_metadata` reads."""
     text = json_bytes(metadata)
-    msgspec.json.decode(text, type=_Metadata)
+    msgspec.json.decode(text, type=learned(_Metadata))
     return text
 
 
 def decode_metadata(text: bytes, path: str) -> RecordInfo:
     """The checked description in a record; RequestError if it is damaged or of a version we cannot read."""
     try:
-        found = msgspec.json.decode(text, type=_Metadata)
+        found = msgspec.json.decode(text, type=learned(_Metadata))
     except (ValueError, RecursionError) as error:
         raise RequestError(f"its description is damaged ({_one_line(error)})", where=path) from None
     if found.version not in READABLE:

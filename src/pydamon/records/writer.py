@@ -192,8 +192,8 @@ class RecordWriter:
         if mappings != before:
             self.add_table(MAPS, maps_table(time_ns, target, mappings), time_ns=time_ns, target=target)
 
-    def forget_mappings_except(self, targets: Iterable[int]) -> None:
-        """Drop what is kept about targets that have ended; their mappings stay in the record."""
+    def forget_except(self, targets: Iterable[int]) -> None:
+        """Drop what is kept about targets but these: the others have ended. What is in the record stays there."""
         keep = set(targets)
         for target in [known for known in self._last_mappings if known not in keep]:
             del self._last_mappings[target]

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.learned import learned
 from pydamon.linux.own_directory import (
     FLAGS,
     make_shared_directory,
@@ -147,7 +148,7 @@ class RuntimeDirectory:
         finally:
             os.close(fd)
         try:
-            identity = msgspec.json.decode(text, type=Identity)
+            identity = msgspec.json.decode(text, type=learned(Identity))
             process = Process(identity.pid)
         except (msgspec.DecodeError, RequestError):
             self._remove_left(name)

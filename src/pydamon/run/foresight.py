@@ -10,25 +10,24 @@ from pydamon.core.panel import Look
 from pydamon.spec import Scheme
 from pydamon.spec.words.refaults import taken_at_s
 
-_MOST_LOOKS, _MOST_TARGETS = 3600, 256  # of each target the last ones, and of so many targets
+_MOST_LOOKS = 8192  # the last ones, of all targets together: some 20 MB
 
 
 class Foresight:
     """Gathers the looks of a dry run, in which nothing is taken, so that all that returns is seen."""
 
     def __init__(self) -> None:
-        self._looks: dict[int, deque[Look]] = {}
+        self._looks: deque[Look] = deque(maxlen=_MOST_LOOKS)
 
     def note(self, looks: Iterable[Look]) -> None:
         """What was seen of the page panel since the last time."""
-        for look in looks:
-            if look.target not in self._looks and len(self._looks) == _MOST_TARGETS:
-                continue
-            self._looks.setdefault(look.target, deque(maxlen=_MOST_LOOKS)).append(look)
+        self._looks.extend(looks)
 
     def lines(self, schemes: Sequence[Scheme]) -> list[str]:
         """What those of the schemes would bring back that page out; nothing where there was no panel."""
-        looks = {target: list(mine) for target, mine in self._looks.items()}
+        looks: dict[int, list[Look]] = {}
+        for look in self._looks:
+            looks.setdefault(look.target, []).append(look)
         if not looks:
             return []
         found = []

@@ -71,7 +71,7 @@ class Recorder:
             return
         if found.second:
             self._note_resctrl(found.time_ns)
-            self._writer.forget_mappings_except([snapshot.target for snapshot in found.snapshots])
+            self._writer.forget_except({*(snapshot.target for snapshot in found.snapshots), *self._engine.living()})
         self._writer.tick(found.time_ns)
 
     def _note_rows(self, now_ns: int, tables: dict[str, Rows]) -> None:

@@ -88,3 +88,14 @@ class Signals(Waker):
             yield
         finally:
             self.on_stop = before
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """What is done in here, within `interruptible`, is done whole: a signal waits for its end."""
+        before, self.on_stop = self.on_stop, lambda: None
+        try:
+            yield
+        finally:
+            self.on_stop = before
+        if self.stopped:
+            before()

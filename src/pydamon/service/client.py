@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from pydamon.errors import PydamonError, RequestError
+from pydamon.learned import learned
 from pydamon.linux.process import Process
 from pydamon.run.directory import SERVICE, RuntimeDirectory, directories, the_only
 from pydamon.service import protocol
@@ -246,7 +247,7 @@ class Client:
 
     def _understand(self, reply: bytes) -> dict[str, Any]:
         try:
-            message = msgspec.json.decode(reply, type=_Reply)
+            message = msgspec.json.decode(reply, type=learned(_Reply))
         except msgspec.DecodeError:
             raise PydamonError(
                 "ended without an answer" if not reply else "answers nonsense", where=self.name

@@ -18,6 +18,7 @@ import msgspec
 
 from pydamon import lean, messages
 from pydamon.errors import MachineError, PydamonError, RequestError
+from pydamon.learned import learned
 from pydamon.linux.outputs import Place
 from pydamon.run.directory import Claim, RuntimeDirectory, check_monitor_name
 from pydamon.run.request import Request
@@ -61,7 +62,7 @@ class Starting:
         data = os.read(self.fd, 1 << 16)
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
-            message = msgspec.json.decode(line, type=_Message)
+            message = msgspec.json.decode(line, type=learned(_Message))
             if message.error is not None:
                 raise protocol.error_of(message.error)
             if message.pid is not None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from pydamon.errors import RequestError, located
+from pydamon.learned import learned
 from pydamon.spec import modules, quantities, units
 from pydamon.spec.primitives import PrimitiveName
 from pydamon.spec.probes import Probe, validate_probes
@@ -202,7 +203,7 @@ def read(data: object, wanted: type[_Read], path: str = "") -> _Read:
     ``path`` is where it stands. Raises RequestError whose ``where`` is the path of the field.
     """
     try:
-        return msgspec.convert(_exact(data, path), wanted, dec_hook=quantities.decode)
+        return msgspec.convert(_exact(data, path), learned(wanted), dec_hook=quantities.decode)
     except msgspec.ValidationError as error:
         # msgspec ends its message with " - at `$.path`".
         message, _, at = str(error).partition(" - at `")

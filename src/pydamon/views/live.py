@@ -17,6 +17,7 @@ from pydamon.analysis.panel import SECOND_NS, Estimate, estimates, latest
 from pydamon.analysis.summary import Holding, holdings_of
 from pydamon.analysis.together import Together
 from pydamon.errors import PydamonError
+from pydamon.learned import learned
 from pydamon.linux import containers
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
@@ -255,7 +256,7 @@ def plain_sum(held: Sequence[Memory]) -> Sum:
 def read(told: Any) -> Live:
     """What another process has told. Raises PydamonError if it is of another version of pydamon."""
     try:
-        return msgspec.convert(told, Live)
+        return msgspec.convert(told, learned(Live))
     except msgspec.ValidationError as error:
         raise PydamonError(f"is of another version of pydamon; start it anew ({error})") from None
 
@@ -371,7 +372,7 @@ def _mapping(one: Holding) -> MappingHeat:
 
 
 def _cost(row: Mapping[str, Any]) -> Cost:
-    return msgspec.convert({key: row.get(key) for key in Cost.__struct_fields__}, Cost)
+    return msgspec.convert({key: row.get(key) for key in Cost.__struct_fields__}, learned(Cost))
 
 
 def _scheme(row: Mapping[str, Any]) -> Scheme:

@@ -13,6 +13,7 @@ from pydamon.core.columns import PER_REGION
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.on_core import panel_row
 from pydamon.errors import PydamonError
+from pydamon.learned import learned
 from pydamon.linux.process import Mapping
 from pydamon.run.found import Origin
 from pydamon.views.moments import Known, Mapped, Moment
@@ -68,7 +69,7 @@ def _plain(row: Any) -> Any:
 def received(told: Sequence[Any], origin: Origin) -> list[Moment]:
     """What another process has passed. Raises PydamonError if that cannot be."""
     try:
-        return [_moment(one, origin) for one in msgspec.convert(told, list[PassedMoment])]
+        return [_moment(one, origin) for one in msgspec.convert(told, learned(list[PassedMoment]))]
     except (msgspec.ValidationError, KeyError, TypeError, ValueError, OverflowError) as error:
         words = " ".join(str(error).split())[:200]
         raise PydamonError(f"is of another version of pydamon; start it anew ({words})") from None

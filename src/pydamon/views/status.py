@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pydamon.errors import PydamonError
+from pydamon.learned import learned
 from pydamon.spec.module_numbers import NUMBERS
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views.fields import Field, View, counter, fact, gauge
@@ -212,7 +213,7 @@ def ended(told: dict[str, Any]) -> Ended | None:
 
 def _read(told: dict[str, Any], kind: type[_Kind]) -> _Kind:
     try:
-        return msgspec.convert(told, kind)
+        return msgspec.convert(told, learned(kind))
     except msgspec.ValidationError as error:
         text = f"is of another version of pydamon; start it anew ({error})"
         raise PydamonError(text, where=told.get("name")) from None

@@ -35,7 +35,6 @@ from pydamon.views.packing import packed, unpacked
 MOST_BYTES = 6 << 20  # as packed: hours of one process, a moment a second
 _MAPPED_SHARE = 4  # beside it at most this part of it for what was mapped
 _FASTEST = 1  # level of compression
-_HELD_BYTES = 200  # beside the bytes of one list of mappings, about
 
 
 class Store:
@@ -130,11 +129,9 @@ class Store:
                 return
             layouts = self._layouts
             history.add(moment.time_ns, packed(moment, lambda known: layouts.key_of(known, moment.time_ns)))
-            layouts.only(moment.targets)
-            layouts.forget_before(history.time_ns(0) if len(history) else moment.time_ns)
-            while layouts.too_many and len(history) > 1:
+            layouts.only(moment.targets, moment.time_ns)
+            while len(history) > 1 and history.time_ns(0) < layouts.lost_ns:
                 history.drop()
-                layouts.forget_before(history.time_ns(0))
 
     # -- asking it ----------------------------------------------------------------------------------------------------
 
@@ -188,52 +185,42 @@ class Store:
 
 
 class _Layouts:
-    """What targets have mapped, or had when a moment that is kept was the latest: each list once, by a number."""
+    """What targets have mapped, or had when a moment that is kept was the latest: each list once, by a number.
+
+    Lists that are not mapped any more are packed into memory that is there from the start, too: pieces that stay for
+    long among others that do not would keep whole pages. ``lost_ns``: those that were mapped before are not all there.
+    """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._bytes = 0
+        self.lost_ns = -1
         self._next = 0
         self._numbers: dict[int, int] = {}  # of what each target has mapped now
         self._now: dict[int, Mapped] = {}  # that, by its number
-        self._packed: dict[int, tuple[bytes, int]] = {}  # packed, and when it was mapped last: in the order of that
-
-    @property
-    def too_many(self) -> bool:
-        """Whether they take more than they may."""
-        return self._bytes > self._most_bytes
+        self._before = Block(most_bytes)  # the others, with the time since when they are not mapped any more
 
     def key_of(self, known: Known, now_ns: int) -> int:
         """The number for what the target has mapped now."""
         key = self._numbers.get(known.target, -1)
-        if self._now.get(key) is known.mapped:
-            data, _ = self._packed.pop(key)
-        else:
-            self._now.pop(key, None)
+        if self._now.get(key) is not known.mapped:
+            self._put_away(key, now_ns)
             key = self._numbers[known.target] = self._next
             self._now[key] = known.mapped
             self._next += 1
-            # Pickled, as the moments are: names are any bytes, which other formats of text refuse.
-            data = zlib.compress(pickle.dumps(list(known.mapped.mappings), pickle.HIGHEST_PROTOCOL), _FASTEST)
-            self._bytes += len(data) + _HELD_BYTES
-        self._packed[key] = data, now_ns
         return key
 
-    def only(self, living: Dict[int, Known]) -> None:
-        """No other targets live: of those there are packed ones only."""
+    def only(self, living: Dict[int, Known], now_ns: int) -> None:
+        """No other targets live."""
         for target in self._numbers.keys() - living.keys():
-            del self._now[self._numbers.pop(target)]
+            self._put_away(self._numbers.pop(target), now_ns)
 
-    def forget_before(self, time_ns: int) -> None:
-        """Forget what was last mapped before that time."""
-        while self._packed:
-            key, (data, last_ns) = next(iter(self._packed.items()))
-            if last_ns >= time_ns:
-                break
-            del self._packed[key]
-            self._bytes -= len(data) + _HELD_BYTES
+    def _put_away(self, key: int, now_ns: int) -> None:
+        mapped = self._now.pop(key, None)
+        if mapped is not None:
+            # Pickled, as the moments are: names are any bytes, which other formats of text refuse.
+            data = zlib.compress(pickle.dumps(list(mapped.mappings), pickle.HIGHEST_PROTOCOL), _FASTEST)
+            self.lost_ns = max(self.lost_ns, self._before.add(now_ns, data, key))
 
     def mapped(self, key: int) -> Mapped:
         """What a number stands for."""
         now = self._now.get(key)
-        return Mapped(pickle.loads(zlib.decompress(self._packed[key][0]))) if now is None else now
+        return Mapped(pickle.loads(zlib.decompress(self._before.of(key)))) if now is None else now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -13,17 +13,19 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from pydamon import messages
+from pydamon.analysis.pyramid import FINER
 from pydamon.errors import PydamonError
 from pydamon.markup import RAMP
 from pydamon.plain import json_text, printable
 from pydamon.service.metrics import OfKdamonds, Rendered
 from pydamon.web.files import PAGE, inert, served, text
-from pydamon.web.recording import Missing, Recording
+from pydamon.web.recording import MOST_COLUMNS, Missing, Recording
 
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
 _THREADS = 8  # that work at a time: each takes memory for itself, and more than there are CPUs only wait
 _U64 = 2**64 - 1
 _I64 = 2**63 - 1
+_MARGINS = 32  # pixels beside the picture, see page.css
 
 
 class Wrong(PydamonError):
@@ -48,8 +50,9 @@ def application(recordings: Sequence[Recording]) -> Starlette:
     def page(_: Request) -> Response:
         state = tuple((one.version, one.progress, one.growing) for one in recordings)
         if (found := pages.get(state)) is None:
-            first = f'<script type="application/json" id="first">{inert(_first(recordings))}</script>\n</head>'
-            found = text(PAGE).replace("</head>", first, 1)
+            first = _first(recordings)
+            data = f'<script type="application/json" id="first">{inert(first)}</script>\n</head>'
+            found = text(PAGE).replace("</title>", f"</title>\n{_ahead(first)}", 1).replace("</head>", data, 1)
             pages.clear()
             pages[state] = found
         return Response(found, media_type="text/html")
@@ -150,6 +153,26 @@ def _first(recordings: Sequence[Recording]) -> dict[str, Any]:
             target = summary["targets"][0]["target"]
             return found | {"shown": [at, target], "told": recording.target(target)}
     return found
+
+
+def _ahead(first: Mapping[str, Any]) -> str:
+    """What the browser is to ask for while it still reads the page: the picture that a window of its width shows first.
+
+    As `resolution` of heatmap.js has it, of a screen without a scale; who is wrong here asks once more.
+    """
+    if "shown" not in first:
+        return ""
+    told, (at, target) = first["told"], first["shown"]
+    columns, links = told["end_ns"] / told["column_ns"], ""
+    for level in range(told["levels"]):
+        if told["columns"] >> level > MOST_COLUMNS:
+            continue
+        least = int(columns / 2 ** (level + 1)) + 1 if level < told["levels"] - 1 else 1
+        most = int(columns / 2**level if level else columns * 2 ** (FINER - 1))
+        widths = f"(min-width: {least + _MARGINS}px) and (max-width: {most + _MARGINS}px) and (max-resolution: 1dppx)"
+        place = f'href="api/{at}/{target}/plane/{level}" media="{widths}"'
+        links += f'<link rel="preload" as="fetch" crossorigin {place}>\n'
+    return links
 
 
 def _answering(answer: Callable[[Request], Any], limiter: CapacityLimiter) -> Callable[[Request], Any]:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from pydamon import messages
@@ -34,12 +35,16 @@ _ORIGIN = Origin(None, None, None, None, None, [], None)
 class Feed:
     """Keeps a record of the kdamond ``client`` at ``path``, in a directory that goes with it. `close` ends its thread.
 
-    Raises PydamonError if it has found nothing yet, or does not tell.
+    ``undisturbed``: what nothing may come between, or the directory would stay. Raises PydamonError if it has found
+    nothing yet, or does not tell.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self, client: Client, *, undisturbed: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> None:
         self._client = client
-        self._folder = tempfile.TemporaryDirectory(prefix="pydamon-serve-")
+        with undisturbed():
+            self._folder = tempfile.TemporaryDirectory(prefix="pydamon-serve-")
         self.path = os.path.join(self._folder.name, f"{client.name}.damon")
         self._stopped = threading.Event()
         try:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydamon.analysis.curves import Curves
 from pydamon.analysis.pyramid import Axis, Piece, Pyramid
 from pydamon.errors import PydamonError
+from pydamon.learned import learned
 from pydamon.linux.outputs import Place, mode_for
 from pydamon.web.target import Drawn
 
@@ -107,7 +108,7 @@ def kept(path: str) -> Kept | None:
                 return None
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
-            head = msgspec.json.decode(arrays["head"].tobytes(), type=_Head)
+            head = msgspec.json.decode(arrays["head"].tobytes(), type=learned(_Head))
             if head.form != _FORM or head.record != _identity(path):
                 return None
             drawn = {number: _target(number, target, arrays) for number, target in head.targets.items()}

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydamon import messages
 from pydamon.analysis.panel import look_of
 from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
+from pydamon.analysis.whatif.part import acted
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
-from pydamon.library.whatif import acted, what_if
+from pydamon.library.whatif import what_if
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader, open_record
@@ -48,7 +49,7 @@ _MOVED = 0.1  # of the memory lies elsewhere: the addresses are chosen anew
 _AVERAGED = 12  # snapshots of a window
 _WINDOW_ROWS = 1 << 15
 _WORTH_KEEPING = 2_000_000  # rows: about a second of reading
-_MOST_COLUMNS = 4096  # that are told at once
+MOST_COLUMNS = 4096  # that are told at once
 _LOOKED_BACK = 8  # messages, for the last snapshot before a time
 _MOST_REGIONS = 20_000
 _FRESH_S = 30.0  # for how long the answer of a recording that grows does
@@ -325,7 +326,7 @@ class Recording:
         """All cells of a level, uint8 [columns, cells]; `Missing` if there is none, or it has too many to be one."""
         drawn = self._drawn(number)
         levels = drawn.pyramid.levels
-        if level >= len(levels) or len(levels[level]) > _MOST_COLUMNS:
+        if level >= len(levels) or len(levels[level]) > MOST_COLUMNS:
             raise Missing("there is no such plane")
         with drawn.lock:
             return levels[level].copy()

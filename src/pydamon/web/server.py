@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
 import socket
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pydamon.errors import RequestError
+from pydamon.run.signals import Waker
 from pydamon.web.app import application
 from pydamon.web.guard import Guard
 from pydamon.web.recording import Recording
@@ -81,9 +81,17 @@ def guarded(recordings: Sequence[Recording], token: str, names: Collection[str],
     return Guard(cast(Any, application(recordings)), token, names, f"pydamon-{port}")
 
 
-def serve(socket_: socket.socket, guard: Guard, started: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; ``started`` is called once it is reached."""
-    asyncio.run(_until_told(made(guard), socket_, started))
+def serve(socket_: socket.socket, guard: Guard, started: Callable[[], None], told: Waker) -> None:
+    """Serve until ``told`` to stop, if it is not yet; ``started`` is called first."""
+    server = made(guard)
+
+    def end() -> None:
+        server.should_exit = True
+
+    told.on_stop = end
+    started()
+    if not told.stopped:
+        asyncio.run(server.serve(sockets=[socket_]))
 
 
 def made(guard: Guard) -> uvicorn.Server:
@@ -103,14 +111,3 @@ def made(guard: Guard) -> uvicorn.Server:
         h11_max_incomplete_event_size=1 << 15,
     )
     return _Server(config)
-
-
-async def _until_told(server: uvicorn.Server, socket_: socket.socket, started: Callable[[], None]) -> None:
-    def end() -> None:
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end)
-    started()
-    await server.serve(sockets=[socket_])

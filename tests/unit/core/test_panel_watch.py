@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,18 @@ def test_the_length_of_each_idle_time_that_ended_is_known() -> None:
         assert ended == ({1: hot, 5: warm} if second % 5 == 1 else {1: hot})
 
 
+def test_what_is_accessed_in_idle_regions_is_told_by_how_long_these_were_idle() -> None:
+    made, _ = loop(ALL_PAGES)
+    looks = looks_of(made)
+    warm = 15 * MIB // PAGE_SIZE
+    for look in looks[6:]:
+        assert look.woken is not None
+        woken = {BOUNDS_S[place]: count for place, count in enumerate(look.woken.tolist()) if count}
+        # In the seconds before the 11th, 16th ... look the warm part is accessed; aggregations take 2 s, so that its
+        # regions have been idle for 2 s and less than 4 s by then, whenever the last one that found it in use ended.
+        assert woken == ({2: warm} if look.time_ns // SECOND % 5 == 1 else {})
+
+
 def test_intervals_of_a_panel_hold_the_truth() -> None:
     held, widths = 0, []
     for seed in range(40):
@@ -225,3 +238,47 @@ def test_spans_without_holes() -> None:
     assert without(of((0, 10), (20, 30)), of((0, 2), (4, 5), (20, 30))).tolist() == [[2, 4], [5, 10]]
     assert without(of((0, 10)), of()).tolist() == [[0, 10]]
     assert without(of(), of()).tolist() == []
+
+
+class Passing:
+    """Targets of the same 64 pages, of which three live at a time; to see who shares them takes several steps."""
+
+    def __init__(self) -> None:
+        self.first = self.spent_ns = 0
+
+    def living(self) -> list[int]:
+        return list(range(self.first, self.first + 3))
+
+    def target_valid(self, target: int) -> bool:
+        return target in self.living()
+
+    def resident(self, target: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        pages = np.array([[64 * PAGE_SIZE, 128 * PAGE_SIZE]], np.uint64)
+        return pages, pages
+
+    def look_at_panel(self, target: int, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        return np.ones(len(addresses), np.bool_), np.zeros(len(addresses), np.bool_)
+
+    def also_mapped(self, owner: NDArray[np.intp], addresses: NDArray[np.uint64], target: int) -> NDArray[np.uint64]:
+        self.spent_ns += 3_000_000
+        return addresses
+
+    def panel_cpu_ns(self) -> int:
+        return self.spent_ns
+
+
+def test_of_targets_that_have_ended_nothing_is_kept() -> None:
+    def held() -> int:
+        return sum(str(type(each).__module__).startswith("pydamon.core.panel") for each in gc.get_objects())
+
+    clock, ops = VirtualClock(), Passing()
+    watch = PanelWatch(ops, clock, ops.living, size=256, seed=1)
+    watch.begin()
+    counts = []
+    for _ in range(90):
+        clock.sleep_ns(SECOND)
+        watch.look()
+        watch.take_looks()
+        counts.append(held())
+        ops.first += len(counts) % 3 == 0
+    assert max(counts[30:]) <= max(counts[:30])

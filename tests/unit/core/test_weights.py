@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from pydamon.core.weights import Weights
 from pydamon.linux.process import Mapping
 from pydamon.spec import Intervals, Scheme
 from pydamon.spec.actions import ActionName
-from pydamon.spec.schemes import Quotas
+from pydamon.spec.quantities import Age
+from pydamon.spec.schemes import AccessPattern, AgeRange, Quotas
 
 UNKNOWN = 2**64 - 1
 
@@ -175,6 +177,20 @@ def test_no_quota_is_spent_on_what_is_not_there() -> None:
     assert bench.step() == [(0, far[1][0], far[1][0] + MIB)]
     assert bench.step() == [(0, far[1][0] + MIB, far[1][1])]
     assert bench.state.quota.total_charged_bytes == 2 * MIB
+
+
+def test_after_a_rest_it_goes_on_with_another_region() -> None:
+    """Of two regions of 4 MiB, the first is begun; then the least age lets none for a while: the second is next."""
+    scheme = Scheme(action="pageout", quotas=Quotas(sz_bytes=MIB, reset_interval_ms=100))
+    two = [(BASE, BASE + 4 * MIB), (BASE + 4 * MIB, BASE + 8 * MIB)]
+    bench = by_memory(scheme, two, all_there)
+    assert bench.step() == [(0, BASE, BASE + MIB)]
+    assert bench.step() == [(0, BASE + MIB, BASE + 2 * MIB)]
+    old = AccessPattern(age=AgeRange(min=Age(1000, "aggrs")))
+    bench.state.scheme = msgspec.structs.replace(scheme, access_pattern=old)
+    assert bench.step() == bench.step() == []
+    bench.state.scheme = scheme
+    assert bench.step() == [(0, BASE + 4 * MIB, BASE + 5 * MIB)]
 
 
 def test_what_the_filters_stop_costs_nothing() -> None:

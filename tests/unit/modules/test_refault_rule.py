@@ -173,23 +173,35 @@ def test_the_rest_after_a_suspend_is_one_step() -> None:
 
 
 def test_what_is_taken_is_bounded_by_what_may_come_back() -> None:
-    """0.2 % of 1 GiB in the first minute, 10 s of it 1 s windows; then nothing for as long as that is used up."""
+    """0.2 % of 1 GiB a minute of memory that at the worst comes back within its age of two minutes: twice that."""
     controller = RefaultController(RULE)
     allowed = GIB * 20 // 10_000
-    watch = [msgspec.structs.replace(look(at), applied={"reclaim": 0}) for at in range(0, 120, 10)]
+    watch = [msgspec.structs.replace(look(at), applied={"reclaim": 0}) for at in range(0, 120, 5)]
     assert stepped(controller, watch) == [24 * 3600 * 1_000_000]
-    first, _ = controller.step(msgspec.structs.replace(look(120), applied={"reclaim": 0}))
-    assert first == SetQuota(scheme="reclaim", sz_bytes=allowed // 10)
-    used_up = msgspec.structs.replace(look(130), applied={"reclaim": allowed + 4096})
-    (rest,) = controller.step(used_up)
-    assert isinstance(rest, SetMinAge)
-    assert rest.min_age_us == 24 * 3600 * 1_000_000
+    first, age = controller.step(msgspec.structs.replace(look(120), applied={"reclaim": 0}))
+    assert first == SetQuota(scheme="reclaim", sz_bytes=2 * allowed // 60)
+    assert age == SetMinAge(scheme="reclaim", min_age_us=120_000_000)
+    back = msgspec.structs.replace(look(125, back_bytes=allowed), applied={"reclaim": 2 * allowed})
+    (rest,) = controller.step(back)
+    assert rest == SetMinAge(scheme="reclaim", min_age_us=24 * 3600 * 1_000_000)
     assert controller.min_age_us == 120_000_000
-    again = controller.step(msgspec.structs.replace(look(180), applied={"reclaim": allowed + 4096}))
-    assert again == (
-        SetQuota(scheme="reclaim", sz_bytes=(allowed - 4096) // 10),
-        SetMinAge(scheme="reclaim", min_age_us=120_000_000),
-    )
+
+
+def test_the_oldest_goes_first_and_younger_while_not_enough_is_taken() -> None:
+    """Half of what is cold was idle for ten minutes; the scheme takes what it is told, or nothing of it."""
+    controller = RefaultController(RULE)
+    cold = (ColdBytes(120_000_000, GIB), ColdBytes(600_000_000, GIB // 2))
+    ages, taken = [], 0
+    for at in range(0, 600, 5):
+        seen = msgspec.structs.replace(look(at), cold=cold, applied={"reclaim": taken})
+        for decision in controller.step(seen):
+            if isinstance(decision, SetMinAge):
+                ages.append(decision.min_age_us // 1_000_000)
+        taken += (64 << 20) if at < 300 else 0
+    assert ages[1] == 600
+    lower = ages[2:]
+    assert lower == sorted(lower, reverse=True)
+    assert lower[-1] < 200
 
 
 class Zipf:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -135,6 +137,28 @@ def test_nothing_stays_open_of_processes_that_ended(sleepers: list[subprocess.Po
     assert len(os.listdir("/proc/self/fd")) == idle
     ops.cleanup()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.usefixtures("processes")
+def test_nothing_is_kept_of_processes_that_ended(sleepers: list[subprocess.Popen[bytes]], cgroup: Path) -> None:
+    ops = group(cgroup)
+    kept: list[weakref.ref[Any]] = []
+    gc.disable()  # what is in a ring of objects stays for long, too
+    try:
+        for _ in range(10):
+            with subprocess.Popen(["sleep", "60"]) as child:
+                put(cgroup, child.pid)
+                ops.update()
+                kept += [weakref.ref(ops.processes[-1]), weakref.ref(ops.primitives[-1])]
+                ops.take_joined()
+                child.kill()
+            ops.update()
+        assert [one() for one in kept] == [None] * 20
+    finally:
+        gc.enable()
+    each = list(zip(ops.processes, ops.primitives, map(ops.mappings, range(10)), strict=True))
+    assert len({tuple(map(id, one)) for one in each}) == 1  # what stands for one stands for all
+    ops.cleanup()
 
 
 def test_named_processes_keep_their_pidfd_until_the_end(sleepers: list[subprocess.Popen[bytes]]) -> None:

@@ -36,7 +36,7 @@ def test_the_writer_forgets_the_mappings_of_targets_that_ended(tmp_path: Path) -
     with RecordWriter(path, metadata=metadata(1)) as writer:
         for target in range(1000):
             writer.add_mappings(START_NS + target, target, MAPS)
-            writer.forget_mappings_except([0, target])
+            writer.forget_except([0, target])
             assert len(writer._last_mappings) <= 2
         writer.add_mappings(START_NS + 2000, 0, MAPS)  # it still lives, and its mappings are as before
     with RecordReader(path) as reader:
@@ -49,5 +49,5 @@ def test_so_does_one_of_several_files(tmp_path: Path) -> None:
     with RotatingWriter(path, metadata=metadata(1), max_bytes=1 << 30, max_ns=None, keep=None) as writer:
         for target in range(100):
             writer.add_mappings(START_NS + target, target, MAPS)
-            writer.forget_mappings_except([target])
+            writer.forget_except([target])
             assert len(writer._writer._last_mappings) == 1

@@ -82,7 +82,7 @@ def test_a_part_that_somebody_took_away_does_no_harm() -> None:
     assert os.listdir() == ["run.0002.damon"]
 
 
-def test_every_part_has_the_mappings_and_the_targets_that_joined() -> None:
+def test_every_part_has_the_mappings_and_the_targets_that_live() -> None:
     joined = {"target": 1, "pid": 8, "command": "child", "start_ticks": 9}
     with RotatingWriter("run.damon", metadata=metadata(7), max_ns=AGGR_NS) as writer:
         writer.add_mappings(START_NS, 0, [mapping(0x1000, 0x9000, "[heap]")])
@@ -90,16 +90,18 @@ def test_every_part_has_the_mappings_and_the_targets_that_joined() -> None:
         writer.add_rows("targets", [{"time_ns": START_NS, **joined}], time_ns=START_NS)
         writer.add_mappings(START_NS, 1, [mapping(0x1000, 0x9000, "[stack]")])
         writer.add_snapshot(snapshot(1, REGIONS))
-        writer.forget_mappings_except([0])
+        writer.forget_except([0])
         writer.add_snapshot(snapshot(2, REGIONS))
         assert writer.path == "run.0003.damon"
         total = writer.bytes_written
     assert total < sum(Path(part).stat().st_size for part in os.listdir())  # the end mark, the last flush
-    for number, names in ((2, ["[stack]"]), (3, [])):
+    for number, names, targets in ((2, ["[stack]"], [(0, 7), (1, 8)]), (3, [], [(0, 7)])):
         with RecordReader(part_name("run.damon", number)) as reader:
-            assert [(t.target, t.pid) for t in reader.info.targets] == [(0, 7), (1, 8)]
+            assert [(t.target, t.pid) for t in reader.info.targets] == targets
             assert [one.name for one in reader.mappings_at(0, START_NS)] == ["[heap]"]
             assert [one.name for one in reader.mappings_at(1, START_NS)] == names
+    with open_record("run.*.damon") as whole:
+        assert [(t.target, t.pid) for t in whole.info.targets] == [(0, 7), (1, 8)]
 
 
 def test_joined_parts_read_like_one_record() -> None:

@@ -193,3 +193,31 @@ def test_names_of_mappings_may_be_any_bytes() -> None:
     first = store.at(0)
     assert first is not None
     assert list(first.targets[0].mapped.mappings) == named
+
+
+def test_what_targets_had_mapped_is_there_as_long_as_a_moment_tells_of_them() -> None:
+    """Each moment a target comes and another goes; the mappings of one that goes take more room than its moments."""
+    store = Store(most_bytes=40_000)
+    store.begin(ORIGIN)
+    rng = np.random.default_rng(2)
+    for number in range(400):
+        living = [random_snapshot(rng, target, 2).replace(end_ns=number * SECOND) for target in (number, number + 1)]
+        mapped = {
+            one.target: [
+                Mapping(at << 12, (at + 1) << 12, "rw-p", 0, 0, f"{one.target} {rng.integers(1 << 60)}")
+                for at in range(20)
+            ]
+            for one in living
+        }
+        store.note(Found(number * SECOND, living, mapped, {}, True))
+    span = store.span()
+    assert span is not None
+    first, last = span
+    assert last == 399 * SECOND
+    assert 3 * SECOND < last - first < 300 * SECOND
+    for number in range(first // SECOND, 400):
+        moment = store.at(number * SECOND)
+        assert moment is not None
+        assert list(moment.targets) == [number, number + 1]
+        for target, known in moment.targets.items():
+            assert {one.name.split()[0] for one in known.mapped.mappings} == {str(target)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import threading
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +117,8 @@ class TestAnswers:
     def test_the_page_loads_nothing_from_elsewhere(self, client: Client) -> None:
         page = client.get("/").text
         loaded = re.findall(r'(?:src|href)="([^"]*)"', page)
-        assert sorted(loaded) == ["data:,", "page/all.js", "page/page.css", *(f"page/{name}" for name in CHARTS)]
+        own = ["data:,", "page/all.js", "page/page.css", *(f"page/{name}" for name in CHARTS)]
+        assert sorted(one for one in loaded if not one.startswith("api/0/0/plane/")) == own
         for name in (ALL, *CHARTS, STYLE):
             answer = client.get(f"/page/{name}")
             assert answer.status_code == 200
@@ -137,6 +140,21 @@ class TestAnswers:
         ]
         assert told["pieces"][0]["start"] == hex(HEAP)
         assert told["pieces"][-1]["end"] == hex(HEAP + 4 * MIB)
+
+    def test_each_width_of_a_window_has_a_picture_that_is_asked_for_ahead(self, client: Client) -> None:
+        page = client.get("/").text
+        links = re.findall(r'href="api/0/0/plane/(\d+)" media="\(min-width: (\d+)px\) and \(max-width: (\d+)px\)', page)
+        found = sorted((int(low), int(high), int(level)) for level, low, high in links)
+        assert found[0][0] < 40
+        assert all(before[1] + 1 == after[0] for before, after in pairwise(found))
+        told = client.get("/api/0/0").json()
+        for low, high, level in found:
+            assert len(client.get(f"/api/0/0/plane/{level}").content) == told["cells"] * -(-told["columns"] >> level)
+            for width in (low - 32, high - 32):  # as `resolution` of heatmap.js
+                wanted = min(
+                    math.floor(math.log2(told["end_ns"] / width / told["column_ns"]) + 1e-9), told["levels"] - 1
+                )
+                assert level == (0 if -3 < wanted < 0 else wanted)
 
     def test_what_is_asked_for_first_stands_in_the_page(self, client: Client) -> None:
         (told,) = re.findall(r'<script type="application/json" id="first">(.*)</script>', client.get("/").text)

@@ -16,6 +16,7 @@ import msgspec
 
 from pydamon.engines.kernel import owner
 from pydamon.errors import MachineError, RequestError
+from pydamon.learned import learned
 from pydamon.linux.damon_sysfs import Occupant, Roots, Thread, Tree, modules, thread_of
 from pydamon.spec.modules import MODULES, Value
 
@@ -95,7 +96,7 @@ def is_ours(occupant: Occupant, *, directory_fd: int, roots: Roots | None = None
     except OSError:
         return False
     try:
-        entry = msgspec.json.decode(os.read(fd, 1 << 16), type=_Entry)
+        entry = msgspec.json.decode(os.read(fd, 1 << 16), type=learned(_Entry))
     except (msgspec.DecodeError, OSError):
         return False
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from pydamon.errors import MachineError
+from pydamon.learned import learned
 from pydamon.linux import damon_sysfs
 from pydamon.linux.damon_sysfs import NR_KDAMONDS, Occupant, Roots, Thread, Tree
 from pydamon.linux.damon_trace import remove_instance
@@ -180,7 +181,7 @@ def _lock(fd: int, directory_fd: int) -> None:
 
 def _read(fd: int) -> Entry | None:
     try:
-        return msgspec.json.decode(os.pread(fd, 1 << 16, 0), type=Entry)
+        return msgspec.json.decode(os.pread(fd, 1 << 16, 0), type=learned(Entry))
     except (msgspec.DecodeError, OSError):
         return None
 

@@ -216,4 +216,5 @@ class UserEngine(OnCore):
     def _identities(self) -> dict[int, Identity]:
         if self.context.ops != "vaddr":
             return {}  # ranges that are given are begun anew
-        return {number: (process.pid, process.start_ticks) for number, process in enumerate(self.ops.processes)}
+        processes = enumerate(self.ops.processes)
+        return {number: (process.pid, process.start_ticks) for number, process in processes if process.pid}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
+from pydamon.learned import learned
 from pydamon.records.decode import Rows
 from pydamon.records.formats.damo_values import Value, time_us
 from pydamon.records.formats.input_file import InputFile
@@ -73,7 +74,7 @@ def hints_beside(path: str) -> Hints:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return Hints()
-        told = msgspec.json.decode(os.read(fd, _MOST_BESIDE), type=list[_Kdamond])
+        told = msgspec.json.decode(os.read(fd, _MOST_BESIDE), type=learned(list[_Kdamond]))
         intervals = told[0].contexts[0].intervals
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError, IndexError):
         return Hints()

@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 
 from pydamon.analysis.distribution import unaccessed_s
+from pydamon.core.panel import BOUNDS_S
 from pydamon.core.snapshot import Snapshot
 from pydamon.modules.controller import ColdBytes, Observations
 from pydamon.records.batch import RegionBatch
 
 _HUGE_PAGE = 2 << 20
-_AGES_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400)
+_AGES_S = BOUNDS_S[1:]
 
 
 def with_snapshots(observed: Observations, snapshots: Sequence[Snapshot]) -> Observations:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pydamon.errors import RequestError, located
+from pydamon.learned import learned
 from pydamon.modules.registry import expand
 from pydamon.run.directory import check_monitor_name, check_name
 from pydamon.run.request import Request
@@ -123,7 +124,7 @@ def understand(text: bytes, path: str) -> Service:
 
 def _fields(data: Any) -> ServiceFields:
     try:
-        return msgspec.convert(data, ServiceFields)
+        return msgspec.convert(data, learned(ServiceFields))
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at `$")  # so msgspec ends its messages
         raise RequestError(message, where=at.rstrip("`").lstrip(".") or None) from None

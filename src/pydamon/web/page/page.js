@@ -37,6 +37,8 @@ function calmly(act, key = "all") {
   waiting.set(key, setTimeout(act, CALM_MS));
 }
 
+const nextFrame = () => new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+
 function say(text) { byId("said").textContent = text; }
 
 class Shown {
@@ -172,6 +174,8 @@ async function open() {
   scene.showAll();
   setColours();
   await Promise.all(found.map((one) => one.begin()));
+  await nextFrame();  // what was drawn is on the screen then
+  performance.mark("heatmap");
   if (mine !== opening) return;
   for (const one of found) one.curves.rebuild();
   setCold();
