@@ -75,6 +75,18 @@ class Outcome:
         before = np.interp(self.seconds - _MINUTE_S, self.seconds, self.faults, left=0.0)
         return float((self.faults - before).max())
 
+    def between(self, start_s: float, end_s: float) -> tuple[float, float, float]:
+        """(bytes out of memory, the mean; bytes a minute that came back; that were paged out) in a part of the time."""
+        inside = (self.seconds > start_s) & (self.seconds <= end_s * (1 + 1e-9))
+        if not inside.any():
+            return 0.0, 0.0, 0.0
+        out = self.total - self.resident
+        first, last = int(np.flatnonzero(inside)[0]), int(np.flatnonzero(inside)[-1])
+        back = float(self.faults[last] - (self.faults[first - 1] if first else 0.0))
+        more = float(out[last] - (out[first - 1] if first else 0.0))
+        minutes = max(end_s - start_s, 1e-9) / _MINUTE_S
+        return float(np.mean(out[inside])), back / minutes, max(back + more, 0.0) / minutes
+
 
 class Recording:
     """One target of a record (all of it, or from ``start_ns`` to ``end_ns`` after its beginning), to be played again.
@@ -89,7 +101,7 @@ class Recording:
         if reader.rows > MOST_ROWS:
             text = f"{reader.path} has {reader.rows:,} regions in all; at most {MOST_ROWS:,} can be played again"
             raise RequestError(text, where="start_ns, end_ns")
-        self.target = _only_target(reader) if target is None else target
+        self.target = only_target(reader) if target is None else target
         accumulator = AgesAccumulator(LEVELS_S, part, span[0])
         batches = []
         for batch in window.of(reader.batches(columns=COLUMNS, target=self.target)):
@@ -173,7 +185,8 @@ def always_active(scheme: Scheme) -> Scheme:
     return msgspec.structs.replace(scheme, watermarks=Watermarks())
 
 
-def _only_target(reader: AnyReader) -> int:
+def only_target(reader: AnyReader) -> int:
+    """The target of a record of one. Raises RequestError where there are several."""
     targets = sorted({one.target for one in reader.info.targets})
     if len(targets) > 1:
         shown = ", ".join(map(str, targets[:10]))
