@@ -117,17 +117,19 @@ def snapshots() -> Iterator[Snapshot]:
 def test_a_quota_bounds_what_is_out_as_with_single_pages(
     seen: tuple[stepwise.Steps, Answers, Answers], age_s: float, pages: float, window_s: float
 ) -> None:
-    """Beside what no quota does, within a tenth of all memory, and what comes back within a fifth."""
+    """The share of what no quota does: while all is of one age, at the beginning, within a sixth; then within 0.07.
+
+    (What a bin of idle times holds is alike, and so is what a quota takes of it.)
+    """
     takes, free = Takes(age_s, pages * PAGE_SIZE, window_s), Takes(age_s, np.inf, 1.0)
     limited, unlimited = foretell(*seen, [takes, free])
-    for part, mine, usual in (
-        ((int(age_s), SPLIT), limited.tuned, unlimited.tuned),
-        ((SPLIT, SECONDS), limited.rest, unlimited.rest),
+    for part, mine, usual, error in (
+        ((int(age_s), SPLIT), limited.tuned, unlimited.tuned, 0.17),
+        ((SPLIT, SECONDS), limited.rest, unlimited.rest, 0.07),
     ):
         (saved, back), (most, most_back) = pages_taken(takes, part), pages_taken(free, part)
-        assert mine.saved / usual.saved == pytest.approx(saved / most, abs=0.1)
-        if most_back:
-            assert mine.back / usual.back == pytest.approx(back / most_back, rel=0.2, abs=0.05)
+        assert mine.saved / usual.saved == pytest.approx(saved / most, abs=error)
+        assert mine.back / usual.back == pytest.approx(back / most_back, abs=0.14)
 
 
 def test_more_of_a_quota_saves_more_up_to_none_at_all(seen: tuple[stepwise.Steps, Answers, Answers]) -> None:

@@ -31,7 +31,7 @@ def test_a_module_with_two_ranges() -> None:
 def test_a_scheme_with_two_ranges_in_a_word() -> None:
     """A range behind `size=` is one of regions, as in every scheme."""
     space = parse_space("pageout size=4K..max rate=0% age>=10..60s quota=10ms..100ms+128M/1s..1min")
-    assert [knob.name for knob in space.knobs] == ["age", "quota (time)", "quota (time)"]
+    assert [knob.name for knob in space.knobs] == ["age", "quota time", "quota window"]
     assert space.knobs[0].low == 10_000_000
     text = space.text((10_000_000, 10_000, 2_000_000))
     assert text == "pageout size=4K..max rate=0% age>=10s quota=10ms+128M/2s"
@@ -112,9 +112,10 @@ def test_what_cannot_be_searched_is_refused(text: str, words: str) -> None:
     ],
 )
 def test_what_histograms_do_not_tell_is_refused(text: str, words: str) -> None:
+    space = parse_space(text)
+    schemes = space.schemes(space.lowest)
     with pytest.raises(RequestError) as refused:
-        space = parse_space(text)
-        takes_of(space.schemes(space.lowest), 1_000_000, Costs())
+        takes_of(schemes, 1_000_000, Costs())
     assert words in str(refused.value)
 
 

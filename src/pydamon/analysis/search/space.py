@@ -203,8 +203,10 @@ def _pieces(word: str, is_module: bool, knobs: list[Knob]) -> list[str | int]:
     matches = list(_RANGE.finditer(word))
     for match in matches:
         knob = _knob(_name(word), *match.groups())
-        if len(matches) > 1:
-            knob = replace(knob, name=f"{knob.name} ({knob.kind})")
+        if word[: match.start()].endswith("/"):
+            knob = replace(knob, name=f"{knob.name} window")
+        elif len(matches) > 1:
+            knob = replace(knob, name=f"{knob.name} {knob.kind}")
         found += [word[end : match.start()], len(knobs)]
         knobs.append(knob)
         end = match.end()

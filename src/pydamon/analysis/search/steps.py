@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.whatif.ages import AgesAccumulator
-from pydamon.core.panel import BOUNDS_S, Look
+from pydamon.core.panel import BOUNDS_S, Look, bins_of
 from pydamon.records.batch import RegionBatch
 
 F64 = NDArray[np.float64]
@@ -45,6 +45,11 @@ def of_panel(looks: Sequence[Look], span_ns: tuple[int, int], tuned_ns: int) -> 
     page = np.array([look.resident_bytes / look.pages for look in looks])[:, None]
     held = np.array([look.idle + look.unseen for look in looks], np.float64).reshape(-1, len(bounds)) * page
     back = np.array([look.ended for look in looks], np.float64).reshape(-1, len(bounds)) * page
+    # Pages that were never seen used before, and were now: idle since the panel began.
+    unseen = np.array([look.unseen.sum() for look in looks], np.float64)
+    first = np.maximum(-np.diff(unseen, prepend=unseen[:1]), 0.0)
+    since = bins_of(np.array([look.time_ns - looks[0].time_ns for look in looks], np.int64))
+    back[np.arange(len(looks)), since] += first * page[:, 0]
     ended = np.zeros((len(ends_ns), len(bounds)))
     np.add.at(ended, number, back)
     return Steps(bounds, (ends_ns - span_ns[0]) / 1e9, _latest(held, number, len(ends_ns)), ended, tuned)

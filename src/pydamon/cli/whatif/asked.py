@@ -13,7 +13,7 @@ from pydamon.cli.report.panel import why_none
 from pydamon.cli.whatif.policies import policies, tried
 from pydamon.cli.whatif.showing import Shown, show
 from pydamon.cli.whatif.shown import Limits, as_object, remarks, text
-from pydamon.errors import RequestError, located
+from pydamon.errors import MachineError, RequestError, located
 from pydamon.library.policies import Recording
 from pydamon.library.whatif import acted, what_if
 from pydamon.plain import printable
@@ -102,6 +102,8 @@ def search_for(asked: Asked, text: str, costs: Costs) -> None:
                 seed=asked.seed,
                 jobs=asked.jobs,
             )
+        except MachineError as error:
+            raise MachineError(error.message, where="--search") from None
         except RequestError as error:
             raise RequestError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
         shown = searched(reader, found, asked.goal, acted(reader), why_none(reader))
