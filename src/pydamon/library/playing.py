@@ -5,14 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pydamon.analysis.search.space import schemes_of
+from pydamon.errors import MachineError
 from pydamon.library.policies import Outcome, Recording
-from pydamon.records.joined import open_record
+from pydamon.linux.parent import end_with_parent
 
 if TYPE_CHECKING:
     from pydamon.records.joined import AnyReader
@@ -20,20 +23,20 @@ if TYPE_CHECKING:
 _Part = tuple[int | None, int | None]
 Policy = tuple[str, str]  # as it is written, and the name of the module (empty: a scheme)
 
-_MOST_BYTES = 3 << 29  # of all processes together
-_ROW_BYTES, _BYTES = 80, 100 << 20  # that a process takes: for each region of the record, and for itself
+_MOST_BYTES = 1 << 30  # of all processes together, beside the recording, which they share
+_ROW_BYTES, _BYTES = 24, 60 << 20  # that a process takes: for each region of the record, and for itself
 
 
 class Player:
     """Plays one target of a record, or a part of it (ns after its beginning), from one seed.
 
-    ``jobs`` processes at most, None: one per CPU. A record that cannot be opened again is played in this process.
+    ``jobs`` processes at most, None: one per CPU.
     """
 
     def __init__(self, reader: AnyReader, target: int, part: _Part, seed: int, jobs: int | None) -> None:
         self._reader, self._target, self._part, self._seed = reader, target, part, seed
         fit = max(_MOST_BYTES // (reader.rows * _ROW_BYTES + _BYTES), 1)
-        self._jobs = min(jobs or len(os.sched_getaffinity(0)), fit) if os.path.isfile(reader.path) else 1
+        self._jobs = min(jobs or len(os.sched_getaffinity(0)), fit)
         self._pool: ProcessPoolExecutor | None = None
         self._recording: Recording | None = None
 
@@ -47,34 +50,42 @@ class Player:
             self._pool.shutdown(cancel_futures=True)
 
     def play(self, policies: Sequence[Policy]) -> list[Outcome]:
-        """What each of them does, in their order. Raises as `Recording` does."""
+        """What each of them does, in their order. Raises as `Recording` does, and MachineError."""
+        if self._recording is None:
+            start_ns, end_ns = self._part
+            self._recording = Recording(self._reader, target=self._target, start_ns=start_ns, end_ns=end_ns)
         if self._jobs == 1 or len(policies) == 1:
-            if self._recording is None:
-                start_ns, end_ns = self._part
-                self._recording = Recording(self._reader, target=self._target, start_ns=start_ns, end_ns=end_ns)
             return [_play(self._recording, policy, self._seed) for policy in policies]
-        if self._pool is None:
-            # Not by fork: libraries run threads here.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(min(self._jobs, len(policies)), context, initializer=_begin)
-        place = (self._reader.path, self._target, *self._part)
-        tasks = [self._pool.submit(_play_there, place, policy, self._seed) for policy in policies]
-        return [task.result() for task in tasks]
+        with warnings.catch_warnings():
+            # Forked, so that all share the recording; a player needs none of the threads that libraries may run here.
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            if self._pool is None:
+                context = multiprocessing.get_context("fork")
+                theirs = (self._recording, os.getpid())
+                self._pool = ProcessPoolExecutor(self._jobs, context, initializer=_begin, initargs=theirs)
+            try:
+                tasks = [self._pool.submit(_play_there, policy, self._seed) for policy in policies]
+                return [task.result() for task in tasks]
+            except BrokenProcessPool:
+                text = "a process that played the recording was killed, perhaps for its memory; try fewer at a time"
+                raise MachineError(text, where="jobs") from None
 
 
-_there: dict[tuple[str, int, int | None, int | None], Recording] = {}  # in a process of the pool: what it plays
+_there: list[Recording] = []  # in a process of the pool: what it plays
 
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it ends with the command, and says nothing
+def _begin(recording: Recording, parent_pid: int) -> None:
+    """Ends as the command does, and says nothing of it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    end_with_parent()
+    if os.getppid() != parent_pid:
+        os._exit(1)
+    _there.append(recording)
 
 
-def _play_there(place: tuple[str, int, int | None, int | None], policy: Policy, seed: int) -> Outcome:
-    if place not in _there:
-        path, target, start_ns, end_ns = place
-        with open_record(path) as reader:
-            _there[place] = Recording(reader, target=target, start_ns=start_ns, end_ns=end_ns)
-    return _play(_there[place], policy, seed)
+def _play_there(policy: Policy, seed: int) -> Outcome:
+    return _play(_there[0], policy, seed)
 
 
 def _play(recording: Recording, policy: Policy, seed: int) -> Outcome:

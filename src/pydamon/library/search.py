@@ -110,9 +110,9 @@ def search(
 ) -> Found:
     """The best setting of ``text`` (``reclaim min_age=5s..5min quota=16M..1G``) on one target of a record.
 
-    It saves most within the ``limits`` (``slowdown=2%``). ``jobs`` processes play the recording, None: one per CPU;
-    with more than one a program has to start from a file that can be imported, as for any pool of processes. Raises
-    RequestError for what cannot be searched, or on this recording; MachineError where Optuna is needed and missing.
+    It saves most within the ``limits`` (``slowdown=2%``). ``jobs`` processes play the recording, None: one per CPU.
+    Raises RequestError for what cannot be searched, or on this recording; MachineError where Optuna is needed and
+    missing, or a process is killed.
     """
     began = time.monotonic()
     space = parse_space(text)
@@ -123,7 +123,9 @@ def search(
     screened_s = time.monotonic() - began
     with Player(reader, screening.target, (start_ns, end_ns), seed, jobs) as player:
         verified, usual = _verify(screening, front, player)
-    chosen = choose([*verified, *([] if usual is None else [usual])], screening.judge)
+    chosen = choose(verified, screening.judge)
+    if chosen is not None and usual is not None:
+        chosen = choose([chosen, usual], screening.judge)
     best = chosen or nearest(verified, screening.judge)
     return Found(
         space=space,

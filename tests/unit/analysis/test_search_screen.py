@@ -82,7 +82,7 @@ def seen_fixture() -> tuple[stepwise.Steps, Answers, Answers]:
     """The steps, and the what-ifs of both parts: regions as large as the patterns, with the panel's hits."""
     panel = looks()
     batch = RegionBatch.of(snapshots())
-    parts = []
+    parts: list[Answers] = []
     for start, end in ((0, SPLIT), (SPLIT, SECONDS)):
         span = start * SECOND_NS, end * SECOND_NS
         accumulator = AgesAccumulator(thresholds_s(1.0, float(end)), span, 0)
@@ -90,7 +90,8 @@ def seen_fixture() -> tuple[stepwise.Steps, Answers, Answers]:
         inside = [look for look in panel if span[0] <= look.time_ns <= span[1]]
         parts.append(answers(accumulator.finish(), {0: inside}))
     whole = (0, SECONDS * SECOND_NS)
-    return stepwise.of_panel(panel, whole, SPLIT * SECOND_NS), *parts
+    tuned, rest = parts
+    return stepwise.of_panel(panel, whole, SPLIT * SECOND_NS), tuned, rest
 
 
 def snapshots() -> Iterator[Snapshot]:

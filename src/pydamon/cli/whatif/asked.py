@@ -23,7 +23,7 @@ from pydamon.spec.costs import Costs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WHERE = {"target": "--target", "start_ns, end_ns": "--from, --to"}  # of the library, as options
+_WHERE = {"target": "--target", "start_ns, end_ns": "--from, --to", "jobs": "--jobs"}  # of the library, as options
 _Part = tuple[int | None, int | None]
 
 
@@ -103,7 +103,7 @@ def search_for(asked: Asked, text: str, costs: Costs) -> None:
                 jobs=asked.jobs,
             )
         except MachineError as error:
-            raise MachineError(error.message, where="--search") from None
+            raise MachineError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
         except RequestError as error:
             raise RequestError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
         shown = searched(reader, found, asked.goal, acted(reader), why_none(reader))

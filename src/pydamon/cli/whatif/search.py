@@ -95,8 +95,9 @@ def _front(found: Found, screen: Screen) -> list[str]:
     for one in _some(found.front, found.judge):
         values = [knob.write(value) for knob, value in zip(knobs, one.point, strict=True)]
         rows.append([*values, *_cells(found.judge, one.foretold.tuned)])
-    lines = [f"the frontier, as it is foretold: nothing saves more at the same {found.judge.limits[0].kind}"]
-    return [screen.fit(lines[0]), *table(headings, rows, screen, len(knobs))]
+    what = "refaults" if found.judge.limits[0].kind.startswith("refault") else "slowdown"
+    line = f"the frontier, as it is foretold: nothing saves more at the same {what}"
+    return [screen.fit(line), *table(headings, rows, screen, len(knobs))]
 
 
 def _some(front: Sequence[Candidate], judge: Judge) -> list[Candidate]:
