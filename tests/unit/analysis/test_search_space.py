@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
 from pydamon.analysis.search.limits import Judge, parse_limit, tightest
@@ -63,6 +65,12 @@ def test_values_go_from_low_to_high_and_are_few(kind: str) -> None:
 def test_times_are_those_of_which_a_what_if_tells() -> None:
     values = Knob("min_age", "time", 5_000_000, 300_000_000).values()
     assert values == [bound * 1_000_000 for bound in BOUNDS_S if 5 <= bound <= 300]
+
+
+def test_half_and_twice_of_a_value() -> None:
+    size, time = Knob("quota", "size", MIB, 8 * MIB), Knob("min_age", "time", 5_000_000, 9_000_000)
+    assert [size.write(size.scaled(3 * MIB, times)) for times in (Fraction(1, 2), Fraction(2))] == ["1536KiB", "6MiB"]
+    assert time.write(time.scaled(5_000_000, Fraction(1, 2))) == "2500ms"
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,9 @@ class Knob:
         return value if self.low <= value <= self.high else None
 
     def scaled(self, value: int, times: Fraction) -> int:
-        """So many times as much, in steps that can be written."""
-        return self._rounded(float(value * times))
+        """So many times as much, in whole pages, ms or what it is counted in."""
+        step = _PAGE if self.kind == "size" else 1000 if self.kind == "time" and value >= 2000 else 1
+        return max(round(value * times / step) * step, 1)
 
     def _between(self, share: float) -> int:
         return self._rounded(self.low * (self.high / self.low) ** share)
