@@ -15,6 +15,7 @@ ALONE = (
     "clients",
     "default-cost",
     "older",
+    "played",
     "robustness",
     "sampling",
     "soak",

@@ -10,7 +10,8 @@ import argparse
 import resource
 
 from benchmarks.reports import add_record_options, least, record_of
-from pydamon.library.whatif import COLUMNS, what_if
+from pydamon.analysis.whatif.part import COLUMNS
+from pydamon.library.whatif import what_if
 from pydamon.records.reader import RecordReader
 
 AIM_S = 1.0

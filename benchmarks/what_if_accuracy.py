@@ -161,6 +161,7 @@ def main() -> None:
     """Run all, as many at a time as there are CPUs."""
     parser = argparse.ArgumentParser(prog="benchmarks what-if-accuracy", description=__doc__.splitlines()[0])
     parser.add_argument("--mixes", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="mix; the method is tuned on 0 to 19")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--panel", type=int, default=1024)
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     tasks = []
-    for number, seed in product(range(options.mixes), range(options.seeds)):
+    for number, seed in product(range(options.first, options.first + options.mixes), range(options.seeds)):
         ages = tuple(AGES_S[(number + seed) % 2 :: 2])
         tasks.append((number, seed, ages, options.seconds, options.panel))
     began = time.monotonic()

@@ -57,7 +57,7 @@ def test_thousands_of_short_children_are_counted_and_said_once(tmp_path: Path) -
     (said,) = re.findall(r"pydamon: ([0-9,]+) process(?:es)? lived too short to be monitored", done.stderr)
     assert int(said.replace(",", "")) > 0
     # what is monitored, that smaps has no page panel, why it ended, the above, the cost
-    assert len(done.stderr.splitlines()) == 5
+    assert len([line for line in done.stderr.splitlines() if "later than asked for" not in line]) == 5
     with RecordReader(out) as reader:
         commands = [target.command for target in reader.info.targets]
     assert len(commands) < 10

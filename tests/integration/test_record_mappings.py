@@ -54,7 +54,7 @@ ready()
 began = time.monotonic()
 while True:
     ctypes.memset(moved, 2, 16 * MIB)
-    if moved == 0x6100_0000_0000 and time.monotonic() - began > 2:
+    if moved == 0x6100_0000_0000 and time.monotonic() - began > int(sys.argv[2]):
         libc.munmap(gone, 32 * MIB)
         moved = libc.mremap(moved, 32 * MIB, 32 * MIB, 3, 0x6200_0000_0000)
         assert moved == 0x6200_0000_0000
@@ -176,10 +176,13 @@ def rss(pid: int) -> int:
 
 @BPF
 def test_memory_that_is_unmapped_and_memory_that_moves_are_followed(tmp_path: Path) -> None:
-    with program(MOVED) as pid:
-        snapshots, said = record(tmp_path, pid, "--duration", "6s")
-    first, last = snapshots[0], snapshots[-1]
-    assert "Traceback" not in said
+    for moves_s in (2, 10, 40):  # later where a machine is so busy that it has moved before it is monitored
+        with program(MOVED, str(moves_s)) as pid:
+            snapshots, said = record(tmp_path, pid, "--duration", f"{3 * moves_s}s")
+        assert "Traceback" not in said
+        first, last = snapshots[0], snapshots[-1]
+        if within(first, 0x6000_0000_0000, 32 * MIB):
+            break
     assert within(first, 0x6000_0000_0000, 32 * MIB) == within(first, 0x6100_0000_0000, 32 * MIB) == 32 * MIB
     assert within(last, 0x6000_0000_0000, 32 * MIB) == within(last, 0x6100_0000_0000, 32 * MIB) == 0
     assert within(last, 0x6200_0000_0000, 32 * MIB) == 32 * MIB
@@ -265,8 +268,11 @@ def test_a_stopped_process_uses_nothing(tmp_path: Path) -> None:
 
 @BPF
 def test_hundreds_of_children(tmp_path: Path) -> None:
-    with program(CHILDREN) as pid:
-        snapshots, said = record(tmp_path, pid, "--include-children", "--duration", "5s")
+    for seconds in (5, 20, 60):  # more where a machine is so busy that not all are found by then
+        with program(CHILDREN) as pid:
+            snapshots, said = record(tmp_path, pid, "--include-children", "--duration", f"{seconds}s")
+        if len({one.target for one in snapshots}) == 301:
+            break
     assert len({one.target for one in snapshots}) == 301
     assert "the page panel has fewer than 64 pages of " in said
     last_ns = max(one.end_ns for one in snapshots)

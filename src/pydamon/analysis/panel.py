@@ -187,7 +187,11 @@ def look_of(row: Mapping[str, Any]) -> Look | None:
     if any(len(one) != len(BOUNDS_S) for one in (idle, unseen, ended)):
         return None
     head = (row["time_ns"], row["target"], row["resident_bytes"])
-    return Look(*head, idle, unseen, ended, row["unknown"], _once_of(row))
+    told = [row.get(name) for name in ("woken", "returned")]
+    woken, returned = (
+        np.array(one, np.int64) if one is not None and len(one) == len(BOUNDS_S) else None for one in told
+    )
+    return Look(*head, idle, unseen, ended, row["unknown"], _once_of(row), woken, returned)
 
 
 def _once_of(row: Mapping[str, Any]) -> Once | None:

@@ -30,7 +30,23 @@ WORKING_SET_S = 120  # of software-defined far memory: what was used within this
 _WINDOWS_S = (WORKING_SET_S, 60, 30, 10, 5, 1)  # the next best where less was recorded
 _BOUNDS = np.array(BOUNDS_S, np.float64)
 _MIDDLES = (_BOUNDS + np.append(_BOUNDS[1:], 1.5 * _BOUNDS[-1])) / 2
+# The weight of all accesses in idle regions beside the first of each page, see `Woken` (`benchmarks what-if-accuracy`).
+EVERY = 0.2
 _SECOND_NS, _MINUTE_S, _BP = 1_000_000_000, 60, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """What would come back of memory that is taken region by region, in bytes per minute, of ``hits`` accesses.
+
+    ``every``: each access to a page whose region was idle for long enough counts; ``once``: only if the page was, too.
+    A page that is accessed again and again in a region that stays idle comes back each time that the region was taken
+    in between; but it is soon noticed, since little else of the region is left in memory. The truth lies between.
+    """
+
+    every: float
+    once: float
+    hits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,8 @@ class Expected:
     """What would come back per minute of what is paged out at ``age_s``, as was seen for ``seen_s``.
 
     ``hits`` are the returns of single pages that were seen; ``cold`` the bytes that were idle for that long, and so
-    away; ``working_set`` the bytes used within ``window_s``, None where the panel does not tell.
+    away; ``working_set`` the bytes used within ``window_s``, None where the panel does not tell. ``by_regions``
+    is None where the looks do not tell how long regions were idle.
     """
 
     age_s: float
@@ -48,6 +65,7 @@ class Expected:
     cold_bytes: int
     working_set: Estimate | None
     window_s: int
+    by_regions: Woken | None = None
 
     @property
     def share_bp(self) -> float | None:
@@ -95,6 +113,7 @@ class PanelReturns:
             cold_bytes=round(sum(part.cold_bytes for part in parts)),
             working_set=self._working_set,
             window_s=self._window_s,
+            by_regions=_by_regions(parts),
         )
 
     def lowest_s(self, limit_bp: float) -> int | None:
@@ -179,6 +198,10 @@ class _Part:
     page_bytes: float
     cold_bytes: float
     asked: float  # the share of the memory that was asked
+    woken_hits: int
+    woken_bytes: float
+    returned_bytes: float
+    tells_woken: bool
 
     def interval(self) -> tuple[float, float]:
         """Bytes that come back at least and at most, in 95 of 100 cases."""
@@ -198,6 +221,12 @@ class _Seen:
         self.ended = np.array([look.ended for look in looks], np.float64).reshape(-1, len(BOUNDS_S))
         self.idle = np.array([look.idle + look.unseen for look in looks], np.float64).reshape(-1, len(BOUNDS_S))
         self.page_bytes = np.array([_page_bytes(look) for look in looks])
+        nothing = np.zeros(len(BOUNDS_S), np.int64)
+        self.tells_woken = all(look.woken is not None for look in looks)
+        self.woken, self.returned = (
+            np.array([nothing if one is None else one for one in counts], np.float64).reshape(-1, len(BOUNDS_S))
+            for counts in ([look.woken for look in looks], [look.returned for look in looks])
+        )
         unseen = np.array([look.unseen.sum() for look in looks], np.float64)
         pages = np.array([look.pages for look in looks])
         # Pages that were never seen used before, and were now: their idle time was as long as the record, or longer.
@@ -218,6 +247,7 @@ class _Seen:
             max(seen_s * float(hits.sum()) / idle_s, 1.0) if idle_s else 1.0
         )  # times that one page may have returned
         last = self.looks[-1]
+        woken, returned = (np.where(late, counts @ shares, 0) for counts in (self.woken, self.returned))
         return _Part(
             seen_s=seen_s,
             hits=round(float(hits.sum())),
@@ -226,7 +256,21 @@ class _Seen:
             page_bytes=float(self.page_bytes[-1]),
             cold_bytes=float(((self.idle @ shares) * self.page_bytes)[late].mean()),
             asked=last.pages * PAGE_SIZE / max(last.resident_bytes, 1),
+            woken_hits=round(float(woken.sum())),
+            woken_bytes=float(woken @ self.page_bytes),
+            returned_bytes=float(returned @ self.page_bytes),
+            tells_woken=self.tells_woken,
         )
+
+
+def _by_regions(parts: Sequence[_Part]) -> Woken | None:
+    if not all(part.tells_woken for part in parts):
+        return None
+    every, once = (
+        sum(found * _MINUTE_S / part.seen_s for found, part in zip(of_parts, parts, strict=True))
+        for of_parts in ([part.woken_bytes for part in parts], [part.returned_bytes for part in parts])
+    )
+    return Woken(every, once, sum(part.woken_hits for part in parts))
 
 
 def _page_bytes(look: Look) -> float:

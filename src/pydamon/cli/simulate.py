@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     metavar="TEXT|FILE",
     help="The machine, like 'ram=2GiB swap=zram:1GiB', or a file that says it.  [default: memory for all, zram]",
 )
-@click.option("--costs", type=FILE, help="What things cost: a file of costs (docs/simulator.md).")
+@click.option("--costs", type=FILE, help="What things cost: a file as calibrate writes it (docs/simulator.md).")
 @click.option("--schemes", multiple=True, type=FILE, help="Run with the schemes in this file; repeatable.")
 @click.option("--scheme", multiple=True, metavar="TEXT", help="Run with this scheme; repeatable.")
 @click.option("--module", "modules", multiple=True, metavar="TEXT", help="Run with this module; repeatable.")
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 @click.option(
     "--repeat", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Play N times; 0: for ever."
 )
-@click.option("--sample", type=TIME, help="Sampling interval.  [default: 5ms; 50us with a trace]")
+@click.option("--sample", type=TIME, help="Sampling interval.  [default: 5ms; as recorded; 50us with a trace]")
 @click.option("--aggr", type=TIME, help="Aggregation interval.  [default: 20 x --sample]")
-@click.option("--min-regions", type=COUNT, default="10", show_default=True, help="At least so many regions.")
-@click.option("--max-regions", type=COUNT, default="1000", show_default=True, help="At most so many regions.")
+@click.option("--min-regions", type=COUNT, help="At least so many regions.  [default: 10, or as recorded]")
+@click.option("--max-regions", type=COUNT, help="At most so many regions.  [default: 1000, or as recorded]")
+@click.option("--target", type=click.IntRange(0), metavar="N", help="Of recordings: only this target.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is random.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-o", "--output", type=FILE, help="Draw it (.png, .svg, .html), or write the run as a record.")
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 def command(programs: tuple[str, ...], **options: Any) -> None:
     """Try policies on a simulated machine: bytes saved, what came back, by how much programs are slowed down.
 
-    PROGRAM is a workload (stairs, zigzag, hotspots, random, or a file of masim), or a trace (lackey:FILE,
-    perf-script:FILE); several share the machine. It runs once without a policy, and once with each --schemes,
-    --scheme and --module.
+    PROGRAM is a workload (stairs, zigzag, hotspots, random, or a file of masim), a recording (run.damon;
+    record:FILE for those of other tools) whose targets are played again, or a trace (lackey:FILE, perf-script:FILE);
+    several share the machine. It runs once without a policy, and once with each --schemes, --scheme and --module.
     """
     from pydamon.cli.simulation.asked import understand
 
@@ -64,6 +65,8 @@ def _run(asked: Asked, options: dict[str, Any]) -> None:
             said.add(line)
             messages.say(line)
 
+    for line in asked.remarks:
+        messages.say(line)
     try:
         results = compare(asked.setting, asked.policies, output=asked.record, force=options["force"], say=say)
     except RequestError as error:

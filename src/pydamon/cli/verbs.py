@@ -6,6 +6,7 @@ from pydamon.cli.help.layout import folded, listed
 
 # verb → (module that has `command`, help line); the help line stands here so that --help imports no verb.
 VERBS = {
+    "calibrate": ("pydamon.cli.calibrate", "Measure what faults and paging out cost on this machine."),
     "completion": ("pydamon.cli.completion.verb", "Print a script that completes pydamon's words in bash, zsh, fish."),
     "doctor": ("pydamon.cli.doctor", "Show what this machine offers this user, and why not more."),
     "export": ("pydamon.cli.export", "Write a record in another tool's format."),

@@ -89,8 +89,9 @@ class Kdamond:
             from pydamon.core.panel_watch import PanelWatch
 
             self.panel = PanelWatch(
-                self.ops, self.clock, lambda: self.targets, size=self.panel_size, seed=self.panel_seed
-            )
+                self.ops, self.clock, lambda: self.targets, size=self.panel_size, seed=self.panel_seed,
+                idle_of_regions=lambda target, at: self.regions[self.targets.index(target)].idle_ns_at(at),
+            )  # fmt: skip
         self.blindness = Blindness(getattr(self.ops, "why_unseen", None))
         self._pace = Pace(self.clock, self, meanwhile=self.panel)
         if self.context.schemes and self.damos is None:

@@ -8,6 +8,7 @@ faulted in, only since when nothing was seen: a lower bound.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -125,6 +126,10 @@ class Look(msgspec.Struct, eq=False):
     ``idle``: not accessed for that long. ``unseen``: not accessed for at least that long; since when is not known.
     ``ended``: idle times that an access has ended since the look before. ``unknown`` pages could not be asked.
     ``resident_bytes`` is what the panel stands for. ``once`` is None where nobody knows what targets share.
+    ``woken``: pages accessed since the look before, by how long their regions have been idle at most since they were
+    accessed last, as long as any was; ``returned`` counts them by how long they were idle themselves if that is less,
+    so that one that is accessed again and again in an idle region is there once for a long time: together they say what
+    would have come back of memory that is taken region by region. None where nobody knows regions.
     """
 
     time_ns: int
@@ -135,6 +140,8 @@ class Look(msgspec.Struct, eq=False):
     ended: I64
     unknown: int
     once: Once | None = None
+    woken: I64 | None = None
+    returned: I64 | None = None
 
     @property
     def pages(self) -> int:
@@ -150,6 +157,9 @@ class Watched:
     since_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64), init=False)  # not accessed since then
     known: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # else it may be longer
     unknown: Mask = field(default_factory=lambda: np.empty(0, np.bool_), init=False)  # the last look had no answer
+    region_idle_ns: I64 = field(
+        default_factory=lambda: np.empty(0, np.int64), init=False
+    )  # at most, since it was accessed; -1: never
 
     def __len__(self) -> int:
         return len(self.address)
@@ -163,6 +173,7 @@ class Watched:
         self.since_ns = np.concatenate([self.since_ns, np.full(len(new), now_ns, np.int64)])
         self.known = np.concatenate([self.known, fresh])
         self.unknown = np.concatenate([self.unknown, np.zeros(len(new), np.bool_)])
+        self.region_idle_ns = np.concatenate([self.region_idle_ns, np.full(len(new), -1, np.int64)])
 
     def observe(self, accessed: Mask, unknown: Mask, now_ns: int) -> None:
         """What was found of each page since the last look; an access is taken for one of just now."""
@@ -173,16 +184,24 @@ class Watched:
     def _keep(self, which: Mask) -> None:
         self.address, self.since_ns = self.address[which], self.since_ns[which]
         self.known, self.unknown = self.known[which], self.unknown[which]
+        self.region_idle_ns = self.region_idle_ns[which]
 
 
 @dataclass(slots=True)
 class TargetPanel(Watched):
-    """The panel's pages of one target."""
+    """The panel's pages of one target.
+
+    ``idle_of_regions`` tells of addresses for how long the regions that they are in have been idle (ns); -1 where one
+    is in use.
+    """
 
     target: int
     seed: int
     chance: float = 0.0
+    idle_of_regions: Callable[[U64], I64] | None = None
     _ended: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+    _woken: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
+    _returned: I64 = field(default_factory=lambda: np.zeros(len(BOUNDS_S), np.int64))
 
     def follow(self, runs: U64, wanted: float, now_ns: int, faulted: U64 | None = None) -> None:
         """Draw from the resident ``runs`` about ``wanted`` pages; those that were drawn before stay.
@@ -203,6 +222,15 @@ class TargetPanel(Watched):
         """See `Watched.observe`; the lengths of idle times that end are kept until the next `look`."""
         ended = accessed & self.known
         np.add.at(self._ended, bins_of(now_ns - self.since_ns[ended]), 1)
+        if self.idle_of_regions is not None:
+            # Not by the regions of now: what was taken stays out when another page ends the idle time of its region.
+            found = accessed & (self.region_idle_ns >= 0)
+            woken_ns = self.region_idle_ns[found]
+            self._woken += np.bincount(bins_of(woken_ns), minlength=len(BOUNDS_S))
+            returned_ns = np.minimum(woken_ns, now_ns - self.since_ns[found])
+            self._returned += np.bincount(bins_of(returned_ns), minlength=len(BOUNDS_S))
+            now_idle_ns = self.idle_of_regions(self.address)
+            self.region_idle_ns = np.where(accessed, now_idle_ns, np.maximum(self.region_idle_ns, now_idle_ns))
         Watched.observe(self, accessed, unknown, now_ns)
 
     def look(self, resident_bytes: int, now_ns: int) -> Look:
@@ -212,8 +240,13 @@ class TargetPanel(Watched):
         idle, unseen = (np.bincount(bins[which], minlength=len(BOUNDS_S)) for which in
                         (answered & self.known, answered & ~self.known))  # fmt: skip
         ended, self._ended = self._ended, np.zeros(len(BOUNDS_S), np.int64)
+        (woken, returned), tells = (self._woken, self._returned), self.idle_of_regions is not None
+        self._woken, self._returned = np.zeros((2, len(BOUNDS_S)), np.int64)
         unknown = int(np.count_nonzero(self.unknown))
-        return Look(now_ns, self.target, resident_bytes, idle, unseen, ended, unknown)
+        return Look(
+            now_ns, self.target, resident_bytes, idle, unseen, ended, unknown,
+            woken=woken if tells else None, returned=returned if tells else None,
+        )  # fmt: skip
 
 
 def bins_of(idle_ns: I64) -> NDArray[np.intp]:

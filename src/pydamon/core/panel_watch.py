@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from pydamon.core.panel import LEAST, PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, at_least, shares
+from pydamon.core.panel import I64, LEAST, PAGE_SIZE, U64, Look, Mask, TargetPanel, Watched, at_least, shares
 from pydamon.core.panel_shared import STEP_NS, SharedPages
 from pydamon.ops.base import PanelPages
 from pydamon.ops.pace import Clock
@@ -30,7 +31,8 @@ class PanelWatch:
 
     A look is due at ``due_ns``. ``notices`` are lines for the user, to be taken out. ``least`` pages of each target
     (if it has them) are watched beyond ``size`` where need be; None: as far as ``size`` goes. ``cpu_share`` bounds what
-    looking takes, of one CPU.
+    looking takes, of one CPU. ``idle_of_regions`` is that of `TargetPanel` for each target; None: nobody knows
+    regions.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PanelWatch:
         seed: int,
         least: int | None = None,
         cpu_share: float = _SHARE,
+        idle_of_regions: Callable[[int, U64], I64] | None = None,
     ) -> None:
         self.due_ns = self._looked_ns = 0
         self.notices: list[str] = []
@@ -53,6 +56,7 @@ class PanelWatch:
         self._seed = seed
         self._least = least
         self._cpu_share = cpu_share
+        self._idle_of_regions = idle_of_regions
         self._panels: dict[int, TargetPanel] = {}
         self._resident: dict[int, int] = {}  # bytes of each target that has a panel
         self._drawn: dict[int, _Drawn] = {}
@@ -164,7 +168,8 @@ class PanelWatch:
     def _draw(self, target: int, runs: U64, seen: U64, count: float, now_ns: int) -> None:
         drawn = self._drawn.get(target)
         if drawn is None:
-            self._panels[target] = TargetPanel(target, self._seed + target)
+            told = None if self._idle_of_regions is None else partial(self._idle_of_regions, target)
+            self._panels[target] = TargetPanel(target, self._seed + target, idle_of_regions=told)
         elif now_ns < drawn.due_ns or (drawn.count == count and drawn.is_of(runs)):
             return
         # What was looked at then and was not resident has been faulted in since.

@@ -115,6 +115,19 @@ class Regions:
         view: I64 = self._kept[_AGE : _AGE_NS + 1]
         return view
 
+    def idle_ns_at(self, addresses: U64) -> I64:
+        """How long the regions that ``addresses`` are in were idle, by the clock (ns), when ages were counted last.
+
+        -1 where one was accessed in the aggregation interval before, or no region is.
+        """
+        at = np.maximum(np.searchsorted(self.start, addresses, "right") - 1, 0)
+        found = np.full(len(addresses), -1, np.int64)
+        if len(self):
+            inside = (self.start[at] <= addresses) & (addresses < self.end[at])
+            idle = inside & (self.last_nr_accesses[at] == 0)
+            found[idle] = self.age_ns[at[idle]]
+        return found
+
     @property
     def unknown(self) -> I64:
         """Samples of the last whole aggregation interval that nobody has answered."""

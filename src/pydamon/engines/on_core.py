@@ -63,6 +63,8 @@ def panel_row(look: Look) -> dict[str, Any]:
     if once is not None:
         row |= {"weighed": once.weighed, "weights": once.weights, "squares": once.squares, "once_squares": once.told}
         row |= {"once_idle": once.idle.tolist(), "once_unseen": once.unseen.tolist()}
+    if look.woken is not None and look.returned is not None:
+        row |= {"woken": look.woken.tolist(), "returned": look.returned.tolist()}
     return row
 
 

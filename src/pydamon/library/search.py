@@ -26,12 +26,13 @@ from pydamon.analysis.search.space import Point, Space, parse_space, points_of, 
 from pydamon.analysis.search.takes import Takes, takes_of
 from pydamon.analysis.whatif.ages import thresholds_s
 from pydamon.analysis.whatif.answers import Answers
+from pydamon.analysis.whatif.part import COLUMNS, looks_of, part_of
 from pydamon.core.panel import BOUNDS_S
 from pydamon.errors import RequestError
 from pydamon.library.playing import Player
 from pydamon.library.policies import Outcome, only_target
 from pydamon.library.tpe import Told, explore
-from pydamon.library.whatif import COLUMNS, looks_of, part_of, what_if
+from pydamon.library.whatif import what_if
 from pydamon.spec.costs import Costs
 from pydamon.spec.units import format_duration_ns
 
@@ -157,7 +158,8 @@ def _verify(screening: _Screening, front: list[Candidate], player: Player) -> tu
         outcomes = player.play([(one.text, screening.space.module) for one in those])
         return [screening.verified(one, outcome) for one, outcome in zip(those, outcomes, strict=True)]
 
-    first = to_verify(front, screening.judge)
+    others = [one for one in screening.candidates.values() if one is not None and one not in front]
+    first = to_verify(front, screening.judge, others=others)
     done = played([*first, *([] if usual is None else [usual])])
     default = done.pop() if usual is not None else None
     if more := to_verify(front, screening.judge, done):

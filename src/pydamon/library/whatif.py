@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pydamon.analysis.panel import look_of
 from pydamon.analysis.whatif.ages import AgesAccumulator, thresholds_s
 from pydamon.analysis.whatif.answers import Answers, answers
-from pydamon.analysis.window import Window
-from pydamon.errors import PydamonError, RequestError
-from pydamon.records.batch import MEMORY, RegionBatch
+from pydamon.analysis.whatif.part import COLUMNS, looks_of, part_of
+from pydamon.errors import RequestError
+from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import open_record
 
 if TYPE_CHECKING:
-    from pydamon.core.panel import Look
     from pydamon.records.joined import AnyReader
-
-COLUMNS = ("age", "age_ms", "unknown", *MEMORY)
-_HARMLESS = ("stat",)
 
 
 def what_if(
@@ -46,31 +41,6 @@ def _of(reader: AnyReader, target: int | None, start_ns: int | None, end_ns: int
     return answers(ages.finish(), looks_of(reader, part, target))
 
 
-def part_of(
-    reader: AnyReader, start_ns: int | None, end_ns: int | None
-) -> tuple[tuple[int, int], tuple[int, int], Window]:
-    """From when to when (ns) the record is, and the part of it from ``start_ns`` to ``end_ns`` after its beginning.
-
-    The last is what chooses that part. Raises PydamonError for a record without snapshots.
-    """
-    span = reader.time_range()
-    if span is None:
-        raise PydamonError("holds no snapshot: nothing was recorded", where=reader.path)
-    low = span[0] if start_ns is None else max(span[0], span[0] + start_ns)
-    high = span[1] if end_ns is None else min(span[1], span[0] + end_ns)
-    return span, (low, high), Window(None if start_ns is None else low, None if end_ns is None else high)
-
-
-def looks_of(reader: AnyReader, part: tuple[int, int], target: int | None) -> dict[int, list[Look]]:
-    """The looks at the page panel in that time (ns), by target; of one, or of all (None)."""
-    found: dict[int, list[Look]] = {}
-    for row in reader.table_rows("panel"):
-        inside = part[0] <= row["time_ns"] <= part[1] and target in (None, row["target"])
-        if inside and (look := look_of(row)) is not None:
-            found.setdefault(row["target"], []).append(look)
-    return found
-
-
 def _ages(batches: Iterable[RegionBatch], span: tuple[int, int], part: tuple[int, int]) -> AgesAccumulator | None:
     accumulator = None
     for batch in batches:
@@ -79,9 +49,3 @@ def _ages(batches: Iterable[RegionBatch], span: tuple[int, int], part: tuple[int
             accumulator = AgesAccumulator(thresholds_s(aggr_s, (part[1] - span[0]) / 1e9), part, span[0])
         accumulator.add(batch)
     return accumulator
-
-
-def acted(reader: AnyReader) -> list[str]:
-    """The actions of schemes that took effect while it was recorded, each once."""
-    names = [row["action"] for row in reader.table_rows("schemes") if row["sz_applied"]]
-    return [name for name in dict.fromkeys(names) if name not in _HARMLESS]

@@ -68,6 +68,14 @@ class MachineMetrics:
             return None
         return free * 1024, total * 1024
 
+    def available_bytes(self) -> int | None:
+        """Memory that can be had without paging anybody out; None where that is not told."""
+        try:
+            (available,) = self._kib("/proc/meminfo", ("MemAvailable",))
+        except MachineError:
+            return None
+        return available * 1024
+
     def some_mem_psi_us(self) -> int:
         """Time in us, since the boot, in which some task waited for memory."""
         return self._some_psi_us("memory")

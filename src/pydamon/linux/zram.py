@@ -93,6 +93,16 @@ class Zram:
         except (ValueError, IndexError):
             raise MachineError("is not as the kernel documents it", where=str(self._path / "bd_stat")) from None
 
+    def stored_bytes(self) -> tuple[int, int]:
+        """How much is stored in it, and the size of that compressed. Raises MachineError."""
+        try:
+            numbers = read_text(self._path / "mm_stat").split()
+            return int(numbers[0]), int(numbers[1])
+        except OSError as error:
+            raise self._refused("mm_stat", error) from None
+        except (ValueError, IndexError):
+            raise MachineError("is not as the kernel documents it", where=str(self._path / "mm_stat")) from None
+
     def _write(self, name: str, text: str) -> None:
         try:
             self._write_raw(name, text)

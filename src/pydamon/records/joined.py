@@ -255,6 +255,17 @@ def _open_one(path: str, hints: Hints | None) -> RecordReader:
         return ImportedRecord(open_foreign(source, hints))
 
 
+def is_record(path: str) -> bool:
+    """Whether a file begins as records do; False for what cannot be read."""
+    try:
+        if not os.path.isfile(path):  # reading from a pipe would take what is in it
+            return False
+        with open(path, "rb") as file:
+            return file.read(len(_MARK)) == _MARK
+    except (OSError, ValueError):
+        return False
+
+
 def _is_pipe(path: str) -> bool:
     try:
         return stat.S_ISFIFO(os.stat(path).st_mode)

@@ -80,6 +80,7 @@ _ALL = (
         time_ns="int64", target="uint32", resident_bytes="uint64", pages="uint32", unknown="uint32",
         idle="list:uint32", unseen="list:uint32", ended="list:uint32", weighed="uint32?", weights="float64?",
         squares="float64?", once_idle="list:float64?", once_unseen="list:float64?", once_squares="float64?",
+        woken="list:uint32?", returned="list:uint32?",
     ),
     _declare(
         "blind", "how much of a target could not be watched, by the reason (empty: not known), seldom",

@@ -106,7 +106,7 @@ TABLE = (
     Cost("check_ns", 0, _SECOND_NS, "monitoring asks whether one page was accessed"),
     Cost("zram_readahead", 1, 512, "pages that one fault brings back from zram, at most"),
     Cost("ssd_readahead", 1, 512, "pages that one fault brings back from an SSD, at most"),
-    Cost("file_readahead", 1, 512, "pages that one fault brings back of a file, at most"),
+    Cost("file_readahead", 1, 8192, "pages that one fault brings back of a file, at most"),
     Cost("zram_ratio_permil", 1000, 100_000, "how many times smaller zram makes memory"),
     Cost("overlap_permil", 0, 1000, "share of a wait for memory in which the program gets on with something else"),
     Cost("reclaim_on_app_permil", 0, 1000, "share of background reclaim and schemes that takes CPU from the program"),

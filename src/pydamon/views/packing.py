@@ -31,7 +31,7 @@ _Rows = list[tuple[Any, ...]]
 _BESIDE = ("target", "pid", "command", "place", "first_look_ns", "footprint")  # of `Known`: packed as they are
 _HEAD = tuple(column.name for column in PER_SNAPSHOT)
 _BINS, _ONCE_BINS = ("idle", "unseen", "ended"), ("idle", "unseen")
-_LOOK = tuple(name for name in Look.__struct_fields__ if name not in (*_BINS, "once"))
+_LOOK = tuple(name for name in Look.__struct_fields__ if name not in (*_BINS, "once", "woken", "returned"))
 _ONCE = tuple(name for name in Once.__struct_fields__ if name not in _ONCE_BINS)
 
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydamon import messages
 from pydamon.analysis.panel import look_of
 from pydamon.analysis.pyramid import FINER, TILE, U8, Pyramid, divided_cells, exact
+from pydamon.analysis.whatif.part import acted
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
-from pydamon.library.whatif import acted, what_if
+from pydamon.library.whatif import what_if
 from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.joined import AnyReader, open_record

@@ -165,6 +165,11 @@ class FieldProgram:
                     "has a rate or a duration that is no number of such", where=f"{name}: epoch {number}"
                 )
 
+    @property
+    def held(self) -> int:
+        """How many ranges of all epochs it holds."""
+        return sum(len(epoch.spans) for epoch in self._epochs)
+
     def place(self, base: int, mapping: str) -> Layout:
         """Where it was."""
         return Layout(self._mappings, self._mappings)

@@ -33,9 +33,11 @@ def test_what_is_saved_and_comes_back_is_near_the_truth(swept: Path, capsys: pyt
     assert early["refaults"]["low"] <= 128 * MIB <= early["refaults"]["high"]
     assert early["refaults"]["estimate"] == pytest.approx(128 * MIB, rel=0.2)
     assert late["saved_bytes"] == pytest.approx(96 * MIB, rel=0.12)
-    assert late["refaults"]["hits"] == 0
+    # By regions some goes that is used every 30 s. `pageout rate=0% age>=T`, really run, brings back 50 MiB a minute at
+    # 40 s, 15.7 MiB at 60 s, 5.2 MiB at 80 s, and nothing at 100 s.
+    assert 0 < late["refaults"]["estimate"] <= 15.7 * MIB
     assert early["lost"]["ssd"] > early["lost"]["zram"] > 0
-    assert 30 <= found["goal"]["idle_s"] <= 50
+    assert 80 <= found["goal"]["idle_s"] <= 100
     assert found["untouched"]["panel_bytes"]["low_bytes"] <= 96 * MIB <= found["untouched"]["panel_bytes"]["high_bytes"]
     sizes = [one["memory_bytes"] for one in found["miss_curve"]]
     assert sizes == sorted(sizes)

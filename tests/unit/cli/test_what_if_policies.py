@@ -116,7 +116,7 @@ def test_policies_that_cannot_be_are_refused(
     ("limit", "value", "words"),
     [
         ("MAX_TOTAL_BYTES", 4 * MIB, "were in memory; the most that is played is 4.0 MiB"),
-        ("MAX_DURATION_MS", 1000, "lasts 0 days; the most that is played is 0"),
+        ("MAX_DURATION_MS", 1000, "lasts 4 min; the most that is played is 1 s"),
     ],
 )
 def test_a_recording_beyond_the_limits_of_workloads_is_not_played(
@@ -127,6 +127,6 @@ def test_a_recording_beyond_the_limits_of_workloads_is_not_played(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(f"pydamon.library.policies.{limit}", value)
+    monkeypatch.setattr(f"pydamon.run.simulation.recorded.{limit}", value)
     assert main(["what-if", str(swept), "--scheme", "pageout"]) == 1
     assert words in capsys.readouterr().err

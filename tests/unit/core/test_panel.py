@@ -145,6 +145,25 @@ def test_idle_times_are_known_from_the_first_access_on() -> None:
     assert not panel.look(3 * PAGE_SIZE, 9 * SECOND).ended.any()
 
 
+def test_accesses_are_told_by_how_long_their_regions_were_idle() -> None:
+    """Of 8 pages, the first four in regions that are not idle, two each in such that were for 3 s and for 70 s."""
+    idle_ns = np.repeat(np.array([-1, 3 * SECOND, 70 * SECOND]), [4, 2, 2])
+    panel = TargetPanel(0, seed=1, idle_of_regions=lambda at: idle_ns[(at - np.uint64(BASE)) // np.uint64(PAGE_SIZE)])
+    panel.follow(runs((0, 8)), 8, 0)
+    nobody = np.zeros(8, np.bool_)
+    panel.observe(nobody, nobody, 0)  # of what was accessed before it, nobody knows how long its region was idle
+    panel.observe(~nobody, nobody, SECOND)
+    panel.observe(np.arange(8) == 7, nobody, 2 * SECOND)
+    panel.observe(nobody, nobody, 3 * SECOND)
+    woken = panel.look(8 * PAGE_SIZE, 3 * SECOND).woken
+    assert woken is not None
+    assert {BOUNDS_S[place]: count for place, count in enumerate(woken.tolist()) if count} == {3: 2, 60: 3}
+    again = panel.look(8 * PAGE_SIZE, 4 * SECOND).woken
+    assert again is not None
+    assert not again.any()  # told once
+    assert TargetPanel(0, seed=1).look(0, 0).woken is None
+
+
 def test_a_page_that_could_not_be_asked_is_neither_used_nor_idle() -> None:
     panel = TargetPanel(0, seed=1)
     panel.follow(runs((0, 2)), 2, 0)

@@ -118,6 +118,18 @@ def test_the_length_of_each_idle_time_that_ended_is_known() -> None:
         assert ended == ({1: hot, 5: warm} if second % 5 == 1 else {1: hot})
 
 
+def test_what_is_accessed_in_idle_regions_is_told_by_how_long_these_were_idle() -> None:
+    made, _ = loop(ALL_PAGES)
+    looks = looks_of(made)
+    warm = 15 * MIB // PAGE_SIZE
+    for look in looks[6:]:
+        assert look.woken is not None
+        woken = {BOUNDS_S[place]: count for place, count in enumerate(look.woken.tolist()) if count}
+        # In the seconds before the 11th, 16th ... look the warm part is accessed; aggregations take 2 s, so that its
+        # regions have been idle for 2 s and less than 4 s by then, whenever the last one that found it in use ended.
+        assert woken == ({2: warm} if look.time_ns // SECOND % 5 == 1 else {})
+
+
 def test_intervals_of_a_panel_hold_the_truth() -> None:
     held, widths = 0, []
     for seed in range(40):

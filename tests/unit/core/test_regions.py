@@ -135,3 +135,12 @@ def test_counts_may_lie_in_narrow_strided_memory_of_somebody_else() -> None:
     assert merged.nr_accesses.tolist() == [3, 1]
     regions.reset_aggregated()
     assert memory["nr"].tolist() == memory["unknown"].tolist() == [0, 0, 0]
+
+
+def test_how_long_regions_were_idle_is_told_by_address() -> None:
+    regions = Regions(np.array([0, 8192, 20480], np.uint64), np.array([8192, 12288, 28672], np.uint64))
+    regions.last_nr_accesses[:] = 0, 1, 0
+    regions.age_ns[:] = 5, 6, 7
+    asked = np.array([28672, 4096, 8192, 16384, 24576, 0], np.uint64)
+    assert regions.idle_ns_at(asked).tolist() == [-1, 5, -1, -1, 7, 5]
+    assert Regions.empty().idle_ns_at(asked[:2]).tolist() == [-1, -1]

@@ -83,3 +83,29 @@ def test_time_is_that_of_the_schedule_and_what_is_no_memory_is_not_accessed() ->
 
 def test_memory_is_whole_pages() -> None:
     assert memory_of(np.array([[5000, 9000], [4096, 6000], [20000, 20001]])).tolist() == [[4096, 12288], [16384, 20480]]
+
+
+def test_long_ago_is_known_as_a_mean() -> None:
+    """A thousand snapshots: all together are exact, and what was in the last sixty is, too."""
+    rates = [(float(at % 7), 1.0) for at in range(1000)]
+    found, whole = field(*rates), np.array([[BASE, BASE + 128 * PAGE_SIZE]], np.int64)
+    long = Schedule.in_turn([2000 * SECOND], 0)
+    every = found.accesses(whole, long, 0, 1000 * SECOND)[0]
+    assert every == pytest.approx(64 * sum(one + other for one, other in rates))
+    part = found.accesses(whole, long, 950 * SECOND, 951 * SECOND)[0]
+    assert part == pytest.approx(64 * (950 % 7 + 1))
+    old = found.accesses(whole, long, 100 * SECOND, 500 * SECOND)[0]
+    assert old == pytest.approx(64 * sum(one + other for one, other in rates[100:500]), rel=0.05)
+
+
+def test_nothing_is_accessed_after_the_end() -> None:
+    found, whole = field((4.0, 4.0)), np.array([[BASE, BASE + 128 * PAGE_SIZE]], np.int64)
+    assert found.accesses(whole, schedule(), 59 * SECOND, 90 * SECOND)[0] == pytest.approx(4 * 128)
+    assert not len(found.touched(whole, schedule(), 60 * SECOND, 70 * SECOND, 1 << 14))
+
+
+def test_snapshots_out_of_their_order_do_no_harm() -> None:
+    span = np.array([BASE], np.uint64), np.array([BASE + PAGE_SIZE], np.uint64)
+    pieces = [Piece(at * SECOND, *span, np.array([rate])) for at, rate in ((2, 1.0), (1, 5.0), (-4, 3.0))]
+    found = RateField(pieces, np.array([[BASE, BASE + PAGE_SIZE]], np.int64))
+    assert found.accesses(np.array([[BASE, BASE + PAGE_SIZE]]), schedule(), 0, 4 * SECOND)[0] == pytest.approx(6)

@@ -46,8 +46,10 @@ def frontier(candidates: Sequence[Candidate], judge: Judge) -> list[Candidate]:
     return found
 
 
-def to_verify(front: Sequence[Candidate], judge: Judge, done: Sequence[Verified] = ()) -> list[Candidate]:
-    """At most `VERIFIED` that save most around the limit.
+def to_verify(
+    front: Sequence[Candidate], judge: Judge, done: Sequence[Verified] = (), others: Sequence[Candidate] = ()
+) -> list[Candidate]:
+    """At most `VERIFIED` that save most around the limit; where the frontier has fewer, of ``others`` beside it.
 
     After some are ``done``, at most `MORE` that may be better, by what these have cost beside what was foretold of
     them: those between the best that keeps within the limits and the next that does not.
@@ -65,6 +67,9 @@ def to_verify(front: Sequence[Candidate], judge: Judge, done: Sequence[Verified]
         within = [one for one in within if not any(_alike(one, other, judge) for other in found)]
         if within and len(found) < (MORE if done else VERIFIED):
             found.append(max(within, key=_saved))
+    for one in sorted(others, key=lambda one: (-_saved(one), one.point)):
+        if len(found) < VERIFIED and not any(_alike(one, other, judge) for other in found):
+            found.append(one)
     return found or sorted(left, key=lambda one: _excess(one, judge))[: MORE if done else VERIFIED]
 
 

@@ -1,10 +1,14 @@
 """What taking memory of each age would save and bring back: from regions and a page panel together.
 
 Regions say what is idle and where, and miss what comes back one page at a time: after merging, a few accesses in a
-large idle region are rounded away. Panel pages are seen one by one; but some that are idle lie in regions that are in
-use, which no scheme takes. So refaults are estimated from the panel's returns, by the share of its idle memory that
-regions call idle, too. What regions take at an age, pages reach somewhat sooner or later: the bracket is what comes
-back at ages that are `_FUZZY` times longer and shorter, with the error of the returns that were seen.
+large idle region are rounded away. Panel pages are seen one by one, and of each that was accessed it is known how long
+its region had been idle, by which schemes take it: what comes back lies between all of these accesses and those to
+pages that were idle themselves for as long (`Woken`), and so does the bracket, with the error of what was seen.
+
+Older records do not tell of regions. Some pages that are idle lie in regions that are in use, which no scheme takes: so
+refaults are estimated from the panel's returns, by the share of its idle memory that regions call idle, too. What
+regions take at an age, pages reach somewhat sooner or later: the bracket is what comes back at ages that are `_FUZZY`
+times longer and shorter.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.panel import touched
-from pydamon.analysis.refaults import Expected, PanelReturns
+from pydamon.analysis.refaults import EVERY, Expected, PanelReturns
 from pydamon.analysis.whatif.ages import Ages
 from pydamon.core.panel import BOUNDS_S, Look
 
@@ -26,6 +30,8 @@ F64 = NDArray[np.float64]
 FEW_HITS = 10
 _MINUTE_S = 60
 # By `python -m benchmarks what-if-accuracy`:
+_EVERY_HIGH = 0.8  # as `EVERY`, for the upper end of the bracket
+_MODEL_LOW, _MODEL_HIGH = 0.2, 0.05  # of its ends, beside the error of the hits
 _FUZZY = 1.35
 _MODEL = 0.25  # of the bracket's ends, beside the error of the hits
 _DWELL = 0.5  # of the age: how long what comes back unnoticed in an idle region stays until the region's next turn
@@ -107,9 +113,24 @@ def answers(ages: Ages, looks: Mapping[int, Sequence[Look]]) -> Answers:
         if found.working_set is not None:
             working_set, window_s = float(found.working_set.bytes), float(found.window_s)
         beside = returns.at(age * _FUZZY), returns.at(age / _FUZZY)
-        rows.append(_together(Row(age, seen_s, cold, cold, alone, 0, 0, 0, found.hits, slope), found, beside))
+        row = Row(age, seen_s, cold, cold, alone, 0, 0, 0, found.hits, slope)
+        rows.append(_together(row, found, beside) if found.by_regions is None else _by_regions(row, found))
     pages = sum(mine[-1].pages for mine in looks.values())
     return Answers(ages, tuple(rows), working_set, window_s, pages, _untouched(looks))
+
+
+def _by_regions(row: Row, found: Expected) -> Row:
+    """The row with what the panel says of regions that were idle for long enough."""
+    woken = found.by_regions
+    assert woken is not None
+    row = replace(row, hits=woken.hits)
+    estimate, most = (woken.every * share + woken.once * (1 - share) for share in (EVERY, _EVERY_HIGH))
+    low = estimate * max(1 - math.hypot(row.error(), _MODEL_LOW), 0.0)
+    high = max(most, row.regions) * (1 + math.hypot(row.error(), _MODEL_HIGH))
+    if not woken.hits:
+        high = max(high, float(found.per_minute.high_bytes))
+    saved = _saved(row, found, estimate)
+    return replace(row, saved=saved, low=low, refaults=estimate, high=high)
 
 
 def _together(row: Row, found: Expected, beside: tuple[Expected | None, Expected | None]) -> Row:
@@ -122,9 +143,13 @@ def _together(row: Row, found: Expected, beside: tuple[Expected | None, Expected
     high = max(shorter.per_minute.bytes, estimate, row.regions) * (1 + error)
     if not found.hits:
         high = max(high, float(found.per_minute.high_bytes))
+    return replace(row, saved=_saved(row, found, estimate), low=low, refaults=estimate, high=high)
+
+
+def _saved(row: Row, found: Expected, estimate: float) -> float:
+    """What is out of memory: what regions call idle, less what has come back of that unnoticed."""
     unnoticed = max(estimate - row.regions, 0.0) / _MINUTE_S * row.age_s * _DWELL
-    saved = min((max(row.cold - unnoticed, 0.0) + found.cold_bytes) / 2, row.cold)
-    return replace(row, saved=saved, low=low, refaults=estimate, high=high)
+    return min((max(row.cold - unnoticed, 0.0) + found.cold_bytes) / 2, row.cold)
 
 
 def _of_regions(ages: Ages) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.refaults import EVERY
 from pydamon.analysis.whatif.ages import Ages
 from pydamon.core.panel import BOUNDS_S, Look
 
@@ -19,23 +20,47 @@ def unseen_by_regions(ages: Ages, looks: Mapping[int, Sequence[Look]]) -> Callab
     """Of idle times in s, how often (a second) a page is accessed in a region that is idle for so long, and stays so;
     0 everywhere without a panel.
 
-    How often the panel's pages of that idle time come back beyond how often regions do, in all as much as the panel has
-    more coming back: that regions have something at another age is not to count twice.
+    Where the looks tell for how long the regions of accessed pages were idle, it is what regions have not noticed of
+    these. Else: how often the panel's pages of that idle time come back beyond how often regions do, in all as much as
+    the panel has more coming back: that regions have something at another age is not to count twice.
     """
-    ended, idle = _of_panel(looks.values())
     regions = -np.diff(ages.ended, append=0.0)
     cold = -np.diff(ages.cold * ages.seen_s, append=0.0)
-    known = np.divide(regions, cold, out=np.zeros(len(cold)), where=cold > 0)
-    rate = np.maximum(np.divide(ended, idle, out=np.zeros(len(idle)), where=idle > 0) - known, 0.0)
-    some = float(rate @ idle)
-    share = max(float((ended - known * idle).sum()), 0.0) / some if some else 0.0
-    rates = np.concatenate([np.zeros(1), rate * share])
+    woken = _woken(looks.values())
+    if woken is not None:
+        rates = np.concatenate([np.zeros(1), _per(np.maximum(woken - regions, 0.0), cold)])
+    else:
+        ended, idle = _of_panel(looks.values())
+        known = _per(regions, cold)
+        rate = np.maximum(_per(ended, idle) - known, 0.0)
+        some = float(rate @ idle)
+        share = max(float((ended - known * idle).sum()), 0.0) / some if some else 0.0
+        rates = np.concatenate([np.zeros(1), rate * share])
 
     def hazard(idle_s: F64) -> F64:
         found: F64 = rates[np.searchsorted(LEVELS_S, idle_s, "right")]
         return found
 
     return hazard
+
+
+def _per(bytes_: F64, byte_seconds: F64) -> F64:
+    return np.divide(bytes_, byte_seconds, out=np.zeros(len(bytes_)), where=byte_seconds > 0)
+
+
+def _woken(targets: Iterable[Sequence[Look]]) -> F64 | None:
+    """Bytes accessed in idle regions, by the bins of `BOUNDS_S` but the first; None without looks, or not told.
+
+    A page that is accessed again and again counts as `EVERY` says.
+    """
+    found = np.zeros(len(BOUNDS_S))
+    asked = [look for looks in targets for look in looks if look.pages]
+    for look in asked:
+        if look.woken is None or look.returned is None:
+            return None
+        accessed = EVERY * look.woken + (1 - EVERY) * look.returned
+        found += accessed * (look.resident_bytes / look.pages)
+    return found[1:] if asked else None
 
 
 def _of_panel(targets: Iterable[Sequence[Look]]) -> tuple[F64, F64]:

@@ -5,6 +5,11 @@ from __future__ import annotations
 Examples = tuple[tuple[str, str], ...]
 
 EXAMPLES: dict[str, Examples] = {
+    "calibrate": (
+        ("pydamon calibrate", "what things cost here, beside the defaults"),
+        ("pydamon calibrate -o costs.yaml", "for simulate and what-if: --costs costs.yaml"),
+        ("pydamon calibrate --quick --directory ~/data", "in two seconds; files on the disk of that directory"),
+    ),
     "completion": (
         ('eval "$(pydamon completion bash)"', "complete words in this bash; in ~/.bashrc: in each"),
         ("pydamon completion zsh > ~/.zfunc/_pydamon", "for zsh, in a directory of its fpath"),
@@ -33,6 +38,10 @@ EXAMPLES: dict[str, Examples] = {
         (
             "pydamon simulate hotspots --machine 'ram=2GiB swap=ssd:1GiB' --module 'reclaim min_age=5s' -o it.png",
             "a module on a machine, as a picture",
+        ),
+        (
+            "pydamon simulate run.damon --machine ram=1GiB --scheme 'pageout rate=0% age>=30s'",
+            "a recording, on a machine that is too small for it",
         ),
     ),
     "help": (

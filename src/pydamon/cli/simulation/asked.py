@@ -17,13 +17,17 @@ from pydamon.spec.machine import MachineSpec, load_machine, parse_machine
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A comparison, and where it goes: ``picture`` and ``record`` are files, or empty; ``paths`` are those it is of."""
+    """A comparison, and where it goes: ``picture`` and ``record`` are files, or empty; ``paths`` are those it is of.
+
+    ``remarks`` are to be said before.
+    """
 
     setting: Setting
     policies: tuple[Policy, ...]
     picture: str
     record: str
     paths: list[str]
+    remarks: list[str]
 
 
 def understand(names: tuple[str, ...], options: dict[str, Any]) -> Asked:
@@ -31,21 +35,27 @@ def understand(names: tuple[str, ...], options: dict[str, Any]) -> Asked:
     machine = _machine(options["machine"], options["costs"])
     policies = _policies(options["schemes"], options["scheme"], options["modules"])
     picture, record = _outputs(options["output"], policies)
-    found = tuple(programs.find(name) for name in names)
+    try:
+        # What is only recorded again is to be what the regions say: without the accesses that have no place in them.
+        found = programs.gather(names, options["target"], hidden=bool(policies) or not record)
+    except RequestError as error:
+        if error.where == "target":
+            raise RequestError(error.message, where="--target") from None
+        raise
     if options["repeat"] == 0 and options["duration"] is None:
         raise RequestError("0 is for ever; give --duration, too", where="repeat")
     setting = Setting(
-        programs=found,
+        programs=found.programs,
         machine=machine,
-        intervals=_intervals(options, any(map(programs.is_trace, names))),
-        nr_regions=NrRegions(min=options["min_regions"], max=options["max_regions"]),
+        intervals=_intervals(options, found.intervals),
+        nr_regions=_regions(options, found.nr_regions),
         duration_ns=options["duration"],
         repeat=options["repeat"],
         seed=options["seed"],
     )
-    files = [*map(programs.file_of, names), options["machine"], options["costs"], *options["schemes"]]
-    paths = [file for file in files if file is not None and os.path.isfile(file)]
-    return Asked(setting, policies, picture, record, paths)
+    files = [options["machine"], options["costs"], *options["schemes"]]
+    paths = [*found.paths, *(file for file in files if file is not None and os.path.isfile(file))]
+    return Asked(setting, policies, picture, record, paths, found.remarks)
 
 
 def _machine(text: str | None, costs_file: str | None) -> MachineSpec:
@@ -112,12 +122,18 @@ def _outputs(output: str | None, policies: tuple[Policy, ...]) -> tuple[str, str
     return "", "/dev/stdout" if output == "-" else output
 
 
-def _intervals(options: dict[str, Any], traced: bool) -> Intervals:
-    """20 samples per aggregation."""
+def _intervals(options: dict[str, Any], usual: Intervals) -> Intervals:
+    """20 samples per aggregation, if not all is as usual."""
     sample_us, aggr_us = options["sample"], options["aggr"]
+    if sample_us is None and aggr_us is None:
+        return usual
     if sample_us is None:
-        usual = programs.TRACE_SAMPLE_US if traced else 5_000
-        sample_us = usual if aggr_us is None else max(aggr_us // 20, 1)
+        sample_us = max(aggr_us // 20, 1)
     if aggr_us is None:
         aggr_us = 20 * sample_us
     return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=max(1_000_000, aggr_us))
+
+
+def _regions(options: dict[str, Any], usual: NrRegions) -> NrRegions:
+    low, high = options["min_regions"], options["max_regions"]
+    return NrRegions(min=usual.min if low is None else low, max=usual.max if high is None else high)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydamon.analysis.whatif.answers import Answers
+from pydamon.analysis.whatif.part import acted
 from pydamon.cli.files import load_costs
 from pydamon.cli.render.picture import check_picture
 from pydamon.cli.report.common import empty, opened
@@ -15,7 +16,7 @@ from pydamon.cli.whatif.showing import Shown, show
 from pydamon.cli.whatif.shown import Limits, as_object, remarks, text
 from pydamon.errors import MachineError, RequestError, located
 from pydamon.library.policies import Recording
-from pydamon.library.whatif import acted, what_if
+from pydamon.library.whatif import what_if
 from pydamon.plain import printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.costs import Costs

@@ -14,18 +14,18 @@ from pydamon.workload.layout import PAGE_SIZE, Place
 _PAGE_SHIFT = np.uint64(PAGE_SIZE.bit_length() - 1)
 _MOST_EPOCHS = 128
 _FIRST_EPOCH_NS = 100_000
-_MOST_PAIRS = 16_000_000  # of pages and epochs: some 300 MB
+MOST_PAIRS = 16_000_000  # of pages and epochs: some 300 MB
 _MOST_MAPPINGS = 256
 _PAGE_BITS = np.uint64(52)
 _PAGES = np.uint64((1 << 52) - 1)
 
 
-def program_of(source: Source, name: str) -> FieldProgram:
-    """Read the source to its end, and close it. Raises RequestError if it is none, or too much to hold.
+def program_of(source: Source, name: str, *, most: int = MOST_PAIRS) -> FieldProgram:
+    """Read the source to its end, and close it. Raises RequestError if it is none, or too much to hold: of ``most``.
 
     Pages that were accessed about as often (within a factor of the square root of two) in a stretch have one rate.
     """
-    counted = _Counted()
+    counted = _Counted(most)
     try:
         while (block := source.read()) is not None:
             counted.add(block)
@@ -39,7 +39,8 @@ def program_of(source: Source, name: str) -> FieldProgram:
 class _Counted:
     """Accesses by page and epoch: sorted numbers epoch << 52 | page, with their counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.pairs: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._counts: NDArray[np.int64] = np.empty(0, np.int64)
         self._epoch_ns = _FIRST_EPOCH_NS
@@ -69,8 +70,8 @@ class _Counted:
 
     def _take(self, pairs: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
         self.pairs, _, place = arithmetic.places_of_distinct(pairs)
-        if len(self.pairs) > _MOST_PAIRS:
-            raise RequestError(f"accesses more than {_MOST_PAIRS} pages and stretches of time: too much to hold")
+        if len(self.pairs) > self._most:
+            raise RequestError(f"accesses more than {self._most:,} pages and stretches of time: too much to hold")
         self._counts = np.bincount(place, counts, len(self.pairs)).astype(np.int64)
 
     def mappings(self) -> list[Place]:

@@ -9,7 +9,7 @@ each cell. Where regions are idle a hazard by their age says how often single pa
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,7 +28,7 @@ I64 = NDArray[np.int64]
 Hazard = Callable[[F64], F64]  # accesses of a page a second, by the seconds that its region is idle
 
 CELLS = 1 << 15
-_KEPT = 64  # snapshots whose rates are still known: what is asked lies in the last few
+_KEPT = 64  # snapshots that are kept as they are, and as many older ones, of which fewer and fewer are left
 
 
 class Piece:
@@ -38,20 +38,26 @@ class Piece:
 
     def __init__(self, start_ns: int, start: Array, end: Array, rate: Array) -> None:
         self.start_ns = start_ns
-        self.start, self.end = start.astype(np.int64), end.astype(np.int64)
-        self.rate = rate.astype(np.float32)
+        self.start, self.end = start.astype(np.int64, copy=False), end.astype(np.int64, copy=False)
+        self.rate = rate.astype(np.float32, copy=False)
+
+    def later(self, by_ns: int) -> Piece:
+        """The same at another time."""
+        return Piece(self.start_ns + by_ns, self.start, self.end, self.rate)
 
 
 class RateField:
     """The accesses of one process as a recording has them, instead of a workload's patterns; an `Accesses`.
 
-    ``memory``: the spans of addresses that are memory (bytes, whole pages, sorted, disjoint). Time goes forward only.
+    ``memory``: the spans of addresses that are memory (bytes, whole pages, sorted, disjoint), in about as many cells as
+    ``cells``. Time goes forward only; long ago rates are known as means over several snapshots.
     """
 
-    def __init__(self, pieces: Iterable[Piece], memory: Spans) -> None:
-        self._pieces = list(pieces)
+    def __init__(self, pieces: Iterable[Piece], memory: Spans, cells: int = CELLS) -> None:
+        self._pieces = iter(pieces)
+        self._next = next(self._pieces, None)
         size = int((memory[:, 1] - memory[:, 0]).sum())
-        self._cell = max(-(-size // CELLS // PAGE_SIZE), 1) * PAGE_SIZE
+        self._cell = max(-(-size // cells // PAGE_SIZE), 1) * PAGE_SIZE
         counts = -(-(memory[:, 1] - memory[:, 0]) // self._cell)
         owner, number = intervals.pieces(counts)
         self.start: I64 = memory[owner, 0] + number * self._cell
@@ -62,16 +68,15 @@ class RateField:
         # A place of its own for the first page of each cell, so that cells of one rate are not in step.
         self._first = np.random.default_rng(len(self.start)).random(len(self.start))
         nothing = np.zeros(len(self.start))
-        # Since when, the integrals then, the rates.
-        self._reached: deque[tuple[int, F64, F64]] = deque([(0, nothing, nothing)], maxlen=_KEPT)
-        self._next = 0
+        # Times (ns), the integrals of the rates until then, and the rates since the last of these times.
+        self._times, self._until, self._rate = [0], [nothing], nothing
 
     def accessed(self, addresses: NDArray[np.uint64], schedule: Schedule, start_ns: int, end_ns: int) -> Mask:
         """For each address: is its page accessed in [start_ns, end_ns)? What is no memory is not."""
         at = addresses.astype(np.int64)
         cell = np.searchsorted(self.start, at, "right") - 1
         there = (cell >= 0) & (at < self.end[cell])
-        low, high = self._integrals(start_ns - schedule.start_ns, end_ns - schedule.start_ns)
+        low, high = self._integrals(schedule, start_ns, end_ns)
         place = self._first[cell] + ((at - self.start[cell]) // PAGE_SIZE) / self._pages[cell]
         found: Mask = there & (np.floor(high[cell] + place) > np.floor(low[cell] + place))
         return found
@@ -83,7 +88,7 @@ class RateField:
 
     def touched(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int, max_pieces: int) -> Spans:
         """Which parts of ``spans`` (int64, shape (n, 2), sorted, disjoint) are accessed in [start_ns, end_ns)."""
-        low, high = self._integrals(start_ns - schedule.start_ns, end_ns - schedule.start_ns)
+        low, high = self._integrals(schedule, start_ns, end_ns)
         moved = high - low
         some = np.flatnonzero(moved > 0)
         if not len(some):
@@ -103,29 +108,42 @@ class RateField:
 
     def accesses(self, spans: Spans, schedule: Schedule, start_ns: int, end_ns: int) -> F64:
         """How many accesses each of ``spans`` gets in [start_ns, end_ns): as many as checks have found."""
-        low, high = self._integrals(start_ns - schedule.start_ns, end_ns - schedule.start_ns)
+        low, high = self._integrals(schedule, start_ns, end_ns)
         owner, cell, part = intervals.meetings(spans, np.stack([self.start, self.end], axis=1))
         found = np.zeros(len(spans))
         found += np.bincount(owner, (part[:, 1] - part[:, 0]) / PAGE_SIZE * (high - low)[cell], len(spans))
         return found
 
-    def _integrals(self, start_ns: int, end_ns: int) -> tuple[F64, F64]:
-        while self._next < len(self._pieces) and self._pieces[self._next].start_ns <= end_ns:
-            self._advance(self._pieces[self._next])
-            self._next += 1
+    def _integrals(self, schedule: Schedule, start_ns: int, end_ns: int) -> tuple[F64, F64]:
+        if schedule.end_ns is not None:  # afterwards nothing is accessed
+            start_ns, end_ns = min(start_ns, schedule.end_ns), min(end_ns, schedule.end_ns)
+        start_ns, end_ns = start_ns - schedule.start_ns, end_ns - schedule.start_ns
+        while self._next is not None and self._next.start_ns <= end_ns:
+            self._advance(self._next)
+            self._next = next(self._pieces, None)
         return self._integral(start_ns), self._integral(end_ns)
 
     def _integral(self, time_ns: int) -> F64:
-        for since_ns, integral, rate in reversed(self._reached):
-            if since_ns <= time_ns:
-                return integral + rate * ((time_ns - since_ns) / 1e9)
-        return self._reached[0][1]
+        at = bisect_right(self._times, time_ns) - 1
+        if at < 0:
+            return self._until[0]
+        since_ns, until = self._times[at], self._until[at]
+        if at == len(self._times) - 1:
+            return until + self._rate * ((time_ns - since_ns) / 1e9)
+        return until + (self._until[at + 1] - until) * ((time_ns - since_ns) / (self._times[at + 1] - since_ns))
 
     def _advance(self, piece: Piece) -> None:
-        integral = self._integral(piece.start_ns)
+        until = self._integral(piece.start_ns)
         region = np.searchsorted(piece.start, self._middle, "right") - 1
         inside = (region >= 0) & (self._middle < piece.end[region])
-        self._reached.append((piece.start_ns, integral, np.where(inside, piece.rate[region], 0.0).astype(np.float64)))
+        self._rate = np.where(inside, piece.rate[region], 0.0).astype(np.float64)
+        if piece.start_ns <= self._times[-1]:
+            return
+        self._times.append(piece.start_ns)
+        self._until.append(until)
+        if len(self._times) > 2 * _KEPT:  # every second one of the older half goes, but for the first
+            del self._times[1:_KEPT:2]
+            del self._until[1:_KEPT:2]
 
 
 def memory_of(spans: Spans) -> Spans:

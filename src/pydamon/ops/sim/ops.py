@@ -21,12 +21,14 @@ from pydamon.ops.base import Addresses, Applied, Hits, Ranges
 from pydamon.ops.pace import Clock
 from pydamon.ops.sim import actions
 from pydamon.ops.sim.machine import MEASURED, Machine
+from pydamon.ops.sim.replay import Played
 from pydamon.ops.sim.sampler import WindowSampler
 from pydamon.ops.sim.summary import Summary
 from pydamon.ops.vaddr import three_ranges
 from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
 from pydamon.spec.machine import MachineSpec
+from pydamon.workload.layout import Layout
 from pydamon.workload.model import Workload
 from pydamon.workload.program import Phases, Program
 from pydamon.workload.truth import GroundTruth, Schedule
@@ -81,7 +83,7 @@ class SimOps:
 
     A target's range is the span from its first to its last mapping, as ``vaddr`` sees a real workload process: the
     small gaps between mappings belong to it and are never accessed. So there is one range, however many mappings. That
-    of another program has up to three, around its two largest gaps.
+    of another program has up to three, around its two largest gaps; a recording has those that were monitored.
 
     ``machine`` is what all targets run on; from the beginning their memory is there as far as it fits. The metrics of
     goals and watermarks are methods of this class, and say how the machine is now.
@@ -119,8 +121,7 @@ class SimOps:
         self._time_scale = time_scale
         self._layouts = [program.place(BASE_ADDRESS, mapping) for program in self._programs]
         self._mappings = [
-            [Mapping(place.start, place.end, "rw-p", 0, 0, place.name) for place in layout.mappings]
-            for layout in self._layouts
+            _mappings(program, layout) for program, layout in zip(self._programs, self._layouts, strict=True)
         ]
         self._models = [
             program.accesses(layout, accesses_per_s, seed + index)
@@ -160,9 +161,11 @@ class SimOps:
         return [self._range(target) if self.target_valid(target) else None for target in range(self.nr_targets)]
 
     def _range(self, target: int) -> Ranges:
-        layout = self._layouts[target]
-        if isinstance(self._programs[target], Phases):
+        layout, program = self._layouts[target], self._programs[target]
+        if isinstance(program, Phases):
             return np.array([[layout.start, layout.end]], dtype=np.uint64)
+        if isinstance(program, Played):
+            return program.ranges
         return three_ranges(self._mappings[target])
 
     def answers(self, target: int, addresses: Addresses, since_ns: int) -> Answers:
@@ -304,3 +307,9 @@ class SimOps:
     def measure(self, metric: str, nid: int, memcg_path: str) -> int:
         """A metric of the simulated machine in its unit; MachineError if there is no such node or cgroup."""
         return MEASURED[metric](self.machine, nid, memcg_path)
+
+
+def _mappings(program: Program, layout: Layout) -> list[Mapping]:
+    if isinstance(program, Played) and program.mappings:
+        return program.mappings
+    return [Mapping(place.start, place.end, "rw-p", 0, 0, place.name) for place in layout.mappings]

@@ -1,14 +1,16 @@
-"""A simulated process that plays a recording again: a program with a field of rates, and the operations set of it."""
+"""A recording as a program of the simulator: a field of rates, from its beginning for each process that plays it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
 
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import Ranges
-from pydamon.ops.pace import Clock
-from pydamon.ops.sim.field import RateField
-from pydamon.ops.sim.ops import SimOps
+from pydamon.ops.sim.field import CELLS, Piece, RateField
 from pydamon.workload.intervals import Spans
 from pydamon.workload.layout import Layout, Place
 from pydamon.workload.truth import Schedule, scaled_ns
@@ -16,15 +18,19 @@ from pydamon.workload.truth import Schedule, scaled_ns
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What is played, a `Program`: ``field`` for ``lasting_ms``, over ``memory`` (bytes, sorted, disjoint), all of
-    which is there from the beginning. ``ranges`` are what is monitored, ``mappings`` what was mapped."""
+    """What is played, a `Program`: ``pieces`` (from anew each time that it is called) for ``lasting_ms``.
 
-    field: RateField
+    It is over ``memory`` (bytes, sorted, disjoint), all of which is there from the beginning, in about ``cells`` cells.
+    ``ranges`` are what is monitored, ``mappings`` what was mapped.
+    """
+
+    pieces: Callable[[], Iterable[Piece]]
     memory: Spans
     ranges: Ranges
     mappings: list[Mapping]
     lasting_ms: int
     name: str = "recording"
+    cells: int = CELLS
 
     def place(self, base: int, mapping: str) -> Layout:
         """Where it was."""
@@ -37,19 +43,13 @@ class Played:
 
     def accesses(self, layout: Layout, accesses_per_s: int, seed: int) -> RateField:
         """See `Program`."""
-        return self.field
+        return RateField(self._again_and_again(), self.memory, self.cells)
 
-
-class ReplayOps(SimOps):
-    """One process that plays a recording; what is monitored and mapped is as it was, not as its memory lies."""
-
-    def __init__(self, played: Played, clock: Clock, *, seed: int) -> None:
-        super().__init__(played, clock, seed=seed)
-        self._played = played
-
-    def mappings(self, target: int) -> list[Mapping]:
-        """What was mapped."""
-        return self._played.mappings
-
-    def _range(self, target: int) -> Ranges:
-        return self._played.ranges
+    def _again_and_again(self) -> Iterator[Piece]:
+        """Whoever plays it but once does not come to the second time."""
+        nothing = np.zeros(1, np.int64)
+        for turn in count():
+            begins_ns = turn * self.lasting_ms * 1_000_000
+            yield Piece(begins_ns, nothing, nothing, nothing)  # until its first snapshot
+            for piece in self.pieces():
+                yield piece.later(begins_ns)

@@ -107,7 +107,7 @@ def test_a_trace_is_a_program(tmp_path: Path) -> None:
     for page in rng.choice(64, 20_000, p=[50 / 113, *[1 / 113] * 63]).tolist():
         lines.append(f"I  {0x400000 + 4096 * 100:x},4\n L {0x800000 + page * 4096:x},8\n" + "I  464000,4\n" * 9)
     trace.write_text("".join(lines))
-    program = programs.find(f"lackey:{trace}")
+    (program,) = programs.gather([f"lackey:{trace}"]).programs
     layout = program.place(0, "one")
     assert layout.mappings[-1].end - layout.mappings[-1].start == 64 * 4096
     schedule = program.schedule(0, repeat=1, time_scale=1.0)
