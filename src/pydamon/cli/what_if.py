@@ -84,6 +84,21 @@ def _size(text: str, per: str = "") -> int:
 @click.option(
     "--module", "modules", multiple=True, metavar="TEXT", help="The same under the schemes of this module; repeatable."
 )
+@click.option(
+    "--search",
+    metavar="TEXT",
+    help="Search the knobs of a module or scheme that are LOW..HIGH, or A|B, for what saves most within --limit.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="LIMIT",
+    help="What a search keeps within: slowdown=2%, slowdown-ssd=5%, refaults=0.2%/min, refaults=1MiB/s; repeatable.  "
+    "[default: slowdown as --slowdown]",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of a search.")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes that play the recording.  [default: all CPUs]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-o", "--output", type=FILE, help="Draw it (.png, .svg or .html) instead of printing it.")
 def command(path: str, **options: Any) -> None:
@@ -95,6 +110,9 @@ def command(path: str, **options: Any) -> None:
 
     With policies (--schemes, --scheme, --module) the recording is played again on the simulated machine under each of
     them: what they take is out, comes back when it is accessed, and is counted.
+
+    With --search the knobs of a policy are searched: screened by the recording's idle times, the best few played again;
+    chosen by the first 70 %, judged on the rest. It exits with 1 where nothing keeps within the limits.
     """
     from pydamon.cli.whatif.asked import Asked, answer
 

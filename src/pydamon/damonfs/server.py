@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import importlib
 import json
@@ -21,12 +20,10 @@ from pydamon.damonfs.namespace import unmount
 from pydamon.damonfs.nodes import Tree
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.outputs import Place
+from pydamon.linux.parent import end_with_parent
 
 _READY = b"ready"
-_PR_SET_PDEATHSIG = 1
 _PATIENCE_S = 5.0
-
-
 _NEEDED_LATER = (
     "pydamon.core.damos",
     "pydamon.engines.follow",
@@ -190,7 +187,7 @@ def _be_server(directory: str, options: Options, ready_fd: int, log_fd: int | No
         else:
             # Ctrl-C is for the command that uses it; who started it ends it, or dies and takes it along.
             os.setpgid(0, 0)
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            end_with_parent()
         os.chdir("/")
         _redirect(log_fd, session)
         tree, close = make_tree(options, _say, ready_fd)

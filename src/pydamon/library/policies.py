@@ -59,6 +59,18 @@ class Outcome:
         before = np.interp(self.seconds - _MINUTE_S, self.seconds, self.faults, left=0.0)
         return float((self.faults - before).max())
 
+    def between(self, start_s: float, end_s: float) -> tuple[float, float, float]:
+        """(bytes out of memory, the mean; bytes a minute that came back; that were paged out) in a part of the time."""
+        inside = (self.seconds > start_s) & (self.seconds <= end_s * (1 + 1e-9))
+        if not inside.any():
+            return 0.0, 0.0, 0.0
+        out = self.total - self.resident
+        first, last = int(np.flatnonzero(inside)[0]), int(np.flatnonzero(inside)[-1])
+        back = float(self.faults[last] - (self.faults[first - 1] if first else 0.0))
+        more = float(out[last] - (out[first - 1] if first else 0.0))
+        minutes = max(end_s - start_s, 1e-9) / _MINUTE_S
+        return float(np.mean(out[inside])), back / minutes, max(back + more, 0.0) / minutes
+
 
 class Recording:
     """One target of a record (all of it, or from ``start_ns`` to ``end_ns`` after its beginning), to be played again.
@@ -69,7 +81,7 @@ class Recording:
     def __init__(
         self, reader: AnyReader, *, target: int | None = None, start_ns: int | None = None, end_ns: int | None = None
     ) -> None:
-        self.target = _only_target(reader) if target is None else target
+        self.target = only_target(reader) if target is None else target
         (self._recorded,) = load(reader, target=self.target, start_ns=start_ns, end_ns=end_ns)
         self.has_panel = self._recorded.has_panel
         self.lasting_s = self._recorded.lasting_s
@@ -118,7 +130,8 @@ def always_active(scheme: Scheme) -> Scheme:
     return msgspec.structs.replace(scheme, watermarks=Watermarks())
 
 
-def _only_target(reader: AnyReader) -> int:
+def only_target(reader: AnyReader) -> int:
+    """The target of a record of one. Raises RequestError where there are several."""
     targets = sorted({one.target for one in reader.info.targets})
     if len(targets) > 1:
         shown = ", ".join(map(str, targets[:10]))

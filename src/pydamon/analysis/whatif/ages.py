@@ -155,6 +155,10 @@ class AgesAccumulator:
         """0 for what is below the lowest threshold."""
         return np.searchsorted(self._thresholds, idle_s * (1 + 1e-9), "right")
 
+    def sums(self) -> tuple[F64, F64]:
+        """(byte-ns idle, bytes whose idle time was ended) so far, in the bin that begins at each threshold."""
+        return self._cold[1:].copy(), self._ended[1:].copy()
+
     def finish(self) -> Ages:
         """What was found so far."""
         began, ended = self._span_ns

@@ -212,6 +212,10 @@ EXAMPLES: dict[str, Examples] = {
             "pydamon what-if run.damon --schemes a.yaml --module 'reclaim min_age=30s'",
             "play the recording under two policies, side by side",
         ),
+        (
+            "pydamon what-if run.damon --search 'reclaim min_age=5s..5min quota=16M..1G' --limit slowdown=2%",
+            "the knobs that save most within the limit",
+        ),
     ),
     "workload": (
         ("pydamon workload stairs", "ten ranges of 10 MB, each hot in turn"),

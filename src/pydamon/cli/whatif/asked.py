@@ -14,7 +14,7 @@ from pydamon.cli.report.panel import why_none
 from pydamon.cli.whatif.policies import policies, tried
 from pydamon.cli.whatif.showing import Shown, show
 from pydamon.cli.whatif.shown import Limits, as_object, remarks, text
-from pydamon.errors import RequestError
+from pydamon.errors import MachineError, RequestError, located
 from pydamon.library.policies import Recording
 from pydamon.library.whatif import what_if
 from pydamon.plain import printable
@@ -24,6 +24,7 @@ from pydamon.spec.costs import Costs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_WHERE = {"target": "--target", "start_ns, end_ns": "--from, --to", "jobs": "--jobs"}  # of the library, as options
 _Part = tuple[int | None, int | None]
 
 
@@ -44,6 +45,10 @@ class Asked:
     schemes: tuple[str, ...]
     scheme: tuple[str, ...]
     modules: tuple[str, ...]
+    search: str | None
+    limits: tuple[str, ...]
+    seed: int
+    jobs: int | None
     as_json: bool
     output: str | None
 
@@ -54,6 +59,13 @@ def answer(asked: Asked) -> None:
         check_picture(asked.output)
     costs = Costs() if asked.costs is None else load_costs(asked.costs)
     wanted = policies(asked.schemes, asked.scheme, asked.modules)
+    if asked.search is not None:
+        if wanted:
+            raise RequestError("goes with no --schemes, --scheme or --module: it finds one", where="--search")
+        search_for(asked, asked.search, costs)
+        return
+    if asked.limits:
+        raise RequestError("is what a search keeps within; there is no --search", where="--limit")
     with opened(asked.path) as reader:
         part = _part(reader, asked)
         found = _answers(reader, asked.target, part)
@@ -62,6 +74,44 @@ def answer(asked: Asked) -> None:
         else:
             shown = _told(reader, found, (asked.goal, asked.slowdown, asked.refaults, asked.fast), costs)
         show(shown, reader, asked.as_json, asked.output)
+
+
+def search_for(asked: Asked, text: str, costs: Costs) -> None:
+    """Search, and show what was found. Raises PydamonError, afterwards, where nothing keeps within the limits."""
+    from pydamon.analysis.search.limits import parse_limit
+    from pydamon.analysis.search.space import parse_space
+    from pydamon.cli.whatif.search import out_of_reach, searched
+    from pydamon.library.search import search
+
+    with located("--limit", ": "):
+        limits = [parse_limit(one) for one in asked.limits or (f"slowdown={asked.slowdown * 100:g}%",)]
+    with located("--search", ": "):
+        parse_space(text)
+    with opened(asked.path) as reader:
+        start_ns, end_ns = _part(reader, asked)
+        if asked.target is not None and asked.target not in {one.target for one in reader.info.targets}:
+            raise empty(reader, asked.target)
+        try:
+            found = search(
+                reader,
+                text,
+                limits,
+                costs=costs,
+                target=asked.target,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                seed=asked.seed,
+                jobs=asked.jobs,
+            )
+        except MachineError as error:
+            raise MachineError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
+        except RequestError as error:
+            raise RequestError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
+        shown = searched(reader, found, asked.goal, acted(reader), why_none(reader))
+        show(shown, reader, asked.as_json, asked.output)
+    beyond = out_of_reach(found)
+    if beyond is not None:
+        raise beyond
 
 
 def _told(reader: RecordReader, found: Answers, limits: Limits, costs: Costs) -> Shown:
