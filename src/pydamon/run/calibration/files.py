@@ -44,7 +44,9 @@ def _check_droppable(file: OwnFile, directory: str) -> None:
     file.drop()
     with file.mapped() as mapped:
         if mapped.resident().mean() > 0.1:
-            raise MachineError("files there do not leave memory (tmpfs?); give --directory on a disk", where=directory)
+            raise MachineError(
+                "files there do not leave memory (tmpfs?); a directory on a disk is needed", where=directory
+            )
 
 
 def _misses(bench: Bench, mapped: MappedFile, dice: np.random.Generator) -> tuple[list[float], list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import errno
 import os
 
 import numpy as np
@@ -88,7 +89,10 @@ def _collapse(bench: Bench, memory: OwnMemory) -> list[float]:
             took_ns = bench.timed_ns(lambda start=start: memory.advise(MADV_COLLAPSE, start, HUGE_SIZE))  # type: ignore[misc]
             found.append(took_ns * PAGE_SIZE / HUGE_SIZE)
     except OSError as error:
-        raise MachineError(f"MADV_COLLAPSE: {error.strerror}; it needs Linux 6.1 and free huge pages") from None
+        remedy = {errno.EINVAL: "; it takes Linux 6.1", errno.ENOMEM: "; no huge page is free"}.get(
+            error.errno or 0, ""
+        )
+        raise MachineError(f"MADV_COLLAPSE: {error.strerror}{remedy}") from None
     made = (thp.of_process(os.getpid()) or 0) - before
     if made < _TRUE * len(memory.bytes):
         raise MachineError(f"of {len(memory.bytes) >> 20} MiB only {made >> 20} MiB became huge pages")
