@@ -44,9 +44,7 @@ def _check_droppable(file: OwnFile, directory: str) -> None:
     file.drop()
     with file.mapped() as mapped:
         if mapped.resident().mean() > 0.1:
-            raise MachineError(
-                "files there do not leave memory (tmpfs?); a directory on a disk is needed", where=directory
-            )
+            raise MachineError("files there do not leave memory (tmpfs?); it takes one on a disk", where=directory)
 
 
 def _misses(bench: Bench, mapped: MappedFile, dice: np.random.Generator) -> tuple[list[float], list[float]]:
