@@ -1,0 +1,160 @@
+"""What `what-if` says of a recording, beside the same policies really run: pages of a file, which need no swap.
+
+A process maps a file and uses a part of it all the time, sweeps two parts again and again (one in 20 s, one in 70 s),
+reads single pages of another at random, and never uses the rest. It is recorded once without a policy; some more of it,
+each with a file of its own, run beside that with `pageout` of what was not accessed for T. Really saved: what of
+the file is not in the page cache (``fincore``), the mean from T on; really back: major faults, likewise. A recording
+tells of all memory of the process: some MiB are Python's own, which does not go without swap. Aims: saved bytes and
+refaults within 15 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evaluation.host_files import cached, major_faults
+from benchmarks.evaluation.recording import until_it_monitors
+from benchmarks.evaluation.report import machine, verdict
+
+MIB, PAGE = 1 << 20, mmap.PAGESIZE
+PAGES = MIB // PAGE
+# Parts of the file, in MiB, in this order; seconds of a sweep, or pages a second.
+HOT, OFTEN, SELDOM, SINGLE, NEVER = 32, 96, 96, 64, 160
+OFTEN_S, SELDOM_S, SINGLE_PER_S = 20, 70, 20
+AGES_S = (10, 30, 50)
+_STEP_S = 0.05
+_AIM = 0.15
+
+
+def use(path: str) -> None:
+    """What the process does: read all of the file once, then parts of it for ever."""
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    mapped.madvise(mmap.MADV_RANDOM)  # a fault brings back its page, and no others
+    pages = np.frombuffer(mapped, np.uint8)[::PAGE]
+    np.bitwise_or.reduce(pages)
+    print("ready", flush=True)
+    often, seldom, single = HOT * PAGES, (HOT + OFTEN) * PAGES, (HOT + OFTEN + SELDOM) * PAGES
+    began, before_s, due = time.monotonic(), 0.0, 0.0
+    while True:
+        now_s = time.monotonic() - began
+        np.bitwise_or.reduce(pages[:often])
+        for first, size, lasts_s in ((often, OFTEN * PAGES, OFTEN_S), (seldom, SELDOM * PAGES, SELDOM_S)):
+            low, high = (int(at_s / lasts_s * size) for at_s in (before_s, now_s))
+            np.bitwise_or.reduce(pages[first + np.arange(low, min(high, low + size)) % size], initial=0)
+        due += (now_s - before_s) * SINGLE_PER_S
+        while due >= 1:
+            due -= 1
+            pages[single + random.randrange(SINGLE * PAGES)].item()
+        before_s = now_s
+        time.sleep(_STEP_S)
+
+
+@dataclass
+class Side:
+    """A process with its file, recorded with a policy for ``age_s`` or without (0); looks are (s, cached, faults)."""
+
+    age_s: int
+    folder: Path
+    pid: int
+    recorder: subprocess.Popen[str]
+    looks: list[tuple[float, int, int]] = field(default_factory=list)
+
+    def look(self, at_s: float) -> None:
+        """Look now."""
+        if self.recorder.poll() is not None:
+            raise SystemExit(f"evaluation: pydamon ended with exit status {self.recorder.returncode}")
+        self.looks.append((at_s, cached(self.folder / "file"), major_faults(self.pid)))
+
+    def happened(self) -> tuple[float, float]:
+        """Bytes that were out, the mean from ``age_s`` on, and bytes that came back a minute."""
+        late = [look for look in self.looks if look[0] >= self.age_s]
+        back = (late[-1][2] - late[0][2]) * PAGE
+        saved = (self.folder / "file").stat().st_size - statistics.mean(there for _, there, _ in late)
+        return saved, back * 60 / (late[-1][0] - late[0][0])
+
+
+def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
+    """A side, whose processes end with ``stack``."""
+    path = folder / "file"
+    with path.open("wb") as file:
+        for _ in range(HOT + OFTEN + SELDOM + SINGLE + NEVER):
+            file.write(os.urandom(MIB))
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # large folios of the writing go
+    script = f"from benchmarks.evaluation.host_what_if import use; use({str(path)!r})"
+    user = stack.enter_context(subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True))
+    stack.callback(user.kill)
+    assert user.stdout is not None
+    if user.stdout.readline() != "ready\n":
+        raise SystemExit("evaluation: the process that reads the file failed")
+    command = [sys.executable, "-m", "pydamon", "record", str(user.pid), "-o", str(folder / "record")]
+    command += ["--scheme", f"pageout rate=0% age>={age_s}s"] if age_s else []
+    recorder = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    stack.callback(recorder.terminate)
+    until_it_monitors(recorder)
+    return Side(age_s, folder, user.pid, recorder)
+
+
+def foretold(record: Path) -> dict[float, dict[str, Any]]:
+    """What `what-if` says of each idle time."""
+    command = [sys.executable, "-m", "pydamon", "what-if", str(record), "--json"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {row["idle_s"]: row for row in json.loads(said.stdout)["thresholds"]}
+
+
+def main() -> None:
+    """Print a line for each idle time, and the verdict."""
+    parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
+    parser.add_argument("--seconds", type=int, default=420, help="how long it lasts (default: 420)")
+    parser.add_argument("--dir", help="a folder on a disk, where the files are made (default: the temporary one)")
+    options = parser.parse_args()
+    print(f"host-what-if: {HOT} MiB hot, {OFTEN} swept in {OFTEN_S} s, {SELDOM} in {SELDOM_S} s, ", end="")
+    print(f"{SINGLE_PER_S} pages a second of {SINGLE}, {NEVER} never; {options.seconds} s\n{machine()}", flush=True)
+    with tempfile.TemporaryDirectory(dir=options.dir) as text:
+        with ExitStack() as stack:
+            sides = []
+            for age_s in (0, *AGES_S):
+                folder = Path(text, str(age_s))
+                folder.mkdir()
+                sides.append(begun(age_s, folder, stack))
+            began = time.monotonic()
+            while (at_s := time.monotonic() - began) < options.seconds:
+                for side in sides:
+                    side.look(at_s)
+                time.sleep(2)
+            for side in sides:
+                side.recorder.terminate()
+                side.recorder.communicate()
+        rows = foretold(Path(text, "0", "record"))
+    errors: list[tuple[float, float]] = []
+    for side in sides[1:]:
+        row, (saved, back) = rows[float(side.age_s)], side.happened()
+        told, refaults = row["saved_bytes"], row["refaults"]
+        errors.append((abs(told / saved - 1), abs(refaults["estimate"] / back - 1)))
+        print(f"{side.age_s} s: saved {told / MIB:.0f} MiB foretold, {saved / MIB:.0f} MiB really; ", end="")
+        low, middle, high = (refaults[name] / MIB for name in ("low", "estimate", "high"))
+        print(f"back a minute {middle:.0f} MiB ({low:.0f} to {high:.0f}) foretold, {back / MIB:.0f} MiB really")
+    for name, found in zip(("saved bytes", "refaults"), zip(*errors, strict=True), strict=True):
+        middle = statistics.median(found)
+        print(f"{name}: off by {100 * middle:.0f} % (median): {verdict(middle <= _AIM)} (at most {100 * _AIM:.0f} %)")
+
+
+if __name__ == "__main__":
+    main()
