@@ -4,15 +4,18 @@ Started anywhere it boots the guest and prints what the guest prints. A kernel w
 swap is on zram; what has not been used for `--min-age` is paged out, with no quota (the `prcl` of DAMON's authors).
 Beside a run without a monitor, *saved* is by how much less its cgroup uses, on average from the age on; *slower* what
 it loses of its work per second of its CPU time, and the share of the time that it waits for memory (PSI); *CPU* the
-monitor's. Times are those of an emulated machine, whose TLB hides accesses: compare rows.
+monitor's. Times are those of an emulated machine, whose TLB hides accesses: compare rows. *sim*: the kernel recorded
+without a policy, and that recording played again on the simulated machine under the same module (`what-if`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.evaluation import cgroups
 from benchmarks.evaluation.kernels import KERNELS
-from benchmarks.evaluation.recording import monitoring
+from benchmarks.evaluation.recording import monitoring, recording
 from benchmarks.evaluation.report import machine
 from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
@@ -28,6 +31,7 @@ from benchmarks.spinner import Counted
 
 PUBLISHED = "93.38% of the resident memory at 1.22% (parsec3/freqmine, their best case)"
 ENGINES = ("user", "kernel")
+MODULE = "reclaim min_age={}s quota=off watermarks=off"
 WARM_UP_S = 10
 
 
@@ -46,8 +50,7 @@ def monitored(pid: int, engine: str | None, min_age_s: int) -> AbstractContextMa
     """`pydamon record` with the module, once it monitors; its pid. None: nobody monitors."""
     if engine is None:
         return nullcontext()
-    module = f"reclaim min_age={min_age_s}s quota=off watermarks=off"
-    return monitoring(str(pid), "--engine", engine, "--module", module, cpu=MONITOR_CPU)
+    return monitoring(str(pid), "--engine", engine, "--module", MODULE.format(min_age_s), cpu=MONITOR_CPU)
 
 
 def measure(name: str, engine: str | None, options: argparse.Namespace) -> Outcome:
@@ -75,6 +78,24 @@ def measure(name: str, engine: str | None, options: argparse.Namespace) -> Outco
     return Outcome(statistics.mean(used), speed, waited, cpu)
 
 
+def simulated(name: str, options: argparse.Namespace) -> tuple[float, float]:
+    """What the module would save and cost by a recording of the kernel: shares of its memory, and of its time."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Counted("benchmarks.evaluation.kernels", name, str(options.mib), cpu=TARGET_CPU) as work,
+    ):
+        time.sleep(WARM_UP_S)
+        with recording(work.pid, "", Path(folder), started=True):
+            work.rate(lambda: time.sleep(0.5), options.min_age + options.seconds)
+        command = [sys.executable, "-m", "pydamon", "what-if", f"{folder}/record", "--json"]
+        said = subprocess.run(
+            [*command, "--module", MODULE.format(options.min_age)], check=True, capture_output=True, text=True
+        )
+    told = json.loads(said.stdout)
+    (policy,) = told["policies"]
+    return policy["saved_bytes"] / told["memory_bytes"], policy["lost"]["zram"]
+
+
 def main() -> None:
     """Run in the guest; from elsewhere, start the guest."""
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
@@ -94,6 +115,8 @@ def main() -> None:
             found = measure(name, engine, options)
             saved, slower = 1 - found.used / alone.used, 1 - found.speed / alone.speed + found.waited - alone.waited
             print(f"{name:<12} {engine:<8} {saved:>8.1%} {slower:>8.1%} {found.cpu:>8.1%}", flush=True)
+        saved, slower = simulated(name, options)
+        print(f"{name:<12} {'sim':<8} {saved:>8.1%} {slower:>8.1%} {'-':>8}", flush=True)
     print(f"published: {PUBLISHED}")
 
 
