@@ -21,25 +21,38 @@ LOCKED = 0x2000  # MAP_LOCKED
 HOLDER = """
 import mmap, sys
 area = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | int(sys.argv[2]))
-area.madvise(mmap.MADV_NOHUGEPAGE)
+if len(sys.argv) < 4:
+    area.madvise(mmap.MADV_NOHUGEPAGE)
 for page in range(0, len(area), 4096):
     area[page] = 1
 import ctypes
 print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)
+while len(sys.argv) > 3:  # what is unmapped each time empties the emulated TLB
+    for page in range(0, len(area), 4096):
+        area[page]
+    with mmap.mmap(-1, 1 << 20) as other:
+        for at in range(0, 1 << 20, 4096):
+            other[at] = 1
 sys.stdin.read()
 """
 
 
 class Holder:
-    """A process with memory of its own."""
+    """A process with memory of its own, which it sweeps without pause if it is to; as a context manager, too."""
 
-    def __init__(self, size: int, flags: int = 0) -> None:
-        command = [sys.executable, "-c", HOLDER, str(size), str(flags)]
+    def __init__(self, size: int, flags: int = 0, *, sweeps: bool = False) -> None:
+        command = [sys.executable, "-c", HOLDER, str(size), str(flags), *(["sweep"] if sweeps else [])]
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.child.stdout is not None
         first = np.uint64(int(self.child.stdout.readline()))
         self.pages: NDArray[np.uint64] = first + np.arange(size // PAGE, dtype=np.uint64) * np.uint64(PAGE)
         self.process = Process(self.child.pid)
+
+    def __enter__(self) -> Holder:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
 
     def put(self, node: int) -> None:
         move_pages.move(self.process, self.pages, np.full(len(self.pages), node, np.int32))
