@@ -11,7 +11,7 @@ import { WhatIf } from "./whatif.js";
 
 const byId = (id) => document.getElementById(id);
 const held = byId("held"), source = held ? new InFile(JSON.parse(held.textContent)) : new Server(JSON.parse(byId("first").textContent));
-const LOOK_MS = 2000, CALM_MS = 250;
+const LOOK_MS = 2000, CALM_MS = 250, FRAME_MS = 250;
 
 const scene = {
   from: 0, to: 1, end: 1, cursor: null, palette: null, cold: 4, shown: [], ramp: [],
@@ -37,7 +37,10 @@ function calmly(act, key = "all") {
   waiting.set(key, setTimeout(act, CALM_MS));
 }
 
-const nextFrame = () => new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+const nextFrame = () => new Promise((resolve) => {
+  setTimeout(resolve, FRAME_MS);  // a page that nobody sees has no frames
+  requestAnimationFrame(() => setTimeout(resolve));
+});
 
 function say(text) { byId("said").textContent = text; }
 
