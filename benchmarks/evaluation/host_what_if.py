@@ -35,6 +35,7 @@ MIB, PAGE = 1 << 20, mmap.PAGESIZE
 PAGES = MIB // PAGE
 # Parts of the file, in MiB, in this order; seconds of a sweep, or pages a second.
 HOT, OFTEN, SELDOM, SINGLE, NEVER = 32, 96, 96, 64, 160
+SIZE_MIB = HOT + OFTEN + SELDOM + SINGLE + NEVER
 OFTEN_S, SELDOM_S, SINGLE_PER_S = 20, 70, 20
 AGES_S = (10, 30, 50)
 _STEP_S = 0.05
@@ -85,7 +86,7 @@ class Side:
         """Bytes that were out, the mean from ``age_s`` on, and bytes that came back a minute."""
         late = [look for look in self.looks if look[0] >= self.age_s]
         back = (late[-1][2] - late[0][2]) * PAGE
-        saved = (self.folder / "file").stat().st_size - statistics.mean(there for _, there, _ in late)
+        saved = SIZE_MIB * MIB - statistics.mean(there for _, there, _ in late)
         return saved, back * 60 / (late[-1][0] - late[0][0])
 
 
@@ -93,7 +94,7 @@ def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
     """A side, whose processes end with ``stack``."""
     path = folder / "file"
     with path.open("wb") as file:
-        for _ in range(HOT + OFTEN + SELDOM + SINGLE + NEVER):
+        for _ in range(SIZE_MIB):
             file.write(os.urandom(MIB))
         file.flush()
         os.fsync(file.fileno())
