@@ -86,22 +86,23 @@ class Zram:
 
     def written_bytes(self) -> int:
         """What it has written back so far. Raises MachineError."""
-        try:
-            return int(read_text(self._path / "bd_stat").split()[2]) * _PAGE
-        except OSError as error:
-            raise self._refused("bd_stat", error) from None
-        except (ValueError, IndexError):
-            raise MachineError("is not as the kernel documents it", where=str(self._path / "bd_stat")) from None
+        (pages,) = self._numbers("bd_stat", 2)
+        return pages * _PAGE
 
     def stored_bytes(self) -> tuple[int, int]:
         """How much is stored in it, and the size of that compressed. Raises MachineError."""
+        stored, compressed = self._numbers("mm_stat", 0, 1)
+        return stored, compressed
+
+    def _numbers(self, name: str, *columns: int) -> list[int]:
+        """Those of the numbers that stand in a file in one line."""
         try:
-            numbers = read_text(self._path / "mm_stat").split()
-            return int(numbers[0]), int(numbers[1])
+            words = read_text(self._path / name).split()
+            return [int(words[column]) for column in columns]
         except OSError as error:
-            raise self._refused("mm_stat", error) from None
+            raise self._refused(name, error) from None
         except (ValueError, IndexError):
-            raise MachineError("is not as the kernel documents it", where=str(self._path / "mm_stat")) from None
+            raise MachineError("is not as the kernel documents it", where=str(self._path / name)) from None
 
     def _write(self, name: str, text: str) -> None:
         try:
