@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from tests.helpers.fake_cgroup import fake_cgroup
+from tests.helpers.waiting import wait_until
 
 from pydamon.cli import main
+from pydamon.errors import PydamonError
 from pydamon.linux import memcg, memcg_control
 from pydamon.ops import cgroup
 from pydamon.records.reader import RecordReader
 
 COARSE = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms", "--update", "50ms"]
-# Removes the directory that stands for its cgroup, and lives on for so long: in another cgroup, if it were a real one.
-_SCRIPT = "import sys, shutil, time; time.sleep(2.5); shutil.rmtree(sys.argv[1]); time.sleep(float(sys.argv[2]))"
+_LASTS_NS = 2_000_000_000  # what is recorded before: two steps of a loop
+
+
+def _recorded_ns(path: Path) -> int:
+    """What time lies between the snapshots that are in the file so far."""
+    try:
+        with RecordReader(path) as reader:
+            ends_ns = [one.end_ns for one in reader.snapshots()]
+    except (PydamonError, OSError):
+        return 0
+    return ends_ns[-1] - ends_ns[0] if ends_ns else 0
+
+
+def _remove(group: Path, out: Path, child: subprocess.Popen[bytes], lives: bool) -> None:
+    """Remove the directory that stands for the cgroup of ``child`` once that is recorded; where it goes on to live, in
+    another cgroup, if it were a real one. Without a process, watermarks keep all snapshots out of the file."""
+    wait_until(lambda: _recorded_ns(out) >= _LASTS_NS if lives else out.exists(), every_s=0.1)
+    shutil.rmtree(group)
+    if not lives:
+        child.kill()
 
 
 @pytest.mark.parametrize(
-    ("module", "loops", "lives_s"),
+    ("module", "loops", "lives"),
     [
-        ("reclaim min_age=10min files=only watermarks=off", False, 60),
-        ("reclaim driver=refaults files=only watermarks=off", True, 60),
-        ("reclaim driver=pressure interval=1s", True, 60),
-        ("reclaim min_age=10min files=only watermarks=free:2%:1%:0%/5s", False, 0),
-        ("protect interval=1s window=1s", True, 60),
-        ("stat", False, 60),
+        ("reclaim min_age=10min files=only watermarks=off", False, True),
+        ("reclaim driver=refaults files=only watermarks=off", True, True),
+        ("reclaim driver=pressure interval=1s", True, True),
+        ("reclaim min_age=10min files=only watermarks=free:2%:1%:0%/5s", False, False),
+        ("protect interval=1s window=1s", True, True),
+        ("stat", False, True),
     ],
 )
 def test_a_module_ends_with_its_cgroup(
     module: str,
     loops: bool,
-    lives_s: int,
+    lives: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -45,12 +67,17 @@ def test_a_module_ends_with_its_cgroup(
     (mount / "cgroup.procs").write_text("")
     for place in (cgroup, memcg, memcg_control):
         monkeypatch.setattr(place, "mounts", lambda *_: [mount])
-    with subprocess.Popen([sys.executable, "-c", _SCRIPT, str(group), str(lives_s)]) as child:
+    out = tmp_path / "run.damon"
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(200)"]) as child:
         (group / "cgroup.procs").write_text(f"{child.pid}\n")
-        out = tmp_path / "run.damon"
-        words = ["record", "-o", str(out), *COARSE, "--cgroup", str(group), "--duration", "40s", "--module", module]
-        status = main(words)
-        child.kill()
+        remover = threading.Thread(target=_remove, args=(group, out, child, lives))
+        remover.start()
+        words = ["record", "-o", str(out), *COARSE, "--cgroup", str(group), "--duration", "130s", "--module", module]
+        try:
+            status = main(words)
+        finally:
+            child.kill()
+            remover.join()
     said = capsys.readouterr().err
     assert status == 0, said
     assert said.count(f"the cgroup {group} was removed") == 1
@@ -58,4 +85,4 @@ def test_a_module_ends_with_its_cgroup(
     assert "the time is over" not in said
     assert not [line for line in said.splitlines() if "Traceback" in line or "No such file" in line]
     with RecordReader(out) as reader:
-        assert bool(list(reader.snapshots())) == bool(lives_s)
+        assert bool(list(reader.snapshots())) == lives
