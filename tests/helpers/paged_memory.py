@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.core.panel import BOUNDS_S
-from pydamon.modules.controller import ColdBytes, Controller, Observations, SetMinAge, SetQuota
+from pydamon.modules.controller import ColdBytes, Observations, SetMinAge, SetQuota
+from pydamon.modules.refaults import RefaultController, RefaultRule, working_set_bytes
 
 PAGE = 4096
 SCHEME = "reclaim"
 _BLOCK = 64
 _PANEL = 1024
+_LIMIT = 0.002  # of the working set comes back per minute
 Rates = NDArray[np.float64]
 
 
@@ -108,14 +110,11 @@ class Minute:
 
 def driven(
     memory: Memory,
-    controller: Controller,
     minutes: int,
-    working_set: Callable[[Observations], int | None],
-    limit: float = 0.002,
     each_second: Callable[[Memory, int], object] = lambda memory, now_s: None,
 ) -> list[Minute]:
-    """Minutes of the memory with the controller, which decides on the scheme's age and quota."""
-    found, before = [], 0
+    """Minutes of the memory with the refaults driver, which decides on the scheme's age and quota."""
+    controller, found, before = RefaultController(RefaultRule(scheme=SCHEME, most_bytes=128 << 20)), [], 0
     for now_s in range(minutes * 60 + 1):
         each_second(memory, now_s)
         if now_s % max(controller.interval_us // 1_000_000, 1) == 0:
@@ -126,7 +125,7 @@ def driven(
                 if isinstance(decision, SetMinAge):
                     memory.min_age_s = decision.min_age_us / 1e6
             if now_s and now_s % 60 == 0:
-                allowed = (working_set(seen) or 0) * limit / PAGE
+                allowed = (working_set_bytes(seen) or 0) * _LIMIT / PAGE
                 minute = Minute(
                     memory.back - before, memory.back_per_minute(), allowed, memory.out_mib, memory.min_age_s
                 )

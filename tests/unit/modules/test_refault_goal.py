@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from tests.helpers.paged_memory import Memory, Minute, Rates, driven, zipf
 
-from pydamon.modules.refaults import RefaultController, RefaultRule, working_set_bytes
-
 CHANGE_S = 480
 LIKE_A_FILE = zipf(16_384, 49_152, 200)  # what the evaluation on this machine has: 192 MiB, of which 64 are used
 
@@ -17,11 +15,6 @@ def shuffled(rates: Rates, together: int = 1) -> Rates:
     pieces = rates.reshape(-1, together)
     order = np.random.default_rng(5).permutation(len(pieces))
     return np.ascontiguousarray(pieces[order].reshape(-1))
-
-
-def minutes_of(rates: Rates, count: int = 10) -> list[Minute]:
-    controller = RefaultController(RefaultRule(scheme="reclaim", most_bytes=128 << 20))
-    return driven(Memory(rates), controller, count, working_set_bytes)
 
 
 def share(minutes: list[Minute]) -> float:
@@ -35,7 +28,7 @@ def share(minutes: list[Minute]) -> float:
     ids=["pages in any order", "pieces of 2 MiB in any order", "all of it is used"],
 )
 def test_in_the_last_five_of_ten_minutes_as_much_comes_back_as_may(rates: Rates) -> None:
-    assert 1 / 1.5 <= share(minutes_of(rates)[5:]) <= 1.5
+    assert 1 / 1.5 <= share(driven(Memory(rates), 10)[5:]) <= 1.5
 
 
 def test_where_only_each_fifth_window_is_used_it_is_reached_too() -> None:
@@ -49,22 +42,21 @@ def test_where_only_each_fifth_window_is_used_it_is_reached_too() -> None:
             if self.windows % 5 == 0:
                 super()._take()
 
-    controller = RefaultController(RefaultRule(scheme="reclaim", most_bytes=128 << 20))
-    minutes = driven(Slow(shuffled(LIKE_A_FILE)), controller, 10, working_set_bytes)
+    minutes = driven(Slow(shuffled(LIKE_A_FILE)), 10)
     assert 1 / 1.5 <= share(minutes[5:]) <= 1.5
     assert minutes[9].min_age_s > 120
 
 
 def test_what_is_never_used_is_taken_though_some_of_the_rest_comes_back() -> None:
     """In the order of their use: after what is idle by chance only comes what was never used."""
-    minutes = minutes_of(LIKE_A_FILE, 14)
+    minutes = driven(Memory(LIKE_A_FILE), 14)
     assert minutes[13].out_mib > 20
     assert share(minutes[5:]) <= 1
 
 
 def test_it_does_not_grow_far_beyond_the_limit_where_what_is_taken_gets_worse() -> None:
     """First what is never used, so that no evidence warns of the rest, which is as old."""
-    minutes = minutes_of(np.ascontiguousarray(LIKE_A_FILE[::-1]), 20)
+    minutes = driven(Memory(np.ascontiguousarray(LIKE_A_FILE[::-1])), 20)
     assert minutes[9].out_mib > 10
     began = next(number for number, minute in enumerate(minutes) if minute.back)
     limit = float(np.mean([minute.allowed for minute in minutes[:began]][-3:]))
@@ -78,8 +70,7 @@ def test_after_all_is_used_four_times_as_often_it_is_soon_within_the_limit() -> 
         if now_s == CHANGE_S:
             memory.rates = rates * 4
 
-    controller = RefaultController(RefaultRule(scheme="reclaim", most_bytes=128 << 20))
-    minutes = driven(Memory(rates), controller, 14, working_set_bytes, each_second=change)
+    minutes = driven(Memory(rates), 14, each_second=change)
     assert max(minute.back / minute.allowed for minute in minutes[8:]) <= 3
     assert share(minutes[9:]) <= 1.5
 
@@ -92,8 +83,7 @@ def test_where_what_was_taken_is_used_at_once_nothing_more_is_taken() -> None:
         if now_s == CHANGE_S:
             memory.rates = np.roll(rates, len(rates) // 2)
 
-    controller = RefaultController(RefaultRule(scheme="reclaim", most_bytes=128 << 20))
-    minutes = driven(Memory(rates), controller, 14, working_set_bytes, each_second=change)
+    minutes = driven(Memory(rates), 14, each_second=change)
     assert minutes[7].out_mib > 30
     assert minutes[8].back > 10 * minutes[8].allowed
     assert share(minutes[9:]) <= 1
