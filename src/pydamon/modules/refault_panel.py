@@ -10,7 +10,7 @@ import math
 
 from pydamon.modules.controller import Observations
 
-_MINUTE_US, _MINUTE_NS = 60_000_000, 60_000_000_000
+MINUTE_US, MINUTE_NS = 60_000_000, 60_000_000_000
 _FORGET_MINUTES = 5.0
 _PANEL_PAGES = 1024
 _UNEVEN = 4.0  # a piece may be used so many times as often as the mean of all that is as old
@@ -29,7 +29,7 @@ class PanelShares:
         last_ns, self._last_ns = self._last_ns, seen.now_ns
         if last_ns is None or not seen.returned:
             return
-        minutes = (seen.now_ns - last_ns) / _MINUTE_NS
+        minutes = (seen.now_ns - last_ns) / MINUTE_NS
         kept = math.exp(-minutes / _FORGET_MINUTES)
         returned = {one.age_us: one.bytes for one in seen.returned}
         for one in seen.cold:
@@ -43,7 +43,7 @@ class PanelShares:
 
         Memory that was not used for a minute will hardly be used more than once in the next one.
         """
-        of_age = _MINUTE_US / age_us
+        of_age = MINUTE_US / age_us
         known = max((age for age in self._of if age <= age_us), default=None)
         if known is None:
             return of_age

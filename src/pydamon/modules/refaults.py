@@ -17,12 +17,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from pydamon.modules.controller import ColdBytes, Decision, Observations, SetMinAge, SetQuota
-from pydamon.modules.refault_panel import PanelShares
+from pydamon.modules.refault_panel import MINUTE_NS, MINUTE_US, PanelShares
 from pydamon.modules.refault_stock import Stock
 
 WORKING_SET_US = 120_000_000  # what was used within this time
-MINUTE_NS = 60_000_000_000
-_MINUTE_US = 60_000_000
 _BP = 10_000
 _MOST_MINUTES = 480  # of which the percentile is
 _MOST_US = 24 * 3600 * 1_000_000
@@ -31,7 +29,6 @@ _MOST_US = 24 * 3600 * 1_000_000
 _UP, _DOWN = 0.12, 0.03
 _MOST_RATE, _LEAST_RATE = 4.0, 0.3
 _AHEAD_MINUTES = 1.0
-_ALARM = 1.0  # nothing is taken while surely more than so many times what may comes back
 _INTEGRAL_PER_MINUTE = 0.2
 _MOST_INTEGRAL = math.log(2)
 _LEAST_SUPPLY = 1 << 20  # bytes
@@ -157,12 +154,12 @@ class RefaultController:
         return (SetQuota(scheme=self.rule.scheme, sz_bytes=quota),)
 
     def _may_take(self, allowed: float, worst: float, rate: float | None) -> float:
-        """Bytes until the next step, so that in a minute what is allowed per minute comes back."""
-        steps_per_minute = _MINUTE_US / self.rule.interval_us
+        """Bytes until the next step: in a minute what is allowed per minute comes back. 0 while surely more does."""
+        steps_per_minute = MINUTE_US / self.rule.interval_us
         if rate is not None and self._stock.per_minute() > allowed / 2:  # else it has nothing to do with the estimates
             self._integral += (1 - min(rate, 2.0)) * _INTEGRAL_PER_MINUTE / steps_per_minute
             self._integral = min(max(self._integral, -_MOST_INTEGRAL), _MOST_INTEGRAL)
-        if self._stock.surely_per_minute() > _ALARM * allowed:
+        if self._stock.surely_per_minute() > allowed:
             return 0.0
         gap = allowed * math.exp(self._integral) - self._stock.per_minute(_AHEAD_MINUTES)
         return max(gap, 0.0) / self._stock.marginal(worst) / steps_per_minute
@@ -173,7 +170,7 @@ class RefaultController:
         A machine that is slow, or busy, does not use each window of the quota: so first more is given per window. Then,
         not all that is old may be taken: filters may stop it, or it is what has just been refused.
         """
-        steps_per_minute = _MINUTE_US / self.rule.interval_us
+        steps_per_minute = MINUTE_US / self.rule.interval_us
         kept = math.exp(-_FORGOTTEN_PER_MINUTE / steps_per_minute)
         self._asked, self._got = self._asked * kept + self._left, self._got * kept + max(taken - self._taken, 0)
         self._taken = taken
