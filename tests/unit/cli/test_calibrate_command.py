@@ -84,6 +84,19 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     assert load(costs.read_bytes()) == FOUND.file()
 
 
+@pytest.mark.usefixtures("found")
+def test_a_pipe_stays_one_and_gets_the_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "costs.yaml"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main(["calibrate", "-o", str(pipe)]) == 0
+        assert pipe.is_fifo()
+        assert load(os.read(reader, 1 << 16)) == FOUND.file()
+    finally:
+        os.close(reader)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
