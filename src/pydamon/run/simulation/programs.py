@@ -44,10 +44,10 @@ class Programs(msgspec.Struct, frozen=True):
     def intervals(self) -> Intervals:
         """What it is best monitored at: as the first recording was, fast with traces, else as usual."""
         if self.traced:
-            return _every(TRACE_SAMPLE_US, 20 * TRACE_SAMPLE_US)
+            return every(TRACE_SAMPLE_US, 20 * TRACE_SAMPLE_US)
         if self.recordings:
-            return _every(self.recordings[0].sample_us, self.recordings[0].aggr_us)
-        return _every(5_000, 100_000)
+            return every(self.recordings[0].sample_us, self.recordings[0].aggr_us)
+        return every(5_000, 100_000)
 
     @property
     def nr_regions(self) -> NrRegions:
@@ -206,5 +206,6 @@ def files_of(text: str) -> list[str]:
     return [path for path in found if "\0" not in path and os.path.isfile(path)]
 
 
-def _every(sample_us: int, aggr_us: int) -> Intervals:
+def every(sample_us: int, aggr_us: int) -> Intervals:
+    """These intervals; mappings are looked at once a second, or with each aggregation if that is longer."""
     return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=max(1_000_000, aggr_us))
