@@ -198,12 +198,11 @@ def _listed(numbers: set[int]) -> str:
 
 def files_of(text: str) -> list[str]:
     """The files that are read for it."""
-    if is_trace(text):
-        found = [text.partition(":")[2]]
-    else:
-        path = text.removeprefix(RECORD)
-        found = [] if path in TEXTS else sorted(glob.glob(path)) if not os.path.lexists(path) else [path]
-    return [path for path in found if "\0" not in path and os.path.isfile(path)]
+    if text in TEXTS:
+        return []
+    path = text.partition(":")[2] if is_trace(text) else text.removeprefix(RECORD)
+    found = [path] if os.path.lexists(path) else sorted(glob.glob(path))
+    return [path for path in found if os.path.isfile(path)]
 
 
 def every(sample_us: int, aggr_us: int) -> Intervals:
