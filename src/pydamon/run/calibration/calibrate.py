@@ -15,7 +15,7 @@ from pydamon.linux.texts import read_lines
 from pydamon.run.calibration import files, pages, swapping
 from pydamon.run.calibration.pages import Found
 from pydamon.run.calibration.timing import Bench, Clock, spread
-from pydamon.spec.costs import TABLE, CostFile, Costs, Spread
+from pydamon.spec.costs import TABLE, Spread
 from pydamon.spec.units import format_size
 
 LEAST_MEMORY, USUAL_MEMORY, MOST_MEMORY = 16 << 20, 256 << 20, 2 << 30
@@ -67,11 +67,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     memory: int
     directory: str
     took_ns: int
-
-    def file(self) -> CostFile:
-        """As a cost file."""
-        values = {name: one.value for name, one in self.measured.items()}
-        return CostFile(costs=Costs(**values), measured=self.measured, machine=self.machine)
 
 
 def calibrate(
