@@ -14,7 +14,7 @@ from pydamon.linux.metrics import MachineMetrics
 from pydamon.linux.texts import read_lines
 from pydamon.run.calibration import files, pages, swapping
 from pydamon.run.calibration.pages import Found
-from pydamon.run.calibration.timing import Bench, Clock, spread
+from pydamon.run.calibration.timing import MOST, Bench, Clock, spread
 from pydamon.spec.costs import TABLE, Spread
 from pydamon.spec.units import format_size
 
@@ -87,13 +87,8 @@ def calibrate(
     if available is not None and available < _SPARE * memory:
         text = f"{format_size(available)} of memory are available; at most half of that may be taken"
         raise RequestError(text, where="memory")
-    bench = Bench(
-        memory,
-        directory,
-        _QUICK_NS if quick else _SHARE_NS,
-        clock=clock,
-        **({"most": _QUICK_MOST} if quick else {}),
-    )
+    share_ns, most_results = (_QUICK_NS, _QUICK_MOST) if quick else (_SHARE_NS, MOST)
+    bench = Bench(memory, directory, share_ns, clock=clock, most=most_results)
     measured: dict[str, Spread] = {}
     left: dict[str, str] = {}
     for names, measure in MEASUREMENTS.items():
