@@ -10,8 +10,8 @@ from datetime import date
 import msgspec
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.cpu import first_cpu
 from pydamon.linux.metrics import MachineMetrics
-from pydamon.linux.texts import read_lines
 from pydamon.run.calibration import files, pages, swapping
 from pydamon.run.calibration.pages import Found
 from pydamon.run.calibration.timing import MOST, Bench, Clock, spread
@@ -119,9 +119,9 @@ def machine_words() -> str:
     """Which machine this is: its CPUs, its kernel, the day."""
     uname = os.uname()
     try:
-        lines = read_lines("/proc/cpuinfo")
+        told = first_cpu()
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        told = ""
+    names = [line.partition(":")[2].strip() for line in told.split("\n") if line.startswith("model name")]
     cpu = names[0] if names else uname.machine
     return f"{cpu}, {os.cpu_count()} CPUs, {uname.sysname} {uname.release}, {date.today().isoformat()}"
