@@ -56,7 +56,7 @@ class Programs(msgspec.Struct, frozen=True):
             return NrRegions()
         bounds = {one.path: one.regions for one in self.recordings}.values()
         low, high = (sum(pair[number] for pair in bounds) for number in (0, 1))
-        return NrRegions(min=max(min(low, _MOST_REGIONS), 3), max=min(max(high, _FEWEST_REGIONS), _MOST_REGIONS))
+        return NrRegions(min=min(low, _MOST_REGIONS), max=min(max(high, _FEWEST_REGIONS), _MOST_REGIONS))
 
 
 def gather(names: Sequence[str], target: int | None = None, *, hidden: bool = True) -> Programs:
