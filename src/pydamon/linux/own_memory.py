@@ -11,8 +11,7 @@ import mmap
 import os
 import resource
 import tempfile
-from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,21 @@ def faults() -> Faults:
     return Faults(used.ru_minflt, used.ru_majflt)
 
 
-class OwnMemory:
+class _Held:
+    """What is held for so long as a ``with`` lasts."""
+
+    def close(self) -> None:
+        """Give it back."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class OwnMemory(_Held):
     """A mapping of ``size`` bytes (a multiple of 2 MiB) that begins at a huge page; ``bytes`` is what is in it.
 
     A context manager. Raises MachineError if there is no such memory.
@@ -78,16 +91,8 @@ class OwnMemory:
         del self.bytes
         self._map.close()
 
-    def __enter__(self) -> OwnMemory:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class OwnFile:
+class OwnFile(_Held):
     """A file of ``size`` bytes (a multiple of 1 MiB) in ``directory``, full, on the disk, without a name.
 
     A context manager. Raises MachineError if it cannot be written there.
@@ -126,16 +131,8 @@ class OwnFile:
         """Nothing is left of it."""
         self._file.close()
 
-    def __enter__(self) -> OwnFile:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class MappedFile:
+class MappedFile(_Held):
     """The mapping of a file, to be read: ``bytes``. A context manager."""
 
     def __init__(self, mapping: mmap.mmap) -> None:
@@ -155,14 +152,6 @@ class MappedFile:
         del self.bytes
         with contextlib.suppress(BufferError):  # somebody still has a view: it goes with that
             self._map.close()
-
-    def __enter__(self) -> MappedFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def resident(mapped: NDArray[np.uint8]) -> NDArray[np.bool_]:

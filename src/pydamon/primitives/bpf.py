@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from pydamon.errors import MachineError
 from pydamon.linux import bpf_syscall
 from pydamon.linux.causes import cause
+from pydamon.linux.cpu import first_cpu
 from pydamon.linux.frames import Flags, Frames
 from pydamon.linux.process import Process
-from pydamon.linux.texts import decode, read_text
+from pydamon.linux.texts import read_text
 from pydamon.linux.word_files import Addresses
 from pydamon.primitives import bpf_program as program
 from pydamon.primitives import kept_facts, page_tables
@@ -398,10 +399,8 @@ def walk_if_possible(shared: Shared) -> PageTableWalk | None:
 
 
 def _first_cpu() -> str:
-    """The first processor's part of /proc/cpuinfo; reading on would ask every processor for its frequency."""
     try:
-        with open("/proc/cpuinfo", "rb", buffering=0) as file:
-            return decode(file.read(8192)).partition("\n\n")[0]
+        return first_cpu()
     except OSError as error:
         raise bpf_syscall.unusable(f"cannot read /proc/cpuinfo: {cause(error, missing='mount /proc')}") from None
 

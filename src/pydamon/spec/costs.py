@@ -171,15 +171,6 @@ def of_values(data: object) -> CostFile:
     return CostFile(costs=Costs(**found), measured=measured, machine=machine)
 
 
-def to_builtins(file: CostFile) -> dict[str, Any]:
-    """A cost file as plain values: all costs, measured ones with their spread; `load` reads it back."""
-    costs: dict[str, Any] = {}
-    for row in TABLE:
-        spread = file.measured.get(row.name)
-        costs[row.name] = getattr(file.costs, row.name) if spread is None else msgspec.to_builtins(spread)
-    return {"machine": file.machine, "costs": costs}
-
-
 def _row(name: str) -> Cost:
     for row in TABLE:
         if row.name == name:

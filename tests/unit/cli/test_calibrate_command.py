@@ -11,7 +11,7 @@ from tests.unit.cli.refusals import refused
 
 from pydamon.cli import main
 from pydamon.run.calibration.calibrate import Calibration
-from pydamon.spec.costs import TABLE, Spread, load
+from pydamon.spec.costs import TABLE, CostFile, Costs, Spread, load
 
 SHORT = "hot, 1 MiB\ncold, 3 MiB\n\np\n3000\nhot, 0, 4096, 1\n"
 FOUND = Calibration(
@@ -24,6 +24,11 @@ FOUND = Calibration(
     memory=64 << 20,
     directory="/var/tmp",
     took_ns=2_100_000_000,
+)
+FILE = CostFile(
+    costs=Costs(minor_fault_ns=612, zram_in_ns=6100),
+    measured=FOUND.measured,
+    machine='A "CPU", 2 CPUs, Linux 6.18, 2026-11-26',
 )
 
 
@@ -67,11 +72,11 @@ def test_json_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for name in ("costs.json", "costs.yaml"):
         assert main(["calibrate", "-o", str(tmp_path / name)]) == 0
         file = load((tmp_path / name).read_bytes())
-        assert file == FOUND.file()
+        assert file == FILE
     assert (tmp_path / "costs.yaml").stat().st_mode & 0o777 == 0o644
     capsys.readouterr()
     assert main(["calibrate", "-o", "-"]) == 0
-    assert load(capsys.readouterr().out) == FOUND.file()
+    assert load(capsys.readouterr().out) == FILE
 
 
 @pytest.mark.usefixtures("found")
@@ -81,7 +86,20 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"-o: {costs} is there already; --force replaces it" in refused(capsys, "calibrate", "-o", str(costs))
     assert costs.read_text() == "mine"
     assert main(["calibrate", "-o", str(costs), "--force"]) == 0
-    assert load(costs.read_bytes()) == FOUND.file()
+    assert load(costs.read_bytes()) == FILE
+
+
+@pytest.mark.usefixtures("found")
+def test_a_pipe_stays_one_and_gets_the_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "costs.yaml"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main(["calibrate", "-o", str(pipe)]) == 0
+        assert pipe.is_fifo()
+        assert load(os.read(reader, 1 << 16)) == FILE
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize(

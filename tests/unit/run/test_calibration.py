@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pydamon.cli.calibration import as_file
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.madvise import MADV_NOHUGEPAGE
 from pydamon.linux.metrics import MachineMetrics
@@ -185,8 +186,9 @@ def test_all_of_it_is_a_cost_file_and_the_rest_says_why() -> None:
     assert found.measured.keys() | found.left.keys() == {row.name for row in costs.TABLE}
     assert not found.measured.keys() & found.left.keys()
     assert all(found.left.values())
-    file = found.file()
-    assert costs.of_values(costs.to_builtins(file)) == file
+    file = costs.load(as_file(found, "costs.yaml"))
+    assert costs.load(as_file(found, "costs.json")) == file
+    assert file.measured == found.measured
     assert file.costs.minor_fault_ns == found.measured["minor_fault_ns"].value > 0
     assert "Linux" in file.machine
 

@@ -53,11 +53,7 @@ def write_whole(path: str, write: Write, made_from: Any) -> None:
     """
     context = click.get_current_context(silent=True)
     widened = None if context is None else context.meta.get("mode")
-    with Place(path, OPTION) as place:
-        if place.is_stream:
-            _write_into(place, write)
-        else:
-            _write_beside(place, write, mode_for(_sources(made_from), widened))
+    _write(path, write, mode_for(_sources(made_from), widened))
 
 
 def _sources(made_from: Any) -> list[str]:
@@ -66,9 +62,8 @@ def _sources(made_from: Any) -> list[str]:
 
 
 def write_public(path: str, text: str) -> None:
-    """Write a text that anybody may read. Raises as `write_whole`."""
-    with Place(path, OPTION) as place:
-        _write_beside(place, lambda file: file.write(text.encode()), 0o644)
+    """Write a text that anybody may read, as `write_whole` does."""
+    _write(path, lambda file: file.write(text.encode()), 0o644)
 
 
 def say_written(record: RecordWriter, before: str = "") -> None:
@@ -81,6 +76,14 @@ def say_written(record: RecordWriter, before: str = "") -> None:
 def check_whole(path: str) -> None:
     """Raise RequestError if it cannot be written there."""
     Place(path, OPTION).close()
+
+
+def _write(path: str, write: Write, mode: int) -> None:
+    with Place(path, OPTION) as place:
+        if place.is_stream:
+            _write_into(place, write)
+        else:
+            _write_beside(place, write, mode)
 
 
 def _write_beside(place: Place, write: Write, mode: int) -> None:

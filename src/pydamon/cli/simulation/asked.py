@@ -131,7 +131,7 @@ def _intervals(options: dict[str, Any], usual: Intervals) -> Intervals:
         sample_us = max(aggr_us // 20, 1)
     if aggr_us is None:
         aggr_us = 20 * sample_us
-    return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=max(1_000_000, aggr_us))
+    return programs.every(sample_us, aggr_us)
 
 
 def _regions(options: dict[str, Any], usual: NrRegions) -> NrRegions:

@@ -10,12 +10,12 @@ from datetime import date
 import msgspec
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.cpu import first_cpu
 from pydamon.linux.metrics import MachineMetrics
-from pydamon.linux.texts import read_lines
 from pydamon.run.calibration import files, pages, swapping
 from pydamon.run.calibration.pages import Found
-from pydamon.run.calibration.timing import Bench, Clock, spread
-from pydamon.spec.costs import TABLE, CostFile, Costs, Spread
+from pydamon.run.calibration.timing import MOST, Bench, Clock, spread
+from pydamon.spec.costs import TABLE, Spread
 from pydamon.spec.units import format_size
 
 LEAST_MEMORY, USUAL_MEMORY, MOST_MEMORY = 16 << 20, 256 << 20, 2 << 30
@@ -68,11 +68,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     took_ns: int
 
-    def file(self) -> CostFile:
-        """As a cost file."""
-        values = {name: one.value for name, one in self.measured.items()}
-        return CostFile(costs=Costs(**values), measured=self.measured, machine=self.machine)
-
 
 def calibrate(
     *,
@@ -92,13 +87,8 @@ def calibrate(
     if available is not None and available < _SPARE * memory:
         text = f"{format_size(available)} of memory are available; at most half of that may be taken"
         raise RequestError(text, where="memory")
-    bench = Bench(
-        memory,
-        directory,
-        _QUICK_NS if quick else _SHARE_NS,
-        clock=clock,
-        **({"most": _QUICK_MOST} if quick else {}),
-    )
+    share_ns, most_results = (_QUICK_NS, _QUICK_MOST) if quick else (_SHARE_NS, MOST)
+    bench = Bench(memory, directory, share_ns, clock=clock, most=most_results)
     measured: dict[str, Spread] = {}
     left: dict[str, str] = {}
     for names, measure in MEASUREMENTS.items():
@@ -129,9 +119,9 @@ def machine_words() -> str:
     """Which machine this is: its CPUs, its kernel, the day."""
     uname = os.uname()
     try:
-        lines = read_lines("/proc/cpuinfo")
+        told = first_cpu()
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        told = ""
+    names = [line.partition(":")[2].strip() for line in told.split("\n") if line.startswith("model name")]
     cpu = names[0] if names else uname.machine
     return f"{cpu}, {os.cpu_count()} CPUs, {uname.sysname} {uname.release}, {date.today().isoformat()}"

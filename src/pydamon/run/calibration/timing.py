@@ -12,7 +12,7 @@ from pydamon.errors import MachineError
 from pydamon.spec.costs import Cost, Spread
 
 LEAST = 5  # results, however long they take
-_MOST = 200
+MOST = 200
 _PATIENCE_NS = 1_500_000_000  # for as many results as are needed, beyond the time there is
 
 
@@ -43,7 +43,7 @@ class Bench:
     """
 
     def __init__(
-        self, memory: int, directory: str, share_ns: int, *, clock: Clock | None = None, most: int = _MOST
+        self, memory: int, directory: str, share_ns: int, *, clock: Clock | None = None, most: int = MOST
     ) -> None:
         self.memory = memory
         self.directory = directory

@@ -44,10 +44,10 @@ class Programs(msgspec.Struct, frozen=True):
     def intervals(self) -> Intervals:
         """What it is best monitored at: as the first recording was, fast with traces, else as usual."""
         if self.traced:
-            return _every(TRACE_SAMPLE_US, 20 * TRACE_SAMPLE_US)
+            return every(TRACE_SAMPLE_US, 20 * TRACE_SAMPLE_US)
         if self.recordings:
-            return _every(self.recordings[0].sample_us, self.recordings[0].aggr_us)
-        return _every(5_000, 100_000)
+            return every(self.recordings[0].sample_us, self.recordings[0].aggr_us)
+        return every(5_000, 100_000)
 
     @property
     def nr_regions(self) -> NrRegions:
@@ -56,7 +56,7 @@ class Programs(msgspec.Struct, frozen=True):
             return NrRegions()
         bounds = {one.path: one.regions for one in self.recordings}.values()
         low, high = (sum(pair[number] for pair in bounds) for number in (0, 1))
-        return NrRegions(min=max(min(low, _MOST_REGIONS), 3), max=min(max(high, _FEWEST_REGIONS), _MOST_REGIONS))
+        return NrRegions(min=min(low, _MOST_REGIONS), max=min(max(high, _FEWEST_REGIONS), _MOST_REGIONS))
 
 
 def gather(names: Sequence[str], target: int | None = None, *, hidden: bool = True) -> Programs:
@@ -198,13 +198,13 @@ def _listed(numbers: set[int]) -> str:
 
 def files_of(text: str) -> list[str]:
     """The files that are read for it."""
-    if is_trace(text):
-        found = [text.partition(":")[2]]
-    else:
-        path = text.removeprefix(RECORD)
-        found = [] if path in TEXTS else sorted(glob.glob(path)) if not os.path.lexists(path) else [path]
-    return [path for path in found if "\0" not in path and os.path.isfile(path)]
+    if text in TEXTS:
+        return []
+    path = text.partition(":")[2] if is_trace(text) else text.removeprefix(RECORD)
+    found = [path] if os.path.lexists(path) else sorted(glob.glob(path))
+    return [path for path in found if os.path.isfile(path)]
 
 
-def _every(sample_us: int, aggr_us: int) -> Intervals:
+def every(sample_us: int, aggr_us: int) -> Intervals:
+    """These intervals; mappings are looked at once a second, or with each aggregation if that is longer."""
     return Intervals(sample_us=sample_us, aggr_us=aggr_us, ops_update_us=max(1_000_000, aggr_us))

@@ -47,7 +47,8 @@ class Recorded:
         self.path, self.target = reader.path, target
         self.began_ns, self.lasting_s = gathered.began_ns, (gathered.ended_ns - gathered.began_ns) / 1e9
         self.has_panel = bool(looks)
-        self.memory, self.ranges = _coarse(gathered.memory), coarser(gathered.whole.astype(np.uint64), _RANGES)
+        self.memory = coarser(gathered.memory.astype(np.uint64), _MOST_SPANS).astype(np.int64)
+        self.ranges = coarser(gathered.whole.astype(np.uint64), _RANGES)
         self.sample_us, self.aggr_us = gathered.intervals()
         self.regions = _regions(reader.info.spec, gathered.most)
         self._mappings = reader.mappings_at(target, gathered.ended_ns)
@@ -181,10 +182,6 @@ class _Rows:
             rate = self._rate[rows]
             rate = np.where(rate > 0, rate, hazard(self._idle_s[rows].astype(np.float64)))
             yield Piece(start_ns, self._start[rows], self._end[rows], rate)
-
-
-def _coarse(memory: Spans) -> Spans:
-    return coarser(memory.astype(np.uint64), _MOST_SPANS).astype(np.int64) if len(memory) > _MOST_SPANS else memory
 
 
 def _regions(spec: Mapping[str, Any], most: int) -> tuple[int, int]:

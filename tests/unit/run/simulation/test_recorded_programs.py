@@ -181,6 +181,15 @@ def test_tools_of_others_have_recordings_too(tmp_path: Path, capsys: pytest.Capt
     assert any("without a page panel" in line for line in found.remarks)
 
 
+def test_its_file_is_known_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may read the file decides who may read what is made of it."""
+    several(tmp_path / "run.damon").rename(tmp_path / "stairs")
+    monkeypatch.chdir(tmp_path)
+    assert programs.gather(["record:stairs"]).paths == ["stairs"]
+    assert programs.gather(["record:st*rs"]).paths == ["stairs"]
+    assert programs.gather(["stairs"]).paths == []
+
+
 def idle(path: Path, regions: Sequence[tuple[int, int, int, int]], snapshots: int = 3) -> str:
     return str(write(path, [snapshot(number, regions) for number in range(snapshots)]))
 
