@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from tests.helpers.fake_cgroup import fake_cgroup
-from tests.helpers.waiting import wait_until
+from tests.helpers.fake_cgroup import fake_cgroup, recorded_ns, removed
 
 from pydamon.cli import main
-from pydamon.errors import PydamonError
 from pydamon.linux import memcg, memcg_control
 from pydamon.ops import cgroup
 from pydamon.records.reader import RecordReader
 
 COARSE = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms", "--update", "50ms"]
 _LASTS_NS = 2_000_000_000  # what is recorded before: two steps of a loop
-
-
-def _recorded_ns(path: Path) -> int:
-    """What time lies between the snapshots that are in the file so far."""
-    try:
-        with RecordReader(path) as reader:
-            ends_ns = [one.end_ns for one in reader.snapshots()]
-    except (PydamonError, OSError):
-        return 0
-    return ends_ns[-1] - ends_ns[0] if ends_ns else 0
-
-
-def _remove(group: Path, out: Path, child: subprocess.Popen[bytes], lives: bool) -> None:
-    """Remove the directory that stands for the cgroup of ``child`` once that is recorded; where it goes on to live, in
-    another cgroup, if it were a real one. Without a process, watermarks keep all snapshots out of the file."""
-    wait_until(lambda: _recorded_ns(out) >= _LASTS_NS if lives else out.exists(), every_s=0.1)
-    shutil.rmtree(group)
-    if not lives:
-        child.kill()
 
 
 @pytest.mark.parametrize(
@@ -70,14 +47,11 @@ def test_a_module_ends_with_its_cgroup(
     out = tmp_path / "run.damon"
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(200)"]) as child:
         (group / "cgroup.procs").write_text(f"{child.pid}\n")
-        remover = threading.Thread(target=_remove, args=(group, out, child, lives))
-        remover.start()
         words = ["record", "-o", str(out), *COARSE, "--cgroup", str(group), "--duration", "130s", "--module", module]
-        try:
+        # Without a process, watermarks keep all snapshots out of the file.
+        when = (lambda: recorded_ns(out) >= _LASTS_NS) if lives else out.exists
+        with removed(group, when, child, lives=lives):
             status = main(words)
-        finally:
-            child.kill()
-            remover.join()
     said = capsys.readouterr().err
     assert status == 0, said
     assert said.count(f"the cgroup {group} was removed") == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.command import PYDAMON, pydamon
+from tests.helpers.fake_cgroup import recorded_ns, removed
 from tests.helpers.waiting import wait_until
 
 from pydamon.cli import main
@@ -67,18 +68,17 @@ def test_thousands_of_short_children_are_counted_and_said_once(tmp_path: Path) -
 def test_a_cgroup_that_is_removed_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A directory that looks like a cgroup; its process removes it and ends.
+    # A directory that looks like a cgroup.
     mount = tmp_path / "mount"
     group = mount / "service"
     group.mkdir(parents=True)
     (mount / "cgroup.procs").write_text("")
     monkeypatch.setattr(cgroup, "mounts", lambda *_: [mount])
-    script = "import sys, shutil, time; time.sleep(1); shutil.rmtree(sys.argv[1]); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", script, str(group)]) as child:
+    out = tmp_path / "run.damon"
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(200)"]) as child:
         (group / "cgroup.procs").write_text(f"{child.pid}\n")
-        out = tmp_path / "run.damon"
-        status = main(["record", "-o", str(out), *SMAPS, "--cgroup", "service", "--duration", "30s"])
-        child.kill()
+        with removed(group, lambda: recorded_ns(out) >= 0, child):
+            status = main(["record", "-o", str(out), *SMAPS, "--cgroup", "service", "--duration", "130s"])
     said = capsys.readouterr().err
     assert status == 0, said
     assert said.count(f"the cgroup {group} was removed") == 1
