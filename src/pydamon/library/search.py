@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from typing import TYPE_CHECKING
 
 from pydamon.analysis.search import steps as stepwise
@@ -22,7 +23,7 @@ from pydamon.analysis.search.frontier import (
 )
 from pydamon.analysis.search.limits import Judge, Limit, parse_limit, tightest
 from pydamon.analysis.search.screen import Burden, foretell
-from pydamon.analysis.search.space import Point, Space, parse_space, points_of, schemes_of
+from pydamon.analysis.search.space import Point, Space, parse_space, schemes_of
 from pydamon.analysis.search.takes import Takes, takes_of
 from pydamon.analysis.whatif.ages import thresholds_s
 from pydamon.analysis.whatif.answers import Answers
@@ -223,7 +224,7 @@ class _Screening:
         """Work out a grid of one or two knobs, points that are likely to be good of more."""
         values = [knob.values() for knob in self.space.knobs]
         if len(values) <= _GRID:
-            self.candidates_of(points_of(self.space, values))
+            self.candidates_of(list(product(*values)))
             return
         first = [tuple(mine[end] for mine in values) for end in (0, -1)]
         explore(values, [knob.kind == "choice" for knob in self.space.knobs], self._told, first, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.unit.cli.what_if_helpers import MIB, recorded, told
 
 from pydamon.analysis.search.limits import Judge, parse_limit
 from pydamon.analysis.search.screen import Burden
-from pydamon.analysis.search.space import parse_space, points_of
+from pydamon.analysis.search.space import parse_space
 from pydamon.analysis.whatif.limits import for_slowdown
 from pydamon.cli import main
 from pydamon.library.playing import Player, Policy
@@ -92,7 +93,7 @@ def all_of_it_fixture(mix: Path) -> dict[str, tuple[Outcome, int]]:
         recording = Recording(reader)
         return {
             space.text(point): (recording.play(space.text(point), space.schemes(point)), (8, 30)[point[0]])
-            for point in points_of(space, [knob.values() for knob in space.knobs])
+            for point in product(*(knob.values() for knob in space.knobs))
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -262,11 +262,3 @@ def _exact_size(value: int) -> str:
         if value % (1 << power) == 0:
             return f"{value >> power}{unit}"
     return f"{value}B"
-
-
-def points_of(space: Space, values: Sequence[Sequence[int]]) -> list[Point]:
-    """All points of a grid."""
-    found: list[Point] = [()]
-    for mine in values:
-        found = [(*point, value) for point in found for value in mine]
-    return found
