@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydamon.analysis.whatif.costs import lost
+from pydamon.analysis.whatif.playable import always_active, of_module
 from pydamon.cli.files import schemes_in, schemes_of
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
@@ -13,8 +14,6 @@ from pydamon.cli.render.screen import Screen
 from pydamon.cli.render.table import table
 from pydamon.cli.whatif.showing import Shown
 from pydamon.errors import RequestError, located
-from pydamon.library.policies import always_active
-from pydamon.modules.registry import parse
 from pydamon.plain import printable
 from pydamon.spec import Scheme
 from pydamon.spec.costs import BACKINGS, Backing, Costs
@@ -45,10 +44,7 @@ def policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str,
     found += [Policy(text, schemes_of(text, "sim")) for text in texts]
     for text in modules:
         with located("--module", ": "):
-            use = parse(text)
-            if use.controllers("process"):
-                raise RequestError(f"{use.write()} is a loop beside schemes, which cannot be played on a recording")
-            found.append(Policy(text, use.schemes("process")))
+            found.append(Policy(text, of_module(text)))
     if len(found) > MOST:
         raise RequestError(f"{len(found)} policies are too many; the most is {MOST}", where="--schemes")
     for policy in found:
