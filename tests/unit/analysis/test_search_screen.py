@@ -162,7 +162,7 @@ def test_regions_alone_give_steps_that_add_up(seen: tuple[stepwise.Steps, Answer
 def candidate(saved: float, back: float, name: str = "") -> Candidate:
     """One of which the same is foretold in both parts; MiB, and MiB a minute."""
     burden = Burden(saved * 2**20, back * 2**20, back * 2**20)
-    return Candidate(name or f"{saved}", (round(saved * 10), round(back * 10)), Foretold(burden, burden))
+    return Candidate(name or f"{saved}", (round(saved * 10), round(back * 10)), 10.0, Foretold(burden, burden))
 
 
 JUDGE = Judge((parse_limit("refaults=1MiB/s"),), Costs(), 2.0**30)  # 60 MiB a minute

@@ -237,7 +237,7 @@ def _of_the_best(found: Found, goal: float) -> list[str]:
         )
     if found.chosen is not None and not judge.fits(best.rest):
         lines.append(f"on the rest it costs more than it may: {_cost_list(judge, best.rest)}; the program changes")
-    row = next((row for row in found.answers.rows if row.age_s >= found.age_s), None)
+    row = next((row for row in found.answers.rows if row.age_s >= best.candidate.age_s), None)
     if row is not None and row.hits is not None and row.hits < FEW_HITS:
         lines.append(f"that rests on {row.hits} returns only: record longer, or take a larger panel")
     return lines
