@@ -179,11 +179,15 @@ def returned(looks: Sequence[Look]) -> tuple[ColdBytes, ...]:
     )
 
 
-def shares_of_bins(age_s: float) -> NDArray[np.float64]:
-    """Of each bin of `BOUNDS_S`, the share of its idle times that are at least that long, evenly spread in it."""
-    ends = np.append(_BOUNDS[1:], np.inf)
-    inside = (ends - age_s) / np.where(np.isinf(ends), 1.0, ends - _BOUNDS)
-    found: NDArray[np.float64] = np.where(age_s <= _BOUNDS, 1.0, np.where(np.isinf(ends), 1.0, np.clip(inside, 0, 1)))
+def shares_of_bins(age_s: float | NDArray[np.float64], bounds_s: NDArray[np.float64] = _BOUNDS) -> NDArray[np.float64]:
+    """Of each bin the share of its idle times that are at least that long, evenly spread in it.
+
+    ``bounds_s``: where the bins begin, as `BOUNDS_S`. Of an array of ages a column for each.
+    """
+    shape = (-1, *(1,) * np.ndim(age_s))
+    begins, ends = bounds_s.reshape(shape), np.append(bounds_s[1:], np.inf).reshape(shape)
+    inside = (ends - age_s) / np.where(np.isinf(ends), 1.0, ends - begins)
+    found: NDArray[np.float64] = np.where(age_s <= begins, 1.0, np.where(np.isinf(ends), 1.0, np.clip(inside, 0, 1)))
     return found
 
 
