@@ -90,7 +90,7 @@ class PanelReturns:
     """What looks at a panel (by target) tell for any age."""
 
     def __init__(self, looks: Mapping[int, Sequence[Look]]) -> None:
-        self._seen = [_Seen(mine) for mine in looks.values()]
+        self._seen = [Seen(mine) for mine in looks.values()]
         self._working_set, self._window_s = _working_set(looks)
 
     def at(self, age_s: float) -> Expected | None:
@@ -215,7 +215,7 @@ class _Part:
         return self.bytes - (self.bytes - low * each) * rest, self.bytes + (high * each - self.bytes) * rest
 
 
-class _Seen:
+class Seen:
     """The looks at one target's panel as arrays, one element (or row of bins) per look that had an answer."""
 
     def __init__(self, looks: Sequence[Look]) -> None:
