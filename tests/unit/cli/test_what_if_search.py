@@ -187,6 +187,16 @@ def test_a_limit_that_nothing_reaches(mix: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("unplayed")
+@pytest.mark.parametrize(("share", "value"), [("1.23456789%", 0.0123456789), ("0.00001%", 1e-7)])
+def test_the_limit_is_slowdown_where_none_is_given(
+    mix: Path, capsys: pytest.CaptureFixture[str], share: str, value: float
+) -> None:
+    """Exactly, however small it is."""
+    found = told(capsys, mix, "--search", AGES, "--slowdown", share, "--jobs", "1")
+    assert [(limit["kind"], limit["value"]) for limit in found["limits"]] == [("slowdown", value)]
+
+
+@pytest.mark.usefixtures("unplayed")
 def test_idle_times_that_the_recording_cannot_tell_are_left_out(mix: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 140 s half: 60 s are told of, not 10 min."""
     found = told(capsys, mix, "--search", "reclaim min_age=30s..10min quota=off", "--jobs", "1")

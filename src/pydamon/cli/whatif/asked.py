@@ -80,13 +80,14 @@ def answer(asked: Asked) -> None:
 
 def search_for(asked: Asked, text: str, costs: Costs) -> None:
     """Search, and show what was found. Raises PydamonError, afterwards, where nothing keeps within the limits."""
-    from pydamon.analysis.search.limits import parse_limit
+    from pydamon.analysis.search.limits import Limit, parse_limit
     from pydamon.analysis.search.space import parse_space
     from pydamon.cli.whatif.search import out_of_reach, searched
     from pydamon.library.search import search
 
     with located("--limit", ": "):
-        limits = [parse_limit(one) for one in asked.limits or (f"slowdown={asked.slowdown * 100:g}%",)]
+        limits = [parse_limit(one) for one in asked.limits]
+    limits = limits or [Limit("slowdown", asked.slowdown, f"slowdown={asked.slowdown * 100:g}%")]
     with located("--search", ": "):
         parse_space(text)
     with opened(asked.path) as reader:
