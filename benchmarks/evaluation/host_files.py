@@ -9,15 +9,21 @@ A process maps a file of 400 MiB and reads all of it once, and another of 40 MiB
 from __future__ import annotations
 
 import argparse
+import mmap
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.evaluation.recording import recording
 from benchmarks.evaluation.report import machine, spread, verdict
@@ -73,14 +79,42 @@ def having_read(program: str, sizes_mib: Mapping[Path, int], *others: Path) -> I
                 file.write(b"x" * MIB)
     subprocess.run(["sync", *sizes_mib], check=True)  # what is dirty is written first, not taken
     command = [sys.executable, "-c", program, *map(str, (*sizes_mib, *others))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with ready(command) as process:
+        yield process.pid
+
+
+@contextmanager
+def ready(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process of that command, from when it says that it is ready to the end of the block."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            if process.stdout.readline() != b"ready\n":
+            if process.stdout.readline() != "ready\n":
                 raise SystemExit("evaluation: the process that reads the files failed")
-            yield process.pid
+            yield process
         finally:
             process.kill()
+
+
+def make_random(path: Path, mib: int) -> None:
+    """Make a file of so many MiB of random bytes, none of which is in the page cache."""
+    with path.open("wb") as file:
+        for _ in range(mib):
+            file.write(os.urandom(MIB))
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # large folios of the writing go
+
+
+def mapped_pages(path: str) -> NDArray[Any]:
+    """A byte of each page of the file, which is mapped and has been read once; says that it is `ready`."""
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    mapped.madvise(mmap.MADV_RANDOM)  # a fault brings back its page, and no others
+    pages = np.frombuffer(mapped, np.uint8)[:: mmap.PAGESIZE]
+    np.bitwise_or.reduce(pages)
+    print("ready", flush=True)
+    return pages
 
 
 def reading(folder: Path, idle_mib: int, hot_mib: int) -> AbstractContextManager[int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import mmap
-import os
 import statistics
 import subprocess
 import sys
@@ -22,10 +21,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.evaluation.guest_refaults import MIB, Outcome, of_modules
-from benchmarks.evaluation.host_files import cached, major_faults
+from benchmarks.evaluation.host_files import cached, major_faults, make_random, mapped_pages, ready
 from benchmarks.evaluation.report import machine
 from benchmarks.evaluation.zipf_client import at_rate
 from benchmarks.kernel_damon import cpu_seconds
@@ -39,12 +36,7 @@ MODULES = {
 
 def read(path: str, used: int, per_second: int) -> None:
     """What the process does: touch all pages of the file, then use the first ``used`` ones for ever."""
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    mapped.madvise(mmap.MADV_RANDOM)  # a fault brings back its page, and no others
-    pages = np.frombuffer(mapped, np.uint8)[::PAGE]
-    np.bitwise_or.reduce(pages)
-    print("ready", flush=True)
+    pages = mapped_pages(path)
     at_rate(lambda drawn: pages[drawn].sum(), used, per_second, 1)
 
 
@@ -83,20 +75,11 @@ class Side:
 def begun(name: str, module: str, folder: Path, options: argparse.Namespace, stack: ExitStack) -> Side:
     """A side, of which both processes end with ``stack``."""
     path = folder / "file"
-    with path.open("wb") as file:
-        for _ in range(options.size):
-            file.write(os.urandom(MIB))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # large folios of the writing go
+    make_random(path, options.size)
     script = (
         f"from benchmarks.evaluation.host_refaults import read; read({str(path)!r}, {options.used}, {options.rate})"
     )
-    reader = stack.enter_context(subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True))
-    stack.callback(reader.kill)
-    assert reader.stdout is not None
-    if reader.stdout.readline() != "ready\n":
-        raise SystemExit("evaluation: the process that reads the file failed")
+    reader = stack.enter_context(ready([sys.executable, "-c", script]))
     command = [sys.executable, "-m", "pydamon", "record", str(reader.pid), "-o", str(folder / "record")]
     recorder = stack.enter_context(subprocess.Popen([*command, "--module", module], stderr=subprocess.DEVNULL))
     stack.callback(recorder.terminate)

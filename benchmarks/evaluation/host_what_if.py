@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import mmap
-import os
 import random
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evaluation.host_files import cached, major_faults
+from benchmarks.evaluation.host_files import cached, major_faults, make_random, mapped_pages, ready
 from benchmarks.evaluation.recording import until_it_monitors
 from benchmarks.evaluation.report import machine, verdict
 
@@ -44,12 +43,7 @@ _AIM = 0.15
 
 def use(path: str) -> None:
     """What the process does: read all of the file once, then parts of it for ever."""
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    mapped.madvise(mmap.MADV_RANDOM)  # a fault brings back its page, and no others
-    pages = np.frombuffer(mapped, np.uint8)[::PAGE]
-    np.bitwise_or.reduce(pages)
-    print("ready", flush=True)
+    pages = mapped_pages(path)
     often, seldom, single = HOT * PAGES, (HOT + OFTEN) * PAGES, (HOT + OFTEN + SELDOM) * PAGES
     began, before_s, due = time.monotonic(), 0.0, 0.0
     while True:
@@ -93,18 +87,9 @@ class Side:
 def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
     """A side, whose processes end with ``stack``."""
     path = folder / "file"
-    with path.open("wb") as file:
-        for _ in range(SIZE_MIB):
-            file.write(os.urandom(MIB))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # large folios of the writing go
+    make_random(path, SIZE_MIB)
     script = f"from benchmarks.evaluation.host_what_if import use; use({str(path)!r})"
-    user = stack.enter_context(subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True))
-    stack.callback(user.kill)
-    assert user.stdout is not None
-    if user.stdout.readline() != "ready\n":
-        raise SystemExit("evaluation: the process that reads the file failed")
+    user = stack.enter_context(ready([sys.executable, "-c", script]))
     command = [sys.executable, "-m", "pydamon", "record", str(user.pid), "-o", str(folder / "record")]
     command += ["--scheme", f"pageout rate=0% age>={age_s}s"] if age_s else []
     recorder = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))

@@ -90,7 +90,7 @@ class PanelReturns:
     """What looks at a panel (by target) tell for any age."""
 
     def __init__(self, looks: Mapping[int, Sequence[Look]]) -> None:
-        self._seen = [_Seen(mine) for mine in looks.values()]
+        self._seen = [Seen(mine) for mine in looks.values()]
         self._working_set, self._window_s = _working_set(looks)
 
     def at(self, age_s: float) -> Expected | None:
@@ -179,11 +179,15 @@ def returned(looks: Sequence[Look]) -> tuple[ColdBytes, ...]:
     )
 
 
-def shares_of_bins(age_s: float) -> NDArray[np.float64]:
-    """Of each bin of `BOUNDS_S`, the share of its idle times that are at least that long, evenly spread in it."""
-    ends = np.append(_BOUNDS[1:], np.inf)
-    inside = (ends - age_s) / np.where(np.isinf(ends), 1.0, ends - _BOUNDS)
-    found: NDArray[np.float64] = np.where(age_s <= _BOUNDS, 1.0, np.where(np.isinf(ends), 1.0, np.clip(inside, 0, 1)))
+def shares_of_bins(age_s: float | NDArray[np.float64], bounds_s: NDArray[np.float64] = _BOUNDS) -> NDArray[np.float64]:
+    """Of each bin the share of its idle times that are at least that long, evenly spread in it.
+
+    ``bounds_s``: where the bins begin, as `BOUNDS_S`. Of an array of ages a column for each.
+    """
+    shape = (-1, *(1,) * np.ndim(age_s))
+    begins, ends = bounds_s.reshape(shape), np.append(bounds_s[1:], np.inf).reshape(shape)
+    inside = (ends - age_s) / np.where(np.isinf(ends), 1.0, ends - begins)
+    found: NDArray[np.float64] = np.where(age_s <= begins, 1.0, np.where(np.isinf(ends), 1.0, np.clip(inside, 0, 1)))
     return found
 
 
@@ -211,7 +215,7 @@ class _Part:
         return self.bytes - (self.bytes - low * each) * rest, self.bytes + (high * each - self.bytes) * rest
 
 
-class _Seen:
+class Seen:
     """The looks at one target's panel as arrays, one element (or row of bins) per look that had an answer."""
 
     def __init__(self, looks: Sequence[Look]) -> None:

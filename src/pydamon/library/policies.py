@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +14,6 @@ from pydamon.errors import RequestError
 from pydamon.library.build import make_spec
 from pydamon.run.simulation.recorded import load
 from pydamon.spec import Scheme
-from pydamon.spec.schemes import Watermarks
 
 if TYPE_CHECKING:
     from pydamon.core.snapshot import Snapshot
@@ -123,11 +121,6 @@ class Recording:
         found = [one for snapshots in engine.monitor() for one in snapshots]
         engine.close()
         return found
-
-
-def always_active(scheme: Scheme) -> Scheme:
-    """The scheme without its watermarks: nothing in a recording says how much memory is free."""
-    return msgspec.structs.replace(scheme, watermarks=Watermarks())
 
 
 def only_target(reader: AnyReader) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from typing import TYPE_CHECKING
 
 from pydamon.analysis.search import steps as stepwise
@@ -22,7 +23,7 @@ from pydamon.analysis.search.frontier import (
 )
 from pydamon.analysis.search.limits import Judge, Limit, parse_limit, tightest
 from pydamon.analysis.search.screen import Burden, foretell
-from pydamon.analysis.search.space import Point, Space, parse_space, points_of, schemes_of
+from pydamon.analysis.search.space import Point, Space, parse_space, schemes_of
 from pydamon.analysis.search.takes import Takes, takes_of
 from pydamon.analysis.whatif.ages import thresholds_s
 from pydamon.analysis.whatif.answers import Answers
@@ -81,7 +82,6 @@ class Found:
     usual: Verified | None
     near: tuple[Changed, ...]
     answers: Answers
-    aggr_us: int
     screening_s: float
     playing_s: float
 
@@ -89,12 +89,6 @@ class Found:
     def nearest(self) -> Verified:
         """The chosen one; where none keeps within the limits, the one that is least beyond."""
         return self.chosen or nearest(self.verified, self.judge)
-
-    @property
-    def age_s(self) -> float:
-        """The idle time that `nearest` waits for."""
-        schemes = schemes_of(self.nearest.candidate.text, self.space.module)
-        return takes_of(schemes, self.aggr_us, self.judge.costs).age_s
 
 
 def search(
@@ -144,7 +138,6 @@ def search(
         usual=usual,
         near=tuple(screening.around(best.candidate.point)),
         answers=screening.tuned,
-        aggr_us=screening.aggr_us,
         screening_s=screened_s,
         playing_s=time.monotonic() - began - screened_s,
     )
@@ -191,7 +184,7 @@ class _Screening:
         self._rest = what_if(reader, start_ns=split_ns - span[0], end_ns=part[1], **of_target)
         self._costs = costs
         self.judge = Judge(limits, costs, self.tuned.working_set)
-        self.aggr_us = round(self.tuned.ages.thresholds_s[0] * 1e6)
+        self._aggr_us = round(self.tuned.ages.thresholds_s[0] * 1e6)
         self.longest_s = max((row.age_s for row in self.tuned.rows if row.seen_s >= row.age_s), default=0.0)
         lowest = self._takes(space.lowest)
         looks = looks_of(reader, inside, self.target).get(self.target, [])
@@ -200,7 +193,7 @@ class _Screening:
             self._steps = stepwise.of_panel(looks, inside, split_ns)
         else:
             batches = window.of(reader.batches(columns=COLUMNS, target=self.target))
-            thresholds = thresholds_s(self.aggr_us / 1e6, (inside[1] - span[0]) / 1e9)
+            thresholds = thresholds_s(self._aggr_us / 1e6, (inside[1] - span[0]) / 1e9)
             count = self.tuned.ages.snapshots + self._rest.ages.snapshots
             self._steps = stepwise.of_regions(batches, thresholds, inside, split_ns, count)
         self.candidates: dict[Point, Candidate | None] = {}
@@ -217,13 +210,13 @@ class _Screening:
         )
 
     def _takes(self, point: Point) -> Takes:
-        return takes_of(self.space.schemes(point), self.aggr_us, self._costs)
+        return takes_of(self.space.schemes(point), self._aggr_us, self._costs)
 
     def all_points(self, seed: int) -> None:
         """Work out a grid of one or two knobs, points that are likely to be good of more."""
         values = [knob.values() for knob in self.space.knobs]
         if len(values) <= _GRID:
-            self.candidates_of(points_of(self.space, values))
+            self.candidates_of(list(product(*values)))
             return
         first = [tuple(mine[end] for mine in values) for end in (0, -1)]
         explore(values, [knob.kind == "choice" for knob in self.space.knobs], self._told, first, seed)
@@ -255,8 +248,8 @@ class _Screening:
             else:
                 new.append((point, takes))
         told = foretell(self._steps, self.tuned, self._rest, [takes for _, takes in new])
-        for (point, _), foretold in zip(new, told, strict=True):
-            self.candidates[point] = Candidate(self.space.text(point), point, foretold)
+        for (point, takes), foretold in zip(new, told, strict=True):
+            self.candidates[point] = Candidate(self.space.text(point), point, takes.age_s, foretold)
         return [self.candidates[point] for point in points]
 
     def front(self) -> list[Candidate]:
@@ -267,15 +260,13 @@ class _Screening:
         """The module with its defaults for what is searched; None for a scheme, or where a search cannot tell."""
         if not self.space.module:
             return None
-        takes = takes_of(schemes_of(self.space.usual, self.space.module), self.aggr_us, self._costs)
+        takes = takes_of(schemes_of(self.space.usual, self.space.module), self._aggr_us, self._costs)
         (foretold,) = foretell(self._steps, self.tuned, self._rest, [takes])
-        return Candidate(self.space.usual, (), foretold)
+        return Candidate(self.space.usual, (), takes.age_s, foretold)
 
     def verified(self, one: Candidate, outcome: Outcome) -> Verified:
         """What it did; nothing counts before the first memory can be old enough."""
-        schemes = schemes_of(one.text, self.space.module)
-        age_s = takes_of(schemes, self.aggr_us, self._costs).age_s
-        tuned = Burden(*outcome.between(min(age_s, self.tuned_s), self.tuned_s))
+        tuned = Burden(*outcome.between(min(one.age_s, self.tuned_s), self.tuned_s))
         return Verified(one, tuned, Burden(*outcome.between(self.tuned_s, self.tuned_s + self.rest_s)))
 
     def around(self, point: Point) -> list[Changed]:

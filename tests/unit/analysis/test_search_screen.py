@@ -159,10 +159,20 @@ def test_regions_alone_give_steps_that_add_up(seen: tuple[stepwise.Steps, Answer
     assert found.ended[:, old].sum() == pytest.approx(panel.ended[:, 1:][:, old].sum(), rel=0.1)
 
 
+@pytest.mark.parametrize("left", [60, 100])
+def test_pages_that_leave_the_panel_have_not_come_back(left: int) -> None:
+    """Fewer pages that were never seen used are returns only where there are not fewer in all."""
+    none, first = np.zeros(len(BOUNDS_S), np.int64), np.eye(1, len(BOUNDS_S), dtype=np.int64)[0]
+    before = Look(1 * SECOND_NS, 0, 100 * PAGE_SIZE, none, 100 * first, none, 0)
+    after = Look(2 * SECOND_NS, 0, left * PAGE_SIZE, (left - 60) * first, 60 * first, none, 0)
+    found = stepwise.of_panel([before, after], (0, 2 * SECOND_NS), SECOND_NS)
+    assert found.ended.sum() == (40 * PAGE_SIZE if left == 100 else 0)
+
+
 def candidate(saved: float, back: float, name: str = "") -> Candidate:
     """One of which the same is foretold in both parts; MiB, and MiB a minute."""
     burden = Burden(saved * 2**20, back * 2**20, back * 2**20)
-    return Candidate(name or f"{saved}", (round(saved * 10), round(back * 10)), Foretold(burden, burden))
+    return Candidate(name or f"{saved}", (round(saved * 10), round(back * 10)), 10.0, Foretold(burden, burden))
 
 
 JUDGE = Judge((parse_limit("refaults=1MiB/s"),), Costs(), 2.0**30)  # 60 MiB a minute

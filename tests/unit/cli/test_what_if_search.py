@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.unit.cli.what_if_helpers import MIB, recorded, told
 
 from pydamon.analysis.search.limits import Judge, parse_limit
 from pydamon.analysis.search.screen import Burden
-from pydamon.analysis.search.space import parse_space, points_of
+from pydamon.analysis.search.space import parse_space
 from pydamon.analysis.whatif.limits import for_slowdown
 from pydamon.cli import main
 from pydamon.library.playing import Player, Policy
@@ -92,7 +93,7 @@ def all_of_it_fixture(mix: Path) -> dict[str, tuple[Outcome, int]]:
         recording = Recording(reader)
         return {
             space.text(point): (recording.play(space.text(point), space.schemes(point)), (8, 30)[point[0]])
-            for point in points_of(space, [knob.values() for knob in space.knobs])
+            for point in product(*(knob.values() for knob in space.knobs))
         }
 
 
@@ -183,6 +184,16 @@ def test_a_limit_that_nothing_reaches(mix: Path, capsys: pytest.CaptureFixture[s
     assert cost[policy] == min(cost.values()) > 4096
     assert f"--limit: no setting keeps within refaults=4KiB/s; the nearest, '{policy}', has " in err
     assert any("would thrash" in line for line in found["remarks"])
+
+
+@pytest.mark.usefixtures("unplayed")
+@pytest.mark.parametrize(("share", "value"), [("1.23456789%", 0.0123456789), ("0.00001%", 1e-7)])
+def test_the_limit_is_slowdown_where_none_is_given(
+    mix: Path, capsys: pytest.CaptureFixture[str], share: str, value: float
+) -> None:
+    """Exactly, however small it is."""
+    found = told(capsys, mix, "--search", AGES, "--slowdown", share, "--jobs", "1")
+    assert [(limit["kind"], limit["value"]) for limit in found["limits"]] == [("slowdown", value)]
 
 
 @pytest.mark.usefixtures("unplayed")

@@ -20,10 +20,14 @@ _AROUND = (1.0, 1.35, 0.7, 1.8, 0.45, 0.25)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A policy as it is written, where it stands in the space (empty: nowhere), and what is foretold of it."""
+    """A policy as it is written, where it stands in the space (empty: nowhere), and what is foretold of it.
+
+    It takes what was idle for ``age_s``.
+    """
 
     text: str
     point: Point
+    age_s: float
     foretold: Foretold
 
 

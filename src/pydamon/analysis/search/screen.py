@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.refaults import shares_of_bins
 from pydamon.analysis.search.steps import Steps
 from pydamon.analysis.search.takes import Takes
 from pydamon.analysis.whatif.answers import Answers
@@ -85,7 +86,7 @@ def _run(steps: Steps, policies: Sequence[Takes]) -> F64:
     age, most, window = np.array([[one.age_s, one.most_bytes, one.window_s] for one in policies]).T
     first = max(int(np.searchsorted(steps.bounds_s, age.min(), "right")) - 1, 0)
     flows = _Flows(steps, first)
-    taken_from = flows.eligible(age)
+    taken_from = shares_of_bins(age, flows.bounds_s)
     out_share = np.zeros((len(flows.bounds_s), len(policies)))
     left = np.zeros(len(policies))
     found = np.zeros((2, len(policies), 3))
@@ -118,14 +119,6 @@ class _Flows:
         # Into each bin from below comes what it, and all above it, has more, and what of these was used again.
         more = self.idle - before + self.ended
         self._enters = np.maximum(np.cumsum(more[:, ::-1], axis=1)[:, ::-1], 0.0)
-
-    def eligible(self, age_s: F64) -> F64:
-        """Of each bin the share that is at least that old. Shape (bins, ages)."""
-        ends = np.append(self.bounds_s[1:], np.inf)[:, None]
-        low = self.bounds_s[:, None]
-        inside = (ends - age_s) / np.where(np.isinf(ends), 1.0, ends - low)
-        found: F64 = np.where(age_s <= low, 1.0, np.where(np.isinf(ends), 1.0, np.clip(inside, 0.0, 1.0)))
-        return found
 
     def aged(self, at: int, out_share: F64) -> F64:
         """The shares that are out after memory has moved up."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-import msgspec
-
+from pydamon.analysis.whatif.playable import always_active, of_module
 from pydamon.core.panel import BOUNDS_S
 from pydamon.errors import RequestError, located
-from pydamon.modules.registry import MODULES, parse
+from pydamon.modules.registry import MODULES
 from pydamon.spec import Scheme, units
 from pydamon.spec.actions import ACTIONS
 from pydamon.spec.forms.scheme_short import exact_time_us, guess, parse_short, shown
-from pydamon.spec.schemes import Watermarks, validate_schemes
+from pydamon.spec.schemes import validate_schemes
 
 Kind = Literal["time", "size", "share", "count", "choice"]
 Point = tuple[int, ...]  # a value of each knob: us, bytes, 1/10,000, a number; of a choice, which of them
@@ -133,15 +132,9 @@ def schemes_of(text: str, module: str) -> tuple[Scheme, ...]:
 
     Raises RequestError for what cannot be, or is a loop beside schemes.
     """
-    if not module:
-        found: tuple[Scheme, ...] = (parse_short(text),)
-    else:
-        use = parse(text)
-        if use.controllers("process"):
-            raise RequestError(f"{use.write()} is a loop beside schemes, which cannot be played on a recording")
-        found = use.schemes("process")
+    found = of_module(text) if module else (parse_short(text),)
     validate_schemes(found, ops="sim", nr_targets=1)
-    return tuple(msgspec.structs.replace(one, watermarks=Watermarks()) for one in found)
+    return tuple(map(always_active, found))
 
 
 def parse_space(text: str) -> Space:
@@ -262,11 +255,3 @@ def _exact_size(value: int) -> str:
         if value % (1 << power) == 0:
             return f"{value >> power}{unit}"
     return f"{value}B"
-
-
-def points_of(space: Space, values: Sequence[Sequence[int]]) -> list[Point]:
-    """All points of a grid."""
-    found: list[Point] = [()]
-    for mine in values:
-        found = [(*point, value) for point in found for value in mine]
-    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.analysis.refaults import Seen
 from pydamon.analysis.whatif.ages import AgesAccumulator
 from pydamon.core.panel import BOUNDS_S, Look, bins_of
 from pydamon.records.batch import RegionBatch
@@ -40,16 +41,12 @@ class Steps:
 def of_panel(looks: Sequence[Look], span_ns: tuple[int, int], tuned_ns: int) -> Steps:
     """What the looks at a panel tell; ``tuned_ns`` is when the tuned part ends."""
     bounds = np.array(BOUNDS_S, np.float64)
-    looks = [look for look in looks if look.pages]
-    ends_ns, number, tuned = _grid(np.array([look.time_ns for look in looks]), span_ns, tuned_ns, len(looks))
-    page = np.array([look.resident_bytes / look.pages for look in looks])[:, None]
-    held = np.array([look.idle + look.unseen for look in looks], np.float64).reshape(-1, len(bounds)) * page
-    back = np.array([look.ended for look in looks], np.float64).reshape(-1, len(bounds)) * page
+    seen = Seen(looks)
+    times_ns = np.array([look.time_ns for look in seen.looks], np.int64)
+    ends_ns, number, tuned = _grid(times_ns, span_ns, tuned_ns, len(times_ns))
+    held, back = (counts * seen.page_bytes[:, None] for counts in (seen.idle, seen.ended))
     # Pages that were never seen used before, and were now: idle since the panel began.
-    unseen = np.array([look.unseen.sum() for look in looks], np.float64)
-    first = np.maximum(-np.diff(unseen, prepend=unseen[:1]), 0.0)
-    since = bins_of(np.array([look.time_ns - looks[0].time_ns for look in looks], np.int64))
-    back[np.arange(len(looks)), since] += first * page[:, 0]
+    back[np.arange(len(times_ns)), bins_of(times_ns - times_ns[:1])] += seen.first * seen.page_bytes
     ended = np.zeros((len(ends_ns), len(bounds)))
     np.add.at(ended, number, back)
     return Steps(bounds, (ends_ns - span_ns[0]) / 1e9, _latest(held, number, len(ends_ns)), ended, tuned)

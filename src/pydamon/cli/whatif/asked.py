@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,20 +80,19 @@ def answer(asked: Asked) -> None:
 
 def search_for(asked: Asked, text: str, costs: Costs) -> None:
     """Search, and show what was found. Raises PydamonError, afterwards, where nothing keeps within the limits."""
-    from pydamon.analysis.search.limits import parse_limit
+    from pydamon.analysis.search.limits import Limit, parse_limit
     from pydamon.analysis.search.space import parse_space
     from pydamon.cli.whatif.search import out_of_reach, searched
     from pydamon.library.search import search
 
     with located("--limit", ": "):
-        limits = [parse_limit(one) for one in asked.limits or (f"slowdown={asked.slowdown * 100:g}%",)]
+        limits = [parse_limit(one) for one in asked.limits]
+    limits = limits or [Limit("slowdown", asked.slowdown, f"slowdown={asked.slowdown * 100:g}%")]
     with located("--search", ": "):
         parse_space(text)
     with opened(asked.path) as reader:
         start_ns, end_ns = _part(reader, asked)
-        if asked.target is not None and asked.target not in {one.target for one in reader.info.targets}:
-            raise empty(reader, asked.target)
-        try:
+        with _as_options("--search"):
             found = search(
                 reader,
                 text,
@@ -103,10 +104,6 @@ def search_for(asked: Asked, text: str, costs: Costs) -> None:
                 seed=asked.seed,
                 jobs=asked.jobs,
             )
-        except MachineError as error:
-            raise MachineError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
-        except RequestError as error:
-            raise RequestError(error.message, where=_WHERE.get(error.where or "", "--search")) from None
         shown = searched(reader, found, asked.goal, acted(reader), why_none(reader))
         show(shown, reader, asked.as_json, asked.output)
     beyond = out_of_reach(found)
@@ -132,7 +129,7 @@ def _told(reader: RecordReader, found: Answers, limits: Limits, costs: Costs) ->
 
 
 def _part(reader: RecordReader, asked: Asked) -> _Part:
-    """From when to when, after the start of the record, in ns. Raises RequestError where there is nothing."""
+    """From when to when, after the start of the record, in ns. Raises as `empty`, or RequestError."""
     span = reader.time_range()
     if span is None:
         raise empty(reader, None)
@@ -144,13 +141,13 @@ def _part(reader: RecordReader, asked: Asked) -> _Part:
     start_ns, end_ns = after_start(asked.from_ns), after_start(asked.to_ns)
     if start_ns is not None and end_ns is not None and start_ns >= end_ns:
         raise RequestError("is not before --to", where="--from")
+    if asked.target is not None and asked.target not in {one.target for one in reader.info.targets}:
+        raise empty(reader, asked.target)
     return start_ns, end_ns
 
 
 def _answers(reader: RecordReader, target: int | None, part: _Part) -> Answers:
     """What a part of the record says. Raises RequestError for one in which there is nothing."""
-    if target is not None and target not in {one.target for one in reader.info.targets}:
-        raise empty(reader, target)
     try:
         return what_if(reader, target=target, start_ns=part[0], end_ns=part[1])
     except RequestError as error:
@@ -159,8 +156,15 @@ def _answers(reader: RecordReader, target: int | None, part: _Part) -> Answers:
 
 def _recording(reader: RecordReader, target: int | None, part: _Part) -> Recording:
     """A part of the record, to be played again. Raises RequestError for one that cannot be."""
-    try:
+    with _as_options("--from, --to"):
         return Recording(reader, target=target, start_ns=part[0], end_ns=part[1])
-    except RequestError as error:
-        where = "--target" if error.where == "target" else "--from, --to"
-        raise RequestError(error.message, where=where) from None
+
+
+@contextmanager
+def _as_options(usual: str) -> Iterator[None]:
+    """What the library refuses in here is about the option of what it names, or about the ``usual`` one."""
+    try:
+        yield
+    except (MachineError, RequestError) as error:
+        error.move(_WHERE.get(error.where or "", usual))
+        raise

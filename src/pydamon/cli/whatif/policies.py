@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydamon.analysis.whatif.costs import lost
+from pydamon.analysis.whatif.playable import always_active, of_module
 from pydamon.cli.files import schemes_in, schemes_of
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen
 from pydamon.cli.render.table import table
-from pydamon.cli.whatif.showing import Shown
+from pydamon.cli.whatif.showing import Shown, age_words, size_words, thrash_line
 from pydamon.errors import RequestError, located
-from pydamon.library.policies import always_active
-from pydamon.modules.registry import parse
 from pydamon.plain import printable
 from pydamon.spec import Scheme
 from pydamon.spec.costs import BACKINGS, Backing, Costs
 from pydamon.spec.schemes import validate_schemes
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import format_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,10 +44,7 @@ def policies(files: tuple[str, ...], texts: tuple[str, ...], modules: tuple[str,
     found += [Policy(text, schemes_of(text, "sim")) for text in texts]
     for text in modules:
         with located("--module", ": "):
-            use = parse(text)
-            if use.controllers("process"):
-                raise RequestError(f"{use.write()} is a loop beside schemes, which cannot be played on a recording")
-            found.append(Policy(text, use.schemes("process")))
+            found.append(Policy(text, of_module(text)))
     if len(found) > MOST:
         raise RequestError(f"{len(found)} policies are too many; the most is {MOST}", where="--schemes")
     for policy in found:
@@ -90,13 +86,13 @@ def _text(
     screen: Screen,
 ) -> str:
     lines = [styled(screen.fit(f"{printable(reader.path)} under these policies"), BOLD, screen)]
-    about = f"{format_duration_ns(round(recording.lasting_s * 1e9))}, {format_size(recording.bytes)} of memory, played "
+    about = f"{age_words(recording.lasting_s)}, {format_size(recording.bytes)} of memory, played "
     lines.append(styled(screen.fit(about + "again on the simulated machine; what is taken comes back"), DIM, screen))
     headings = ["policy", "saved", "back a minute", "worst minute", "of w. set", "lost zram", "SSD", "paged out"]
     rows = []
     for one in outcomes:
         waits = [percent(_lost(one, costs, backing)) for backing in BACKINGS]
-        sizes = [format_size(round(size)) for size in (one.saved, one.per_minute, one.worst_minute)]
+        sizes = [size_words(size) for size in (one.saved, one.per_minute, one.worst_minute)]
         share = percent(found.share(one.per_minute))
         rows.append([printable(one.name), *sizes, share, *waits, format_size(one.out)])
     return "\n".join([*lines, *table(headings, rows, screen)]) + "\n"
@@ -113,10 +109,7 @@ def remarks(found: Answers, recording: Recording, outcomes: list[Outcome], alway
     for one in outcomes:
         share = found.share(one.per_minute)
         if share > goal:
-            lines.append(
-                f"{one.name} would thrash: {percent(share)} of the working set comes back a minute, more than "
-                f"{percent(goal)}"
-            )
+            lines.append(thrash_line(one.name, share, goal))
         if not one.out:
             lines.append(f"{one.name} took nothing: no memory was as it wants it")
     if always:

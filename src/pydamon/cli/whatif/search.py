@@ -14,12 +14,11 @@ from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen
 from pydamon.cli.render.table import table
-from pydamon.cli.whatif.showing import Shown
+from pydamon.cli.whatif.showing import Shown, acted_line, age_words, size_words, thrash_line
 from pydamon.errors import PydamonError
 from pydamon.library.search import Changed, Found
 from pydamon.plain import printable
 from pydamon.records.reader import RecordReader
-from pydamon.spec.units import format_duration_ns, format_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +58,7 @@ def out_of_reach(found: Found) -> PydamonError | None:
 def cost_words(limit: Limit, cost: float) -> str:
     """A cost in the unit of the limit."""
     if limit.kind == "refault-bytes":
-        return f"{format_size(round(cost))}/s"
+        return f"{size_words(cost)}/s"
     return percent(cost) + ("/min" if limit.kind == "refaults" else "")
 
 
@@ -77,13 +76,13 @@ def _text(reader: RecordReader, found: Found, screen: Screen) -> str:
 
 
 def _details(found: Found) -> list[str]:
-    first, rest = _age(found.tuned_s), _age(found.rest_s)
+    first, rest = age_words(found.tuned_s), age_words(found.rest_s)
     played = len(found.verified) + (found.usual is not None)
     limits = " and ".join(limit.text for limit in found.judge.limits)
     return [
         f"chosen by the first {first}, judged on the {rest} after that; saves most within {limits}",
-        f"{found.screened:,} settings screened in {_age(found.screening_s)}, {played} played again in "
-        f"{_age(found.playing_s)}",
+        f"{found.screened:,} settings screened in {age_words(found.screening_s)}, {played} played again in "
+        f"{age_words(found.playing_s)}",
     ]
 
 
@@ -133,7 +132,7 @@ def _cost_headings(judge: Judge) -> list[str]:
 
 def _cells(judge: Judge, burden: Burden) -> list[str]:
     costs = [cost_words(limit, judge.cost(limit, burden)) for limit in judge.limits]
-    return [_size(burden.saved), _size(burden.back), *costs]
+    return [size_words(burden.saved), size_words(burden.back), *costs]
 
 
 def conclusions(found: Found) -> list[str]:
@@ -141,8 +140,8 @@ def conclusions(found: Found) -> list[str]:
     best, judge = found.nearest, found.judge
     what = "chosen" if found.chosen is not None else "the nearest, beyond the limit"
     lines = [
-        f"{what}: {printable(best.candidate.text)}: saves {_size(best.tuned.saved)}, on the rest "
-        f"{_size(best.rest.saved)} with {_cost_list(judge, best.rest)}"
+        f"{what}: {printable(best.candidate.text)}: saves {size_words(best.tuned.saved)}, on the rest "
+        f"{size_words(best.rest.saved)} with {_cost_list(judge, best.rest)}"
     ]
     if found.usual is not None:
         lines.append(_default(found, best, found.usual))
@@ -154,7 +153,7 @@ def _default(found: Found, best: Verified, usual: Verified) -> str:
     if best is usual:
         return "that is the default: nothing that was searched is better"
     share = usual.rest.saved / best.rest.saved if best.rest.saved else 1.0
-    text = f"the default saves {percent(share)} of that on the rest ({_size(usual.rest.saved)}), with "
+    text = f"the default saves {percent(share)} of that on the rest ({size_words(usual.rest.saved)}), with "
     return text + _cost_list(found.judge, usual.rest)
 
 
@@ -190,14 +189,6 @@ def command(found: Found) -> str:
     return f"pydamon start {option} {shlex.quote(printable(found.nearest.candidate.text))}"
 
 
-def _age(seconds: float) -> str:
-    return format_duration_ns(round(seconds * 1e9))
-
-
-def _size(size: float) -> str:
-    return format_size(round(size))
-
-
 # -- remarks ------------------------------------------------------------------------------------------------------
 
 
@@ -210,14 +201,11 @@ def remarks(found: Found, goal: float, acted: list[str], why_no_panel: str) -> l
             "come back, and these are not played"
         )
     if acted:
-        lines.append(
-            f"schemes acted while it was recorded ({', '.join(acted)}): ages of what they took are of their making; "
-            "record without schemes, or with a dry run"
-        )
+        lines.append(acted_line(acted))
     if found.left_out:
         lines.append(
-            f"{found.left_out:,} settings wait for longer than {_age(found.longest_s)}, of which the first "
-            f"{_age(found.tuned_s)} tell too little: left out; record longer"
+            f"{found.left_out:,} settings wait for longer than {age_words(found.longest_s)}, of which the first "
+            f"{age_words(found.tuned_s)} tell too little: left out; record longer"
         )
     lines += [*_of_the_best(found, goal), *_at_the_edge(found)]
     if found.space.module:
@@ -231,13 +219,10 @@ def _of_the_best(found: Found, goal: float) -> list[str]:
     lines, best, judge = [], found.nearest, found.judge
     share = best.rest.back / judge.working_set if judge.working_set else 0.0
     if share > goal:
-        lines.append(
-            f"{printable(best.candidate.text)} would thrash: {percent(share)} of the working set comes back a minute, "
-            f"more than {percent(goal)}"
-        )
+        lines.append(thrash_line(printable(best.candidate.text), share, goal))
     if found.chosen is not None and not judge.fits(best.rest):
         lines.append(f"on the rest it costs more than it may: {_cost_list(judge, best.rest)}; the program changes")
-    row = next((row for row in found.answers.rows if row.age_s >= found.age_s), None)
+    row = next((row for row in found.answers.rows if row.age_s >= best.candidate.age_s), None)
     if row is not None and row.hits is not None and row.hits < FEW_HITS:
         lines.append(f"that rests on {row.hits} returns only: record longer, or take a larger panel")
     return lines

@@ -20,10 +20,11 @@ from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen
 from pydamon.cli.render.table import table
+from pydamon.cli.whatif.showing import acted_line, age_words, size_words
 from pydamon.plain import printable
 from pydamon.records.reader import RecordReader
 from pydamon.spec.costs import BACKINGS, Costs
-from pydamon.spec.units import format_duration_ns, format_size
+from pydamon.spec.units import format_size
 
 Limits = tuple[float, float, int, int | None]  # goal, slowdown, refaults (bytes a second), fast tier
 
@@ -38,7 +39,7 @@ def text(reader: RecordReader, found: Answers, limits: Limits, costs: Costs, scr
     ages = found.ages
     title = f"what if idle memory of {printable(reader.path)} were taken"
     lines = [styled(screen.fit(title), BOLD, screen)]
-    for line in (_details(found), f"of {_size(ages.resident)} on average, {_working_set(found)}"):
+    for line in (_details(found), f"of {size_words(ages.resident)} on average, {_working_set(found)}"):
         lines.append(styled(screen.fit(line), DIM, screen))
     headings = ["idle for", "saved", "back a minute", "at least - most", "of w. set", "lost zram", "SSD", "CPU zram"]
     lines += table(headings, [_cells(found, row, costs) for row in _some(found.rows)], screen)
@@ -48,7 +49,7 @@ def text(reader: RecordReader, found: Answers, limits: Limits, costs: Costs, scr
 
 def _details(found: Answers) -> str:
     ages = found.ages
-    parts = [_age(ages.span_s), f"{ages.snapshots:,} snapshots, {ages.regions:,} regions"]
+    parts = [age_words(ages.span_s), f"{ages.snapshots:,} snapshots, {ages.regions:,} regions"]
     parts.append(f"page panel of {found.panel_pages:,} pages" if found.panel_pages else "no page panel")
     if ages.resolution:
         parts.append(f"idle regions of {format_size(ages.resolution)} (median)")
@@ -56,15 +57,7 @@ def _details(found: Answers) -> str:
 
 
 def _working_set(found: Answers) -> str:
-    return f"working set {_size(found.working_set)} (used within {_age(found.window_s)})"
-
-
-def _age(age_s: float) -> str:
-    return format_duration_ns(round(age_s * 1e9))
-
-
-def _size(size: float) -> str:
-    return format_size(round(size))
+    return f"working set {size_words(found.working_set)} (used within {age_words(found.window_s)})"
 
 
 def _some(rows: tuple[Row, ...]) -> list[Row]:
@@ -74,12 +67,12 @@ def _some(rows: tuple[Row, ...]) -> list[Row]:
 
 
 def _cells(found: Answers, row: Row, costs: Costs) -> list[str]:
-    most = "?" if row.high is None else _size(row.high)
+    most = "?" if row.high is None else size_words(row.high)
     waits = [percent(min(slowdown(row, costs, backing), 9.99)) for backing in BACKINGS]
     work = percent(cpu_share(row, costs, "zram"))
-    back = f">= {_size(row.refaults)}" if row.high is None else _size(row.refaults)
+    back = f">= {size_words(row.refaults)}" if row.high is None else size_words(row.refaults)
     share = percent(found.share(row.refaults))
-    return [_age(row.age_s), _size(row.saved), back, f"{_size(row.low)} - {most}", share, *waits, work]
+    return [age_words(row.age_s), size_words(row.saved), back, f"{size_words(row.low)} - {most}", share, *waits, work]
 
 
 def conclusions(found: Answers, limits: Limits, costs: Costs) -> list[str]:
@@ -90,12 +83,12 @@ def conclusions(found: Answers, limits: Limits, costs: Costs) -> list[str]:
         lowest = for_slowdown(found, most, costs, backing)
         lines.append(f"{percent(most)} of the time lost, swap on {_SWAP[backing]}: {_lowest(lowest, most)}")
     need = memory_for(found, refaults)
-    told = "cannot be told" if need is None else f"{_size(need)} are needed (longest idle first)"
-    lines.append(f"for at most {_size(refaults)}/s of refaults {told}")
+    told = "cannot be told" if need is None else f"{size_words(need)} are needed (longest idle first)"
+    lines.append(f"for at most {size_words(refaults)}/s of refaults {told}")
     lines.append(f"not used at all: {_untouched(found)}")
     if fast is not None:
         share = percent(fast_share(found, fast))
-        lines.append(f"a fast tier of {_size(fast)} could hold at best what {share} of the accesses found are to")
+        lines.append(f"a fast tier of {size_words(fast)} could hold at best what {share} of the accesses found are to")
     return lines
 
 
@@ -103,21 +96,22 @@ def _lowest(lowest: Lowest, limit: float) -> str:
     row = lowest.row
     if row is None:
         return "no idle time that was seen is long enough"
-    words = f"take what is idle for {_age(row.age_s)}"
+    words = f"take what is idle for {age_words(row.age_s)}"
     if lowest.few:
         words += f" (by {row.hits} returns only: record longer, or take a larger panel)"
     elif row.hits is not None:
-        most = "more than was seen" if lowest.most_s is None else _age(lowest.most_s)
-        least = _age(lowest.least_s) if lowest.least_s is not None else "?"
+        most = "more than was seen" if lowest.most_s is None else age_words(lowest.most_s)
+        least = age_words(lowest.least_s) if lowest.least_s is not None else "?"
         words += f" (surely between {least} and {most}: {row.hits:,} returns)" if least != most else ""
-    return f"{words}: saves {_size(row.saved)}, {_size(row.refaults)} a minute come back"
+    return f"{words}: saves {size_words(row.saved)}, {size_words(row.refaults)} a minute come back"
 
 
 def _untouched(found: Answers) -> str:
+    regions = size_words(found.ages.untouched)
     if found.untouched_panel is None:
-        return f"{_size(found.ages.untouched)}, by regions"
-    size, low, high = found.untouched_panel
-    return f"{_size(size)} by the panel ({_size(low)} to {_size(high)}), {_size(found.ages.untouched)} by regions"
+        return f"{regions}, by regions"
+    size, low, high = (size_words(one) for one in found.untouched_panel)
+    return f"{size} by the panel ({low} to {high}), {regions} by regions"
 
 
 def remarks(found: Answers, limits: Limits, costs: Costs, acted: list[str], why_no_panel: str) -> list[str]:
@@ -129,19 +123,18 @@ def remarks(found: Answers, limits: Limits, costs: Costs, acted: list[str], why_
             "pages that come back, and have no upper end and no error"
         )
     if acted:
-        lines.append(
-            f"schemes acted while it was recorded ({', '.join(acted)}): ages of what they took are of their making; "
-            "record without schemes, or with a dry run"
-        )
+        lines.append(acted_line(acted))
     told = found.rows[-1].age_s if found.rows else 0.0
     if told < _SHORT_S:
-        lines.append(f"longer idle times than {_age(told)} cannot be told: it lasts {_age(found.ages.span_s)}")
+        lines.append(
+            f"longer idle times than {age_words(told)} cannot be told: it lasts {age_words(found.ages.span_s)}"
+        )
     goal, most = limits[:2]
     row = for_share(found, goal).row or for_slowdown(found, most, costs, "zram").row
     if row is not None and row.slope_differs and row.hits is not None and row.hits >= FEW_HITS:
         lines.append(
-            f"the slope of the working set makes {_size(row.slope)} a minute of {_age(row.age_s)}, not "
-            f"{_size(row.refaults)}: the two estimates differ, so trust neither closely"
+            f"the slope of the working set makes {size_words(row.slope)} a minute of {age_words(row.age_s)}, not "
+            f"{size_words(row.refaults)}: the two estimates differ, so trust neither closely"
         )
     fewest = found.rows[0] if found.rows else None
     if fewest is not None and slowdown(fewest, costs, "zram") > _OPEN_LOOP:
