@@ -231,7 +231,7 @@ class Damos:
             try:
                 source = METRICS[goal.goal.metric].source
                 if source == "scheme":
-                    goal.current_value = eligible(goal.goal.nid or 0)
+                    goal.take(eligible(goal.goal.nid or 0))
                 elif source == "targets" and self.metrics is not None:
                     goal.share_back(self.clock.now_ns(), self.metrics.refaulted_bytes(), working_set())
                 elif self.metrics is not None:

@@ -57,7 +57,12 @@ class GoalState:
         if metric.grows:
             self.current_value, self._last_total = max(value - (self._last_total or 0), 0), value
         else:
-            self.current_value = value
+            self.take(value)
+
+    def take(self, value: int) -> None:
+        """The metric's ``value`` is this now: update ``current_value``, which may be what is left of the whole."""
+        most = METRICS[self.goal.metric].most
+        self.current_value = max(most - value, 0) if self.goal.complement and most is not None else value
 
     def share_back(self, now_ns: int, total_bytes: int, working_set_bytes: int) -> None:
         """Update ``current_value`` from what has come back by now: the share of the working set in the last minute."""

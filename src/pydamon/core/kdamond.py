@@ -18,14 +18,17 @@ import numpy as np
 from pydamon.core import adjust, boundaries, cut_short
 from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
+from pydamon.core.commits import check_kept, check_probes
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.core.tuner import rescale_age
 from pydamon.core.tuning import Tuning
-from pydamon.errors import RequestError, located
-from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps, ProbingOperationsSet
+from pydamon.errors import RequestError
+from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps
 from pydamon.ops.pace import Clock, Pace, Sampled
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
+
+_LOOK_UP_NS = 100_000_000  # so often one that pauses looks whether its targets still run; a commit wakes it
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
@@ -84,7 +87,7 @@ class Kdamond:
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
-        self._check_probes(self.probes)
+        check_probes(self.ops, self.probes)
         if self.panel_size and not self.faithful and isinstance(self.ops, PanelOps):
             from pydamon.core.panel_watch import PanelWatch
 
@@ -111,31 +114,24 @@ class Kdamond:
     def _new_damos(self) -> Damos:
         if self.make_damos is None:
             raise RequestError("cannot be applied by this operations set", where="schemes")
-        return self.make_damos()
-
-    def _check_probes(self, probes: tuple[Probe, ...]) -> None:
-        if probes:
-            if not isinstance(self.ops, ProbingOperationsSet):
-                raise RequestError("cannot be applied by this operations set", where="probes")
-            with located("probes"):
-                self.ops.check_probes(probes)
+        damos = self.make_damos()
+        damos.min_region = self.min_region
+        return damos
 
     def commit(self, context: Context) -> None:
         """Go on as ``context`` says without losing regions: with all of it between two iterations, or none of it.
 
-        Operations set and targets must be those that run; ``primitive`` and ``faithful`` stay what they were. Start
-        from `asked` to change a part. Schemes that are the very tuple of `asked` are left alone; any other tuple is a
-        commit of schemes, also if it is equal: one that has failed is tried again. Safe from any thread. Raises
-        RequestError or MachineError, and changes nothing, if that is not possible.
+        Operations set and targets (`core.commits`) must be those that run; ``primitive`` and ``faithful`` stay
+        what they were. Start from `asked` to change a part. Schemes that are the very tuple of `asked` are left alone;
+        any other tuple is a commit of schemes, also if it is equal: one that has failed is tried again. Safe from any
+        thread. Raises RequestError or MachineError, and changes nothing, if that is not possible.
         """
-        for name in ("ops", "targets"):
-            if getattr(context, name) != getattr(self.context, name):
-                raise RequestError("cannot be changed while it is monitored", where=name)
+        check_kept(self.asked, context)
         validate_context(context)
         with self._lock:
             before, damos = (self.context, self.damos) if self._pending is None else self._pending
         if context.probes != before.probes:
-            self._check_probes(context.probes)
+            check_probes(self.ops, context.probes)
         if context.schemes is not before.schemes:
             if context.schemes and damos is None:
                 damos = self._new_damos()
@@ -213,7 +209,7 @@ class Kdamond:
             self._call(self.callbacks.before_start)
             while not self._need_stop():
                 self._apply_commit()
-                if not self._wait_for_watermarks():
+                if not self._wait_at_rest():
                     continue
                 if not self._check_accesses():
                     continue  # woken before the first sample was over
@@ -258,9 +254,12 @@ class Kdamond:
             self._stop = True
         return self._stop or not (any(map(self.ops.target_valid, self.targets)) or self.ops.may_grow())
 
-    def _wait_for_watermarks(self) -> bool:
-        """Without an active scheme, monitoring pauses until one's watermarks are looked at next; False after that."""
+    def _wait_at_rest(self) -> bool:
+        """Nothing is sampled as long as the context pauses, or, without an active scheme, until one's watermarks are
+        looked at next; False after such a rest."""
         wait_ns = self.damos.wait_ns() if self.damos is not None else 0
+        if self.context.pause and self.passed_samples:  # as the kernel's: a first sample is taken in any case
+            wait_ns = max(wait_ns, _LOOK_UP_NS)
         if not wait_ns:
             return True
         if self.end_ns is not None:
@@ -327,16 +326,11 @@ class Kdamond:
 
     def _cut_at_mappings(self) -> None:
         """Look where mappings end, and let regions end there."""
-        if self.faithful:
-            return
-        total = sum(map(Regions.total_size, self.regions))
-        nr_gaps = getattr(self.ops, "gaps_left_out", 0)
-        smallest = boundaries.large_spans(total, self.nr_regions.max, self.min_region, nr_gaps)
-        self._boundaries.look({t: self.ops.mappings(t) for t in self.targets}, smallest, self.min_region)
-        pairs = zip(self.targets, self.regions, strict=True)
-        cut = [boundaries.cut(regions, self._boundaries.of(target)) for target, regions in pairs]
-        if sum(map(len, cut)) <= self.nr_regions.max:
-            self.regions = cut
+        if not self.faithful:
+            mapped = {target: self.ops.mappings(target) for target in self.targets}
+            nr_gaps = getattr(self.ops, "gaps_left_out", 0)
+            most = self.nr_regions.max
+            self.regions = self._boundaries.look_and_cut(mapped, self.regions, most, self.min_region, nr_gaps)
 
     def _check_accesses(self) -> int:
         """Have accesses counted, a sampling interval each time, until there is something else to do; how often."""
@@ -350,7 +344,8 @@ class Kdamond:
 
     def _samples_ahead(self) -> int:
         """How many samples there are until the core has to look up: to aggregate, to update, to apply schemes."""
-        if self.callbacks.after_sampling is not None or not any(map(self.ops.target_valid, self.targets)):
+        alone = self.context.pause or self.callbacks.after_sampling is not None
+        if alone or not any(map(self.ops.target_valid, self.targets)):
             return 1  # whoever may come or go without being a target is looked for each time
         until = min(self._next_aggregation, self._next_update)
         applied = self.damos.next_apply() if self.damos is not None else None
@@ -360,8 +355,14 @@ class Kdamond:
         """Drop the targets that have ended, unless that is all there is: then the loop is about to end."""
         valid = [self.ops.target_valid(target) for target in self.targets]
         if not all(valid) and (any(valid) or self.ops.may_grow()):
-            self.targets = list(compress(self.targets, valid))
-            self.regions = list(compress(self.regions, valid))
+            self._keep(valid)
+
+    def _drop_obsolete(self) -> None:
+        self._keep([not self.context.targets[target].obsolete for target in self.targets])
+
+    def _keep(self, which: list[bool]) -> None:
+        self.targets = list(compress(self.targets, which))
+        self.regions = list(compress(self.regions, which))
 
     def _merge_regions(self) -> None:
         now_ns = self.clock.now_ns()
@@ -470,6 +471,8 @@ class Kdamond:
             for regions in self.regions:
                 regions.counts.reset_probes()
             self._ask_probes()
+        if self.context.targets != before.targets:
+            self._drop_obsolete()
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
         if self.damos is not None:

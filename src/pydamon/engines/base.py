@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from pydamon.errors import RequestError
+
 if TYPE_CHECKING:  # starting up counts against the bound on the CPU share
     from pydamon.core.callbacks import Loop
     from pydamon.core.panel import Look
@@ -262,6 +264,14 @@ class Engine(Protocol):
     def take_over(self, before: Handover) -> None:
         """Go on where another engine has stopped; to be called by the loop (``Callbacks.before_start``)."""
         ...
+
+
+def check_none_obsolete(context: Context) -> None:
+    """Raise RequestError for a target that is to be taken out before anything runs that it could be taken out of."""
+    for number, target in enumerate(context.targets):
+        if target.obsolete:
+            text = "is true, but nothing runs yet that it could be taken out of: leave the target out"
+            raise RequestError(text, where=f"targets[{number}].obsolete")
 
 
 def all_ended(nr_targets: int) -> str:

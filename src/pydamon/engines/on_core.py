@@ -15,7 +15,7 @@ from pydamon.core.callbacks import Callbacks
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.base import Choice, Cost, Handover, Identity, Rows, Tell, all_ended
+from pydamon.engines.base import Choice, Cost, Handover, Identity, Rows, Tell, all_ended, check_none_obsolete
 from pydamon.errors import RequestError, located
 from pydamon.linux.process import Mapping
 from pydamon.ops.base import OperationsSet
@@ -45,6 +45,7 @@ def only_context(spec: Spec, *ops: str) -> Context:
             raise RequestError(f"is {context.ops!r}; this engine runs {', '.join(ops)}", where="ops")
         if not context.targets:
             raise RequestError("must have at least one target", where="targets")
+        check_none_obsolete(context)
     return context
 
 
@@ -104,6 +105,7 @@ class OnCore:
                     clock=clock,
                     callbacks=callbacks if callbacks is not None else Callbacks(),
                     rng=rng,
+                    min_region=context.min_region,
                     make_damos=self._make_damos,
                     panel_size=panel,
                     panel_seed=_seed_of(rng),
@@ -242,6 +244,9 @@ class OnCore:
     def living(self) -> dict[int, int | None]:
         """The number of each target that can be monitored now."""
         return {target: None for target in range(self.ops.nr_targets) if self.ops.target_valid(target)}
+
+    def _obsolete(self) -> set[int]:
+        return {number for number, target in enumerate(self.context.targets) if target.obsolete}
 
     def mappings(self, target: int) -> list[Mapping]:
         """What the target has mapped."""

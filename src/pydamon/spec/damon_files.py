@@ -112,8 +112,8 @@ _FIXED, _USER = "fixed intervals, or the user engine", "the user engine"
 FILES = (
     File("avail_operations", "text", mode=READ_ONLY),
     File("operations", "word", "ops", "vaddr", words=OPERATIONS),
-    File("addr_unit", "ulong_not_0", first=1, since=(6, 18)),
-    File("pause", "bool", first=False, since=(7, 2)),  # 3b9e3cc0405b
+    File("addr_unit", "ulong_not_0", "addr_unit", 1, (6, 18), "1, or the user engine"),
+    File("pause", "bool", "pause", False, (7, 2), "to stop it, or the user engine"),  # 3b9e3cc0405b
     # -- monitoring attributes
     File("monitoring_attrs/intervals/sample_us", "ulong", "intervals.sample_us", 5_000),
     File("monitoring_attrs/intervals/aggr_us", "ulong", "intervals.aggr_us", 100_000),
@@ -138,7 +138,7 @@ FILES = (
     File("targets/*/regions/nr_regions", "count", "targets[*].regions"),
     File("targets/*/regions/*/start", "ulong", "targets[*].regions[*].start"),
     File("targets/*/regions/*/end", "ulong", "targets[*].regions[*].end"),
-    File("targets/*/obsolete_target", "bool", first=False, since=(6, 19)),
+    File("targets/*/obsolete_target", "bool", "targets[*].obsolete", False, (6, 19), "the user engine"),
     # -- schemes
     File("schemes/nr_schemes", "count", "schemes"),
     File("schemes/*/action", "word", "schemes[*].action", "stat",
@@ -168,6 +168,8 @@ FILES = (
     File("schemes/*/quotas/goals/*/target_value", "ulong", "schemes[*].quotas.goals[*].target_value"),
     File("schemes/*/quotas/goals/*/current_value", "ulong", "schemes[*].quotas.goals[*].current_value"),
     File("schemes/*/quotas/goals/*/nid", "int", "schemes[*].quotas.goals[*].nid", 0, (6, 16), optional=True),
+    File("schemes/*/quotas/goals/*/complement", "bool", "schemes[*].quotas.goals[*].complement", False, (7, 4),
+         "the metric of the rest, as node_mem_free_bp is of node_mem_used_bp"),  # 3855b40d77de
     File("schemes/*/quotas/goals/*/path", "cgroup", "schemes[*].quotas.goals[*].memcg_path", "", (6, 19),
          optional=True),
     File("schemes/*/quotas/goal_tuner", "word", "schemes[*].quotas.goal_tuner", "consist", (7, 1), "consist",
@@ -207,7 +209,7 @@ FILES = (
 KDAMOND_FILES = (
     File("state", "word", first="off"),
     File("pid", "int", first=-1, mode=READ_ONLY),
-    File("refresh_ms", "uint", since=(6, 17)),
+    File("refresh_ms", "uint", "refresh_ms", since=(6, 17)),
 )
 COMMANDS: Words = {
     "on": None,

@@ -44,7 +44,8 @@ class Metric(msgspec.Struct, frozen=True):
         return 10_000 if self.unit == "bp" and self.source != "targets" else None  # the same may come back again
 
 
-# The order is that of messages; metrics with the same help are told as one. node_eligible_mem_bp: 9138e27a3bc3.
+# The order is that of messages; metrics with the same help are told as one. node_eligible_mem_bp: 9138e27a3bc3;
+# hugepage_mem_bp waits in DAMON's development tree.
 _ROWS = (
     Metric("user_input", "the value that the user gives", "", (6, 8), source="user"),
     Metric(
@@ -123,7 +124,7 @@ _ROWS = (
         "hugepage_mem_bp",
         "the share of used memory that is in huge pages",
         "bp",
-        None,
+        (7, 4),
         help="huge pages of what is used",
     ),
     Metric(

@@ -25,6 +25,7 @@ OpsName = Literal["vaddr", "fvaddr", "paddr", "sim", "reported"]
 
 _INDEX = re.compile(r"\[\d+\]")
 MAX_NR_REGIONS = 1_000_000  # beyond this a snapshot is no summary any more (the kernel sets no limit)
+MAX_ADDR_UNIT = 1 << 30  # a region would be a gigabyte at the least
 MAX_MATCHED = 1024
 MAX_PATTERNS = 64
 PAGE_SIZE = 4096
@@ -81,7 +82,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     those that ``match``.
 
     ``regions``: for ``vaddr`` the ranges to begin with, for ``fvaddr`` all that is monitored, for ``paddr`` the limits.
-    ``cgroup``, ``include_children`` and ``match`` are ours.
+    ``obsolete``: a commit takes it out of what runs. ``cgroup``, ``include_children`` and ``match`` are ours.
     """
 
     pid: int | None = None
@@ -89,13 +90,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cgroup: str | None = None
     include_children: bool = False
     match: Match | None = None
+    obsolete: bool = False
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One monitoring request.
 
     Unless ``faithful``, sampling of vaddr, fvaddr and sim uses what the machine tells for free (docs/record.md); with
-    it, it is the kernel's.
+    it, it is the kernel's. As long as it is to ``pause``, nothing is sampled or acted on, and all that is known stays.
+    ``addr_unit`` is for physical memory: the bytes that one address of the kernel's files stands for, and that a region
+    has at the least; whatever it is, a spec has bytes.
     """
 
     ops: OpsName = "vaddr"
@@ -106,6 +110,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     schemes: tuple[Scheme, ...] = ()
     faithful: bool = False
     probes: tuple[Probe, ...] = ()
+    pause: bool = False
+    addr_unit: int = 1
+
+    @property
+    def min_region(self) -> int:
+        """The size of the smallest region, in bytes: whole pages, and no less than a unit of addresses."""
+        return -(-max(self.addr_unit, PAGE_SIZE) // PAGE_SIZE) * PAGE_SIZE
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -131,10 +142,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Kdamond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One monitoring thread; as in the kernel's sysfs files it runs one context.
 
-    ``modules`` add schemes to it: texts like ``reclaim min_age=30s``, or objects with a ``name`` and knobs.
+    ``modules`` add schemes to it: texts like ``reclaim min_age=30s``, or objects with a ``name`` and knobs. Every
+    ``refresh_ms`` the kernel shows anew what schemes did (0: when it is asked); our engines always show what is.
     """
 
     contexts: tuple[Context, ...]
+    refresh_ms: int = 0
     modules: tuple[str | dict[str, str | int | bool], ...] = ()
 
 
@@ -169,6 +182,8 @@ _PARSERS: dict[str, Callable[[str], int]] = {
     "pid": units.parse_count,
     "start": units.parse_address,
     "end": units.parse_address,
+    "addr_unit": units.parse_size,
+    "refresh_ms": units.parse_time_ms,
     **SCHEME_PARSERS,
 }
 
@@ -246,6 +261,9 @@ def validate(spec: Spec) -> None:
     for k, kdamond in enumerate(spec.kdamonds):
         with located(f"kdamonds[{k}]"):
             context = only_context(kdamond)
+            if not 0 <= kdamond.refresh_ms <= units.U32_MAX:
+                text = f"is {kdamond.refresh_ms} ms; it must be 0 to {units.U32_MAX}"
+                raise RequestError(text, where="refresh_ms")
             with located("contexts[0]"):
                 validate_context(context)
 
@@ -310,7 +328,9 @@ def validate_context(context: Context) -> None:
     validate_attrs(context.intervals, context.nr_regions)
     validate_schemes(context.schemes, ops=context.ops, nr_targets=len(context.targets))
     validate_probes(context.probes, ops=context.ops)
+    _validate_addr_unit(context)
     _validate_who(context)
+    _validate_obsolete(context)
     for t, target in enumerate(context.targets):
         _validate_ranges(target, f"targets[{t}]")
 
@@ -326,6 +346,30 @@ def _validate_ranges(target: Target, where: str) -> None:
             if region.start < previous_end:
                 raise RequestError("overlaps the region before it or is out of order")
         previous_end = region.end
+
+
+def _validate_addr_unit(context: Context) -> None:
+    unit = context.addr_unit
+    if unit != 1 and context.ops != "paddr":
+        raise RequestError(
+            f"is {unit}; with {context.ops} it must be 1, as it is for physical memory", where="addr_unit"
+        )
+    if not 1 <= unit <= MAX_ADDR_UNIT:
+        raise RequestError(f"is {unit} bytes; it must be 1 to {MAX_ADDR_UNIT}", where="addr_unit")
+    pages = max(PAGE_SIZE // unit, 1)  # what the kernel takes for the size of the smallest region
+    if pages & (pages - 1):
+        text = f"is {unit} bytes, of which a page has {pages}; that must be a power of two, as with 8 or 4096"
+        raise RequestError(text, where="addr_unit")
+
+
+def _validate_obsolete(context: Context) -> None:
+    obsolete = [number for number, target in enumerate(context.targets) if target.obsolete]
+    for number in obsolete:
+        target = context.targets[number]
+        if context.ops not in ("vaddr", "fvaddr") or target.pid is None or target.include_children:
+            raise RequestError("is for processes that are named, without children", where=f"targets[{number}].obsolete")
+    if obsolete and len(obsolete) == len(context.targets):
+        raise RequestError("is true for all targets; one at least must stay", where=f"targets[{obsolete[0]}].obsolete")
 
 
 def _validate_who(context: Context) -> None:

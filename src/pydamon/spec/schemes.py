@@ -62,11 +62,13 @@ class AccessPattern(Struct, frozen=True):
 class Goal(Struct, frozen=True):
     """What a quota is tuned towards: the metric's value should be ``target_value`` (1/10,000 for ``_bp``, else us).
 
-    ``current_value`` is the user's own measurement (``user_input``). ``name`` is ours: to give values by.
+    ``current_value`` is the user's own measurement (``user_input``). With ``complement`` the value is what is left of a
+    share: 100 % less the metric. ``name`` is ours: to give values by.
     """
 
     metric: MetricName
     target_value: int
+    complement: bool = False
     current_value: int = 0
     nid: int | None = None
     memcg_path: str | None = None
@@ -341,6 +343,8 @@ def _validate_goal(goal: Goal) -> None:
     _bounded(goal.target_value, 1, U64_MAX, "target_value", "")
     _bounded(goal.current_value, 0, U64_MAX, "current_value", "")
     metric = METRICS[goal.metric]
+    if goal.complement and metric.most is None:
+        raise RequestError(f"is for shares of a whole, not for {goal.metric}", where="complement")
     if metric.of_node:
         if goal.nid is None:
             raise RequestError(f"is needed with {goal.metric}: the NUMA node", where="nid")

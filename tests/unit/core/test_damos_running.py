@@ -176,6 +176,17 @@ class TestGoals:
         assert bench.state.goals[0].current_value == 2_500
         assert bench.state.goals[0].score == 2_500 * 10_000 // 6_000
 
+    @pytest.mark.parametrize(("complement", "share"), [(False, 7_000), (True, 3_000)])
+    def test_eligible_memory_on_two_nodes(self, complement: bool, share: int) -> None:
+        # The notes on DAMON of 2026-11-25, T16: eligible are 300 MiB on node 0 and 700 MiB on node 1: 7,000 bp of it.
+        ops = FakeActing()
+        border = BASE + 300 * MIB
+        ops.node = lambda start, end, nid: max(0, end - max(start, border)) if nid else max(0, min(end, border) - start)
+        goal = Goal(metric="node_eligible_mem_bp", nid=1, target_value=6_000, complement=complement)
+        bench = Bench(Scheme(action="stat", quotas=Quotas(goals=(goal,))), regions=[row(1000)], ops=ops)
+        bench.step()
+        assert bench.state.goals[0].current_value == share
+
     def test_nothing_eligible_is_a_share_of_zero(self) -> None:
         goal = Goal(metric="node_eligible_mem_bp", nid=0, target_value=6_000)
         bench = Bench(Scheme(action="stat", quotas=Quotas(goals=(goal,))), regions=[row(0)])

@@ -31,6 +31,18 @@ def test_metrics_of_the_machine_are_measured() -> None:
         assert state.current_value == expected, state.goal.metric
 
 
+def test_the_complement_is_what_is_left_of_the_whole() -> None:
+    # The notes on DAMON of 2026-11-25, T14 (inferred there from the intent of the series, not read in its code): 93 %
+    # of a node are used, so 700 bp are not; with 500 wanted that is reached, 14,000 of 10,000.
+    metrics = FakeMetrics()
+    metrics.nodes = {(0, True): 9_300}
+    state = goal("node_mem_used_bp", target=500, nid=0, complement=True)
+    state.measure(metrics)
+    assert (state.current_value, state.score) == (700, 14_000)
+    state.take(10_001)  # a share that was measured in two steps
+    assert state.current_value == 0
+
+
 def test_what_the_user_measures_stays() -> None:
     state = goal("user_input", current_value=4_321)
     state.measure(FakeMetrics())

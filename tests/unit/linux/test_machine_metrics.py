@@ -120,3 +120,15 @@ def test_this_machine() -> None:
     metrics = MachineMetrics()
     assert 0 < metrics.free_mem_permil() <= 1000
     assert metrics.active_bp(active=True) + metrics.active_bp(active=False) in (9999, 10_000)
+
+
+def test_huge_pages_are_a_share_of_what_is_not_free() -> None:
+    # The notes on DAMON of 2026-11-25, T15: 180 huge pages are 92,160 pages of 4 KiB; of 1,000,000 pages 400,000 are
+    # free: 92,160 * 10,000 // 600,000 = 1,536.
+    def told(total: int, free: int) -> MachineMetrics:
+        text = f"MemTotal: {4 * total} kB\nMemFree: {4 * free} kB\nAnonHugePages: {100 * 2048} kB\n"
+        text += f"ShmemHugePages: {50 * 2048} kB\nFileHugePages: {30 * 2048} kB\n"
+        return MachineMetrics(read=lambda path: text)
+
+    assert told(1_000_000, 400_000).hugepage_bp() == 1_536
+    assert told(400_000, 400_000).hugepage_bp() == 10_000  # as the kernel: nothing but huge pages

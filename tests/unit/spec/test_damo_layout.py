@@ -224,16 +224,18 @@ def context(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "where"),
     [
-        (context(addr_unit="4 KiB"), "addr_unit"),
-        (context(pause=True), "pause"),
         (context(probes=[{"filters": [], "weight": 3}]), "probes[0].weight"),
         (context(ops_attrs={"use_reports": True}), "ops_attrs.use_reports"),
         (context(ops_attrs={"cpus": "0-3"}), "ops_attrs"),
         (context(sample_control={"primitives_enabled": {"page_table": False}}),
          "sample_control.primitives_enabled.page_table"),
         (context(sample_control={"sample_filters": [{"filter_type": "write"}]}), "sample_control.sample_filters"),
-        (context(targets=[{"pid": 1, "obsolete": True, "regions": []}]), "targets[0].obsolete"),
-        (context(schemes=scheme(quotas={"goals": [{"metric": "active_mem_bp", "complement": "yes"}]})),
+        (context(pause="maybe"), "pause"),
+        (context(targets=[{"pid": 1, "obsolete": 2, "regions": []}]), "targets[0].obsolete"),
+        (context(schemes=scheme(quotas={"goals": [{"metric": "active_mem_bp", "complement": "so"}]})),
+         "schemes[0].quotas.goals[0].complement"),
+        (context(schemes=scheme(quotas={"goals": [
+            {"metric": "user_input", "target_value": "1", "complement": "yes"}]})),
          "schemes[0].quotas.goals[0].complement"),
         (context(schemes=scheme(filters=[{"filter_type": "probe_hits_wsum"}])), "schemes[0].filters[0].filter_type"),
     ],
@@ -244,10 +246,44 @@ def test_what_would_change_the_meaning_is_refused_by_name(data: dict[str, Any], 
     assert caught.value.where == f"kdamonds[0].contexts[0].{where}"
 
 
+def test_what_a_context_has_beside_its_schemes_is_read_and_written() -> None:
+    # As damo 3.4.3's to_kvpairs writes them (_damon.py).
+    goals = [{"metric": "node_mem_used_bp", "complement": True, "nid": "0", "target_value": "5 %"}]
+    data = context(pause=True, schemes=scheme(quotas={"goals": goals}))
+    data["kdamonds"][0]["contexts"][0] |= {"targets": [{"pid": pid, "obsolete": pid == 2} for pid in (1, 2)]}
+    data["kdamonds"][0]["refresh_ms"] = "1 s"
+    loaded = load(json.dumps(data))
+    assert not loaded.warnings
+    assert loaded.spec is not None
+    assert loaded.spec.kdamonds[0].refresh_ms == 1000
+    assert loaded.spec.context.pause
+    assert [target.obsolete for target in loaded.spec.context.targets] == [False, True]
+    assert loaded.schemes[0].quotas.goals[0].complement
+    again = load(json.dumps(damo_spec(loaded.spec, pytest.fail)))
+    assert again.spec == loaded.spec
+
+
+def test_addresses_in_units_are_bytes_here_and_units_for_damo() -> None:
+    regions = [{"start": 4096, "end": 2**48 + 4096}]
+    data = context(ops="paddr", addr_unit="8 KiB", targets=[{"regions": regions}])
+    data["kdamonds"][0]["contexts"][0]["schemes"] = scheme(quotas={"sz_bytes": "16 KiB"})
+    loaded = load(json.dumps(data))
+    assert loaded.warnings == (
+        "kdamonds[0].contexts[0].addr_unit: is read, but addresses and sizes are read as bytes all the same; damo has "
+        "them in this unit",
+    )
+    assert loaded.spec is not None
+    assert loaded.spec.context.addr_unit == 8192
+    written = damo_spec(loaded.spec, pytest.fail)["kdamonds"][0]["contexts"][0]
+    assert written["addr_unit"] == "8 KiB"
+    # What a unit has a part of, belongs to the region: 2**48 + 4096 is in the unit 2**35.
+    assert written["targets"][0]["regions"] == [{"start": "0", "end": str(2**35 + 1)}]
+    assert written["schemes"][0]["quotas"]["sz_bytes"] == "2 B"
+
+
 def test_what_changes_nothing_is_dropped_with_a_warning() -> None:
     data = context(record_request={"rfile_buf": 1, "rfile_path": "x"})
-    data["kdamonds"][0]["refresh_ms"] = "1 s"
-    assert len(load(json.dumps(data)).warnings) == 2
+    assert len(load(json.dumps(data)).warnings) == 1
     both = scheme(action="migrate_hot", target_nid=0, dests=[{"id": "0", "weight": "1"}])
     assert load(json.dumps(both)).warnings == ("schemes[0].target_nid: is ignored: dests says where to",)
     endless = scheme(quotas={"sz_bytes": "1 GiB", "reset_interval_ms": "max"})

@@ -59,6 +59,21 @@ def test_what_is_written_reads_back_equal() -> None:
         ({"intervals": {"sample_us": "5"}}, "intervals.sample_us", "has no unit"),
         ({"intervals": {"smaple_us": 5}}, "intervals", "unknown field `smaple_us`"),
         ({"nr_regions": {"max": 10**12}}, "nr_regions.max", "the most is"),
+        # The notes on DAMON of 2026-11-25, T21: with 3 a page would have 1,365 units, no power of two.
+        (
+            {"ops": "paddr", "targets": [{}], "addr_unit": 3},
+            "addr_unit",
+            "of which a page has 1365; that must be a power",
+        ),
+        ({"ops": "paddr", "targets": [{}], "addr_unit": 0}, "addr_unit", "is 0 bytes; it must be 1 to 1073741824"),
+        ({"addr_unit": 8}, "addr_unit", "is 8; with vaddr it must be 1, as it is for physical memory"),
+        ({"targets": [{"pid": 1, "obsolete": True}]}, "targets[0].obsolete", "is true for all targets; one at least"),
+        (
+            {"targets": [{"pid": 1}, {"pid": 2, "obsolete": True, "include_children": True}]},
+            "targets[1].include_children",
+            "must be the same",
+        ),
+        ({"pause": "yes"}, "pause", "Expected `bool`"),
         ({"ops": "vadr"}, "ops", "Invalid enum value"),
         ({"targets": [{"pid": 0}]}, "targets[0].pid", "vaddr needs the id"),
         ({"targets": [{"pid": 1, "regions": [{"start": 8192, "end": 4096}]}]}, "targets[0].regions[0]", "not a range"),
@@ -79,6 +94,13 @@ def test_mistakes_are_named_by_field(context: dict[str, Any], where: str, messag
         from_builtins(request(**context))
     assert str(caught.value.where).endswith(where)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("unit", "smallest"), [(1, 4096), (8, 4096), (4096, 4096), (8192, 8192), (5000, 8192)])
+def test_units_of_addresses(unit: int, smallest: int) -> None:
+    # T21's units that pass. Regions are whole pages here, so that the smallest has two for one unit of 5,000 bytes.
+    spec = from_builtins(request(ops="paddr", targets=[{}], addr_unit=unit))
+    assert spec.context.min_region == smallest
 
 
 json_values = st.recursive(

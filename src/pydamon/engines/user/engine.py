@@ -154,7 +154,10 @@ class UserEngine(OnCore):
 
     def living(self) -> dict[int, int | None]:
         """The number and the process of each target that can be monitored now."""
-        return super().living() if self.context.ops == "paddr" else dict(self.ops.live_pids())
+        if self.context.ops == "paddr":
+            return super().living()
+        gone = self._obsolete()
+        return {target: pid for target, pid in self.ops.live_pids().items() if target not in gone}
 
     def joined(self) -> Rows:
         """Who has become a target since the last call."""

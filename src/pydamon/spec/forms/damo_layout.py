@@ -136,8 +136,7 @@ class DamoReader:
         fields = _object(data, path)
         for name in ("state", "pid", "name"):
             fields.pop(name, None)
-        if _field(path, "refresh_ms", time_in, "ms", fields.pop("refresh_ms", None) or 0):
-            self._warn(f"{path}.refresh_ms", "is ignored: what pydamon shows of schemes is always of now")
+        _convert(fields, path, time_in, "ms", "refresh_ms")
         contexts = _items(fields.get("contexts"), f"{path}.contexts")
         fields["contexts"] = [self._context(item, f"{path}.contexts[{index}]") for index, item in enumerate(contexts)]
         return fields
@@ -164,11 +163,12 @@ class DamoReader:
         return fields
 
     def _refuse_what_changes_monitoring(self, fields: Fields, path: str) -> None:
-        unit = fields.pop("addr_unit", None)
-        if unit is not None and _field(path, "addr_unit", size_bytes, unit) != 1:
-            raise RequestError("other than 1 is not supported", where=f"{path}.addr_unit")
-        if _truth(fields.pop("pause", None), f"{path}.pause", False):
-            raise RequestError("is not supported: a context that does not monitor", where=f"{path}.pause")
+        _convert(fields, path, size_bytes, None, "addr_unit")
+        if fields.get("addr_unit", 1) != 1:
+            text = "is read, but addresses and sizes are read as bytes all the same; damo has them in this unit"
+            self._warn(f"{path}.addr_unit", text)
+        if "pause" in fields:
+            fields["pause"] = _truth(fields["pause"], f"{path}.pause", False)
         if fields.pop("record_request", None):
             self._warn(f"{path}.record_request", "is ignored; `pydamon record` writes records")
         control = _object(fields.pop("sample_control", None) or {}, f"{path}.sample_control")
@@ -203,8 +203,8 @@ class DamoReader:
     def _target(self, data: object, path: str) -> Fields:
         fields = _object(data, path)
         fields.pop("name", None)
-        if _truth(fields.pop("obsolete", None), f"{path}.obsolete", False):
-            raise RequestError("is true: the target is to be removed; leave it out", where=f"{path}.obsolete")
+        if "obsolete" in fields:
+            fields["obsolete"] = _truth(fields["obsolete"], f"{path}.obsolete", False)
         regions = _items(fields.get("regions"), f"{path}.regions")
         fields["regions"] = [
             _only(_object(item, f"{path}.regions[{index}]"), "start", "end") for index, item in enumerate(regions)
@@ -345,10 +345,8 @@ def _goal(data: object, path: str) -> Fields:
     if "target_value_bp" in fields:  # damo 2.0 to 2.2
         fields.setdefault("metric", "user_input")
         _rename(fields, {"target_value_bp": "target_value", "current_value_bp": "current_value"})
-    if _truth(fields.pop("complement", None), f"{path}.complement", False):
-        raise RequestError(
-            "is not supported; name the metric of the rest, e.g. node_mem_free_bp", where=f"{path}.complement"
-        )
+    if "complement" in fields:
+        fields["complement"] = _truth(fields["complement"], f"{path}.complement", False)
     metric = fields.get("metric")
     if metric is not None and metric not in METRICS:
         raise RequestError(

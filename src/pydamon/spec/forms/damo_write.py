@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from pydamon.errors import RequestError
+from pydamon.spec.address_units import to_units
 from pydamon.spec.forms.scheme_short import exact_permil
 from pydamon.spec.model import Context, Spec
 from pydamon.spec.probes import Probe
@@ -82,7 +83,7 @@ def damo_spec(spec: Spec, warn: Callable[[str], None]) -> Fields:
     kdamonds = []
     for number, kdamond in enumerate(spec.kdamonds):
         path = f"kdamonds[{number}].contexts[0]"
-        kdamonds.append({"refresh_ms": 0, "contexts": [_context(kdamond.contexts[0], path, warn)]})
+        kdamonds.append({"refresh_ms": kdamond.refresh_ms, "contexts": [_context(kdamond.contexts[0], path, warn)]})
     return {"kdamonds": kdamonds}
 
 
@@ -93,7 +94,7 @@ def _context(context: Context, path: str, warn: Callable[[str], None]) -> Fields
         warn(f"{path}.primitive: damo has no such field")
     if context.faithful:
         warn(f"{path}.faithful: damo has no such field; the kernel's DAMON always is")
-    targets = []
+    targets, unit = [], context.addr_unit
     for number, target in enumerate(context.targets):
         where = f"{path}.targets[{number}]"
         if target.cgroup is not None:
@@ -102,12 +103,13 @@ def _context(context: Context, path: str, warn: Callable[[str], None]) -> Fields
             raise RequestError("damo does not look for processes by patterns", where=f"{where}.match")
         if target.include_children:
             raise RequestError("damo does not follow a process's children", where=f"{where}.include_children")
-        regions = [{"start": str(region.start), "end": str(region.end)} for region in target.regions]
-        targets.append({"pid": target.pid, "obsolete": False, "regions": regions})
+        # What a unit has a part of, belongs to the region.
+        regions = [{"start": str(r.start // unit), "end": str(-(-r.end // unit))} for r in target.regions]
+        targets.append({"pid": target.pid, "obsolete": target.obsolete, "regions": regions})
     intervals, goal = context.intervals, context.intervals.intervals_goal
     return {
         "ops": context.ops,
-        "addr_unit": "1 B",
+        "addr_unit": _size(unit),
         "targets": targets,
         "intervals": {
             "sample_us": _time_us(intervals.sample_us),
@@ -122,10 +124,10 @@ def _context(context: Context, path: str, warn: Callable[[str], None]) -> Fields
         },
         "nr_regions": {"min": str(context.nr_regions.min), "max": str(context.nr_regions.max)},
         "probes": [_probe(probe) for probe in context.probes],
-        "pause": False,
+        "pause": context.pause,
         "schemes": [
             damo_scheme(scheme, f"{path}.schemes[{number}]", warn, intervals.aggr_us)
-            for number, scheme in enumerate(context.schemes)
+            for number, scheme in enumerate(to_units(context.schemes, unit))
         ],
     }
 
@@ -176,7 +178,7 @@ def _with_unit(value: Fraction | None, unit: str) -> str:
 def _goal(goal: Goal) -> Fields:
     return {
         "metric": goal.metric,
-        "complement": False,
+        "complement": goal.complement,
         "nid": goal.nid,
         "memcg_path": goal.memcg_path,
         "target_value": str(goal.target_value),

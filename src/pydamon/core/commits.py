@@ -1,0 +1,38 @@
+"""What may run, and what a commit must leave as it is: who is monitored, and by what means."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pydamon.errors import RequestError, located
+from pydamon.ops.base import OperationsSet, ProbingOperationsSet
+from pydamon.spec import Context, Probe, Target
+
+
+def check_kept(before: Context, after: Context) -> None:
+    """Raise RequestError, naming the field, if ``after`` is not about the same as ``before``, which runs.
+
+    Targets may be obsolete from now on; one that is cannot come back.
+    """
+    for name in ("ops", "addr_unit"):
+        if getattr(after, name) != getattr(before, name):
+            raise RequestError("cannot be changed while it is monitored", where=name)
+    if tuple(map(_who, after.targets)) != tuple(map(_who, before.targets)):
+        raise RequestError("cannot be changed while it is monitored; one that is not wanted: obsolete", where="targets")
+    for number, (old, new) in enumerate(zip(before.targets, after.targets, strict=True)):
+        if old.obsolete and not new.obsolete:
+            text = "must stay true: the target has been taken out, and its regions are gone"
+            raise RequestError(text, where=f"targets[{number}].obsolete")
+
+
+def check_probes(ops: OperationsSet, probes: tuple[Probe, ...]) -> None:
+    """Raise RequestError or MachineError if ``ops`` cannot tell of these attributes."""
+    if probes:
+        if not isinstance(ops, ProbingOperationsSet):
+            raise RequestError("cannot be applied by this operations set", where="probes")
+        with located("probes"):
+            ops.check_probes(probes)
+
+
+def _who(target: Target) -> Target:
+    return msgspec.structs.replace(target, obsolete=False)
