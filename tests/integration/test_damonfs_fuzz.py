@@ -144,18 +144,16 @@ def start_only(pid: int) -> Callable[..., Running]:
     """Starts kdamonds for the process ``pid`` only: whatever is written, no other one is touched."""
     start = starter("auto")
 
-    def guarded(
-        number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: Say
-    ) -> Running:
+    def guarded(number: int, context: Context, *, every_sample: Callable[[], object], say: Say) -> Running:
         if context.ops == "paddr" or any(target.pid != pid for target in context.targets):
             raise RequestError("is not to be touched by this test", where="targets")
-        kdamond = start(number, context, paused=paused, every_sample=every_sample, say=say)
+        kdamond = start(number, context, every_sample=every_sample, say=say)
         commit = kdamond.commit
 
-        def guarded_commit(context: Context, *, paused: bool) -> None:
+        def guarded_commit(context: Context) -> None:
             if context.ops == "paddr" or any(target.pid != pid for target in context.targets):
                 raise RequestError("is not to be touched by this test", where="targets")
-            commit(context, paused=paused)
+            commit(context)
 
         kdamond.commit = guarded_commit  # type: ignore[method-assign]
         return kdamond

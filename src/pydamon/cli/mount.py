@@ -18,7 +18,7 @@ from pydamon.cli.render.screen import echo
 from pydamon.errors import RequestError
 from pydamon.spec.primitives import CHOICES
 
-_LEVELS = "6.12, 6.14 to 6.19, 7.0, 7.1, mm (newest)"
+_LEVELS = "6.12, 6.14 to 6.19, 7.0 to 7.3, mm (newest)"
 
 
 @click.command("mount", cls=LaunchCommand)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from pydamon.damonfs.nodes import (
     one_of,
 )
 from pydamon.spec.damon_files import FILES, File
+from pydamon.spec.probes import MAX_PROBES
 from pydamon.spec.schemes import MAX_SCHEMES
 
 _KINDS: dict[str, Kind] = {
@@ -38,7 +40,7 @@ _KINDS: dict[str, Kind] = {
     "text": TEXT,
     "cgroup": TEXT,
 }
-# How many users may make of a kind; of probes as many as the engine counts can be turned on.
+# How many users may make of a kind.
 _MOST = {"targets/*/regions": 100_000, "schemes": MAX_SCHEMES}
 _MOST_OF_OTHERS = 1024
 
@@ -67,12 +69,14 @@ class Builder:
         if counter is None:
             return Directory({name: make() for name, make in self._plan(pattern).items()})
         below = f"{pattern}/*"
+        bound = MAX_PROBES if pattern == "monitoring_attrs/probes" and self._level.bounds_probes else None
         return Numbered(
             counter.name,
             lambda _: self.directory(below),
             budget=self._budget,
             guard=self._guard,
-            most=_MOST.get(pattern, _MOST_OF_OTHERS),
+            most=_MOST.get(pattern, _MOST_OF_OTHERS) if bound is None else bound,
+            beyond=errno.ENOMEM if bound is None else errno.EINVAL,
         )
 
     def _plan(self, pattern: str) -> dict[str, Make]:

@@ -43,7 +43,9 @@ class Controller:
         self._refresh_ms = refresh_ms
         self._start = start
         self._say = say
+        self._level = level
         self._running: Running | None = None
+        self._context: Context | None = None  # what was turned on or committed last
         self._refreshed_ns = 0
         commands: dict[str, Callable[[], None]] = {
             "on": self._on,
@@ -53,7 +55,7 @@ class Controller:
             "update_schemes_stats": self._update_stats,
             "update_schemes_tried_bytes": lambda: self._walk(with_regions=False),
             "update_schemes_tried_regions": lambda: self._walk(with_regions=True),
-            "clear_schemes_tried_regions": self._clear,
+            "clear_schemes_tried_regions": self._clear_asked,
             "update_schemes_effective_quotas": self._update_effective_quotas,
             "update_tuned_intervals": self._update_intervals,
         }
@@ -96,20 +98,25 @@ class Controller:
     def _on(self) -> None:
         if self.running:
             fail(errno.EBUSY)
-        context = self._asked(starting=True)
-        self._running = self._start(
-            self._number, context, paused=self._paused(), every_sample=self._refresh, say=self._say
-        )
+        context = self._asked(None)
+        self._refreshed_ns = time.monotonic_ns()  # shown first when `refresh_ms` are over
+        self._running = self._start(self._number, context, every_sample=self._refresh, say=self._say)
+        self._context = context
 
     def _off(self) -> None:
         if self._running is None:
             fail(errno.EINVAL)
-        if not self.running:
+        if self.running:
+            self._running.stop()
+        elif not self._level.tries_first:
             fail(errno.EPERM)
-        self._running.stop()
 
     def _commit(self) -> None:
-        self._live().commit(self._asked(starting=False), paused=self._paused())
+        running = self._live()
+        assert self._context is not None
+        context = self._asked(len(self._context.targets))
+        running.commit(context)
+        self._context = context
 
     def _commit_goals(self) -> None:
         """Give goals their new values; nothing else of the schemes changes."""
@@ -123,12 +130,12 @@ class Controller:
     def _update_stats(self) -> None:
         self._live()
         for files, state in self._pairs():
-            show_stats(files, state)
+            show_stats(files, state, self._unit)
 
     def _update_effective_quotas(self) -> None:
         self._live()
         for files, state in self._pairs():
-            show_effective_bytes(files, state)
+            show_effective_bytes(files, state, self._unit)
 
     def _update_intervals(self) -> None:
         intervals = self._live().intervals()
@@ -137,25 +144,35 @@ class Controller:
         files.set("aggr_us", intervals.aggr_us)
 
     def _walk(self, *, with_regions: bool) -> None:
+        if self._running is not None and self._level.tries_first:
+            self._clear()  # what was shown is gone, whatever comes of it
         running = self._live()
+        if self._context is not None and self._context.pause:
+            fail(errno.ECANCELED)
         tried = running.walk()
         for number, scheme in enumerate(self._files()["schemes"]):
             if number >= len(running.states()):
                 break  # made after the kdamond was turned on
             parts = tried.get(number, [])
             total = sum(int((part.end - part.start).sum()) for part in parts)
-            _tried_regions(scheme).fill(parts if with_regions else [], total)
+            _tried_regions(scheme).fill(parts if with_regions else [], total, self._unit)
+
+    def _clear_asked(self) -> None:
+        if not self._level.tries_first:
+            self._live()
+        self._clear()
 
     def _clear(self) -> None:
-        self._live()
-        for files, _ in self._pairs():
+        for files in self._files()["schemes"]:
             _tried_regions(files).clear()
 
     # -- what they need -----------------------------------------------------------------------------------------
 
     def _live(self) -> Running:
-        if self._running is None or not self.running:
+        if self._running is None:
             fail(errno.EINVAL)
+        if not self.running:
+            fail(errno.ECANCELED if self._level.tries_first else errno.EINVAL)
         return self._running
 
     def _files(self) -> Any:
@@ -164,13 +181,15 @@ class Controller:
             fail(errno.EINVAL)
         return files
 
-    def _asked(self, *, starting: bool) -> Context:
-        context = request.context(self._files(), starting=starting)
+    def _asked(self, nr_running: int | None) -> Context:
+        context = request.context(self._files(), level=self._level, nr_running=nr_running)
         validate(Spec(kdamonds=(Kdamond(contexts=(context,)),)))
         return context
 
-    def _paused(self) -> bool:
-        return bool(self._files().optional("pause", False))
+    @property
+    def _unit(self) -> int:
+        """How many bytes the files of the running kdamond count by."""
+        return 1 if self._context is None else self._context.addr_unit
 
     def _pairs(self) -> Iterator[tuple[Directory, SchemeState]]:
         """The directories of schemes with what runs; users may have changed how many there are meanwhile."""

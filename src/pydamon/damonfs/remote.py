@@ -74,7 +74,6 @@ class RemoteRunner:
         number: int,
         context: Context,
         *,
-        paused: bool = False,
         every_sample: Callable[[], object] = lambda: None,
         say: Say = lambda line: None,
         output: Output = Output(),  # noqa: B008 (it is frozen)
@@ -89,7 +88,7 @@ class RemoteRunner:
         self._last: list[SchemeState] = []
         self._intervals = context.intervals
         try:
-            connection.send((number, context, paused, output))
+            connection.send((number, context, output))
             self.pid, self._process = self._first()
         except (OSError, EOFError) as error:
             connection.close()
@@ -154,9 +153,9 @@ class RemoteRunner:
             os.kill(self._process, signal.SIGKILL)
         self.ended.wait(_PATIENCE_S)
 
-    def commit(self, context: Context, *, paused: bool) -> None:
+    def commit(self, context: Context) -> None:
         """As `Runner.commit`."""
-        self._ask("commit", context, paused=paused)
+        self._ask("commit", context)
 
     def states(self) -> list[SchemeState]:
         """Its schemes, also after its end."""
@@ -248,11 +247,11 @@ class _Kdamond:
 
     def serve(self) -> None:
         """Until the kdamond has ended and nobody asks any more; if the other end goes, the kdamond is stopped."""
-        number, context, paused, output = self._connection.recv()
+        number, context, output = self._connection.recv()
         runner: list[Runner] = []
 
         def open_it() -> tuple[int, int]:
-            runner.append(Runner(number, context, paused=paused, say=lambda line: self._send("say", 0, line),
+            runner.append(Runner(number, context, say=lambda line: self._send("say", 0, line),
                                  output=output))  # fmt: skip
             return runner[0].pid, os.getpid()
 

@@ -6,13 +6,16 @@ they become what the kernel makes of them. What is wrong, or cannot be done here
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydamon.damonfs.formats import U32_MAX
+from pydamon.damonfs.levels import Level
 from pydamon.damonfs.nodes import Directory
 from pydamon.errors import RequestError, located
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Probe, Region, Scheme, Target
 from pydamon.spec.actions import ACTIONS
+from pydamon.spec.address_units import to_bytes
 from pydamon.spec.damon_files import files_in
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import PAGE_SIZE
@@ -36,25 +39,24 @@ _MOST_MS = 10**10
 _MOST_US = 10**13
 
 
-def context(files: Directory, *, starting: bool) -> Context:
-    """The context that the files below ``contexts/0`` describe.
+def context(files: Directory, *, level: Level, nr_running: int | None) -> Context:
+    """The context that the files below ``contexts/0`` describe, on the kernel of ``level``.
 
-    ``starting``: it is to be turned on, not committed to one that runs; a goal without target value is wrong then,
-    and left out otherwise, as in the kernel.
+    ``nr_running``: how many targets the one has that this is committed to; None: it is to be turned on. A goal without
+    target value is wrong then, and until 7.3 is otherwise left out, as in the kernel.
     """
-    if files.optional("addr_unit", 1) != 1:
-        raise RequestError("must be 1: addresses have 64 bits here", where="addr_unit")
     ops = files["operations"]
-    targets = tuple(
-        _target(directory, ops) for directory in files["targets"] if not directory.optional("obsolete_target", False)
-    )
+    unit = addr_unit(files)
     attributes = files["monitoring_attrs"]
+    strict = nr_running is None or level.refuses_zero_targets
     return Context(
         ops=ops,
-        targets=targets,
+        addr_unit=unit,
+        pause=files.optional("pause", False),
+        targets=_targets(files["targets"], ops, unit, level, nr_running),
         intervals=_intervals(attributes["intervals"]),
         nr_regions=NrRegions(**_fields(attributes["nr_regions"], "monitoring_attrs/nr_regions")),
-        schemes=schemes(files, starting=starting),
+        schemes=to_bytes(schemes(files, strict=strict), unit),
         probes=tuple(_probe(directory) for directory in attributes.optional("probes", ())),
     )
 
@@ -78,19 +80,52 @@ def _probe(files: Directory) -> Probe:
     return Probe(filters=tuple(_filter(item, where, memcg_file="path") for item in files["filters"]))
 
 
-def schemes(files: Directory, *, starting: bool = False) -> tuple[Scheme, ...]:
-    """The schemes of the context ``files``; raises RequestError."""
+def addr_unit(files: Directory) -> int:
+    """How many bytes one of addresses and sizes in the files of a context is: only physical memory has units."""
+    unit: int = files.optional("addr_unit", 1) if files["operations"] == "paddr" else 1
+    return unit
+
+
+def schemes(files: Directory, *, strict: bool = False) -> tuple[Scheme, ...]:
+    """The schemes of the context ``files``, in its units; raises RequestError.
+
+    ``strict``: a goal without target value is wrong, not left out.
+    """
     found = []
     for number, directory in enumerate(files["schemes"]):
         with located(f"schemes/{number}", "/"):
-            found.append(_scheme(directory, starting))
+            found.append(_scheme(directory, strict))
+            _check_metrics(found[-1], files["operations"])
     return tuple(found)
 
 
-def _target(files: Directory, ops: str) -> Target:
+def _check_metrics(scheme: Scheme, ops: str) -> None:
+    for number, goal in enumerate(scheme.quotas.goals):
+        if METRICS[goal.metric].source == "scheme" and ops != "paddr":
+            text = f"is {goal.metric}, which the kernel has for paddr only"
+            raise RequestError(text, where=f"quotas/goals/{number}/target_metric")
+
+
+def _targets(
+    files: Iterable[Directory], ops: str, unit: int, level: Level, nr_running: int | None
+) -> tuple[Target, ...]:
+    """The targets that are to run: those that are obsolete stand for one that runs, at the same place."""
+    wanted = []
+    for number, directory in enumerate(files):
+        obsolete = directory.optional("obsolete_target", False)
+        if obsolete and nr_running is None and not level.tries_first:
+            obsolete = False  # nobody looks at it
+        if not obsolete:
+            wanted.append(_target(directory, ops, unit))
+        elif nr_running is None or number >= nr_running:
+            raise RequestError("is Y, but there is no target that runs at this place", where=f"targets/{number}")
+    return tuple(wanted)
+
+
+def _target(files: Directory, ops: str, unit: int) -> Target:
     ranges: list[Region] = []
     for region in files["regions"]:
-        start, end = region["start"], region["end"]
+        start, end = region["start"] * unit, region["end"] * unit
         if start > end:
             raise RequestError(f"{start}-{end} is not a range", where="targets/regions")
         start -= start % PAGE_SIZE
@@ -116,7 +151,7 @@ def _intervals(files: Directory) -> Intervals:
 # -- schemes -----------------------------------------------------------------------------------------------------------
 
 
-def _scheme(files: Directory, starting: bool) -> Scheme:
+def _scheme(files: Directory, strict: bool) -> Scheme:
     action = files["action"]
     target_nid: int | None = None
     dests: tuple[Dest, ...] = ()
@@ -136,7 +171,7 @@ def _scheme(files: Directory, starting: bool) -> Scheme:
         **fields,
         **_fields(files["stats"], "schemes/*/stats"),
         access_pattern=_pattern(files["access_pattern"]),
-        quotas=_quotas(files["quotas"], starting),
+        quotas=_quotas(files["quotas"], strict),
         watermarks=_watermarks(files["watermarks"]),
         filters=tuple(filters),
         target_nid=target_nid,
@@ -161,12 +196,12 @@ def _limit(value: int) -> int | None:
     return value if value < U32_MAX else None
 
 
-def _quotas(files: Directory, starting: bool) -> Quotas:
+def _quotas(files: Directory, strict: bool) -> Quotas:
     goals = []
     for number, directory in enumerate(files["goals"]):
         if directory["target_value"]:
             goals.append(_goal(directory))
-        elif starting:
+        elif strict:
             raise RequestError("must not be 0", where=f"quotas/goals/{number}/target_value")
     weights = Weights(**_fields(files["weights"], "schemes/*/quotas/weights"))
     fields = _fields(files, "schemes/*/quotas") | {

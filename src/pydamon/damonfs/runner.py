@@ -42,7 +42,7 @@ class Running(Protocol):
         """End it, and wait until it has ended."""
         ...
 
-    def commit(self, context: Context, *, paused: bool) -> None:
+    def commit(self, context: Context) -> None:
         """Go on as ``context`` says; raises PydamonError, and goes on as before then."""
         ...
 
@@ -69,9 +69,7 @@ class Start(Protocol):
     ``every_sample`` is called by the kdamond after each sample.
     """
 
-    def __call__(
-        self, number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: Say
-    ) -> Running: ...
+    def __call__(self, number: int, context: Context, *, every_sample: Callable[[], object], say: Say) -> Running: ...
 
 
 @dataclass(slots=True)
@@ -81,29 +79,6 @@ class _Walk:
     left: set[int]
     tried: dict[int, list[Tried]] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
-
-
-class PausingClock(MachineClock):
-    """The machine's clock; as long as ``paused``, samples are given up, and nothing is done until it is woken."""
-
-    def __init__(self, wake_fd: int) -> None:
-        super().__init__(wake_fd=wake_fd)
-        self.paused = False
-
-    def sleep_ns(self, duration_ns: int) -> bool:
-        """As `MachineClock.sleep_ns`; False after a pause."""
-        if not self.paused:
-            return super().sleep_ns(duration_ns)
-        super().sleep_ns(3600 * 10**9)
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A kdamond from one change of its targets to the next."""
-
-    run: Run
-    clock: PausingClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +100,6 @@ class Runner:
         number: int,
         context: Context,
         *,
-        paused: bool = False,
         every_sample: Callable[[], object] = lambda: None,
         say: Say = lambda line: None,
         output: Output = Output(),
@@ -141,7 +115,7 @@ class Runner:
         self._tracer: Tracer | None = None
         self._walk: _Walk | None = None
         self._lock = threading.Lock()
-        self._next: _Part | None = None
+        self._next: Run | None = None
         self._lingers = False
         self._failure: Exception | None = None  # before the engine that it was given last ran
         self._taken = threading.Event()  # the loop runs the engine that it was given last
@@ -149,7 +123,7 @@ class Runner:
         try:
             if output.user_events:
                 self._offer_events()
-            self._part = self._open(context, paused)
+            self._run = self._open(context)
         except BaseException:
             self._give_back()
             raise
@@ -166,15 +140,16 @@ class Runner:
         self._events = UserEvents(EVENTS)
         self._tracer = Tracer(EVENTS, [self._events])
 
-    def _open(self, context: Context, paused: bool, before: Engine | None = None) -> _Part:
+    def _open(self, context: Context, before: Engine | None = None) -> Run:
+        """What runs from one change of the targets to the next."""
+
         def begin(_: Loop) -> None:
             self._name_thread()
             if before is not None:
-                part.run.engine.take_over(before.handover())
+                run.engine.take_over(before.handover())
             self._taken.set()
 
-        clock = PausingClock(self._waker.wake_fd)
-        clock.paused = paused
+        clock = MachineClock(wake_fd=self._waker.wake_fd)
         traced = Callbacks() if self._tracer is None else self._tracer.callbacks()
 
         def sampled(loop: Loop) -> None:
@@ -187,11 +162,10 @@ class Runner:
         # Who reads the kernel's files expects the kernel's way.
         request = Request(output=self._record, by_addresses=True, panel=0)
         run = Run(spec, request, waker=self._waker, callbacks=callbacks, clock=clock, say=self._say_own)
-        part = _Part(run, clock)
         run.engine.follow((STAT,), self._passed)
         if self._tracer is not None:
             self._tracer.follow(run.engine)
-        return part
+        return run
 
     def _say_own(self, line: str) -> None:
         self._say(f"kdamond {self._number}: {line}")
@@ -214,14 +188,14 @@ class Runner:
     def _monitor(self) -> None:
         try:
             while True:
-                with self._part.run as run:
+                with self._run as run:
                     run.run()
                 self._linger()
                 with self._lock:
                     following, self._next = self._next, None
                 if following is None:
                     break
-                self._part = following
+                self._run = following
         except Exception as error:  # one kdamond's end must not be the end of the others
             if self._taken.is_set():
                 self._say(f"kdamond {self._number} ended: {type(error).__name__}: {error}")
@@ -232,7 +206,7 @@ class Runner:
                 self.ended.set()
                 following, self._next = self._next, None
                 if following is not None:
-                    following.run.close()
+                    following.close()
                 self._give_back()
             self._taken.set()
 
@@ -240,7 +214,7 @@ class Runner:
         """As in the kernel a target is there until its parent has asked how it ended: run on, with nothing to do."""
         self._lingers = True
         clock = MachineClock(wake_fd=self._waker.wake_fd)  # the run's still watches processes that have been closed
-        run = self._part.run
+        run = self._run
         while not run.engine.stop_requested and any(map(_is_zombie, run.targets)):
             clock.sleep_ns(_LINGER_NS)
         self._lingers = False
@@ -267,49 +241,46 @@ class Runner:
         """End it, and wait until it has ended."""
         while not self.ended.is_set():
             # Again and again: the loop may be changing engines.
-            self._part.run.stop()
+            self._run.stop()
             self.ended.wait(_TICK_S)
         self._thread.join()
 
     def states(self) -> list[SchemeState]:
         """Its schemes, also after its end."""
-        return self._part.run.engine.schemes()
+        return self._run.engine.schemes()
 
     def intervals(self) -> Intervals:
         """The intervals in force."""
-        return self._part.run.engine.context.intervals
+        return self._run.engine.context.intervals
 
     def set_goal(self, scheme: int, goal: int, value: int) -> None:
         """Give the value of a goal of the metric ``user_input``; one that does not run is ignored."""
         with contextlib.suppress(PydamonError):
-            self._part.run.engine.set_goal(f"{scheme}.{goal}", value)
+            self._run.engine.set_goal(f"{scheme}.{goal}", value)
 
-    def commit(self, context: Context, *, paused: bool) -> None:
+    def commit(self, context: Context) -> None:
         """Go on as ``context`` says; waits until that is so. Raises PydamonError, and goes on as before then.
 
         Regions of targets that stay are kept, and schemes go on.
         """
-        part = self._part
+        run = self._run
         if context.ops == self._context.ops:
             # How it samples is not in the tree, but what it was started with.
             mine = self._context
             context = msgspec.structs.replace(context, primitive=mine.primitive, faithful=mine.faithful)
         if (context.ops, context.targets) == (self._context.ops, self._context.targets):
-            part.run.commit(context)
-            part.clock.paused = paused
-            self._waker.wake()
-            while part.run.engine.commit_pending and not self._lingers and not self.ended.wait(_TICK_S / 10):
+            run.commit(context)
+            while run.engine.commit_pending and not self._lingers and not self.ended.wait(_TICK_S / 10):
                 pass
         else:
-            following = self._open(context, paused, before=part.run.engine)
+            following = self._open(context, before=run.engine)
             with self._lock:
                 if self.ended.is_set():
-                    following.run.close()
+                    following.close()
                     raise PydamonError("has ended", where=f"kdamond {self._number}")
                 self._taken.clear()
                 self._next = following
-            part.clock.paused = False
-            part.run.stop()
+            run.stop()
             self._wait_until_taken()
         self._context = context
 
@@ -356,7 +327,6 @@ class Make(Protocol):
         number: int,
         context: Context,
         *,
-        paused: bool,
         every_sample: Callable[[], object],
         say: Say,
         output: Output,
@@ -378,10 +348,10 @@ def starter(
     to tracing tools; ``run`` opens and starts it.
     """
 
-    def start(number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: Say) -> Running:
+    def start(number: int, context: Context, *, every_sample: Callable[[], object], say: Say) -> Running:
         if context.ops != "paddr":
             context = msgspec.structs.replace(context, primitive=primitive, faithful=faithful)
         output = Output(record(), user_events)
-        return run(number, context, paused=paused, every_sample=every_sample, say=say, output=output)
+        return run(number, context, every_sample=every_sample, say=say, output=output)
 
     return start

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from pydamon.core.scheme_state import SchemeState, Tried
 from pydamon.damonfs.formats import U64_MAX
 from pydamon.damonfs.levels import Level
 from pydamon.damonfs.nodes import ULONG, Directory, Node, Value
 from pydamon.spec.damon_files import files_in
+
+_IN_UNITS = ("start", "end", "sz_filter_passed")
 
 
 class TriedRegions(Directory):
@@ -28,18 +32,20 @@ class TriedRegions(Directory):
         """Forget the regions and their bytes."""
         self.fill([], 0)
 
-    def fill(self, parts: Sequence[Tried], total_bytes: int) -> None:
-        """Show the regions of ``parts``; ``total_bytes`` may be told without any."""
+    def fill(self, parts: Sequence[Tried], total_bytes: int, unit: int = 1) -> None:
+        """Show the regions of ``parts``; ``total_bytes`` may be told without any. Files count in ``unit`` bytes."""
         rows: list[tuple[int, ...]] = []
         hits: list[list[int]] = []
         for part in parts:
-            rows += zip(*(getattr(part, field).tolist() for field in self._fields), strict=True)
+            columns = {field: getattr(part, field) for field in self._fields}
+            shown = (each // np.uint64(unit) if field in _IN_UNITS else each for field, each in columns.items())
+            rows += zip(*(column.tolist() for column in shown), strict=True)
             hits += part.probe_hits.T.tolist() if len(part.probe_hits) else [[]] * len(part.start)
         found, self._found, self._rows, self._hits = self._found, {}, rows, hits
         for directory in found.values():
             directory.replace({})
             directory.removed = True
-        self.set("total_bytes", total_bytes)
+        self.set("total_bytes", total_bytes // unit)
 
     def names(self) -> list[str]:
         return [*super().names(), *map(str, range(len(self._rows)))]
@@ -62,19 +68,19 @@ class TriedRegions(Directory):
         return self._found.setdefault(name, Directory(children))
 
 
-def show_stats(scheme: Directory, state: SchemeState) -> None:
-    """Write what a running scheme did into its files."""
+def show_stats(scheme: Directory, state: SchemeState, unit: int) -> None:
+    """Write what a running scheme did into its files, sizes in ``unit`` bytes."""
     stats = scheme["stats"]
     for name, value in state.stats.by_name().items():
         if name in stats:
-            stats.set(name, value)
+            stats.set(name, value // unit if name.startswith("sz_") else value)
 
 
-def show_effective_bytes(scheme: Directory, state: SchemeState) -> None:
-    """Write the effective quota of a running scheme into its file.
+def show_effective_bytes(scheme: Directory, state: SchemeState, unit: int) -> None:
+    """Write the effective quota of a running scheme into its file, in ``unit`` bytes.
 
     As in the kernel it is 0 without a quota and before the first window.
     """
     known = state.scheme.quotas.limited and state.stats.nr_snapshots
-    unlimited = U64_MAX if state.quota.esz is None else state.quota.esz
-    scheme.set("quotas/effective_bytes", unlimited if known else 0)
+    shown = U64_MAX if state.quota.esz is None else state.quota.esz // unit
+    scheme.set("quotas/effective_bytes", shown if known else 0)

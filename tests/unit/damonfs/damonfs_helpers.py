@@ -24,9 +24,9 @@ class FakeKdamond:
 
     pid = 4242
 
-    def __init__(self, context: Context, paused: bool) -> None:
+    def __init__(self, context: Context) -> None:
         self.ended = threading.Event()
-        self.asked = [(context, paused)]
+        self.asked = [context]
         self.goals: list[tuple[int, int, int]] = []
         self.schemes = [SchemeState(scheme) for scheme in context.schemes]
         self.now = context.intervals
@@ -34,10 +34,10 @@ class FakeKdamond:
     def stop(self) -> None:
         self.ended.set()
 
-    def commit(self, context: Context, *, paused: bool) -> None:
+    def commit(self, context: Context) -> None:
         if any(target.pid == 404 for target in context.targets):
             raise RequestError("no process has the id 404", where="pid")
-        self.asked.append((context, paused))
+        self.asked.append(context)
 
     def states(self) -> list[SchemeState]:
         return self.schemes
@@ -66,11 +66,9 @@ class World:
             say=self.said.append,
         )
 
-    def _start(
-        self, number: int, context: Context, *, paused: bool, every_sample: Callable[[], object], say: object
-    ) -> FakeKdamond:
-        kdamond = FakeKdamond(context, paused)
-        kdamond.commit(context, paused=paused)
+    def _start(self, number: int, context: Context, *, every_sample: Callable[[], object], say: object) -> FakeKdamond:
+        kdamond = FakeKdamond(context)
+        kdamond.commit(context)
         kdamond.asked.pop()
         self.tick = every_sample
         self.kdamonds.append(kdamond)

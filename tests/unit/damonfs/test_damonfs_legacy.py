@@ -28,8 +28,8 @@ class World:
         self.tree = LegacyTree(level(name), make_start=self._make_start)
 
     def _make_start(self, *, record: Callable[[], str | None]) -> Callable[..., FakeKdamond]:
-        def start(number: int, context: Context, *, paused: bool, every_sample: object, say: object) -> FakeKdamond:
-            self.kdamonds.append(FakeKdamond(context, paused))
+        def start(number: int, context: Context, *, every_sample: object, say: object) -> FakeKdamond:
+            self.kdamonds.append(FakeKdamond(context))
             self.records.append(record())
             return self.kdamonds[-1]
 
@@ -128,7 +128,7 @@ def test_monitor_on_starts_all_contexts_and_off_ends_them(world: World) -> None:
     world.write("monitor_on", "on\n")
     assert world.read("monitor_on") == "on\n"
     assert world.read("kdamond_pid") == "4242\n"
-    asked = [kdamond.asked[0][0] for kdamond in world.kdamonds]
+    asked = [kdamond.asked[0] for kdamond in world.kdamonds]
     assert [context.targets[0].pid for context in asked] == [os.getpid(), os.getppid()]
     assert [scheme.action for scheme in asked[0].schemes] == ["hugepage"]
     for name, text in (("attrs", "1 2 3 4 5"), ("target_ids", "\n"), ("schemes", "\n"), ("mk_contexts", "bar")):
