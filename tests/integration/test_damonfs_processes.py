@@ -73,7 +73,7 @@ def test_one_that_is_killed_is_off_and_can_be_turned_on_again(tree: DamonTree) -
     os.kill(process_of(turn_on(tree)), signal.SIGKILL)
     wait_until(lambda: tree.read(f"{K}/0/state") == "off\n")
     assert tree.read(f"{K}/0/pid") == "-1\n"
-    with pytest.raises(OSError, match="Invalid argument"):
+    with pytest.raises(OSError, match="canceled"):
         tree.write(f"{K}/0/state", "update_schemes_stats")
     assert turn_on(tree) > 0
 

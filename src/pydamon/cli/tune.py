@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--intervals", type=click.Choice(["fixed", "auto"]), help="Whether the intervals tune themselves.")
 @click.option("--min-regions", type=COUNT, help="At least so many regions.")
 @click.option("--max-regions", type=COUNT, help="At most so many regions.")
+@click.option(
+    "--pause/--resume", default=None, help="Sample nothing from now on, and keep all that is known; or go on."
+)
 @click.option("--max-cpu", type=Share(), metavar="SHARE", help="From now on keep below this share of one CPU, e.g. 1%.")
 @click.option("--schemes", type=FILE, help="Replace all schemes by those in this file.")
 @click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
@@ -44,6 +47,7 @@ def command(
     intervals: Any,
     min_regions: int | None,
     max_regions: int | None,
+    pause: bool | None,
     max_cpu: float | None,
     schemes: str | None,
     texts: tuple[str, ...],
@@ -52,8 +56,9 @@ def command(
 ) -> None:
     """Change parameters of the kdamond NAME (default: the only one), all or nothing.
 
-    Regions, and what is known of schemes that stay, are kept. Targets and ops cannot be changed. A scheme that keeps
-    its place and action, or its name, goes on with its statistics; an empty list removes all.
+    Regions, and what is known of schemes that stay, are kept. Ops and targets cannot be changed, but that targets of
+    the --spec may be obsolete: those are taken out. A scheme that keeps its place and action, or its name, goes on with
+    its statistics; an empty list removes all.
     """
     from pydamon.cli.files import load_schemes, load_spec
     from pydamon.service.client import Client
@@ -72,6 +77,7 @@ def command(
         "intervals": intervals,
         "min_regions": min_regions,
         "max_regions": max_regions,
+        "pause": pause,
         "max_cpu": max_cpu,
         "schemes": None,
         "spec": None if loaded is None else to_builtins(loaded),
@@ -92,6 +98,7 @@ def command(
         f"kdamond {client.name}: samples every {sample_text}, aggregates every {aggr_text}, updates every "
         f"{update_text}, {bounds['min']} to {bounds['max']} regions, "
         + ("1 scheme" if result["nr_schemes"] == 1 else f"{result['nr_schemes']} schemes")
+        + ("; it pauses" if result["pause"] else "")
     )
 
 

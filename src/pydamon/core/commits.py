@@ -17,12 +17,17 @@ def check_kept(before: Context, after: Context) -> None:
     for name in ("ops", "addr_unit"):
         if getattr(after, name) != getattr(before, name):
             raise RequestError("cannot be changed while it is monitored", where=name)
-    if tuple(map(_who, after.targets)) != tuple(map(_who, before.targets)):
+    if not same_targets(after.targets, before.targets):
         raise RequestError("cannot be changed while it is monitored; one that is not wanted: obsolete", where="targets")
     for number, (old, new) in enumerate(zip(before.targets, after.targets, strict=True)):
         if old.obsolete and not new.obsolete:
             text = "must stay true: the target has been taken out, and its regions are gone"
             raise RequestError(text, where=f"targets[{number}].obsolete")
+
+
+def same_targets(some: tuple[Target, ...], others: tuple[Target, ...]) -> bool:
+    """Whether both are the same, apart from which are obsolete."""
+    return tuple(map(_who, some)) == tuple(map(_who, others))
 
 
 def check_probes(ops: OperationsSet, probes: tuple[Probe, ...]) -> None:

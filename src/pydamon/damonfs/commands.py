@@ -150,6 +150,8 @@ class Controller:
         if self._context is not None and self._context.pause:
             fail(errno.ECANCELED)
         tried = running.walk()
+        if not tried and not self.running and self._level.tries_first:
+            fail(errno.ECANCELED)  # it has ended meanwhile
         for number, scheme in enumerate(self._files()["schemes"]):
             if number >= len(running.states()):
                 break  # made after the kdamond was turned on

@@ -52,6 +52,7 @@ class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     intervals: Literal["fixed", "auto"] | None = None
     min_regions: int | None = None
     max_regions: int | None = None
+    pause: bool | None = None
     max_cpu: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     schemes: list[Any] | None = None
     spec: dict[str, Any] | None = None

@@ -230,6 +230,7 @@ class Session:
             "command_pid": self._child_pid,
             **kdamond_view.parameters(engine.context),
             "commit_pending": engine.commit_pending,
+            "paused": engine.context.pause,
             "regions": sum(map(len, list(engine.kdamond.regions))),
             "snapshots": self._snapshots,
             "dry_run": self._request.dry_run,
@@ -257,7 +258,12 @@ class Session:
             # What the user has asked for by now; intervals that were left alone may have been tuned since.
             intervals = asked.intervals if new.intervals == present.intervals else new.intervals
             context = msgspec.structs.replace(
-                asked, intervals=intervals, nr_regions=new.nr_regions, schemes=new.schemes
+                asked,
+                intervals=intervals,
+                nr_regions=new.nr_regions,
+                schemes=new.schemes,
+                pause=new.pause,
+                targets=new.targets,
             )
             self._spec = self._spec.with_context(context)
             self._say(f"tuned: {_in_words(new, present)}")
@@ -269,6 +275,7 @@ class Session:
             "intervals": msgspec.to_builtins(new.intervals),
             "nr_regions": msgspec.to_builtins(new.nr_regions),
             "nr_schemes": len(self._spec.context.schemes),
+            "pause": new.pause,
         }
 
 
@@ -282,4 +289,5 @@ def _in_words(new: Context, before: Context) -> str:
     times = (intervals.sample_us, intervals.aggr_us, intervals.ops_update_us)
     sample, aggr, update = (format_duration_ns(value * 1000) for value in times)
     text = f"sample {sample}, aggregate {aggr}, update {update}, {nr_regions.min} to {nr_regions.max} regions"
+    text += ", paused" if new.pause else ""
     return text if new.schemes is before.schemes else f"{text}, {len(new.schemes)} schemes"

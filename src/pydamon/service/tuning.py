@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from pydamon.core.commits import same_targets
 from pydamon.core.snapshot import max_nr_accesses
-from pydamon.errors import RequestError
+from pydamon.errors import RequestError, located
 from pydamon.modules.registry import expand
 from pydamon.run.modules import filled
 from pydamon.service.protocol import Tune
@@ -34,12 +35,14 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
             raise RequestError("says everything; give no other parameters beside it", where="spec")
         new = _from_spec(wanted.spec, asked, primitive)
         intervals, nr_regions, schemes = new.intervals, new.nr_regions, new.schemes
+        pause, targets = new.pause, new.targets or asked.targets
     else:
         intervals = _intervals(wanted, present.intervals, asked.intervals)
         nr_regions = NrRegions(
             min=asked.nr_regions.min if wanted.min_regions is None else wanted.min_regions,
             max=asked.nr_regions.max if wanted.max_regions is None else wanted.max_regions,
         )
+        pause, targets = asked.pause if wanted.pause is None else wanted.pause, asked.targets
         schemes = None if wanted.schemes is None else read(wanted.schemes, tuple[Scheme, ...], "schemes")
     validate_attrs(intervals, nr_regions)
     if schemes is not None:
@@ -51,7 +54,9 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
         schemes = present.schemes
     elif wanted.goal_values:
         schemes = with_goal_values(schemes, wanted.goal_values)
-    return msgspec.structs.replace(present, intervals=intervals, nr_regions=nr_regions, schemes=schemes)
+    return msgspec.structs.replace(
+        present, intervals=intervals, nr_regions=nr_regions, schemes=schemes, pause=pause, targets=targets
+    )
 
 
 def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
@@ -84,8 +89,11 @@ def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Context:
         )
     if context.faithful != asked.faithful:
         raise RequestError(f"is {str(context.faithful).lower()}; it {_RESTART}", where=f"{_HERE}.faithful")
-    if context.targets and context.targets != asked.targets:
-        raise RequestError(f"are not those that are monitored; {_RESTART}", where=f"{_HERE}.targets")
+    with located(_HERE):
+        if not same_targets(context.targets or asked.targets, asked.targets):
+            raise RequestError(f"are not those that are monitored; {_RESTART}", where="targets")
+        if context.addr_unit != asked.addr_unit:
+            raise RequestError(f"is {context.addr_unit}; it {_RESTART}", where="addr_unit")
     if context.probes and context.probes != asked.probes:
         raise RequestError(f"are not those that are counted; {_RESTART}", where=f"{_HERE}.probes")
     return context

@@ -69,9 +69,10 @@ def details(kdamond: Running) -> list[str]:
     intervals, bounds = kdamond.intervals, kdamond.nr_regions
     auto = ", tuned automatically" if (intervals.intervals_goal or {}).get("access_bp") else ""
     pending = ", a change is about to be taken" if kdamond.commit_pending else ""
+    paused = ", paused" if kdamond.paused else ""
     sample, aggr, update = (cell(intervals, name) for name in ("sample_us", "aggr_us", "ops_update_us"))
     facts = [
-        ("kdamond", f"{kdamond.name} (pid {kdamond.pid}), {kdamond.state}"),
+        ("kdamond", f"{kdamond.name} (pid {kdamond.pid}), {kdamond.state}{paused}"),
         ("up", cell(kdamond, "uptime_ns")),
         ("engine", f"{kdamond.engine}, ops {kdamond.ops}"),
         ("primitive", f"{kdamond.primitive}: {kdamond.primitive_reason}"),

@@ -169,6 +169,7 @@ class Kdamond(View):
     intervals: Intervals
     nr_regions: NrRegions
     commit_pending: Annotated[bool, fact("whether a change is about to be taken")]
+    paused: Annotated[bool, fact("whether nothing is sampled until it is resumed")]
     regions: Annotated[int, gauge("", "regions now, of all targets")]
     snapshots: Annotated[int, counter("", "snapshots since the start")]
     dry_run: Annotated[bool, fact("whether schemes only find out what they would do")]

@@ -117,6 +117,8 @@ class FakeTree(Tree):
     def _kdamond(self, here: str) -> None:
         self._put(f"{here}/state", "off")
         self._put(f"{here}/pid", "-1", 0o400)
+        if self.level >= (6, 17):
+            self._put(f"{here}/refresh_ms", "0")
         self._put(f"{here}/contexts/nr_contexts", "0")
 
     def _context(self, here: str) -> None:
@@ -131,6 +133,7 @@ class FakeTree(Tree):
         self._put(f"{here}/monitoring_attrs/nr_regions/max", "1000")
         if self.level >= (7, 2):
             self._put(f"{here}/monitoring_attrs/probes/nr_probes", "0")
+            self._put(f"{here}/pause", "N")
         self._put(f"{here}/targets/nr_targets", "0")
         self._put(f"{here}/schemes/nr_schemes", "0")
 

@@ -59,6 +59,7 @@ def kdamond(schemes: list[dict[str, Any]]) -> dict[str, Any]:
         "started_unix_ns": 1, "about": "a process", "command_pid": None, "dry_run": False, "spec": {},
         "name": "web", "pid": 7, "state": "running", "uptime_ns": 61_000_000_000, "engine": "user", "ops": "vaddr",
         "primitive": "smaps", "primitive_reason": "asked for", "record": None, "commit_pending": False,
+        "paused": False,
         "targets": [{"target": 0, "pid": 8, "command": "evil\x1b[2Jname"}],
         "intervals": {"sample_us": 5000, "aggr_us": 100000, "ops_update_us": 1000000, "intervals_goal": None},
         "nr_regions": {"min": 10, "max": 1000}, "regions": 33, "snapshots": 600, "schemes": schemes, "acts": [],

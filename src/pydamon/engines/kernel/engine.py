@@ -83,7 +83,7 @@ class KernelEngine:
                 claim.note(instance=instance.name)
             extra = () if instance is not None else everything(len(context.targets))
             files = KernelTree(tree, self.ops.ranges, extra)
-            files.build(context)
+            files.build(spec.kdamonds[0])
             undo.callback(files.clear)
             claim.note(fingerprint=owner.fingerprint(tree))
             self.clock = clock if clock is not None else MachineClock()

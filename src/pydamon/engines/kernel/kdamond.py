@@ -97,7 +97,7 @@ class KernelKdamond:
         Safe from any thread. Raises RequestError or MachineError.
         """
         validate_attrs(context.intervals, context.nr_regions)
-        for name in ("ops", "targets", "probes"):
+        for name in ("ops", "addr_unit", "targets", "probes"):
             if getattr(context, name) != getattr(self.context, name):
                 raise RequestError("cannot be changed while the kernel's DAMON runs", where=name)
         with self._commit_lock:
@@ -154,6 +154,7 @@ class KernelKdamond:
                 nr_probes=len(self.context.probes),
                 schemes=self.schemes,
                 lives=self._lives,
+                pauses=lambda: self.context.pause,
                 changing=self._commit_lock,
             )
             try:

@@ -14,11 +14,12 @@ from operator import attrgetter
 import msgspec
 
 from pydamon.core.snapshot import max_nr_accesses
+from pydamon.engines.base import check_none_obsolete
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
-from pydamon.spec import Context, Intervals, IntervalsGoal, Probe, Scheme
+from pydamon.spec import Context, Intervals, IntervalsGoal, Kdamond, Probe, Scheme
 from pydamon.spec.actions import ACTIONS
-from pydamon.spec.damon_files import OPERATIONS, File, counter_in, files_in, pattern, text, version_text
+from pydamon.spec.damon_files import KDAMOND_FILES, OPERATIONS, File, counter_in, files_in, pattern, text, version_text
 from pydamon.spec.metrics import SINCE
 from pydamon.spec.schemes import CORE_FILTERS, Filter, SizeRange
 
@@ -62,6 +63,13 @@ def check_context(context: Context) -> None:
         )
     if not context.targets:
         raise RequestError("must have at least one target", where="targets")
+    if context.addr_unit != 1:
+        raise RequestError(
+            f"is {context.addr_unit}: the kernel engine reads and writes addresses in bytes; nearest: 1, which does "
+            "wherever an address has 64 bits",
+            where="addr_unit",
+        )
+    check_none_obsolete(context)
     for number, target in enumerate(context.targets):
         if target.cgroup is not None:
             raise RequestError(
@@ -121,6 +129,17 @@ def _setting(here: str, at: str, file: File, value: str, field: str, nearest: st
 def operations(context: Context, here: str) -> Iterator[Setting]:
     """What is directly in the context's directory ``here``: the operations set."""
     yield from _files(here, context, "", "")
+
+
+def pause(context: Context, here: str) -> Iterator[Setting]:
+    """Whether the context whose directory is ``here`` pauses."""
+    yield from (setting for setting in operations(context, here) if setting.field == "pause")
+
+
+def refresh_ms(kdamond: Kdamond, here: str) -> Iterator[Setting]:
+    """How often the kernel shows anew what is in the directory ``here`` of a kdamond."""
+    (file,) = (file for file in KDAMOND_FILES if file.name == "refresh_ms")
+    yield _setting(here, "", file, str(kdamond.refresh_ms), "refresh_ms", "0, for pydamon asks by itself")
 
 
 def attributes(context: Context, here: str) -> Iterator[Setting]:

@@ -14,7 +14,7 @@ from pydamon.linux import memcg
 from pydamon.linux.damon_sysfs import NR_KDAMONDS, Tree
 from pydamon.linux.mounts import mounts
 from pydamon.ops.base import Ranges
-from pydamon.spec import Context, Scheme
+from pydamon.spec import Context, Kdamond, Scheme
 
 KDAMOND = "kdamonds/0"
 CONTEXT = f"{KDAMOND}/contexts/0"
@@ -31,15 +31,17 @@ class KernelTree:
     ranges: list[Ranges]
     extra: tuple[Scheme, ...] = ()
 
-    def build(self, context: Context) -> None:
-        """Make the kdamond with all that ``context`` asks for, not yet running.
+    def build(self, kdamond: Kdamond) -> None:
+        """Make the kdamond with all that it and its context ask for, not yet running.
 
         Raises MachineError (the kernel lacks it) or RequestError, which name the field; the tree is empty then.
         """
+        (context,) = kdamond.contexts
         try:
             self._write(NR_KDAMONDS, 1)
             self._write(f"{KDAMOND}/contexts/nr_contexts", 1)
             self._check_ops(context.ops)
+            self._apply(layout.refresh_ms(kdamond, KDAMOND), PATH.partition(".")[0])
             self._apply(self._all(context))
         except BaseException:
             self.clear()
@@ -59,6 +61,7 @@ class KernelTree:
     def change(self, before: Context, after: Context) -> None:
         """Have a running kdamond go on as ``after``. Raises RequestError or MachineError, and it goes on as before."""
         try:
+            self._apply(layout.pause(after, CONTEXT))
             self._apply(layout.attributes(after, CONTEXT))
             # Always: what a pattern says in percent or seconds depends on the intervals.
             self._apply(self._schemes(after))
@@ -66,6 +69,7 @@ class KernelTree:
         except BaseException:
             # The files again as they were, so that the next commit begins there; that worked before.
             with contextlib.suppress(PydamonError):
+                self._apply(layout.pause(before, CONTEXT))
                 self._apply(layout.attributes(before, CONTEXT))
                 self._apply(self._schemes(before))
             raise
@@ -113,23 +117,24 @@ class KernelTree:
             self._write(f"{SCHEMES}/nr_schemes", 1)
         return self.tree.exists(f"{SCHEMES}/0/dests")
 
-    def _apply(self, settings: Iterable[Setting]) -> None:
+    def _apply(self, settings: Iterable[Setting], of: str = PATH) -> None:
+        """Write all of them; ``of`` is what in the spec their fields belong to."""
         try:
             for setting in settings:
-                self._set(setting)
+                self._set(setting, of)
         except RequestError as error:
             if (error.where or "").startswith(PATH):
                 raise
             raise RequestError(error.message, where=f"{PATH}.{error.where}") from None
 
-    def _set(self, setting: Setting) -> None:
-        where = f"{PATH}.{setting.field}"
+    def _set(self, setting: Setting, of: str) -> None:
+        where = f"{of}.{setting.field}"
         nearest = f"; nearest: {setting.nearest}" if setting.nearest else ""
         if not self.tree.exists(setting.path):
             if setting.value == setting.default:
                 return
             since = f" (Linux {setting.since} has it)" if setting.since else ""
-            name = setting.path.removeprefix(f"{CONTEXT}/")
+            name = setting.path.removeprefix(f"{CONTEXT}/").removeprefix(f"{KDAMOND}/")
             raise MachineError(f"this kernel's DAMON has no file {name} for it{since}{nearest}", where=where)
         try:
             self.tree.write(setting.path, setting.value)

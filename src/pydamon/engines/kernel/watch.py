@@ -52,6 +52,7 @@ class Watcher:
         nr_probes: int,
         schemes: KernelSchemes,
         lives: Callable[[], bool],
+        pauses: Callable[[], bool],
         changing: threading.Lock,
     ) -> None:
         self._files = files
@@ -61,6 +62,7 @@ class Watcher:
         self._nr_probes = nr_probes
         self._schemes = schemes
         self._lives = lives
+        self._pauses = pauses
         self._changing = changing  # held while the files of schemes are written anew
         self._looking = threading.Lock()  # held during a look: statistics are several files, which belong together
         self._found: deque[list[Snapshot]] = deque()
@@ -139,6 +141,11 @@ class Watcher:
             self._command("update_schemes_stats")
             if any(scheme.quotas.limited for scheme in schemes):
                 self._command("update_schemes_effective_quotas")
+        if self._pauses():  # nothing is tried, and the kernel cancels who asks for it
+            for number, scheme in enumerate(schemes):
+                with self._changing:
+                    self._note_scheme(number, scheme, passed=False)
+            return
         self._command("update_schemes_tried_regions")
         now_ns, began = time.monotonic_ns(), time.monotonic()
         if self._snapshots:
@@ -169,12 +176,12 @@ class Watcher:
             self._last_end_ns = end_ns
             self._found.append(found)
 
-    def _note_scheme(self, number: int, scheme: Scheme) -> None:
+    def _note_scheme(self, number: int, scheme: Scheme, *, passed: bool = True) -> None:
         if number >= len(self._schemes.states) or self._schemes.states[number].scheme is not scheme:
             return  # changed since it was asked for
         tree, here = self._files.tree, f"{SCHEMES}/{number}"
         esz = tree.read_int(f"{here}/quotas/effective_bytes") if scheme.quotas.limited else None
-        tried = tried_by_target(read_tried(tree, here), self._nr_targets)
+        tried = tried_by_target(read_tried(tree, here), self._nr_targets) if passed else None
         self._schemes.note(number, self._stats(number), esz, tried)
 
     def _stats(self, number: int) -> SchemeStats:

@@ -55,7 +55,7 @@ def _fixed(monitor: Monitor, context: Context) -> object:
     """What cannot be changed while it runs."""
     request = msgspec.structs.replace(monitor.request, max_cpu=None, usual_cpu=None)
     where = None if monitor.recording is None else (monitor.recording.directory, monitor.recording.rotate)
-    targets = context.ops, context.primitive, context.targets, context.faithful, context.probes
+    targets = context.ops, context.primitive, context.targets, context.faithful, context.probes, context.addr_unit
     return request, where, targets, monitor.modules, _loops(monitor)
 
 

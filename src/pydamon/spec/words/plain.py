@@ -49,6 +49,7 @@ def _explain_context(context: Context) -> list[str]:
             who = "simulated"
         elif context.ops == "reported":
             who = "reported"
+        who += "; obsolete: to be taken out of what runs" if target.obsolete else ""
         lines.append(f"  Target {index}: {who}.")
         for region in target.regions:
             size = format_size(region.end - region.start)
@@ -76,6 +77,10 @@ def _explain_context(context: Context) -> list[str]:
             else "Regions end where large mappings end, and resident pages are preferred where the machine tells which "
             "are; the kernel's DAMON does neither (faithful would not, either)."
         )
+    if context.addr_unit != 1:
+        lines.append(f"In the kernel's files an address stands for {context.addr_unit} bytes; a spec has bytes.")
+    if context.pause:
+        lines.append("Pause: after a first sample, sample nothing and apply no scheme until it is to go on.")
     for number, probe in enumerate(context.probes):
         lines.append(f"Probe {number}: count how many of the sampled pages are: {describe_probe(probe)}.")
     if context.schemes:
