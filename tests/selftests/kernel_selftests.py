@@ -1,7 +1,8 @@
 """The kernel's own DAMON selftests, unmodified, against damonfs (or, in the guest lab, against the kernel's DAMON).
 
-They are taken from Debian's package linux-source-6.12 when they are needed, and never kept with this project (they are
-GPL). By hand: ``python tests/selftests/kernel_selftests.py [--kernel] [NAME …]``.
+They are taken from Debian's package linux-source-6.12, or from the source that `lab/build-kernel 7.3` has fetched, when
+they are needed, and never kept with this project (they are GPL). By hand:
+``python -m tests.selftests.kernel_selftests [--of 7.3 [--level 7.2]] [--kernel] [NAME …]``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 
 from tests.helpers.command import PYDAMON
 
-SOURCE = Path("/usr/src/linux-source-6.12.tar.xz")
-TESTS = (
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pydamon"
+_BOTH = (
     "sysfs.sh",
     "damon_nr_regions.py",
     "damos_quota.py",
@@ -33,6 +34,9 @@ TESTS = (
     "sysfs_update_schemes_tried_regions_hang.py",
     "sysfs_update_removed_scheme_dir.sh",
 )
+# By the kernel whose tests they are. Those of 7.3 that read the kernel's memory (drgn) or look for what it has lost
+# (kmemleak), and those of modules, are about nothing that damonfs has (docs/damonfs.md).
+TESTS = {"6.12": _BOTH, "7.3": (*_BOTH, "sysfs_refresh.py")}
 DEBUGFS_TESTS = (
     "debugfs_attrs.sh",
     "debugfs_schemes.sh",
@@ -68,15 +72,25 @@ class Result:
     tries: int
 
 
-def prepare() -> Path:
-    """The directory with the tests, their C programs compiled; made once per version of the package."""
-    if not SOURCE.is_file():
-        raise Missing(f"{SOURCE} is missing (apt-get install linux-source-6.12)")
+def source_of(kernel: str) -> Path:
+    """The source of that kernel; raises Missing, saying where it comes from."""
+    if kernel == "6.12":
+        packed, how = [Path("/usr/src/linux-source-6.12.tar.xz")], "apt-get install linux-source-6.12"
+    else:
+        packed, how = sorted((_CACHE / "lab" / "sources" / kernel).glob("*.tar.xz")), f"lab/build-kernel {kernel}"
+    if not packed or not packed[-1].is_file():
+        raise Missing(f"the source of Linux {kernel} is missing ({how})")
+    return packed[-1]
+
+
+def prepare(kernel: str = "6.12") -> Path:
+    """The directory with the tests of that kernel, their C programs compiled; made once per version of its source."""
+    source = source_of(kernel)
     if shutil.which("cc") is None:
         raise Missing("there is no C compiler (apt-get install gcc)")
-    status = SOURCE.stat()
+    status = source.stat()
     key = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pydamon" / "selftests"
+    cache = _CACHE / "selftests"
     ready = cache / key
     if ready.is_dir():
         return ready
@@ -86,7 +100,7 @@ def prepare() -> Path:
         made.mkdir()
         strip = f"--strip-components={1 + _MEMBERS.count('/')}"
         subprocess.run(
-            ["tar", "-xJf", SOURCE, "-C", made, strip, "--wildcards", f"*/{_MEMBERS}*"], check=True, timeout=300
+            ["tar", "-xJf", source, "-C", made, strip, "--wildcards", f"*/{_MEMBERS}*"], check=True, timeout=300
         )
         for source in made.glob("*.c"):
             subprocess.run(["cc", "-w", "-o", source.with_suffix(""), source], check=True, timeout=60)
@@ -95,22 +109,31 @@ def prepare() -> Path:
     return ready
 
 
-def run(name: str, *, kernel: bool = False, tries: int = 1, more: Sequence[str] = ()) -> Result:
+def run(
+    name: str,
+    *,
+    of: str = "6.12",
+    level: str | None = None,
+    kernel: bool = False,
+    tries: int = 1,
+    more: Sequence[str] = (),
+) -> Result:
     """Run the test ``name`` until it passes, at most ``tries`` times: they measure time, also on a busy machine.
 
-    ``kernel``: against the kernel's own DAMON; only ever in the guest lab. ``more``: options of ``pydamon mount``.
+    ``of`` is the kernel whose test it is, ``level`` what damonfs looks like (None: that kernel). ``kernel``: against
+    the kernel's own DAMON; only ever in the guest lab. ``more``: options of ``pydamon mount``.
     """
     for number in range(1, tries + 1):
         began = time.monotonic()
-        status, output = _run(name, kernel, more)
+        status, output = _run(name, of, level or of, kernel, more)
         result = Result(status, output, time.monotonic() - began, number)
         if status in (0, SKIPPED):
             break
     return result
 
 
-def _run(name: str, kernel: bool, more: Sequence[str]) -> tuple[int, str]:
-    folder = prepare()
+def _run(name: str, of: str, level: str, kernel: bool, more: Sequence[str]) -> tuple[int, str]:
+    folder = prepare(of)
     command = ["bash" if name.endswith(".sh") else sys.executable, name]
     if kernel:
         if "pydamon.lab=1" not in Path("/proc/cmdline").read_text().split():
@@ -118,7 +141,7 @@ def _run(name: str, kernel: bool, more: Sequence[str]) -> tuple[int, str]:
     else:
         legacy = tempfile.mkdtemp(prefix="damonfs-debug-") if name in DEBUGFS_TESTS else None
         place = tempfile.mkdtemp(prefix="damonfs-test-")
-        mount = [*PYDAMON, "mount", place, "--level", "6.12", *more]
+        mount = [*PYDAMON, "mount", place, "--level", level, *more]
         mount += ["--debugfs", legacy] if legacy else []
         command = [*mount, "--", "sh", "-c", _ONLY_ON_DAMONFS, "sh", *command]
         # Some clear the kernel's log, which is the machine's.
@@ -149,6 +172,8 @@ def main() -> int:
     """Run the tests that are named, or all; prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--of", choices=sorted(TESTS), default="6.12", help="the kernel whose tests they are")
+    parser.add_argument("--level", help="what damonfs looks like, if not like that kernel")
     parser.add_argument("--kernel", action="store_true", help="against the kernel's own DAMON (guest lab only)")
     parser.add_argument("--tries", type=int, default=1)
     parser.add_argument("--primitive", default="auto", help="what damonfs asks processes through")
@@ -156,8 +181,8 @@ def main() -> int:
     options = parser.parse_args()
     more = ["--primitive", options.primitive, *(["--faithful"] if options.faithful else [])]
     failed = 0
-    for name in options.names or (*TESTS, *DEBUGFS_TESTS):
-        result = run(name, kernel=options.kernel, tries=options.tries, more=more)
+    for name in options.names or (*TESTS[options.of], *(DEBUGFS_TESTS if options.of == "6.12" else ())):
+        result = run(name, of=options.of, level=options.level, kernel=options.kernel, tries=options.tries, more=more)
         word = {0: "pass", SKIPPED: "skip"}.get(result.status, f"FAIL {result.status}")
         print(f"{name:<55} {word:<7} {result.seconds:6.1f} s  try {result.tries}", flush=True)
         if word.startswith("FAIL"):

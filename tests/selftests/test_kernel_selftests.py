@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
@@ -20,12 +21,17 @@ TIMED = {
 }
 
 
-def why_not() -> str | None:
+# What damonfs looks like for the tests of which kernel: those of 7.3 also pass on what came before and after it.
+ON = [("6.12", "6.12"), ("7.3", "7.2"), ("7.3", "7.3"), ("7.3", "mm")]
+
+
+@functools.cache
+def why_not(kernel: str) -> str | None:
     from pydamon.damonfs.fuse import binding
 
     try:
         binding()
-        selftests.prepare()
+        selftests.prepare(kernel)
     except (MachineError, selftests.Missing) as error:
         return str(error)
     if os.getuid() != 0:
@@ -33,26 +39,30 @@ def why_not() -> str | None:
     return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _possible() -> None:
-    reason = why_not()
+def check(name: str, of: str, level: str, tries: int) -> selftests.Result:
+    reason = why_not(of)
     if reason is not None:
         pytest.skip(f"the kernel's selftests cannot run: {reason}")
+    return selftests.run(name, of=of, level=level, tries=tries)
 
 
-@pytest.mark.parametrize("name", [*sorted({*selftests.TESTS} - TIMED), *selftests.DEBUGFS_TESTS])
-def test_it_passes(name: str) -> None:
+@pytest.mark.parametrize(
+    ("of", "level", "name"),
+    [(of, level, name) for of, level in ON for name in sorted({*selftests.TESTS[of]} - TIMED)]
+    + [("6.12", "6.12", name) for name in selftests.DEBUGFS_TESTS],
+)
+def test_it_passes(of: str, level: str, name: str) -> None:
     # The one that looks for leaks counts the process ids of the whole machine.
-    result = selftests.run(name, tries=4 if name.endswith("pid_leak.sh") else 1)
+    result = check(name, of, level, tries=4 if name.endswith("pid_leak.sh") else 1)
     if result.status == selftests.SKIPPED:
         pytest.skip(f"it skips itself: {result.output.strip()}")
     assert result.status == 0, result.output
 
 
 @pytest.mark.truth
-@pytest.mark.parametrize("name", sorted(TIMED))
-def test_it_passes_when_the_machine_has_time(name: str) -> None:
-    result = selftests.run(name, tries=4)
+@pytest.mark.parametrize(("of", "level", "name"), [(of, of, name) for of in selftests.TESTS for name in sorted(TIMED)])
+def test_it_passes_when_the_machine_has_time(of: str, level: str, name: str) -> None:
+    result = check(name, of, level, tries=4)
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     if result.status != 0 and busy > 1.5:  # its workload and the kdamond did not get the CPU that it counts on
         pytest.skip(f"the machine has no time for it: {busy:.1f} tasks wait for each CPU")
