@@ -1,12 +1,11 @@
-"""What may run, and what a commit must leave as it is: who is monitored, and by what means."""
+"""What a commit must leave as it is: who is monitored, and by what means."""
 
 from __future__ import annotations
 
 import msgspec
 
-from pydamon.errors import RequestError, located
-from pydamon.ops.base import OperationsSet, ProbingOperationsSet
-from pydamon.spec import Context, Probe, Target
+from pydamon.errors import RequestError
+from pydamon.spec import Context, Target
 
 
 def check_kept(before: Context, after: Context) -> None:
@@ -28,15 +27,6 @@ def check_kept(before: Context, after: Context) -> None:
 def same_targets(some: tuple[Target, ...], others: tuple[Target, ...]) -> bool:
     """Whether both are the same, apart from which are obsolete."""
     return tuple(map(_who, some)) == tuple(map(_who, others))
-
-
-def check_probes(ops: OperationsSet, probes: tuple[Probe, ...]) -> None:
-    """Raise RequestError or MachineError if ``ops`` cannot tell of these attributes."""
-    if probes:
-        if not isinstance(ops, ProbingOperationsSet):
-            raise RequestError("cannot be applied by this operations set", where="probes")
-        with located("probes"):
-            ops.check_probes(probes)
 
 
 def _who(target: Target) -> Target:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from pydamon.core import adjust, boundaries, cut_short
+from pydamon.core import adjust, boundaries, cut_short, weighed_hits
 from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
-from pydamon.core.commits import check_kept, check_probes
+from pydamon.core.commits import check_kept
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.core.tuner import rescale_age
@@ -27,6 +27,7 @@ from pydamon.errors import RequestError
 from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps
 from pydamon.ops.pace import Clock, Pace, Sampled
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
+from pydamon.spec.probes import attributes_only
 
 _LOOK_UP_NS = 100_000_000  # so often one that pauses looks whether its targets still run; a commit wakes it
 
@@ -87,8 +88,8 @@ class Kdamond:
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
-        check_probes(self.ops, self.probes)
-        if self.panel_size and not self.faithful and isinstance(self.ops, PanelOps):
+        weighed_hits.check(self.ops, self.probes)
+        if self.panel_size and not (self.faithful or self.follows_hits) and isinstance(self.ops, PanelOps):
             from pydamon.core.panel_watch import PanelWatch
 
             self.panel = PanelWatch(
@@ -131,7 +132,7 @@ class Kdamond:
         with self._lock:
             before, damos = (self.context, self.damos) if self._pending is None else self._pending
         if context.probes != before.probes:
-            check_probes(self.ops, context.probes)
+            weighed_hits.check(self.ops, context.probes)
         if context.schemes is not before.schemes:
             if context.schemes and damos is None:
                 damos = self._new_damos()
@@ -161,6 +162,11 @@ class Kdamond:
     def probes(self) -> tuple[Probe, ...]:
         """Those that are asked now."""
         return self.context.probes
+
+    @property
+    def follows_hits(self) -> bool:
+        """Whether regions follow what probes count; accesses are not looked for then."""
+        return attributes_only(self.probes)
 
     @property
     def faithful(self) -> bool:
@@ -283,7 +289,7 @@ class Kdamond:
         piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
         self.targets = list(range(len(ranges)))
         self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
-        self._ask_probes()
+        weighed_hits.ask(self.ops, self.regions, self.probes)
         self._limit_sizes()
         self._cut_at_mappings()
         if self.panel is not None:
@@ -297,11 +303,6 @@ class Kdamond:
         if self.damos is not None:
             self.damos.by_memory = self.damos.by_clock = self.counts_memory
             self.damos.start(self.context.schemes, self.intervals)
-
-    def _ask_probes(self) -> None:
-        for regions in self.regions:
-            regions.counts.set_nr_probes(len(self.probes))
-        self.ops.sampler.probes = self.probes
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
@@ -373,12 +374,14 @@ class Kdamond:
         if not self.faithful:
             pairs = zip(self.targets, bounds, strict=True)
             bounds = [boundaries.united(self._boundaries.of(target), more) for target, more in pairs]
+        weights = weighed_hits.weights_of(self.probes)
         self.regions = adjust.merge_all(
             self.regions,
-            max_seen=max((int(r.nr_accesses.max()) for r in self.regions if len(r)), default=0),
+            weights=weights,
+            max_seen=weighed_hits.highest(self.regions, weights),
             sz_limit=self._sz_limit,
             max_nr_regions=self.nr_regions.max,
-            window=self.window,
+            window=self.window if self.faithful else weighed_hits.most(self.window, weights),
             boundaries=bounds if not self.faithful or any(map(len, bounds)) else (),
             elapsed_ns=elapsed_ns,
         )
@@ -445,7 +448,7 @@ class Kdamond:
         for target in range(known, len(all_ranges)):
             self.targets.append(target)
             self.regions.append(Regions.empty())
-        self._ask_probes()
+        weighed_hits.ask(self.ops, self.regions, self.probes)
         self._retire_ended()
         for place, target in enumerate(self.targets):
             ranges = all_ranges[target]
@@ -468,9 +471,9 @@ class Kdamond:
         self.context, damos = pending
         self.damos = self.damos or damos
         if self.probes != before.probes:
-            for regions in self.regions:
-                regions.counts.reset_probes()
-            self._ask_probes()
+            weighed_hits.ask(self.ops, self.regions, self.probes, anew=True)
+            if self.panel is not None and self.follows_hits:
+                self.panel = self._pace.meanwhile = None  # it would clear what probes ask for
         if self.context.targets != before.targets:
             self._drop_obsolete()
         if self.intervals != before.intervals:

@@ -176,7 +176,7 @@ class Pass:
 
     def _rate(self, place: int, regions: Regions) -> I64:
         """Accesses per aggregation: the moving sum, so that it means the same at any time (docs/algorithms.md 2.6)."""
-        rate = regions.nr_accesses_bp // 10_000
+        rate = regions.moving_sum
         if self._damos.hot is not None:
             ranges = self._damos.hot(self._targets[place])
             if len(ranges):
@@ -402,7 +402,7 @@ class Pass:
                 target=target,
                 start=start,
                 end=end,
-                nr_accesses=regions.nr_accesses_bp[index] // 10_000,
+                nr_accesses=regions.moving_sum[index],
                 age=regions.age[index].copy(),
                 sz_applied=done.applied,
                 sz_filter_passed=passed,

@@ -35,7 +35,6 @@ class TestMerge:
         merged = adjust.merge(make([(0, 100), (100, 300)], [10, 20]), 10, 1000)
         assert spans(merged) == [(0, 300)]
         assert merged.nr_accesses.tolist() == [16]
-        assert merged.nr_accesses_bp.tolist() == [160000]
 
     def test_kernel_vector_of_many_regions(self) -> None:
         # mm/damon/tests/core-kunit.h damon_test_merge_regions_of, threshold 9, size limit 9999
@@ -113,13 +112,12 @@ class TestAge:
 
 class TestSplit:
     def test_children_inherit_all_counters(self) -> None:
-        # mm/damon/tests/core-kunit.h damon_test_split_at uses nr 42, last 15, bp 420000
+        # mm/damon/tests/core-kunit.h damon_test_split_at uses nr 42, last 15
         regions = make([(0, 100)], [42], [7])
-        regions.nr_accesses_bp = np.array([420000])
         regions.last_nr_accesses[:] = 15
         halves = adjust.split(regions, 2, 1, np.random.default_rng(1))
         assert len(halves) == 2
-        for counter, value in (("nr_accesses", 42), ("nr_accesses_bp", 420000), ("last_nr_accesses", 15), ("age", 7)):
+        for counter, value in (("nr_accesses", 42), ("last_nr_accesses", 15), ("age", 7)):
             assert getattr(halves, counter).tolist() == [value, value]
 
     @pytest.mark.parametrize(("size", "pieces"), [(22, 2), (220, 3)])

@@ -93,7 +93,7 @@ def test_attributes_are_those_that_smaps_counts(
         pytest.skip("needs root")
     monkeypatch.setattr(told, "_sees_frames", sees_frames)
     myself = Process(os.getpid())
-    hits = {name: told.of_process(0, myself, memory.pages(name), (ANON, FILE)) for name in memory.areas}
+    hits = {name: told.of_process(0, myself, memory.pages(name), (ANON, FILE), None) for name in memory.areas}
     every_other = np.arange(SIZE // PAGE) % 2 == 0
     assert (hits["written"][0] == every_other).all()
     assert not hits["written"][1].any()
@@ -113,7 +113,7 @@ def test_pages_of_a_process_that_has_ended_have_no_attributes(told: VirtualAttri
         os._exit(0)
     process = Process(pid)
     os.waitpid(pid, 0)
-    assert not told.of_process(0, process, np.array([PAGE], np.uint64), (ANON,)).any()
+    assert not told.of_process(0, process, np.array([PAGE], np.uint64), (ANON,), None).any()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -123,11 +123,11 @@ def test_frames_have_the_attributes_of_the_pages_in_them(memory: Memory) -> None
     try:
         addresses = memory.pages("written")
         frames = pagemap.frames_of(table.entries(addresses)[0])
-        hits = attributes.of_frames(frames << np.uint64(12), frames, (ANON, parse_probe("hugepage_size=4K")))
+        hits = attributes.of_frames(frames << np.uint64(12), frames, (ANON, parse_probe("hugepage_size=4K")), None)
         assert (hits == (frames != 0)).all()
         assert np.count_nonzero(frames) == SIZE // PAGE // 2
         # What is at the beginning of physical memory is on no list of pages.
-        assert not attributes.of_frames(np.zeros(1, np.uint64), np.ones(1, np.uint64), (ANON, FILE)).any()
+        assert not attributes.of_frames(np.zeros(1, np.uint64), np.ones(1, np.uint64), (ANON, FILE), None).any()
     finally:
         table.close()
         attributes.close()
@@ -136,7 +136,7 @@ def test_frames_have_the_attributes_of_the_pages_in_them(memory: Memory) -> None
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs a user that is not root")
 def test_what_only_root_sees_is_named(told: VirtualAttributes) -> None:
     with pytest.raises(MachineError, match=r"^\[0\]\.filters\[0\]: active cannot be told here"):
-        told.check((parse_probe("active"),), virtual=True)
+        told.check((parse_probe("active"),), (), virtual=True)
 
 
 class ChoosyPrimitive:
@@ -192,7 +192,7 @@ def test_a_check_after_the_end_opens_nothing(monkeypatch: pytest.MonkeyPatch) ->
     attributes = Attributes()
     attributes.close()
     with pytest.raises(MachineError, match="the monitoring has ended"):
-        attributes.check((parse_probe("active"),), virtual=True)
+        attributes.check((parse_probe("active"),), (), virtual=True)
 
 
 def test_a_check_that_fails_leaves_what_is_known_of_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,7 @@ def context(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "where"),
     [
-        (context(probes=[{"filters": [], "weight": 3}]), "probes[0].weight"),
+        (context(probes=[{"filters": [], "weight": 1.5}]), "probes[0].weight"),
         (context(ops_attrs={"use_reports": True}), "ops_attrs.use_reports"),
         (context(ops_attrs={"cpus": "0-3"}), "ops_attrs"),
         (context(sample_control={"primitives_enabled": {"page_table": False}}),
@@ -237,7 +237,7 @@ def context(**fields: Any) -> dict[str, Any]:
         (context(schemes=scheme(quotas={"goals": [
             {"metric": "user_input", "target_value": "1", "complement": "yes"}]})),
          "schemes[0].quotas.goals[0].complement"),
-        (context(schemes=scheme(filters=[{"filter_type": "probe_hits_wsum"}])), "schemes[0].filters[0].filter_type"),
+        (context(schemes=scheme(filters=[{"filter_type": "pgidle_set"}])), "schemes[0].filters[0].filter_type"),
     ],
 )  # fmt: skip
 def test_what_would_change_the_meaning_is_refused_by_name(data: dict[str, Any], where: str) -> None:
