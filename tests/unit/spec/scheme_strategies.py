@@ -75,6 +75,7 @@ def goals(draw: st.DrawFn) -> Goal:
         current_value=draw(st.one_of(st.just(0), sizes)),
         nid=draw(st.integers(0, 1023)) if metric.startswith("node_") else None,
         memcg_path=draw(texts) if metric.startswith("node_memcg_") else None,
+        complement=METRICS[metric].most is not None and draw(st.booleans()),
     )
 
 

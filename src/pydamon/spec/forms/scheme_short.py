@@ -276,8 +276,11 @@ def _goal(text: str, plain: Plain) -> Goal:
             fields["current_value"] = units.parse_metric(value)
         elif key == "name":
             fields["name"] = plain(value)
+        elif item == "complement":
+            fields["complement"] = True
         else:
-            raise RequestError(f"after the target there may be now=VALUE and name=NAME, not {shown(plain(item))}")
+            known = "now=VALUE, name=NAME and complement"
+            raise RequestError(f"after the target there may be {known}, not {shown(plain(item))}")
     return Goal(**fields)
 
 
@@ -451,6 +454,7 @@ def _write_goal(goal: Goal) -> str:
     if goal.memcg_path is not None:
         of += f"@{quoted(goal.memcg_path)}"
     text = f"goal={goal.metric}{of}:{_write_metric(goal, goal.target_value)}"
+    text += ",complement" if goal.complement else ""
     if goal.current_value:
         text += f",now={_write_metric(goal, goal.current_value)}"
     return text if goal.name is None else f"{text},name={quoted(goal.name)}"
