@@ -101,6 +101,49 @@ class TestTune:
         for key in ("intervals", "nr_regions", "schemes", "spec", "commit_pending"):
             assert after[key] == before[key]
 
+    def test_a_pause_costs_no_samples_and_loses_nothing(self, sleeper: int) -> None:
+        start("--primitive", "smaps", "--sample", "20ms", "--aggr", "100ms", str(sleeper))
+        wait_until(lambda: Client().status()["snapshots"] > 2)
+        done = pydamon("tune", "--pause")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(", 0 schemes; it pauses\n")
+        wait_until(lambda: Client().status()["paused"])
+        before = Client().status()
+        assert "running, paused" in pydamon("status", "0").stdout
+        # Much longer than an aggregation: by the daemon's own clock.
+        wait_until(lambda: Client().status()["uptime_ns"] - before["uptime_ns"] > 10**9)
+        after = Client().status()
+        assert after["snapshots"] <= before["snapshots"] + 1  # one that was being counted
+        assert after["cost"]["samples"] == before["cost"]["samples"]
+        assert after["regions"] == before["regions"]
+        Client().tune(sample_us=10_000, aggr_us=50_000)  # does not end the pause
+        assert Client().status()["spec"]["kdamonds"][0]["contexts"][0]["pause"]
+        assert pydamon("tune", "--resume").returncode == 0
+        wait_until(lambda: Client().status()["snapshots"] > after["snapshots"] + 2)
+        assert not Client().status()["paused"]
+
+    def test_a_spec_takes_out_obsolete_targets(self, sleeper: int, tmp_path: Path) -> None:
+        with subprocess.Popen(["sleep", "600"]) as other:
+            try:
+                pids = [sleeper, other.pid]
+                start("--primitive", "smaps", "--sample", "20ms", "--aggr", "100ms", *map(str, pids))
+                wait_until(lambda: len(Client().status()["targets"]) == 2)
+                context = Client().status()["spec"]["kdamonds"][0]["contexts"][0]
+                for number in (1, 0):
+                    context["targets"][number]["obsolete"] = True
+                    file = tmp_path / "spec.json"
+                    file.write_text(json.dumps({"kdamonds": [{"contexts": [context]}]}))
+                    done = pydamon("tune", "--spec", str(file))
+                    if number:
+                        assert done.returncode == 0, done.stderr
+                        wait_until(lambda: [row["pid"] for row in Client().status()["targets"]] == pids[:1])
+                    else:
+                        assert done.returncode == 2
+                        assert "is true for all targets; one at least must stay" in only_line(done)
+                assert Client().status()["state"] == "running"
+            finally:
+                other.kill()
+
     def test_ops_and_targets_cannot_be_changed(self, tmp_path: Path) -> None:
         start(*SIM)
         spec = tmp_path / "spec.json"

@@ -175,9 +175,13 @@ class Monitor:
         nr_regions: NrRegions | None = None,
         schemes: tuple[Scheme, ...] | None = None,
         probes: tuple[Probe, ...] | None = None,
+        pause: bool | None = None,
     ) -> None:
-        """Change what is given without losing regions; raises RequestError, and changes nothing then."""
-        given = {"intervals": intervals, "nr_regions": nr_regions, "schemes": schemes, "probes": probes}
+        """Change what is given without losing regions; raises RequestError, and changes nothing then.
+
+        ``pause``: sample nothing until it is committed as False.
+        """
+        given = {"intervals": intervals, "nr_regions": nr_regions, "schemes": schemes, "probes": probes, "pause": pause}
         changes = {name: value for name, value in given.items() if value is not None}
         self._run.commit(msgspec.structs.replace(self.engine.asked, **changes))
 

@@ -360,6 +360,17 @@ def test_schemes_see_whole_aggregations_also_after_their_length_was_changed() ->
     assert all(most == window for most, window in seen)
 
 
+def test_a_simulation_that_pauses_goes_on_to_its_end_without_a_sample() -> None:
+    with sim(duration="1s") as monitor:
+        seen = []
+        for snapshot in monitor:
+            seen.append(snapshot.end_ns)
+            if len(seen) == 3:
+                monitor.commit(pause=True)
+        assert len(seen) == 3
+        assert monitor.engine.clock.now_ns() == 10**9
+
+
 def test_probes_can_be_committed() -> None:
     counts = []
     with pydamon.Monitor(pydamon.make_spec(ops="sim"), workload="stairs", duration="1s") as monitor:
