@@ -45,12 +45,27 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     Never across one of the sorted ``boundaries``.
     """
     together = Together([regions])
-    _merge(together, threshold, sz_limit, [boundaries])
+    _merge(together, threshold, sz_limit, _touches(together, [boundaries]))
     return together.regions
 
 
-def _merge(together: Together, threshold: int, sz_limit: int, boundaries: Sequence[U64]) -> None:
-    """As `merge`, the regions of all targets; ``boundaries`` has an array for each, or nothing.
+def merge_back(regions: Regions, acted: NDArray[np.bool_], sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
+    """Merge each region that was ``acted`` on into its left neighbour if all that is known of both is the same (2.11).
+
+    So quotas leave no slices. Within ``sz_limit``, never across one of the sorted ``boundaries``.
+    """
+    together = Together([regions])
+    touches = _touches(together, [boundaries]) & acted[1:]
+    for row in (*regions.ages, regions.last_nr_accesses, regions.unknown):
+        touches &= row[1:] == row[:-1]
+    if not touches.any():
+        return regions
+    _merge(together, 0, sz_limit, touches)
+    return together.regions
+
+
+def _merge(together: Together, threshold: int, sz_limit: int, touches: NDArray[np.bool_]) -> None:
+    """As `merge`, the regions of all targets; ``touches`` says which (all but the last) may be merged with the next.
 
     The merged count and age are size-weighted means, against which the next region is compared: that makes merging
     sequential from left to right. `_runs` therefore is a loop in Python, but only over regions that do merge: a run can
@@ -60,7 +75,6 @@ def _merge(together: Together, threshold: int, sz_limit: int, boundaries: Sequen
     if len(regions) < 2:
         return
     start, end, nr = regions.start, regions.end, regions.nr_accesses
-    touches = _touches(together, boundaries)
     qualify = (np.abs(nr[1:] - nr[:-1]) <= threshold) & touches
     qualify &= end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1))
     candidates: list[int] = qualify.nonzero()[0].tolist()
@@ -203,11 +217,11 @@ def merge_all(
     together, first = Together(targets), max_seen // 10
     update_age(together.regions, first, elapsed_ns)
     for threshold in thresholds(first, window):
-        _merge(together, threshold, sz_limit, boundaries)
+        _merge(together, threshold, sz_limit, _touches(together, boundaries))
         if len(together.regions) <= max_nr_regions:
             return together.parted()
     if boundaries:
-        _merge(together, threshold, sz_limit, ())
+        _merge(together, threshold, sz_limit, _touches(together, ()))
     return together.parted()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.core import adjust, boundaries
 from pydamon.core.regions import U64, Regions
@@ -93,6 +94,11 @@ class Adjusting:
             boundaries=bounds if at_mappings or any(map(len, bounds)) else (),
             elapsed_ns=elapsed_ns,
         )
+
+    def merge_back(self, number: int, regions: Regions, acted: NDArray[np.bool_], *, at_mappings: bool) -> Regions:
+        """Put together what a quota has cut apart of the target ``number``: see `adjust.merge_back`."""
+        bounds = self.boundaries.of(number) if at_mappings else boundaries.NO_BOUNDARIES
+        return adjust.merge_back(regions, acted, self.sz_limit, bounds)
 
     def split(self, targets: list[Regions], max_nr_regions: int) -> list[Regions]:
         """Split regions: all of them, or, above half of the maximum, as many as there is room for (2.5)."""

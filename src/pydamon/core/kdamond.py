@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -273,6 +274,10 @@ class Kdamond:
         self.tuning.began_ns += paused_ns
         return False
 
+    def _prepare(self, damos: Damos) -> None:
+        damos.by_memory = damos.by_clock = self.counts_memory
+        damos.merge_back = partial(self._adjusting.merge_back, at_mappings=not self.faithful)
+
     def _apply_schemes(self) -> None:
         if self.damos is not None:
             self.damos.apply(self.passed_samples, self.intervals, self.targets, self.regions)
@@ -294,7 +299,7 @@ class Kdamond:
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
         if self.damos is not None:
-            self.damos.by_memory = self.damos.by_clock = self.counts_memory
+            self._prepare(self.damos)
             self.damos.start(self.context.schemes, self.intervals)
 
     def _ask_probes(self) -> None:
@@ -451,7 +456,7 @@ class Kdamond:
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
         if self.damos is not None:
-            self.damos.by_memory = self.damos.by_clock = self.counts_memory
+            self._prepare(self.damos)
         if self.damos is not None and self.context.schemes is not before.schemes:
             self.damos.change(self.context.schemes, self.passed_samples, self.intervals, self._next_aggregation)
         if self.counts_memory:
