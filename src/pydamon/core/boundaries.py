@@ -101,20 +101,6 @@ class Boundaries:
                 before = (mappings, smallest, of_mappings(mappings, smallest, min_region))
             self._known[target] = before
 
-    def look_and_cut(
-        self,
-        mapped: Mapping[int, Sequence[Span]],
-        regions: list[Regions],
-        max_nr_regions: int,
-        min_region: int,
-        nr_gaps: int,
-    ) -> list[Regions]:
-        """`look`, and the ``regions`` of the same targets cut there; left as they are if that makes too many."""
-        smallest = large_spans(sum(map(Regions.total_size, regions)), max_nr_regions, min_region, nr_gaps)
-        self.look(mapped, smallest, min_region)
-        pieces = [cut(each, self.of(target)) for target, each in zip(mapped, regions, strict=True)]
-        return pieces if sum(map(len, pieces)) <= max_nr_regions else regions
-
     def of(self, target: int) -> U64:
         """Those of a target, sorted."""
         return self._known[target][2]

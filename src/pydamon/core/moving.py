@@ -24,10 +24,10 @@ def moving_sum(counted: Count, last: Count, left: int) -> NDArray[np.int64]:
 
     ``left`` is in 1/10,000 (`left_bp`). At the very beginning of an aggregation it is the last count.
     """
-    last = last.astype(np.int64, copy=False)
+    before = last.astype(np.int64)
     if left >= _WHOLE:
-        return last.copy()
-    return counted + last * left // _WHOLE
+        return before
+    return counted.astype(np.int64, copy=False) + before * left // _WHOLE
 
 
 def rescaled(counted: Count, old_window: int, new_window: int) -> NDArray[np.int64]:

@@ -56,8 +56,10 @@ class Acting(Protocol):
     min_region: int
     on_apply: Callable[[int, int, Regions, Index], object] | None
     hot: Callable[[int], U64] | None
+    merge_back: Callable[[int, Regions, NDArray[np.bool_]], Regions] | None
     by_memory: bool
     by_clock: bool
+    weights: I64 | None
     dry_run: bool
 
     def say(self, key: str, line: str) -> None:
@@ -102,6 +104,7 @@ class Pass:
         self._weighed: dict[int, tuple[Regions, U64]] = {}
         self._in_vain_ns = 0
         self._most_in_vain_ns = apply_interval_us(state.scheme, intervals, damos.by_memory) * 1000 // _IN_VAIN
+        self._acted: dict[int, list[U64]] = {}  # by the place of the target: starts of regions, in order
         self._matched: list[tuple[int, Regions, NDArray[np.bool_]]] = []
         aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
         self._rates = (
@@ -121,11 +124,9 @@ class Pass:
             state.stats.qt_exceeds = quota.qt_exceeds
         state.tried = []
         if not quota.full(self._quotas, self._min_region):
-            chosen = self._prioritized(eligible)
-            for place, index in self._from_where_it_ended(chosen):
-                if not self._act(place, index):
-                    break
-        state.stats.nr_snapshots += 1
+            self._act_on(self._prioritized(eligible))
+            self._merge_back()
+        state.passes += 1
 
     # -- which regions ------------------------------------------------------------------------------------------
 
@@ -153,7 +154,9 @@ class Pass:
             # The pieces match as the whole did, whatever their size is.
             matching = matching[np.searchsorted(before.end, after.start, "right")]
             self._regions[place] = after
-        passed, allowed = filters.decide(after, self._targets[place], self._scheme, self._min_region)
+        passed, allowed = filters.decide(
+            after, self._targets[place], self._scheme, self._min_region, self._damos.weights
+        )
         index = np.flatnonzero(matching & passed)
         return index, allowed[index]
 
@@ -255,10 +258,10 @@ class Pass:
         self._state.quota.rests = False
         if resume is not None:
             target, address = resume
-            later = list(range(len(self._targets)))
-            later = [place for place in later if self._targets[place] >= target]
             rest = []
-            for place in later:
+            for place in range(len(self._targets)):
+                if (self._targets[place], self._end(place)) <= resume:
+                    continue
                 index, allowed = chosen[place]
                 if self._targets[place] == target:
                     index, allowed = self._behind(place, address, index, allowed)
@@ -268,6 +271,11 @@ class Pass:
                 return
             # Nothing is left after that place: from the beginning. (The kernel does so one application later.)
         yield from enumerate(chosen)
+
+    def _end(self, place: int) -> int:
+        """Where the last region of that target ends; 0 if it has none."""
+        end = self._regions[place].end
+        return int(end[-1]) if len(end) else 0
 
     def _behind_region(self, target: int, address: int) -> tuple[int, int]:
         """That place, or the end of the region around it."""
@@ -316,6 +324,33 @@ class Pass:
         return total
 
     # -- acting -------------------------------------------------------------------------------------------------
+
+    def _act_on(self, chosen: list[tuple[Index, NDArray[np.bool_]]]) -> None:
+        """Act on one target after the other while the quota lasts, and count those whose last region was reached."""
+        for place, index in self._from_where_it_ended(chosen):
+            if self._state.finished:
+                return
+            more = self._act(place, index)
+            there = len(self._regions[place]) > 0 and self._damos.ops.target_valid(self._targets[place])
+            if there and (more or self._acted_on_last(place)):
+                self._state.stats.nr_snapshots += 1
+            if not more:
+                return
+
+    def _acted_on_last(self, place: int) -> bool:
+        """Whether the last region of that target was acted on."""
+        acted = self._acted.get(place)
+        return acted is not None and bool(acted[-1][-1] == self._regions[place].start[-1])
+
+    def _merge_back(self) -> None:
+        """What was cut apart for the quota, and is the same again, becomes one region again."""
+        damos = self._damos
+        if damos.merge_back is None or damos.dry_run:
+            return
+        for place, starts in self._acted.items():
+            regions = self._regions[place]
+            acted = np.isin(regions.start, np.concatenate(starts))
+            self._regions[place] = damos.merge_back(self._targets[place], regions, acted)
 
     def _act(self, place: int, chosen: tuple[Index, NDArray[np.bool_]]) -> bool:
         """Act on the regions of one target, in order; False when the quota is used up or nothing works any more."""
@@ -373,6 +408,7 @@ class Pass:
             name = self._scheme.name or f"{self._number} ({self._scheme.action})"
             damos.say(f"failed {self._number} {error}", f"scheme {name} is not applied any more: {error}")
             return False
+        self._acted.setdefault(place, []).append(start)
         spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
         passed = done.passed
         counted = done.applied  # in a dry run the same bytes may be found again
@@ -406,7 +442,7 @@ class Pass:
                 age=regions.age[index].copy(),
                 sz_applied=done.applied,
                 sz_filter_passed=passed,
-                probe_hits=regions.probe_hits[:, index],
+                probe_hits=regions.moving_hits[:, index],
             )
         )
         if self._scheme.does.acts and not damos.dry_run:

@@ -81,6 +81,6 @@ def show_effective_bytes(scheme: Directory, state: SchemeState, unit: int) -> No
 
     As in the kernel it is 0 without a quota and before the first window.
     """
-    known = state.scheme.quotas.limited and state.stats.nr_snapshots
+    known = state.scheme.quotas.limited and state.passes
     shown = U64_MAX if state.quota.esz is None else state.quota.esz // unit
     scheme.set("quotas/effective_bytes", shown if known else 0)

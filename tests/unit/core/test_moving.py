@@ -56,10 +56,9 @@ def test_hits_of_probes_are_summed_row_by_row() -> None:
 @pytest.mark.parametrize(
     ("count", "old", "new", "expected"),
     [
-        # core-kunit.h damon_test_update_monitoring_result: 10/1000 us to 100/10000, 1/1000 and 1/100 us
+        # core-kunit.h damon_test_update_monitoring_result: 10/1000 us to 100/10000 and 1/1000 us
         (15, 100, 100, 15),
         (15, 100, 1000, 150),
-        (15, 100, 100, 15),
         # by the documented formula: 7 * 10000 / 20 = 3500; 3500 * 10 / 10000 = 3.5
         (7, 20, 10, 3),
         (1, 3, 3, 0),  # 3333 * 3 / 10000: it rounds down also where nothing changes

@@ -147,7 +147,40 @@ class TestProbes:
         world.write(f"{self.PROBES}/0/filters/nr_filters", 1)
         assert world.error(f"{self.PROBES}/0/filters/0/type", "hugepage_size") == number
 
-    def test_kernels_that_are_released_have_none(self) -> None:
+    def test_weights_came_with_7_3_and_preparations_after_it(self) -> None:
+        # The notes on DAMON of 2026-11-25, 2.1; 7.3.4's table of files has weight and no preps.
+        there = {}
+        for name in ("7.2", "7.3", "mm"):
+            world = World(name)
+            world.one_of_each()
+            world.write(f"{self.PROBES}/nr_probes", 1)
+            there[name] = set(world.tree.names(f"{self.PROBES}/0"))
+        assert there == {"7.2": {"filters"}, "7.3": {"filters", "weight"}, "mm": {"filters", "weight", "preps"}}
+        weight, prep = f"{self.PROBES}/0/weight", f"{self.PROBES}/0/preps/0/prep_action"
+        assert world.read(weight) == "0\n"
+        for wrong, number in (("-1", errno.EINVAL), ("4294967296", errno.ERANGE)):
+            assert world.error(weight, wrong) == number
+        world.write(weight, 100)
+        world.write(f"{self.PROBES}/0/preps/nr_preps", 1)
+        assert world.read(prep) == "set_pgidle\n"
+        assert world.error(prep, "set_young") == errno.EINVAL
+        world.write(f"{KDAMOND}/state", "on")
+        (probe,) = world.kdamonds[0].asked[0].probes
+        assert (probe.weight, [each.prep_action for each in probe.preps]) == (100, ["set_pgidle"])
+
+    def test_a_commit_of_too_many_samples_for_weights_is_refused(self) -> None:
+        # T10 there: with a weight, 255 samples per aggregation go, and 256 do not.
+        world = World()
+        world.one_of_each()
+        world.write(f"{self.PROBES}/nr_probes", 1)
+        world.write(f"{self.PROBES}/0/weight", 100)
+        world.write(f"{CONTEXT}/monitoring_attrs/intervals/aggr_us", 5000 * 255)
+        world.write(f"{KDAMOND}/state", "on")
+        world.write(f"{CONTEXT}/monitoring_attrs/intervals/aggr_us", 5000 * 256)
+        assert world.error(f"{KDAMOND}/state", "commit") == errno.EINVAL
+        assert len(world.kdamonds[0].asked) == 1
+
+    def test_kernels_before_7_2_have_none(self) -> None:
         world = World("7.1")
         world.one_of_each()
         assert not [line for line in listing(world) if "probes" in line]
@@ -368,7 +401,7 @@ class TestOnAndOff:
         assert (scheme.quotas.sz_bytes, size.min, size.max) == (40960, 8192, 2**64 - 1)
         state = world.kdamonds[0].schemes[0]
         state.tried = [tried((3 * 4096, 5 * 4096), (2**48, 2**48 + 4096))]
-        state.stats.nr_tried, state.stats.sz_tried, state.stats.nr_snapshots, state.quota.esz = 2, 3 * 4096, 1, 8192
+        state.stats.nr_tried, state.stats.sz_tried, state.passes, state.quota.esz = 2, 3 * 4096, 1, 8192
         for word in ("update_schemes_tried_regions", "update_schemes_stats", "update_schemes_effective_quotas"):
             world.write(f"{KDAMOND}/state", word)
         folder = f"{SCHEME}/tried_regions"
@@ -511,7 +544,7 @@ class TestRunning:
     def test_effective_quota_and_tuned_intervals(self, world: World) -> None:
         kdamond = world.kdamonds[0]
         kdamond.schemes[0].quota.esz = 12345
-        kdamond.schemes[0].stats.nr_snapshots = 1
+        kdamond.schemes[0].passes = 1
         kdamond.now = Intervals(sample_us=7000, aggr_us=140_000)
         world.write(f"{KDAMOND}/state", "update_schemes_effective_quotas")
         world.write(f"{KDAMOND}/state", "update_tuned_intervals")
