@@ -182,7 +182,7 @@ class Regions:
         }
 
     def count_samples(self, samples: int, window: int) -> None:
-        """So many more samples are in ``counts``; ``window`` is the number of samples per aggregation (2.6)."""
+        """So many more samples are in ``counts``; ``window`` samples are an aggregation (docs/algorithms.md 2.6)."""
         self._samples += samples
         self._window = window
 

@@ -188,7 +188,7 @@ def _goal(goal: Goal) -> str:
     node = "?" if goal.nid is None else goal.nid
     metric = METRICS[goal.metric].words.format(node=node, memcg=goal.memcg_path)
     if goal.complement:
-        metric = f"what is left of the whole beside {metric}"
+        metric = f"100 % less {metric}"
     name = f" ({goal.name})" if goal.name is not None else ""
     now = f" (now {_metric(goal, goal.current_value)})" if METRICS[goal.metric].source == "user" else ""
     return f"{metric}{name} is {_metric(goal, goal.target_value)}{now}"
