@@ -29,6 +29,10 @@ step running report damon
 step access report access --raw_form
 step tune tune --target_pid $TARGET -s 10000 -a 200000 --damos_action stat
 step tuned report damon
+step pause tune --target_pid $TARGET -s 10000 -a 200000 --damos_action stat --pause_ctx 0
+step paused report damon
+step resume tune --target_pid $TARGET -s 10000 -a 200000 --damos_action stat
+step resumed report access --raw_form
 step stop stop
 step scheme start --target_pid $TARGET --damos_action cold --damos_access_rate 0% 0% --damos_quota_space 4M \
     --damos_quota_interval 1s
@@ -38,6 +42,18 @@ step counting start --target_pid $TARGET --probe --probe_filter allow anon --pro
     --damos_action stat
 step hits report access --format_region 'REGION <access rate> <probe hits>'
 step done stop
+step weighing start --target_pid $TARGET --probe --probe_prep set_pgidle --probe_filter allow pgidle_unset \
+    --probe_weight 100 --damos_action stat --refresh_stat 100ms
+step attrs report attrs
+step over stop
+step two start --target_pid $TARGET --target_pid $$ --damos_action stat
+step one tune --target_pid $TARGET --target_pid $$ --damos_action stat --obsolete_targets 1
+step left report damon
+step last stop
+step goal start --target_pid $TARGET --damos_action stat --damos_quota_goal active_mem_bp 5% complement \
+    --damos_quota_interval 1s
+step rest report damon
+step gone stop
 """
 
 
@@ -66,6 +82,12 @@ def test_damo_does_its_work(tmp_path: Path) -> None:
     assert "intervals: sample 5 ms, aggr 100 ms" in steps["running"]
     assert "intervals: sample 10 ms, aggr 200 ms" in steps["tuned"]
     assert steps["access"].strip()
+    assert "pause: True" in steps["paused"]
+    assert steps["resumed"].strip()
+    assert "probe prep: set_pgidle, filter: allow pgidle_unset (weight: 100)" in steps["attrs"]
+    assert f"pid: {busy.pid}" in steps["left"]
+    assert "target 1" not in steps["left"]
+    assert "active_mem_bp (complement)" in steps["rest"]
     assert "nr_tried" in steps["stats"]
     found = re.findall(r"^REGION (\S+) % +(\d+) (\d+)$", steps["hits"], re.MULTILINE)
     # What it writes to all the time is anonymous memory.

@@ -54,7 +54,7 @@ NUMBERS = (
     2**64,
 )
 # What a write may be refused with.
-REFUSALS = {errno.EINVAL, errno.ERANGE, errno.EBUSY, errno.ENOMEM, errno.EPERM, errno.EIO, errno.ENODEV}
+REFUSALS = {errno.EINVAL, errno.ERANGE, errno.EBUSY, errno.ENOMEM, errno.ECANCELED, errno.EIO, errno.ENODEV}
 
 
 class Fuzzer:
