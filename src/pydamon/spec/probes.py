@@ -65,7 +65,7 @@ def _validate_probe(probe: Probe) -> None:
         with located(f"filters[{index}]"):
             _validate_filter(item)
     if probe.weight < 0:
-        raise RequestError(f"is {probe.weight}; it must not be below 0", where="weight")
+        raise RequestError(f"a weight of {probe.weight}; it must not be below 0", where="weight")
 
 
 def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
@@ -73,7 +73,7 @@ def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
     if not attributes_only(probes):
         return
     if window > _MOST_HITS:
-        text = f"goes with {_MOST_HITS} samples per aggregation at most; the intervals make {window}"
+        text = f"a weight goes with {_MOST_HITS} samples per aggregation at most; the intervals make {window}"
         first = next(number for number, probe in enumerate(probes) if probe.weight)
         raise RequestError(text, where=f"probes[{first}].weight")
     total = 0
@@ -81,8 +81,9 @@ def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
         total += probe.weight * window
         if total > _MOST_SUM:
             before = total // window - probe.weight
+            most = _MOST_SUM // window - before
             raise RequestError(
-                f"is {probe.weight}; the most is {_MOST_SUM // window - before} with {window} samples per aggregation"
+                f"a weight of {probe.weight}; the most is {most} with {window} samples per aggregation"
                 + (f" and {before} of the probes before" if before else ""),
                 where=f"probes[{number}].weight",
             )
