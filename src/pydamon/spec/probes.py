@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
-from pydamon.spec.schemes import MAX_FILTERS, Filter, Struct, validate_filter
+from pydamon.spec.schemes import FILTERS_OF_PROBES_ONLY, MAX_FILTERS, Filter, Struct, validate_filter
 
 MAX_PROBES = 4  # as in the kernel
 # What can be told of one page without changing it. (The kernel's probes do not know active.)
@@ -106,7 +106,7 @@ def parse_probe(text: str) -> Probe:
     ``[allow:|reject:][!]TYPE[=VALUE]`` as in a scheme's short form; without a verb one allows: the page has the
     attribute. Raises RequestError.
     """
-    from pydamon.spec.forms.scheme_short import parse_filter
+    from pydamon.spec.forms.scheme_short import FILTERS, parse_filter
 
     fields: dict[str, Any] = {}
     filters: list[Filter] = []
@@ -121,7 +121,7 @@ def parse_probe(text: str) -> Probe:
         elif word == "set_pgidle":
             fields["preps"] = (*fields.get("preps", ()), Prep())
         else:
-            filters.append(parse_filter(word, default="allow", known=sorted(PROBE_FILTERS)))
+            filters.append(parse_filter(word, default="allow", known=(*FILTERS, *sorted(FILTERS_OF_PROBES_ONLY))))
     if not filters and not fields:
         raise RequestError(f"is empty; name an attribute: {', '.join(sorted(PROBE_FILTERS))}")
     return Probe(filters=tuple(filters), **fields)

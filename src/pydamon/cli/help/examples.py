@@ -135,7 +135,7 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon report info -i run.damon", "what the record is about"),
         ("pydamon report info --verify -i run.damon", "whether it is whole"),
     ),
-    "report probes": (("pydamon report probes -i run.damon", "of a record made with --probe"),),
+    "report attrs": (("pydamon report attrs -i run.damon", "of a record made with --probe"),),
     "report profile": (
         ("pydamon report profile -i run.damon --perf cpu.txt", "cpu.txt is of perf record and perf script"),
     ),
