@@ -203,7 +203,7 @@ _ALWAYS = (
 )
 _OF_HITS = (
     Rule(
-        "intervals",
+        "intervals.intervals_goal",
         lambda c, r: c.intervals.intervals_goal is not None and not has_default_goal(c.intervals),
         "cannot be tuned where probes have weights: that goes by accesses, which are not looked for then",
     ),

@@ -204,6 +204,21 @@ def test_a_wrong_probe_is_one_line(tmp_path: Path, capsys: Capture, text: str, m
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--intervals", "auto"], "--intervals: cannot be tuned where probes have weights"),
+        (["--panel", "100"], "--panel: cannot be had where probes have weights"),
+        (["--sample", "1ms", "--aggr", "256ms"], "--probe: a weight goes with 255 samples per aggregation at most"),
+    ],
+)
+def test_what_goes_by_accesses_does_not_go_with_weights(
+    tmp_path: Path, capsys: Capture, more: list[str], message: str
+) -> None:
+    assert main(["record", *SIM, "--probe", "anon weight=1", *more, "-o", str(tmp_path / "x")]) == 2
+    assert capsys.readouterr().err.startswith(f"pydamon: {message}")
+
+
 def test_the_plan_says_what_is_counted(capsys: Capture) -> None:
     assert main(["record", *SIM, "--probe", "!anon", "--explain"]) == 0
     assert "Probe 0: count how many of the sampled pages are: not anon." in capsys.readouterr().out
