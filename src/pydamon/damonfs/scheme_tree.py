@@ -35,12 +35,12 @@ class TriedRegions(Directory):
     def fill(self, parts: Sequence[Tried], total_bytes: int, unit: int = 1) -> None:
         """Show the regions of ``parts``; ``total_bytes`` may be told without any. Files count in ``unit`` bytes."""
         rows: list[tuple[int, ...]] = []
-        hits: list[list[int]] = []
+        hits: list[list[int]] = []  # the kernel counts in 8 bits
         for part in parts:
             columns = {field: getattr(part, field) for field in self._fields}
             shown = (each // np.uint64(unit) if field in _IN_UNITS else each for field, each in columns.items())
             rows += zip(*(column.tolist() for column in shown), strict=True)
-            hits += part.probe_hits.T.tolist() if len(part.probe_hits) else [[]] * len(part.start)
+            hits += (part.probe_hits & 255).T.tolist() if len(part.probe_hits) else [[]] * len(part.start)
         found, self._found, self._rows, self._hits = self._found, {}, rows, hits
         for directory in found.values():
             directory.replace({})

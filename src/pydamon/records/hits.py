@@ -1,7 +1,8 @@
 """The side table ``probe_hits``: how many samples of each region had the attribute of each probe.
 
 One row per snapshot, region and probe. ``time_ns`` and ``target`` are those of the snapshot (its end), ``duration_ns``
-is how long it took; ``attribute`` is what the probe is about, in words; ``samples`` is how many samples were asked.
+is how long it took; ``attribute`` is what the probe is about, in words, ``weight`` its weight (missing if no
+probe has any); ``samples`` is how many samples were asked.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ _COLUMNS = tuple(TABLES[TABLE].schema.names)
 class ProbedRegions(msgspec.Struct, frozen=True, eq=False):
     """The regions of one snapshot of one target.
 
-    ``hits`` has the shape (probes, n), of ``samples`` (n); ``attributes`` says what each probe is about.
+    ``hits`` has the shape (probes, n), of ``samples`` (n); ``attributes`` says what each probe is about, ``weights``
+    how much it counts.
     """
 
     time_ns: int
     duration_ns: int
     target: int
     attributes: tuple[str, ...]
+    weights: tuple[int, ...]
     start: NDArray[np.uint64]
     end: NDArray[np.uint64]
     nr_accesses: NDArray[np.uint32]
@@ -56,6 +59,8 @@ def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
         probes, count = part.hits.shape
         columns["probe"].append(np.repeat(np.arange(probes, dtype=np.uint8), count))
         columns["attribute"].append(np.repeat(np.array(part.attributes, dtype=object), count))
+        weights = part.weights if any(part.weights) else (None,) * probes
+        columns["weight"].append(np.repeat(np.array(weights, dtype=object), count))
         columns["hits"].append(part.hits.ravel())
         for name in ("start", "end", "nr_accesses", "age", "samples"):
             columns[name].append(np.tile(getattr(part, name), probes))
@@ -64,13 +69,17 @@ def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
     return from_columns(TABLE, {name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-def of_snapshot(snapshot: Snapshot, attributes: Sequence[str]) -> ProbedRegions:
-    """What the probes of a snapshot have counted; ``attributes`` says what each of them is about."""
+def of_snapshot(snapshot: Snapshot, attributes: Sequence[str], weights: Sequence[int] = ()) -> ProbedRegions:
+    """What the probes of a snapshot have counted; ``attributes`` says what each of them is about.
+
+    Without ``weights`` none has any.
+    """
     return ProbedRegions(
         time_ns=snapshot.end_ns,
         duration_ns=snapshot.end_ns - snapshot.start_ns,
         target=snapshot.target,
         attributes=tuple(attributes),
+        weights=tuple(weights) or (0,) * len(attributes),
         start=snapshot.start,
         end=snapshot.end,
         nr_accesses=snapshot.nr_accesses,
@@ -84,7 +93,7 @@ def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
     """What is in a piece of the table, by snapshot; nothing of one that is not whole."""
     if not table.num_rows:
         return
-    columns = {name: table.column(name).to_numpy() for name in _COLUMNS if name != "attribute"}
+    columns = {name: table.column(name).to_numpy() for name in _COLUMNS if name not in ("attribute", "weight")}
     begins = np.ones(table.num_rows, np.bool_)
     begins[1:] = (np.diff(columns["time_ns"]) != 0) | (np.diff(columns["target"].astype(np.int64)) != 0)
     for first, behind in pairwise([*np.flatnonzero(begins).tolist(), table.num_rows]):
@@ -100,6 +109,7 @@ def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
             duration_ns=int(part["duration_ns"][0]),
             target=int(part["target"][0]),
             attributes=tuple(table.column("attribute")[place].as_py() for place in range(first, behind, count)),
+            weights=tuple(table.column("weight")[place].as_py() or 0 for place in range(first, behind, count)),
             hits=part["hits"].reshape(probes, count),
             **{name: part[name][:count] for name in ("start", "end", "nr_accesses", "age", "samples")},
         )

@@ -262,6 +262,7 @@ class Session:
                 intervals=intervals,
                 nr_regions=new.nr_regions,
                 schemes=new.schemes,
+                probes=new.probes,
                 pause=new.pause,
                 targets=new.targets,
             )
@@ -289,5 +290,6 @@ def _in_words(new: Context, before: Context) -> str:
     times = (intervals.sample_us, intervals.aggr_us, intervals.ops_update_us)
     sample, aggr, update = (format_duration_ns(value * 1000) for value in times)
     text = f"sample {sample}, aggregate {aggr}, update {update}, {nr_regions.min} to {nr_regions.max} regions"
-    text += ", paused" if new.pause else ""
-    return text if new.schemes is before.schemes else f"{text}, {len(new.schemes)} schemes"
+    text += "" if new.schemes is before.schemes else f", {len(new.schemes)} schemes"
+    text += "" if new.probes == before.probes else f", {len(new.probes)} probes"
+    return f"{text}, paused" if new.pause else text

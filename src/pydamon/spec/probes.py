@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
-from pydamon.spec.schemes import MAX_FILTERS, Filter, Struct, validate_filter
+from pydamon.spec.schemes import FILTERS_OF_PROBES_ONLY, MAX_FILTERS, Filter, Struct, validate_filter
 
 MAX_PROBES = 4  # as in the kernel
 # What can be told of one page without changing it. (The kernel's probes do not know active.)
@@ -65,7 +65,7 @@ def _validate_probe(probe: Probe) -> None:
         with located(f"filters[{index}]"):
             _validate_filter(item)
     if probe.weight < 0:
-        raise RequestError(f"is {probe.weight}; it must not be below 0", where="weight")
+        raise RequestError(f"a weight of {probe.weight}; it must not be below 0", where="weight")
 
 
 def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
@@ -73,7 +73,7 @@ def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
     if not attributes_only(probes):
         return
     if window > _MOST_HITS:
-        text = f"goes with {_MOST_HITS} samples per aggregation at most; the intervals make {window}"
+        text = f"a weight goes with {_MOST_HITS} samples per aggregation at most; the intervals make {window}"
         first = next(number for number, probe in enumerate(probes) if probe.weight)
         raise RequestError(text, where=f"probes[{first}].weight")
     total = 0
@@ -81,8 +81,9 @@ def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
         total += probe.weight * window
         if total > _MOST_SUM:
             before = total // window - probe.weight
+            most = _MOST_SUM // window - before
             raise RequestError(
-                f"is {probe.weight}; the most is {_MOST_SUM // window - before} with {window} samples per aggregation"
+                f"a weight of {probe.weight}; the most is {most} with {window} samples per aggregation"
                 + (f" and {before} of the probes before" if before else ""),
                 where=f"probes[{number}].weight",
             )
@@ -105,7 +106,7 @@ def parse_probe(text: str) -> Probe:
     ``[allow:|reject:][!]TYPE[=VALUE]`` as in a scheme's short form; without a verb one allows: the page has the
     attribute. Raises RequestError.
     """
-    from pydamon.spec.forms.scheme_short import parse_filter
+    from pydamon.spec.forms.scheme_short import FILTERS, parse_filter
 
     fields: dict[str, Any] = {}
     filters: list[Filter] = []
@@ -120,7 +121,7 @@ def parse_probe(text: str) -> Probe:
         elif word == "set_pgidle":
             fields["preps"] = (*fields.get("preps", ()), Prep())
         else:
-            filters.append(parse_filter(word, default="allow", known=sorted(PROBE_FILTERS)))
+            filters.append(parse_filter(word, default="allow", known=(*FILTERS, *sorted(FILTERS_OF_PROBES_ONLY))))
     if not filters and not fields:
         raise RequestError(f"is empty; name an attribute: {', '.join(sorted(PROBE_FILTERS))}")
     return Probe(filters=tuple(filters), **fields)
