@@ -18,6 +18,7 @@ from pydamon.cli.help.classes import Verb
 from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.screen import echo
 from pydamon.errors import MachineError, PydamonError, RequestError, located
+from pydamon.linux.allocator import one_arena
 from pydamon.plain import printable
 from pydamon.run.signals import Signals
 
@@ -49,6 +50,7 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     The address that is printed has a token; who has it can read what the records have. There is no TLS: for more than
     this machine put a proxy before it.
     """
+    one_arena()
     address, port = _place(listen)
     token = None if token_file is None else _token(token_file)
     try:
