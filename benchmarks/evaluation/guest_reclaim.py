@@ -174,10 +174,12 @@ def main() -> None:
     parser.add_argument("--min-age", type=int, default=10, metavar="SECONDS", help="of both (default: 10)")
     parser.add_argument("--quota", type=int, default=10, metavar="MS", help="ms a second, of both (default: 10)")
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one; repeatable")
+    parser.add_argument("--steady", action="store_true", help="in a guest whose time goes by its instructions")
     parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
     options = parser.parse_args()
     if not is_guest():
-        guest = ["--timeout", "3600", "--memory", "1G", "--nodes", "1", "--kernel", "7.3"]
+        guest = ["--timeout", "7200", "--memory", "1G", "--nodes", "1", "--kernel", "7.3"]
+        guest += ["--steady"] if options.steady else []
         command = [str(ROOT / "lab/run"), *guest, "--", sys.executable, "-m", "benchmarks.evaluation", "guest-reclaim"]
         raise SystemExit(subprocess.run([*command, *sys.argv[1:]]).returncode)
     quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"

@@ -18,7 +18,6 @@ from pydamon.cli.help.classes import Verb
 from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.screen import echo
 from pydamon.errors import MachineError, PydamonError, RequestError, located
-from pydamon.linux.allocator import one_arena
 from pydamon.plain import printable
 from pydamon.run.signals import Signals
 
@@ -50,16 +49,16 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     The address that is printed has a token; who has it can read what the records have. There is no TLS: for more than
     this machine put a proxy before it.
     """
-    one_arena()
     address, port = _place(listen)
     token = None if token_file is None else _token(token_file)
     try:
         with lean.imports():
-            from pydamon.web.server import guarded, listener, new_token, serve
+            from pydamon.web.server import guarded, keep_little, listener, new_token, serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "anyio", "h11"):
             raise
         raise MachineError("needs starlette and uvicorn: pip install 'pydamon[serve]'", where="serve") from None
+    keep_little()
     if len(records) > _MOST:
         raise RequestError(f"{len(records)} records are too many; the most is {_MOST}", where="RECORD")
     recordings: list[Recording] = []
