@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pydamon.errors import RequestError
-from pydamon.linux.allocator import one_arena
+from pydamon.linux import allocator
 from pydamon.run.signals import Waker
 from pydamon.web.app import application
 from pydamon.web.guard import Guard
@@ -64,7 +64,7 @@ def keep_little() -> None:
     Arrow's own pool keeps it, and so does a heap for each thread: with these the server grew for as long as clients
     came, by 20 % in ten minutes of a hundred (`python -m benchmarks clients`).
     """
-    one_arena()
+    allocator.keep_little()
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
 
