@@ -546,6 +546,7 @@ def test_new_intervals_rescale_the_last_counts_and_begin_a_new_aggregation(
     at: int, last: int, counted: int, moving_sum: int
 ) -> None:
     seen: list[tuple[list[int], list[int], list[int], list[int]]] = []
+    k: Kdamond
 
     def sampled(loop: Loop) -> bool:
         (regions,) = loop.regions
