@@ -80,6 +80,10 @@ def _twice(context: Context, request: Request) -> bool:
     return len(set(context.pids)) < len(context.pids)
 
 
+def _by_sums(context: Context) -> bool:
+    return any(item.probe_hits_wsum is not None for scheme in context.schemes for item in scheme.filters)
+
+
 _TWICE = Rule("pid", _twice, "the same process is named twice")
 
 _NOT_REPORTED = (
@@ -199,6 +203,11 @@ _ALWAYS = (
         "panel",
         lambda c, r: bool(r.panel) and (c.faithful or c.ops not in (*PROCESSES, "sim")),
         "is for --ops vaddr, fvaddr or sim, without --faithful",
+    ),
+    Rule(
+        "probes",
+        lambda c, r: _by_sums(c) and not attributes_only(c.probes),
+        "none has a weight; the filter probe_hits_wsum of a scheme goes by their weighted hits",
     ),
 )
 _OF_HITS = (

@@ -53,13 +53,13 @@ def merge(
     return together.regions
 
 
-def merge_back(regions: Regions, acted: NDArray[np.bool_], sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
-    """Merge each region that was ``acted`` on into its left neighbour if all that is known of both is the same (2.11).
+def merge_back(regions: Regions, wanted: NDArray[np.bool_], sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
+    """Merge each region that is ``wanted`` into its left neighbour if all that is known of both is the same (2.11).
 
-    So quotas leave no slices. Within ``sz_limit``, never across one of the sorted ``boundaries``.
+    Within ``sz_limit``, never across one of the sorted ``boundaries``.
     """
     together = Together([regions])
-    touches = _touches(together, [boundaries]) & acted[1:]
+    touches = _touches(together, [boundaries]) & wanted[1:]
     for row in (*regions.ages, regions.last_nr_accesses, regions.unknown):
         touches &= row[1:] == row[:-1]
     if not touches.any():

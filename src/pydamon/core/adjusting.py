@@ -1,6 +1,7 @@
 """The adaptive adjustment of one loop's regions, with what it has to remember from one round to the next.
 
-How regions are merged, split and cut is in `core.adjust`; here is when, and within which bounds.
+How regions are merged, split and cut is in `core.adjust`; here is when, and within which bounds:
+docs/algorithms.md 2.3, 2.4, 2.5.
 """
 
 from __future__ import annotations
@@ -99,10 +100,10 @@ class Adjusting:
             weights=weights,
         )
 
-    def merge_back(self, number: int, regions: Regions, acted: NDArray[np.bool_], *, at_mappings: bool) -> Regions:
-        """Put together what a quota has cut apart of the target ``number``: see `adjust.merge_back`."""
+    def merge_back(self, number: int, regions: Regions, wanted: NDArray[np.bool_], *, at_mappings: bool) -> Regions:
+        """Put regions of the target ``number`` together again: see `adjust.merge_back`."""
         bounds = self.boundaries.of(number) if at_mappings else boundaries.NO_BOUNDARIES
-        return adjust.merge_back(regions, acted, self.sz_limit, bounds)
+        return adjust.merge_back(regions, wanted, self.sz_limit, bounds)
 
     def split(self, targets: list[Regions], max_nr_regions: int) -> list[Regions]:
         """Split regions: all of them, or, above half of the maximum, as many as there is room for (2.5)."""

@@ -37,7 +37,7 @@ class Damos:
     ``hot`` gives the ranges of a target that are to be treated as accessed in every sample, (n, 2) bytes.
     ``by_memory``: quotas are for memory and not for addresses (`core.weights`), and each window of one is used.
     ``by_clock``: ages that are given as times, and those of priorities, are by the clock, not intervals x their number.
-    ``merge_back`` puts together regions of a target that were acted on (a mask) and that nothing tells apart.
+    ``merge_back`` puts together regions of a target, each of a mask and the one before it, if nothing tells them apart.
     ``weights`` are those of the probes, if they have any.
     ``dry_run``: the operations set does nothing, so regions stay as without schemes, and watermarks do not pause the
     monitoring; what a scheme has "taken" is left out of it until it is accessed again (`core.taken`).

@@ -407,6 +407,8 @@ class Kdamond:
         self.blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
 
     def _tune_intervals(self) -> None:
+        if self.follows_hits and self.counts_memory:
+            return  # by accesses, which nobody looks for: the kernel takes that for memory that is idle
         old = self.intervals
         now_ns = self.clock.now_ns()
         intervals = self.tuning.tuned(old, self.snapshots, now_ns, self.end_ns, limited=self.counts_memory)

@@ -105,6 +105,7 @@ class Pass:
         self._in_vain_ns = 0
         self._most_in_vain_ns = apply_interval_us(state.scheme, intervals, damos.by_memory) * 1000 // _IN_VAIN
         self._acted: dict[int, list[U64]] = {}  # by the place of the target: starts of regions, in order
+        self._quota_cuts: list[int] = []  # addresses where a quota ended, or paused, now or in the window before
         self._matched: list[tuple[int, Regions, NDArray[np.bool_]]] = []
         aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
         self._rates = (
@@ -250,6 +251,7 @@ class Pass:
     ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
         """The places with their regions, beginning after what was charged last when a window was used up."""
         resume, self._state.quota.resume = self._state.quota.resume, None
+        self._quota_cuts += [] if resume is None else [resume[1]]
         if resume is not None and self._weights.by_memory and not any(len(index) for index, _ in chosen):
             # What it does was changed so that nothing is to be done for now: with other memory it goes on then.
             quota = self._state.quota
@@ -343,14 +345,18 @@ class Pass:
         return acted is not None and bool(acted[-1][-1] == self._regions[place].start[-1])
 
     def _merge_back(self) -> None:
-        """What was cut apart for the quota, and is the same again, becomes one region again."""
+        """What was cut apart for the quota, and is the same again, becomes one region again.
+
+        Not what filters have cut, which they would do again in the next pass.
+        """
         damos = self._damos
-        if damos.merge_back is None or damos.dry_run:
+        if damos.merge_back is None or damos.dry_run or not self._quota_cuts:
             return
+        cuts = np.array(self._quota_cuts, np.uint64)
         for place, starts in self._acted.items():
             regions = self._regions[place]
-            acted = np.isin(regions.start, np.concatenate(starts))
-            self._regions[place] = damos.merge_back(self._targets[place], regions, acted)
+            behind = np.isin(regions.start, np.intersect1d(np.concatenate(starts), cuts))
+            self._regions[place] = damos.merge_back(self._targets[place], regions, behind)
 
     def _act(self, place: int, chosen: tuple[Index, NDArray[np.bool_]]) -> bool:
         """Act on the regions of one target, in order; False when the quota is used up or nothing works any more."""
@@ -376,6 +382,7 @@ class Pass:
                 span = int(regions.start[first]), int(regions.end[first])
                 at = self._weights.cut_at(self._targets[place], *span, remaining, self._min_region)
                 self._regions[place] = filters.cut(regions, np.array([at], np.uint64))
+                self._quota_cuts.append(at)
                 # The piece is at `first` now, what is left of the region after it.
                 index = np.concatenate([index[:1], index + 1])
                 allowed = np.concatenate([allowed[:1], allowed])

@@ -26,9 +26,9 @@ class Regions:
     """``n`` regions: ``start``/``end`` in bytes (uint64), ``counts`` of this aggregation, and what is kept beyond it.
 
     Per region (int64): ``nr_accesses``: accesses counted in this aggregation; ``last_nr_accesses``: in the one before;
-    ``moving_sum``: in one whole aggregation up to now (`core.moving`); ``age``: aggregations without much change,
-    ``age_ns``: that as a duration by the clock. The counts are the operations set's to add to; what they amount to is
-    worked out when it is asked for.
+    ``moving_sum``: in one whole aggregation up to now (docs/algorithms.md 2.6); ``age``: aggregations without much
+    change, ``age_ns``: that as a duration by the clock. The counts are the operations set's to add to; what they amount
+    to is worked out when it is asked for.
     """
 
     __slots__ = ("_kept", "_samples", "_window", "all_known", "counts", "end", "start")

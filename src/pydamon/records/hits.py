@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -120,3 +120,31 @@ def cut(table: pa.Table, low: int, high: int) -> pa.Table:
     parts = [part.within(low, high) for part in probed_regions(table)]
     kept = [part for part in parts if len(part.start)]
     return hits_table(kept) if kept else table.slice(0, 0)
+
+
+class HasTables(Protocol):
+    """What is needed of a reader."""
+
+    def table(self, name: str) -> Iterator[pa.Table]:
+        """The pieces of a side table."""
+        ...
+
+
+class HitsBeside:
+    """The hits that belong to snapshots, which are asked for in the order of time; of one ``target``, or of all."""
+
+    def __init__(self, reader: HasTables, target: int | None = None) -> None:
+        parts = (part for piece in reader.table(TABLE) for part in probed_regions(piece))
+        self._parts = (part for part in parts if target in (None, part.target))
+        self._next = next(self._parts, None)
+        self._last: dict[int, ProbedRegions] = {}
+
+    def of(self, snapshot: Snapshot) -> NDArray[np.uint32] | None:
+        """Shape (probes, n); None if there are none of just these regions."""
+        while self._next is not None and self._next.time_ns <= snapshot.end_ns:
+            self._last[self._next.target] = self._next
+            self._next = next(self._parts, None)
+        part = self._last.get(snapshot.target)
+        if part is None or part.time_ns != snapshot.end_ns or not np.array_equal(part.start, snapshot.start):
+            return None
+        return part.hits

@@ -219,6 +219,23 @@ def test_what_goes_by_accesses_does_not_go_with_weights(
     assert capsys.readouterr().err.startswith(f"pydamon: {message}")
 
 
+def test_schemes_select_by_sums_where_there_are_any(tmp_path: Path, capsys: Capture) -> None:
+    scheme = ["--scheme", "stat filter=allow:probe_hits_wsum=2000..max"]
+    for probe in ([], ["--probe", "anon"]):
+        assert main(["record", *SIM, *probe, *scheme, "-o", str(tmp_path / "x")]) == 2
+        assert capsys.readouterr().err.startswith("pydamon: --probe: none has a weight; the filter probe_hits_wsum")
+    path = tmp_path / "run.damon"
+    probes = ["--probe", "set_pgidle pgidle_unset weight=100", "--probe", "anon weight=1"]
+    assert main(["record", *SIM, *probes, *scheme, "-o", str(path)]) == 0
+    capsys.readouterr()
+    _, out, _ = report(capsys, "schemes", "-i", path, "--tried", "--json")
+    tried = json.loads(out)["tried_regions"]
+    found = attrs(path, capsys, "--style", "detailed")["rows"]
+    hot = {(row["start"], row["end"]) for row in found if row["probe_hits_wsum"] >= 2000}
+    assert hot == {(region["start"], region["end"]) for region in tried}
+    assert len(found) > len(hot) > 0
+
+
 def test_the_plan_says_what_is_counted(capsys: Capture) -> None:
     assert main(["record", *SIM, "--probe", "!anon", "--explain"]) == 0
     assert "Probe 0: count how many of the sampled pages are: not anon." in capsys.readouterr().out

@@ -17,6 +17,7 @@ from pydamon.core.damos import Damos
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.spec import Context, Intervals, NrRegions, Scheme
+from pydamon.spec.schemes import AddressRange, Filter
 
 
 class TestSnapshots:
@@ -98,7 +99,7 @@ class TestMergingBack:
         assert merged(regions, limit=19) == spans_of(regions)
         assert merged(regions, bounds=[20]) == [(0, 20), (20, 50)]
 
-    def test_only_what_was_acted_on_is_merged_into_what_is_before_it(self) -> None:
+    def test_only_what_is_wanted_is_merged_into_what_is_before_it(self) -> None:
         regions = make_regions([(i * 10, i * 10 + 10) for i in range(4)], 3, 2)
         assert merged(regions, acted=[True, False, True, False]) == [(0, 10), (10, 30), (30, 40)]
 
@@ -177,3 +178,14 @@ class TestMergingBack:
         k.run()
         assert len(most) == 400
         assert max(most) <= 20  # and not one more for each of them
+
+    def test_what_filters_cut_is_left_cut(self) -> None:
+        inside = Filter(
+            filter_type="addr", address_range=AddressRange(start=BASE + MIB, end=BASE + 3 * MIB), allow=True
+        )
+        scheme = Scheme(action="stat", filters=(inside,), quotas=limited(MIB))
+        bench = Bench(scheme, regions=[row(1, size=4 * MIB)])
+        bench.damos.merge_back = lambda number, regions, wanted: adjust.merge_back(regions, wanted, 1 << 40)
+        for expected in ([1, 2, 3], [1, 3], [1, 2, 3], [1, 3]):
+            bench.step()
+            assert [(start - BASE) // MIB for start in bench.regions[0].start.tolist()] == [0, *expected]

@@ -17,7 +17,7 @@ from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.ops.sim.ops import SimOps
 from pydamon.spec import Context, NrRegions, Probe, Scheme
-from pydamon.spec.model import Intervals
+from pydamon.spec.model import Intervals, IntervalsGoal
 from pydamon.spec.probes import parse_probe
 from pydamon.spec.schemes import Filter, SumRange
 from pydamon.workload import model
@@ -153,6 +153,18 @@ def test_weights_can_be_given_and_taken_while_it_runs() -> None:
 
     kdamond(ops, callbacks=Callbacks(after_aggregation=after)).run()
     assert found == [(20, 20), (20, 20), (0, 20), (0, 20), (20, 20), (20, 20)]
+
+
+@pytest.mark.parametrize("faithful", [False, True])
+def test_intervals_are_tuned_by_accesses_that_nobody_looks_for_in_the_kernel_only(faithful: bool) -> None:
+    goal = IntervalsGoal(aggrs=1, min_sample_us=5_000, max_sample_us=1_000_000)
+    intervals = Intervals(sample_us=5_000, aggr_us=100_000, intervals_goal=goal)
+    context = Context(ops="sim", probes=WEIGHED, faithful=faithful, intervals=intervals)
+    monitored = Kdamond(ops=ProbingOps([(BASE, BASE + MIB)], BASE), context=context, clock=VirtualClock())
+    for number, _ in enumerate(monitored.monitor()):
+        if number == 5:
+            monitored.stop()
+    assert (monitored.intervals.sample_us > 5_000) == faithful
 
 
 ONE_HOT = "a, 2 MiB\nb, 1 MiB\n\nfirst\n2000\na, 0, 4096, 1\n\nthen\n2000\nb, 0, 4096, 1\n"

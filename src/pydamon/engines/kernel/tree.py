@@ -63,6 +63,8 @@ class KernelTree:
         try:
             self._apply(layout.pause(after, CONTEXT))
             self._apply(layout.attributes(after, CONTEXT))
+            if after.probes != before.probes:
+                self._apply(layout.probes(after.probes, CONTEXT, self._scenery()))
             # Always: what a pattern says in percent or seconds depends on the intervals.
             self._apply(self._schemes(after))
             self.command("commit")
@@ -71,6 +73,8 @@ class KernelTree:
             with contextlib.suppress(PydamonError):
                 self._apply(layout.pause(before, CONTEXT))
                 self._apply(layout.attributes(before, CONTEXT))
+                if after.probes != before.probes:
+                    self._apply(layout.probes(before.probes, CONTEXT, self._scenery()))
                 self._apply(self._schemes(before))
             raise
 
