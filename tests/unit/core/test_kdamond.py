@@ -547,7 +547,6 @@ def test_new_intervals_rescale_the_last_counts_and_begin_a_new_aggregation(
 ) -> None:
     k: Kdamond
     seen: list[tuple[list[int], list[int], list[int], list[int]]] = []
-    k: Kdamond
 
     def sampled(loop: Loop) -> bool:
         (regions,) = loop.regions
