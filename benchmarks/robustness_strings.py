@@ -48,7 +48,7 @@ while True:
     time.sleep(0.005)
 """
 _REPORTS = (
-    "access", "bandwidth", "cost", "footprint", "heatmap", "idle", "info", "probes", "raw", "recency", "regions",
+    "access", "bandwidth", "cost", "footprint", "heatmap", "idle", "info", "attrs", "raw", "recency", "regions",
     "schemes", "summary", "temperature", "wss",
 )  # fmt: skip
 _SGR = re.compile("\x1b\\[[0-9;]*m")

@@ -107,7 +107,7 @@ def test_how_much_of_physical_memory_is_of_a_cgroup(tmp_path: Path) -> None:
         child.kill()
         child.communicate()
         assert done.returncode == 0, done.stderr
-        mine, anon = report("probes", out)[0]["probes"]
+        mine, anon = report("attrs", out)[0]["probes"]
         print(mine, anon, charged)
         # The cgroup's memory as the kernel counts it; samples tell it about so well.
         assert mine["accessed_bytes"] + mine["idle_bytes"] == pytest.approx(charged, rel=0.4)

@@ -99,7 +99,7 @@ def test_probes_are_recorded_and_reported(tmp_path: Path) -> None:
     done = pydamon("record", "--engine", "kernel", "--ops", "paddr", "--probe", "anon", "--probe", "memcg=/", "-o", out,
                    "--duration", "5s", "--sample", "20ms", "--aggr", "400ms")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    report = pydamon("report", "probes", "-i", out)
+    report = pydamon("report", "attrs", "-i", out)
     assert report.returncode == 0, report.stderr
     assert "anon" in report.stdout
 

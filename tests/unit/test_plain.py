@@ -76,6 +76,6 @@ def test_the_command_writes_json_in_one_way() -> None:
 
 def test_what_is_printable_is_told_in_one_place() -> None:
     """Nobody has a way of their own; but a workload's names may be refused, and short forms are quoted."""
-    others = {"plain.py", "workload/model.py", "spec/forms/scheme_short.py"}
+    others = {"plain.py", "workload/model.py", "spec/forms/quoting.py"}
     found = {str(file.relative_to(ROOT)) for file in ROOT.rglob("*.py") if ".isprintable()" in file.read_text()}
     assert found == others

@@ -118,7 +118,7 @@ def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]
         nr_regions=NrRegions(min=options["min_regions"], max=options["max_regions"]),
         schemes=_schemes(ctx, options),
         faithful=options["faithful"],
-        probes=_probes(options["probes"]),
+        probes=parsed_probes(options["probes"]),
     )
 
 
@@ -243,7 +243,8 @@ def _schemes(ctx: click.Context, options: dict[str, Any]) -> tuple[Scheme, ...]:
     return () if found is None else found.schemes
 
 
-def _probes(texts: tuple[str, ...]) -> tuple[Probe, ...]:
+def parsed_probes(texts: tuple[str, ...]) -> tuple[Probe, ...]:
+    """Probes from their short forms."""
     if not texts:
         return ()
     from pydamon.spec.probes import parse_probe

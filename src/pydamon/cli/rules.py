@@ -6,15 +6,17 @@ refuses (`pydamon.spec.validate`) stands here only where an option can be named 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydamon.errors import RequestError
+from pydamon.spec.defaults import has_default_goal
 from pydamon.spec.primitives import serving
+from pydamon.spec.probes import attributes_only
 
 if TYPE_CHECKING:
     from pydamon.run.request import Request
-    from pydamon.spec import Context
+    from pydamon.spec import Context, Probe
 
 PROCESSES = ("vaddr", "fvaddr")
 LIVE = (*PROCESSES, "paddr")
@@ -39,7 +41,7 @@ def check(context: Context, request: Request, verb: str, *, acts: bool) -> None:
     """
     source = _kind(request)
     pid = next(iter(_named(context, request)), "")
-    for rule in _for(context.ops, acts=acts):
+    for rule in _for(context.ops, context.probes, acts=acts):
         if rule.refuses(context, request):
             field, message = (
                 text.format(ops=context.ops, source=source, pid=pid, verb=verb) for text in (rule.field, rule.message)
@@ -47,7 +49,7 @@ def check(context: Context, request: Request, verb: str, *, acts: bool) -> None:
             raise RequestError(message, where=field)
 
 
-def _for(ops: str, *, acts: bool) -> Iterator[Rule]:
+def _for(ops: str, probes: Sequence[Probe], *, acts: bool) -> Iterator[Rule]:
     yield from _REPORTED if ops == "reported" else _NOT_REPORTED
     yield from _SIM if ops == "sim" else ()
     if ops in LIVE:
@@ -56,6 +58,7 @@ def _for(ops: str, *, acts: bool) -> Iterator[Rule]:
         yield from _NOT_VADDR if ops != "vaddr" else ()
         yield from _FVADDR if ops == "fvaddr" else ()
     yield from _ALWAYS
+    yield from _OF_HITS if attributes_only(probes) else ()
     yield from () if acts else _WITHOUT_ACTS
     yield from _LIVE if ops in LIVE else _NOT_LIVE
 
@@ -75,6 +78,10 @@ def _named(context: Context, request: Request) -> tuple[int, ...]:
 
 def _twice(context: Context, request: Request) -> bool:
     return len(set(context.pids)) < len(context.pids)
+
+
+def _by_sums(context: Context) -> bool:
+    return any(item.probe_hits_wsum is not None for scheme in context.schemes for item in scheme.filters)
 
 
 _TWICE = Rule("pid", _twice, "the same process is named twice")
@@ -196,6 +203,23 @@ _ALWAYS = (
         "panel",
         lambda c, r: bool(r.panel) and (c.faithful or c.ops not in (*PROCESSES, "sim")),
         "is for --ops vaddr, fvaddr or sim, without --faithful",
+    ),
+    Rule(
+        "probes",
+        lambda c, r: _by_sums(c) and not attributes_only(c.probes),
+        "none has a weight; the filter probe_hits_wsum of a scheme goes by their weighted hits",
+    ),
+)
+_OF_HITS = (
+    Rule(
+        "intervals.intervals_goal",
+        lambda c, r: c.intervals.intervals_goal is not None and not has_default_goal(c.intervals),
+        "cannot be tuned where probes have weights: that goes by accesses, which are not looked for then",
+    ),
+    Rule(
+        "panel",
+        lambda c, r: bool(r.panel),
+        "cannot be had where probes have weights: accesses are not looked for then",
     ),
 )
 _WITHOUT_ACTS = (

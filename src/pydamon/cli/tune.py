@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--max-cpu", type=Share(), metavar="SHARE", help="From now on keep below this share of one CPU, e.g. 1%.")
 @click.option("--schemes", type=FILE, help="Replace all schemes by those in this file.")
 @click.option("--scheme", "texts", multiple=True, metavar="TEXT", help="Replace all schemes by this one; repeatable.")
+@click.option(
+    "--probe",
+    "probes",
+    multiple=True,
+    metavar="TEXT",
+    help="Replace all probes by this one; or none.",
+)
 @click.option("--spec", type=FILE, help="Take the parameters and the schemes of this spec.")
 @click.option(
     "--goal-value", "goals", multiple=True, metavar="NAME=VALUE", help="Give the value of a goal; repeatable."
@@ -47,6 +54,7 @@ def command(
     max_cpu: float | None,
     schemes: str | None,
     texts: tuple[str, ...],
+    probes: tuple[str, ...],
     spec: str | None,
     goals: tuple[str, ...],
 ) -> None:
@@ -74,6 +82,7 @@ def command(
         "max_regions": max_regions,
         "max_cpu": max_cpu,
         "schemes": None,
+        "probes": _probes(probes),
         "spec": None if loaded is None else to_builtins(loaded),
     }
     values = dict(map(_goal_value, goals))
@@ -105,6 +114,17 @@ def _tune_module(ctx: click.Context, spec: Spec, name: str | None) -> None:
     if name not in (None, modules.only(spec)[0]):
         raise RequestError(f"is {name}; the spec is for {modules.only(spec)[0]}", where="NAME")
     echo(f"module {modules.tune(spec)}: has taken the parameters")
+
+
+def _probes(texts: tuple[str, ...]) -> list[Any] | None:
+    """The probes that take the place of all there are, as plain values; None if nothing was said."""
+    if not texts:
+        return None
+    import msgspec
+
+    from pydamon.cli.asked import parsed_probes
+
+    return [] if texts == ("none",) else [msgspec.to_builtins(probe) for probe in parsed_probes(texts)]
 
 
 def _goal_value(text: str) -> tuple[str, int]:

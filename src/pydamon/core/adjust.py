@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core import weighed_hits
 from pydamon.core.boundaries import NO_BOUNDARIES
-from pydamon.core.regions import U64, Regions
+from pydamon.core.regions import I64, U64, Regions
 from pydamon.core.together import Together
 from pydamon.ops.counts import Count
 
@@ -27,25 +28,28 @@ def size_limit(total_bytes: int, min_nr_regions: int, min_region: int) -> int:
     return limit + -limit % min_region
 
 
-def update_age(regions: Regions, threshold: int, elapsed_ns: int = 0) -> None:
+def update_age(regions: Regions, threshold: int, elapsed_ns: int = 0, weights: I64 | None = None) -> None:
     """One aggregation, of ``elapsed_ns``, older, or 0 again if the access count changed by more than ``threshold``.
 
-    As in newer kernels, going to or from no access at all counts as a change whatever the threshold is (2.4).
+    As in newer kernels, going to or from no access at all counts as a change whatever the threshold is (2.4). With
+    ``weights`` of probes it is by their hits.
     """
-    nr, last = regions.nr_accesses, regions.last_nr_accesses
+    nr, last = weighed_hits.levels(regions, weights)
     same = (np.abs(nr - last) <= threshold) & ((nr == 0) == (last == 0))
     ages = regions.ages
     ages += ((1,), (elapsed_ns,))
     ages *= same
 
 
-def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
+def merge(
+    regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_BOUNDARIES, weights: I64 | None = None
+) -> Regions:
     """Merge each region into its left neighbour if they touch, count alike and stay within ``sz_limit`` (2.4).
 
-    Never across one of the sorted ``boundaries``.
+    Never across one of the sorted ``boundaries``. With ``weights`` of probes what counts is their hits.
     """
     together = Together([regions])
-    _merge(together, threshold, sz_limit, _touches(together, [boundaries]))
+    _merge(together, threshold, sz_limit, _touches(together, [boundaries]), weights)
     return together.regions
 
 
@@ -64,7 +68,9 @@ def merge_back(regions: Regions, wanted: NDArray[np.bool_], sz_limit: int, bound
     return together.regions
 
 
-def _merge(together: Together, threshold: int, sz_limit: int, touches: NDArray[np.bool_]) -> None:
+def _merge(
+    together: Together, threshold: int, sz_limit: int, touches: NDArray[np.bool_], weights: I64 | None = None
+) -> None:
     """As `merge`, the regions of all targets; ``touches`` says which (all but the last) may be merged with the next.
 
     The merged count and age are size-weighted means, against which the next region is compared: that makes merging
@@ -74,13 +80,19 @@ def _merge(together: Together, threshold: int, sz_limit: int, touches: NDArray[n
     regions = together.regions
     if len(regions) < 2:
         return
-    start, end, nr = regions.start, regions.end, regions.nr_accesses
+    start, end, nr = regions.start, regions.end, weighed_hits.levels(regions, weights)[0]
     qualify = (np.abs(nr[1:] - nr[:-1]) <= threshold) & touches
     qualify &= end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1))
     candidates: list[int] = qualify.nonzero()[0].tolist()
     if not candidates:
         return
-    heads, behinds, counted, ages = np.array(_runs(regions, candidates, touches, threshold, sz_limit), np.int64)
+    hits: I64 | None = None
+    if weights is None:
+        heads, behinds, counted, ages = np.array(_runs(regions, candidates, touches, threshold, sz_limit), np.int64)
+    else:
+        *found, hits = weighed_hits.runs(regions, candidates, touches, weights, threshold, sz_limit)
+        heads, behinds, ages = np.array(found, np.int64)
+        counted = np.zeros_like(ages)
     gone = np.zeros(len(regions), np.int8)  # sums up to 1 where a region is merged into one before it
     gone[heads + 1] = 1
     inside = behinds < len(regions)
@@ -98,7 +110,7 @@ def _merge(together: Together, threshold: int, sz_limit: int, touches: NDArray[n
             merged.unknown[at] = _mean_counts(regions, regions.unknown, bounds)
         if len(counts.hits):
             merged.counts.probed[at] = _mean_counts(regions, counts.probed, bounds)
-            merged.counts.hits[:, at] = _mean_counts(regions, counts.hits, bounds)
+            merged.counts.hits[:, at] = _mean_counts(regions, counts.hits, bounds) if hits is None else hits
     together.exchange(merged, index)
 
 
@@ -205,23 +217,25 @@ def merge_all(
     window: int,
     boundaries: Sequence[U64] = (),
     elapsed_ns: int = 0,
+    weights: I64 | None = None,
 ) -> list[Regions]:
     """Age and merge all targets; while more than ``max_nr_regions`` remain, again with larger `thresholds` (2.4).
 
     ``max_seen`` is the largest access count observed in this aggregation, ``window`` the largest possible one.
     ``boundaries`` has an array for each target, across which is not merged unless that leaves too many regions.
-    ``elapsed_ns`` is how long the aggregation lasted by the clock.
+    ``elapsed_ns`` is how long the aggregation lasted by the clock. With ``weights`` of probes it is by their hits:
+    ``max_seen`` and ``window`` are of weighted sums then.
     """
     if not targets:
         return targets
     together, first = Together(targets), max_seen // 10
-    update_age(together.regions, first, elapsed_ns)
+    update_age(together.regions, first, elapsed_ns, weights)
     for threshold in thresholds(first, window):
-        _merge(together, threshold, sz_limit, _touches(together, boundaries))
+        _merge(together, threshold, sz_limit, _touches(together, boundaries), weights)
         if len(together.regions) <= max_nr_regions:
             return together.parted()
     if boundaries:
-        _merge(together, threshold, sz_limit, _touches(together, ()))
+        _merge(together, threshold, sz_limit, _touches(together, ()), weights)
     return together.parted()
 
 

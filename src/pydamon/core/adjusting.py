@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core import adjust, boundaries
-from pydamon.core.regions import U64, Regions
+from pydamon.core import adjust, boundaries, weighed_hits
+from pydamon.core.regions import I64, U64, Regions
 from pydamon.spec import NrRegions
 
 
@@ -77,10 +77,13 @@ class Adjusting:
         *,
         at_mappings: bool,
         elapsed_ns: int,
+        weights: I64 | None = None,
     ) -> list[Regions]:
         """Age and merge the regions of the ``targets`` of these ``numbers`` at the end of an aggregation.
 
-        Never what was seen with what was not, and if ``at_mappings`` not across boundaries of mappings, either.
+        Never what was seen with what was not, and if ``at_mappings`` not across boundaries of mappings, either. With
+        ``weights`` of probes it is by their hits; too many regions are merged up to a difference of ``window`` then in
+        the kernel, ``at_mappings`` up to the largest that there can be.
         """
         bounds = [adjust.blind_bounds(regions, window) for regions in targets]
         if at_mappings:
@@ -88,12 +91,13 @@ class Adjusting:
             bounds = [boundaries.united(self.boundaries.of(number), more) for number, more in pairs]
         return adjust.merge_all(
             targets,
-            max_seen=max((int(r.nr_accesses.max()) for r in targets if len(r)), default=0),
+            max_seen=weighed_hits.highest(targets, weights),
             sz_limit=self.sz_limit,
             max_nr_regions=max_nr_regions,
-            window=window,
+            window=weighed_hits.most(window, weights) if at_mappings else window,
             boundaries=bounds if at_mappings or any(map(len, bounds)) else (),
             elapsed_ns=elapsed_ns,
+            weights=weights,
         )
 
     def merge_back(self, number: int, regions: Regions, wanted: NDArray[np.bool_], *, at_mappings: bool) -> Regions:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.passes import Index, Pass, apply_interval_us
 from pydamon.core.quota import QuotaState
-from pydamon.core.regions import U64, Regions
+from pydamon.core.regions import I64, U64, Regions
 from pydamon.core.scheme_state import SchemeState, user_goals
 from pydamon.core.speed import Speed
 from pydamon.core.taken import Taken
@@ -38,6 +38,7 @@ class Damos:
     ``by_memory``: quotas are for memory and not for addresses (`core.weights`), and each window of one is used.
     ``by_clock``: ages that are given as times, and those of priorities, are by the clock, not intervals x their number.
     ``merge_back`` puts together regions of a target, each of a mask and the one before it, if nothing tells them apart.
+    ``weights`` are those of the probes, if they have any.
     ``dry_run``: the operations set does nothing, so regions stay as without schemes, and watermarks do not pause the
     monitoring; what a scheme has "taken" is left out of it until it is accessed again (`core.taken`).
     """
@@ -52,6 +53,7 @@ class Damos:
     merge_back: Callable[[int, Regions, NDArray[np.bool_]], Regions] | None = None
     by_memory: bool = False
     by_clock: bool = False
+    weights: I64 | None = None
     dry_run: bool = False
     states: list[SchemeState] = field(default_factory=list, init=False)
     notices: list[str] = field(default_factory=list, init=False)

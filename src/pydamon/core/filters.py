@@ -1,4 +1,4 @@
-"""DAMOS filters that the core decides, per region: address ranges and targets (docs/algorithms.md 1.3, 2.14).
+"""DAMOS filters that the core decides, per region: address ranges, targets, probe hits (docs/algorithms.md 1.3, 2.14).
 
 The first filter that matches a region decides: out, or in (``allow``). One that no filter matches is treated as the
 opposite of what the last filter does. What a filter lets in explicitly is not asked about by the operations set's
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.core.regions import U64, Regions
+from pydamon.core.regions import I64, U64, Regions
+from pydamon.core.weighed_hits import weighed
 from pydamon.spans import distinct
 from pydamon.spec.schemes import Filter, Scheme
 from pydamon.spec.units import U64_MAX
@@ -62,14 +63,19 @@ def aligned(item: Filter, min_region: int) -> tuple[int, int]:
     return (start, end) if start < end else (0, 0)
 
 
-def decide(regions: Regions, target: int, scheme: Scheme, min_region: int) -> tuple[Mask, Mask]:
-    """Two masks over regions that do not straddle filter bounds: those in, and those let in explicitly."""
+def decide(
+    regions: Regions, target: int, scheme: Scheme, min_region: int, weights: I64 | None = None
+) -> tuple[Mask, Mask]:
+    """Two masks over regions that do not straddle filter bounds: those in, and those let in explicitly.
+
+    ``weights`` are those of probes; None if none has any.
+    """
     n = len(regions)
     passed = np.zeros(n, np.bool_)
     allowed = np.zeros(n, np.bool_)
     undecided = np.ones(n, np.bool_)
     for item in scheme.core_filters:
-        hit = undecided & (_matches(regions, target, item, min_region) == item.matching)
+        hit = undecided & (_matches(regions, target, item, min_region, weights) == item.matching)
         if item.allow:
             passed |= hit
             allowed |= hit
@@ -91,7 +97,12 @@ def opposite_of_last(filters: Sequence[Filter]) -> bool:
     return bool(filters) and filters[-1].allow
 
 
-def _matches(regions: Regions, target: int, item: Filter, min_region: int) -> Mask:
+def _matches(regions: Regions, target: int, item: Filter, min_region: int, weights: I64 | None) -> Mask:
+    if item.probe_hits_wsum is not None:
+        sums = np.zeros(len(regions), np.int64) if weights is None else weighed(regions.moving_hits, weights)
+        wanted, most = item.probe_hits_wsum, np.iinfo(np.int64).max
+        between: Mask = (sums >= min(wanted.min, most)) & (sums <= min(wanted.max, most))
+        return between
     if item.filter_type == "target":
         return np.full(len(regions), target == item.damon_target_idx)
     start, end = aligned(item, min_region)

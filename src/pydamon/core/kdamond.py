@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from pydamon.core import adjust, boundaries, cut_short
+from pydamon.core import adjust, boundaries, cut_short, weighed_hits
 from pydamon.core.adjusting import Adjusting
 from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
@@ -24,10 +24,11 @@ from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot, max_nr_accesses
 from pydamon.core.tuner import rescale_age
 from pydamon.core.tuning import Tuning
-from pydamon.errors import RequestError, located
-from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps, ProbingOperationsSet
+from pydamon.errors import RequestError
+from pydamon.ops.base import PAGE_SIZE, OperationsSet, PanelOps
 from pydamon.ops.pace import Clock, Pace, Sampled
 from pydamon.spec import Context, Intervals, NrRegions, Probe, validate_attrs, validate_context
+from pydamon.spec.probes import attributes_only
 
 if TYPE_CHECKING:  # starting up counts against the bound on the overhead, and most kdamonds have no schemes
     from pydamon.core.damos import Damos
@@ -84,8 +85,8 @@ class Kdamond:
 
     def __post_init__(self) -> None:
         validate_attrs(self.intervals, self.nr_regions)
-        self._check_probes(self.probes)
-        if self.panel_size and not self.faithful and isinstance(self.ops, PanelOps):
+        weighed_hits.check(self.ops, self.probes)
+        if self.panel_size and not (self.faithful or self.follows_hits) and isinstance(self.ops, PanelOps):
             from pydamon.core.panel_watch import PanelWatch
 
             self.panel = PanelWatch(
@@ -114,13 +115,6 @@ class Kdamond:
             raise RequestError("cannot be applied by this operations set", where="schemes")
         return self.make_damos()
 
-    def _check_probes(self, probes: tuple[Probe, ...]) -> None:
-        if probes:
-            if not isinstance(self.ops, ProbingOperationsSet):
-                raise RequestError("cannot be applied by this operations set", where="probes")
-            with located("probes"):
-                self.ops.check_probes(probes)
-
     def commit(self, context: Context) -> None:
         """Go on as ``context`` says without losing regions: with all of it between two iterations, or none of it.
 
@@ -136,7 +130,7 @@ class Kdamond:
         with self._lock:
             before, damos = (self.context, self.damos) if self._pending is None else self._pending
         if context.probes != before.probes:
-            self._check_probes(context.probes)
+            weighed_hits.check(self.ops, context.probes)
         if context.schemes is not before.schemes:
             if context.schemes and damos is None:
                 damos = self._new_damos()
@@ -166,6 +160,11 @@ class Kdamond:
     def probes(self) -> tuple[Probe, ...]:
         """Those that are asked now."""
         return self.context.probes
+
+    @property
+    def follows_hits(self) -> bool:
+        """Whether regions follow what probes count; accesses are not looked for then."""
+        return attributes_only(self.probes)
 
     @property
     def faithful(self) -> bool:
@@ -276,6 +275,7 @@ class Kdamond:
 
     def _prepare(self, damos: Damos) -> None:
         damos.by_memory = damos.by_clock = self.counts_memory
+        damos.weights = weighed_hits.weights_of(self.probes)
         damos.merge_back = partial(self._adjusting.merge_back, at_mappings=not self.faithful)
 
     def _apply_schemes(self) -> None:
@@ -287,7 +287,7 @@ class Kdamond:
         ranges = self.ops.init()
         self.targets = list(range(len(ranges)))
         self.regions = self._adjusting.initial(ranges, self.nr_regions.min)
-        self._ask_probes()
+        weighed_hits.ask(self.ops, self.regions, self.probes)
         self._limit_sizes()
         self._cut_at_mappings()
         if self.panel is not None:
@@ -301,11 +301,6 @@ class Kdamond:
         if self.damos is not None:
             self._prepare(self.damos)
             self.damos.start(self.context.schemes, self.intervals)
-
-    def _ask_probes(self) -> None:
-        for regions in self.regions:
-            regions.counts.set_nr_probes(len(self.probes))
-        self.ops.sampler.probes = self.probes
 
     def _samples_per_update(self) -> int:
         return max(self.intervals.ops_update_us // self.intervals.sample_us, 1)
@@ -369,6 +364,7 @@ class Kdamond:
             self.window,
             at_mappings=not self.faithful,
             elapsed_ns=elapsed_ns,
+            weights=weighed_hits.weights_of(self.probes),
         )
         self._limit_sizes()
 
@@ -398,6 +394,8 @@ class Kdamond:
         self.blindness.look(self.snapshots, max_nr_accesses(self.intervals.sample_us, aggr_us))
 
     def _tune_intervals(self) -> None:
+        if self.follows_hits and self.counts_memory:
+            return  # by accesses, which nobody looks for: the kernel takes that for memory that is idle
         old = self.intervals
         now_ns = self.clock.now_ns()
         intervals = self.tuning.tuned(old, self.snapshots, now_ns, self.end_ns, limited=self.counts_memory)
@@ -426,7 +424,7 @@ class Kdamond:
         for target in range(known, len(all_ranges)):
             self.targets.append(target)
             self.regions.append(Regions.empty())
-        self._ask_probes()
+        weighed_hits.ask(self.ops, self.regions, self.probes)
         self._retire_ended()
         for place, target in enumerate(self.targets):
             ranges = all_ranges[target]
@@ -450,9 +448,9 @@ class Kdamond:
         self.context, damos = pending
         self.damos = self.damos or damos
         if self.probes != before.probes:
-            for regions in self.regions:
-                regions.counts.reset_probes()
-            self._ask_probes()
+            weighed_hits.ask(self.ops, self.regions, self.probes, anew=True)
+            if self.panel is not None and self.follows_hits:
+                self.panel = self._pace.meanwhile = None  # it would clear what probes ask for
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
         if self.damos is not None:

@@ -59,6 +59,7 @@ class Acting(Protocol):
     merge_back: Callable[[int, Regions, NDArray[np.bool_]], Regions] | None
     by_memory: bool
     by_clock: bool
+    weights: I64 | None
     dry_run: bool
 
     def say(self, key: str, line: str) -> None:
@@ -154,7 +155,9 @@ class Pass:
             # The pieces match as the whole did, whatever their size is.
             matching = matching[np.searchsorted(before.end, after.start, "right")]
             self._regions[place] = after
-        passed, allowed = filters.decide(after, self._targets[place], self._scheme, self._min_region)
+        passed, allowed = filters.decide(
+            after, self._targets[place], self._scheme, self._min_region, self._damos.weights
+        )
         index = np.flatnonzero(matching & passed)
         return index, allowed[index]
 
@@ -446,7 +449,7 @@ class Pass:
                 age=regions.age[index].copy(),
                 sz_applied=done.applied,
                 sz_filter_passed=passed,
-                probe_hits=regions.probe_hits[:, index],
+                probe_hits=regions.moving_hits[:, index],
             )
         )
         if self._scheme.does.acts and not damos.dry_run:

@@ -136,6 +136,11 @@ class Regions:
         return self.counts.hits.astype(np.int64, copy=False)
 
     @property
+    def moving_hits(self) -> I64:
+        """Hits of each probe in the last samples, as many as an aggregation has; shape (probes, n)."""
+        return moving_sum(self.counts.hits, self.counts.last_hits, self.left_bp)
+
+    @property
     def size(self) -> U64:
         """Sizes in bytes."""
         return self.end - self.start
@@ -215,5 +220,5 @@ class Regions:
         kept[_LAST] = rescaled(kept[_LAST], old_window, new_window)
         kept[_AGE] = kept[_AGE] * old_aggr_us // new_aggr_us
         kept[_UNKNOWN] = kept[_UNKNOWN] * new_window // old_window
-        self.counts.reset()
+        self.counts.start_over(rescaled(self.counts.last_hits, old_window, new_window))
         self._samples = 0

@@ -16,6 +16,7 @@ from pydamon.spec.actions import ACTIONS
 from pydamon.spec.damon_files import files_in
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import PAGE_SIZE
+from pydamon.spec.probes import Prep
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
     AccessPattern,
@@ -27,6 +28,7 @@ from pydamon.spec.schemes import (
     Quotas,
     RateRange,
     SizeRange,
+    SumRange,
     Watermarks,
     Weights,
 )
@@ -75,7 +77,11 @@ def _probe(files: Directory) -> Probe:
     if any(item["type"] == "memcg" and not item["path"].strip("\n") for item in files["filters"]):
         raise RequestError("is needed with memcg", where="monitoring_attrs/probes/filters/path")
     where = "monitoring_attrs/probes/filters"
-    return Probe(filters=tuple(_filter(item, where, memcg_file="path") for item in files["filters"]))
+    return Probe(
+        filters=tuple(_filter(item, where, memcg_file="path") for item in files["filters"]),
+        weight=files.optional("weight", 0),
+        preps=tuple(Prep(prep_action=item["prep_action"]) for item in files.optional("preps", ())),
+    )
 
 
 def schemes(files: Directory, *, starting: bool = False) -> tuple[Scheme, ...]:
@@ -203,8 +209,9 @@ def _filter(files: Directory, where: str, memcg_file: str = "memcg_path") -> Fil
         fields["address_range"] = AddressRange(start=files["addr_start"], end=files["addr_end"])
     elif kind == "target":
         fields["damon_target_idx"] = files["damon_target_idx"]
-    elif kind == "hugepage_size":
+    elif kind in ("hugepage_size", "probe_hits_wsum"):
         if files["min"] > files["max"]:
             raise RequestError("is not a range; min must not be above max", where=where)
-        fields["hugepage_size"] = SizeRange(min=files["min"], max=files["max"])
+        bounds = SizeRange if kind == "hugepage_size" else SumRange
+        fields[kind] = bounds(min=files["min"], max=files["max"])
     return Filter(**fields)

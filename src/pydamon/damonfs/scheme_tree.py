@@ -31,10 +31,10 @@ class TriedRegions(Directory):
     def fill(self, parts: Sequence[Tried], total_bytes: int) -> None:
         """Show the regions of ``parts``; ``total_bytes`` may be told without any."""
         rows: list[tuple[int, ...]] = []
-        hits: list[list[int]] = []
+        hits: list[list[int]] = []  # the kernel counts in 8 bits
         for part in parts:
             rows += zip(*(getattr(part, field).tolist() for field in self._fields), strict=True)
-            hits += part.probe_hits.T.tolist() if len(part.probe_hits) else [[]] * len(part.start)
+            hits += (part.probe_hits & 255).T.tolist() if len(part.probe_hits) else [[]] * len(part.start)
         found, self._found, self._rows, self._hits = self._found, {}, rows, hits
         for directory in found.values():
             directory.replace({})

@@ -1,6 +1,7 @@
 """Whether sampled pages have the attributes that probes ask for (docs/algorithms.md 1.2: data attributes monitoring).
 
-As in the kernel only memory that is there has attributes: a page that is absent, in swap, or of a driver has none.
+Only memory that is there has attributes: a page that is absent, in swap, or of a driver has none, as in the kernel. In
+physical memory the kernel lets filters decide about free memory, too, which is of no type (``faithful``).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pydamon.linux.frames import Frames
 from pydamon.linux.pagemap import Pagemap
 from pydamon.linux.process import Process
 from pydamon.linux.word_files import Words
-from pydamon.ops.actions.filters import PageFilters
+from pydamon.ops.actions.filters import Ages, PageFilters
 from pydamon.ops.actions.pages import Pages
 from pydamon.ops.base import Addresses, Hits
 from pydamon.spec import Probe
+from pydamon.spec.primitives import PRIMITIVES
 
 Kinds = NDArray[np.uint8]
 
@@ -30,25 +32,50 @@ class Attributes:
     def __init__(self) -> None:
         self._filters = PageFilters()
 
-    def check(self, probes: Sequence[Probe], *, virtual: bool) -> None:
-        """Raise MachineError, naming the filter (``[0].filters[1]``), if an attribute cannot be told here."""
+    def check(self, probes: Sequence[Probe], primitives: Sequence[object], *, virtual: bool) -> None:
+        """Raise MachineError, naming the filter (``[0].filters[1]``), if an attribute cannot be told here.
+
+        ``primitives`` are those that pages will be asked through (none if no target has joined yet).
+        """
         for number, probe in enumerate(probes):
             with located(f"[{number}].filters"):
-                self._filters.check(probe.filters, (), virtual=virtual)
+                self._filters.check(probe.filters, primitives, virtual=virtual)
+            if probe.preps and not all(isinstance(primitive, Ages) for primitive in primitives):
+                name = getattr(primitives[0], "name", "this primitive")
+                able = " or ".join(row.name for row in PRIMITIVES if row.knows_ages)
+                raise MachineError(
+                    f"cannot be done by {name}, which does not know single pages; it needs the primitive {able}",
+                    where=f"[{number}].preps",
+                )
         if not virtual:
             self._filters.file(page_flags.FLAGS)
 
-    def of_frames(self, addresses: Addresses, frames: Frames, probes: Sequence[Probe]) -> Hits:
-        """Which pages have which attribute; 0 is no frame. ``addresses`` are what the pages are known by."""
-        file = self._filters.file(page_flags.FLAGS)
-        known = np.flatnonzero(frames)
-        heads, flags = np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64)
-        heads[known], flags[known] = page_flags.folio_heads(file, frames[known], file.read(frames[known]))
+    def prepare_frames(self, addresses: Addresses, frames: Frames, ages: object) -> None:
+        """Mark the pages as not accessed; 0 is no frame. ``ages`` can do it."""
+        if isinstance(ages, Ages):
+            heads, flags = self._folios(frames)
+            here = np.flatnonzero((flags & (page_flags.LRU | page_flags.ANON)) != 0)
+            ages.make_old(addresses[here], heads[here])
+
+    def of_frames(
+        self, addresses: Addresses, frames: Frames, probes: Sequence[Probe], ages: object, *, faithful: bool = False
+    ) -> Hits:
+        """Which pages have which attribute; 0 is no frame. ``addresses`` are what the pages are known by, ``ages`` what
+        tells whether they were accessed."""
+        heads, flags = self._folios(frames)
         anon = (flags & page_flags.ANON) != 0
         # A page that was just made waits for its place on an LRU list; what is mapped as anonymous is there anyway.
         there = (flags & page_flags.LRU) != 0
         there |= anon
-        return self._decide(addresses, frames, there, anon, probes, (heads, flags))
+        return self._decide(addresses, frames, there, anon, probes, ages, (heads, flags), of_all=faithful)
+
+    def _folios(self, frames: Frames) -> tuple[Frames, Words]:
+        """First frames of the pages' folios, and their flags; both 0 where there is none."""
+        file = self._filters.file(page_flags.FLAGS)
+        known = np.flatnonzero(frames)
+        heads, flags = np.zeros(len(frames), np.uint64), np.zeros(len(frames), np.uint64)
+        heads[known], flags[known] = page_flags.folio_heads(file, frames[known], file.read(frames[known]))
+        return heads, flags
 
     def _decide(
         self,
@@ -57,17 +84,21 @@ class Attributes:
         there: NDArray[np.bool_],
         anon: NDArray[np.bool_],
         probes: Sequence[Probe],
+        ages: object,
         known_flags: tuple[Frames, Words] | None,
+        *,
+        of_all: bool = False,
     ) -> Hits:
+        """``of_all``: filters decide about what is not there, too."""
         kind: Kinds = np.where(there, np.uint8(pagemap_scan.PRESENT), np.uint8(0))
         kind |= np.where(there & ~anon, np.uint8(pagemap_scan.FILE), np.uint8(0))
         nowhere = np.zeros(len(addresses), np.intp)
         pages = Pages(addresses, nowhere, nowhere, kind, frames)
         hits = np.zeros((len(probes), len(addresses)), np.bool_)
         for number, probe in enumerate(probes):
-            hits[number] = there
+            hits[number] = there | of_all
             if probe.filters:
-                hits[number] &= self._filters.decide(pages, probe.filters, None, table=None, known_flags=known_flags)
+                hits[number] &= self._filters.decide(pages, probe.filters, ages, table=None, known_flags=known_flags)
         return hits
 
     def close(self) -> None:
@@ -83,21 +114,43 @@ class VirtualAttributes(Attributes):
         self._tables: dict[int, Pagemap] = {}
         self._sees_frames = _can(pagemap.probe) and _can(lambda: self._filters.file(page_flags.FLAGS))
 
-    def of_process(self, target: int, process: Process, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
+    def prepare_process(self, target: int, process: Process, addresses: Addresses, ages: object) -> None:
+        """Mark those of these pages that are there as not accessed."""
+        found = self._entries(target, process, addresses)
+        if found is None or not isinstance(ages, Ages):
+            return
+        there, entries = found
+        if self._sees_frames:
+            frames = np.where(there, pagemap.frames_of(entries), np.uint64(0))
+            self.prepare_frames(addresses, frames, ages)
+        else:
+            ages.make_old(addresses[there], np.zeros(np.count_nonzero(there), np.uint64))
+
+    def of_process(
+        self, target: int, process: Process, addresses: Addresses, probes: Sequence[Probe], ages: object
+    ) -> Hits:
         """Which pages of a target's process have which attribute; shape (probes, n). None has any once it has ended.
 
-        Users that do not see page frames take the zero page for anonymous memory.
+        ``ages`` tells whether they were accessed. Users that do not see page frames take the zero page for anonymous
+        memory.
         """
-        table = self._table(target, process)
-        if table is None:
+        found = self._entries(target, process, addresses)
+        if found is None:
             return np.zeros((len(probes), len(addresses)), np.bool_)
-        entries, known = table.entries(addresses)
-        there = known & pagemap.is_present(entries)
+        there, entries = found
         frames = np.where(there, pagemap.frames_of(entries), np.uint64(0))
         if self._sees_frames:
-            return self.of_frames(addresses, frames, probes)
+            return self.of_frames(addresses, frames, probes, ages)
         anon = there & ~pagemap.is_file(entries)
-        return self._decide(addresses, frames, there, anon, probes, None)
+        return self._decide(addresses, frames, there, anon, probes, ages, None)
+
+    def _entries(self, target: int, process: Process, addresses: Addresses) -> tuple[NDArray[np.bool_], Words] | None:
+        """Which of the pages are there, and their entries; None once the process has ended."""
+        table = self._table(target, process)
+        if table is None:
+            return None
+        entries, known = table.entries(addresses)
+        return known & pagemap.is_present(entries), entries
 
     def _table(self, target: int, process: Process) -> Pagemap | None:
         if target not in self._tables:

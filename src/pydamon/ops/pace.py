@@ -60,7 +60,7 @@ class Pace:
         self.clock = clock
         self.sample_ns = sample_ns
         self._until = until
-        self._meanwhile = meanwhile
+        self.meanwhile = meanwhile
         self.sampled = Sampled()
         self._due_ns = 0
         self._last_ns: int | None = None
@@ -82,7 +82,7 @@ class Pace:
         it, and if it came on top, an aggregation interval (and with it every age) would be longer than was asked for.
         Half of the interval is slept at least, so that there is time for an access to be seen in.
         """
-        sample_ns, now_ns, meanwhile = self.sample_ns, self.clock.now_ns(), self._meanwhile
+        sample_ns, now_ns, meanwhile = self.sample_ns, self.clock.now_ns(), self.meanwhile
         due_ns = self._due_ns + sample_ns
         if due_ns > now_ns + sample_ns:
             due_ns = now_ns + sample_ns
@@ -108,7 +108,7 @@ class Pace:
 
     def _sleep(self, now_ns: int, end_ns: int) -> bool:
         """Sleep from now on, but for what is to be done meanwhile; False if it was cut short by something else."""
-        meanwhile = self._meanwhile
+        meanwhile = self.meanwhile
         while meanwhile is not None and meanwhile.due_ns < end_ns:
             if meanwhile.due_ns > now_ns and not self.clock.sleep_ns(meanwhile.due_ns - now_ns):
                 return False

@@ -205,11 +205,16 @@ class PaddrOps(Applying["PhysicalActions"]):
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
-        self._tell_attributes().check(probes, virtual=False)
+        self._tell_attributes().check(probes, self.primitives, virtual=False)
+
+    def prepare_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> None:
+        """Mark the frames at ``addresses`` as not accessed: all that probes can want so far."""
+        self._tell_attributes().prepare_frames(addresses, addresses >> np.uint64(12), self.primitives[target])
 
     def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
-        """Which of the frames at ``addresses`` have which attribute."""
-        return self._tell_attributes().of_frames(addresses, addresses >> np.uint64(12), probes)
+        """Which of the frames at ``addresses`` have which attribute; of free ones as the kernel, if that is wanted."""
+        frames, primitive = addresses >> np.uint64(12), self.primitives[target]
+        return self._tell_attributes().of_frames(addresses, frames, probes, primitive, faithful=self.faithful)
 
     def _tell_attributes(self) -> Attributes:
         if self._attributes is None:

@@ -18,6 +18,7 @@ from pydamon.ops.pace import Pace
 from pydamon.ops.residency import Residency
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, Primitive
 from pydamon.spec import Probe
+from pydamon.spec.probes import attributes_only
 
 # How often another page of the same region is offered in place of one that cannot be watched.
 _REPLACEMENTS = 2
@@ -40,8 +41,13 @@ class StepSampler(ABC):
     def target_valid(self, target: int) -> bool:
         """Whether the target can still be monitored."""
 
+    def prepare_probes(self, target: int, start: Addresses, end: Addresses, probes: Sequence[Probe]) -> None:
+        """In place of ``prepare_access_checks``, where probes are let pass at all: pick the pages that probes are asked
+        about, and do to them what the probes want done before (`Probe.preps`)."""
+        raise NotImplementedError
+
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
-        """Which pages of the last ``prepare_access_checks`` have which attribute, where probes are let pass at all."""
+        """Which pages of the last preparation have which attribute, where probes are let pass at all."""
         raise NotImplementedError
 
     def sample(
@@ -49,6 +55,7 @@ class StepSampler(ABC):
     ) -> tuple[int, BatchEnd]:
         """Open all windows, sleep, look at all; up to ``n`` times, see `Sampler`."""
         lived = self._living(targets) if n > 1 else []
+        accesses = not attributes_only(self.probes)
         for done in range(n):
             if done:
                 if pace.over():
@@ -56,11 +63,18 @@ class StepSampler(ABC):
                 if self._living(targets) != lived:
                     return done, BatchEnd.TARGET_ENDED
             for target, spans in zip(targets, regions, strict=True):
-                self.prepare_access_checks(target, spans.start, spans.end)
+                if accesses:  # which does to a page all that a probe can want done to it
+                    self.prepare_access_checks(target, spans.start, spans.end)
+                else:
+                    self.prepare_probes(target, spans.start, spans.end, self.probes)
             if not pace.sleep():
                 return done, BatchEnd.WOKEN
             for target, counted in zip(targets, counts, strict=True):
-                self._count(target, counted)
+                if accesses:
+                    self._count(target, counted)
+                if self.probes:
+                    counted.probed += 1
+                    counted.hits += self.apply_probes(target, self.probes)
         return n, BatchEnd.DONE
 
     def _living(self, targets: Sequence[int]) -> list[bool]:
@@ -72,9 +86,6 @@ class StepSampler(ABC):
         unknown = answers == UNKNOWN
         if np.count_nonzero(unknown):  # in a fifth of the time that ``any`` takes
             counts.unknown += unknown
-        if self.probes:
-            counts.probed += 1
-            counts.hits += self.apply_probes(target, self.probes)
 
 
 class PageOps(Protocol):
@@ -89,6 +100,10 @@ class PageOps(Protocol):
 
     def residency(self, target: int) -> Residency | None:
         """Tells which pages of the target are there, so that these are preferred; None: all count the same."""
+        ...
+
+    def prepare_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> None:
+        """Do to the pages at ``addresses`` of the target what the probes want done before they are asked."""
         ...
 
     def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
@@ -135,6 +150,12 @@ class PageSampler(StepSampler):
     def target_valid(self, target: int) -> bool:
         """Whether the target can still be monitored."""
         return self._ops.target_valid(target)
+
+    def prepare_probes(self, target: int, start: Addresses, end: Addresses, probes: Sequence[Probe]) -> None:
+        """Draw one random page per region, and prepare it."""
+        self._drawn[target] = drawn = sample_addresses(start, end, self._rng(target))
+        if any(probe.preps for probe in probes):
+            self._ops.prepare_probes(target, drawn, probes)
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
         """Which of the pages that were drawn have which attribute."""

@@ -207,11 +207,16 @@ class VaddrOps(Applying["VirtualActions"]):
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
         """Raise MachineError, naming the filter, if an attribute cannot be told here."""
-        self._tell_attributes().check(probes, virtual=True)
+        self._tell_attributes().check(probes, self.primitives, virtual=True)
+
+    def prepare_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> None:
+        """Mark the pages at ``addresses`` as not accessed: all that probes can want so far."""
+        self._tell_attributes().prepare_process(target, self.processes[target], addresses, self.primitives[target])
 
     def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
         """Which of the pages at ``addresses`` have which attribute."""
-        return self._tell_attributes().of_process(target, self.processes[target], addresses, probes)
+        process, primitive = self.processes[target], self.primitives[target]
+        return self._tell_attributes().of_process(target, process, addresses, probes, primitive)
 
     def _tell_attributes(self) -> VirtualAttributes:
         if self._attributes is None:

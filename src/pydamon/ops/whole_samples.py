@@ -19,6 +19,7 @@ from pydamon.primitives.bpf import BpfPrimitive
 from pydamon.primitives.bpf_sampler import DONE, ENDED, OVER, REFUSED, WOKEN, BpfSampler
 from pydamon.primitives.bpf_sampler_loaded import Resident, Watched
 from pydamon.spec import Probe
+from pydamon.spec.probes import attributes_only
 
 _ENDS = {
     DONE: BatchEnd.DONE,
@@ -80,7 +81,7 @@ class WholeSampler:
         self, targets: Sequence[int], regions: Sequence[Spans], counts: Sequence[Counts], n: int, pace: Pace
     ) -> tuple[int, BatchEnd]:
         """Take up to ``n`` samples, see `Sampler`."""
-        if self.refusal is not None:
+        if self.refusal is not None or attributes_only(self.probes):
             return self._page_by_page(targets, regions, counts, n, pace)
         self._load(targets, regions, counts)
         done, why = self._sampler.sample(n, self._sleep_and_probe(pace) if self.probes else pace.sleep, pace.over)

@@ -1,14 +1,15 @@
 """The side table ``probe_hits``: how many samples of each region had the attribute of each probe.
 
 One row per snapshot, region and probe. ``time_ns`` and ``target`` are those of the snapshot (its end), ``duration_ns``
-is how long it took; ``attribute`` is what the probe is about, in words; ``samples`` is how many samples were asked.
+is how long it took; ``attribute`` is what the probe is about, in words, ``weight`` its weight (missing if no
+probe has any); ``samples`` is how many samples were asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -26,13 +27,15 @@ _COLUMNS = tuple(TABLES[TABLE].schema.names)
 class ProbedRegions(msgspec.Struct, frozen=True, eq=False):
     """The regions of one snapshot of one target.
 
-    ``hits`` has the shape (probes, n), of ``samples`` (n); ``attributes`` says what each probe is about.
+    ``hits`` has the shape (probes, n), of ``samples`` (n); ``attributes`` says what each probe is about, ``weights``
+    how much it counts.
     """
 
     time_ns: int
     duration_ns: int
     target: int
     attributes: tuple[str, ...]
+    weights: tuple[int, ...]
     start: NDArray[np.uint64]
     end: NDArray[np.uint64]
     nr_accesses: NDArray[np.uint32]
@@ -56,6 +59,8 @@ def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
         probes, count = part.hits.shape
         columns["probe"].append(np.repeat(np.arange(probes, dtype=np.uint8), count))
         columns["attribute"].append(np.repeat(np.array(part.attributes, dtype=object), count))
+        weights = part.weights if any(part.weights) else (None,) * probes
+        columns["weight"].append(np.repeat(np.array(weights, dtype=object), count))
         columns["hits"].append(part.hits.ravel())
         for name in ("start", "end", "nr_accesses", "age", "samples"):
             columns[name].append(np.tile(getattr(part, name), probes))
@@ -64,13 +69,17 @@ def hits_table(parts: Sequence[ProbedRegions]) -> pa.Table:
     return from_columns(TABLE, {name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-def of_snapshot(snapshot: Snapshot, attributes: Sequence[str]) -> ProbedRegions:
-    """What the probes of a snapshot have counted; ``attributes`` says what each of them is about."""
+def of_snapshot(snapshot: Snapshot, attributes: Sequence[str], weights: Sequence[int] = ()) -> ProbedRegions:
+    """What the probes of a snapshot have counted; ``attributes`` says what each of them is about.
+
+    Without ``weights`` none has any.
+    """
     return ProbedRegions(
         time_ns=snapshot.end_ns,
         duration_ns=snapshot.end_ns - snapshot.start_ns,
         target=snapshot.target,
         attributes=tuple(attributes),
+        weights=tuple(weights) or (0,) * len(attributes),
         start=snapshot.start,
         end=snapshot.end,
         nr_accesses=snapshot.nr_accesses,
@@ -84,7 +93,7 @@ def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
     """What is in a piece of the table, by snapshot; nothing of one that is not whole."""
     if not table.num_rows:
         return
-    columns = {name: table.column(name).to_numpy() for name in _COLUMNS if name != "attribute"}
+    columns = {name: table.column(name).to_numpy() for name in _COLUMNS if name not in ("attribute", "weight")}
     begins = np.ones(table.num_rows, np.bool_)
     begins[1:] = (np.diff(columns["time_ns"]) != 0) | (np.diff(columns["target"].astype(np.int64)) != 0)
     for first, behind in pairwise([*np.flatnonzero(begins).tolist(), table.num_rows]):
@@ -100,6 +109,7 @@ def probed_regions(table: pa.Table) -> Iterator[ProbedRegions]:
             duration_ns=int(part["duration_ns"][0]),
             target=int(part["target"][0]),
             attributes=tuple(table.column("attribute")[place].as_py() for place in range(first, behind, count)),
+            weights=tuple(table.column("weight")[place].as_py() or 0 for place in range(first, behind, count)),
             hits=part["hits"].reshape(probes, count),
             **{name: part[name][:count] for name in ("start", "end", "nr_accesses", "age", "samples")},
         )
@@ -110,3 +120,31 @@ def cut(table: pa.Table, low: int, high: int) -> pa.Table:
     parts = [part.within(low, high) for part in probed_regions(table)]
     kept = [part for part in parts if len(part.start)]
     return hits_table(kept) if kept else table.slice(0, 0)
+
+
+class HasTables(Protocol):
+    """What is needed of a reader."""
+
+    def table(self, name: str) -> Iterator[pa.Table]:
+        """The pieces of a side table."""
+        ...
+
+
+class HitsBeside:
+    """The hits that belong to snapshots, which are asked for in the order of time; of one ``target``, or of all."""
+
+    def __init__(self, reader: HasTables, target: int | None = None) -> None:
+        parts = (part for piece in reader.table(TABLE) for part in probed_regions(piece))
+        self._parts = (part for part in parts if target in (None, part.target))
+        self._next = next(self._parts, None)
+        self._last: dict[int, ProbedRegions] = {}
+
+    def of(self, snapshot: Snapshot) -> NDArray[np.uint32] | None:
+        """Shape (probes, n); None if there are none of just these regions."""
+        while self._next is not None and self._next.time_ns <= snapshot.end_ns:
+            self._last[self._next.target] = self._next
+            self._next = next(self._parts, None)
+        part = self._last.get(snapshot.target)
+        if part is None or part.time_ns != snapshot.end_ns or not np.array_equal(part.start, snapshot.start):
+            return None
+        return part.hits

@@ -117,7 +117,7 @@ _ALL = (
     _declare(
         "probe_hits", "how many samples of each region had the attribute of each probe; many snapshots a piece", _MANY,
         time_ns="int64", duration_ns="int64", target="uint32", probe="uint8", attribute="string", **_REGION,
-        nr_accesses="uint32", age="uint32", samples="uint32", hits="uint32",
+        nr_accesses="uint32", age="uint32", samples="uint32", hits="uint32", weight="uint32?",
     ),
     _declare(
         "filter_passed", "format version 1: what is the column sz_filter_passed now", _MANY,

@@ -20,6 +20,7 @@ from pydamon.run.request import ENGINES, Request
 from pydamon.run.signals import Waker
 from pydamon.spec import Spec, to_builtins
 from pydamon.spec.defaults import without_default_goal
+from pydamon.spec.probes import attributes_only
 from pydamon.spec.units import format_duration_ns
 
 if TYPE_CHECKING:  # imported where they are used: starting up counts against the bound on the CPU share
@@ -181,6 +182,8 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
             from pydamon.linux import resctrl
 
             resctrl.probe()
+    if attributes_only(opener.spec.context.probes):
+        opener.spec = without_default_goal(opener.spec)  # intervals are tuned by the accesses that are found
     opener.launch()
     engine = UserEngine(
         opener.spec,

@@ -79,15 +79,16 @@ class Recorder:
             self._writer.add_rows(name, [{"time_ns": now_ns, **row} for row in rows], time_ns=now_ns)
 
     def _note_snapshots(self, found: Found) -> None:
-        attributes = self._attributes()
+        attributes, weights = self._attributes(), [probe.weight for probe in self._engine.context.probes]
         for snapshot in found.snapshots:
             self._writer.add_mappings(snapshot.start_ns, snapshot.target, found.mapped[snapshot.target])
             self._writer.add_snapshot(snapshot)
             count = len(snapshot.probe_hits)
             if count and len(snapshot.start):
                 # Just after the probes were changed their number may be another.
-                names = attributes if len(attributes) == count else [f"probe {number}" for number in range(count)]
-                self._probed.append(hits.of_snapshot(snapshot, names))
+                known = len(attributes) == count
+                names = attributes if known else [f"probe {number}" for number in range(count)]
+                self._probed.append(hits.of_snapshot(snapshot, names, weights if known else ()))
 
     def _attributes(self) -> list[str]:
         """What the probes are about."""

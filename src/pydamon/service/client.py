@@ -26,7 +26,7 @@ from pydamon.learned import learned
 from pydamon.linux.process import Process
 from pydamon.run.directory import SERVICE, RuntimeDirectory, directories, the_only
 from pydamon.service import protocol
-from pydamon.spec import Scheme, Spec, quantities
+from pydamon.spec import Probe, Scheme, Spec, quantities
 from pydamon.spec.units import format_duration_ns
 
 if TYPE_CHECKING:  # what only asks for a status needs none of it
@@ -166,6 +166,7 @@ class Client:
         max_regions: int | None = None,
         max_cpu: float | None = None,
         schemes: Sequence[Scheme | Mapping[str, Any]] | None = None,
+        probes: Sequence[Probe | Mapping[str, Any]] | None = None,
         spec: Spec | Mapping[str, Any] | None = None,
         goal_values: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
@@ -179,6 +180,7 @@ class Client:
             max_regions=max_regions,
             max_cpu=max_cpu,
             schemes=None if schemes is None else [_plain(scheme) for scheme in schemes],
+            probes=None if probes is None else [_plain(probe) for probe in probes],
             spec=None if spec is None else _plain(spec),
             goal_values=dict(goal_values or {}),
         )

@@ -44,7 +44,7 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="tune"):
-    """Change what is not None; ``schemes`` and ``spec`` in the layout of the spec, goals by their names."""
+    """Change what is not None; ``schemes``, ``probes`` and ``spec`` in the layout of the spec, goals by their names."""
 
     sample_us: int | None = None
     aggr_us: int | None = None
@@ -54,6 +54,7 @@ class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_regions: int | None = None
     max_cpu: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
     schemes: list[Any] | None = None
+    probes: list[Any] | None = None
     spec: dict[str, Any] | None = None
     goal_values: dict[str, int] = {}
 

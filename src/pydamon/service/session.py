@@ -257,7 +257,7 @@ class Session:
             # What the user has asked for by now; intervals that were left alone may have been tuned since.
             intervals = asked.intervals if new.intervals == present.intervals else new.intervals
             context = msgspec.structs.replace(
-                asked, intervals=intervals, nr_regions=new.nr_regions, schemes=new.schemes
+                asked, intervals=intervals, nr_regions=new.nr_regions, schemes=new.schemes, probes=new.probes
             )
             self._spec = self._spec.with_context(context)
             self._say(f"tuned: {_in_words(new, present)}")
@@ -282,4 +282,5 @@ def _in_words(new: Context, before: Context) -> str:
     times = (intervals.sample_us, intervals.aggr_us, intervals.ops_update_us)
     sample, aggr, update = (format_duration_ns(value * 1000) for value in times)
     text = f"sample {sample}, aggregate {aggr}, update {update}, {nr_regions.min} to {nr_regions.max} regions"
-    return text if new.schemes is before.schemes else f"{text}, {len(new.schemes)} schemes"
+    text += "" if new.schemes is before.schemes else f", {len(new.schemes)} schemes"
+    return text if new.probes == before.probes else f"{text}, {len(new.probes)} probes"

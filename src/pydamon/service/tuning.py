@@ -11,8 +11,20 @@ from pydamon.errors import RequestError
 from pydamon.modules.registry import expand
 from pydamon.run.modules import filled
 from pydamon.service.protocol import Tune
-from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Scheme, Spec, read, validate, validate_attrs
+from pydamon.spec import (
+    Context,
+    Intervals,
+    IntervalsGoal,
+    NrRegions,
+    Probe,
+    Scheme,
+    Spec,
+    read,
+    validate,
+    validate_attrs,
+)
 from pydamon.spec.defaults import has_default_goal
+from pydamon.spec.probes import attributes_only, validate_probes
 from pydamon.spec.schemes import validate_schemes
 from pydamon.spec.units import U64_MAX
 
@@ -24,8 +36,8 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
     """What is to run after ``wanted``. Raises RequestError naming the field.
 
     ``present`` is what runs, as tuned by now; ``asked`` is what the user has asked for so far. Of sampling and
-    aggregation interval, the one that is not given keeps their ratio. Schemes that are not given are those of
-    ``present``.
+    aggregation interval, the one that is not given keeps their ratio. Schemes and probes that are not given are those
+    of ``present``.
     """
     schemes: tuple[Scheme, ...] | None
     if wanted.spec is not None:
@@ -34,6 +46,7 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
             raise RequestError("says everything; give no other parameters beside it", where="spec")
         new = _from_spec(wanted.spec, asked, primitive)
         intervals, nr_regions, schemes = new.intervals, new.nr_regions, new.schemes
+        probes = new.probes or present.probes
     else:
         intervals = _intervals(wanted, present.intervals, asked.intervals)
         nr_regions = NrRegions(
@@ -41,7 +54,14 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
             max=asked.nr_regions.max if wanted.max_regions is None else wanted.max_regions,
         )
         schemes = None if wanted.schemes is None else read(wanted.schemes, tuple[Scheme, ...], "schemes")
+        probes = present.probes if wanted.probes is None else read(wanted.probes, tuple[Probe, ...], "probes")
     validate_attrs(intervals, nr_regions)
+    validate_probes(probes, ops=asked.ops, window=max_nr_accesses(intervals.sample_us, intervals.aggr_us))
+    if attributes_only(probes) and intervals.intervals_goal is not None:
+        if wanted.intervals == "auto":
+            text = "cannot be tuned where probes have weights: that goes by accesses, which are not looked for then"
+            raise RequestError(text, where="intervals.intervals_goal")
+        intervals = msgspec.structs.replace(intervals, intervals_goal=None)
     if schemes is not None:
         validate_schemes(schemes, ops=asked.ops, nr_targets=nr_targets)
     for name, value in wanted.goal_values.items():
@@ -51,7 +71,7 @@ def tuned(wanted: Tune, present: Context, asked: Context, *, primitive: str, nr_
         schemes = present.schemes
     elif wanted.goal_values:
         schemes = with_goal_values(schemes, wanted.goal_values)
-    return msgspec.structs.replace(present, intervals=intervals, nr_regions=nr_regions, schemes=schemes)
+    return msgspec.structs.replace(present, intervals=intervals, nr_regions=nr_regions, schemes=schemes, probes=probes)
 
 
 def _intervals(wanted: Tune, present: Intervals, asked: Intervals) -> Intervals:
@@ -86,8 +106,6 @@ def _from_spec(data: dict[str, Any], asked: Context, primitive: str) -> Context:
         raise RequestError(f"is {str(context.faithful).lower()}; it {_RESTART}", where=f"{_HERE}.faithful")
     if context.targets and context.targets != asked.targets:
         raise RequestError(f"are not those that are monitored; {_RESTART}", where=f"{_HERE}.targets")
-    if context.probes and context.probes != asked.probes:
-        raise RequestError(f"are not those that are counted; {_RESTART}", where=f"{_HERE}.probes")
     return context
 
 

@@ -37,8 +37,15 @@ FILTERS: Words = {
     "unmapped": (6, 15),
     "addr": (6, 6),
     "target": (6, 6),
+    "probe_hits_wsum": (7, 4),  # ce48b1ad566d
 }
-PROBE_FILTERS: Words = {"anon": (7, 2), "memcg": (7, 2), "hugepage_size": (7, 4)}  # 8caba1448278, c71f8e13462d
+PROBE_FILTERS: Words = {
+    "anon": (7, 2),  # 8caba1448278
+    "memcg": (7, 2),  # c71f8e13462d
+    "hugepage_size": (7, 4),  # 222636c8c139
+    "pgidle_unset": (7, 4),
+    "pgidle_set": (7, 4),  # b566b2520e38
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,7 @@ def version_text(version: Version) -> str:
 
 def _filters(directory: str, words: Words, since: Version) -> tuple[File, ...]:
     of_item, of_spec = f"schemes/*/{directory}/*", "schemes[*].filters[*]"
+    bounds = "probe_hits_wsum" if directory == "core_filters" else "hugepage_size"
     return (
         File(f"schemes/*/{directory}/nr_filters", "count", "schemes[*].filters", since=since),
         File(f"{of_item}/type", "word", f"{of_spec}.filter_type", "anon", words=words, nearest="to leave it out"),
@@ -99,8 +107,8 @@ def _filters(directory: str, words: Words, since: Version) -> tuple[File, ...]:
         File(f"{of_item}/addr_start", "ulong", f"{of_spec}.address_range.start", since=(6, 6), optional=True),
         File(f"{of_item}/addr_end", "ulong", f"{of_spec}.address_range.end", since=(6, 6), optional=True),
         File(f"{of_item}/damon_target_idx", "int", f"{of_spec}.damon_target_idx", since=(6, 6), optional=True),
-        File(f"{of_item}/min", "ulong", f"{of_spec}.hugepage_size.min", since=(6, 15), optional=True),
-        File(f"{of_item}/max", "ulong", f"{of_spec}.hugepage_size.max", since=(6, 15), optional=True),
+        File(f"{of_item}/min", "ulong", f"{of_spec}.{bounds}.min", since=(6, 15), optional=True),
+        File(f"{of_item}/max", "ulong", f"{of_spec}.{bounds}.max", since=(6, 15), optional=True),
     )
 
 
@@ -125,6 +133,10 @@ FILES = (
     File("monitoring_attrs/nr_regions/min", "ulong", "nr_regions.min", 10),
     File("monitoring_attrs/nr_regions/max", "ulong", "nr_regions.max", 1_000),
     File("monitoring_attrs/probes/nr_probes", "count", "probes", 0, (7, 2), _USER),  # 45c49d9fd608
+    File("monitoring_attrs/probes/*/weight", "uint", "probes[*].weight", 0, (7, 3), _USER),  # 37aae41c1056
+    File("monitoring_attrs/probes/*/preps/nr_preps", "count", "probes[*].preps", 0, (7, 4), _USER),
+    File("monitoring_attrs/probes/*/preps/*/prep_action", "word", "probes[*].preps[*].prep_action", "set_pgidle",
+         (7, 4), _USER, words={"set_pgidle": None}),
     File("monitoring_attrs/probes/*/filters/nr_filters", "count", "probes[*].filters", nearest=_USER),
     File(f"{_PROBE}/type", "word", "probes[*].filters[*].filter_type", "anon", None, _USER, words=PROBE_FILTERS),
     File(f"{_PROBE}/matching", "bool", "probes[*].filters[*].matching", False),

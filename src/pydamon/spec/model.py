@@ -309,7 +309,9 @@ def validate_context(context: Context) -> None:
     """Check all of a context that types alone do not say; raises RequestError naming the field."""
     validate_attrs(context.intervals, context.nr_regions)
     validate_schemes(context.schemes, ops=context.ops, nr_targets=len(context.targets))
-    validate_probes(context.probes, ops=context.ops)
+    validate_probes(
+        context.probes, ops=context.ops, window=max(context.intervals.aggr_us // context.intervals.sample_us, 1)
+    )
     _validate_who(context)
     for t, target in enumerate(context.targets):
         _validate_ranges(target, f"targets[{t}]")

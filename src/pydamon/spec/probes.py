@@ -6,33 +6,87 @@ Each probe is a list of filters, which work as those of schemes do: the first th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 from pydamon.errors import RequestError, located
-from pydamon.spec.schemes import MAX_FILTERS, Filter, Struct, validate_filter
+from pydamon.spec import units
+from pydamon.spec.schemes import FILTERS_OF_PROBES_ONLY, MAX_FILTERS, Filter, Struct, validate_filter
 
 MAX_PROBES = 4  # as in the kernel
-# What can be told of one page without changing it. (The kernel's probes know anon and memcg so far.)
-PROBE_FILTERS = frozenset({"anon", "memcg", "active", "hugepage_size"})
+# What can be told of one page without changing it. (The kernel's probes do not know active.)
+PROBE_FILTERS = frozenset({"anon", "memcg", "active", "hugepage_size", "pgidle_set", "pgidle_unset"})
+_MOST_HITS = 255  # that the kernel counts per aggregation
+_MOST_SUM = 2**32 - 1
+
+
+class Prep(Struct, frozen=True):
+    """What is done to each sampled page before the sampling interval: ``set_pgidle`` marks it as not accessed."""
+
+    prep_action: Literal["set_pgidle"] = "set_pgidle"
 
 
 class Probe(Struct, frozen=True):
-    """An attribute: whether the filters let a page pass. Without filters all pages have it."""
+    """An attribute: whether the filters let a page pass. Without filters all pages have it.
+
+    If any probe has a ``weight``, regions follow the weighted sums of hits, and accesses are not looked for at all.
+    """
 
     filters: tuple[Filter, ...] = ()
+    weight: int = 0
+    preps: tuple[Prep, ...] = ()
 
 
-def validate_probes(probes: tuple[Probe, ...], *, ops: str) -> None:
-    """Check what types alone do not say; raises RequestError with the field's path, e.g. ``probes[0].filters``."""
+def attributes_only(probes: Sequence[Probe]) -> bool:
+    """Whether regions follow these attributes, and accesses are not looked for."""
+    return any(probe.weight for probe in probes)
+
+
+def validate_probes(probes: tuple[Probe, ...], *, ops: str, window: int) -> None:
+    """Check what types alone do not say; raises RequestError with the field's path, e.g. ``probes[0].filters``.
+
+    ``window`` is the number of samples per aggregation: the most that a probe can hit.
+    """
     if len(probes) > MAX_PROBES:
         raise RequestError(f"has {len(probes)} entries; the most is {MAX_PROBES}", where="probes")
     if probes and ops == "reported":
         raise RequestError("cannot be had: reported accesses are of no running process", where="probes")
     for number, probe in enumerate(probes):
-        with located(f"probes[{number}].filters"):
-            if len(probe.filters) > MAX_FILTERS:
-                raise RequestError(f"has {len(probe.filters)} entries; the most is {MAX_FILTERS}")
-            for index, item in enumerate(probe.filters):
-                with located(f"[{index}]"):
-                    _validate_filter(item)
+        with located(f"probes[{number}]"):
+            _validate_probe(probe)
+    _validate_weights(probes, window)
+
+
+def _validate_probe(probe: Probe) -> None:
+    for name in ("filters", "preps"):
+        if len(getattr(probe, name)) > MAX_FILTERS:
+            raise RequestError(f"has {len(getattr(probe, name))} entries; the most is {MAX_FILTERS}", where=name)
+    for index, item in enumerate(probe.filters):
+        with located(f"filters[{index}]"):
+            _validate_filter(item)
+    if probe.weight < 0:
+        raise RequestError(f"a weight of {probe.weight}; it must not be below 0", where="weight")
+
+
+def _validate_weights(probes: tuple[Probe, ...], window: int) -> None:
+    """The kernel's bounds: of hits 8 bits, of their weighted sum 32."""
+    if not attributes_only(probes):
+        return
+    if window > _MOST_HITS:
+        text = f"a weight goes with {_MOST_HITS} samples per aggregation at most; the intervals make {window}"
+        first = next(number for number, probe in enumerate(probes) if probe.weight)
+        raise RequestError(text, where=f"probes[{first}].weight")
+    total = 0
+    for number, probe in enumerate(probes):
+        total += probe.weight * window
+        if total > _MOST_SUM:
+            before = total // window - probe.weight
+            most = _MOST_SUM // window - before
+            raise RequestError(
+                f"a weight of {probe.weight}; the most is {most} with {window} samples per aggregation"
+                + (f" and {before} of the probes before" if before else ""),
+                where=f"probes[{number}].weight",
+            )
 
 
 def _validate_filter(item: Filter) -> None:
@@ -46,16 +100,31 @@ def _validate_filter(item: Filter) -> None:
 
 
 def parse_probe(text: str) -> Probe:
-    """A probe from filters in their short form, separated by blanks: ``anon``, ``!memcg=/a``, ``hugepage_size=2M``.
+    """A probe from words separated by blanks: ``anon``, ``!memcg=/a``, ``set_pgidle pgidle_unset weight=100``.
 
-    A filter is ``[allow:|reject:][!]TYPE[=VALUE]`` as in a scheme's short form; without a verb it allows: the page has
-    the attribute. Raises RequestError.
+    ``weight=N`` is its weight, ``set_pgidle`` its preparation; the others are filters,
+    ``[allow:|reject:][!]TYPE[=VALUE]`` as in a scheme's short form; without a verb one allows: the page has the
+    attribute. Raises RequestError.
     """
-    from pydamon.spec.forms.scheme_short import parse_filter
+    from pydamon.spec.forms.scheme_short import FILTERS, parse_filter
 
-    if not text.split():
+    fields: dict[str, Any] = {}
+    filters: list[Filter] = []
+    for word in text.split():
+        key, equals, value = word.partition("=")
+        if key == "weight":
+            if key in fields:
+                raise RequestError("weight was given before")
+            if not equals or not value:
+                raise RequestError("weight needs a number: weight=100")
+            fields[key] = units.parse_count(value)
+        elif word == "set_pgidle":
+            fields["preps"] = (*fields.get("preps", ()), Prep())
+        else:
+            filters.append(parse_filter(word, default="allow", known=(*FILTERS, *sorted(FILTERS_OF_PROBES_ONLY))))
+    if not filters and not fields:
         raise RequestError(f"is empty; name an attribute: {', '.join(sorted(PROBE_FILTERS))}")
-    return Probe(filters=tuple(parse_filter(word, default="allow") for word in text.split()))
+    return Probe(filters=tuple(filters), **fields)
 
 
 def describe_probe(probe: Probe) -> str:
@@ -63,12 +132,13 @@ def describe_probe(probe: Probe) -> str:
     return ", else ".join(_describe_filter(item) for item in probe.filters) or "all pages"
 
 
-def _describe_filter(item: Filter) -> str:
-    from pydamon.spec.units import format_size
+_WORDS = {"pgidle_set": "idle", "pgidle_unset": "accessed"}
 
+
+def _describe_filter(item: Filter) -> str:
     if item.hugepage_size is not None:
         low, high = item.hugepage_size.min, item.hugepage_size.max
-        text = f"pages of {format_size(low)}" + ("" if low == high else f" to {format_size(high)}")
+        text = f"pages of {units.format_size(low)}" + ("" if low == high else f" to {units.format_size(high)}")
     else:
-        text = " ".join(filter(None, (item.filter_type, item.memcg_path)))
+        text = " ".join(filter(None, (_WORDS.get(item.filter_type, item.filter_type), item.memcg_path)))
     return text if item.matching == item.allow else f"not {text}"

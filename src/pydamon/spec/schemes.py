@@ -18,9 +18,14 @@ from pydamon.spec.metrics import METRICS, OF_MEMCG, MetricName
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.units import U64_MAX, format_size
 
-FilterName = Literal["anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node", "addr", "target"]
+FilterName = Literal[
+    "anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node", "pgidle_set", "pgidle_unset",
+    "addr", "target", "probe_hits_wsum",
+]  # fmt: skip
 
-CORE_FILTERS = frozenset({"addr", "target"})  # decided per region by the core; the others per page by the ops
+# Decided per region by the core; the others per page by the ops.
+CORE_FILTERS = frozenset({"addr", "target", "probe_hits_wsum"})
+FILTERS_OF_PROBES_ONLY = frozenset({"pgidle_set", "pgidle_unset"})
 MAX_SCHEMES = 256
 MAX_FILTERS = 1024
 MAX_NODE = 1023
@@ -32,6 +37,13 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class SizeRange(Struct, frozen=True):
     """Sizes in bytes, both ends included."""
+
+    min: int = 0
+    max: int = U64_MAX
+
+
+class SumRange(Struct, frozen=True):
+    """Weighted sums of the hits of probes, both ends included."""
 
     min: int = 0
     max: int = U64_MAX
@@ -135,7 +147,7 @@ class AddressRange(Struct, frozen=True):
 class Filter(Struct, frozen=True):
     """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides.
 
-    The type ``node`` (on the NUMA node ``nid``) is ours.
+    The type ``node`` (on the NUMA node ``nid``) is ours. ``pgidle_set`` and ``pgidle_unset`` are for probes.
     """
 
     filter_type: FilterName
@@ -146,6 +158,7 @@ class Filter(Struct, frozen=True):
     damon_target_idx: int | None = None
     hugepage_size: SizeRange | None = None
     nid: int | None = None
+    probe_hits_wsum: SumRange | None = None
 
 
 class Dest(Struct, frozen=True):
@@ -266,6 +279,8 @@ def validate_scheme(scheme: Scheme, *, ops: str, nr_targets: int | None = None) 
         raise RequestError(f"has {len(scheme.filters)} entries; the most is {MAX_FILTERS}", where="filters")
     for index, item in enumerate(scheme.filters):
         with located(f"filters[{index}]"):
+            if item.filter_type in FILTERS_OF_PROBES_ONLY:
+                raise RequestError(f"is {item.filter_type}, which is for probes; use young", where="filter_type")
             validate_filter(item, nr_targets)
     if ops == "reported" and scheme.does.acts:
         counting = " or ".join(name for name, row in ACTIONS.items() if not row.acts)
@@ -376,6 +391,7 @@ _FILTER_FIELDS = {
     "target": "damon_target_idx",
     "hugepage_size": "hugepage_size",
     "node": "nid",
+    "probe_hits_wsum": "probe_hits_wsum",
 }
 
 
@@ -392,8 +408,10 @@ def validate_filter(item: Filter, nr_targets: int | None) -> None:
         start, end = item.address_range.start, item.address_range.end
         if not 0 <= start < end <= U64_MAX:
             raise RequestError(f"{start:#x}-{end:#x} is not a range; start must be below end", where="address_range")
-    if item.hugepage_size is not None and not 0 <= item.hugepage_size.min <= item.hugepage_size.max <= U64_MAX:
-        raise RequestError("is not a range; min must not be above max", where="hugepage_size")
+    for field in ("hugepage_size", "probe_hits_wsum"):
+        wanted = getattr(item, field)
+        if wanted is not None and not 0 <= wanted.min <= wanted.max <= U64_MAX:
+            raise RequestError("is not a range; min must not be above max", where=field)
     if item.nid is not None:
         _bounded(item.nid, 0, MAX_NODE, "nid", "")
     if item.damon_target_idx is not None:

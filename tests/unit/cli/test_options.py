@@ -73,7 +73,8 @@ def shown(verb: str, where: str | None, **meta: object) -> str | None:
         ("start", f"{ONLY_CONTEXT}.intervals.sample_us", "--sample"),
         ("tune", "nr_regions.max", "--max-regions"),
         ("record", f"{ONLY_CONTEXT}.probes[2].filters[0].memcg_path", "--probe"),
-        ("tune", f"{ONLY_CONTEXT}.probes", "probes"),  # it has no such option
+        ("tune", f"{ONLY_CONTEXT}.probes", "--probe"),
+        ("tune", f"{ONLY_CONTEXT}.primitive", "primitive"),  # it has no such option
         ("record", f"{ONLY_CONTEXT}.targets[1].pid", "pid"),
         ("record", f"{ONLY_CONTEXT}.targets[0].regions[3]", "--region"),
         ("record", f"{ONLY_CONTEXT}.targets", "targets"),

@@ -35,7 +35,7 @@ REPORTS = {
     "cost": [],
     "schemes": [],
     "tried": ["--tried"],
-    "probes": [],
+    "attrs": [],
     "diff": ["r"],
     "diff by mapping": ["r", "--by", "mapping"],
     "info": [],
@@ -149,7 +149,7 @@ def test_another_target_than_there_is(capsys: pytest.CaptureFixture[str], name: 
 def test_one_snapshot_of_one_region(capsys: pytest.CaptureFixture[str], name: str) -> None:
     write(Path("r"), [snapshot(0, [(0, 1, 20, 0)])])
     status, out, err = report(capsys, *_arguments(name, "r"))
-    assert status == (1 if name in ("cost", "schemes", "tried", "probes") else 2 if name == "diff by mapping" else 0)
+    assert status == (1 if name in ("cost", "schemes", "tried", "attrs") else 2 if name == "diff by mapping" else 0)
     assert (out != "", err != "") == (status == 0, status != 0)
 
 

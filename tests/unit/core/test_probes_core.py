@@ -16,6 +16,7 @@ from pydamon.core.clock import VirtualClock
 from pydamon.core.kdamond import Kdamond
 from pydamon.core.regions import Regions
 from pydamon.errors import RequestError
+from pydamon.ops.base import sample_addresses
 from pydamon.spec import Context, Probe
 from pydamon.spec.probes import parse_probe
 
@@ -32,6 +33,9 @@ class ProbingOps(ScriptedOps):
 
     def check_probes(self, probes: tuple[Probe, ...]) -> None:
         self.checked.append(probes)
+
+    def prepare_probes(self, target: int, start: Any, end: Any, probes: Sequence[Probe]) -> None:
+        self._addresses[target] = sample_addresses(start, end, self.rng)
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Any:
         below = self._addresses[target] < np.uint64(self.edge)

@@ -136,6 +136,8 @@ class FakeTree(Tree):
 
     def _probe(self, here: str) -> None:
         self._put(f"{here}/filters/nr_filters", "0")
+        if self.level >= (7, 3):
+            self._put(f"{here}/weight", "0")
 
     def _target(self, here: str) -> None:
         self._put(f"{here}/pid_target", "0")

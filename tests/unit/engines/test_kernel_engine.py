@@ -19,6 +19,7 @@ from pydamon.engines.kernel.engine import KernelEngine
 from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.linux.damon_sysfs import Roots, find_occupants
 from pydamon.spec import Intervals, NrRegions, Spec, from_builtins
+from pydamon.spec.probes import parse_probe
 from pydamon.spec.schemes import Scheme
 
 CONTEXT = "kdamonds/0/contexts/0"
@@ -250,9 +251,32 @@ def test_probes_are_written_and_their_hits_read(roots: Roots, start: Callable[..
     }
     for ((snapshot,),) in zip(engine.monitor(), strict=False):
         assert snapshot.probe_hits.tolist() == tree.hits
-        with pytest.raises(RequestError, match="probes: cannot be changed"):
-            engine.commit(replace(engine.context, probes=()))
         engine.stop()
+
+
+def test_probes_are_changed_while_it_runs(roots: Roots, start: Callable[..., KernelEngine]) -> None:
+    tree = FakeTree(roots, (7, 3))
+    tree.hits = [[20, 0]]
+    engine = start(tree, spec_of(probes=[{"filters": [{"filter_type": "anon", "allow": True}]}]))
+    monitor = engine.monitor()
+    next(monitor)
+    engine.commit(replace(engine.context, probes=(parse_probe("memcg=/"), parse_probe("anon weight=7"))))
+    here = f"{CONTEXT}/monitoring_attrs/probes"
+    assert [tree.read(f"{here}/{name}") for name in ("nr_probes", "0/filters/0/type", "1/weight")] == [
+        "2",
+        "memcg",
+        "7",
+    ]
+    assert "commit" in tree.commands
+    before = dict(tree.settings())
+    with pytest.raises(MachineError, match=r"probes\[0\]\.filters\[0\]\.filter_type: .*knows no 'active' here"):
+        engine.commit(replace(engine.context, probes=(parse_probe("active"),)))
+    assert dict(tree.settings()) == before
+    with pytest.raises(MachineError, match=r"has no file .*preps.*Linux 7\.4 has it"):
+        engine.commit(replace(engine.context, probes=(parse_probe("set_pgidle anon"),)))
+    assert dict(tree.settings()) == before
+    engine.stop()
+    list(monitor)
 
 
 def test_a_probe_that_the_kernel_does_not_know_is_named(roots: Roots, start: Callable[..., KernelEngine]) -> None:

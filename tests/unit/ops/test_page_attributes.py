@@ -26,7 +26,7 @@ from pydamon.ops.sim.ops import BASE_ADDRESS, SimOps
 from pydamon.ops.vaddr import VaddrOps
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec.machine import MachineSpec
-from pydamon.spec.probes import parse_probe
+from pydamon.spec.probes import Probe, parse_probe
 from pydamon.workload import model
 
 PAGE, MIB = 4096, 1 << 20
@@ -93,7 +93,7 @@ def test_attributes_are_those_that_smaps_counts(
         pytest.skip("needs root")
     monkeypatch.setattr(told, "_sees_frames", sees_frames)
     myself = Process(os.getpid())
-    hits = {name: told.of_process(0, myself, memory.pages(name), (ANON, FILE)) for name in memory.areas}
+    hits = {name: told.of_process(0, myself, memory.pages(name), (ANON, FILE), None) for name in memory.areas}
     every_other = np.arange(SIZE // PAGE) % 2 == 0
     assert (hits["written"][0] == every_other).all()
     assert not hits["written"][1].any()
@@ -113,7 +113,54 @@ def test_pages_of_a_process_that_has_ended_have_no_attributes(told: VirtualAttri
         os._exit(0)
     process = Process(pid)
     os.waitpid(pid, 0)
-    assert not told.of_process(0, process, np.array([PAGE], np.uint64), (ANON,)).any()
+    assert not told.of_process(0, process, np.array([PAGE], np.uint64), (ANON,), None).any()
+
+
+class NoAges:
+    """Knows of no access."""
+
+    def young(self, addresses: Any, heads: Any) -> Any:
+        return np.zeros(len(addresses), np.bool_)
+
+    def make_old(self, addresses: Any, heads: Any) -> None:
+        raise AssertionError("nothing is to be marked")
+
+
+class Marks(NoAges):
+    """A page is young until it is marked."""
+
+    name = "marks"
+
+    def __init__(self) -> None:
+        self.marked: list[int] = []
+
+    def young(self, addresses: Any, heads: Any) -> Any:
+        return ~np.isin(addresses, np.array(self.marked, np.uint64))
+
+    def make_old(self, addresses: Any, heads: Any) -> None:
+        self.marked += addresses.tolist()
+
+
+def test_pages_are_marked_and_looked_at_without_being_marked(memory: Memory, told: VirtualAttributes) -> None:
+    myself, pages, marks = Process(os.getpid()), memory.pages("written")[:8], Marks()
+    probes = tuple(parse_probe(text) for text in ("pgidle_unset", "pgidle_set", "!pgidle_set", "!pgidle_unset"))
+    told.check((parse_probe("set_pgidle pgidle_set"),), [marks], virtual=True)
+    is_there = np.arange(8) % 2 == 0
+    told.prepare_process(0, myself, pages[2:], marks)
+    assert marks.marked == pages[2:][is_there[2:]].tolist()  # what is not there cannot be
+    for _ in range(2):  # a look changes nothing
+        unset, is_set, not_set, not_unset = told.of_process(0, myself, pages, probes, marks)
+        assert unset.tolist() == (is_there & (np.arange(8) < 2)).tolist()
+        assert is_set.tolist() == (is_there & (np.arange(8) >= 2)).tolist()
+        assert not_set.tolist() == unset.tolist()
+        assert not_unset.tolist() == is_set.tolist()
+
+
+def test_who_knows_no_single_pages_can_neither_mark_nor_tell_them(told: VirtualAttributes) -> None:
+    for text, what in (("pgidle_set", r"filters\[0\]: pgidle_set cannot be told by choosy"),
+                       ("set_pgidle anon", r"preps: cannot be done by choosy")):  # fmt: skip
+        with pytest.raises(MachineError, match=rf"^\[0\]\.{what}.*primitive bpf"):
+            told.check((parse_probe(text),), [ChoosyPrimitive()], virtual=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -123,11 +170,16 @@ def test_frames_have_the_attributes_of_the_pages_in_them(memory: Memory) -> None
     try:
         addresses = memory.pages("written")
         frames = pagemap.frames_of(table.entries(addresses)[0])
-        hits = attributes.of_frames(frames << np.uint64(12), frames, (ANON, parse_probe("hugepage_size=4K")))
+        hits = attributes.of_frames(frames << np.uint64(12), frames, (ANON, parse_probe("hugepage_size=4K")), None)
         assert (hits == (frames != 0)).all()
         assert np.count_nonzero(frames) == SIZE // PAGE // 2
         # What is at the beginning of physical memory is on no list of pages.
-        assert not attributes.of_frames(np.zeros(1, np.uint64), np.ones(1, np.uint64), (ANON, FILE)).any()
+        nowhere = np.zeros(1, np.uint64), np.ones(1, np.uint64)
+        probes = (ANON, FILE, parse_probe("reject:anon"), parse_probe("pgidle_unset"), Probe())
+        assert not attributes.of_frames(*nowhere, probes, NoAges()).any()
+        # The kernel has the filters decide: it is of no type, and what none matches is the opposite of the last one.
+        hits = attributes.of_frames(*nowhere, probes, NoAges(), faithful=True)
+        assert hits[:, 0].tolist() == [False, True, True, False, True]
     finally:
         table.close()
         attributes.close()
@@ -136,7 +188,7 @@ def test_frames_have_the_attributes_of_the_pages_in_them(memory: Memory) -> None
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs a user that is not root")
 def test_what_only_root_sees_is_named(told: VirtualAttributes) -> None:
     with pytest.raises(MachineError, match=r"^\[0\]\.filters\[0\]: active cannot be told here"):
-        told.check((parse_probe("active"),), virtual=True)
+        told.check((parse_probe("active"),), (), virtual=True)
 
 
 class ChoosyPrimitive:
@@ -192,7 +244,7 @@ def test_a_check_after_the_end_opens_nothing(monkeypatch: pytest.MonkeyPatch) ->
     attributes = Attributes()
     attributes.close()
     with pytest.raises(MachineError, match="the monitoring has ended"):
-        attributes.check((parse_probe("active"),), virtual=True)
+        attributes.check((parse_probe("active"),), (), virtual=True)
 
 
 def test_a_check_that_fails_leaves_what_is_known_of_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +272,21 @@ def test_the_simulated_machine_tells_its_own() -> None:
     ops = SimOps([workload, workload], VirtualClock(), mapping="one", accesses_per_s=10**6, machine=machine)
     ops.init()
     pages = np.uint64(BASE_ADDRESS) + np.arange(64, dtype=np.uint64) * np.uint64(PAGE)
-    probes = [parse_probe(text) for text in ("anon", "memcg=/one", "!memcg=/one", "hugepage_size=2M")]
+    texts = "anon", "memcg=/one", "!memcg=/one", "hugepage_size=2M", "reject:anon", "reject:memcg=/one anon"
+    probes = [parse_probe(text) for text in (*texts, "hugepage_size=4K..2M", "hugepage_size=0..4095B")]
     for target in range(2):
         ops.sampler.prepare_access_checks(target, pages, pages + np.uint64(PAGE))
         hits = ops.sampler.apply_probes(target, probes)
-        assert hits.sum(axis=1).tolist() == [48, 64 * (target == 0), 64 * (target == 1), 0]
+        assert hits.sum(axis=1).tolist() == [
+            48,
+            64 * (target == 0),
+            64 * (target == 1),
+            0,
+            16,
+            48 * (target == 1),
+            64,
+            0,
+        ]
         assert not hits[0, :16].any()
     with pytest.raises(MachineError, match=r"^\[0\]\.filters\[0\]\.memcg_path"):
         ops.check_probes([parse_probe("memcg=/three")])

@@ -39,7 +39,7 @@ REPORTS = {
     "panel": ("wss --over window",),
     "schemes": ("schemes",),
     "tried_regions": ("schemes --tried",),
-    "probe_hits": ("probes",),
+    "probe_hits": ("attrs",),
     "resctrl": ("bandwidth",),
     "owners": ("access",),
     "long": ("heatmap --json",),

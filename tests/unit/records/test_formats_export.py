@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from tests.unit.cli.rich_record import rich
 from tests.unit.records.format_samples import damo_object, damo_record, put, read, some, trace_text
 from tests.unit.records.record_samples import START_NS, snapshot, write
 
@@ -150,3 +151,22 @@ def test_a_format_that_is_none(tmp_path: Path) -> None:
     write(tmp_path / "r", [snapshot(0, REGIONS)])
     with pytest.raises(RequestError, match="format: 'doc' is none of damo, perf-script, parquet"):
         written(tmp_path / "r", "doc")
+
+
+@pytest.mark.parametrize("kind", ["damo", "jsonl"])
+def test_regions_tell_the_hits_of_their_probes(tmp_path: Path, kind: str) -> None:
+    # Two probes over three regions: 20 and 0, 10 and 20, 0 and 20 hits in each snapshot.
+    path = rich(tmp_path / "r", seconds=1)
+    data = written(path, kind)
+    if kind == "damo":
+        (record,) = json.loads(zlib.decompress(data))
+        regions = [region for snapshot in record["snapshots"] for region in snapshot["regions"]]
+    else:
+        regions = [json.loads(line) for line in data.splitlines()]
+    assert [region["probe_hits"] for region in regions] == [[20, 0], [10, 20], [0, 20]] * 10
+    again = tmp_path / "again"
+    again.write_bytes(data)
+    with open_record(str(path)) as before, open_record(str(again)) as after:
+        assert [snapshot.nr_accesses.tolist() for snapshot in after.snapshots()] == [
+            snapshot.nr_accesses.tolist() for snapshot in before.snapshots()
+        ]

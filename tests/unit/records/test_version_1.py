@@ -42,7 +42,7 @@ def test_the_same_record_of_either_version_reads_the_same(tmp_path: Path) -> Non
         assert before.warnings() == []
 
 
-@pytest.mark.parametrize("verb", ["access", "wss", "regions", "footprint", "bandwidth", "cost", "schemes", "probes"])
+@pytest.mark.parametrize("verb", ["access", "wss", "regions", "footprint", "bandwidth", "cost", "schemes", "attrs"])
 def test_reports_say_the_same_of_either_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:

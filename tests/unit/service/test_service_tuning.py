@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from pydamon.errors import RequestError
@@ -12,6 +13,7 @@ from pydamon.service.protocol import Tune
 from pydamon.service.tuning import tuned
 from pydamon.spec import Context, Intervals, IntervalsGoal, NrRegions, Target
 from pydamon.spec.defaults import DefaultGoal
+from pydamon.spec.probes import parse_probe
 
 PRESENT = ASKED = Context(
     targets=(Target(pid=7),),
@@ -68,6 +70,31 @@ def test_intervals_that_are_said_end_a_tuning_that_nobody_asked_for() -> None:
     assert change(running, running, update_us=2_000_000).intervals == replace(unsaid, ops_update_us=2_000_000)
 
 
+def test_probes_are_replaced_by_those_that_are_given() -> None:
+    anon = parse_probe("anon")
+    running = replace(PRESENT, probes=(anon,))
+    assert change(running, running, sample_us=10_000).probes == (anon,)
+    assert change(running, running, probes=[]).probes == ()
+    huge = parse_probe("set_pgidle hugepage_size=2M..1G weight=7")
+    assert change(running, running, probes=[to_builtins(huge)]).probes == (huge,)
+    context = {"targets": [{"pid": 7}], "probes": [to_builtins(huge)]}
+    assert change(running, running, spec={"kdamonds": [{"contexts": [context]}]}).probes == (huge,)
+    del context["probes"]
+    assert change(running, running, spec={"kdamonds": [{"contexts": [context]}]}).probes == (anon,)
+
+
+def test_intervals_are_not_tuned_where_accesses_are_not_looked_for() -> None:
+    running = replace(PRESENT, intervals=replace(PRESENT.intervals, intervals_goal=DefaultGoal()))
+    wanted = [to_builtins(parse_probe("anon weight=1"))]
+    assert change(running, running, probes=wanted).intervals == PRESENT.intervals
+    with pytest.raises(RequestError) as caught:
+        change(running, running, probes=wanted, intervals="auto")
+    assert caught.value.where == "intervals.intervals_goal"
+    with pytest.raises(RequestError) as caught:
+        change(probes=wanted, sample_us=1_000, aggr_us=256_000)
+    assert caught.value.where == "probes[0].weight"
+
+
 @pytest.mark.parametrize(
     ("wanted", "where"),
     [
@@ -78,6 +105,9 @@ def test_intervals_that_are_said_end_a_tuning_that_nobody_asked_for() -> None:
         ({"max_regions": 5}, "nr_regions.max"),
         ({"schemes": [{"action": "explode"}]}, "schemes[0].action"),
         ({"schemes": [SCHEME, 7]}, "schemes[1]"),
+        ({"probes": [{"weight": -1}]}, "probes[0].weight"),
+        ({"probes": [{}, {"filters": [{"filter_type": "warm"}]}]}, "probes[1].filters[0].filter_type"),
+        ({"probes": [{}] * 5}, "probes"),
         ({"schemes": [{"action": "stat"}] * 257}, "schemes"),
         ({"schemes": [{"action": "stat", "access_pattern": {"sz_bytes": {"min": 2, "max": 1}}}]},
          "schemes[0].access_pattern.sz_bytes.min"),

@@ -22,6 +22,7 @@ from pydamon.spec.schemes import (
     RateRange,
     Scheme,
     SizeRange,
+    SumRange,
     Watermarks,
     Weights,
     validate_scheme,
@@ -61,6 +62,7 @@ rate_ranges = st.tuples(st.sampled_from(["samples", "%", "Hz"]), st.sampled_from
 age_ranges = st.tuples(
     st.sampled_from(["aggrs", "us", "ms", "s", "ns"]), st.sampled_from(["aggrs", "us", "min"])
 ).flatmap(lambda units: st.builds(ordered, ages(units[0]), ages(units[1])).map(lambda ends: AgeRange(**ends)))
+sum_ranges = st.tuples(sizes, sizes).map(lambda ends: SumRange(min=min(ends), max=max(ends)))
 size_ranges = st.tuples(sizes, sizes).map(lambda ends: SizeRange(min=min(ends), max=max(ends)))
 
 
@@ -86,6 +88,7 @@ def filters(draw: st.DrawFn) -> Filter:
         "target": {"damon_target_idx": draw(st.integers(0, 1000))},
         "hugepage_size": {"hugepage_size": draw(size_ranges)},
         "node": {"nid": draw(st.integers(0, 1023))},
+        "probe_hits_wsum": {"probe_hits_wsum": draw(sum_ranges)},
     }
     more = fields.get(kind, {})
     return Filter(filter_type=kind, matching=draw(st.booleans()), allow=draw(st.booleans()), **more)  # type: ignore[arg-type]

@@ -226,7 +226,7 @@ def context(**fields: Any) -> dict[str, Any]:
     [
         (context(addr_unit="4 KiB"), "addr_unit"),
         (context(pause=True), "pause"),
-        (context(probes=[{"filters": [], "weight": 3}]), "probes[0].weight"),
+        (context(probes=[{"filters": [], "weight": 1.5}]), "probes[0].weight"),
         (context(ops_attrs={"use_reports": True}), "ops_attrs.use_reports"),
         (context(ops_attrs={"cpus": "0-3"}), "ops_attrs"),
         (context(sample_control={"primitives_enabled": {"page_table": False}}),
@@ -235,7 +235,7 @@ def context(**fields: Any) -> dict[str, Any]:
         (context(targets=[{"pid": 1, "obsolete": True, "regions": []}]), "targets[0].obsolete"),
         (context(schemes=scheme(quotas={"goals": [{"metric": "active_mem_bp", "complement": "yes"}]})),
          "schemes[0].quotas.goals[0].complement"),
-        (context(schemes=scheme(filters=[{"filter_type": "probe_hits_wsum"}])), "schemes[0].filters[0].filter_type"),
+        (context(schemes=scheme(filters=[{"filter_type": "pgidle_set"}])), "schemes[0].filters[0].filter_type"),
     ],
 )  # fmt: skip
 def test_what_would_change_the_meaning_is_refused_by_name(data: dict[str, Any], where: str) -> None:

@@ -31,7 +31,8 @@ OURS = {
 }
 # Filters have several files for what is one field here; a probe's filters have no file for what they cannot be of.
 NOT_OF_PROBES = {f"probes[*].filters[*].{name}" for name in
-                 ("address_range.start", "address_range.end", "damon_target_idx", "nid")}  # fmt: skip
+                 ("address_range.start", "address_range.end", "damon_target_idx", "nid", "probe_hits_wsum.min",
+                  "probe_hits_wsum.max")}  # fmt: skip
 
 
 def fields(kind: Any, path: str) -> Iterator[str]:

@@ -9,8 +9,6 @@ from pydamon.spec.damon_files import FILES, READ_ONLY, Words, pattern
 # Of a context with one of everything: ``FILE=VALUE`` as the kernel made it; ``OK|NO FILE WORD`` for what was tried.
 LINES = Path(__file__).with_name("damon-7.3.txt").read_text().splitlines()
 RELEASE = (7, 3)
-# A probe's weight has the kernel count attributes in place of accesses; a spec has no word for that.
-UNUSED = {"monitoring_attrs/probes/*/weight"}
 WITH_REGIONS = "schemes/*/tried_regions/*/"  # those come with the first results
 OURS = {
     file.path: file
@@ -25,8 +23,7 @@ def known(words: Words) -> set[str]:
 
 def test_the_files_are_the_kernels() -> None:
     theirs = {pattern(line.partition("=")[0]) for line in LINES if "=" in line}
-    assert theirs - OURS.keys() == UNUSED
-    assert OURS.keys() <= theirs
+    assert OURS.keys() == theirs
 
 
 def test_new_files_hold_what_the_kernels_hold() -> None:

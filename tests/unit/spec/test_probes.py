@@ -11,7 +11,7 @@ from pydamon.errors import RequestError
 from pydamon.spec import explain, from_builtins, to_builtins
 from pydamon.spec.forms import scheme_files
 from pydamon.spec.forms.damo_write import damo_spec
-from pydamon.spec.probes import Probe, describe_probe, parse_probe
+from pydamon.spec.probes import Prep, Probe, describe_probe, parse_probe, validate_probes
 from pydamon.spec.schemes import Filter, SizeRange
 
 MIB = 1 << 20
@@ -68,14 +68,71 @@ def test_damos_layout_is_read_and_written() -> None:
     assert written[2]["filters"][0] == DAMO[2]["filters"][0] | {"range_min": "2 MiB"}
 
 
+# As `damo args damon --ops paddr --probe --probe_prep set_pgidle --probe_filter allow pgidle_unset \
+# --probe_filter allow hugepage_size 2M 1G --probe_weight 100` of damo 3.4.3 writes it.
+DAMO_WEIGHED: dict[str, Any] = {
+    "preps": [{"prep_action": "set_pgidle"}],
+    "filters": [{"filter_type": "pgidle_unset", "matching": True, "allow": True, "path": None,
+                 "range_min": None, "range_max": None},
+                {"filter_type": "hugepage_size", "matching": True, "allow": True, "path": None,
+                 "range_min": "2.000000 MiB", "range_max": "1024.000000 MiB"}],
+    "weight": 100,
+}  # fmt: skip
+
+
+def test_weights_and_preparations_are_read_and_written() -> None:
+    loaded = scheme_files.load(json.dumps({"kdamonds": [{"contexts": [{"ops": "paddr", "probes": [DAMO_WEIGHED]}]}]}))
+    assert loaded.spec is not None
+    (probe,) = loaded.spec.context.probes
+    assert probe == parse_probe("set_pgidle pgidle_unset hugepage_size=2M..1G weight=100")
+    assert describe_probe(probe) == "accessed, else pages of 2.0 MiB to 1.0 GiB"
+    (written,) = damo_spec(loaded.spec, lambda path: None)["kdamonds"][0]["contexts"][0]["probes"]
+    assert written["preps"] == DAMO_WEIGHED["preps"]
+    assert written["weight"] == 100
+    text = "\n".join(explain(loaded.spec))
+    assert "accesses are not looked for." in text
+    assert "each marked as idle before the sampling interval are: accessed" in text
+    assert "Weight 100." in text
+
+
+# The kernel's own numbers (KUnit of valid_probe_params): samples per aggregation, weights, and whether they are valid.
 @pytest.mark.parametrize(
-    ("change", "where"), [({"weight": 3}, "weight"), ({"preps": [{"prep_action": "set_pgidle"}]}, "preps")]
+    ("window", "weights", "at"),
+    [
+        (1_000_000, [0], None),
+        (255, [100], None),
+        (256, [100], 0),
+        (255, [16843009], None),
+        (255, [16843010], 0),
+        (1, [2**32 - 1], None),
+        (1, [2**32 - 1, 1], 1),
+        (1, [2**32 - 1, 0], None),
+        (20, [0, -1], 1),
+    ],
 )
-def test_probes_that_change_the_monitoring_are_refused(change: dict[str, Any], where: str) -> None:
-    data = {"kdamonds": [{"contexts": [{"ops": "paddr", "probes": [DAMO[0] | change]}]}]}
+def test_weighted_sums_have_the_bounds_of_the_kernel(window: int, weights: list[int], at: int | None) -> None:
+    probes = tuple(Probe(weight=weight) for weight in weights)
+    if at is None:
+        validate_probes(probes, ops="paddr", window=window)
+        return
     with pytest.raises(RequestError) as caught:
-        scheme_files.load(json.dumps(data))
-    assert caught.value.where == f"kdamonds[0].contexts[0].probes[0].{where}"
+        validate_probes(probes, ops="paddr", window=window)
+    assert caught.value.where == f"probes[{at}].weight"
+
+
+@pytest.mark.parametrize(
+    ("text", "probe"),
+    [
+        ("weight=3 anon", Probe(filters=(Filter(filter_type="anon", allow=True),), weight=3)),
+        ("set_pgidle pgidle_unset",
+         Probe(filters=(Filter(filter_type="pgidle_unset", allow=True),), preps=(Prep(),))),
+        ("!pgidle_set",
+         Probe(filters=(Filter(filter_type="pgidle_set", matching=False, allow=True),))),
+        ("weight=7", Probe(weight=7)),
+    ],
+)  # fmt: skip
+def test_weights_and_preparations_have_a_short_form(text: str, probe: Probe) -> None:
+    assert parse_probe(text) == probe
 
 
 @pytest.mark.parametrize(
@@ -96,7 +153,23 @@ def test_the_short_form(text: str, filters: list[Filter], words: str) -> None:
     assert describe_probe(parse_probe(text)) == words
 
 
-@pytest.mark.parametrize("text", ["", "  ", "warm", "memcg", "anon=3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "warm",
+        "memcg",
+        "anon=3",
+        "weight",
+        "weight=",
+        "weight=x",
+        "weight=-1",
+        "weight=1 weight=2",
+        "set_pgidle=1",
+        "pgidle_set=3",
+    ],
+)
 def test_a_wrong_short_form_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
         parse_probe(text)

@@ -25,6 +25,7 @@ def said(text: str, ops: str = "vaddr", intervals: Intervals | None = None) -> l
         "collapse rate>=90% age>=1s",
         "stat age=100ms filter=anon filter=young filter=memcg=/a filter=memcg=/b",
         "stat filter=addr=0x1000-0x3000 filter=allow:addr=0x2000-0x4000",
+        "stat filter=probe_hits_wsum=0..9 filter=allow:probe_hits_wsum=5..max",
     ],
 )  # fmt: skip
 def test_sensible_policies_pass_without_a_word(text: str) -> None:
@@ -54,6 +55,7 @@ def test_sensible_policies_pass_without_a_word(text: str) -> None:
          "s.filters[2]: never decides: filters[0] or filters[1] has decided before it"),
         ("stat filter=addr=0x1000-0x9000 filter=allow:addr=0x2000-0x3000", "s.filters[1]: never decides: filters[0]"),
         ("stat filter=!hugepage_size=2M..4M filter=allow:!hugepage_size=1M..max", "s.filters[1]: never decides"),
+        ("stat filter=probe_hits_wsum=0..9 filter=allow:probe_hits_wsum=3..5", "s.filters[1]: never decides"),
         # the core's filters come first, whatever the order is
         ("stat filter=anon filter=allow:target=0 filter=!target=0",
          "s.filters[0]: never decides: filters[1] or filters[2] has decided before it"),

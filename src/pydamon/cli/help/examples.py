@@ -135,7 +135,7 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon report info -i run.damon", "what the record is about"),
         ("pydamon report info --verify -i run.damon", "whether it is whole"),
     ),
-    "report probes": (("pydamon report probes -i run.damon", "of a record made with --probe"),),
+    "report attrs": (("pydamon report attrs -i run.damon", "of a record made with --probe"),),
     "report profile": (
         ("pydamon report profile -i run.damon --perf cpu.txt", "cpu.txt is of perf record and perf script"),
     ),
@@ -202,6 +202,7 @@ EXAMPLES: dict[str, Examples] = {
     "tune": (
         ("pydamon tune --max-cpu 0.5%", "let it cost less"),
         ("pydamon tune 0 --scheme 'pageout age>=2m quota=64MiB/1s'", "replace its schemes"),
+        ("pydamon tune --probe anon --probe hugepage_size=2M", "count other attributes; --probe none: none"),
     ),
     "what-if": (
         ("pydamon what-if run.damon", "what taking idle memory would save and cost, for all idle times"),

@@ -16,6 +16,10 @@ from pydamon.cli.render.output import MODE
 from pydamon.cli.report.choice import ADDRESSES, AGES, RATES, SHARE, SIZES, WHEN, choice, counted, windowed
 from pydamon.errors import RequestError
 
+STYLES = (
+    "shares", "detailed", "temperature-sz-hist", "recency-sz-hist", "temperature-percentiles", "recency-percentiles",
+)  # fmt: skip
+
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 
@@ -360,12 +364,42 @@ def modules(path: str, target: int | None, as_json: bool, **window: Any) -> None
 @command.command()
 @_common
 @windowed
-def probes(path: str, target: int | None, as_json: bool, **window: Any) -> None:
-    """How much memory has the attributes that were counted (probes), of what was accessed and of what was idle."""
+@click.option(
+    "--style",
+    type=click.Choice(STYLES),
+    default="shares",
+    help="How much has each attribute (shares, the usual), or of the last snapshot: its regions (detailed), bytes by "
+    "temperature or idle time.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["address", "probe_hits_wsum", "age", "size", "temperature"]),
+    default="temperature",
+    help="With detailed: by what the regions are sorted.  [default: temperature]",
+)
+@click.option("--reverse", is_flag=True, help="With detailed: the largest first.")
+@click.option(
+    "--weights",
+    metavar="HITS,AGE,SIZE",
+    default="100,100,0",
+    help="What counts in a temperature: weighted hits, age in us, size in bytes.  [default: 100,100,0]",
+)
+def attrs(
+    path: str,
+    target: int | None,
+    as_json: bool,
+    style: str,
+    sort: str,
+    reverse: bool,
+    weights: str,
+    **window: Any,
+) -> None:
+    """How much memory has the attributes that probes counted, and how hot it is by them."""
     with lean.imports():
-        from pydamon.cli.report.probes import report
+        from pydamon.cli.report.attrs import Wanted, parse_weights, report
 
-    report(path, choice(target, **window), as_json)
+    wanted = Wanted(style, sort, reverse, parse_weights(weights))
+    report(path, choice(target, **window), wanted, as_json)
 
 
 @command.command()

@@ -92,14 +92,17 @@ class KernelKdamond:
         return self._stop
 
     def commit(self, context: Context) -> None:
-        """Change attributes and schemes of the running kdamond; all or nothing. Targets and probes stay.
+        """Change attributes and schemes of the running kdamond; all or nothing. Targets stay.
 
         Safe from any thread. Raises RequestError or MachineError.
         """
         validate_attrs(context.intervals, context.nr_regions)
-        for name in ("ops", "targets", "probes"):
+        for name in ("ops", "targets"):
             if getattr(context, name) != getattr(self.context, name):
                 raise RequestError("cannot be changed while the kernel's DAMON runs", where=name)
+        if context.probes and self._instance is not None:
+            text = "cannot be counted where results are traced, which do not tell hits; start with a probe"
+            raise RequestError(text, where="probes")
         with self._commit_lock:
             self._check_ours()
             check_context(context)
@@ -151,7 +154,7 @@ class KernelKdamond:
                 self._log,
                 len(self.targets),
                 snapshots=results is None,
-                nr_probes=len(self.context.probes),
+                nr_probes=lambda: len(self.context.probes),
                 schemes=self.schemes,
                 lives=self._lives,
                 changing=self._commit_lock,

@@ -134,11 +134,16 @@ def attributes(context: Context, here: str) -> Iterator[Setting]:
 
 
 def probes(wanted: tuple[Probe, ...], here: str, scenery: Scenery) -> Iterator[Setting]:
-    """Data attributes to count. (Kernels so far know anon and memcg; they refuse another type.)"""
+    """Data attributes to count. (Which types of filters there are differs by the kernel, which refuses others.)"""
     at = "monitoring_attrs/probes"
     yield _count(here, at, 0, "probes")
     yield _count(here, at, len(wanted), "probes")
     for number, probe in enumerate(wanted):
+        yield from _files(here, probe, f"{at}/{number}", f"probes[{number}]")
+        preps, field = f"{at}/{number}/preps", f"probes[{number}].preps"
+        yield _count(here, preps, len(probe.preps), field)
+        for index, prep in enumerate(probe.preps):
+            yield from _files(here, prep, f"{preps}/{index}", f"{field}[{index}]")
         filters, field = f"{at}/{number}/filters", f"probes[{number}].filters"
         yield _count(here, filters, len(probe.filters), field)
         for index, item in enumerate(probe.filters):

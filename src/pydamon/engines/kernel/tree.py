@@ -60,6 +60,8 @@ class KernelTree:
         """Have a running kdamond go on as ``after``. Raises RequestError or MachineError, and it goes on as before."""
         try:
             self._apply(layout.attributes(after, CONTEXT))
+            if after.probes != before.probes:
+                self._apply(layout.probes(after.probes, CONTEXT, self._scenery()))
             # Always: what a pattern says in percent or seconds depends on the intervals.
             self._apply(self._schemes(after))
             self.command("commit")
@@ -67,6 +69,8 @@ class KernelTree:
             # The files again as they were, so that the next commit begins there; that worked before.
             with contextlib.suppress(PydamonError):
                 self._apply(layout.attributes(before, CONTEXT))
+                if after.probes != before.probes:
+                    self._apply(layout.probes(before.probes, CONTEXT, self._scenery()))
                 self._apply(self._schemes(before))
             raise
 

@@ -49,7 +49,7 @@ class Watcher:
         nr_targets: int,
         *,
         snapshots: bool,
-        nr_probes: int,
+        nr_probes: Callable[[], int],
         schemes: KernelSchemes,
         lives: Callable[[], bool],
         changing: threading.Lock,
@@ -162,7 +162,7 @@ class Watcher:
         tree, in_force = self._files.tree, self._log.latest()
         start_ns = max(self._last_end_ns, in_force.since_ns, end_ns - in_force.aggr_us * 1000)
         found = [
-            tried_snapshot(read_tried(tree, scheme, self._nr_probes), number, start_ns, end_ns, in_force)
+            tried_snapshot(read_tried(tree, scheme, self._nr_probes()), number, start_ns, end_ns, in_force)
             for number, scheme in enumerate(f"{SCHEMES}/{first + n}" for n in range(self._nr_targets))
         ]
         if any(len(snapshot.start) for snapshot in found):

@@ -22,6 +22,7 @@ from pydamon.linux.texts import MISREAD
 from pydamon.ops.membership import Membership
 from pydamon.spec import Context, Scheme, Spec
 from pydamon.spec.primitives import facts
+from pydamon.spec.probes import attributes_only
 
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
@@ -77,6 +78,8 @@ class UserEngine(OnCore):
         self._commit_lock = threading.Lock()
         self._own_notices: list[str] = []
         sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
+        if attributes_only(context.probes):
+            panel = 0  # it would clear what the probes ask for
         try:
             clock.watch_ends(process.pidfd for process in watched)
             walks_all = facts(choice.name).walks_all

@@ -18,6 +18,7 @@ from pydamon.ops.vaddr import NO_RANGES
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import ONLY_CONTEXT, Context, Target
 from pydamon.spec.primitives import serving
+from pydamon.spec.probes import attributes_only
 
 if TYPE_CHECKING:
     from pydamon.ops.actions.common import Actions
@@ -89,7 +90,7 @@ def check_attributes(context: Context) -> None:
         attributes = Attributes()
         try:
             with located(f"{ONLY_CONTEXT}.probes"):
-                attributes.check(context.probes, virtual=context.ops != "paddr")
+                attributes.check(context.probes, (), virtual=context.ops != "paddr")
         finally:
             attributes.close()
 
@@ -104,7 +105,8 @@ def open_ops(
     """
     if context.ops == "paddr":
         return _physical(context, rng), []
-    access = Access(choice, resident_only=not context.faithful)
+    clears_first = not attributes_only(context.probes)  # else it would clear what they ask for
+    access = Access(choice, resident_only=not context.faithful, clears_first=clears_first)
     try:
         if context.ops == "fvaddr":
             return _fixed(context, access, rng)

@@ -25,6 +25,7 @@ from pydamon.spec.schemes import Filter
 
 # Filters that ask for the page frame, so need to see frame numbers and /proc/kpageflags.
 _BY_FRAME = frozenset({"active", "memcg", "hugepage_size", "unmapped"})
+_BY_AGE = frozenset({"young", "pgidle_set", "pgidle_unset"})
 YOUNG = Filter(filter_type="young")
 
 
@@ -76,11 +77,11 @@ class PageFilters:
                 move_pages.require_node(item.nid or 0)
         except MachineError as error:
             raise MachineError(f"{kind} cannot be told here: {error}") from None
-        if kind == "young" and not all(isinstance(primitive, Ages) for primitive in primitives):
+        if kind in _BY_AGE and not all(isinstance(primitive, Ages) for primitive in primitives):
             name = getattr(primitives[0], "name", "this primitive")
             *able, last = (row.name for row in PRIMITIVES if row.knows_ages)
             raise MachineError(
-                f"young cannot be told by {name}, which does not know single pages; it needs the primitive "
+                f"{kind} cannot be told by {name}, which does not know single pages; it needs the primitive "
                 f"{', '.join(able)} or {last} (see `pydamon doctor`)"
             )
 
@@ -112,7 +113,7 @@ class PageFilters:
             index = np.flatnonzero(undecided)
             if not len(index):
                 break
-            if heads is None and (item.filter_type in _BY_FRAME or item.filter_type == "young"):
+            if heads is None and item.filter_type in _BY_FRAME | _BY_AGE:
                 heads, flags = self._heads(pages, table)
             if item.filter_type == "node":
                 matched = _on_node(item, pages.take(index), nodes)
@@ -162,17 +163,19 @@ class PageFilters:
             mine = np.uint64(self._inode(item.memcg_path or ""))
             matched = here & (self.file(page_flags.CGROUPS).read(heads) == mine)
         else:
-            matched = self._young(pages, ages, heads)
+            matched = self._young(pages, ages, heads, look_only=kind != "young")
+            if kind == "pgidle_set":
+                matched = pages.resident & ~matched
         return matched
 
-    def _young(self, pages: Pages, ages: object, heads: Frames) -> Flags:
+    def _young(self, pages: Pages, ages: object, heads: Frames, *, look_only: bool) -> Flags:
         if not isinstance(ages, Ages):
             raise MachineError("young pages cannot be told by this primitive", where="filter young")
         here = np.flatnonzero(pages.resident)
         young = np.zeros(len(pages), np.bool_)
         young[here] = ages.young(pages.address[here], heads[here])
         found = np.flatnonzero(young)
-        if len(found) and not self._dry_run:
+        if len(found) and not (self._dry_run or look_only):
             ages.make_old(pages.address[found], heads[found])
         return young
 

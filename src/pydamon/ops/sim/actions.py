@@ -30,7 +30,7 @@ from pydamon.ops.sim.machine import Machine
 from pydamon.ops.sim.target import SimTarget
 from pydamon.spans import bytes_below
 from pydamon.spec import Probe, Scheme
-from pydamon.spec.schemes import MAX_NODE, Filter
+from pydamon.spec.schemes import FILTERS_OF_PROBES_ONLY, MAX_NODE, Filter
 from pydamon.workload import intervals
 from pydamon.workload.intervals import Spans
 
@@ -108,12 +108,17 @@ def matches(extents: Extents, target: SimTarget, item: Filter) -> Mask:
     return mask
 
 
+def opposite_of_last(filters: Sequence[Filter]) -> bool:
+    """Whether what no filter matches is rejected: if the last one allows."""
+    return bool(filters) and filters[-1].allow
+
+
 def decide(extents: Extents, target: SimTarget, filters: Sequence[Filter], asked: Mask) -> tuple[Mask, Mask]:
     """Which of the ``asked`` extents the filters let pass, and which of them were found young on the way.
 
     The first filter that matches decides; what none matches does the opposite of the last one.
     """
-    passed = asked & (not (filters and filters[-1].allow))
+    passed = asked & (not opposite_of_last(filters))
     undecided, looked_young = asked.copy(), np.zeros(len(asked), np.bool_)
     for item in filters:
         is_so = matches(extents, target, item)
@@ -125,8 +130,11 @@ def decide(extents: Extents, target: SimTarget, filters: Sequence[Filter], asked
     return passed, looked_young
 
 
-def attributes(machine: Machine, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
-    """Which pages have which attribute; what is not in memory has none."""
+def attributes(machine: Machine, target: int, addresses: Addresses, probes: Sequence[Probe], accessed: Mask) -> Hits:
+    """Which pages have which attribute; what is not in memory has none.
+
+    ``accessed``: which pages were since they were marked as idle.
+    """
     extents = machine.targets[target].extents
     asked = addresses.astype(np.int64)
     place = np.minimum(np.searchsorted(extents.end, asked, "right"), max(len(extents) - 1, 0))
@@ -135,8 +143,16 @@ def attributes(machine: Machine, target: int, addresses: Addresses, probes: Sequ
         return hits
     there = (extents.start[place] <= asked) & (asked < extents.end[place]) & extents.resident[place]
     for number, probe in enumerate(probes):
-        passed, _ = decide(extents, machine.targets[target], probe.filters, np.ones(len(extents), np.bool_))
-        hits[number] = there & passed[place]
+        hits[number] = there & ~opposite_of_last(probe.filters)
+        undecided = there.copy()
+        for item in probe.filters:
+            if item.filter_type in FILTERS_OF_PROBES_ONLY:
+                is_so = accessed == (item.filter_type == "pgidle_unset")
+            else:
+                is_so = matches(extents, machine.targets[target], item)[place]
+            decided = undecided & (is_so == item.matching)
+            hits[number, decided] = item.allow
+            undecided &= ~decided
     return hits
 
 

@@ -25,9 +25,10 @@ from pydamon.ops.sim.replay import Played
 from pydamon.ops.sim.sampler import WindowSampler
 from pydamon.ops.sim.summary import Summary
 from pydamon.ops.vaddr import three_ranges
-from pydamon.primitives.base import UNKNOWN, Answers, PrimitiveCost
+from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, PrimitiveCost
 from pydamon.spec import Probe, Scheme
 from pydamon.spec.machine import MachineSpec
+from pydamon.spec.schemes import FILTERS_OF_PROBES_ONLY
 from pydamon.workload.layout import Layout
 from pydamon.workload.model import Workload
 from pydamon.workload.program import Phases, Program
@@ -67,6 +68,13 @@ class SimPages:
     def check(self) -> Answers:
         """Exact for the windows since ``prepare``."""
         return self._ops.answers(self._target, self._addresses, self._since_ns)
+
+    def not_idle(self, addresses: Addresses) -> NDArray[np.bool_]:
+        """Whether these pages were accessed since they were prepared; so were those of which nobody has made a note."""
+        if not np.array_equal(addresses, self._addresses):
+            return np.ones(len(addresses), np.bool_)
+        found: NDArray[np.bool_] = self.check() == ACCESSED
+        return found
 
     def update(self) -> None:
         """Mappings stay."""
@@ -268,9 +276,16 @@ class SimOps:
             with located(f"[{number}]"):
                 actions.check_filters(self._machine, probe.filters)
 
+    def prepare_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> None:
+        """The pages at ``addresses`` are idle from now on, until they are accessed."""
+        self.primitives[target].prepare(addresses)
+
     def apply_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> Hits:
         """Which of the pages at ``addresses`` have which attribute, as the machine is now."""
-        return actions.attributes(self.machine, target, addresses, probes)
+        accessed = np.ones(len(addresses), np.bool_)
+        if any(item.filter_type in FILTERS_OF_PROBES_ONLY for probe in probes for item in probe.filters):
+            accessed = self.primitives[target].not_idle(addresses)
+        return actions.attributes(self.machine, target, addresses, probes, accessed)
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raise MachineError if ``scheme`` names a NUMA node or a cgroup that the machine does not have."""

@@ -8,9 +8,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.formats.values import ALWAYS, region_values, target_ids
+from pydamon.records.hits import HitsBeside
 from pydamon.records.joined import AnyReader
 
 _UPDATE_US = 1_000_000  # what damo wants to know besides, where the record does not say it
@@ -47,9 +49,10 @@ def damo(reader: AnyReader, file: BinaryIO) -> None:
     for target, intervals in sorted(_intervals(reader).items()):
         put(between + _head(intervals, ids.get(target, target)))
         between = ""
+        beside = HitsBeside(reader, target)
         for batch in reader.batches(target=target):
             for snapshot in batch.snapshots():
-                put(between + _snapshot(snapshot, intervals))
+                put(between + _snapshot(snapshot, intervals, beside.of(snapshot)))
                 between = ",\n"
         put('\n], "data_source": "pydamon"}')
     put("]\n")
@@ -102,7 +105,14 @@ def _ages(snapshot: Snapshot, intervals: _Intervals) -> list[str]:
     return [f'"{age:.0f}"' for age in ages.tolist()]
 
 
-def _snapshot(snapshot: Snapshot, intervals: _Intervals) -> str:
+def _hits(snapshot: Snapshot, hits: NDArray[np.uint32] | None, scale: float) -> list[str]:
+    """What a region says of the hits of its probes; nothing where there are none."""
+    if hits is None:
+        return [""] * len(snapshot.start)
+    return [f', "probe_hits": {each}' for each in np.rint(hits.T * scale).astype(np.int64).tolist()]
+
+
+def _snapshot(snapshot: Snapshot, intervals: _Intervals, hits: NDArray[np.uint32] | None) -> str:
     """One snapshot. One object has one number of samples in an aggregation: where a snapshot has another one (it was
     cut short), its counts are scaled to that, and its own interval is told to `DamoRecord`, which scales them back.
     """
@@ -112,9 +122,12 @@ def _snapshot(snapshot: Snapshot, intervals: _Intervals) -> str:
     scale = expected_us / snapshot.aggr_us
     regions = ",\n".join(
         f'{{"start": "{start}", "end": "{end}", "nr_accesses": {{"samples": {round(int(nr) * scale)}, '
-        f'"percent": null}}, "age": {{"usec": {usec}, "aggr_intervals": {age}}}, "sz_filter_passed": "{passed}"}}'
-        for (start, end, nr, age, passed), usec in zip(
-            region_values(snapshot, (*ALWAYS, "sz_filter_passed")), _ages(snapshot, intervals), strict=True
+        f'"percent": null}}, "age": {{"usec": {usec}, "aggr_intervals": {age}}}, "sz_filter_passed": "{passed}"{hit}}}'
+        for (start, end, nr, age, passed), usec, hit in zip(
+            region_values(snapshot, (*ALWAYS, "sz_filter_passed")),
+            _ages(snapshot, intervals),
+            _hits(snapshot, hits, scale),
+            strict=True,
         )
     )
     total = int((snapshot.end - snapshot.start).sum(dtype=np.uint64))

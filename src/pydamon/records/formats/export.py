@@ -16,6 +16,7 @@ from pydamon.records.batch import MEMORY
 from pydamon.records.decode import Rows
 from pydamon.records.formats.damo_export import damo
 from pydamon.records.formats.values import region_values, target_ids
+from pydamon.records.hits import HitsBeside
 from pydamon.records.joined import AnyReader
 from pydamon.records.region_rows import region_rows
 from pydamon.records.same_window import SameWindow
@@ -97,13 +98,20 @@ def _csv(reader: AnyReader, file: BinaryIO) -> None:
 
 
 def _json_lines(reader: AnyReader, file: BinaryIO) -> None:
+    beside = HitsBeside(reader)
     for snapshot in reader.snapshots():
         head = "".join(f'"{name}":{value},' for name, value in snapshot.head.items())
         names = [
             column.name for column in (*columns.required(), *columns.optional()) if column.name in snapshot.columns
         ]
-        form = "{" + head + ",".join(f'"{name}":%s' for name in names) + "}\n"
-        file.write("".join(map(form.__mod__, region_values(snapshot, names, "null"))).encode())
+        form = "{" + head + ",".join(f'"{name}":%s' for name in names)
+        told, hits = map(form.__mod__, region_values(snapshot, names, "null")), beside.of(snapshot)
+        if hits is None:
+            lines = [text + "}\n" for text in told]
+        else:
+            each = (str(of_probes).replace(" ", "") for of_probes in hits.T.tolist())
+            lines = [f'{text},"probe_hits":{of_probes}}}\n' for text, of_probes in zip(told, each, strict=True)]
+        file.write("".join(lines).encode())
 
 
 def _perf_script(reader: AnyReader, file: BinaryIO) -> None:

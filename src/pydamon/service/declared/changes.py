@@ -38,6 +38,8 @@ def change(before: Monitor, after: Monitor) -> Tune | None:
         tune |= {"min_regions": new.nr_regions.min, "max_regions": new.nr_regions.max}
     if old.schemes != new.schemes:
         tune["schemes"] = [to_builtins(scheme) for scheme in new.schemes]
+    if old.probes != new.probes:
+        tune["probes"] = [msgspec.to_builtins(probe) for probe in new.probes]
     if before.request.max_cpu != after.request.max_cpu:
         tune["max_cpu"] = after.request.max_cpu
     return Tune(**tune)
@@ -55,7 +57,7 @@ def _fixed(monitor: Monitor, context: Context) -> object:
     """What cannot be changed while it runs."""
     request = msgspec.structs.replace(monitor.request, max_cpu=None, usual_cpu=None)
     where = None if monitor.recording is None else (monitor.recording.directory, monitor.recording.rotate)
-    targets = context.ops, context.primitive, context.targets, context.faithful, context.probes
+    targets = context.ops, context.primitive, context.targets, context.faithful
     return request, where, targets, monitor.modules, _loops(monitor)
 
 

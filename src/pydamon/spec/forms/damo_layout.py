@@ -8,7 +8,7 @@ anyway, dropped with a warning where pydamon works the same without it, and refu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +20,7 @@ from pydamon.spec.actions import ACTIONS
 from pydamon.spec.forms.scheme_short import FILTERS, guess, shown
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import Context, Intervals, IntervalsGoal, NrRegions, Target
-from pydamon.spec.probes import Probe
+from pydamon.spec.probes import PROBE_FILTERS, Prep, Probe
 from pydamon.spec.schemes import (
     AccessPattern,
     Dest,
@@ -104,6 +104,14 @@ def _whole(value: Fraction, unit: str) -> int:
     if not 0 <= value <= U64_MAX:
         raise RequestError(f"must be 0 to {U64_MAX} {unit}")
     return int(value)
+
+
+def _count(value: object) -> int:
+    number = bare_number(value)
+    if number is not None:
+        return _whole(number, "hits")
+    text = _text(value, "number")
+    return U64_MAX if text == "max" else units.parse_count(text)
 
 
 def _text(value: object, what: str) -> str:
@@ -361,10 +369,10 @@ def _goal(data: object, path: str) -> Fields:
 
 def _probe(data: object, path: str) -> Fields:
     fields = _object(data, path)
-    if bare_number(fields.pop("weight", 0)) != 0:
-        raise RequestError("other than 0 is not supported: it replaces access checks", where=f"{path}.weight")
-    if fields.pop("preps", None):
-        raise RequestError("are not supported: they change what is monitored", where=f"{path}.preps")
+    preps = _items(fields.get("preps"), f"{path}.preps")
+    fields["preps"] = [
+        _known(_object(item, where := f"{path}.preps[{index}]"), Prep, where) for index, item in enumerate(preps)
+    ]
     filters = []
     for index, item in enumerate(_items(fields.get("filters"), f"{path}.filters")):
         where = f"{path}.filters[{index}]"
@@ -373,18 +381,18 @@ def _probe(data: object, path: str) -> Fields:
         bounds = of_item.pop("range_min", None), of_item.pop("range_max", None)
         if bounds != (None, None):
             of_item["hugepage_size"] = list(bounds)
-        filters.append(_filter(of_item, where))
+        filters.append(_filter(of_item, where, sorted(PROBE_FILTERS)))
     return _known(fields | {"filters": filters}, Probe, path)
 
 
-def _filter(data: object, path: str) -> Fields:
+def _filter(data: object, path: str, known: Sequence[str] = FILTERS) -> Fields:
     fields = _object(data, path)
     fields.pop("name", None)
-    _rename(fields, {"filter_pass": "allow"})
+    _rename(fields, {"filter_pass": "allow", "probe_hits_wsum_range": "probe_hits_wsum"})
     kind = fields.get("filter_type")
-    if kind is not None and kind not in FILTERS:
+    if kind is not None and kind not in known:
         raise RequestError(
-            f"there is no filter {shown(str(kind))}{guess(str(kind), FILTERS)}", where=f"{path}.filter_type"
+            f"there is no filter {shown(str(kind))}{guess(str(kind), known)}", where=f"{path}.filter_type"
         )
     for name, default in (("matching", True), ("allow", False)):
         if name in fields:
@@ -393,14 +401,15 @@ def _filter(data: object, path: str) -> Fields:
         fields.pop("memcg_path", None)
     if "address_range" in fields:
         fields["address_range"] = _only(_object(fields["address_range"], f"{path}.address_range"), "start", "end")
-    size = fields.get("hugepage_size")
-    if isinstance(size, list | tuple):
-        if len(size) != 2:
-            raise RequestError("must be a minimum and a maximum", where=f"{path}.hugepage_size")
-        size = {"min": size[0], "max": size[1]}
-    if size is not None:
-        fields["hugepage_size"] = size = _object(size, f"{path}.hugepage_size")
-        _convert(size, f"{path}.hugepage_size", size_bytes, None, "min", "max")
+    for name, read in (("hugepage_size", size_bytes), ("probe_hits_wsum", _count)):
+        ends = fields.get(name)
+        if isinstance(ends, list | tuple):
+            if len(ends) != 2:
+                raise RequestError("must be a minimum and a maximum", where=f"{path}.{name}")
+            ends = {"min": ends[0], "max": ends[1]}
+        if ends is not None:
+            fields[name] = ends = _object(ends, f"{path}.{name}")
+            _convert(ends, f"{path}.{name}", read, None, "min", "max")
     return _known(fields, Filter, path)
 
 

@@ -185,7 +185,7 @@ def _goal(goal: Goal) -> Fields:
 
 
 def _filter(item: Filter) -> Fields:
-    addresses, size = item.address_range, item.hugepage_size
+    addresses, size, hits = item.address_range, item.hugepage_size, item.probe_hits_wsum
     return {
         **({} if item.nid is None else {"nid": item.nid}),  # ours: damo has no such filter
         "filter_type": item.filter_type,
@@ -195,6 +195,7 @@ def _filter(item: Filter) -> Fields:
         "address_range": None if addresses is None else {"start": str(addresses.start), "end": str(addresses.end)},
         "damon_target_idx": item.damon_target_idx,
         "hugepage_size": None if size is None else [_size(size.min), _size(size.max)],
+        **({} if hits is None else {"probe_hits_wsum_range": [str(hits.min), str(hits.max)]}),
     }
 
 
@@ -212,7 +213,8 @@ def _probe(probe: Probe) -> Fields:
                 "range_max": None if size is None else _size(size.max),
             }
         )
-    return {"preps": [], "filters": filters, "weight": 0}
+    preps = [{"prep_action": prep.prep_action} for prep in probe.preps]
+    return {"preps": preps, "filters": filters, "weight": probe.weight}
 
 
 def _size(size_bytes: int) -> str:

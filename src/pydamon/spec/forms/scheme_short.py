@@ -10,15 +10,17 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 from pydamon.errors import RequestError
 from pydamon.spec import units
 from pydamon.spec.actions import ACTIONS
+from pydamon.spec.forms.quoting import quoted
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.quantities import Age, Rate
 from pydamon.spec.schemes import (
+    FILTERS_OF_PROBES_ONLY,
     AccessPattern,
     AddressRange,
     AgeRange,
@@ -30,18 +32,18 @@ from pydamon.spec.schemes import (
     RateRange,
     Scheme,
     SizeRange,
+    SumRange,
     Watermarks,
     Weights,
 )
 from pydamon.spec.units import U64_MAX
 
-FILTERS: tuple[str, ...] = get_args(FilterName)
+FILTERS: tuple[str, ...] = tuple(name for name in get_args(FilterName) if name not in FILTERS_OF_PROBES_ONLY)
 
 _LONGEST = 64 << 10  # characters of one scheme
 _WORD = re.compile(r"""(?:[^\s"]|"(?:[^"\\]|\\.)*")+""")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _HELD = re.compile("\0(\\d+)\0")
-_PLAIN = re.compile(r"[A-Za-z0-9_./+-]+", re.ASCII)
 _CONDITION = re.compile(r"(size|rate|age)(>=|<=|=|>|<)(.*)", re.DOTALL)
 _TIME = re.compile(r"[\d.,_]+(?:ns|us|µs|usec|ms|msec|s|sec|min|h|d)", re.ASCII)
 _SIZE = re.compile(r"[\d.,_]+(?:[KMGTPE](?:i?B)?|[kmgtpe]i?b|[Bb])", re.ASCII)
@@ -293,15 +295,18 @@ def parse_watermarks(text: str, _: Plain = str) -> Fields:
     return {"watermarks": Watermarks(nid=units.parse_count(node) if at else None, **fields)}
 
 
-def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filter:
-    """A filter from ``[allow:|reject:][!]TYPE[=VALUE]``; without a verb it is ``default``. Raises RequestError."""
+def parse_filter(text: str, plain: Plain = str, default: str = "reject", known: Sequence[str] = FILTERS) -> Filter:
+    """A filter from ``[allow:|reject:][!]TYPE[=VALUE]``; without a verb it is ``default``. Raises RequestError.
+
+    ``known`` are the types that there are.
+    """
     verb, colon, rest = text.partition(":")
     if verb not in ("allow", "reject") or not colon:
         verb, rest = default, text
     fields: Fields = {"allow": verb == "allow", "matching": not rest.startswith("!")}
     kind, equals, value = rest.removeprefix("!").partition("=")
-    if kind not in FILTERS:
-        raise RequestError(f"there is no filter {shown(plain(kind))}{guess(kind, FILTERS)}")
+    if kind not in known:
+        raise RequestError(f"there is no filter {shown(plain(kind))}{guess(kind, known)}")
     fields["filter_type"] = kind
     if kind in _FILTER_FORMS and not value:
         raise RequestError(f"needs a value: {_FILTER_FORMS[kind]}")
@@ -317,13 +322,17 @@ def parse_filter(text: str, plain: Plain = str, default: str = "reject") -> Filt
             raise RequestError(f"is not a range; write it like {_FILTER_FORMS[kind]}")
         fields["address_range"] = AddressRange(start=units.parse_address(first), end=units.parse_address(last))
     elif kind == "hugepage_size":
-        first, dots, last = value.partition("..")
-        fields["hugepage_size"] = SizeRange(min=_size(first), max=_size(last if dots else first))
+        low, high = map(_size, _two_ends(value))
+        fields["hugepage_size"] = SizeRange(min=low, max=high)
+    elif kind == "probe_hits_wsum":
+        low, high = (U64_MAX if end == "max" else units.parse_count(end) for end in _two_ends(value))
+        fields["probe_hits_wsum"] = SumRange(min=low, max=high)
     return Filter(**fields)
 
 
-def _node(text: str, _: Plain) -> Fields:
-    return {"target_nid": units.parse_count(text)}
+def _two_ends(text: str) -> tuple[str, str]:
+    first, dots, last = text.partition("..")
+    return first, last if dots else first
 
 
 def _dests(text: str, _: Plain) -> Fields:
@@ -332,14 +341,6 @@ def _dests(text: str, _: Plain) -> Fields:
         node, colon, weight = item.partition(":")
         dests.append(Dest(id=units.parse_count(node), weight=units.parse_count(weight) if colon else 1))
     return {"dests": tuple(dests)}
-
-
-def _snapshots(text: str, _: Plain) -> Fields:
-    return {"max_nr_snapshots": units.parse_count(text)}
-
-
-def _name(text: str, plain: Plain) -> Fields:
-    return {"name": plain(text)}
 
 
 _EXAMPLES = {"size": "size>=4K", "rate": "rate<=5%", "age": "age>=60s"}
@@ -352,10 +353,10 @@ _KEYS: dict[str, Callable[[str, Plain], Fields]] = {
     "fail": _fail,
     "bloat": lambda text, _: {"bloat_bp": units.parse_permyriad(text)},
     "watermarks": parse_watermarks,
-    "node": _node,
+    "node": lambda text, _: {"target_nid": units.parse_count(text)},
     "dests": _dests,
-    "snapshots": _snapshots,
-    "name": _name,
+    "snapshots": lambda text, _: {"max_nr_snapshots": units.parse_count(text)},
+    "name": lambda text, plain: {"name": plain(text)},
 }
 _FILTER_FORMS = {
     "memcg": "memcg=/path",
@@ -363,6 +364,7 @@ _FILTER_FORMS = {
     "addr": "addr=0x1000-0x8000",
     "hugepage_size": "hugepage_size=2M..max",
     "node": "node=0",
+    "probe_hits_wsum": "probe_hits_wsum=100..max",
 }
 
 
@@ -402,7 +404,7 @@ def write_short(scheme: Scheme) -> str:
         words.append("dests=" + ",".join(f"{dest.id}:{dest.weight}" for dest in scheme.dests))
     words += [f"snapshots={scheme.max_nr_snapshots}"] if scheme.max_nr_snapshots else []
     if scheme.name is not None:
-        words.append(f"name={_quote(scheme.name)}")
+        words.append(f"name={quoted(scheme.name)}")
     return " ".join(words)
 
 
@@ -447,11 +449,11 @@ def _write_goal(goal: Goal) -> str:
     if goal.nid is not None or goal.memcg_path is not None:
         of = f"@{'' if goal.nid is None else goal.nid}"
     if goal.memcg_path is not None:
-        of += f"@{_quote(goal.memcg_path)}"
+        of += f"@{quoted(goal.memcg_path)}"
     text = f"goal={goal.metric}{of}:{_write_metric(goal, goal.target_value)}"
     if goal.current_value:
         text += f",now={_write_metric(goal, goal.current_value)}"
-    return text if goal.name is None else f"{text},name={_quote(goal.name)}"
+    return text if goal.name is None else f"{text},name={quoted(goal.name)}"
 
 
 def _write_metric(goal: Goal, value: int) -> str:
@@ -479,22 +481,14 @@ def exact_permil(value: int) -> str:
 def _write_filter(item: Filter) -> str:
     text = f"filter={'allow' if item.allow else 'reject'}:{'' if item.matching else '!'}{item.filter_type}"
     if item.memcg_path is not None:
-        text += f"={_quote(item.memcg_path)}"
+        text += f"={quoted(item.memcg_path)}"
     if item.address_range is not None:
         text += f"={item.address_range.start:#x}-{item.address_range.end:#x}"
     if item.hugepage_size is not None:
         text += f"={exact_size(item.hugepage_size.min)}..{exact_size(item.hugepage_size.max)}"
+    if item.probe_hits_wsum is not None:
+        most = item.probe_hits_wsum.max
+        text += f"={item.probe_hits_wsum.min}..{'max' if most == U64_MAX else most}"
     for number in (item.damon_target_idx, item.nid):
         text += "" if number is None else f"={number}"
     return text
-
-
-def _quote(text: str) -> str:
-    if _PLAIN.fullmatch(text):
-        return text
-    # Control characters and what a line could end with are escaped; letters of all languages stay.
-    return "".join(f"\\u{ord(c):04x}" if not c.isprintable() and ord(c) < 0x10000 else c for c in _json(text))
-
-
-def _json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -22,6 +22,7 @@ _FILTERS = {
     "node": ("memory of NUMA node {node}", "memory of other NUMA nodes than {node}"),
     "addr": ("the addresses {addr}", "other addresses than {addr}"),
     "target": ("target {target}", "other targets than {target}"),
+    "probe_hits_wsum": ("a weighted sum of probe hits of {sum}", "another weighted sum of probe hits than {sum}"),
 }
 
 
@@ -221,7 +222,12 @@ def _filter(item: Filter) -> str:
         )
     if item.address_range is not None:
         addr = f"{item.address_range.start:#x}-{item.address_range.end:#x}"
+    total = ""
+    if item.probe_hits_wsum is not None:
+        least, most = item.probe_hits_wsum.min, item.probe_hits_wsum.max
+        total = f"{least:,} or more" if most == U64_MAX else f"{least:,} to {most:,}"
     values = {"memcg": item.memcg_path, "size": size, "addr": addr, "target": item.damon_target_idx, "node": item.nid}
+    values |= {"sum": total}
     what = _FILTERS[item.filter_type][0 if item.matching else 1].format(**values)
     return f"{what[0].upper()}{what[1:]}: {'taken' if item.allow else 'left out'}."
 

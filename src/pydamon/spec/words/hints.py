@@ -120,7 +120,8 @@ def _filters(scheme: Scheme, ops: str) -> list[tuple[str, str]]:
 
 
 def _argument(item: Filter) -> tuple[object, ...]:
-    return (item.filter_type, item.memcg_path, item.address_range, item.damon_target_idx, item.hugepage_size, item.nid)
+    of_pages = item.memcg_path, item.hugepage_size, item.nid
+    return item.filter_type, item.address_range, item.damon_target_idx, item.probe_hits_wsum, *of_pages
 
 
 def _opposite(one: Filter, other: Filter) -> bool:
@@ -135,8 +136,10 @@ def _covers(one: Filter, other: Filter) -> bool:
     if outer.address_range is not None and inner.address_range is not None:
         outer_range, inner_range = outer.address_range, inner.address_range
         return outer_range.start <= inner_range.start and inner_range.end <= outer_range.end
-    if outer.hugepage_size is not None and inner.hugepage_size is not None:
-        return outer.hugepage_size.min <= inner.hugepage_size.min and inner.hugepage_size.max <= outer.hugepage_size.max
+    for field in ("hugepage_size", "probe_hits_wsum"):
+        wide, narrow = getattr(outer, field), getattr(inner, field)
+        if wide is not None and narrow is not None:
+            return bool(wide.min <= narrow.min and narrow.max <= wide.max)
     return _argument(one) == _argument(other)
 
 

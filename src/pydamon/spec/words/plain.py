@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydamon.spec.model import Context, IntervalsGoal, Spec
-from pydamon.spec.probes import describe_probe
+from pydamon.spec.probes import attributes_only, describe_probe
 from pydamon.spec.units import format_duration_ns, format_size
 
 _OPS = {
@@ -55,11 +55,7 @@ def _explain_context(context: Context) -> list[str]:
             verb = "starts with " if context.ops == "vaddr" else ""
             lines.append(f"    {verb}{region.start:#x}-{region.end:#x} ({size}).")
     lines += [
-        f"Every {_time(intervals.sample_us)} (sampling interval), check one random page of each region "
-        "for an access since the check before.",
-        f"Every {_time(intervals.aggr_us)} (aggregation interval), report how many of the last {samples} "
-        "checks found one (nr_accesses, "
-        f"0 to {samples}) and for how long that has been so (age); merge similar neighbours, split the rest.",
+        *_explain_checks(context, samples),
         f"Every {_time(intervals.ops_update_us)} (update interval), look for "
         + ("memory that was added or removed." if context.ops == "paddr" else "new and gone mappings."),
         *_explain_goal(intervals.intervals_goal),
@@ -77,12 +73,35 @@ def _explain_context(context: Context) -> list[str]:
             "are; the kernel's DAMON does neither (faithful would not, either)."
         )
     for number, probe in enumerate(context.probes):
-        lines.append(f"Probe {number}: count how many of the sampled pages are: {describe_probe(probe)}.")
+        marked = ", each marked as idle before the sampling interval" if probe.preps else ""
+        weighs = f" Weight {probe.weight}." if attributes_only(context.probes) else ""
+        lines.append(
+            f"Probe {number}: count how many of the sampled pages{marked} are: {describe_probe(probe)}.{weighs}"
+        )
     if context.schemes:
         from pydamon.spec.words.explain import explain_schemes  # most specs have none
 
         lines += explain_schemes(context.schemes, intervals.aggr_us, faithful=context.faithful)
     return lines
+
+
+def _explain_checks(context: Context, samples: int) -> list[str]:
+    sample, aggregation = _time(context.intervals.sample_us), _time(context.intervals.aggr_us)
+    if attributes_only(context.probes):
+        return [
+            f"Every {sample} (sampling interval), ask the probes about one random page of each region; accesses are "
+            "not looked for.",
+            f"Every {aggregation} (aggregation interval), report how many of the last {samples} samples each probe "
+            "has hit, and for how long their weighted sum has been so (age); merge neighbours whose sums are similar, "
+            "split the rest.",
+        ]
+    return [
+        f"Every {sample} (sampling interval), check one random page of each region for an access since the check "
+        "before.",
+        f"Every {aggregation} (aggregation interval), report how many of the last {samples} checks found one "
+        f"(nr_accesses, 0 to {samples}) and for how long that has been so (age); merge similar neighbours, split the "
+        "rest.",
+    ]
 
 
 def _explain_goal(goal: IntervalsGoal | None) -> list[str]:
