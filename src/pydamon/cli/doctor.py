@@ -136,9 +136,11 @@ def _ops(no_primitive: str | None) -> list[dict[str, Any]]:
 
 
 def _sources() -> list[dict[str, Any]]:
-    from pydamon.ops.reported.sources import perf_mem, valgrind
+    from pydamon.ops.reported.sources import perf_event, perf_mem, valgrind
 
     return [
+        _item("perf-event", "address samples of loads and stores, live, without perf", perf_event.probe),
+        _item("page-faults", "first touches of pages, live: perf-event:page-faults", perf_event.probe_page_faults),
         _item("valgrind", "every access of a launched command, exactly, in instruction time", valgrind.probe),
         _item("perf-mem", "address samples of a command or of processes, live", perf_mem.probe),
         _item("lackey", "a trace that valgrind wrote to a file"),

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 PROCESSES = ("vaddr", "fvaddr")
 LIVE = (*PROCESSES, "paddr")
-_SOURCES = (("valgrind", False), ("perf-mem", False), ("lackey", True), ("perf-script", True))  # and: with a file?
+_SOURCES = (  # and: with a file, or the name of an event?
+    *(("perf-event", False), ("perf-event", True), ("valgrind", False), ("perf-mem", False)),
+    *(("lackey", True), ("perf-script", True)),
+)
+_SAMPLING = ("perf-event", "perf-mem")
 
 
 class Rule(NamedTuple):
@@ -89,7 +93,7 @@ _REPORTED = (
     Rule(
         "source",
         lambda c, r: (_kind(r), bool(_source(r).partition(":")[2])) not in _SOURCES,
-        "must be valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)",
+        "must be perf-event[:EVENT], valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)",
     ),
     Rule("workload", lambda c, r: r.workload is not None, "does not go with --ops reported"),
     Rule("cgroup", lambda c, r: c.cgroup is not None, "does not go with --ops reported"),
@@ -107,7 +111,7 @@ _REPORTED = (
     ),
     Rule(
         "source {source}",
-        lambda c, r: _kind(r) == "perf-mem" and not (c.pids or r.launch),
+        lambda c, r: _kind(r) in _SAMPLING and not (c.pids or r.launch),
         "needs pids, or a command to run after --",
     ),
     Rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -315,7 +316,9 @@ def _open_reported(opener: _Opener) -> Opened:
         name=" ".join(request.launch or ()) or str(given if isinstance(given, str) else given.name),
         callbacks=opener.callbacks,
         seed=request.seed,
-        accept=AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes),
+        accept=AccessFilter(
+            cpus=request.cpus, threads=request.threads, nodes=request.nodes, writes=request.writes or None
+        ),
     )
     if isinstance(given, str):
         engine.prime()  # a wrong input is refused before monitoring has begun, and before there is a file
@@ -334,6 +337,8 @@ def _open_source(text: str, opener: _Opener, traced: list[Child]) -> Source:
         return perf_script.open_script(path, pids=opener.spec.context.pids)
     if kind == "perf-mem":
         return _open_perf_mem(opener, traced)
+    if kind == "perf-event":
+        return _open_perf_event(path, opener, traced)
     from pydamon.ops.reported.sources import valgrind
 
     if kind == "lackey":
@@ -344,6 +349,21 @@ def _open_source(text: str, opener: _Opener, traced: list[Child]) -> Source:
         return traced[-1]
 
     return valgrind.launch(opener.request.launch or [], start=start)
+
+
+def _open_perf_event(text: str, opener: _Opener, traced: list[Child]) -> Source:
+    """What cannot be sampled is said before a command is started."""
+    from pydamon.linux import perf_pmu
+    from pydamon.ops.reported.sources.perf_event import PerfEvent
+
+    event = perf_pmu.event(text)
+    if opener.request.writes and not event.tells_writes:
+        raise RequestError(f"{event.name} does not tell writes from reads", where="access")
+    if opener.request.launch is None:
+        return PerfEvent(event, opener.spec.context.pids)
+    PerfEvent(event, [os.getpid()]).close()
+    traced.append(launch(opener.request.launch))
+    return PerfEvent(event, [traced[-1].pid])
 
 
 def _open_perf_mem(opener: _Opener, traced: list[Child]) -> Source:

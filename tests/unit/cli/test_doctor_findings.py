@@ -22,7 +22,7 @@ NAMES = {
     "engines": ["user", "kernel", "sim"],
     "ops": ["vaddr", "fvaddr", "paddr", "reported", "sim"],
     "primitives": list(CHOICES[1:]),
-    "sources": ["valgrind", "perf-mem", "lackey", "perf-script"],
+    "sources": ["perf-event", "page-faults", "valgrind", "perf-mem", "lackey", "perf-script"],
     "facilities": ["reverse map", "cgroup v2", "resctrl", "damonfs", "user events", "huge pages"],
 }
 

@@ -252,6 +252,11 @@ class AccessReports:
         with self._lock:
             self._ended |= set(range(self.nr_targets)) if target is None else {target}
 
+    def note_lost(self, count: int) -> None:
+        """So many accesses happened of which nothing else is known: they count as ``dropped``."""
+        with self._lock:
+            self._dropped += count
+
     # -- for who monitors ---------------------------------------------------------------------------------------
 
     def take(self) -> tuple[Reports, int]:
