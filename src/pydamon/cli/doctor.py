@@ -150,12 +150,13 @@ def _sources() -> list[dict[str, Any]]:
 
 def _facilities() -> list[dict[str, Any]]:
     """What makes records richer, or can be named as a target."""
-    from pydamon.linux import resctrl, user_events
+    from pydamon.linux import lru_gen, resctrl, user_events
     from pydamon.ops import reverse_map
 
     return [
         _item("reverse map", "paddr: whose memory a physical range is", reverse_map.probe),
         _item("cgroup v2", "--cgroup: the processes of a cgroup as targets", _probe_cgroup),
+        _item("generations", "pydamon generations: idle memory as the kernel's reclaim has sorted it", lru_gen.probe),
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
         _item("damonfs", "pydamon mount: DAMON's files, served by the user engine", _probe_mount),
         _item("user events", "--user-events: what is found as events for perf and trace-cmd", user_events.probe),

@@ -23,7 +23,7 @@ NAMES = {
     "ops": ["vaddr", "fvaddr", "paddr", "reported", "sim"],
     "primitives": list(CHOICES[1:]),
     "sources": ["perf-event", "page-faults", "valgrind", "perf-mem", "lackey", "perf-script"],
-    "facilities": ["reverse map", "cgroup v2", "resctrl", "damonfs", "user events", "huge pages"],
+    "facilities": ["reverse map", "cgroup v2", "generations", "resctrl", "damonfs", "user events", "huge pages"],
 }
 
 
@@ -68,7 +68,7 @@ def test_what_would_enable_it_is_said(
     assert reasons["reverse map"] == "/proc/PID/pagemap: shows no frame numbers; run as root"
     assert reasons["valgrind"] == "is not installed; apt-get install valgrind"
     assert reasons["perf-mem"] == "is not installed; apt-get install linux-perf"
-    assert reasons["resctrl"] == "is not mounted; as root: mount -t resctrl"
+    assert reasons["generations", "resctrl"] == "is not mounted; as root: mount -t resctrl"
     assert reasons["cgroup v2"] == "is not mounted; as root: mount -t cgroup2 none /sys/fs/cgroup"
     assert reasons["huge pages"] == f"are off; as root: echo madvise > {tmp_path / 'enabled'}"
     assert main(["doctor"]) == 0

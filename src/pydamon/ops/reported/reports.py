@@ -175,9 +175,7 @@ class AccessReports:
         target = 0 if process is None else self._target_of.get(process, self.nr_targets)
         if target == self.nr_targets or (process is None and target + 1 < self.nr_targets):
             known = ", ".join(map(str, self._target_of)) or "none"
-            raise RequestError(
-                f"is {process}; it must be one of the processes that were given ({known})", where="process"
-            )
+            raise RequestError(f"is {process}; it must be one of those that were given ({known})", where="process")
         if (address is None) == (frame is None):
             raise RequestError("give either address or frame", where="address")
         if frame is not None:
