@@ -68,7 +68,7 @@ def test_what_would_enable_it_is_said(
     assert reasons["reverse map"] == "/proc/PID/pagemap: shows no frame numbers; run as root"
     assert reasons["valgrind"] == "is not installed; apt-get install valgrind"
     assert reasons["perf-mem"] == "is not installed; apt-get install linux-perf"
-    assert reasons["generations", "resctrl"] == "is not mounted; as root: mount -t resctrl"
+    assert reasons["resctrl"] == "is not mounted; as root: mount -t resctrl"
     assert reasons["cgroup v2"] == "is not mounted; as root: mount -t cgroup2 none /sys/fs/cgroup"
     assert reasons["huge pages"] == f"are off; as root: echo madvise > {tmp_path / 'enabled'}"
     assert main(["doctor"]) == 0

@@ -129,6 +129,9 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon report diff before.damon after.damon", "what changed within one process"),
         ("pydamon report diff --by mapping before.damon after.damon", "between two releases of a program"),
     ),
+    "report files": (
+        ("pydamon report files -i run.damon", "libraries and data files, each once for all processes that map it"),
+    ),
     "report footprint": (("pydamon report footprint -i run.damon", "what is used of what is resident"),),
     "report heatmap": (
         ("pydamon report heatmap -i run.damon", "in the terminal"),
