@@ -65,17 +65,20 @@ def record(path: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def test_the_range_that_faults_is_found(faulting: tuple[int, int, int], tmp_path: Path) -> None:
     pid, start, thread = faulting
     out = tmp_path / "run.damon"
-    source = ["--source", "perf-event:page-faults", "--sample", "50ms", "--duration", "5s"]
+    # On a busy machine it takes the program long to touch all of the range once: an interval is longer.
+    source = ["--source", "perf-event:page-faults", "--sample", "100ms", "--duration", "10s"]
     done = record(out, *source, "--threads", str(thread), str(pid))
     assert done.returncode == 0, done.stderr
     with RecordReader(out) as reader:
         snapshots = list(reader.snapshots())
         assert reader.info.primitive == "perf-event"
+        # Names are those of the process, not only what was reported.
+        assert any(mapping.name == "[stack]" for mapping in reader.mappings_at(0, snapshots[-1].end_ns))
     assert len(snapshots) >= 4
     scores = []
     for snapshot in snapshots[1:]:
-        often = snapshot.nr_accesses * 2 >= snapshot.max_nr_accesses
-        found = np.stack([snapshot.start[often], snapshot.end[often]], axis=1)
+        hot = snapshot.nr_accesses > 0
+        found = np.stack([snapshot.start[hot], snapshot.end[hot]], axis=1)
         scores.append(precision_recall(found, merged([(start, start + 16 * MIB)])))
     precision, recall = np.median(np.array(scores), axis=0)
     assert min(precision, recall) > 0.9
@@ -93,12 +96,12 @@ def test_another_threads_faults_do_not_count(faulting: tuple[int, int, int], tmp
 
 def test_a_command_is_sampled_to_its_end(faulting: tuple[int, int, int], tmp_path: Path) -> None:
     out = tmp_path / "run.damon"
-    code = "import time; time.sleep(0.5); b = bytearray(50 << 20); time.sleep(0.5); print('done')"
+    code = "import time\nfor _ in range(40):\n  b = bytearray(50 << 20); del b; time.sleep(0.05)\nprint('done')"
     source = ["--source", "perf-event:page-faults", "--sample", "10ms"]
     done = record(out, *source, "--", sys.executable, "-c", code)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     with RecordReader(out) as reader:
-        assert max(int((s.end - s.start)[s.nr_accesses > 0].sum()) for s in reader.snapshots()) > 40 * MIB
+        assert max(int((s.end - s.start)[s.nr_accesses > 0].sum()) for s in reader.snapshots()) > 25 * MIB
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_a_command_is_sampled_to_its_end(faulting: tuple[int, int, int], tmp_pat
         (["--source", "perf-event:page-faults"], 2, "--source perf-event: needs pids, or a command to run after --"),
         (["--source", "perf-event:bla", "1"], 2, "event: 'bla' is none; it is page-faults, mem-loads"),
         (["--source", "perf-event:page-faults", "--access", "write", "1"], 2, "--access: page-faults does not tell"),
-        (["--source", "perf-event:page-faults", "4194305"], 2, "4194305: there is no such process"),
+        (["--source", "perf-event:page-faults", "4194305"], 2, "pid: no process has the id 4194305"),
         (["--source", "perf-event:nothing/config=1/", "1"], 3, "nothing: there is no nothing on this machine"),
     ],
 )
@@ -126,3 +129,45 @@ def test_doctor_says_what_there_is() -> None:
         assert not sources["page-faults"]["usable"]
     if not any(os.path.exists(f"/sys/bus/event_source/devices/{pmu}") for pmu in ("cpu", "cpu_core", "ibs_op")):
         assert sources["perf-event"]["reason"].endswith("page-faults works anywhere")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to sample through page tables")
+def test_reports_beside_sampling_and_the_record_says_who_answered(
+    faulting: tuple[int, int, int], tmp_path: Path
+) -> None:
+    """The range is away whenever it is sampled: reports find what sampling cannot."""
+    pid, _, _ = faulting
+    out = tmp_path / "run.damon"
+    source = ["--source", "perf-event:page-faults", "--sample", "50ms", "--duration", "4s"]
+    command = [*PYDAMON, "record", "-o", str(out), *source, str(pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "a source reports beside it" in done.stderr
+    with RecordReader(out) as reader:
+        rows = list(reader.table_rows("answers"))
+        assert sum(row["reports"] for row in rows) > 4096
+        assert sum(row["by_primitive"] for row in rows) > 100
+        assert sum(row["by_reports"] for row in rows) > 0
+        assert {row["target"] for row in rows} == {0}
+    told = subprocess.run(
+        [*PYDAMON, "report", "info", str(out)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "samples of regions answered: " in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["--source", "perf-mem", "1"], "--source: is for --ops reported; beside the sampling of processes there"),
+        (["--ops", "paddr", "--source", "perf-event"], "--source: is for --ops reported"),
+        (["--source", "perf-event:page-faults", "--include-children", "1"], "--source: goes with processes that are"),
+        (["--source", "perf-event:page-faults", "--faithful", "1"], "--faithful: does not go with --source"),
+        (["--threads", "3", "1"], "--threads: goes with --source"),
+    ],
+)
+def test_what_does_not_go_beside_sampling_is_one_line(args: list[str], why: str, tmp_path: Path) -> None:
+    command = [*PYDAMON, "record", "-o", str(tmp_path / "run.damon"), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1

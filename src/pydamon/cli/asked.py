@@ -79,7 +79,7 @@ def make_request(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> Req
         threads=options["threads"],
         cpus=options["cpus"],
         nodes=options["nodes"],
-        writes=options["ops"] == "reported" and options["access"] == "write",
+        writes=options["source"] is not None and options["access"] == "write",
         resctrl=bool(options.get("resctrl")),
         engine=None if options["engine"] == "user" else options["engine"],  # that is for running processes only
     )
@@ -207,7 +207,7 @@ def _intervals(options: dict[str, Any], *, tuned: bool) -> Intervals:
 
     sample_us, aggr_us, update_us = options["sample"], options["aggr"], options["update"]
     default_us = 5_000
-    if options["source"] is not None:
+    if options["ops"] == "reported" and options["source"] is not None:
         # A trace makes about a million accesses in a second of ours, and an instruction counts as a nanosecond;
         # address samples are sparse.
         default_us = 50_000 if options["source"].startswith("perf-") else 50

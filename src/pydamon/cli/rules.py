@@ -84,10 +84,20 @@ def _twice(context: Context, request: Request) -> bool:
 _TWICE = Rule("pid", _twice, "the same process is named twice")
 
 _NOT_REPORTED = (
-    Rule("source", lambda c, r: r.source is not None, "is for --ops reported"),
-    Rule("threads", lambda c, r: r.threads is not None, "is for --ops reported"),
-    Rule("cpus", lambda c, r: r.cpus is not None, "is for --ops reported"),
-    Rule("nodes", lambda c, r: r.nodes is not None, "is for --ops reported"),
+    Rule(
+        "source",
+        lambda c, r: r.source is not None and (_kind(r) != "perf-event" or c.ops not in PROCESSES),
+        "is for --ops reported; beside the sampling of processes there can be perf-event[:EVENT]",
+    ),
+    Rule(
+        "source",
+        lambda c, r: r.source is not None and (c.cgroup is not None or c.include_children or c.match is not None),
+        "goes with processes that are named, or a command",
+    ),
+    Rule("faithful", lambda c, r: r.source is not None and c.faithful, "does not go with --source: DAMON has one"),
+    Rule("threads", lambda c, r: r.source is None and r.threads is not None, "goes with --source"),
+    Rule("cpus", lambda c, r: r.source is None and r.cpus is not None, "goes with --source"),
+    Rule("nodes", lambda c, r: r.source is None and r.nodes is not None, "goes with --source"),
 )
 _REPORTED = (
     Rule(

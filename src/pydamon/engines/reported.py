@@ -159,6 +159,7 @@ class ReportedEngine(OnCore):
             accept=accept,
             initial=[_ranges(target) for target in context.targets],
             rng=rng,
+            mapped=source.mappings if isinstance(source, LiveSource) else None,
         )
         clock.collect = ops.collect
         clock.stopping = lambda: self.stop_requested

@@ -27,7 +27,10 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     import subprocess
 
     from pydamon.core.callbacks import Callbacks
+    from pydamon.engines.user.open_ops import Beside
     from pydamon.linux import resctrl
+    from pydamon.linux.perf_event import Event
+    from pydamon.ops.reported.reports import AccessFilter
     from pydamon.ops.reported.sources.base import Source
 
     Child = subprocess.Popen[bytes]
@@ -182,6 +185,7 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
             from pydamon.linux import resctrl
 
             resctrl.probe()
+    beside = None if request.source is None else _beside(request)
     opener.launch()
     engine = UserEngine(
         opener.spec,
@@ -194,8 +198,19 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
         remember_homes=request.remember_homes or request.undo,
         by_addresses=request.by_addresses,
         panel=_panel_size(request),
+        beside=beside,
     )
     return _live(opener, engine, Choice("user", reason))
+
+
+def _beside(request: Request) -> Beside:
+    """Reports beside sampling: what cannot be had is said before a command is started."""
+    from pydamon.engines.user.open_ops import Beside
+    from pydamon.ops.reported.sources.perf_event import PerfEvent
+
+    event = _event(str(request.source).partition(":")[2], request)
+    PerfEvent(event, [os.getpid()]).close()
+    return Beside(lambda pids: PerfEvent(event, pids), _accepted(request))
 
 
 def _panel_size(request: Request) -> int:
@@ -304,7 +319,6 @@ def _open_sim(opener: _Opener) -> Opened:
 
 def _open_reported(opener: _Opener) -> Opened:
     from pydamon.engines.reported import ReportedEngine
-    from pydamon.ops.reported.reports import AccessFilter
 
     request, given = opener.request, opener.request.source
     if given is None:
@@ -316,9 +330,7 @@ def _open_reported(opener: _Opener) -> Opened:
         name=" ".join(request.launch or ()) or str(given if isinstance(given, str) else given.name),
         callbacks=opener.callbacks,
         seed=request.seed,
-        accept=AccessFilter(
-            cpus=request.cpus, threads=request.threads, nodes=request.nodes, writes=request.writes or None
-        ),
+        accept=_accepted(request),
     )
     if isinstance(given, str):
         engine.prime()  # a wrong input is refused before monitoring has begun, and before there is a file
@@ -351,14 +363,28 @@ def _open_source(text: str, opener: _Opener, traced: list[Child]) -> Source:
     return valgrind.launch(opener.request.launch or [], start=start)
 
 
-def _open_perf_event(text: str, opener: _Opener, traced: list[Child]) -> Source:
-    """What cannot be sampled is said before a command is started."""
+def _accepted(request: Request) -> AccessFilter:
+    """Which reports count."""
+    from pydamon.ops.reported.reports import AccessFilter
+
+    return AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes, writes=request.writes or None)
+
+
+def _event(text: str, request: Request) -> Event:
+    """The event of that name; raises RequestError if it does not tell what is asked for."""
     from pydamon.linux import perf_pmu
-    from pydamon.ops.reported.sources.perf_event import PerfEvent
 
     event = perf_pmu.event(text)
-    if opener.request.writes and not event.tells_writes:
+    if request.writes and not event.tells_writes:
         raise RequestError(f"{event.name} does not tell writes from reads", where="access")
+    return event
+
+
+def _open_perf_event(text: str, opener: _Opener, traced: list[Child]) -> Source:
+    """What cannot be sampled is said before a command is started."""
+    from pydamon.ops.reported.sources.perf_event import PerfEvent
+
+    event = _event(text, opener.request)
     if opener.request.launch is None:
         return PerfEvent(event, opener.spec.context.pids)
     PerfEvent(event, [os.getpid()]).close()

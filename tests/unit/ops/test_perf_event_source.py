@@ -44,6 +44,16 @@ class Script:
         return self.now
 
 
+class Alive:
+    """This process lives; all others have a descriptor that is readable, as that of one that has ended."""
+
+    def __init__(self, pid: int) -> None:
+        self.pidfd = os.eventfd(0 if pid == ME else 1)
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+
+
 Open = Callable[..., PerfEvent]
 
 
@@ -51,7 +61,7 @@ Open = Callable[..., PerfEvent]
 def opened(monkeypatch: pytest.MonkeyPatch) -> Open:
     def open_(script: Script, pids: Sequence[int] = (ME,)) -> PerfEvent:
         monkeypatch.setattr(perf_event, "Sampling", script)
-        monkeypatch.setattr(perf_event, "_pidfd", lambda pid: _never() if pid == ME else os.eventfd(1))
+        monkeypatch.setattr(perf_event, "Process", Alive)
         return PerfEvent(perf_pmu.PAGE_FAULTS, pids, now_ns=script.now_ns)
 
     return open_
@@ -62,11 +72,6 @@ def addresses(source: PerfEvent) -> list[int]:
     assert block is not None
     found: list[int] = block.address.tolist()
     return found
-
-
-def _never() -> int:
-    """A descriptor with nothing to read, as that of a process that lives."""
-    return os.eventfd(0)
 
 
 def test_each_access_is_its_targets_and_others_are_skipped(opened: Open) -> None:
@@ -103,7 +108,6 @@ def test_what_is_too_new_waits_for_those_that_are_still_written(opened: Open) ->
 
 
 def test_it_ends_with_the_last_process_and_tells_what_it_did_before(opened: Open) -> None:
-    """All but this process have a descriptor that is readable, as that of a process that has ended."""
     script = Script(sample(10, 0x1000, pid=4) + sample(11, 0x2000, pid=3))
     source = opened(script, (4, 3))
     block = source.read()
@@ -134,5 +138,5 @@ def test_lost_samples_make_silence_unknown_and_filters_hold(opened: Open) -> Non
 
 
 def test_a_process_that_there_is_not_is_refused() -> None:
-    with pytest.raises(RequestError, match="pid: 4194305: there is no such process"):
+    with pytest.raises(RequestError, match="pid: no process has the id 4194305"):
         PerfEvent(perf_pmu.PAGE_FAULTS, [4194305])

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux.process import Mapping
 from pydamon.plain import printable
 
 BLOCK_BYTES = 1 << 20
@@ -89,6 +90,10 @@ class LiveSource(Source, Protocol):
 
     def aim(self, until_ns: int) -> None:
         """Nobody needs the next block before that time has come."""
+        ...
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What the target maps now; the same list, not to be changed, as long as that is the same."""
         ...
 
     def remarks(self) -> list[str]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import MachineError, RequestError
+from pydamon.errors import MachineError
 from pydamon.linux import perf_pmu
 from pydamon.linux.online_cpus import nodes_of_cpus
 from pydamon.linux.perf_event import Event, Samples, Sampling, joined
+from pydamon.linux.process import Mapping, Process, ProcessGone
 from pydamon.ops.reported.reports import NOBODY
 from pydamon.ops.reported.sources.base import Block, LineCounts
 
@@ -51,14 +52,15 @@ class PerfEvent:
         self._pids = np.array(sorted(pids), np.int32)
         self._target_of = np.array([pids.index(pid) for pid in sorted(pids)], np.uint16)
         self._node_of = _table(nodes_of_cpus())
-        self._lives: list[int] = []
+        self._processes: list[Process] = []
         try:
             for pid in pids:
-                self._lives.append(_pidfd(pid))
+                self._processes.append(Process(pid))
             self._sampling: Sampling = Sampling(event, pids)
         except BaseException:
-            self._close_lives()
+            self._let_go()
             raise
+        self._living = list(self._processes)
 
     def aim(self, until_ns: int) -> None:
         """Whoever reads needs to know all up to that time (CLOCK_MONOTONIC, ns), and nothing before it is reached."""
@@ -78,16 +80,16 @@ class PerfEvent:
     def _wait(self, wait_ns: int) -> bool:
         """Until then, or all have ended: whether they have."""
         poll = select.poll()
-        for fd in self._lives:
+        living = {process.pidfd: process for process in self._living}
+        for fd in living:
             poll.register(fd, select.POLLIN)
         deadline_ns = self._now_ns() + wait_ns
         while True:
             rest_ms = -(-max(deadline_ns - self._now_ns(), 0) // 1_000_000)
             for fd, _ in poll.poll(rest_ms):
                 poll.unregister(fd)
-                self._lives.remove(fd)
-                os.close(fd)
-            if not self._lives:
+                self._living.remove(living[fd])
+            if not self._living:
                 return True
             if self._now_ns() >= deadline_ns:
                 return False
@@ -120,6 +122,12 @@ class PerfEvent:
             lost=new.lost,
         )
 
+    def mappings(self, target: int) -> list[Mapping]:
+        """What its process maps; nothing of one that has ended, or may not be looked at."""
+        with contextlib.suppress(ProcessGone, MachineError, OSError):
+            return self._processes[target].mappings()
+        return []
+
     def remarks(self) -> list[str]:
         """What a user should know of how it went."""
         found = []
@@ -134,13 +142,11 @@ class PerfEvent:
     def close(self) -> None:
         """End the sampling."""
         self._sampling.close()
-        self._close_lives()
+        self._let_go()
 
-    def _close_lives(self) -> None:
-        for fd in self._lives:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._lives = []
+    def _let_go(self) -> None:
+        for process in self._processes:
+            process.close()
 
 
 def probe() -> str:
@@ -163,13 +169,6 @@ def probe_page_faults() -> None:
             raise MachineError("gives no addresses of page faults on this kernel", where="perf_event_open")
     finally:
         sampling.close()
-
-
-def _pidfd(pid: int) -> int:
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        raise RequestError(f"{pid}: there is no such process ({error.strerror})", where="pid") from None
 
 
 def _table(nodes: dict[int, int]) -> NDArray[np.int32]:
