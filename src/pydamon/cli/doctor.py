@@ -150,7 +150,7 @@ def _sources() -> list[dict[str, Any]]:
 
 def _facilities() -> list[dict[str, Any]]:
     """What makes records richer, or can be named as a target."""
-    from pydamon.linux import lru_gen, resctrl, user_events
+    from pydamon.linux import lru_gen, resctrl, user_events, userfaultfd
     from pydamon.ops import reverse_map
 
     return [
@@ -160,6 +160,7 @@ def _facilities() -> list[dict[str, Any]]:
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
         _item("damonfs", "pydamon mount: DAMON's files, served by the user engine", _probe_mount),
         _item("user events", "--user-events: what is found as events for perf and trace-cmd", user_events.probe),
+        _item("own pages", "pydamon.OwnPages: each page that a program itself accesses", userfaultfd.probe),
         _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
     ]
 

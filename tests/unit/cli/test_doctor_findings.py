@@ -23,7 +23,16 @@ NAMES = {
     "ops": ["vaddr", "fvaddr", "paddr", "reported", "sim"],
     "primitives": list(CHOICES[1:]),
     "sources": ["perf-event", "page-faults", "valgrind", "perf-mem", "lackey", "perf-script"],
-    "facilities": ["reverse map", "cgroup v2", "generations", "resctrl", "damonfs", "user events", "huge pages"],
+    "facilities": [
+        "reverse map",
+        "cgroup v2",
+        "generations",
+        "resctrl",
+        "damonfs",
+        "user events",
+        "own pages",
+        "huge pages",
+    ],
 }
 
 
