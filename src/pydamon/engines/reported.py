@@ -35,6 +35,7 @@ class TraceClock:
         self.stopping: Callable[[], bool] = lambda: False
         self.collect: Callable[[int], None] = lambda until_ns: None  # told the time up to which all was reported
         self.ended = False
+        self._live = source if isinstance(source, LiveSource) else None
         self._reports = reports
         self._block: Block | None = None  # what was read; its first ``_passed`` rows were reported
         self._passed = 0
@@ -54,7 +55,7 @@ class TraceClock:
             if block is None:
                 self._end()
                 return None
-            if len(block.address) or isinstance(self.source, LiveSource):
+            if len(block.address) or self._live is not None:
                 self._block = block
                 self._now_ns = int(block.when_ns[0]) if len(block.address) else block.end_ns
         return self._block
@@ -62,8 +63,8 @@ class TraceClock:
     def sleep_ns(self, duration_ns: int) -> bool:
         """Read on for that time; False if the source ends before, or if the monitoring is to stop."""
         goal_ns = self._now_ns + duration_ns
-        if isinstance(self.source, LiveSource):
-            self.source.aim(goal_ns)
+        if self._live is not None:
+            self._live.aim(goal_ns)
         while not self.ended:
             if self._block is not None:
                 if self._report_until(self._block, goal_ns):

@@ -161,7 +161,12 @@ def _sample(ops: VaddrOps, access: Access, rng: np.random.Generator, context: Co
         return
     from pydamon.ops.beside import BesideSampler
 
-    source = beside.open([target.pid or 0 for target in context.targets])
+    try:
+        source = beside.open([target.pid or 0 for target in context.targets])
+    except BaseException:
+        for primitive in ops.primitives:
+            primitive.close()
+        raise
     ops.sampler = BesideSampler(ops, lambda target: rng, source, beside.accept)
     access.also_closes(source)
 
