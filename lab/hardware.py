@@ -16,6 +16,7 @@ BLOCK_MIB = 128  # memory comes and goes by such blocks; a node has whole ones
 LEAST_MIB = 512  # the kernel, its swap's pages and a Python
 MOST_NODES = 4
 LONGEST_APPEND = 1500  # the kernel takes 2048 bytes in all, and cuts off the rest without a word
+NS_SHIFT = 2  # an instruction is 2**2 ns of a steady guest's time, about what an idle machine emulates
 LATENCY_NS, BANDWIDTH_MIB = 100, 8192  # of node 0; what HMAT says of the others follows from them
 
 
@@ -35,6 +36,7 @@ class Machine:
     append: str = ""
     cpu: str | None = None
     memory_files: bool = False
+    steady: bool = False
 
     def to_json(self) -> str:
         """The machine as a guest test reads it in ``/run/lab/machine.json``."""
@@ -72,6 +74,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help="it lies in files, so that this machine can take it without swap")  # fmt: skip
     group.add_argument("--nodes", type=int, choices=range(1, MOST_NODES + 1), default=2, metavar="N",
                        help=f"NUMA nodes, 1 to {MOST_NODES}; the first has both processors (2)")  # fmt: skip
+    group.add_argument("--steady", action="store_true",
+                       help="its time goes by its instructions, so that its figures do not depend on what else runs "
+                            "here; its processors take turns")  # fmt: skip
     group.add_argument("--hmat", action="store_true", help="its firmware tells latency and bandwidth of each node")
     group.add_argument("--balloon", action="store_true", help="what the guest frees goes back to this machine")
     group.add_argument("--disk", type=mebibytes, default=0, metavar="SIZE", help="an empty disk (ext4), on /mnt")
@@ -99,6 +104,7 @@ def machine_of(options: argparse.Namespace, *, memory_mib: int, disk_mib: int) -
         append=options.append,
         cpu=options.cpu,
         memory_files=options.memory_files,
+        steady=options.steady,
     )
 
 
@@ -143,6 +149,8 @@ def qemu_words(machine: Machine, run: Path) -> list[str]:
             seen = f"hmat-lb,initiator=0,target={node},hierarchy=memory"
             words += ["-numa", f"{seen},data-type=access-latency,latency={LATENCY_NS * (node + 1)}"]
             words += ["-numa", f"{seen},data-type=access-bandwidth,bandwidth={BANDWIDTH_MIB >> node}M"]
+    if machine.steady:  # idle, its time is that of this machine
+        words += ["-icount", f"shift={NS_SHIFT}"]
     if machine.balloon:
         words += ["-device", "virtio-balloon-pci,free-page-reporting=on"]
     if machine.disk_mib:

@@ -32,6 +32,11 @@ def test_without_options_the_machine_has_two_nodes_of_which_one_is_small():
     assert not {"-drive", "-device", "-machine"} & set(words)
 
 
+def test_only_a_steady_guest_counts_its_instructions():
+    assert following(qemu_words(machine("--steady"), Path("/runs")), "-icount") == ["shift=2"]
+    assert "-icount" not in qemu_words(machine(), Path("/runs"))
+
+
 @pytest.mark.parametrize(("text", "size"), [("512M", 512), ("4G", 4096), ("64MiB", 64), ("1GiB", 1024)])
 def test_sizes_are_read(text, size):
     assert mebibytes(text) == size

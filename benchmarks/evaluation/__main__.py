@@ -10,6 +10,7 @@ NAMES = {
     "host-files": "idle pages of files, which reclaim takes without swap, and hot ones, which stay",
     "host-what-if": "what a recording says a policy would do, beside the policy really run on pages of files",
     "host-refaults": "a goal of refaults beside a fixed age: pages of a file that are read by Zipf's law",
+    "guest-density": "how many guests fit: several at once, without and with autoscale in each, in the lab",
     "guest-reclaim": "reclaim beside DAMON_RECLAIM, and under three quotas, in the lab",
     "guest-kernels": "proactive reclamation of ten kernels by our engine and by the kernel's DAMON, in the lab",
     "guest-refaults": "a goal of refaults beside a fixed age: redis with a zipf client, in the lab",

@@ -9,15 +9,18 @@ is the monitor's. Times are those of an emulated machine: compare rows. `--quota
 
 The guest has 1 GiB in one node, because DAMON_RECLAIM looks at all physical memory, of which the workload is a part.
 Its kernel is 7.3 at least: in 6.12.117 the scheme of DAMON_RECLAIM is lost when its parameters are committed (it is set
-on the running context, and the one that is committed over it has none), so that it monitors and never acts.
+on the running context, and the one that is committed over it has none), so that it monitors and never acts. *sim*: such
+a workload and our module on the simulated machine, with the costs of a real one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -75,10 +78,14 @@ def kernel(_cgroup: Path, min_age_s: int, quota_ms: int) -> Iterator[int]:
         (PARAMETERS / "enabled").write_text("N")
 
 
+def module_of(min_age_s: int, quota_ms: int) -> str:
+    """Ours, with the same knobs."""
+    return f"reclaim min_age={min_age_s}s quota={quota_ms}ms+128MiB/1s watermarks=off"
+
+
 def ours(cgroup: Path, min_age_s: int, quota_ms: int) -> AbstractContextManager[int]:
     """`pydamon record --cgroup CGROUP --module reclaim`, once it monitors; its pid."""
-    module = f"reclaim min_age={min_age_s}s quota={quota_ms}ms+128MiB/1s watermarks=off"
-    return monitoring("--cgroup", str(cgroup), "--module", module, cpu=MONITOR_CPU)
+    return monitoring("--cgroup", str(cgroup), "--module", module_of(min_age_s, quota_ms), cpu=MONITOR_CPU)
 
 
 Monitor = Callable[[Path, int, int], AbstractContextManager[int]]
@@ -104,6 +111,22 @@ def measure(monitor: Monitor, workload: str, options: argparse.Namespace, quota_
     return Outcome(saved / MIB, 100 * (1 - during / before + stall), 100 * cpu)
 
 
+def simulated(workload: str, options: argparse.Namespace, quota_ms: int) -> Outcome:
+    """The same on the simulated machine: after a second in which all is used, only the hot memory is."""
+    cold_mib, _ = WORKLOADS[workload]
+    hot = "hot, 1, 64, 100\n"
+    text = f"#regions\nhot, {HOT_MIB * MIB}\ncold, {cold_mib * MIB}\n\n# phases\nall\n1000\n{hot}cold, 1, 64, 100\n\n"
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "workload")
+        program.write_text(f"{text}hot\n{options.seconds * 1000}\n{hot}")
+        command = [sys.executable, "-m", "pydamon", "simulate", str(program), "--machine", "ram=1GiB swap=zram:1GiB"]
+        module = ["--module", module_of(options.min_age, quota_ms), "--json"]
+        told = json.loads(subprocess.run([*command, *module], check=True, capture_output=True, text=True).stdout)
+    run = told["runs"][1]
+    saved = run["timeline"][0][1] - run["timeline"][-1][1]
+    return Outcome(saved / MIB, 100 * run["slowdown"], 100 * (run["monitor_share"] + run["scheme_share"]))
+
+
 def beside_the_kernel(options: argparse.Namespace) -> None:
     """Print a line for each workload and monitor, and the verdicts."""
     print(f"{'':22} {'':8} {'saved, MiB':>22} {'slower':>22} {'CPU':>22}")
@@ -112,7 +135,7 @@ def beside_the_kernel(options: argparse.Namespace) -> None:
         for _ in range(options.runs):  # in turns: a drift of the machine's speed meets both
             for name, monitor in (("kernel", kernel), ("pydamon", ours)):
                 found[name].append(measure(monitor, workload, options, options.quota))
-        for name, runs in found.items():
+        for name, runs in (found | {"sim": [simulated(workload, options, options.quota)]}).items():
             saved, slower = spread([run.saved for run in runs]), spread([run.slower for run in runs], "%")
             cpu = spread([run.cpu for run in runs], "%")
             print(f"{workload:22} {name:8} {saved:>22} {slower:>22} {cpu:>22}", flush=True)
@@ -136,7 +159,9 @@ def by_quota(options: argparse.Namespace) -> None:
         runs = [measure(ours, "read, 400 MiB idle", options, quota_ms) for _ in range(options.runs)]
         saved[quota_ms] = [run.saved for run in runs]
         cpu = spread([run.cpu for run in runs], "%")
-        print(f"{quota_ms:4} ms a second: saved {spread(saved[quota_ms])} MiB, {cpu} of a CPU", flush=True)
+        print(f"{quota_ms:4} ms a second: saved {spread(saved[quota_ms])} MiB, {cpu} of a CPU", end="; ")
+        sim = simulated("read, 400 MiB idle", options, quota_ms)
+        print(f"simulated: {sim.saved:.1f} MiB, {sim.cpu:.1f}%", flush=True)
     ordered = max(saved[10]) < min(saved[50]) and max(saved[50]) < min(saved[200])
     print(f"saving in the order of the quotas: {verdict(ordered)}")
 
@@ -149,10 +174,12 @@ def main() -> None:
     parser.add_argument("--min-age", type=int, default=10, metavar="SECONDS", help="of both (default: 10)")
     parser.add_argument("--quota", type=int, default=10, metavar="MS", help="ms a second, of both (default: 10)")
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one; repeatable")
+    parser.add_argument("--steady", action="store_true", help="in a guest whose time goes by its instructions")
     parser.add_argument("--quotas", action="store_true", help="our own under three quotas instead")
     options = parser.parse_args()
     if not is_guest():
-        guest = ["--timeout", "3600", "--memory", "1G", "--nodes", "1", "--kernel", "7.3"]
+        guest = ["--timeout", "7200", "--memory", "1G", "--nodes", "1", "--kernel", "7.3"]
+        guest += ["--steady"] if options.steady else []
         command = [str(ROOT / "lab/run"), *guest, "--", sys.executable, "-m", "benchmarks.evaluation", "guest-reclaim"]
         raise SystemExit(subprocess.run([*command, *sys.argv[1:]]).returncode)
     quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"

@@ -8,18 +8,14 @@ resident falls by 80 % of what the guest does not use, which is at least what th
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from lab.host_memory import resident_kib
-
+from benchmarks.evaluation.guests import booted
 from benchmarks.evaluation.recording import recording
 from benchmarks.evaluation.report import machine, verdict
-from benchmarks.kernel import ROOT
 
 MIB = 1 << 20
 _GUEST = """
@@ -34,20 +30,6 @@ print("right" if sums() == before else "WRONG", flush=True)
 """
 
 
-def resident(pid: int) -> int:
-    """Bytes of the guest's memory that are resident in the process."""
-    return resident_kib(Path(f"/proc/{pid}/smaps").read_text().splitlines()) * 1024
-
-
-def await_line(process: subprocess.Popen[str], wanted: Callable[[str], bool], what: str) -> str:
-    """The first line of its output for which that is so; SystemExit if it ends before."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if wanted(line):
-            return line
-    raise SystemExit(f"evaluation: the guest ended before {what}")
-
-
 def main() -> None:
     """Print what was resident before and after, and whether the guest's memory is what it was."""
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
@@ -58,30 +40,20 @@ def main() -> None:
     options = parser.parse_args()
     module = f"reclaim min_age={options.min_age}s files=only watermarks=off quota={options.quota}"
     print(f"vmm: {module}; a guest of 1 GiB fills {options.fill} MiB\n{machine()}", flush=True)
-    command = [ROOT / "lab/run", "--memory-files", "--memory", "1G", "--nodes", "1", "--timeout", "1500", "--"]
-    guest = [sys.executable, "-c", _GUEST, str(options.fill), str(options.seconds + 15)]
-    with (
-        subprocess.Popen(
-            [*map(str, command), *guest], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as lab,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        try:
-            logs = await_line(lab, lambda line: "logs: " in line, "it booted").split("logs: ")[1].strip()
-            await_line(lab, lambda line: line == "idle\n", "it was idle")
-            pid = int((Path(logs) / "qemu.pid").read_text())
-            before, idle_s = resident(pid), time.monotonic()
-            least = before
-            with recording(pid, module, Path(folder)) as spent_s:
-                while (now_s := time.monotonic() - idle_s) < options.seconds:
-                    least = min(least, resident(pid))
-                    spent_s()
-                    time.sleep(1)
-                cpu = spent_s() / now_s
-            right = await_line(lab, lambda line: line in ("right\n", "WRONG\n"), "its check sums") == "right\n"
-            again = resident(pid)
-        finally:
-            lab.terminate()
+    lab = ["--memory-files", "--memory", "1G", "--nodes", "1", "--timeout", "1500"]
+    program = [sys.executable, "-c", _GUEST, options.fill, options.seconds + 15]
+    with booted(lab, program) as guest, tempfile.TemporaryDirectory() as folder:
+        guest.line(lambda line: line == "idle\n", "it was idle")
+        before, idle_s = guest.resident(), time.monotonic()
+        least = before
+        with recording(guest.pid, module, Path(folder)) as spent_s:
+            while (now_s := time.monotonic() - idle_s) < options.seconds:
+                least = min(least, guest.resident())
+                spent_s()
+                time.sleep(1)
+            cpu = spent_s() / now_s
+        right = guest.line(lambda line: line in ("right\n", "WRONG\n"), "its check sums") == "right\n"
+        again = guest.resident()
     fell, unused = before - least, options.fill * MIB
     print(f"resident: {before / MIB:.0f} MiB when it went idle, {least / MIB:.0f} MiB at the least,")
     print(f"{again / MIB:.0f} MiB when it had read its memory again; ", end="")

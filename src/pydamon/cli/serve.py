@@ -53,11 +53,12 @@ def command(records: tuple[str, ...], listen: str, names: tuple[str, ...], token
     token = None if token_file is None else _token(token_file)
     try:
         with lean.imports():
-            from pydamon.web.server import guarded, listener, new_token, serve
+            from pydamon.web.server import guarded, keep_little, listener, new_token, serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "anyio", "h11"):
             raise
         raise MachineError("needs starlette and uvicorn: pip install 'pydamon[serve]'", where="serve") from None
+    keep_little()
     if len(records) > _MOST:
         raise RequestError(f"{len(records)} records are too many; the most is {_MOST}", where="RECORD")
     recordings: list[Recording] = []

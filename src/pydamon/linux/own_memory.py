@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import resource
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux.madvise import MADV_NOHUGEPAGE
 
 PAGE_SIZE = 4096
 HUGE_SIZE = 2 << 20
@@ -77,6 +79,14 @@ class OwnMemory(_Held):
     def advise(self, advice: int, start: int = 0, size: int | None = None) -> None:
         """madvise(2) about all of it, or so many bytes from ``start`` on. Raises OSError."""
         self._map.madvise(advice, self._first + start, len(self.bytes) if size is None else size)
+
+    def keep_small(self) -> None:
+        """Have no huge pages in it; a kernel that has none refuses that word, and is none the worse. Raises OSError."""
+        try:
+            self.advise(MADV_NOHUGEPAGE)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
 
     def touch(self) -> None:
         """Write a byte of each page."""

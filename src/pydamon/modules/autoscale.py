@@ -48,7 +48,7 @@ _PIECES_PERMIL = 100  # free memory that may lie in pieces
 _LEAST_PIECES = 16 << 20
 _GAIN = 4 << 20  # of memory made whole; with less, compaction waits twice as long
 _MOST_WAIT_NS = 600_000_000_000
-_TAKING_NS = 60_000_000_000  # compaction waits for so long while more is taken
+_TAKING_NS = 20_000_000_000  # compaction waits for so long while more is taken
 _NEVER_US = 365 * 86_400_000_000  # no memory is that old: the scheme finds nothing, and so costs nothing
 _VAIN = 4096  # what is looked at and belongs to no process counts for its quota's bytes a 4096th; its time counts
 _SWAP_FULL_PERCENT = 80
@@ -220,7 +220,7 @@ class AutoscaleController:
     def _make_whole(self, seen: Observations, *, taking: bool) -> tuple[Decision, ...]:
         """Compaction where too much free memory lies in pieces; after one that brought little it waits longer.
 
-        As long as more is taken it comes once a minute only: it takes seconds, and later pieces are there anew.
+        As long as more is taken it comes once in 20 s only: it takes seconds, and later pieces are there anew.
         """
         free, whole = seen.free_bytes, seen.whole_free_bytes
         if self._knobs.compact == OFF or free is None or whole is None:

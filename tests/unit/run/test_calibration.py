@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,21 @@ def test_each_page_that_is_touched_is_a_fault() -> None:
         before = faults()
         memory.touch()
         assert faults().minor - before.minor < 8
+
+
+def test_a_kernel_without_huge_pages_has_small_ones_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """madvise(2): MADV_NOHUGEPAGE is EINVAL where the kernel was not built with them."""
+    refused = OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def advise(self: OwnMemory, advice: int, start: int = 0, size: int | None = None) -> None:
+        raise refused
+
+    monkeypatch.setattr(OwnMemory, "advise", advise)
+    with OwnMemory(HUGE_SIZE) as memory:
+        memory.keep_small()
+        refused.errno = errno.EPERM
+        with pytest.raises(OSError, match="Invalid"):
+            memory.keep_small()
 
 
 def test_a_minor_fault_costs_what_the_clock_says() -> None:

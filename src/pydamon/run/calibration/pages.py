@@ -10,7 +10,7 @@ import numpy as np
 
 from pydamon.errors import MachineError
 from pydamon.linux import thp
-from pydamon.linux.madvise import MADV_COLD, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
+from pydamon.linux.madvise import MADV_COLD, MADV_COLLAPSE, MADV_HUGEPAGE
 from pydamon.linux.move_pages import memory_nodes, move, nodes_of
 from pydamon.linux.own_memory import HUGE_SIZE, PAGE_SIZE, OwnMemory, faults
 from pydamon.linux.process import Process
@@ -58,7 +58,7 @@ def mark(bench: Bench) -> Found:
 def collapse(bench: Bench) -> Found:
     """Small pages that become huge ones, each block once."""
     with OwnMemory(min(bench.memory, _BLOCKS) // HUGE_SIZE * HUGE_SIZE) as memory:
-        memory.advise(MADV_NOHUGEPAGE)
+        memory.keep_small()
         memory.touch()
         return {"collapse_ns": _collapse(bench, memory)}
 
@@ -73,7 +73,7 @@ def tlb(bench: Bench) -> Found:
         raise MachineError(f"the CPU's caches may hold it all; it needs {2 * _CACHES >> 20} MiB of memory")
     with OwnMemory(size) as small, OwnMemory(size) as large:
         for memory in (small, large):
-            memory.advise(MADV_NOHUGEPAGE)
+            memory.keep_small()
             memory.touch()
         _collapse(bench, large)
         return {"tlb_miss_ns": _loads(bench, small, large)}
@@ -141,5 +141,5 @@ def migrate(bench: Bench) -> Found:
 
 def _small_pages(bench: Bench) -> OwnMemory:
     memory = OwnMemory(min(bench.memory, _SMALL) // HUGE_SIZE * HUGE_SIZE)
-    memory.advise(MADV_NOHUGEPAGE)
+    memory.keep_small()
     return memory

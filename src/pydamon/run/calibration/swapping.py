@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from pydamon.errors import MachineError
-from pydamon.linux.madvise import MADV_NOHUGEPAGE, MADV_PAGEOUT
+from pydamon.linux.madvise import MADV_PAGEOUT
 from pydamon.linux.own_memory import PAGE_SIZE, OwnMemory, faults
 from pydamon.linux.pagemap import Pagemap, is_swapped
 from pydamon.linux.swap import SwapDevice, swap_devices
@@ -36,7 +36,7 @@ def swap(bench: Bench) -> Found:
     if free < _ROOM * size:
         raise MachineError(f"only {free >> 20} MiB of swap are free; it needs {_ROOM * size >> 20}")
     with OwnMemory(size) as memory:
-        memory.advise(MADV_NOHUGEPAGE)
+        memory.keep_small()
         _fill(memory)
         places = np.arange(0, size, PAGE_SIZE)
         dice = np.random.default_rng(0)
