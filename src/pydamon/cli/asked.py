@@ -129,7 +129,7 @@ def _primitive(options: dict[str, Any]) -> Any:
         able = seeing("write")
         if options["ops"] not in PROCESSES or primitive not in ("auto", *able):
             known = " or ".join([*able, "auto"])
-            raise RequestError(f"needs --ops reported, or vaddr or fvaddr and {known}", where="access write")
+            raise RequestError(f"needs --ops vaddr or fvaddr, and {known}; or --ops reported", where="access write")
         return able[0] if primitive == "auto" else primitive
     if sees_writes_only(primitive):
         raise RequestError("sees writes only; say so with --access write", where=f"primitive {primitive}")
