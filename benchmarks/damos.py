@@ -61,7 +61,7 @@ def fresh() -> Regions:
     start = np.uint64(0x7F00_0000_0000) + np.arange(REGIONS, dtype=np.uint64) * np.uint64(MIB)
     regions = Regions(start, start + np.uint64(MIB))
     regions.nr_accesses[:] = rng.integers(0, 21, REGIONS)
-    regions.nr_accesses_bp = regions.nr_accesses * 10_000
+    regions.count_samples(20, 20)
     regions.age[:] = rng.integers(0, 1000, REGIONS)
     return regions
 

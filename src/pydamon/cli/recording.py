@@ -145,7 +145,7 @@ def _summarize_schemes(engine: Engine, *, dry_run: bool) -> None:
         used = f", its quota was used up {stats.qt_exceeds} times" if stats.qt_exceeds else ""
         who = f"scheme {state.scheme.name or number} ({state.scheme.action})"
         if not state.scheme.does.acts:
-            passes = "1 pass" if stats.nr_snapshots == 1 else f"{stats.nr_snapshots:,} passes"
+            passes = "1 pass" if state.passes == 1 else f"{state.passes:,} passes"
             _say(f"{who}: counted {stats.nr_tried:,} regions, {tried}, in {passes}{used}")
             continue
         why = f"; {NO_SWAP}" if state.scheme.needs_swap and engine.swap_bytes() == 0 else ""

@@ -5,7 +5,7 @@ Everything here is a pure function of regions; the formulas use integers through
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,12 @@ _TEN = np.uint64(10)
 
 
 def size_limit(total_bytes: int, min_nr_regions: int, min_region: int) -> int:
-    """The largest size that merging may produce, so that at least ``min_nr_regions`` regions remain (2.3)."""
-    return max(total_bytes // min_nr_regions, min_region)
+    """The largest size that merging may produce, so that at least ``min_nr_regions`` regions remain (2.3).
+
+    A multiple of ``min_region``.
+    """
+    limit = max(total_bytes // min_nr_regions, min_region)
+    return limit + -limit % min_region
 
 
 def update_age(regions: Regions, threshold: int, elapsed_ns: int = 0) -> None:
@@ -41,12 +45,27 @@ def merge(regions: Regions, threshold: int, sz_limit: int, boundaries: U64 = NO_
     Never across one of the sorted ``boundaries``.
     """
     together = Together([regions])
-    _merge(together, threshold, sz_limit, [boundaries])
+    _merge(together, threshold, sz_limit, _touches(together, [boundaries]))
     return together.regions
 
 
-def _merge(together: Together, threshold: int, sz_limit: int, boundaries: Sequence[U64]) -> None:
-    """As `merge`, the regions of all targets; ``boundaries`` has an array for each, or nothing.
+def merge_back(regions: Regions, wanted: NDArray[np.bool_], sz_limit: int, boundaries: U64 = NO_BOUNDARIES) -> Regions:
+    """Merge each region that is ``wanted`` into its left neighbour if all that is known of both is the same (2.11).
+
+    Within ``sz_limit``, never across one of the sorted ``boundaries``.
+    """
+    together = Together([regions])
+    touches = _touches(together, [boundaries]) & wanted[1:]
+    for row in (*regions.ages, regions.last_nr_accesses, regions.unknown):
+        touches &= row[1:] == row[:-1]
+    if not touches.any():
+        return regions
+    _merge(together, 0, sz_limit, touches)
+    return together.regions
+
+
+def _merge(together: Together, threshold: int, sz_limit: int, touches: NDArray[np.bool_]) -> None:
+    """As `merge`, the regions of all targets; ``touches`` says which (all but the last) may be merged with the next.
 
     The merged count and age are size-weighted means, against which the next region is compared: that makes merging
     sequential from left to right. `_runs` therefore is a loop in Python, but only over regions that do merge: a run can
@@ -56,7 +75,6 @@ def _merge(together: Together, threshold: int, sz_limit: int, boundaries: Sequen
     if len(regions) < 2:
         return
     start, end, nr = regions.start, regions.end, regions.nr_accesses
-    touches = _touches(together, boundaries)
     qualify = (np.abs(nr[1:] - nr[:-1]) <= threshold) & touches
     qualify &= end[1:] - start[:-1] <= np.uint64(min(sz_limit, 2**64 - 1))
     candidates: list[int] = qualify.nonzero()[0].tolist()
@@ -188,7 +206,7 @@ def merge_all(
     boundaries: Sequence[U64] = (),
     elapsed_ns: int = 0,
 ) -> list[Regions]:
-    """Age and merge all targets; while more than ``max_nr_regions`` remain, again with twice the threshold (2.4).
+    """Age and merge all targets; while more than ``max_nr_regions`` remain, again with larger `thresholds` (2.4).
 
     ``max_seen`` is the largest access count observed in this aggregation, ``window`` the largest possible one.
     ``boundaries`` has an array for each target, across which is not merged unless that leaves too many regions.
@@ -196,15 +214,27 @@ def merge_all(
     """
     if not targets:
         return targets
-    together, threshold = Together(targets), max_seen // 10
-    update_age(together.regions, threshold, elapsed_ns)
-    while True:
-        _merge(together, threshold, sz_limit, boundaries)
-        if len(together.regions) <= max_nr_regions or (threshold >= window and not boundaries):
+    together, first = Together(targets), max_seen // 10
+    update_age(together.regions, first, elapsed_ns)
+    for threshold in thresholds(first, window):
+        _merge(together, threshold, sz_limit, _touches(together, boundaries))
+        if len(together.regions) <= max_nr_regions:
             return together.parted()
-        if threshold >= window:
-            boundaries = ()
-        threshold = min(max(1, 2 * threshold), window)
+    if boundaries:
+        _merge(together, threshold, sz_limit, _touches(together, ()))
+    return together.parted()
+
+
+def thresholds(first: int, window: int) -> Iterator[int]:
+    """With which thresholds to merge while regions are too many: doubled below half of ``window``, which is the last.
+
+    ``first`` alone if that is so large already.
+    """
+    threshold = first
+    yield threshold
+    while threshold < window:
+        threshold = max(1, 2 * threshold) if threshold < window // 2 else window
+        yield threshold
 
 
 def split(regions: Regions, pieces: int, min_region: int, rng: np.random.Generator) -> Regions:
@@ -227,11 +257,7 @@ def _split(together: Together, pieces: int, min_region: int, rng: np.random.Gene
     start, size, unit = regions.start, regions.size, np.uint64(min_region)
     cuts: list[tuple[U64, NDArray[np.bool_]]] = []
     for remaining in range(pieces - 1, 0, -1):
-        tenths = rng.integers(1, 10, n).astype(np.uint64)
-        # size * tenths / 10 without overflow for sizes up to 2**64.
-        whole, rest = np.divmod(size, _TEN)
-        cut = whole * tenths + rest * tenths // _TEN
-        cut -= cut % unit
+        cut = _drawn_cuts(size, unit, rng)
         present = (size > unit + unit) & (cut < size) & (cut > 0)
         cuts.append((start + cut, present))
         if remaining > 1:
@@ -250,6 +276,16 @@ def _split(together: Together, pieces: int, min_region: int, rng: np.random.Gene
     together.exchange(regions.select(index, new_start, new_end), index)
 
 
+def _drawn_cuts(size: U64, unit: np.uint64, rng: np.random.Generator) -> U64:
+    """10 %, 20 %, … or 90 % of each size, aligned down."""
+    tenths = rng.integers(1, 10, len(size)).astype(np.uint64)
+    # size * tenths / 10 without overflow for sizes up to 2**64.
+    whole, rest = np.divmod(size, _TEN)
+    cut = whole * tenths + rest * tenths // _TEN
+    drawn: U64 = cut - cut % unit
+    return drawn
+
+
 def split_all(
     targets: list[Regions],
     *,
@@ -258,13 +294,11 @@ def split_all(
     min_region: int,
     rng: np.random.Generator,
 ) -> list[Regions]:
-    """Split all targets' regions, unless more than half of the maximum is in use (2.5).
+    """Split all targets' regions, of which there are at most half of the maximum (2.5).
 
-    In three if the last round of splitting led to no more regions than before (``last_nr_regions``) and there is room.
+    In three if the last round of splitting began with as many (``last_nr_regions``) and there is room.
     """
     n = sum(map(len, targets))
-    if n > max_nr_regions // 2:
-        return targets
     if n == 0:
         return targets
     together = Together(targets)
@@ -272,8 +306,31 @@ def split_all(
     return together.parted()
 
 
+def split_every(
+    targets: list[Regions], step: int, offset: int, *, min_region: int, rng: np.random.Generator
+) -> list[Regions]:
+    """Split in two every ``step``-th region of all targets in their order, beginning with number ``offset`` (2.5).
+
+    One that is smaller than two smallest regions, or whose place of the cut comes out at its start, stays whole.
+    """
+    together, unit = Together(targets), np.uint64(min_region)
+    regions = together.regions
+    at = np.arange(offset, len(regions), step)
+    size = regions.size[at]
+    cut = _drawn_cuts(size, unit, rng)
+    fits = (size >= unit + unit) & (cut > 0)
+    at, cut = at[fits], cut[fits]
+    if not len(at):
+        return targets
+    place = regions.start[at] + cut
+    index = np.insert(np.arange(len(regions)), at + 1, at)
+    cut_regions = regions.select(index, np.insert(regions.start, at + 1, place), np.insert(regions.end, at, place))
+    together.exchange(cut_regions, index)
+    return together.parted()
+
+
 def split_larger_than(regions: Regions, sz_limit: int, min_region: int) -> Regions:
-    """Cut regions of twice ``sz_limit`` and more evenly: about the minimum number of regions holds (2.3, newer).
+    """Cut regions of twice ``sz_limit`` and more evenly: about the minimum number of regions holds. (Ours; see 2.3.)
 
     One that is only somewhat larger is left to the random splitting: cutting it in two would double the number of
     regions where all are about as large as the limit.
@@ -282,14 +339,27 @@ def split_larger_than(regions: Regions, sz_limit: int, min_region: int) -> Regio
     pieces = np.maximum((regions.size // limit).astype(np.int64), 1)
     if not len(regions) or pieces.max() <= 1:
         return regions
-    index = np.repeat(np.arange(len(regions)), pieces)
-    first = np.cumsum(pieces) - pieces
-    rank = (np.arange(len(index)) - first[index]).astype(np.uint64)
     piece = regions.size // pieces.astype(np.uint64)
-    piece -= piece % np.uint64(min_region)
-    start = regions.start[index] + rank * piece[index]
-    end = start + piece[index]
-    last = first + pieces - 1
+    return _in_pieces(regions, pieces, piece - piece % np.uint64(min_region))
+
+
+def cut_at_limit(regions: Regions, sz_limit: int) -> Regions:
+    """Cut off pieces of exactly ``sz_limit`` from each larger region; what remains is the last (2.3)."""
+    limit = np.uint64(sz_limit)
+    if not len(regions) or regions.size.max() <= limit:
+        return regions
+    whole, rest = np.divmod(regions.size, limit)
+    return _in_pieces(regions, (whole + (rest > 0)).astype(np.int64), limit)
+
+
+def _in_pieces(regions: Regions, pieces: NDArray[np.int64], size: U64 | np.uint64) -> Regions:
+    """Each region in so many pieces of that size, the last with what remains."""
+    index = np.repeat(np.arange(len(regions)), pieces)
+    last = np.cumsum(pieces) - 1
+    rank = (np.arange(len(index)) - (last + 1 - pieces)[index]).astype(np.uint64)
+    step = np.broadcast_to(size, len(regions))[index]
+    start = regions.start[index] + rank * step
+    end = start + step
     end[last] = regions.end
     return regions.select(index, start, end)
 

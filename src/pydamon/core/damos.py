@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pydamon.core.goals import GoalState, Metrics
 from pydamon.core.passes import Index, Pass, apply_interval_us
 from pydamon.core.quota import QuotaState
@@ -34,6 +37,7 @@ class Damos:
     ``hot`` gives the ranges of a target that are to be treated as accessed in every sample, (n, 2) bytes.
     ``by_memory``: quotas are for memory and not for addresses (`core.weights`), and each window of one is used.
     ``by_clock``: ages that are given as times, and those of priorities, are by the clock, not intervals x their number.
+    ``merge_back`` puts together regions of a target, each of a mask and the one before it, if nothing tells them apart.
     ``dry_run``: the operations set does nothing, so regions stay as without schemes, and watermarks do not pause the
     monitoring; what a scheme has "taken" is left out of it until it is accessed again (`core.taken`).
     """
@@ -45,6 +49,7 @@ class Damos:
     on_apply: Callable[[int, int, Regions, Index], object] | None = None
     on_pass: Callable[[int], object] | None = None
     hot: Callable[[int], U64] | None = None
+    merge_back: Callable[[int, Regions, NDArray[np.bool_]], Regions] | None = None
     by_memory: bool = False
     by_clock: bool = False
     dry_run: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 
 from pydamon.core import adjust, boundaries, cut_short
+from pydamon.core.adjusting import Adjusting
 from pydamon.core.blindness import Blindness
 from pydamon.core.callbacks import Callback, Callbacks
 from pydamon.core.regions import Regions
@@ -71,13 +73,11 @@ class Kdamond:
     _next_aggregation: int = field(default=0, init=False)
     _next_update: int = field(default=0, init=False)
     _update_step: int = field(default=0, init=False)
-    _last_nr_regions: int = field(default=0, init=False)
-    _sz_limit: int = field(default=0, init=False)
     _aggregation_start_ns: int = field(default=0, init=False)
     _aged_ns: int = field(default=0, init=False)  # when the regions became older last, without what was paused since
     _pace: Pace = field(init=False)
     blindness: Blindness = field(init=False)
-    _boundaries: boundaries.Boundaries = field(default_factory=boundaries.Boundaries, init=False)
+    _adjusting: Adjusting = field(init=False)
     _stop: bool = field(default=False, init=False)
     _pending: tuple[Context, Damos | None] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -93,6 +93,7 @@ class Kdamond:
                 idle_of_regions=lambda target, at: self.regions[self.targets.index(target)].idle_ns_at(at),
             )  # fmt: skip
         self.blindness = Blindness(getattr(self.ops, "why_unseen", None))
+        self._adjusting = Adjusting(self.min_region, self.rng)
         self._pace = Pace(self.clock, self, meanwhile=self.panel)
         if self.context.schemes and self.damos is None:
             self.damos = self._new_damos()
@@ -273,6 +274,10 @@ class Kdamond:
         self.tuning.began_ns += paused_ns
         return False
 
+    def _prepare(self, damos: Damos) -> None:
+        damos.by_memory = damos.by_clock = self.counts_memory
+        damos.merge_back = partial(self._adjusting.merge_back, at_mappings=not self.faithful)
+
     def _apply_schemes(self) -> None:
         if self.damos is not None:
             self.damos.apply(self.passed_samples, self.intervals, self.targets, self.regions)
@@ -280,10 +285,8 @@ class Kdamond:
     def _init_regions(self) -> None:
         self._leave_out_gaps(self.ops.nr_targets)
         ranges = self.ops.init()
-        total = sum(int((r[:, 1] - r[:, 0]).sum(dtype=np.uint64)) for r in ranges)
-        piece = adjust.size_limit(total, self.nr_regions.min, self.min_region)
         self.targets = list(range(len(ranges)))
-        self.regions = [adjust.initial_regions(r, piece, self.min_region) for r in ranges]
+        self.regions = self._adjusting.initial(ranges, self.nr_regions.min)
         self._ask_probes()
         self._limit_sizes()
         self._cut_at_mappings()
@@ -296,7 +299,7 @@ class Kdamond:
         self._update_step = min(self.window, self._samples_per_update())
         self._next_update = self._update_step
         if self.damos is not None:
-            self.damos.by_memory = self.damos.by_clock = self.counts_memory
+            self._prepare(self.damos)
             self.damos.start(self.context.schemes, self.intervals)
 
     def _ask_probes(self) -> None:
@@ -313,11 +316,8 @@ class Kdamond:
         return self.passed_samples + early >= self._next_update
 
     def _limit_sizes(self) -> None:
-        total = sum(regions.total_size() for regions in self.regions)
-        self._sz_limit = adjust.size_limit(total, self.nr_regions.min, self.min_region)
-        limited = [adjust.split_larger_than(r, self._sz_limit, self.min_region) for r in self.regions]
-        if sum(map(len, limited)) <= self.nr_regions.max:  # the maximum bounds the overhead: it goes first
-            self.regions = limited
+        """At the start and after merging, as in the kernel; ours when ranges or bounds have changed, too."""
+        self.regions = self._adjusting.limit_sizes(self.regions, self.nr_regions, exactly=not self.counts_memory)
 
     def _leave_out_gaps(self, nr_targets: int) -> None:
         """What is not mapped is no memory; few operations sets know of gaps (see `OperationsSet`)."""
@@ -327,16 +327,10 @@ class Kdamond:
 
     def _cut_at_mappings(self) -> None:
         """Look where mappings end, and let regions end there."""
-        if self.faithful:
-            return
-        total = sum(map(Regions.total_size, self.regions))
-        nr_gaps = getattr(self.ops, "gaps_left_out", 0)
-        smallest = boundaries.large_spans(total, self.nr_regions.max, self.min_region, nr_gaps)
-        self._boundaries.look({t: self.ops.mappings(t) for t in self.targets}, smallest, self.min_region)
-        pairs = zip(self.targets, self.regions, strict=True)
-        cut = [boundaries.cut(regions, self._boundaries.of(target)) for target, regions in pairs]
-        if sum(map(len, cut)) <= self.nr_regions.max:
-            self.regions = cut
+        if not self.faithful:
+            mapped = {target: self.ops.mappings(target) for target in self.targets}
+            nr_gaps = getattr(self.ops, "gaps_left_out", 0)
+            self.regions = self._adjusting.cut_at_mappings(mapped, self.regions, self.nr_regions.max, nr_gaps)
 
     def _check_accesses(self) -> int:
         """Have accesses counted, a sampling interval each time, until there is something else to do; how often."""
@@ -368,19 +362,15 @@ class Kdamond:
         elapsed_ns, self._aged_ns = now_ns - self._aged_ns, now_ns
         for regions in self.regions:
             regions.settle_unknown(self.window)
-        bounds = [adjust.blind_bounds(regions, self.window) for regions in self.regions]
-        if not self.faithful:
-            pairs = zip(self.targets, bounds, strict=True)
-            bounds = [boundaries.united(self._boundaries.of(target), more) for target, more in pairs]
-        self.regions = adjust.merge_all(
+        self.regions = self._adjusting.merge(
+            self.targets,
             self.regions,
-            max_seen=max((int(r.nr_accesses.max()) for r in self.regions if len(r)), default=0),
-            sz_limit=self._sz_limit,
-            max_nr_regions=self.nr_regions.max,
-            window=self.window,
-            boundaries=bounds if not self.faithful or any(map(len, bounds)) else (),
+            self.nr_regions.max,
+            self.window,
+            at_mappings=not self.faithful,
             elapsed_ns=elapsed_ns,
         )
+        self._limit_sizes()
 
     def _cut_short(self) -> bool:
         """Take snapshots of the aggregation that the end cuts short; False if there is none."""
@@ -427,15 +417,7 @@ class Kdamond:
         self._next_aggregation = self.passed_samples + self.window
 
     def _split_regions(self) -> None:
-        before = sum(map(len, self.regions))
-        self.regions = adjust.split_all(
-            self.regions,
-            last_nr_regions=self._last_nr_regions,
-            max_nr_regions=self.nr_regions.max,
-            min_region=self.min_region,
-            rng=self.rng,
-        )
-        self._last_nr_regions = before
+        self.regions = self._adjusting.split(self.regions, self.nr_regions.max)
 
     def _update_regions(self) -> None:
         known = self.ops.nr_targets
@@ -453,7 +435,8 @@ class Kdamond:
             if target >= known:
                 # The samples of this aggregation before it joined were not answered, not answered by "no".
                 self.regions[place].counts.unknown[:] = self.window - (self._next_aggregation - self.passed_samples)
-        self._limit_sizes()
+        if self.counts_memory:
+            self._limit_sizes()
         self._cut_at_mappings()
         self._update_step = min(2 * self._update_step, self._samples_per_update())
         self._next_update = self.passed_samples + self._update_step
@@ -473,10 +456,11 @@ class Kdamond:
         if self.intervals != before.intervals:
             self._apply_intervals(before.intervals, old_window)
         if self.damos is not None:
-            self.damos.by_memory = self.damos.by_clock = self.counts_memory
+            self._prepare(self.damos)
         if self.damos is not None and self.context.schemes is not before.schemes:
             self.damos.change(self.context.schemes, self.passed_samples, self.intervals, self._next_aggregation)
-        self._limit_sizes()
+        if self.counts_memory:
+            self._limit_sizes()
 
     def _apply_intervals(self, old: Intervals, old_window: int) -> None:
         for regions in self.regions:

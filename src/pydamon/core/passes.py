@@ -56,6 +56,7 @@ class Acting(Protocol):
     min_region: int
     on_apply: Callable[[int, int, Regions, Index], object] | None
     hot: Callable[[int], U64] | None
+    merge_back: Callable[[int, Regions, NDArray[np.bool_]], Regions] | None
     by_memory: bool
     by_clock: bool
     dry_run: bool
@@ -102,6 +103,8 @@ class Pass:
         self._weighed: dict[int, tuple[Regions, U64]] = {}
         self._in_vain_ns = 0
         self._most_in_vain_ns = apply_interval_us(state.scheme, intervals, damos.by_memory) * 1000 // _IN_VAIN
+        self._acted: dict[int, list[U64]] = {}  # by the place of the target: starts of regions, in order
+        self._quota_cuts: list[int] = []  # addresses where a quota ended, or paused, now or in the window before
         self._matched: list[tuple[int, Regions, NDArray[np.bool_]]] = []
         aggr_us, pattern = intervals.aggr_us, state.scheme.access_pattern
         self._rates = (
@@ -121,11 +124,9 @@ class Pass:
             state.stats.qt_exceeds = quota.qt_exceeds
         state.tried = []
         if not quota.full(self._quotas, self._min_region):
-            chosen = self._prioritized(eligible)
-            for place, index in self._from_where_it_ended(chosen):
-                if not self._act(place, index):
-                    break
-        state.stats.nr_snapshots += 1
+            self._act_on(self._prioritized(eligible))
+            self._merge_back()
+        state.passes += 1
 
     # -- which regions ------------------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Pass:
 
     def _rate(self, place: int, regions: Regions) -> I64:
         """Accesses per aggregation: the moving sum, so that it means the same at any time (docs/algorithms.md 2.6)."""
-        rate = regions.nr_accesses_bp // 10_000
+        rate = regions.moving_sum
         if self._damos.hot is not None:
             ranges = self._damos.hot(self._targets[place])
             if len(ranges):
@@ -247,6 +248,7 @@ class Pass:
     ) -> Iterator[tuple[int, tuple[Index, NDArray[np.bool_]]]]:
         """The places with their regions, beginning after what was charged last when a window was used up."""
         resume, self._state.quota.resume = self._state.quota.resume, None
+        self._quota_cuts += [] if resume is None else [resume[1]]
         if resume is not None and self._weights.by_memory and not any(len(index) for index, _ in chosen):
             # What it does was changed so that nothing is to be done for now: with other memory it goes on then.
             quota = self._state.quota
@@ -255,10 +257,10 @@ class Pass:
         self._state.quota.rests = False
         if resume is not None:
             target, address = resume
-            later = list(range(len(self._targets)))
-            later = [place for place in later if self._targets[place] >= target]
             rest = []
-            for place in later:
+            for place in range(len(self._targets)):
+                if (self._targets[place], self._end(place)) <= resume:
+                    continue
                 index, allowed = chosen[place]
                 if self._targets[place] == target:
                     index, allowed = self._behind(place, address, index, allowed)
@@ -268,6 +270,11 @@ class Pass:
                 return
             # Nothing is left after that place: from the beginning. (The kernel does so one application later.)
         yield from enumerate(chosen)
+
+    def _end(self, place: int) -> int:
+        """Where the last region of that target ends; 0 if it has none."""
+        end = self._regions[place].end
+        return int(end[-1]) if len(end) else 0
 
     def _behind_region(self, target: int, address: int) -> tuple[int, int]:
         """That place, or the end of the region around it."""
@@ -317,6 +324,37 @@ class Pass:
 
     # -- acting -------------------------------------------------------------------------------------------------
 
+    def _act_on(self, chosen: list[tuple[Index, NDArray[np.bool_]]]) -> None:
+        """Act on one target after the other while the quota lasts, and count those whose last region was reached."""
+        for place, index in self._from_where_it_ended(chosen):
+            if self._state.finished:
+                return
+            more = self._act(place, index)
+            there = len(self._regions[place]) > 0 and self._damos.ops.target_valid(self._targets[place])
+            if there and (more or self._acted_on_last(place)):
+                self._state.stats.nr_snapshots += 1
+            if not more:
+                return
+
+    def _acted_on_last(self, place: int) -> bool:
+        """Whether the last region of that target was acted on."""
+        acted = self._acted.get(place)
+        return acted is not None and bool(acted[-1][-1] == self._regions[place].start[-1])
+
+    def _merge_back(self) -> None:
+        """What was cut apart for the quota, and is the same again, becomes one region again.
+
+        Not what filters have cut, which they would do again in the next pass.
+        """
+        damos = self._damos
+        if damos.merge_back is None or damos.dry_run or not self._quota_cuts:
+            return
+        cuts = np.array(self._quota_cuts, np.uint64)
+        for place, starts in self._acted.items():
+            regions = self._regions[place]
+            behind = np.isin(regions.start, np.intersect1d(np.concatenate(starts), cuts))
+            self._regions[place] = damos.merge_back(self._targets[place], regions, behind)
+
     def _act(self, place: int, chosen: tuple[Index, NDArray[np.bool_]]) -> bool:
         """Act on the regions of one target, in order; False when the quota is used up or nothing works any more."""
         index, allowed = chosen
@@ -341,6 +379,7 @@ class Pass:
                 span = int(regions.start[first]), int(regions.end[first])
                 at = self._weights.cut_at(self._targets[place], *span, remaining, self._min_region)
                 self._regions[place] = filters.cut(regions, np.array([at], np.uint64))
+                self._quota_cuts.append(at)
                 # The piece is at `first` now, what is left of the region after it.
                 index = np.concatenate([index[:1], index + 1])
                 allowed = np.concatenate([allowed[:1], allowed])
@@ -373,6 +412,7 @@ class Pass:
             name = self._scheme.name or f"{self._number} ({self._scheme.action})"
             damos.say(f"failed {self._number} {error}", f"scheme {name} is not applied any more: {error}")
             return False
+        self._acted.setdefault(place, []).append(start)
         spent_ns = damos.clock.now_ns() - began_ns if done.spent_ns is None else done.spent_ns
         passed = done.passed
         counted = done.applied  # in a dry run the same bytes may be found again
@@ -402,7 +442,7 @@ class Pass:
                 target=target,
                 start=start,
                 end=end,
-                nr_accesses=regions.nr_accesses_bp[index] // 10_000,
+                nr_accesses=regions.moving_sum[index],
                 age=regions.age[index].copy(),
                 sz_applied=done.applied,
                 sz_filter_passed=passed,

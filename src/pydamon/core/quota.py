@@ -53,7 +53,9 @@ def effective_bytes(
         else:
             throughput = charged_bytes * 1_000_000 // charged_ns if charged_ns else FIRST_THROUGHPUT
             by_time = throughput * quotas.time_ms
-        esz = min(esz, by_time) if esz == 0 else max(min_region, min(esz, by_time))
+        # By the kernel's way a reached goal of `temporal` leaves a smallest region, too.
+        reached = esz == 0 and speed is not None
+        esz = 0 if reached else max(min_region, min(esz, by_time))
     if quotas.sz_bytes:
         esz = min(esz, quotas.sz_bytes)
     return (None if esz >= U64_MAX else esz), esz_bp

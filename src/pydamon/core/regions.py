@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.core.moving import left_bp, moving_sum, rescaled
 from pydamon.ops.counts import Counts
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
 # Rows of what the core keeps from one aggregation to the next.
-_LAST, _BP_AT_RESET, _AGE, _AGE_NS, _UNKNOWN = range(5)
+_LAST, _AGE, _AGE_NS, _UNKNOWN = _ROWS = range(4)
 
 
 class Regions:
     """``n`` regions: ``start``/``end`` in bytes (uint64), ``counts`` of this aggregation, and what is kept beyond it.
 
     Per region (int64): ``nr_accesses``: accesses counted in this aggregation; ``last_nr_accesses``: in the one before;
-    ``nr_accesses_bp``: their moving sum × 10000 (docs/algorithms.md 2.6); ``age``: aggregations without much
+    ``moving_sum``: in one whole aggregation up to now (docs/algorithms.md 2.6); ``age``: aggregations without much
     change, ``age_ns``: that as a duration by the clock. The counts are the operations set's to add to; what they amount
     to is worked out when it is asked for.
     """
@@ -36,7 +37,7 @@ class Regions:
         self.start = start
         self.end = end
         self.counts = Counts.zeros(len(start)) if counts is None else counts
-        self._kept: I64 = np.zeros((5, len(start)), np.int64) if kept is None else kept
+        self._kept: I64 = np.zeros((len(_ROWS), len(start)), np.int64) if kept is None else kept
         self._samples = 0  # since the last reset, of a window of so many
         self._window = 1
         self.all_known = kept is None  # whether `unknown` is surely 0 everywhere
@@ -52,11 +53,8 @@ class Regions:
         start, end = (np.concatenate([getattr(one, name) for one in targets]) for name in ("start", "end"))
         kept = np.concatenate([one._kept for one in targets], axis=1)
         whole = cls(start, end, Counts.joined([one.counts for one in targets]), kept)
+        # One that joined in mid-aggregation has fewer samples, and no last count to which that would matter.
         whole._samples, whole._window = max((one._samples, one._window) for one in targets)
-        behind = [whole._samples - one._samples for one in targets]
-        if any(behind):  # one that joined in mid-aggregation; its moving sum stays what it is
-            missing = np.repeat(behind, [len(one) for one in targets])
-            kept[_BP_AT_RESET] += missing * (kept[_LAST] * 10000 // whole._window)
         whole.all_known = all(one.all_known for one in targets)
         return whole
 
@@ -81,21 +79,14 @@ class Regions:
         return view
 
     @property
-    def nr_accesses_bp(self) -> I64:
-        """Moving sum of the accesses over one aggregation interval, in 1/10000 samples; set it as a whole.
+    def left_bp(self) -> int:
+        """Which part of this aggregation is still to come, in 1/10,000."""
+        return left_bp(self._samples, self._window)
 
-        With each sample an equal part of the last count leaves the sum and 10000 enter it for an access.
-        """
-        moving_sum: I64 = self._kept[_BP_AT_RESET] + self._bp_since_reset()
-        return moving_sum
-
-    @nr_accesses_bp.setter
-    def nr_accesses_bp(self, moving_sum: I64) -> None:
-        self._kept[_BP_AT_RESET] = moving_sum - self._bp_since_reset()
-
-    def _bp_since_reset(self) -> I64:
-        gained: I64 = self.nr_accesses * 10000 - self._samples * (self._kept[_LAST] * 10000 // self._window)
-        return gained
+    @property
+    def moving_sum(self) -> I64:
+        """Accesses found in the last samples, as many as an aggregation has: what schemes go by."""
+        return moving_sum(self.counts.accessed, self._kept[_LAST], self.left_bp)
 
     @property
     def age(self) -> I64:
@@ -161,17 +152,15 @@ class Regions:
             if fresh.any():
                 kept[:, fresh] = 0
         else:
-            kept = np.zeros((5, len(index)), np.int64)
+            kept = np.zeros((len(_ROWS), len(index)), np.int64)
         selected = Regions(start, end, self.counts.select(index), kept)
         selected._samples, selected._window, selected.all_known = self._samples, self._window, self.all_known
         return selected
 
     def set_merged(self, at: NDArray[np.intp], nr_accesses: I64, age: I64) -> None:
-        """Those regions have these counts and ages now, and a moving sum as if all of its window had been like that."""
+        """Those regions have these counts and ages now."""
         self.counts.accessed[at] = nr_accesses
-        kept = self._kept
-        kept[_AGE, at] = age
-        kept[_BP_AT_RESET, at] = self._samples * (kept[_LAST, at] * 10000 // self._window)
+        self._kept[_AGE, at] = age
 
     def columns(self, *, by_clock: bool, probed: bool) -> dict[str, Any]:
         """What a snapshot says of them (`core.columns`), None where it does not; later changes do not show in it."""
@@ -209,21 +198,21 @@ class Regions:
         scaled = (nr * window + known // 2) // np.maximum(known, 1)
         nr = np.minimum(np.where(known > 0, scaled, self._kept[_LAST]), window)
         self.counts.accessed[:] = nr
-        self.nr_accesses_bp = nr * 10000
         self.counts.unknown[:] = 0
 
     def reset_aggregated(self) -> None:
         """Begin a new aggregation interval: the counts become the last ones (2.2)."""
-        self._kept[_BP_AT_RESET] += self._bp_since_reset()
         self._kept[_LAST] = self.counts.accessed
         self.counts.reset()
         self._samples = 0
 
     def rescale(self, *, old_window: int, new_window: int, old_aggr_us: int, new_aggr_us: int) -> None:
-        """Make the counters mean the same under new intervals (2.7); a begun aggregation starts over."""
+        """Make the counters mean the same under new intervals (2.7); a begun aggregation starts over.
+
+        Where none is begun, the counts of the one that has just ended are the last ones, which are kept.
+        """
         kept = self._kept
-        kept[_LAST] = kept[_LAST] * 10000 // old_window * new_window // 10000
-        kept[_BP_AT_RESET] = kept[_LAST] * 10000
+        kept[_LAST] = rescaled(kept[_LAST], old_window, new_window)
         kept[_AGE] = kept[_AGE] * old_aggr_us // new_aggr_us
         kept[_UNKNOWN] = kept[_UNKNOWN] * new_window // old_window
         self.counts.reset()

@@ -64,7 +64,7 @@ class Tried:
 class SchemeState:
     """One running scheme: what it did, its quota, and what it tried in its last pass.
 
-    ``failed`` says why it can no longer be applied at all.
+    ``passes`` counts how often it has gone over the regions, ``failed`` says why it can no longer be applied at all.
     """
 
     scheme: Scheme
@@ -75,6 +75,7 @@ class SchemeState:
     tried: list[Tried] = field(default_factory=list)
     refusals: Refusals = field(default_factory=Refusals)
     taken: Taken | None = None  # in a dry run
+    passes: int = 0
     failed: str | None = None
     next_apply: int = 0
 

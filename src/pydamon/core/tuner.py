@@ -31,7 +31,7 @@ def feed_loop(last: int, score: int) -> int:
     if score >= 2 * _GOAL:
         return _MINIMUM
     step = last * abs(_GOAL - score) // _GOAL
-    return min(max(last + step if score < _GOAL else last - step, _MINIMUM), _MAXIMUM)
+    return min(last + step, _MAXIMUM) if score < _GOAL else max(last - step, _MINIMUM)
 
 
 def access_score(snapshots: Sequence[Snapshot], window: int, access_bp: int) -> int | None:

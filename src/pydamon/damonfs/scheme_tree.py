@@ -75,6 +75,6 @@ def show_effective_bytes(scheme: Directory, state: SchemeState) -> None:
 
     As in the kernel it is 0 without a quota and before the first window.
     """
-    known = state.scheme.quotas.limited and state.stats.nr_snapshots
+    known = state.scheme.quotas.limited and state.passes
     unlimited = U64_MAX if state.quota.esz is None else state.quota.esz
     scheme.set("quotas/effective_bytes", unlimited if known else 0)

@@ -27,7 +27,7 @@ class Follower:
             self._tell(
                 BEFORE_APPLY, time_ns, scheme=scheme, target=target, nr_regions=len(regions),
                 start=regions.start[index], end=regions.end[index],
-                nr_accesses=regions.nr_accesses_bp[index] // 10_000, age=regions.age[index],
+                nr_accesses=regions.moving_sum[index], age=regions.age[index],
             )  # fmt: skip
 
     def after_pass(self, time_ns: int, scheme: int, state: SchemeState) -> None:

@@ -118,8 +118,8 @@ class Recorder:
         from pydamon.records.scheme_tables import tried_table
 
         for number, state in enumerate(self._engine.schemes()):
-            if self._passes.get(number) != state.stats.nr_snapshots:
-                self._passes[number] = state.stats.nr_snapshots
+            if self._passes.get(number) != state.passes:
+                self._passes[number] = state.passes
                 for tried in list(state.tried):
                     self._writer.add_table("tried_regions", tried_table(now_ns, number, tried), time_ns=now_ns)
 

@@ -70,7 +70,7 @@ _ROWS = (
         event="qt_exceeds",
         heading="quota used up",
     ),
-    Statistic("nr_snapshots", "", "passes over all regions", (7, 0), event="nr_snapshots"),
+    Statistic("nr_snapshots", "", "targets gone through to the last region", (7, 0), event="nr_snapshots"),
     Statistic("sz_added", "bytes", "memory that collapse added: parts of huge pages", None, optional=True),
     Statistic("sz_refused", "bytes", "memory that the kernel refused to collapse", None, optional=True),
 )

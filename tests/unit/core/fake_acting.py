@@ -164,10 +164,10 @@ INTERVALS = Intervals(sample_us=5_000, aggr_us=100_000)
 
 
 def make_regions(spans: list[tuple[int, int]], nr: Any = 0, age: Any = 0) -> Regions:
-    """Regions with these counts per aggregation (also as the moving sum) and ages."""
+    """Regions at the end of an aggregation, with these counts and ages."""
     regions = Regions(np.array([s for s, _ in spans], np.uint64), np.array([e for _, e in spans], np.uint64))
     regions.nr_accesses[:] = nr
-    regions.nr_accesses_bp = regions.nr_accesses * 10_000
+    regions.count_samples(1, 1)
     regions.age[:] = age
     return regions
 

@@ -35,7 +35,6 @@ class TestMerge:
         merged = adjust.merge(make([(0, 100), (100, 300)], [10, 20]), 10, 1000)
         assert spans(merged) == [(0, 300)]
         assert merged.nr_accesses.tolist() == [16]
-        assert merged.nr_accesses_bp.tolist() == [160000]
 
     def test_kernel_vector_of_many_regions(self) -> None:
         # mm/damon/tests/core-kunit.h damon_test_merge_regions_of, threshold 9, size limit 9999
@@ -95,6 +94,32 @@ class TestMerge:
         assert merged.total_size() == 40
         assert int(merged.size.max()) <= 8
 
+    @pytest.mark.parametrize(
+        ("first", "window", "expected"),
+        [
+            # by the rule of 7.3 (algorithms.md 2.4): doubled below half of M, then M
+            (0, 20, [0, 1, 2, 4, 8, 16, 20]),
+            (2, 20, [2, 4, 8, 16, 20]),
+            (0, 1, [0, 1]),
+            (3, 7, [3, 7]),  # 3 is not below 7 // 2
+            (25, 20, [25]),
+        ],
+    )
+    def test_thresholds_while_regions_are_too_many(self, first: int, window: int, expected: list[int]) -> None:
+        assert list(adjust.thresholds(first, window)) == expected
+
+    def test_no_pass_follows_the_one_with_which_the_maximum_holds(self) -> None:
+        # Thresholds 0, 1 and 2 merge nothing; 4 merges 0 and 3 to 1, from which 9 is too far.
+        regions = make([(i, i + 1) for i in range(3)], [0, 3, 9])
+        (merged,) = adjust.merge_all([regions], max_seen=9, sz_limit=8, max_nr_regions=2, window=20)
+        assert spans(merged) == [(0, 2), (2, 3)]
+
+    def test_two_merged_keep_the_last_count_of_the_left(self) -> None:
+        # the newest semantics of merging: only nr_accesses, age and hits are means
+        regions = make([(0, 10), (10, 40)], [4, 4])
+        regions.last_nr_accesses[:] = [3, 4]
+        assert adjust.merge(regions, 0, 100).last_nr_accesses.tolist() == [3]
+
 
 class TestAge:
     def test_grows_while_the_count_stays_within_the_threshold(self) -> None:
@@ -113,13 +138,12 @@ class TestAge:
 
 class TestSplit:
     def test_children_inherit_all_counters(self) -> None:
-        # mm/damon/tests/core-kunit.h damon_test_split_at uses nr 42, last 15, bp 420000
+        # mm/damon/tests/core-kunit.h damon_test_split_at uses nr 42, last 15
         regions = make([(0, 100)], [42], [7])
-        regions.nr_accesses_bp = np.array([420000])
         regions.last_nr_accesses[:] = 15
         halves = adjust.split(regions, 2, 1, np.random.default_rng(1))
         assert len(halves) == 2
-        for counter, value in (("nr_accesses", 42), ("nr_accesses_bp", 420000), ("last_nr_accesses", 15), ("age", 7)):
+        for counter, value in (("nr_accesses", 42), ("last_nr_accesses", 15), ("age", 7)):
             assert getattr(halves, counter).tolist() == [value, value]
 
     @pytest.mark.parametrize(("size", "pieces"), [(22, 2), (220, 3)])
@@ -159,12 +183,30 @@ class TestSplit:
         assert spans(out)[-1][1] == 2**64 - 4096
         assert (out.start < out.end).all()
 
-    def test_nothing_is_split_above_half_of_the_maximum(self) -> None:
-        regions = make([(i * 100, i * 100 + 100) for i in range(6)])
-        kept = adjust.split_all(
-            [regions], last_nr_regions=0, max_nr_regions=11, min_region=1, rng=np.random.default_rng(0)
+    @pytest.mark.parametrize("turn", range(11))
+    def test_every_few_regions_are_split_in_their_turn(self, turn: int) -> None:
+        # step 4: of 11 regions of two targets numbers turn % 4, + 4, + 8, counted over both targets
+        regions = make([(i * 100, i * 100 + 100) for i in range(11)], list(range(11)))
+        split = adjust.split_every(
+            [regions.part(slice(0, 6)), regions.part(slice(6, 11))],
+            4,
+            turn % 4,
+            min_region=10,
+            rng=np.random.default_rng(turn),
         )
-        assert len(kept[0]) == 6
+        counts = np.concatenate([one.nr_accesses for one in split])
+        assert np.flatnonzero(np.bincount(counts) == 2).tolist() == list(range(turn % 4, 11, 4))
+        assert [one.total_size() for one in split] == [600, 500]
+        assert all((one.start[1:] == one.end[:-1]).all() for one in split)
+
+    @pytest.mark.parametrize(("pages", "most"), [(1, 1), (2, 2), (3, 2)])
+    def test_in_its_turn_a_region_of_two_smallest_ones_is_split(self, pages: int, most: int) -> None:
+        # 2.5: size >= 2 * min_region here, > there; the turn is spent where the cut is drawn at the start
+        found = {
+            len(adjust.split_every([make([(0, pages * 4096)])], 3, 0, min_region=4096, rng=np.random.default_rng(s))[0])
+            for s in range(50)
+        }
+        assert found == set(range(1, most + 1))
 
     def test_three_pieces_only_if_the_number_stood_still_and_there_is_room(self) -> None:
         regions = make([(i * 1000, i * 1000 + 1000) for i in range(6)])
@@ -262,8 +304,39 @@ class TestTargetRanges:
         assert spans(out) == [(0, 4), (4, 14), (14, 24), (24, 35), (35, 54)]  # 19 is not twice the limit
         assert out.nr_accesses.tolist() == [1, 2, 2, 2, 3]
 
+    def test_the_kernels_way_cuts_exactly_at_the_limit(self) -> None:
+        # the documented example of 7.1 (algorithms.md 2.3): one region of 1,003 pages, at least 10 regions
+        limit = adjust.size_limit(1003 * 4096, 10, 4096)
+        assert limit == 101 * 4096  # 4108288 // 10 = 410828, aligned up
+        out = adjust.cut_at_limit(make([(4096, 1004 * 4096)], [7], [3]), limit)
+        assert (out.size // np.uint64(4096)).tolist() == [101] * 9 + [94]
+        assert out.nr_accesses.tolist() == [7] * 10
+        assert out.age.tolist() == [3] * 10
+
+    def test_one_page_more_than_the_limit_is_cut_off_and_no_more_leaves_the_regions_as_they_are(self) -> None:
+        regions = make([(0, 102), (110, 211), (300, 304)], [1, 2, 3])
+        assert spans(adjust.cut_at_limit(regions, 101)) == [(0, 101), (101, 102), (110, 211), (300, 304)]
+        assert adjust.cut_at_limit(regions, 102) is regions
+        assert adjust.cut_at_limit(Regions.empty(), 101).total_size() == 0
+
+    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), max_size=20), st.integers(1, 30))
+    def test_cutting_at_the_limit_is_cutting_off_the_limit_again_and_again(
+        self, layout: list[tuple[int, int]], limit: int
+    ) -> None:
+        at, pairs, expected = 0, [], []
+        for hole, size in layout:
+            start, at = at + hole, at + hole + size
+            pairs.append((start, at))
+            while at - start > limit:
+                expected.append((start, start + limit))
+                start += limit
+            expected.append((start, at))
+        assert spans(adjust.cut_at_limit(make(pairs), limit)) == expected
+
     def test_size_limit_keeps_the_minimum_number_of_regions(self) -> None:
         assert adjust.size_limit(1000, 10, 4) == 100
+        assert adjust.size_limit(1001, 10, 4) == 100
+        assert adjust.size_limit(1010, 10, 4) == 104  # aligned up
         assert adjust.size_limit(30, 10, 4096) == 4096
 
 

@@ -49,7 +49,7 @@ class TestPattern:
         assert places(bench.step()) == [1]
         bench.regions[0].age[:] = [10, 9]
         assert places(bench.step()) == []
-        bench.regions[0].nr_accesses_bp = np.array([10 * 10_000, 9 * 10_000])
+        bench.regions[0].nr_accesses[:] = [10, 9]
         assert places(bench.step()) == [0]
 
     def test_samples_and_aggregations_do_not(self) -> None:
@@ -60,9 +60,11 @@ class TestPattern:
             assert places(bench.step()) == [1]
 
     def test_in_the_middle_of_an_aggregation_the_moving_sum_counts(self) -> None:
-        regions = row(2, nr=[0, 0])
-        regions.nr_accesses[:] = [1, 19]  # what was found in this aggregation so far
-        regions.nr_accesses_bp = np.array([59_999, 49_999])  # 5.9999 and 4.9999 of the last 20 samples
+        regions = row(2)
+        regions.reset_aggregated()
+        regions.last_nr_accesses[:] = [17, 3]
+        regions.nr_accesses[:] = [1, 4]  # what was found in this aggregation so far
+        regions.count_samples(15, 20)  # a quarter of the last counts is left: 5 = 1 + 4 (of 4.25), 4 = 4 + 0 (of 0.75)
         bench = Bench(Scheme(action="stat", access_pattern=pattern(rate=("5", "max"))), regions=[regions])
         assert places(bench.step()) == [0]
         assert bench.state.tried[0].nr_accesses.tolist() == [5]

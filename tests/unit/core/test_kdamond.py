@@ -529,3 +529,39 @@ def test_the_kernels_way_leaves_no_gap_out() -> None:
             if number == 5:
                 break
         assert ops.asked == []
+
+
+@pytest.mark.parametrize(
+    ("at", "last", "counted", "moving_sum"),
+    [
+        # 7 of M = 20 become 3 of M = 10 (documented formula: 7 * 10000 / 20 = 3500), at the end of an aggregation ...
+        (20, 3, 1, 1 + 3 * 9_000 // 10_000),
+        # ... and the last ones in the middle of the next, of which nothing is kept
+        (25, 3, 1, 1 + 3 * 9_000 // 10_000),
+        # In the middle of the first there was none before.
+        (6, 0, 1, 1),
+    ],
+)
+def test_new_intervals_rescale_the_last_counts_and_begin_a_new_aggregation(
+    at: int, last: int, counted: int, moving_sum: int
+) -> None:
+    seen: list[tuple[list[int], list[int], list[int], list[int]]] = []
+    k: Kdamond
+
+    def sampled(loop: Loop) -> bool:
+        (regions,) = loop.regions
+        columns = regions.last_nr_accesses, regions.nr_accesses, regions.moving_sum, regions.age
+        if loop.passed_samples == at:
+            k.commit(replace(k.context, intervals=Intervals(sample_us=10_000, aggr_us=100_000)))
+        if loop.passed_samples == at + 1:
+            seen.append(tuple(sorted(set(column.tolist())) for column in columns))  # type: ignore[arg-type]
+        return bool(seen)
+
+    # Accessed are the samples 1 to 7 and all after 20.
+    ops = ScriptedOps([(BASE, BASE + MIB)])
+    ops.hot = lambda a: np.full(
+        len(a), k.passed_samples < 7 or k.passed_samples >= 20 or k.passed_samples == at, np.uint8
+    )
+    k = kdamond(ops, Callbacks(after_sampling=sampled), sample_us=5_000, aggr_us=100_000)
+    k.run()
+    assert seen == [([last], [counted], [moving_sum], [0])]

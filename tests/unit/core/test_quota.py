@@ -18,9 +18,17 @@ def charge(state: QuotaState, quotas: Quotas, tried: int, applied: int, spent_ns
     state.charge(quotas, np.array([tried], np.uint64), np.array([applied], np.uint64), spent_ns)
 
 
-def esz(quotas: Quotas, score: int | None = None, esz_bp: int = 0, tried: tuple[int, int] = (0, 0)) -> int | None:
-    found, _ = effective_bytes(quotas, esz_bp=esz_bp, score=score, charged_bytes=tried[0], charged_ns=tried[1])
-    return found
+def esz(
+    quotas: Quotas,
+    score: int | None = None,
+    esz_bp: int = 0,
+    tried: tuple[int, int] = (0, 0),
+    speed: Speed | None = None,
+) -> int | None:
+    charged, charged_ns = tried
+    return effective_bytes(
+        quotas, esz_bp=esz_bp, score=score, charged_bytes=charged, charged_ns=charged_ns, speed=speed
+    )[0]
 
 
 class TestEffectiveBytes:
@@ -89,21 +97,23 @@ class TestEffectiveBytes:
         assert (found, state) == ((2**64 - 1) // 10_000, 2**64 - 1)
 
     @pytest.mark.parametrize(
-        ("limits", "below", "reached"),
+        ("limits", "below", "reached", "as_in_the_kernel"),
         [
-            ({}, None, 0),
-            ({"sz_bytes": MIB}, MIB, 0),
-            ({"time_ms": 10}, 40 * MIB, 0),
-            ({"time_ms": 10, "sz_bytes": MIB}, MIB, 0),
+            # the documented formula: with a time, the newest kernel leaves a smallest region of a goal that is reached
+            ({}, None, 0, 0),
+            ({"sz_bytes": MIB}, MIB, 0, 0),
+            ({"time_ms": 100}, 400 * MIB, 0, PAGE),
+            ({"time_ms": 100, "sz_bytes": MIB}, MIB, 0, PAGE),
         ],
     )
     def test_temporal_is_all_until_the_goal_is_reached_then_nothing(
-        self, limits: dict[str, int], below: int | None, reached: int
+        self, limits: dict[str, int], below: int | None, reached: int, as_in_the_kernel: int
     ) -> None:
         quotas = Quotas(goals=GOALS, goal_tuner="temporal", **limits)  # type: ignore[arg-type]
         assert esz(quotas, score=9_999) == below
-        assert esz(quotas, score=10_000) == reached
-        assert esz(quotas, score=30_000) == reached
+        for score in (10_000, 30_000):
+            assert esz(quotas, score=score) == as_in_the_kernel
+            assert esz(quotas, score=score, speed=Speed()) == reached
 
 
 class TestCharging:

@@ -14,7 +14,6 @@ from pydamon.core.regions import Regions
 def one(last: int = 0, age: int = 0) -> Regions:
     regions = Regions(np.array([0], np.uint64), np.array([4096], np.uint64))
     regions.last_nr_accesses[:] = last
-    regions.nr_accesses_bp = np.array([last * 10000])
     regions.age[:] = age
     return regions
 
@@ -26,22 +25,13 @@ def record(regions: Regions, accessed: Any, unknown: Any = 0, *, window: int) ->
     regions.count_samples(1, window)
 
 
-def test_moving_sum_gives_the_kernels_vector() -> None:
-    # mm/damon/tests/core-kunit.h damon_test_moving_sum: start 50000, window 10, input 1,0,1,0,0,0,1,0,0,0
-    regions = one(last=5)
-    sums = []
-    for accessed in (1, 0, 1, 0, 0, 0, 1, 0, 0, 0):
-        record(regions, np.array([bool(accessed)]), window=10)
-        sums.append(int(regions.nr_accesses_bp[0]))
-    assert sums == [55000, 50000, 55000, 50000, 45000, 40000, 45000, 40000, 35000, 30000]
-
-
-def test_moving_sum_is_the_count_at_the_end_of_an_aggregation() -> None:
+def test_moving_sum_is_the_last_count_at_first_and_the_new_one_at_the_end() -> None:
     rng = np.random.default_rng(5)
     regions = one(last=7)
+    assert regions.moving_sum.tolist() == [7]
     for answer in rng.random(20) < 0.5:
         record(regions, np.array([answer]), window=20)
-    assert regions.nr_accesses_bp[0] == regions.nr_accesses[0] * 10000
+    assert regions.moving_sum.tolist() == regions.nr_accesses.tolist()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +47,7 @@ def test_rescaling_keeps_rate_and_time(sample_us: int, aggr_us: int, nr: int, ag
     regions = one(last=15, age=20)
     regions.rescale(old_window=100, new_window=aggr_us // sample_us, old_aggr_us=1000, new_aggr_us=aggr_us)
     assert regions.last_nr_accesses.tolist() == [nr]
-    assert regions.nr_accesses_bp.tolist() == [nr * 10000]
+    assert regions.moving_sum.tolist() == [nr]
     assert regions.nr_accesses.tolist() == [0]
     assert regions.age.tolist() == [age]
 
@@ -87,34 +77,31 @@ def test_reset_begins_a_new_aggregation() -> None:
 
 
 @pytest.mark.parametrize("window", [20, 7, 3])
-def test_the_moving_sum_is_what_one_step_per_sample_gives(window: int) -> None:
-    """50 aggregations of 20 samples of 1,000 regions: with unknowns, splits, and sums that are set by merging."""
+def test_the_moving_sum_of_each_region_follows_its_counts(window: int) -> None:
+    """50 aggregations of 1,000 regions, with unknowns and splits: each region by itself, by the documented formula."""
     rng = np.random.default_rng(11)
     start = np.arange(1000, dtype=np.uint64) * np.uint64(4096)
     regions = Regions(start, start + np.uint64(4096))
-    last, nr, moving_sum = np.zeros((3, 1000), np.int64)
+    last, nr = np.zeros((2, 1000), np.int64)
     for aggregation in range(50):
-        for sample in range(20):
+        for sample in range(window):
             accessed = rng.random(1000) < rng.random()
             unknown = ~accessed & (rng.random(1000) < 0.1) & (aggregation % 3 == 0)
             record(regions, accessed, unknown, window=window)
             nr += accessed
-            moving_sum += accessed * 10_000 - last * 10_000 // window  # the kernel's step
-            if sample == 12 and aggregation % 5 == 0:  # cut in the middle of an aggregation
+            if sample == window // 2 and aggregation % 5 == 0:  # cut in the middle of an aggregation
                 index = rng.permutation(1000).astype(np.intp)
                 regions = regions.select(index, regions.start.copy(), regions.end.copy())
-                last, nr, moving_sum = last[index], nr[index], moving_sum[index]
+                last, nr = last[index], nr[index]
             assert regions.nr_accesses.tolist() == nr.tolist()
-            assert regions.nr_accesses_bp.tolist() == moving_sum.tolist()
-        if aggregation % 4 == 0:
-            regions.settle_unknown(window)
-            if aggregation % 3 == 0:  # all of that target's sums, if some answer is missing
-                nr = regions.nr_accesses.copy()
-                moving_sum = nr * 10_000
-            assert regions.nr_accesses_bp.tolist() == moving_sum.tolist()
+            left_bp = (window - sample - 1) * 10_000 // window
+            assert regions.moving_sum.tolist() == [a + b * left_bp // 10_000 for a, b in zip(nr, last, strict=True)]
+        regions.settle_unknown(window)
+        nr = regions.nr_accesses.copy()
+        assert regions.moving_sum.tolist() == nr.tolist()
         regions.reset_aggregated()
-        last, nr = nr.copy(), np.zeros(1000, np.int64)
-        assert regions.last_nr_accesses.tolist() == last.tolist()
+        last, nr = nr, np.zeros(1000, np.int64)
+        assert regions.last_nr_accesses.tolist() == regions.moving_sum.tolist() == last.tolist()
 
 
 def test_counts_may_lie_in_narrow_strided_memory_of_somebody_else() -> None:
@@ -125,7 +112,7 @@ def test_counts_may_lie_in_narrow_strided_memory_of_somebody_else() -> None:
     memory["nr"] = [3, 0, 1]
     memory["unknown"] = [0, 4, 2]
     regions.count_samples(4, 4)
-    assert regions.nr_accesses_bp.tolist() == [30_000, 0, 10_000]
+    assert regions.moving_sum.tolist() == [3, 0, 1]
     halves = adjust.split(regions, 2, 1, np.random.default_rng(1))
     assert halves.counts.accessed.tolist() == [3, 3, 0, 0, 1, 1]
     assert not np.shares_memory(halves.counts.accessed, memory)

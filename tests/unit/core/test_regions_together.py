@@ -15,7 +15,7 @@ from pydamon.core.together import Together
 
 PAGE = 4096
 WINDOW = 20
-ROWS = ("start", "end", "nr_accesses", "last_nr_accesses", "nr_accesses_bp", "age", "age_ns", "unknown", "probe_hits")
+ROWS = ("start", "end", "nr_accesses", "last_nr_accesses", "moving_sum", "age", "age_ns", "unknown", "probe_hits")
 
 
 @st.composite
@@ -34,6 +34,8 @@ def targets(draw: st.DrawFn) -> list[Regions]:
         regions.counts.set_nr_probes(1)
         regions.counts.accessed[:] = (counted * 3) % 21
         regions.count_samples(WINDOW, WINDOW)
+        if number == 3:  # this one has just joined
+            regions.counts.reset()
         regions.reset_aggregated()
         regions.counts.accessed[:] = counted
         regions.counts.hits[:] = counted // 2

@@ -34,6 +34,13 @@ class TestFeedLoop:
     def test_worked_numbers(self, score: int, following: int) -> None:
         assert tuner.feed_loop(100_000, score) == following
 
+    @pytest.mark.parametrize(
+        ("score", "following"), [(200, 1_782_000), (2_000, 1_620_000), (25_000, 10_000), (0, 1_800_000)]
+    )
+    def test_worked_numbers_of_the_kernels_vector(self, score: int, following: int) -> None:
+        # by the documented formula, from the last input of core-kunit.h, which has only the directions
+        assert tuner.feed_loop(900_000, score) == following
+
     def test_it_saturates(self) -> None:
         assert tuner.feed_loop(2**64 - 1, 0) == 2**64 - 1
 

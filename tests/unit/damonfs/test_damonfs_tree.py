@@ -408,7 +408,7 @@ class TestRunning:
     def test_effective_quota_and_tuned_intervals(self, world: World) -> None:
         kdamond = world.kdamonds[0]
         kdamond.schemes[0].quota.esz = 12345
-        kdamond.schemes[0].stats.nr_snapshots = 1
+        kdamond.schemes[0].passes = 1
         kdamond.now = Intervals(sample_us=7000, aggr_us=140_000)
         world.write(f"{KDAMOND}/state", "update_schemes_effective_quotas")
         world.write(f"{KDAMOND}/state", "update_tuned_intervals")

@@ -34,7 +34,7 @@ def test_a_policy_with_everything() -> None:
         "    Memory of files: left out.",
         "    Pages accessed since the last look: taken.",
         "    All else is left out.",
-        "  Ends after 10 passes over all regions; monitoring goes on.",
+        "  Ends after 10 snapshots (each target of a whole pass is one); monitoring goes on.",
     ]
 
 

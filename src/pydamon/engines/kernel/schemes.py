@@ -42,7 +42,7 @@ class KernelSchemes:
             return
         state = self.states[number]
         stats.nr_snapshots = stats.nr_snapshots or state.stats.nr_snapshots + (tried is not None)
-        state.stats = stats
+        state.stats, state.passes = stats, stats.nr_snapshots
         state.quota.esz = esz
         if tried is not None:
             state.tried = tried

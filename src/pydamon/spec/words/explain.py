@@ -53,8 +53,8 @@ def _details(scheme: Scheme) -> list[str]:
             else:
                 lines.append("  All else is up to the filters of pages.")
     if scheme.max_nr_snapshots:
-        times = f"{scheme.max_nr_snapshots} passes" if scheme.max_nr_snapshots > 1 else "one pass"
-        lines.append(f"Ends after {times} over all regions; monitoring goes on.")
+        times = f"{scheme.max_nr_snapshots} snapshots" if scheme.max_nr_snapshots > 1 else "one snapshot"
+        lines.append(f"Ends after {times} (each target of a whole pass is one); monitoring goes on.")
     return lines
 
 
