@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydamon.errors import MachineError, PydamonError, RequestError
     from pydamon.library.build import make_scheme, make_spec
     from pydamon.library.monitor import Monitor
+    from pydamon.library.own_pages import OwnPages
     from pydamon.library.tables import to_arrow, to_numpy, to_pandas, to_polars
     from pydamon.library.whatif import what_if
     from pydamon.ops.reported.reports import AccessFilter, AccessReports
@@ -33,6 +34,7 @@ _PLACES = {
     "MachineError": "errors",
     "Monitor": "library.monitor",
     "NrRegions": "spec.model",
+    "OwnPages": "library.own_pages",
     "Probe": "spec.probes",
     "PydamonError": "errors",
     "RequestError": "errors",
@@ -58,6 +60,7 @@ __all__ = [
     "MachineError",
     "Monitor",
     "NrRegions",
+    "OwnPages",
     "Probe",
     "PydamonError",
     "RequestError",

@@ -147,7 +147,11 @@ class TestRefusals:
             (["--cgroup", "/no/such", "1"], 2, "--cgroup: says which processes to monitor"),
             (["--cgroup", "/no/such"], 2, "--cgroup: "),
             (["--include-children"], 2, "needs a pid"),
-            (["--ops", "reported"], 2, "--source: must be valgrind, perf-mem, lackey:FILE or perf-script:FILE"),
+            (
+                ["--ops", "reported"],
+                2,
+                "--source: must be perf-event[:EVENT], valgrind, perf-mem, lackey:FILE or perf-script:FILE",
+            ),
             (["--ops", "reported", "--source", "valgrind"], 2, "--source valgrind: needs a command"),
             (["--ops", "reported", "--source", "valgrind", "--cpus", "0", "--", "true"], 2, "--cpus: cannot be used"),
             (["--ops", "reported", "--source", "lackey:/no/such"], 2, "/no/such: cannot be read"),

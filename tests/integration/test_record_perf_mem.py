@@ -152,7 +152,7 @@ def test_without_perf_the_package_is_named(tmp_path: Path) -> None:
         (["--source", "perf-mem", "1", "--", "true"], "give either a pid or a command"),
         (["--source", "perf-mem", "4194305"], "no process has the id 4194305"),
         (["--source", "perf-mem", "--", "no-such-program"], "no-such-program: cannot be run"),
-        (["--source", "perf-mem:x", "1"], "--source: must be valgrind, perf-mem"),
+        (["--source", "perf-mem:x", "1"], "--source: must be perf-event[:EVENT], valgrind, perf-mem"),
     ],
 )
 def test_wrong_requests(made: Make, tmp_path: Path, args: list[str], message: str) -> None:

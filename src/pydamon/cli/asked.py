@@ -79,6 +79,7 @@ def make_request(ctx: click.Context, spec: Spec, options: dict[str, Any]) -> Req
         threads=options["threads"],
         cpus=options["cpus"],
         nodes=options["nodes"],
+        writes=options["source"] is not None and options["access"] == "write",
         resctrl=bool(options.get("resctrl")),
         engine=None if options["engine"] == "user" else options["engine"],  # that is for running processes only
     )
@@ -124,11 +125,11 @@ def _context(ctx: click.Context, named: tuple[str, ...], options: dict[str, Any]
 
 def _primitive(options: dict[str, Any]) -> Any:
     primitive = options["primitive"]
-    if options["access"] == "write":
+    if options["access"] == "write" and options["ops"] != "reported":
         able = seeing("write")
         if options["ops"] not in PROCESSES or primitive not in ("auto", *able):
             known = " or ".join([*able, "auto"])
-            raise RequestError(f"needs --ops vaddr or fvaddr, and {known}", where="access write")
+            raise RequestError(f"needs --ops vaddr or fvaddr, and {known}; or --ops reported", where="access write")
         return able[0] if primitive == "auto" else primitive
     if sees_writes_only(primitive):
         raise RequestError("sees writes only; say so with --access write", where=f"primitive {primitive}")
@@ -206,11 +207,13 @@ def _intervals(options: dict[str, Any], *, tuned: bool) -> Intervals:
 
     sample_us, aggr_us, update_us = options["sample"], options["aggr"], options["update"]
     default_us = 5_000
-    if options["source"] is not None:
+    if options["ops"] == "reported" and options["source"] is not None:
         # A trace makes about a million accesses in a second of ours, and an instruction counts as a nanosecond;
         # address samples are sparse.
         default_us = 50_000 if options["source"].startswith("perf-") else 50
-        update_us = update_us or max(10 * (aggr_us or 20 * (sample_us or default_us)), 1)
+        # What the target maps is known by its accesses; a live source shows it from now on.
+        updates = 1 if options["source"].startswith("perf-event") else 10
+        update_us = update_us or max(updates * (aggr_us or 20 * (sample_us or default_us)), 1)
     if sample_us is None:
         sample_us = default_us if aggr_us is None else max(aggr_us // 20, 1)
     if aggr_us is None:

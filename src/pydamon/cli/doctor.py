@@ -136,9 +136,11 @@ def _ops(no_primitive: str | None) -> list[dict[str, Any]]:
 
 
 def _sources() -> list[dict[str, Any]]:
-    from pydamon.ops.reported.sources import perf_mem, valgrind
+    from pydamon.ops.reported.sources import perf_event, perf_mem, valgrind
 
     return [
+        _item("perf-event", "address samples of loads and stores, live, without perf", perf_event.probe),
+        _item("page-faults", "first touches of pages, live: perf-event:page-faults", perf_event.probe_page_faults),
         _item("valgrind", "every access of a launched command, exactly, in instruction time", valgrind.probe),
         _item("perf-mem", "address samples of a command or of processes, live", perf_mem.probe),
         _item("lackey", "a trace that valgrind wrote to a file"),
@@ -148,15 +150,17 @@ def _sources() -> list[dict[str, Any]]:
 
 def _facilities() -> list[dict[str, Any]]:
     """What makes records richer, or can be named as a target."""
-    from pydamon.linux import resctrl, user_events
+    from pydamon.linux import lru_gen, resctrl, user_events, userfaultfd
     from pydamon.ops import reverse_map
 
     return [
         _item("reverse map", "paddr: whose memory a physical range is", reverse_map.probe),
         _item("cgroup v2", "--cgroup: the processes of a cgroup as targets", _probe_cgroup),
+        _item("generations", "pydamon generations: idle memory as the kernel's reclaim has sorted it", lru_gen.probe),
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
         _item("damonfs", "pydamon mount: DAMON's files, served by the user engine", _probe_mount),
         _item("user events", "--user-events: what is found as events for perf and trace-cmd", user_events.probe),
+        _item("own pages", "pydamon.OwnPages: each page that a program itself accesses", userfaultfd.probe),
         _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
     ]
 

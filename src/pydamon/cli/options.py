@@ -209,7 +209,8 @@ _MONITORING = [
     click.Option(
         ["--source"],
         metavar="SOURCE",
-        help="With --ops reported: valgrind, perf-mem, lackey:FILE or perf-script:FILE.",
+        help="With --ops reported: perf-event[:EVENT] (also beside sampling), valgrind, perf-mem, lackey:FILE, "
+        "perf-script:FILE.",
     ),
     click.Option(["--threads"], type=Numbers(), metavar="N,...", help="With --source: accesses of these threads only."),
     click.Option(["--cpus"], type=Numbers(), metavar="N,...", help="With --source: accesses from these CPUs only."),

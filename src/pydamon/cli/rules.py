@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 PROCESSES = ("vaddr", "fvaddr")
 LIVE = (*PROCESSES, "paddr")
-_SOURCES = (("valgrind", False), ("perf-mem", False), ("lackey", True), ("perf-script", True))  # and: with a file?
+_SOURCES = (  # and: with a file, or the name of an event?
+    *(("perf-event", False), ("perf-event", True), ("valgrind", False), ("perf-mem", False)),
+    *(("lackey", True), ("perf-script", True)),
+)
+_SAMPLING = ("perf-event", "perf-mem")
 
 
 class Rule(NamedTuple):
@@ -87,16 +91,26 @@ def _by_sums(context: Context) -> bool:
 _TWICE = Rule("pid", _twice, "the same process is named twice")
 
 _NOT_REPORTED = (
-    Rule("source", lambda c, r: r.source is not None, "is for --ops reported"),
-    Rule("threads", lambda c, r: r.threads is not None, "is for --ops reported"),
-    Rule("cpus", lambda c, r: r.cpus is not None, "is for --ops reported"),
-    Rule("nodes", lambda c, r: r.nodes is not None, "is for --ops reported"),
+    Rule(
+        "source",
+        lambda c, r: r.source is not None and (_kind(r) != "perf-event" or c.ops not in PROCESSES),
+        "is for --ops reported; beside the sampling of processes there can be perf-event[:EVENT]",
+    ),
+    Rule(
+        "source",
+        lambda c, r: r.source is not None and (c.cgroup is not None or c.include_children or c.match is not None),
+        "goes with processes that are named, or a command",
+    ),
+    Rule("faithful", lambda c, r: r.source is not None and c.faithful, "does not go with --source: DAMON has one"),
+    Rule("threads", lambda c, r: r.source is None and r.threads is not None, "goes with --source"),
+    Rule("cpus", lambda c, r: r.source is None and r.cpus is not None, "goes with --source"),
+    Rule("nodes", lambda c, r: r.source is None and r.nodes is not None, "goes with --source"),
 )
 _REPORTED = (
     Rule(
         "source",
         lambda c, r: (_kind(r), bool(_source(r).partition(":")[2])) not in _SOURCES,
-        "must be valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)",
+        "must be perf-event[:EVENT], valgrind, perf-mem, lackey:FILE or perf-script:FILE (- is standard input)",
     ),
     Rule("workload", lambda c, r: r.workload is not None, "does not go with --ops reported"),
     Rule("cgroup", lambda c, r: c.cgroup is not None, "does not go with --ops reported"),
@@ -114,7 +128,7 @@ _REPORTED = (
     ),
     Rule(
         "source {source}",
-        lambda c, r: _kind(r) == "perf-mem" and not (c.pids or r.launch),
+        lambda c, r: _kind(r) in _SAMPLING and not (c.pids or r.launch),
         "needs pids, or a command to run after --",
     ),
     Rule(
@@ -221,6 +235,7 @@ _OF_HITS = (
         lambda c, r: bool(r.panel),
         "cannot be had where probes have weights: accesses are not looked for then",
     ),
+    Rule("source", lambda c, r: r.source is not None, "does not go with probes that have weights: no accesses count"),
 )
 _WITHOUT_ACTS = (
     Rule("dry_run", lambda c, r: r.dry_run, "is about schemes; give --scheme or --schemes"),

@@ -67,7 +67,8 @@ def _start(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> N
         raise RequestError("there is no standard input in the background; name a file or a FIFO", where="source")
     if options["source"] is not None:
         kind, _, path = options["source"].partition(":")
-        options["source"] = f"{kind}:{os.path.abspath(path)}" if path else kind
+        if kind != "perf-event":  # behind that one stands an event
+            options["source"] = f"{kind}:{os.path.abspath(path)}" if path else kind
     if spec_file is None:
         from pydamon.cli.asked import understand
 

@@ -16,7 +16,7 @@ from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
 from pydamon.ops.reported.ops import ReportedOps, Scope, Silence
 from pydamon.ops.reported.reports import AccessFilter, AccessReports
-from pydamon.ops.reported.sources.base import Block, Source
+from pydamon.ops.reported.sources.base import Block, LiveSource, Source
 from pydamon.spec import ONLY_CONTEXT, Spec, Target
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class TraceClock:
     """Time as the source tells it: a sleep reads on until that time is reached, and reports what happened meanwhile.
 
-    ``now_ns`` begins at the first access that is read. Once the source has ended all sleeps return False at once and
-    the targets of ``reports`` are ended. ``stopping`` is asked after each block.
+    ``now_ns`` begins at the first access that is read, or at once with a live source. Once the source has ended all
+    sleeps return False at once and the targets of ``reports`` are ended. ``stopping`` is asked after each block.
     """
 
     def __init__(self, source: Source, reports: AccessReports) -> None:
@@ -35,6 +35,7 @@ class TraceClock:
         self.stopping: Callable[[], bool] = lambda: False
         self.collect: Callable[[int], None] = lambda until_ns: None  # told the time up to which all was reported
         self.ended = False
+        self._live = source if isinstance(source, LiveSource) else None
         self._reports = reports
         self._block: Block | None = None  # what was read; its first ``_passed`` rows were reported
         self._passed = 0
@@ -45,20 +46,25 @@ class TraceClock:
         return self._now_ns
 
     def prime(self) -> Block | None:
-        """Read the first accesses ahead, and begin at their time; None if there are none."""
+        """Read the first accesses ahead, and begin at their time; None if there are none.
+
+        A live source is read once: perhaps nothing has happened yet.
+        """
         while self._block is None and not self.stopping():
             block = self.source.read()
             if block is None:
                 self._end()
                 return None
-            if len(block.address):
+            if len(block.address) or self._live is not None:
                 self._block = block
-                self._now_ns = int(block.when_ns[0])
+                self._now_ns = int(block.when_ns[0]) if len(block.address) else block.end_ns
         return self._block
 
     def sleep_ns(self, duration_ns: int) -> bool:
         """Read on for that time; False if the source ends before, or if the monitoring is to stop."""
         goal_ns = self._now_ns + duration_ns
+        if self._live is not None:
+            self._live.aim(goal_ns)
         while not self.ended:
             if self._block is not None:
                 if self._report_until(self._block, goal_ns):
@@ -72,6 +78,7 @@ class TraceClock:
                 self._end()
             else:
                 self._block, self._passed = block, 0
+                self._reports.note_lost(block.lost)
         return False
 
     def _report_until(self, block: Block, until_ns: int) -> bool:
@@ -153,6 +160,7 @@ class ReportedEngine(OnCore):
             accept=accept,
             initial=[_ranges(target) for target in context.targets],
             rng=rng,
+            mapped=source.mappings if isinstance(source, LiveSource) else None,
         )
         clock.collect = ops.collect
         clock.stopping = lambda: self.stop_requested
@@ -214,7 +222,8 @@ class ReportedEngine(OnCore):
 
     def remarks(self) -> list[str]:
         """What a user should know about the input, one line each: lines that were not understood, reports lost."""
-        counts, remarks = self.source.counts, []
+        counts = self.source.counts
+        remarks = self.source.remarks() if isinstance(self.source, LiveSource) else []
         if counts.garbage:
             lines = "1 line was" if counts.garbage == 1 else f"{counts.garbage} lines were"
             remarks.append(f"{lines} not understood, the first: {counts.garbage_example!r}")

@@ -42,7 +42,7 @@ class Declared(msgspec.Struct, frozen=True):
     @property
     def gathered(self) -> bool:
         """Whether a recording has a row or a few of it each second: those of several seconds make one piece."""
-        return self.name in ("cost", "footprint", "panel")
+        return self.name in ("cost", "footprint", "panel", "answers")
 
 
 def _declare(name: str, help: str, most_rows: int = _FEW, /, **columns: str) -> Declared:
@@ -85,6 +85,11 @@ _ALL = (
     _declare(
         "blind", "how much of a target could not be watched, by the reason (empty: not known), seldom",
         time_ns="int64", target="uint32", reason="string", bytes="uint64",
+    ),
+    _declare(
+        "answers", "where reports came beside sampling: samples of regions by who answered, and reports, by snapshot",
+        time_ns="int64", target="uint32", by_primitive="uint64", by_reports="uint64", unknown="uint64",
+        reports="uint64",
     ),
     _declare(
         "owners", "the processes that map most of each region of physical memory, each time that was looked up", _MANY,

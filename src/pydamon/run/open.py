@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ if TYPE_CHECKING:  # imported where they are used: starting up counts against th
     import subprocess
 
     from pydamon.core.callbacks import Callbacks
+    from pydamon.engines.user.open_ops import Beside
     from pydamon.linux import resctrl
+    from pydamon.linux.perf_event import Event
+    from pydamon.ops.reported.reports import AccessFilter
     from pydamon.ops.reported.sources.base import Source
 
     Child = subprocess.Popen[bytes]
@@ -184,6 +188,7 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
             resctrl.probe()
     if attributes_only(opener.spec.context.probes):
         opener.spec = without_default_goal(opener.spec)  # intervals are tuned by the accesses that are found
+    beside = None if request.source is None else _beside(request)
     opener.launch()
     engine = UserEngine(
         opener.spec,
@@ -196,8 +201,19 @@ def _open_user(opener: _Opener, reason: str) -> Opened:
         remember_homes=request.remember_homes or request.undo,
         by_addresses=request.by_addresses,
         panel=_panel_size(request),
+        beside=beside,
     )
     return _live(opener, engine, Choice("user", reason))
+
+
+def _beside(request: Request) -> Beside:
+    """Reports beside sampling: what cannot be had is said before a command is started."""
+    from pydamon.engines.user.open_ops import Beside
+    from pydamon.ops.reported.sources.perf_event import PerfEvent
+
+    event = _event(str(request.source).partition(":")[2], request)
+    PerfEvent(event, [os.getpid()]).close()
+    return Beside(lambda pids: PerfEvent(event, pids), _accepted(request))
 
 
 def _panel_size(request: Request) -> int:
@@ -306,7 +322,6 @@ def _open_sim(opener: _Opener) -> Opened:
 
 def _open_reported(opener: _Opener) -> Opened:
     from pydamon.engines.reported import ReportedEngine
-    from pydamon.ops.reported.reports import AccessFilter
 
     request, given = opener.request, opener.request.source
     if given is None:
@@ -318,7 +333,7 @@ def _open_reported(opener: _Opener) -> Opened:
         name=" ".join(request.launch or ()) or str(given if isinstance(given, str) else given.name),
         callbacks=opener.callbacks,
         seed=request.seed,
-        accept=AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes),
+        accept=_accepted(request),
     )
     if isinstance(given, str):
         engine.prime()  # a wrong input is refused before monitoring has begun, and before there is a file
@@ -337,6 +352,8 @@ def _open_source(text: str, opener: _Opener, traced: list[Child]) -> Source:
         return perf_script.open_script(path, pids=opener.spec.context.pids)
     if kind == "perf-mem":
         return _open_perf_mem(opener, traced)
+    if kind == "perf-event":
+        return _open_perf_event(path, opener, traced)
     from pydamon.ops.reported.sources import valgrind
 
     if kind == "lackey":
@@ -347,6 +364,35 @@ def _open_source(text: str, opener: _Opener, traced: list[Child]) -> Source:
         return traced[-1]
 
     return valgrind.launch(opener.request.launch or [], start=start)
+
+
+def _accepted(request: Request) -> AccessFilter:
+    """Which reports count."""
+    from pydamon.ops.reported.reports import AccessFilter
+
+    return AccessFilter(cpus=request.cpus, threads=request.threads, nodes=request.nodes, writes=request.writes or None)
+
+
+def _event(text: str, request: Request) -> Event:
+    """The event of that name; raises RequestError if it does not tell what is asked for."""
+    from pydamon.linux import perf_pmu
+
+    event = perf_pmu.event(text)
+    if request.writes and not event.tells_writes:
+        raise RequestError(f"{event.name} does not tell writes from reads", where="access")
+    return event
+
+
+def _open_perf_event(text: str, opener: _Opener, traced: list[Child]) -> Source:
+    """What cannot be sampled is said before a command is started."""
+    from pydamon.ops.reported.sources.perf_event import PerfEvent
+
+    event = _event(text, opener.request)
+    if opener.request.launch is None:
+        return PerfEvent(event, opener.spec.context.pids)
+    PerfEvent(event, [os.getpid()]).close()
+    traced.append(launch(opener.request.launch))
+    return PerfEvent(event, [traced[-1].pid])
 
 
 def _open_perf_mem(opener: _Opener, traced: list[Child]) -> Source:

@@ -22,14 +22,15 @@ class Request(msgspec.Struct, frozen=True):
     ``engine``: one of `ENGINES`, or None for the one that its operations set suggests; ``auto`` is the kernel's DAMON
     if that is free and can do it. ``launch`` is a command to start and to monitor. ``workload`` (a name, a file, one
     that was read already, or several programs) is for a simulation, on ``machine``, ``repeat`` times (0: for ever);
-    with ``real_time`` that takes as long as what it simulates. ``source``, ``threads``, ``cpus`` and ``nodes`` are for
-    reported accesses. ``dry_run``: schemes only find out what they would do; ``undo``: what they did is taken back in
-    the end, with ``remember_homes`` it may be. ``by_addresses``: all of a region counts, as in the kernel, and not what
-    of it is resident. ``output`` is the record, if there is to be one; of one that was there nothing is kept with
-    ``force``. ``rotate`` is after how many bytes, or ns, a new file begins; with ``pause`` a disk that is full ends the
-    file only: another is begun as soon as there is room. ``launch_only_advised``: the command gets huge pages only
-    where it, or we, ask for them, if the kernel can do that. ``panel`` is the number of pages of the page panel, 0 for
-    none, None for the usual number where there can be one.
+    with ``real_time`` that takes as long as what it simulates. ``source``, ``threads``, ``cpus``, ``nodes`` and
+    ``writes`` (nothing else counts) are for reported accesses, also those beside sampling. ``dry_run``: schemes only
+    find out what they would do; ``undo``: what they did is taken back in the end, with ``remember_homes`` it may be.
+    ``by_addresses``: all of a region counts, as in the kernel, and not what of it is resident. ``output`` is the
+    record, if there is to be one; of one that was there nothing is kept with ``force``. ``rotate`` is after how many
+    bytes, or ns, a new file begins; with ``pause`` a disk that is full ends the file only: another is begun as soon as
+    there is room. ``launch_only_advised``: the command gets huge pages only where it, or we, ask for them, if the
+    kernel can do that. ``panel`` is the number of pages of the page panel, 0 for none, None for the usual number where
+    there can be one.
     """
 
     engine: str | None = None
@@ -48,6 +49,7 @@ class Request(msgspec.Struct, frozen=True):
     threads: frozenset[int] | None = None
     cpus: frozenset[int] | None = None
     nodes: frozenset[int] | None = None
+    writes: bool = False
     dry_run: bool = False
     undo: bool = False
     remember_homes: bool = False
@@ -69,5 +71,6 @@ class Request(msgspec.Struct, frozen=True):
             "max_cpu": self.max_cpu,
             "resctrl": self.resctrl,
             "panel": self.panel,
+            "source": self.source,
         }
         return {name: value for name, value in fields.items() if value}

@@ -22,8 +22,17 @@ NAMES = {
     "engines": ["user", "kernel", "sim"],
     "ops": ["vaddr", "fvaddr", "paddr", "reported", "sim"],
     "primitives": list(CHOICES[1:]),
-    "sources": ["valgrind", "perf-mem", "lackey", "perf-script"],
-    "facilities": ["reverse map", "cgroup v2", "resctrl", "damonfs", "user events", "huge pages"],
+    "sources": ["perf-event", "page-faults", "valgrind", "perf-mem", "lackey", "perf-script"],
+    "facilities": [
+        "reverse map",
+        "cgroup v2",
+        "generations",
+        "resctrl",
+        "damonfs",
+        "user events",
+        "own pages",
+        "huge pages",
+    ],
 }
 
 

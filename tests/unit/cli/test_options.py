@@ -128,7 +128,7 @@ def test_both_ways_to_ask_say_the_same(tmp_path: Path, capsys: pytest.CaptureFix
         (["--dry-run", "--workload", "stairs"], "--dry-run: is about schemes; give --scheme or --schemes"),
         (["--max-cpu", "1%", "--workload", "stairs"], "--max-cpu: is for monitoring running processes"),
         ([], "--workload: is needed with --ops sim"),
-        (["--cpus", "1", "--workload", "stairs"], "--cpus: is for --ops reported"),
+        (["--cpus", "1", "--workload", "stairs"], "--cpus: goes with --source"),
         (["--duration", "0s", "--workload", "stairs"], "--duration: is 0; it must be longer"),
     ):
         for asked in (["record", "--ops", "sim"], ["start", "--spec", str(file)]):

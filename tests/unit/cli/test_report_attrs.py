@@ -209,6 +209,7 @@ def test_a_wrong_probe_is_one_line(tmp_path: Path, capsys: Capture, text: str, m
     [
         (["--intervals", "auto"], "--intervals: cannot be tuned where probes have weights"),
         (["--panel", "100"], "--panel: cannot be had where probes have weights"),
+        (["--source", "perf-event"], "--source: does not go with probes that have weights"),
         (["--sample", "1ms", "--aggr", "256ms"], "--probe: a weight goes with 255 samples per aggregation at most"),
     ],
 )

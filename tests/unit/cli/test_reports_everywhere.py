@@ -33,6 +33,7 @@ REPORTS = {
     "footprint": [],
     "bandwidth": [],
     "cost": [],
+    "files": ["--all"],
     "schemes": [],
     "tried": ["--tried"],
     "attrs": [],

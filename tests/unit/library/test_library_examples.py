@@ -20,6 +20,7 @@ SAID = [
     r"^5\.0 s, \d+ regions, columns target, start_ns, end_ns, sample_us, aggr_us, start, end, nr_accesses, age",
     r"^working set: \d+ MiB at the 25th percentile, median 10 MiB",
     r"0x10000000",
+    r"^2 1$",
 ]
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pydamon.errors import RequestError
+from pydamon.linux.online_cpus import nodes_of_cpus
 from pydamon.ops.reported.sources.base import Block
-from pydamon.ops.reported.sources.perf_script import FIELDS, PerfScript, nodes_of_cpus, open_script
+from pydamon.ops.reported.sources.perf_script import FIELDS, PerfScript, open_script
 
 # Fields as asked for; fields as perf prints them by default (from mails to linux-kernel); threads with spaces in names.
 ASKED = b"""\

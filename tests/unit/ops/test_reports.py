@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pydamon.errors import RequestError
+from pydamon.ops.base import PAGE_SIZE
 from pydamon.ops.reported.reports import (
     ADDRESS_LIMIT,
     MAX_HOT_RANGES,
@@ -303,3 +304,44 @@ class TestTouchedPages:
             [1 << 42, (1 << 42) + (399 << 12)],
             [1 << 52, (1 << 52) + 4096],
         ]
+
+
+def test_one_report_by_keywords_has_all_that_the_kernels_form_has() -> None:
+    reports = AccessReports(processes=[70, 80], now_ns=lambda: 5)
+    reports.report(process=80, address=0x5000, size=8, cpu=1, node=0, thread=81, is_write=True, nr_accesses=3)
+    reports.report(process=70, frame=2, when_ns=9)
+    reports.report(process=70, frame=4, size=3 * PAGE_SIZE, accessed=False)
+    reports.report(process=80, address=0x7001)
+    rows, _ = reports.take()
+    assert rows.target.tolist() == [1, 0, 0, 1]
+    assert rows.address.tolist() == [0x5000, 2 * PAGE_SIZE, 4 * PAGE_SIZE, 0x7001]
+    assert rows.size.tolist() == [8, PAGE_SIZE, 3 * PAGE_SIZE, 1]
+    assert rows.flags.tolist() == [WRITE, 0, NOT_ACCESSED_RANGE, 0]
+    assert rows.when_ns.tolist() == [5, 9, 5, 5]
+    assert (rows.cpu[0], rows.node[0], rows.thread[0], rows.nr_accesses[0]) == (1, 0, 81, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"address": 1}, "process: is None; it must be one of those that were given (70, 80)"),
+        ({"process": 71, "address": 1}, "process: is 71; it must be one of those"),
+        ({"process": 70}, "address: give either address or frame"),
+        ({"process": 70, "address": 1, "frame": 1}, "address: give either address or frame"),
+        ({"process": 70, "address": 1, "size": 0}, "address: 0x1 and 0 bytes are not a range"),
+        ({"process": 70, "frame": -1}, "are not a range of addresses"),
+        ({"process": 70, "frame": 1, "cpu": -2}, "cpu: is -2"),
+    ],
+)
+def test_a_report_of_nothing_that_there_is_is_refused(given: dict[str, int], why: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        AccessReports(processes=[70, 80]).report(**given)  # type: ignore[arg-type]
+    assert why in str(refused.value)
+
+
+def test_a_process_is_one_target() -> None:
+    with pytest.raises(RequestError, match="processes: names one twice"):
+        AccessReports(processes=[7, 7])
+    reports = AccessReports()
+    with pytest.raises(RequestError, match=r"process: is 7; .*\(none\)"):
+        reports.report(process=7, address=1)

@@ -25,6 +25,11 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon export run.damon --format html -o run.html", "a page that zooms, for a colleague"),
         ("pydamon export run.damon --format perf-script -o -", "as perf script prints the kernel's events"),
     ),
+    "generations": (
+        ("pydamon generations", "idle memory of all cgroups, and which have most of it"),
+        ("pydamon generations --cgroup /system.slice --json", "each generation of some cgroups, for a program"),
+        ("pydamon generations -i lru_gen.txt", "a copy of the kernel's file, from another machine"),
+    ),
     "serve": (
         ("pydamon serve run.damon", "print an address with a token; open it in a browser"),
         ("pydamon serve before.damon after.damon", "two recordings, side by side on one scale"),
@@ -123,6 +128,9 @@ EXAMPLES: dict[str, Examples] = {
     "report diff": (
         ("pydamon report diff before.damon after.damon", "what changed within one process"),
         ("pydamon report diff --by mapping before.damon after.damon", "between two releases of a program"),
+    ),
+    "report files": (
+        ("pydamon report files -i run.damon", "libraries and data files, each once for all processes that map it"),
     ),
     "report footprint": (("pydamon report footprint -i run.damon", "what is used of what is resident"),),
     "report heatmap": (

@@ -327,6 +327,18 @@ def bandwidth(path: str, target: int | None, as_json: bool, output: str | None, 
     report(path, choice(target, **window), as_json, output)
 
 
+@command.command("files")
+@_common
+@windowed
+@click.option("--all", "every", is_flag=True, help="All files, and not only the 20 with the most memory.")
+def mapped_files(path: str, target: int | None, as_json: bool, every: bool, **window: Any) -> None:
+    """What all targets together use of each file that they map; what they share counts once."""
+    with lean.imports():
+        from pydamon.cli.report.mapped_files import report
+
+    report(path, choice(target, **window), as_json, every)
+
+
 @command.command()
 @_common
 @windowed

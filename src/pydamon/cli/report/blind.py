@@ -1,4 +1,4 @@
-"""What of a target could not be watched, and why, as far as a record tells."""
+"""What of a target could not be watched, and why, and who answered, as far as a record tells."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def by_reason(reader: RecordReader) -> dict[int, dict[str, int]]:
         if row["time_ns"] == newest[target]:
             found[target][row["reason"]] = row["bytes"]
     return found
+
+
+def answers(reader: RecordReader) -> list[dict[str, int]]:
+    """Where reports came beside sampling: of each target the samples of its regions by who answered, and reports."""
+    found: dict[int, dict[str, int]] = {}
+    for row in reader.table_rows("answers"):
+        sums = found.setdefault(row["target"], dict.fromkeys(("by_primitive", "by_reports", "unknown", "reports"), 0))
+        for name in sums:
+            sums[name] += row[name]
+    return [{"target": target, **sums} for target, sums in sorted(found.items())]
 
 
 def words(reasons: dict[str, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pydamon.cli.render.axes import percent
 from pydamon.cli.render.palette import BOLD, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.report import blind, late
@@ -66,6 +67,8 @@ def _lines(reader: RecordReader, found: dict[str, Any], screen: Screen) -> list[
         lines.append(f"  and {len(targets) - 10} more targets")
     for one in found["unwatched"][:10]:
         lines.append(f"  target {one['target']} {printable(blind.words(one['bytes_by_reason']))}")
+    for one in found["answers"][:10]:
+        lines.append(f"  target {one['target']} {_answered(one)}")
     for name, table in found["tables"].items():
         lines.append(f"table {printable(name)}: {count(table, 'piece')}")
     return lines + _spec_lines(reader)
@@ -97,10 +100,19 @@ def examine(reader: RecordReader) -> dict[str, Any]:
         "unwatched": [
             {"target": target, "bytes_by_reason": reasons} for target, reasons in blind.by_reason(reader).items()
         ],
+        "answers": blind.answers(reader),
         "sampled": late.sampling(reader),
         "machine": dict(info.machine),
         "spec": dict(info.spec),
     }
+
+
+def _answered(one: dict[str, int]) -> str:
+    """Who has answered, in a few words; at least one sample was taken."""
+    samples = one["by_primitive"] + one["by_reports"] + one["unknown"]
+    shares = (percent(one[name] / max(samples, 1)) for name in ("by_primitive", "by_reports", "unknown"))
+    words = (f"{share} {who}" for share, who in zip(shares, ("by sampling", "by reports", "by nobody"), strict=True))
+    return f"samples of regions answered: {', '.join(words)} ({one['reports']:,} reports)"
 
 
 def _when(found: dict[str, Any]) -> str:

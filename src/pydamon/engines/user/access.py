@@ -14,7 +14,7 @@ from pydamon.primitives import registry
 from pydamon.primitives.base import Primitive, Shared
 
 if TYPE_CHECKING:
-    from pydamon.ops.vaddr import VaddrOps
+    from pydamon.ops.vaddr import Closable, VaddrOps
 
 
 class Access:
@@ -26,6 +26,7 @@ class Access:
 
     def __init__(self, choice: Choice, *, resident_only: bool = False, clears_first: bool = True) -> None:
         self._name = choice.name
+        self._more = contextlib.ExitStack()
         self._shared = Shared(resident_only=resident_only, clears_first=clears_first)
         try:
             self._open = registry.opener(choice.name, self._shared)
@@ -47,6 +48,11 @@ class Access:
             if sampler is not None:
                 ops.sample_whole(sampler)
 
+    def also_closes(self, other: Closable) -> None:
+        """Close ``other`` with this."""
+        self._more.callback(other.close)
+
     def close(self) -> None:
         """Release what the primitives share; they must be closed already."""
+        self._more.close()
         self._shared.close()

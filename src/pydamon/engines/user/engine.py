@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import numpy as np
@@ -12,10 +12,10 @@ import numpy as np
 from pydamon.core.callbacks import Callbacks
 from pydamon.core.snapshot import Snapshot
 from pydamon.core.steadiness import Steadiness
-from pydamon.engines.base import Cost, Identity, Kind, Rows, all_ended
+from pydamon.engines.base import Choice, Cost, Identity, Kind, Rows, all_ended
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.on_core import OnCore, only_context
-from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, LiveOps, choose_for, open_ops
+from pydamon.engines.user.open_ops import LIVE_OPS, PROCESS_OPS, Beside, LiveOps, choose_for, open_ops
 from pydamon.engines.user.spending import Spending
 from pydamon.linux.swap import swap_bytes
 from pydamon.linux.texts import MISREAD
@@ -27,6 +27,7 @@ from pydamon.spec.probes import attributes_only
 if TYPE_CHECKING:
     from pydamon.core.damos import Damos
     from pydamon.ops.actions.plan import Plan
+    from pydamon.ops.beside import BesideSampler
 
 
 class UserEngine(OnCore):
@@ -42,6 +43,7 @@ class UserEngine(OnCore):
     (`core.boundaries`), resident pages are preferred to absent ones, and regions count by what of them is resident
     (`ops.residency`), unless ``by_addresses`` says that all of a region counts. A page panel of ``panel`` pages is
     asked where the primitive can do that.
+    With ``beside`` a live source reports beside the sampling of processes that are named (`ops.beside`).
     With vaddr, ``group`` (taken over, and closed in the end) replaces the processes that the spec names.
     """
 
@@ -63,12 +65,15 @@ class UserEngine(OnCore):
         remember_homes: bool = False,
         by_addresses: bool = False,
         panel: int = 0,
+        beside: Beside | None = None,
     ) -> None:
         context = only_context(spec, *LIVE_OPS)
         clock = clock if clock is not None else MachineClock()
         choice = choose_for(context)
+        if beside is not None:
+            choice = Choice(choice.name, f"{choice.reason}; a source reports beside it")
         rng = np.random.default_rng(seed)
-        ops, watched = open_ops(context, choice, rng, group)
+        ops, watched = open_ops(context, choice, rng, group, beside)
         ops.dry_run = dry_run
         ops.remember_homes = remember_homes
         ops.faithful = context.faithful
@@ -77,6 +82,7 @@ class UserEngine(OnCore):
         self._cgroup, self._physical = context.cgroup, context.ops == "paddr"
         self._commit_lock = threading.Lock()
         self._own_notices: list[str] = []
+        self._reported_beside = None if beside is None else cast("BesideSampler", ops.sampler)
         sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
         if attributes_only(context.probes):
             panel = 0  # it would clear what the probes ask for
@@ -169,6 +175,8 @@ class UserEngine(OnCore):
     def side_rows(self, snapshots: list[Snapshot]) -> dict[str, Rows]:
         """The page panel, and whose the physical memory is, each time that was looked up anew."""
         rows = super().side_rows(snapshots)
+        if self._reported_beside is not None and snapshots:
+            rows["answers"] = self._reported_beside.take_rows(snapshots[0].end_ns)
         return rows | self.ops.side_rows(snapshots[0].start, snapshots[0].end) if snapshots else rows
 
     def notices(self) -> list[str]:
@@ -185,6 +193,7 @@ class UserEngine(OnCore):
     def remarks(self) -> list[str]:
         """Who was not monitored, where the kernel refused, what looking up owners has cost; how the tuning went."""
         own = [] if self.kdamond.damos is None else self.ops.actions.collapsed.remarks()
+        own += [] if self._reported_beside is None else self._reported_beside.remarks()
         return own + self.ops.remarks() + super().remarks() + self._spending.remarks()
 
     def swap_bytes(self) -> int | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from pydamon.errors import MachineError, RequestError, located
 from pydamon.linux.process import Process
 from pydamon.ops.base import ActingOperationsSet, Addresses, ProbingOperationsSet, Ranges
 from pydamon.ops.membership import Children, Membership, Pids
-from pydamon.ops.vaddr import NO_RANGES
+from pydamon.ops.vaddr import NO_RANGES, VaddrOps
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import ONLY_CONTEXT, Context, Target
 from pydamon.spec.primitives import serving
@@ -22,6 +22,8 @@ from pydamon.spec.probes import attributes_only
 
 if TYPE_CHECKING:
     from pydamon.ops.actions.common import Actions
+    from pydamon.ops.reported.reports import AccessFilter
+    from pydamon.ops.reported.sources.base import LiveSource
 
 PROCESS_OPS = ("vaddr", "fvaddr")
 LIVE_OPS = (*PROCESS_OPS, "paddr")
@@ -95,12 +97,23 @@ def check_attributes(context: Context) -> None:
             attributes.close()
 
 
+class Beside(NamedTuple):
+    """Reports beside sampling: what opens the live source for processes by pid, and which accesses count."""
+
+    open: Callable[[list[int]], LiveSource]
+    accept: AccessFilter
+
+
 def open_ops(
-    context: Context, choice: Choice, rng: np.random.Generator, group: Membership | None = None
+    context: Context,
+    choice: Choice,
+    rng: np.random.Generator,
+    group: Membership | None = None,
+    beside: Beside | None = None,
 ) -> tuple[LiveOps, list[Process]]:
     """The operations set, and the processes that the user named, whose ends are worth waking up for.
 
-    ``group`` (taken over) replaces the processes that a vaddr context names.
+    ``group`` (taken over) replaces the processes that a vaddr context names; ``beside`` is for those that are named.
     Raises RequestError or MachineError; nothing is left open then.
     """
     if context.ops == "paddr":
@@ -109,8 +122,8 @@ def open_ops(
     access = Access(choice, resident_only=not context.faithful, clears_first=clears_first)
     try:
         if context.ops == "fvaddr":
-            return _fixed(context, access, rng)
-        return _virtual(context, access, rng, group)
+            return _fixed(context, access, rng, beside)
+        return _virtual(context, access, rng, group, beside)
     except BaseException:
         access.close()
         if group is not None:
@@ -119,7 +132,7 @@ def open_ops(
 
 
 def _virtual(
-    context: Context, access: Access, rng: np.random.Generator, group: Membership | None
+    context: Context, access: Access, rng: np.random.Generator, group: Membership | None, beside: Beside | None
 ) -> tuple[LiveOps, list[Process]]:
     from pydamon.ops.vaddr_group import VaddrGroupOps
 
@@ -135,7 +148,7 @@ def _virtual(
             max_live=max(context.nr_regions.max // 3, 1),
             shared=access,
         )
-        access.sample_whole(ops, rng)
+        _sample(ops, access, rng, context, beside)
     except BaseException:
         group.close()
         raise
@@ -143,7 +156,26 @@ def _virtual(
     return ops, roots
 
 
-def _fixed(context: Context, access: Access, rng: np.random.Generator) -> tuple[LiveOps, list[Process]]:
+def _sample(ops: VaddrOps, access: Access, rng: np.random.Generator, context: Context, beside: Beside | None) -> None:
+    """Samples of all targets at once; one by one where reports are to complete each."""
+    if beside is None:
+        access.sample_whole(ops, rng)
+        return
+    from pydamon.ops.beside import BesideSampler
+
+    try:
+        source = beside.open([target.pid or 0 for target in context.targets])
+    except BaseException:
+        for primitive in ops.primitives:
+            primitive.close()
+        raise
+    ops.sampler = BesideSampler(ops, lambda target: rng, source, beside.accept)
+    access.also_closes(source)
+
+
+def _fixed(
+    context: Context, access: Access, rng: np.random.Generator, beside: Beside | None
+) -> tuple[LiveOps, list[Process]]:
     from pydamon.ops.fvaddr import FvaddrOps
 
     processes: list[Process] = []
@@ -152,7 +184,7 @@ def _fixed(context: Context, access: Access, rng: np.random.Generator) -> tuple[
             processes.append(Process(target.pid or 0))
         ranges = [_ranges(target) for target in context.targets]
         ops = FvaddrOps(processes, access.open, ranges=ranges, rng=rng, shared=access)
-        access.sample_whole(ops, rng)
+        _sample(ops, access, rng, context, beside)
     except BaseException:
         for process in processes:
             process.close()

@@ -32,7 +32,7 @@ so far; they grow at updates and never shrink, because nobody reports an munmap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -141,7 +141,8 @@ class ReportedOps(StepSampler):
 
     ``complete``: the reports are all accesses (of those that ``accept`` lets pass); ``scope`` and ``silence``
     follow from it unless given, see above. ``initial`` gives, per target, ranges to begin with. ``late`` counts reports
-    that arrived after the sampling interval that they belong to, ``dropped`` those that were lost.
+    that arrived after the sampling interval that they belong to, ``dropped`` those that were lost. ``mapped`` tells
+    what a target maps, where somebody knows.
     """
 
     name = "reported"
@@ -162,6 +163,7 @@ class ReportedOps(StepSampler):
         accept: AccessFilter | None = None,
         initial: Sequence[Ranges] = (),
         rng: np.random.Generator | None = None,
+        mapped: Callable[[int], list[Mapping]] | None = None,
     ) -> None:
         self.nr_targets = reports.nr_targets
         self.silence: Silence = silence or ("not-accessed" if complete else "statistic")
@@ -170,6 +172,7 @@ class ReportedOps(StepSampler):
         self.dropped = 0
         self._reports = reports
         self._clock = clock
+        self._mapped = mapped
         self._accept = accept if accept is not None else AccessFilter()
         self._initial = list(initial)
         self._rng = rng if rng is not None else np.random.default_rng()
@@ -232,7 +235,9 @@ class ReportedOps(StepSampler):
         """Nobody reports it."""
 
     def mappings(self, target: int) -> list[Mapping]:
-        """What was touched so far, small gaps closed; the same list object as long as nothing changed."""
+        """What is mapped, else what was touched so far, small gaps closed; the same list as long as nothing changed."""
+        if self._mapped is not None and (found := self._mapped(target)):
+            return found
         touched = self._touched[target].intervals
         seen, mappings = self._mappings[target]
         if touched is not seen:

@@ -1,6 +1,7 @@
 """Reported accesses: whoever knows of accesses hands them in, from any thread; a monitor takes them out.
 
-This is the user-space form of the kernel's planned ``damon_report_access()`` and ``damon_add_folios()``, with the
+This is the user-space form of the kernel's planned ``damon_report_access()`` (what, how much of it, by which CPU and
+thread, read or written, when; for us also whose it is, the node, and how often) and ``damon_add_folios()``, with the
 opposite that was asked for at the same conference: memory that is known *not* to have been accessed. What is waiting to
 be taken lies in a ring of NumPy columns: when it is full the oldest reports are dropped, and counted.
 """
@@ -11,7 +12,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,12 +107,14 @@ class AccessFilter:
 class AccessReports:
     """Where accesses are reported to, for targets 0 to ``nr_targets`` - 1: ``pydamon.AccessReports`` for library users.
 
+    ``report`` says what is known of one access, or of one that surely was not made, by process or page frame;
     ``report_access`` and ``report_accesses`` say what was accessed, ``report_not_accessed`` what surely was not;
     ``add_hot`` names ranges that schemes shall prefer, whatever was monitored (``hot_ranges`` gives them back,
     ``clear_hot`` forgets them); ``end`` says that no more will come. Addresses and sizes are in bytes, times in ns.
 
-    ``now_ns`` gives the time of a report that is made without one. All methods may be called from any thread;
-    ``report_access`` and ``report_not_accessed`` never wait for a lock, so that they, and they only, may be called from
+    ``processes`` are the pids that the targets are, where these are processes. ``now_ns`` gives the time of a report
+    that is made without one. All methods may be called from any thread; ``report``, ``report_access`` and
+    ``report_not_accessed`` never wait for a lock, so that they, and they only, may be called from
     a signal handler, too. While others hold the lock, about ``MAX_LOOSE`` such reports wait; more are dropped.
     ``reported`` counts the reports, ``dropped`` those that were overwritten or dropped before anybody took them.
     """
@@ -122,12 +125,17 @@ class AccessReports:
         *,
         capacity: int = DEFAULT_CAPACITY,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        processes: Sequence[int] = (),
     ) -> None:
+        if len(set(processes)) < len(processes):
+            raise RequestError("names one twice", where="processes")
+        nr_targets = len(processes) or nr_targets
         if not 1 <= nr_targets <= np.iinfo(np.uint16).max:
             raise RequestError(f"is {nr_targets}; it must be 1 to 65535", where="nr_targets")
         if not 1 <= capacity <= 1 << 30:
             raise RequestError(f"is {capacity} reports; it must be 1 to 2**30", where="capacity")
         self.nr_targets = nr_targets
+        self._target_of = {pid: target for target, pid in enumerate(processes)}
         self.capacity = capacity
         self.now_ns = now_ns
         self._lock = threading.Lock()
@@ -143,6 +151,42 @@ class AccessReports:
         self._ended: set[int] = set()
 
     # -- for who knows of accesses ------------------------------------------------------------------------------
+
+    def report(
+        self,
+        *,
+        process: int | None = None,
+        address: int | None = None,
+        frame: int | None = None,
+        size: int | None = None,
+        nr_accesses: int = 1,
+        cpu: int | None = None,
+        node: int | None = None,
+        thread: int | None = None,
+        is_write: bool = False,
+        accessed: bool = True,
+        when_ns: int | None = None,
+    ) -> None:
+        """Say what is known of ``size`` bytes: those from an ``address`` (one byte) or a page ``frame`` (its page) on.
+
+        ``process`` is one of ``processes``; it may be left out where there is one target, as with physical memory.
+        ``accessed`` False: surely not, in the sampling interval of ``when_ns``. Raises RequestError.
+        """
+        target = 0 if process is None else self._target_of.get(process, self.nr_targets)
+        if target == self.nr_targets or (process is None and target + 1 < self.nr_targets):
+            known = ", ".join(map(str, self._target_of)) or "none"
+            raise RequestError(f"is {process}; it must be one of those that were given ({known})", where="process")
+        if (address is None) == (frame is None):
+            raise RequestError("give either address or frame", where="address")
+        if frame is not None:
+            address, size = frame * PAGE_SIZE, size or PAGE_SIZE
+        assert address is not None
+        length = 1 if size is None else size
+        if accessed:
+            who = {"cpu": cpu, "node": node, "thread": thread}
+            self.report_access(target, address, length, nr_accesses, **who, is_write=is_write, when_ns=when_ns)
+        else:
+            self.report_not_accessed(target, address, address + length, when_ns)
 
     def report_access(
         self,
@@ -251,6 +295,11 @@ class AccessReports:
         """Nothing more will be reported of ``target`` (of any target): its monitoring ends."""
         with self._lock:
             self._ended |= set(range(self.nr_targets)) if target is None else {target}
+
+    def note_lost(self, count: int) -> None:
+        """So many accesses happened of which nothing else is known: they count as ``dropped``."""
+        with self._lock:
+            self._dropped += count
 
     # -- for who monitors ---------------------------------------------------------------------------------------
 

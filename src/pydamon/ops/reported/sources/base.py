@@ -11,11 +11,12 @@ import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.linux.process import Mapping
 from pydamon.plain import printable
 
 BLOCK_BYTES = 1 << 20
@@ -30,7 +31,8 @@ _GATHER_STEPS = 10
 class Block:
     """Consecutive accesses, times ascending. Columns of shape (n,); None where the source does not tell it.
 
-    ``end_ns``: everything that happened before it is in this block or an earlier one.
+    ``end_ns``: everything that happened before it is in this block or an earlier one, but for ``lost`` accesses of
+    which only their number is known.
     """
 
     address: NDArray[np.uint64]
@@ -42,6 +44,7 @@ class Block:
     cpu: NDArray[np.int32] | None = None
     node: NDArray[np.int32] | None = None
     thread: NDArray[np.int32] | None = None
+    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -78,6 +81,23 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the stream and end what was started for it."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """One whose times are the machine's (CLOCK_MONOTONIC): it is silent when nothing happens, and time passes."""
+
+    def aim(self, until_ns: int) -> None:
+        """Nobody needs the next block before that time has come."""
+        ...
+
+    def mappings(self, target: int) -> list[Mapping]:
+        """What the target maps now; the same list, not to be changed, as long as that is the same."""
+        ...
+
+    def remarks(self) -> list[str]:
+        """What a user should know of how it went, one line each."""
         ...
 
 

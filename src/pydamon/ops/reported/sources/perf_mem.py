@@ -14,8 +14,9 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from pydamon.errors import MachineError, RequestError
+from pydamon.linux.online_cpus import nodes_of_cpus
 from pydamon.ops.reported.sources.base import Block
-from pydamon.ops.reported.sources.perf_script import FIELDS, PerfScript, nodes_of_cpus
+from pydamon.ops.reported.sources.perf_script import FIELDS, PerfScript
 from pydamon.plain import printable
 
 WHERE = "perf mem"

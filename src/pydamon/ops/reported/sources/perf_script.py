@@ -13,17 +13,15 @@ told apart by ``|OP STORE``, else by the event's name. Samples say nothing about
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import RequestError
-from pydamon.linux.texts import read_text
+from pydamon.linux.online_cpus import nodes_of_cpus
 from pydamon.ops.reported.reports import NOBODY
 from pydamon.ops.reported.sources.base import Block, LineCounts, LineReader
 
@@ -220,14 +218,3 @@ def open_script(path: str, *, pids: Sequence[int] = (), event: str | None = None
     except BaseException:
         os.close(fd)
         raise
-
-
-def nodes_of_cpus(root: Path = Path("/sys/devices/system/node")) -> dict[int, int]:
-    """The NUMA node of each CPU of this machine; empty if it does not tell."""
-    nodes: dict[int, int] = {}
-    for folder in sorted(root.glob("node[0-9]*")):
-        with contextlib.suppress(OSError, ValueError):
-            for part in read_text(folder / "cpulist").strip().split(","):
-                first, _, last = part.partition("-")
-                nodes |= dict.fromkeys(range(int(first), int(last or first) + 1), int(folder.name.removeprefix("node")))
-    return nodes
