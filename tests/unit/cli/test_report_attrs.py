@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,6 @@ def test_a_wrong_probe_is_one_line(tmp_path: Path, capsys: Capture, text: str, m
     [
         (["--intervals", "auto"], "--intervals: cannot be tuned where probes have weights"),
         (["--panel", "100"], "--panel: cannot be had where probes have weights"),
-        (["--source", "perf-event"], "--source: does not go with probes that have weights"),
         (["--sample", "1ms", "--aggr", "256ms"], "--probe: a weight goes with 255 samples per aggregation at most"),
     ],
 )
@@ -218,6 +218,12 @@ def test_what_goes_by_accesses_does_not_go_with_weights(
 ) -> None:
     assert main(["record", *SIM, "--probe", "anon weight=1", *more, "-o", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err.startswith(f"pydamon: {message}")
+
+
+def test_no_source_reports_accesses_where_none_count(tmp_path: Path, capsys: Capture) -> None:
+    words = ["--probe", "anon weight=1", "--source", "perf-event", "-o", str(tmp_path / "x"), str(os.getpid())]
+    assert main(["record", *words]) == 2
+    assert capsys.readouterr().err.startswith("pydamon: --source: does not go with probes that have weights")
 
 
 def test_schemes_select_by_sums_where_there_are_any(tmp_path: Path, capsys: Capture) -> None:
