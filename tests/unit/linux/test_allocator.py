@@ -8,9 +8,12 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs a C library that tells what it keeps"
-)
+pytestmark = [
+    pytest.mark.usefixtures("processes"),
+    pytest.mark.skipif(
+        not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs a C library that tells what it keeps"
+    ),
+]
 
 _BEGIN = """
 import ctypes, sys, threading

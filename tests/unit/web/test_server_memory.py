@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 def test_the_server_takes_arrows_memory_from_the_c_library_and_looks_for_garbage_as_python_does() -> None:
     code = "import gc, pyarrow; from pydamon import lean; lean.begin(); from pydamon.web.server import keep_little; "
