@@ -141,10 +141,15 @@ class HitsBeside:
 
     def of(self, snapshot: Snapshot) -> NDArray[np.uint32] | None:
         """Shape (probes, n); None if there are none of just these regions."""
+        part = self.part(snapshot)
+        return None if part is None else part.hits
+
+    def part(self, snapshot: Snapshot) -> ProbedRegions | None:
+        """As `of`, with what the probes are about."""
         while self._next is not None and self._next.time_ns <= snapshot.end_ns:
             self._last[self._next.target] = self._next
             self._next = next(self._parts, None)
         part = self._last.get(snapshot.target)
         if part is None or part.time_ns != snapshot.end_ns or not np.array_equal(part.start, snapshot.start):
             return None
-        return part.hits
+        return part

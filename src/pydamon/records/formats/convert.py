@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
@@ -15,6 +16,7 @@ import numpy as np
 from pydamon.errors import PydamonError
 from pydamon.records.decode import Damage, Grouper, Rows, join
 from pydamon.records.formats.foreign import Foreign, ReadAgain
+from pydamon.records.hits import TABLE, ProbedRegions, hits_table
 from pydamon.records.index import START_NS
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import BATCH_ROWS, describe
@@ -24,6 +26,7 @@ from pydamon.records.writer import RecordWriter
 MakeWriter = Callable[[Mapping[str, Any], tuple[str, ...]], AbstractContextManager[RecordWriter]]
 
 _MOST_TARGETS = 1 << 20
+_HITS_ROWS = 1 << 16
 
 # Each reason to begin again is met at most once.
 _MOST_PASSES = 4
@@ -73,12 +76,24 @@ def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
                 writer.add_batch(batch)
                 snapshots += len(batch)
                 written += len(batch.start)
+            _put_hits(foreign.probed, writer)
     left_out = damage.lines() + foreign.left_out()
     if not snapshots:
         problem = "; ".join(left_out)
         raise PydamonError("holds no snapshot" + (f": {problem}" if problem else ""), where=foreign.source.path)
     line = "" if foreign.intervals is None else foreign.intervals.line()
     return Converted(foreign.format, snapshots, written, [line] if line else [], left_out)
+
+
+def _put_hits(probed: deque[ProbedRegions], writer: RecordWriter) -> None:
+    """What probes have hit in the snapshots that were read, in tables that are not too large."""
+    while probed:
+        parts = [probed.popleft()]
+        rows = parts[0].hits.size
+        while probed and rows + probed[0].hits.size <= _HITS_ROWS:
+            parts.append(probed.popleft())
+            rows += parts[-1].hits.size
+        writer.add_table(TABLE, hits_table(parts), time_ns=parts[0].time_ns)
 
 
 def _gathered(pieces: Iterator[Rows]) -> Generator[Rows, None, None]:

@@ -17,7 +17,18 @@ from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Rows, join
-from pydamon.records.formats.damo_values import SnapshotObject, accesses, ages, has_samples, numbers, time_ns, time_us
+from pydamon.records.formats.damo_probes import ProbesTold, hits_of, probed
+from pydamon.records.formats.damo_values import (
+    DamoRegion,
+    SnapshotObject,
+    accesses,
+    ages,
+    has_samples,
+    number,
+    numbers,
+    time_ns,
+    time_us,
+)
 from pydamon.records.formats.foreign import (
     Foreign,
     Hints,
@@ -30,9 +41,12 @@ from pydamon.records.formats.foreign import (
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
 from pydamon.records.formats.trace_intervals import infer_aggr_us
+from pydamon.records.hits import TABLE, HitsBeside, hits_table
+from pydamon.records.index import END_NS
 from pydamon.records.reader import RecordReader
 from pydamon.records.schema import describe
 from pydamon.records.writer import RecordWriter
+from pydamon.spec.probes import Probe
 from pydamon.spec.units import U64_MAX, parse_rounded_size
 
 # Objects with snapshots; each is a target, and has a file of its own while they are put in order.
@@ -51,6 +65,7 @@ class _Entry:
 
     number: int
     intervals: ReadIntervals | None
+    probes: tuple[Probe, ...]
 
 
 class DamoRecord(Foreign):
@@ -70,11 +85,14 @@ class DamoRecord(Foreign):
         self._kdamonds: Any = None  # what damo's newest records say of them before the snapshots
         self._clear()
         self._probe()
+        self._probes_told = ProbesTold(source.path, self._kdamonds)
 
     def _clear(self) -> None:
         self.targets = []
         self._numbers.clear()
-        self._damaged = self._strange = 0
+        self.probed.clear()
+        self._newest_ns: dict[int, int] = {}
+        self._damaged = self._strange = self._strange_hits = 0
         self._complete = True
         self._more: list[str] = []
 
@@ -177,14 +195,15 @@ class DamoRecord(Foreign):
             words = (("kdamond", kdamond), ("context", context), ("scheme", scheme))
             more = [f"{word}={value}" for word, value in words if value not in ("None", "0")]
             self.targets.append(target_named(len(self.targets), target_id, *more))
-        return _Entry(self._numbers[key], self._told_intervals(about))
+        probes = self._probes_told.of(*_places(about))
+        return _Entry(self._numbers[key], self._told_intervals(about), probes)
 
     def _told_intervals(self, about: dict[str, Any]) -> ReadIntervals | None:
         """What the object says of its intervals, or its context."""
         if (told := _intervals(about)) is not None:
             return told
         try:
-            kdamond, context = (int(about.get(name) or 0) for name in ("kdamond_idx", "context_idx"))
+            kdamond, context = _places(about)
             found = self._kdamonds[kdamond]["contexts"][context]
         except (TypeError, ValueError, LookupError, AttributeError):
             return None
@@ -233,7 +252,25 @@ class DamoRecord(Foreign):
             "age": age[good].astype(np.uint32),
         }
         passed = _passed([region.sz_filter_passed for region in regions])
-        return Rows(index, columns if passed is None else columns | {"sz_filter_passed": passed[good]})
+        rows = Rows(index, columns if passed is None else columns | {"sz_filter_passed": passed[good]})
+        self._note_hits(regions, rows, good, aggr_us / told_us, entry)
+        return rows
+
+    def _note_hits(
+        self, regions: list[DamoRegion], rows: Rows, good: NDArray[np.bool_], scale: float, entry: _Entry
+    ) -> None:
+        """What probes have hit in a snapshot, unless it is out of order in time."""
+        end_ns = int(rows.index[0, END_NS])
+        if end_ns < self._newest_ns.get(entry.number, -1):
+            return
+        self._newest_ns[entry.number] = end_ns
+        try:
+            hits = hits_of(regions)
+            if hits is not None:
+                scaled = np.rint(hits[:, good] * scale).astype(np.uint64) if scale != 1 else hits[:, good]
+                self.probed.append(probed(rows, scaled, entry.probes))
+        except ValueError:
+            self._strange_hits += 1
 
     def _merged(self) -> Iterator[Rows]:
         """All snapshots in the order of time: each object's are put into a file of its own first."""
@@ -249,10 +286,16 @@ class DamoRecord(Foreign):
                     )
                     files[entry.number], writers[entry.number] = name, stack.enter_context(writer)
                 writers[entry.number].add_batch(rows.batch())
+                while self.probed:
+                    part = self.probed.popleft()
+                    writers[entry.number].add_table(TABLE, hits_table([part]), time_ns=part.time_ns)
             for writer in writers.values():
                 writer.close()
             readers = [stack.enter_context(RecordReader(name)) for name in files.values()]
+            beside = dict(zip(files, map(HitsBeside, readers), strict=True))
             for one in merge(*(reader.snapshots() for reader in readers), key=lambda s: s.end_ns):
+                if (found := beside[one.target].part(one)) is not None:
+                    self.probed.append(found)
                 yield Rows.of(RegionBatch.of([one]))
             lines = [line.partition(": ")[2] for reader in readers for line in reader.warnings()]
             self._more = list(dict.fromkeys(lines))
@@ -264,6 +307,8 @@ class DamoRecord(Foreign):
             found.append(f"{_count(self._damaged, 'snapshot')} that cannot be understood left out")
         if self._strange:
             found.append(f"{_count(self._strange, 'region')} without usable numbers left out")
+        if self._strange_hits:
+            found.append(f"hits of probes in {_count(self._strange_hits, 'snapshot')} left out: they cannot be so")
         if not self._complete:
             found.append("ends early; this is what came before")
         return found
@@ -306,6 +351,14 @@ def _current(content: Any) -> dict[str, Any]:
             content = list(content.values())[-1]
         else:
             return content if isinstance(content, dict) else {}
+
+
+def _places(about: dict[str, Any]) -> tuple[int, int]:
+    """The numbers of the kdamond and the context that an object is of; one that nobody has for what is no number."""
+    told = [about.get(name) for name in ("kdamond_idx", "context_idx")]
+    found = [0 if v is None else number(v) if isinstance(v, int | float | str) else None for v in told]
+    kdamond, context = (U64_MAX if value is None else value for value in found)
+    return kdamond, context
 
 
 def _kdamonds(content: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -45,6 +46,7 @@ class DamoRegion(msgspec.Struct, gc=False):
     nr_accesses: Count | int | float | str | None = None
     age: Age | int | float | str | None = None
     sz_filter_passed: Value = None
+    probe_hits: Any = None
 
 
 class SnapshotObject(msgspec.Struct, gc=False):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 from pydamon.errors import RequestError
 from pydamon.learned import learned
 from pydamon.records.decode import Rows
+from pydamon.records.formats.damo_probes import text_beside
 from pydamon.records.formats.damo_values import Value, time_us
 from pydamon.records.formats.input_file import InputFile
+from pydamon.records.hits import ProbedRegions
 from pydamon.records.schema import FORMAT_VERSION, RecordInfo, TargetInfo
 from pydamon.spec.units import format_duration_ns
 from pydamon.version import __version__
@@ -26,7 +27,6 @@ DEFAULT_AGGR_US = 100_000
 DEFAULT_SAMPLES = 20
 # More accesses than this in an interval are no sampling result, but damage.
 _MOST_SAMPLES = 10_000
-_MOST_BESIDE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +66,18 @@ class ReadIntervals:
 
 def hints_beside(path: str) -> Hints:
     """The intervals that damo has put beside its record, in ``PATH.kdamonds``; no hints where there are none."""
-    beside = f"{path}.kdamonds"
-    try:
-        fd = os.open(beside, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
+    text = text_beside(path)
+    if text is None:
         return Hints()
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return Hints()
-        told = msgspec.json.decode(os.read(fd, _MOST_BESIDE), type=learned(list[_Kdamond]))
+        told = msgspec.json.decode(text, type=learned(list[_Kdamond]))
         intervals = told[0].contexts[0].intervals
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError, IndexError):
+    except (msgspec.MsgspecError, ValueError, RecursionError, IndexError):
         return Hints()
-    finally:
-        os.close(fd)
     sample_us, aggr_us = time_us(intervals.sample_us), time_us(intervals.aggr_us)
     if not sample_us or not aggr_us or sample_us > aggr_us:
         return Hints()
-    return Hints(sample_us, aggr_us, f"from {beside.rpartition('/')[2]}")
+    return Hints(sample_us, aggr_us, f"from {path.rpartition('/')[2]}.kdamonds")
 
 
 class _Told(msgspec.Struct):
@@ -138,7 +132,8 @@ def most_accesses(nr_accesses: NDArray[np.uint32]) -> int:
 
 
 class Foreign(ABC):
-    """A file of another format. ``format`` names it, ``targets`` grows while it is read.
+    """A file of another format. ``format`` names it, ``targets`` grows while it is read; so does ``probed``, what
+    probes have hit in the snapshots, in the order of time, from which the caller takes.
 
     Use: `rows` once from start to end, or again after it raised `ReadAgain`; `left_out` and `intervals` at the end.
     """
@@ -150,6 +145,7 @@ class Foreign(ABC):
         self.source = source
         self.hints = hints
         self.targets: list[TargetInfo] = []
+        self.probed: deque[ProbedRegions] = deque()
         self.intervals: ReadIntervals | None = None
 
     @abstractmethod
