@@ -84,7 +84,7 @@ def test_what_nobody_touches_is_in_an_old_generation(file: Path) -> None:
     assert rows[1]["least_bytes"] >= 48 * MIB
     # Whether hot memory is young is the kernel's to say, and the emulated processor hides accesses from it.
     listed = sum(one["anon_bytes"] for part in told["parts"] for one in part["generations"])
-    assert listed == pytest.approx(anonymous, rel=0.1)
+    assert 0.9 * anonymous <= listed <= anonymous + 128 * MIB  # with the command's own, which has ended by then
     for row in told["idle"]:
         assert row["least_bytes"] <= row["most_bytes"]
 
