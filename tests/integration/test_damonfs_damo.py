@@ -57,15 +57,16 @@ step gone stop
 """
 
 
-def test_damo_does_its_work(tmp_path: Path) -> None:
-    script = tmp_path / "damo.sh"
-    script.write_text(SCRIPT)
+def damo_steps(script: str, tmp_path: Path) -> tuple[dict[str, str], int]:
+    """(what each step of the script printed, the process it was about). Its own errors end the script, and the test."""
+    path = tmp_path / "damo.sh"
+    path.write_text(script)
     with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as busy:
         assert busy.stdout is not None
         busy.stdout.readline()
         environment = os.environ | {"DAMO": DAMO or "", "TARGET": str(busy.pid), "HOME": str(tmp_path)}
         done = subprocess.run(
-            [*MOUNT, "--", "bash", str(script)],
+            [*MOUNT, "--", "bash", str(path)],
             capture_output=True,
             text=True,
             timeout=300,
@@ -75,9 +76,13 @@ def test_damo_does_its_work(tmp_path: Path) -> None:
         )
         busy.kill()
     assert done.returncode == 0, done.stdout + done.stderr
-    steps = dict(step.split("\n", 1) for step in done.stdout.split("== ")[1:])
+    return dict(step.split("\n", 1) for step in done.stdout.split("== ")[1:]), busy.pid
+
+
+def test_damo_does_its_work(tmp_path: Path) -> None:
+    steps, pid = damo_steps(SCRIPT, tmp_path)
     assert "DAMON version: 7." in steps["sysinfo"]
-    assert f"pid: {busy.pid}" in steps["running"]
+    assert f"pid: {pid}" in steps["running"]
     assert "state: on" in steps["running"]
     assert "intervals: sample 5 ms, aggr 100 ms" in steps["running"]
     assert "intervals: sample 10 ms, aggr 200 ms" in steps["tuned"]
@@ -85,7 +90,7 @@ def test_damo_does_its_work(tmp_path: Path) -> None:
     assert "pause: True" in steps["paused"]
     assert steps["resumed"].strip()
     assert "probe prep: set_pgidle, filter: allow pgidle_unset (weight: 100)" in steps["attrs"]
-    assert f"pid: {busy.pid}" in steps["left"]
+    assert f"pid: {pid}" in steps["left"]
     assert "target 1" not in steps["left"]
     assert "active_mem_bp (complement)" in steps["rest"]
     assert "nr_tried" in steps["stats"]

@@ -71,6 +71,16 @@ def test_intervals_may_be_those_of_the_kdamond_beside_the_records(tmp_path: Path
         assert {(s.sample_us, s.aggr_us) for s in reader.snapshots()} == {(2_000, 40_000)}
 
 
+@pytest.mark.parametrize("spelt", [("damo_record_ver",), ("damo_reocrd_ver",), ("damo_reocrd_ver", "damo_record_ver")])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_container_of_version_1_by_either_spelling(tmp_path: Path, spelt: tuple[str, ...], packed: bool) -> None:
+    # damo 3.4.3 knows it by both at once only, and writes the list.
+    made = some(4)
+    text = json.dumps(dict.fromkeys(spelt, 1) | {"damo_records": [damo_object(made)]}).encode()
+    path = put(tmp_path / "r", zlib.compress(text) if packed else text)
+    assert read_with_warnings(path) == (expected(made), [])
+
+
 def _readable(made: list[Made]) -> dict[str, Any]:
     """Numbers as people read them."""
     about = damo_object(made)
