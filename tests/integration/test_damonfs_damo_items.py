@@ -46,7 +46,6 @@ step tune tune --kdamond --damon_ctx --ops vaddr -s 10000 -a 200000 --damon_targ
     --damos_scheme --damos_action stat
 step tuned report damon
 step stop stop
-step monitor monitor $TARGET --report_type wss --delay 1 --count 1
 step after report damon --kdamonds_summary
 """
 
@@ -93,6 +92,4 @@ def test_options_that_open_items(tmp_path: Path) -> None:
             assert text in steps[name], name
     assert "action: cold" not in steps["tuned"]
     assert "allow anon" not in steps["tuned"]
-    # `monitor` starts and stops by the files; what it prints comes from the kernel's trace events.
-    assert "no snapshot" in steps["monitor"]
     assert "state: off" in steps["after"]
