@@ -127,8 +127,11 @@ def load_program(instructions: bytes) -> int:
 
 
 def log_tail(log: bytes, limit: int = 200) -> str:
-    """The end of a verifier log as one line of at most ``limit`` characters, without its closing statistics."""
-    lines = [line.strip() for line in decode(log).split("\n")]
+    """The end of a verifier log as one line of at most ``limit`` characters.
+
+    Without its closing statistics, and the paragraphs in which Linux 7.3 says the same once more.
+    """
+    lines = [line.strip() for line in decode(log).partition("\nVerification failed:")[0].split("\n")]
     lines = [line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))]
     tail = "; ".join(lines[-3:])
     return tail if len(tail) <= limit else "…" + tail[1 - limit :]

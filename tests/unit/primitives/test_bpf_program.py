@@ -214,6 +214,8 @@ def test_a_missing_fact_is_named(name: str) -> None:
 def test_the_end_of_a_verifier_log_is_one_short_line() -> None:
     log = b"0: R1=ctx() R10=fp0\n; comment\n12: (85) call x#1\nR2 must be\n\nprocessed 13 insns (limit 1000000)\n"
     assert bpf_syscall.log_tail(log) == "; comment; 12: (85) call x#1; R2 must be"
+    of_7_3 = b"0: R1=ctx() R10=fp0\n0: (95) exit\nR0 !read_ok\n\nVerification failed: Register Type Safety\n\nReason:\n"
+    assert bpf_syscall.log_tail(of_7_3) == "0: R1=ctx() R10=fp0; 0: (95) exit; R0 !read_ok"
     long = bpf_syscall.log_tail(b"x" * 1000)
     assert len(long) == 200
     assert long.startswith("…")
