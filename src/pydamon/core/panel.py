@@ -15,13 +15,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.spec.defaults import PANEL_PAGES
+
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 PAGE_SIZE = 4096
-SIZE = 1024  # pages of all targets together
 LEAST = 64  # of one target
 # Idle times are told apart by these bounds, in seconds: about 8 to a decade, and what people ask for.
 BOUNDS_S = (
@@ -66,7 +67,7 @@ def drawn(runs: U64, chance: float, seed: int) -> U64:
     return np.concatenate(found) * np.uint64(PAGE_SIZE)
 
 
-def shares(resident_pages: dict[int, int], size: int = SIZE, least: int = LEAST) -> dict[int, float]:
+def shares(resident_pages: dict[int, int], size: int = PANEL_PAGES, least: int = LEAST) -> dict[int, float]:
     """How many pages of each target there are to be, on average.
 
     Most of ``size`` is in proportion to what is resident, so that all targets together are known as well as one would

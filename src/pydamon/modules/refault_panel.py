@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from pydamon.core import panel
 from pydamon.modules.controller import Observations
+from pydamon.spec.defaults import PANEL_PAGES
 
 MINUTE_US, MINUTE_NS = 60_000_000, 60_000_000_000
 _FORGET_MINUTES = 5.0
@@ -36,7 +36,7 @@ class PanelShares:
             if one.age_us in returned:
                 back, exposure = self._of.get(one.age_us, (0.0, 0.0))
                 self._of[one.age_us] = back * kept + returned[one.age_us], exposure * kept + one.bytes * minutes
-        self._page_bytes = (seen.resident_bytes or 0) / panel.SIZE
+        self._page_bytes = (seen.resident_bytes or 0) / PANEL_PAGES
 
     def worst(self, age_us: int) -> float:
         """The share of a piece of memory that was idle for so long that is used again per minute, at the most.

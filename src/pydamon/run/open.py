@@ -217,9 +217,9 @@ def _beside(request: Request) -> Beside:
 
 
 def _panel_size(request: Request) -> int:
-    from pydamon.core.panel import SIZE
+    from pydamon.spec.defaults import PANEL_PAGES
 
-    return SIZE if request.panel is None else request.panel
+    return PANEL_PAGES if request.panel is None else request.panel
 
 
 def _open_kernel(opener: _Opener, reason: str) -> Opened:

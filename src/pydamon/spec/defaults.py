@@ -1,4 +1,4 @@
-"""The intervals of a spec for which nobody has said any: those that fit, where that can be found out."""
+"""What holds where nobody has said anything: intervals that fit, where that can be found out; the page panel's size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from pydamon.spec.model import Intervals, IntervalsGoal, Spec
 
+PANEL_PAGES = 1024  # of all targets together, that are asked one by one
 _TUNED = ("vaddr", "fvaddr", "paddr")  # simulations and reports are to be repeatable, as the kernel's DAMON is
 
 

@@ -45,6 +45,14 @@ def test_help_imports_no_library(asked: str) -> None:
 
 
 @pytest.mark.usefixtures("processes")
+def test_the_manual_is_made_without_what_computes(tmp_path: Path) -> None:
+    """A package is built where NumPy is not installed, and its pages with it."""
+    found = imported("--no-config", "help", "--man", str(tmp_path))
+    assert "pydamon.modules.registry" in found
+    assert not found & {"numpy", "pyarrow"}
+
+
+@pytest.mark.usefixtures("processes")
 def test_version_imports_no_verb_and_no_number(tmp_path: Path) -> None:
     found = imported("--version")
     assert "click" in found
