@@ -73,16 +73,10 @@ class OwnPages:
             reports.report_not_accessed(target, start, end)
 
     def _populated(self) -> Ranges:
-        found: list[Ranges] = []
-        for start, end in self.ranges:
-            at = start
-            while at < end:
-                runs, walked = pagemap_scan.populated(self._pagemap, at, end, 1 << 30)
-                found.append(runs[:, :2])
-                if walked <= at:
-                    break
-                at = walked
-        return _joined(found)
+        def look(start: int, end: int) -> tuple[Ranges, int]:
+            return pagemap_scan.populated(self._pagemap, start, end, 1 << 30)
+
+        return _joined([pagemap_scan.in_parts(look, start, end) for start, end in self.ranges])
 
     def close(self) -> None:
         """Watch nothing any more; a second time does nothing."""
