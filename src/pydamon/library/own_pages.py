@@ -64,12 +64,12 @@ class OwnPages:
 
     def report(self, reports: AccessReports, target: int = 0) -> None:
         """Report this interval, accessed and surely not accessed, to ``target``; and begin the next one."""
+        there = self._populated()  # first: what comes between the two looks is accessed
         hot = self.accessed()
-        cold = spans.without(self._populated(), hot)
         self.begin()
         if len(hot):
             reports.report_accesses(target, hot[:, 0], hot[:, 1] - hot[:, 0])
-        for start, end in cold.tolist():
+        for start, end in spans.without(there, hot).tolist():
             reports.report_not_accessed(target, start, end)
 
     def _populated(self) -> Ranges:
