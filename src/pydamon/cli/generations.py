@@ -75,7 +75,8 @@ def _text(parts: list[Part], cgroup: str | None, screen: Screen) -> list[str]:
     from pydamon.plain import printable
 
     rows = idle(parts)
-    lines = ["idle, by the kernel's generations (four at most: a page's time is known between two of them)"]
+    title = "idle, by the kernel's generations (four at most: a page's time is known between two of them)"
+    lines = [screen.fit(title)]
     lines += table(["idle for", "at least", "at most"], [_idle_cells(row) for row in rows], screen)
     lines.append("")
     if cgroup is None:

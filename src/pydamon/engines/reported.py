@@ -55,6 +55,7 @@ class TraceClock:
             if block is None:
                 self._end()
                 return None
+            self._reports.note_lost(block.lost)
             if len(block.address) or self._live is not None:
                 self._block = block
                 self._now_ns = int(block.when_ns[0]) if len(block.address) else block.end_ns

@@ -64,25 +64,19 @@ class OwnPages:
 
     def report(self, reports: AccessReports, target: int = 0) -> None:
         """Report this interval, accessed and surely not accessed, to ``target``; and begin the next one."""
+        there = self._populated()  # first: what comes between the two looks is accessed
         hot = self.accessed()
-        cold = spans.without(self._populated(), hot)
         self.begin()
         if len(hot):
             reports.report_accesses(target, hot[:, 0], hot[:, 1] - hot[:, 0])
-        for start, end in cold.tolist():
+        for start, end in spans.without(there, hot).tolist():
             reports.report_not_accessed(target, start, end)
 
     def _populated(self) -> Ranges:
-        found: list[Ranges] = []
-        for start, end in self.ranges:
-            at = start
-            while at < end:
-                runs, walked = pagemap_scan.populated(self._pagemap, at, end, 1 << 30)
-                found.append(runs[:, :2])
-                if walked <= at:
-                    break
-                at = walked
-        return _joined(found)
+        def look(start: int, end: int) -> tuple[Ranges, int]:
+            return pagemap_scan.populated(self._pagemap, start, end, 1 << 30)
+
+        return _joined([pagemap_scan.in_parts(look, start, end) for start, end in self.ranges])
 
     def close(self) -> None:
         """Watch nothing any more; a second time does nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import struct
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +24,23 @@ _REGIONS = 4096
 _USER_END = (1 << 47) - 4096
 _USER_END_OF_FIVE_LEVELS = (1 << 56) - 4096  # for those who ask for such addresses
 
+Look = Callable[[int, int], tuple[NDArray[np.uint64], int]]  # what a call found in a range, and where it stopped
+
 
 def resident_ranges(pagemap_fd: int) -> NDArray[np.uint64]:
     """Ranges of pages in memory, without zero pages: shape (n, 2), bytes, sorted.
 
     OSError if the kernel does not know the call (ENOTTY) or the process has ended (ESRCH).
     """
+    return in_parts(lambda start, end: resident_part(pagemap_fd, start, end), 0, _user_end())
+
+
+def in_parts(look: Look, start: int, end: int) -> NDArray[np.uint64]:
+    """All of [start, end), however often ``look`` has to go on: what it found, start and end, (n, 2)."""
     found: list[NDArray[np.uint64]] = []
-    start, end = 0, _user_end()
     while start < end:
-        runs, walked = resident_part(pagemap_fd, start, end)
-        found.append(runs)
+        runs, walked = look(start, end)
+        found.append(runs[:, :2])
         if walked <= start:
             break
         start = walked
@@ -99,17 +106,15 @@ def accessed(pagemap_fd: int, start: int, end: int) -> NDArray[np.uint64]:
     Result: (n, 2) uint64, sorted. For memory under `userfaultfd.ReadWriteProtection`. OSError (EINVAL) if the kernel
     does not know the category.
     """
-    found: list[NDArray[np.uint64]] = []
-    while start < end:
-        regions = np.empty(_REGIONS * _REGION_WORDS, np.uint64)
-        vector = regions.ctypes.data
-        argument = bytearray(
-            _ARGUMENT.pack(_ARGUMENT.size, 0, start, end, 0, vector, _REGIONS, 0, 0, ACCESSED, 0, ACCESSED)
-        )
-        count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
-        found.append(regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS)[:, :2].copy())
-        walked: int = end if count < _REGIONS else _ARGUMENT.unpack(argument)[_WALK_END_AT]
-        if walked <= start:
-            break
-        start = walked
-    return np.concatenate(found) if found else np.empty((0, 2), np.uint64)
+    return in_parts(lambda start, end: _accessed_part(pagemap_fd, start, end), start, end)
+
+
+def _accessed_part(pagemap_fd: int, start: int, end: int) -> tuple[NDArray[np.uint64], int]:
+    regions = np.empty(_REGIONS * _REGION_WORDS, np.uint64)
+    vector = regions.ctypes.data
+    argument = bytearray(
+        _ARGUMENT.pack(_ARGUMENT.size, 0, start, end, 0, vector, _REGIONS, 0, 0, ACCESSED, 0, ACCESSED)
+    )
+    count = fcntl.ioctl(pagemap_fd, _PAGEMAP_SCAN, argument)
+    walked: int = end if count < _REGIONS else _ARGUMENT.unpack(argument)[_WALK_END_AT]
+    return regions[: count * _REGION_WORDS].reshape(-1, _REGION_WORDS)[:, :2].copy(), walked

@@ -106,8 +106,8 @@ def _number(text: str) -> int | None:
     return value if value <= _MOST_NUMBER else None
 
 
-def listed(path: str | Path) -> list[int] | None:
-    """A list like ``0-2,4``; None if it cannot be read or is none. Raises nothing, whatever it says."""
+def listed(path: str | Path, most: int = _MOST_NODE) -> list[int] | None:
+    """A list like ``0-2,4``, of numbers up to ``most``; None if it cannot be read or is none. Raises nothing."""
     found: set[int] = set()
     try:
         text = read_text(path).strip()
@@ -116,7 +116,7 @@ def listed(path: str | Path) -> list[int] | None:
     for part in text.split(",") if text else ():
         first, dash, last = part.partition("-")
         low, high = _number(first), _number(last if dash else first)
-        if low is None or high is None or not low <= high <= _MOST_NODE:
+        if low is None or high is None or not low <= high <= most:
             return None
         found.update(range(low, high + 1))
     return sorted(found)

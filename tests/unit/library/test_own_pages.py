@@ -159,6 +159,29 @@ def test_reports_say_what_was_accessed_and_what_was_not(kernel: Kernel) -> None:
     assert told == [(AT + a * PAGE, AT + b * PAGE, flags) for a, b, flags in expected]
 
 
+def test_what_comes_while_a_report_is_made_is_not_said_to_be_cold(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.touch(0)
+    reports = AccessReports()
+    look = kernel.ioctl
+
+    def ioctl(fd: int, request: int, argument: bytearray) -> int:
+        found = look(fd, request, argument)
+        if len(argument) == 96:  # PAGEMAP_SCAN
+            kernel.touch(5)
+        return found
+
+    with OwnPages([(AT, END)]) as pages:
+        pages.begin()
+        monkeypatch.setattr(kernel, "ioctl", ioctl)
+        pages.report(reports)
+        monkeypatch.setattr(kernel, "ioctl", look)
+    rows, _ = reports.take()
+    told = sorted(zip(rows.address.tolist(), rows.flags.tolist(), strict=True))
+    assert told == [(AT, NOT_ACCESSED_RANGE), (AT + 5 * PAGE, 0)]
+
+
 def test_more_ranges_than_fit_into_one_answer(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pagemap_scan, "_REGIONS", 4)
     kernel.touch(*range(0, 40, 2))

@@ -137,6 +137,12 @@ def test_lost_samples_make_silence_unknown_and_filters_hold(opened: Open) -> Non
     assert ops.dropped == 1
 
 
+def test_what_was_lost_before_the_first_interval_counts(opened: Open) -> None:
+    reports = AccessReports(1)
+    assert TraceClock(opened(Script(sample(10, 0x1000, pid=ME) + lost(3))), reports).prime() is not None
+    assert reports.dropped == 3
+
+
 def test_a_process_that_there_is_not_is_refused() -> None:
     with pytest.raises(RequestError, match="pid: no process has the id 4194305"):
         PerfEvent(perf_pmu.PAGE_FAULTS, [4194305])
