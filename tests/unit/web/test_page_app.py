@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -351,22 +352,25 @@ class TestRecordings:
         with Recording(str(rich(tmp_path / "r", seconds=2)), follow=False) as found:
             found.read_now()
             drawn = found.drawn[0]
-            batches = [RegionBatch.of([snapshot(number, [(HEAP, HEAP + MIB, 5, 0)])]) for number in range(30, 4000)]
+            asked = threading.Event()
 
             def grow() -> None:
-                for batch in batches:
-                    drawn.add(batch)
+                for number in itertools.count(30):
+                    drawn.add(RegionBatch.of([snapshot(number, [(HEAP, HEAP + MIB, 5, 0)])]))
+                    if number > 1_000 and asked.is_set():
+                        return
 
             growing = threading.Thread(target=grow)
             growing.start()
-            told = 0
-            while growing.is_alive():
-                curves = found.target(0)["curves"]
-                assert len(curves["time_s"]) == len(curves["least"])
-                found.tile(0, 0, 0, 0, 0)
-                told += 1
-            growing.join()
-            assert told > 10
+            try:
+                for _ in range(20):
+                    curves = found.target(0)["curves"]
+                    assert len(curves["time_s"]) == len(curves["least"])
+                    found.tile(0, 0, 0, 0, 0)
+                    assert growing.is_alive()
+            finally:
+                asked.set()
+                growing.join()
 
     def test_one_that_is_removed_stays_on_the_page(self, tmp_path: Path) -> None:
         path = tmp_path / "r"

@@ -109,6 +109,7 @@ def _heat(reader: RecordReader, parts: Iterator[ProbedRegions], wanted: Wanted, 
         yield "\n".join([*lines, *table(headings, rows, screen)])
 
 
+Style = Callable[[AttributeHeat, Wanted], "Shown"]  # how it is shown
 Shown = tuple[list[str], list[list[str]], list[dict[str, Any]]]  # headings, rows of text, rows for JSON
 
 
@@ -139,7 +140,7 @@ def _time(value: float) -> str:
     return format_duration_ns(round(value))
 
 
-def _histogram(measure: Callable[[AttributeHeat], F64], words: Callable[[float], str], name: str, unit: str) -> Any:
+def _histogram(measure: Callable[[AttributeHeat], F64], words: Callable[[float], str], name: str, unit: str) -> Style:
     def shown(heat: AttributeHeat, wanted: Wanted) -> Shown:
         found = histogram(measure(heat), heat.sizes, _BINS)
         rows = [[f"{words(low)} to {words(high)}", format_size(size)] for low, high, size in found]
@@ -149,7 +150,7 @@ def _histogram(measure: Callable[[AttributeHeat], F64], words: Callable[[float],
     return shown
 
 
-def _percentiles(measure: Callable[[AttributeHeat], F64], words: Callable[[float], str], name: str, unit: str) -> Any:
+def _percentiles(measure: Callable[[AttributeHeat], F64], words: Callable[[float], str], name: str, unit: str) -> Style:
     def shown(heat: AttributeHeat, wanted: Wanted) -> Shown:
         found = list(zip(_PERCENTS, percentiles(measure(heat), heat.sizes, _PERCENTS), strict=True))
         rows = [[f"{percent} %", words(value)] for percent, value in found]
@@ -161,7 +162,7 @@ def _percentiles(measure: Callable[[AttributeHeat], F64], words: Callable[[float
 
 _OF_HEAT = (lambda heat: heat.temperatures, _degrees, "temperature", "")
 _OF_TIME = (lambda heat: heat.idle_ns, _time, "idle time", "_ns")
-_SHOWN: dict[str, Callable[[AttributeHeat, Wanted], Shown]] = {
+_SHOWN: dict[str, Style] = {
     "detailed": _detailed,
     "temperature-sz-hist": _histogram(*_OF_HEAT),
     "recency-sz-hist": _histogram(*_OF_TIME),

@@ -61,21 +61,12 @@ class KernelTree:
     def change(self, before: Context, after: Context) -> None:
         """Have a running kdamond go on as ``after``. Raises RequestError or MachineError, and it goes on as before."""
         try:
-            self._apply(layout.pause(after, CONTEXT))
-            self._apply(layout.attributes(after, CONTEXT))
-            if after.probes != before.probes:
-                self._apply(layout.probes(after.probes, CONTEXT, self._scenery()))
-            # Always: what a pattern says in percent or seconds depends on the intervals.
-            self._apply(self._schemes(after))
+            self._write_anew(after, probes=after.probes != before.probes)
             self.command("commit")
         except BaseException:
             # The files again as they were, so that the next commit begins there; that worked before.
             with contextlib.suppress(PydamonError):
-                self._apply(layout.pause(before, CONTEXT))
-                self._apply(layout.attributes(before, CONTEXT))
-                if after.probes != before.probes:
-                    self._apply(layout.probes(before.probes, CONTEXT, self._scenery()))
-                self._apply(self._schemes(before))
+                self._write_anew(before, probes=after.probes != before.probes)
             raise
 
     def set_current_value(self, scheme: int, goal: int, value: int) -> None:
@@ -100,6 +91,14 @@ class KernelTree:
         self._write(NR_KDAMONDS, 0)
 
     # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _write_anew(self, context: Context, *, probes: bool) -> None:
+        self._apply(layout.pause(context, CONTEXT))
+        self._apply(layout.attributes(context, CONTEXT))
+        if probes:
+            self._apply(layout.probes(context.probes, CONTEXT, self._scenery()))
+        # Always: what a pattern says in percent or seconds depends on the intervals.
+        self._apply(self._schemes(context))
 
     def _check_ops(self, ops: str) -> None:
         offered = self.tree.read(f"{CONTEXT}/avail_operations").split() if self._has("avail_operations") else [ops]
