@@ -6,6 +6,7 @@ CPU time in ns.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import statistics
@@ -63,7 +64,7 @@ class Counted:
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self._file.truncate(PAGE)
         self._mapped = mmap.mmap(self._file.fileno(), PAGE)
-        self._counters = np.frombuffer(self._mapped, np.int64, 2)
+        self._counters = np.frombuffer(self._mapped, np.int64, 4)
         command = [sys.executable, "-m", module, self._file.name, *arguments]
         if cgroup is not None:
             command = entering(cgroup, command)
@@ -96,8 +97,29 @@ class Counted:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             work()
-        done, cpu_ns = (self._counters - before).tolist()
+        done, cpu_ns = (self._counters - before).tolist()[:2]
         return done / max(cpu_ns, 1) * 1e9
+
+    def rate_in_rounds(self, work: Callable[[], object], seconds: float) -> float:
+        """Rounds per second of its own CPU time, of a program that counts them: whole ones, for at least that long.
+
+        ``work`` is to be short: a round that ends meanwhile is seen after it. Nothing is counted until a round ends, so
+        the first one is not.
+        """
+        began = self._next_round(work)
+        end = time.monotonic() + seconds
+        ended = self._next_round(work)
+        while time.monotonic() < end:
+            ended = self._next_round(work)
+        return (ended[0] - began[0]) / (ended[1] - began[1]) * 1e9
+
+    def _next_round(self, work: Callable[[], object]) -> tuple[int, int]:
+        before = int(self._counters[2])
+        while int(self._counters[2]) == before:
+            if self._process.poll() is not None:
+                raise ChildProcessError("the program ended")
+            work()
+        return int(self._counters[2]), int(self._counters[3])
 
     @property
     def done(self) -> int:
@@ -119,11 +141,24 @@ def lost(
     seconds: float,
     pairs: int,
 ) -> tuple[float, float]:
-    """Share of its speed that something loses to ``disturb``: the median over pairs of windows, and their spread.
+    """Median of `shares_lost`, and their spread: half the distance between the quartiles."""
+    shares = shares_lost(rate, disturb, leave_alone, seconds=seconds, pairs=pairs)
+    low, median, high = statistics.quantiles(shares, n=4)
+    return median, (high - low) / 2
+
+
+def shares_lost(
+    rate: Callable[[Callable[[], object], float], float],
+    disturb: Callable[[], object],
+    leave_alone: Callable[[], object],
+    *,
+    seconds: float,
+    pairs: int,
+) -> list[float]:
+    """Share of its speed that something loses to ``disturb``, once for each pair of windows.
 
     ``rate(work, seconds)`` is its speed while ``work`` is done again and again for that long. Each window with is
-    compared with the windows without before and after it, so that a drift of the machine's speed cancels out. Spread:
-    half the distance between the quartiles.
+    compared with the windows without before and after it, so that a drift of the machine's speed cancels out.
     """
     without = rate(leave_alone, seconds)
     shares = []
@@ -132,8 +167,19 @@ def lost(
         after = rate(leave_alone, seconds)
         shares.append(1 - disturbed / ((without + after) / 2))
         without = after
-    low, median, high = statistics.quantiles(shares, n=4)
-    return median, (high - low) / 2
+    return shares
+
+
+def of_the_median(values: list[float]) -> tuple[float, float]:
+    """Between which two of the values their distribution's median lies in 95 of 100 cases (sign test); of five or
+    fewer, the lowest and the highest, which is less certain.
+    """
+    count, inside, cut = len(values), 1.0, 0
+    while cut < count // 2 and (inside := inside - 2 * math.comb(count, cut) / 2**count) >= 0.95:
+        cut += 1
+    ordered = sorted(values)
+    cut = max(cut - 1, 0)
+    return ordered[cut], ordered[-1 - cut]
 
 
 class Spinner(Counted):

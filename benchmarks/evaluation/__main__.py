@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 NAMES = {
@@ -35,6 +36,8 @@ def main() -> int:
     if name not in NAMES:
         print(f"evaluation: there is no {name!r}; there are: {', '.join(NAMES)}", file=sys.stderr)
         return 2
+    # Told to end, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.argv[:2] = [f"evaluation {name}"]
     importlib.import_module(f"benchmarks.evaluation.{name.replace('-', '_')}").main()
     return 0

@@ -7,7 +7,8 @@ the file is not in the page cache (``fincore``), the mean from T on; really back
 tells of all memory of the process: some MiB are Python's own, which does not go without swap. *slower*: the share of
 its time that the process takes longer for its accesses than the one without a policy, beside what is foretold for an
 SSD; what is compared is its sign and the order of the policies. Aims: saved bytes and refaults within 15 %; with
-`--lab` (the lab's guest, whose TLB hides accesses) within 15 % and 30 %.
+`--lab` (the lab's guest, whose TLB hides accesses) within 15 % and 30 %. `--apart`: one after the other, where the
+machine has no CPU for each process and each monitor.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +116,27 @@ def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
     return Side(age_s, folder, user.pid, recorder)
 
 
+def watched(ages_s: Sequence[int], folder: Path, seconds: float) -> list[Side]:
+    """A side for each age, all at once, which lasts that long and has ended."""
+    with ExitStack() as stack:
+        sides = []
+        for age_s in ages_s:
+            own = folder / str(age_s)
+            own.mkdir()
+            sides.append(begun(age_s, own, stack))
+        began = time.monotonic()
+        while (at_s := time.monotonic() - began) < seconds:
+            for side in sides:
+                side.look(at_s)
+            time.sleep(2)
+        for side in sides:
+            side.recorder.terminate()
+            side.recorder.communicate()
+    for side in sides:
+        (side.folder / "file").unlink()
+    return sides
+
+
 def foretold(record: Path) -> dict[float, dict[str, Any]]:
     """What `what-if` says of each idle time."""
     command = [sys.executable, "-m", "pydamon", "what-if", str(record), "--json"]
@@ -126,28 +149,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
     parser.add_argument("--seconds", type=int, default=420, help="how long it lasts (default: 420)")
     parser.add_argument("--dir", help="a folder on a disk, where the files are made (default: the temporary one)")
+    parser.add_argument("--apart", action="store_true", help="one after the other: four times as long")
     parser.add_argument("--lab", action="store_true", help="in the lab's guest")
     options = parser.parse_args()
     if options.lab and not is_guest():
         command = [str(ROOT / "lab/run"), *_LAB, "--", sys.executable, "-m", "benchmarks.evaluation", "host-what-if"]
         raise SystemExit(subprocess.run([*command, "--dir", "/mnt", *sys.argv[1:]]).returncode)
     print(f"host-what-if: {HOT} MiB hot, {OFTEN} swept in {OFTEN_S} s, {SELDOM} in {SELDOM_S} s, ", end="")
-    print(f"{SINGLE_PER_S} pages a second of {SINGLE}, {NEVER} never; {options.seconds} s\n{machine()}", flush=True)
+    print(f"{SINGLE_PER_S} pages a second of {SINGLE}, {NEVER} never; {options.seconds} s", end="")
+    print(f"{', apart' * options.apart}\n{machine()}", flush=True)
     with tempfile.TemporaryDirectory(dir=options.dir) as text:
-        with ExitStack() as stack:
-            sides = []
-            for age_s in (0, *AGES_S):
-                folder = Path(text, str(age_s))
-                folder.mkdir()
-                sides.append(begun(age_s, folder, stack))
-            began = time.monotonic()
-            while (at_s := time.monotonic() - began) < options.seconds:
-                for side in sides:
-                    side.look(at_s)
-                time.sleep(2)
-            for side in sides:
-                side.recorder.terminate()
-                side.recorder.communicate()
+        ages_s = (0, *AGES_S)
+        together = [[age_s] for age_s in ages_s] if options.apart else [ages_s]
+        sides = [side for some in together for side in watched(some, Path(text), options.seconds)]
         rows = foretold(Path(text, "0", "record"))
     errors: list[tuple[float, float]] = []
     slower: list[tuple[float, float]] = []

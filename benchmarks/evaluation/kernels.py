@@ -3,7 +3,8 @@
 Each is a generator made of a size in bytes and a random generator: it yields None after a bounded piece of work, and
 its result where it has one (tests hold those against a second way of computing the same), and begins again, for ever.
 ``python -m benchmarks.evaluation.kernels COUNTERS NAME MIB`` plays one: it prints ``ready`` once its memory is set up,
-and keeps two integers in the file COUNTERS: pieces done, and its own CPU time in ns.
+and keeps four integers in the file COUNTERS: pieces done, and its own CPU time in ns; rounds done, and the CPU time at
+the end of the last one. The pieces of a round may differ by far (`lu` ends with next to no work), rounds do not.
 
 | kernel | pattern of | what it does to memory |
 |---|---|---|
@@ -280,16 +281,24 @@ KERNELS: dict[str, Callable[[int, Random], Pieces]] = {
 }
 
 
+_RESULTS_A_ROUND = {"boosting": 6, "pricing": 64}  # a tree; others: 1
+
+
 def play(path: str, name: str, mib: int) -> None:
     """Play a kernel for ever, the same way each time."""
     with open(path, "r+b") as file:
-        counters = np.frombuffer(mmap.mmap(file.fileno(), 4096), np.int64, 2)
+        counters = np.frombuffer(mmap.mmap(file.fileno(), 4096), np.int64, 4)
     pieces = KERNELS[name](mib * MIB, np.random.default_rng(1))
     next(pieces)
     print("ready", flush=True)
-    for _ in pieces:
+    results, a_round = 0, _RESULTS_A_ROUND.get(name, 1)
+    for result in pieces:
         counters[0] += 1
         counters[1] = time.process_time_ns()
+        results += result is not None
+        if result is not None and results % a_round == 0:
+            counters[3] = counters[1]
+            counters[2] += 1
 
 
 if __name__ == "__main__":

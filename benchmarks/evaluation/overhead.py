@@ -3,9 +3,9 @@
 A kernel works without pause on one CPU (servers run where they are put), `pydamon record` with default settings runs on
 the other one and is stopped every other window. *slower* is the share of its speed that the program loses in windows
 with, by the work done per second of its own CPU time (so neither another process on its CPU nor the clock's frequency
-counts, but faults and misses that monitoring causes do): the median over the windows, and half the distance between
-their quartiles. *CPU* is the monitor's while it runs. `prec` needs the idle page bitmap, which is not everywhere:
-`--lab` boots the lab's guest.
+counts, but faults and misses that monitoring causes do), of a kernel over whole rounds: the median of the windows, and
+between what the median of many more would lie (95 %, sign test). *CPU* is the monitor's while it runs. `prec` needs the
+idle page bitmap, which is not everywhere: `--lab` boots the lab's guest.
 """
 
 from __future__ import annotations
@@ -26,29 +26,44 @@ from benchmarks.evaluation.report import machine
 from benchmarks.evaluation.servers import SERVERS, Served
 from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
 from benchmarks.kernel_damon import cpu_seconds, is_guest
-from benchmarks.spinner import Counted, lost
+from benchmarks.spinner import Counted, of_the_median, shares_lost
 
 PUBLISHED = "1.16% (the authors' summary: DAMON on PARSEC3 and SPLASH-2X, all workloads)"
+_MOMENT_S = 0.005
 
 
-def slower(work: Counted | Served, monitor: int, options: argparse.Namespace) -> tuple[float, float, float]:
-    """Share of its speed that the work loses, the spread of that, and the monitor's share of a CPU."""
-    running_s, spent_s = 0.0, 0.0
+def slower(work: Counted | Served, monitor: int, options: argparse.Namespace) -> tuple[list[float], float]:
+    """Shares of its speed that the work loses, and the monitor's share of a CPU."""
+    switch = _Switch(monitor)
+    rate = work.rate_in_rounds if isinstance(work, Counted) else work.rate
+    shares = shares_lost(rate, switch.beside, switch.alone, seconds=options.seconds, pairs=options.pairs)
+    switch.alone()
+    return shares, switch.spent_s / switch.running_s
 
-    def beside() -> None:
-        nonlocal running_s, spent_s
-        began, before = time.monotonic(), cpu_seconds(monitor)
-        os.kill(monitor, signal.SIGCONT)
-        time.sleep(options.seconds)
+
+class _Switch:
+    """A monitor that runs or is stopped, with its CPU time and how long it has run."""
+
+    def __init__(self, monitor: int) -> None:
+        self._monitor, self._since = monitor, 0.0
+        self.running_s = self.spent_s = 0.0
         os.kill(monitor, signal.SIGSTOP)
-        running_s, spent_s = running_s + time.monotonic() - began, spent_s + cpu_seconds(monitor) - before
 
-    def alone() -> None:
-        time.sleep(options.seconds)
+    def beside(self) -> None:
+        """Have it run for a moment, and on."""
+        if not self._since:
+            self._since, self._before = time.monotonic(), cpu_seconds(self._monitor)
+            os.kill(self._monitor, signal.SIGCONT)
+        time.sleep(_MOMENT_S)
 
-    os.kill(monitor, signal.SIGSTOP)
-    share, spread = lost(work.rate, beside, alone, seconds=options.seconds, pairs=options.pairs)
-    return share, spread, spent_s / running_s
+    def alone(self) -> None:
+        """Have it rest for a moment, and on."""
+        if self._since:
+            os.kill(self._monitor, signal.SIGSTOP)
+            self.running_s += time.monotonic() - self._since
+            self.spent_s += cpu_seconds(self._monitor) - self._before
+            self._since = 0.0
+        time.sleep(_MOMENT_S)
 
 
 def working(name: str, mib: int) -> AbstractContextManager[Counted | Served]:
@@ -80,16 +95,19 @@ def main() -> None:
                     words = [str(work.pid)] if way == "rec" else ["--ops", "paddr"]
                     try:
                         with monitoring(*words, cpu=MONITOR_CPU) as monitor:
-                            share, spread, cpu = slower(work, monitor, options)
+                            shares, cpu = slower(work, monitor, options)
                     except NotMonitoring as reason:
                         print(f"  not measured: {reason}", flush=True)
                         continue
+                    share, (low, high) = statistics.median(shares), of_the_median(shares)
                     found.setdefault(way, []).append(share)
-                    print(f"{name:<12} {way:<4} slower {share:>7.2%} +- {spread:.2%}, CPU {cpu:.2%}", flush=True)
+                    print(
+                        f"{name:<12} {way:<4} slower {share:>7.2%} [{low:.2%}, {high:.2%}], CPU {cpu:.2%}", flush=True
+                    )
         except Missing as reason:
             print(f"{name:<12} skipped: {reason}", flush=True)
-    for way, shares in found.items():
-        print(f"{way}: {statistics.mean(shares):.2%} slower on average; published: {PUBLISHED}")
+    for way, medians in found.items():
+        print(f"{way}: {statistics.mean(medians):.2%} slower on average; published: {PUBLISHED}")
 
 
 if __name__ == "__main__":
