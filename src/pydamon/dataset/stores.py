@@ -25,6 +25,7 @@ MOST_BYTES = 1 << 30  # of one file that is read
 _INCOMING = ".pydamon-incoming"  # below the root: files that are not whole yet
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,200}")
+_FILE_URL = "file://"
 _URL = re.compile(r"([a-z][a-z0-9+]*)://")
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "https", "http", "memory")
 _PIECE = 1000  # names at a time
@@ -64,15 +65,25 @@ class Store(Protocol):
 def open_store(where: str, options: Mapping[str, str] | None = None, *, make: bool = False) -> Store:
     """The store that a path or URL names; with ``make`` a directory is made. Raises RequestError, MachineError."""
     options = dict(options or {})
+    is_path = check_where(where, options)
+    if is_path or where.startswith(_FILE_URL):
+        return Directory(where.removeprefix(_FILE_URL), make=make)
+    return Objects(where, options)
+
+
+def check_where(where: str, options: Mapping[str, str]) -> bool:
+    """Whether it is the path of a directory, and not a URL. Raises RequestError for what is neither."""
     scheme = _URL.match(where)
-    if scheme is None or scheme[1] == "file":
+    if scheme is None or where.startswith(_FILE_URL):
+        if not where or "\0" in where:
+            raise RequestError("is not the name of a directory", where=FIELD)
         if options:
             raise RequestError(f"go with an object store; {printable(where)[:100]} is a directory", where="options")
-        return Directory(where.removeprefix("file://") if scheme else where, make=make)
+        return scheme is None
     if scheme[1] not in _SCHEMES:
         known = "s3://, gs://, az://, file:// or memory://"
         raise RequestError(f"{printable(where)[:100]!r} is no directory, and none of {known}", where=FIELD)
-    return Objects(where, options)
+    return False
 
 
 def checked_name(name: str) -> list[str]:
