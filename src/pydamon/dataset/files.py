@@ -28,6 +28,7 @@ MOST_HOST = 255
 MOST_ROWS = 1 << 24  # of a file that is read at once
 _MOST_MINUTE = 1 << 33  # the year 2242
 _ROW_GROUP = 1 << 17
+_METADATA = {VERSION_KEY: str(VERSION)}
 _LEVEL = 9  # of zstd: a batch is small, and is kept for long
 _HASH_DIGITS = 32
 _ORDER = (("host", "ascending"), ("minute", "ascending"), ("cgroup", "ascending"))
@@ -106,17 +107,12 @@ def day(minute: int) -> str:
 
 
 def arrow_schema(columns: Sequence[Column] = COLUMNS) -> pa.Schema:
-    """The columns as Arrow has them; the metadata says the version, each field its unit and what it means."""
+    """The columns as Arrow has them; the metadata says the version."""
     import pyarrow as pa
 
     types = {"string": pa.string(), "int64": pa.int64()}
-    fields = [
-        pa.field(
-            column.name, types[column.type], nullable=column.null, metadata={"unit": column.unit, "help": column.help}
-        )
-        for column in columns
-    ]
-    return pa.schema(fields, metadata={VERSION_KEY: str(VERSION)})
+    fields = [pa.field(column.name, types[column.type], nullable=column.null) for column in columns]
+    return pa.schema(fields, metadata=_METADATA)
 
 
 def write(
@@ -134,18 +130,19 @@ def write(
     rows = rows.sort_by(order)
     sink: Any = pa.BufferOutputStream() if file is None else file
     texts = [column.name for column in columns if column.type == "string"]
-    encodings = {column.name: "DELTA_BINARY_PACKED" for column in columns if column.type == "int64"}
     with pq.ParquetWriter(
         sink,
         rows.schema,
         compression="zstd",
         compression_level=level,
         use_dictionary=texts,
-        column_encoding=encodings,
         write_page_checksum=True,
-        write_page_index=False,
+        # What a batch of one host has beside its numbers is bytes for each column: a seventh of it, if all were told.
+        write_statistics=[name for name, _ in order],
+        store_schema=False,
         sorting_columns=pq.SortingColumn.from_ordering(rows.schema, order),
     ) as writer:
+        writer.add_key_value_metadata(_METADATA)
         writer.write_table(rows, row_group_size=_ROW_GROUP)
     return bytes(sink.getvalue()) if file is None else b""
 
@@ -198,7 +195,7 @@ def check(file: IO[bytes] | str, where: str, most_rows: int = MOST_ROWS) -> Any:
 
     try:
         found = pq.ParquetFile(file, page_checksum_verification=True)
-        text = (found.schema_arrow.metadata or {}).get(VERSION_KEY)
+        text = (found.metadata.metadata or {}).get(VERSION_KEY)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RequestError(f"is no whole file of Parquet ({printable(str(error))[:100]})", where=where) from None
     if text is None:

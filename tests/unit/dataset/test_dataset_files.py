@@ -24,11 +24,10 @@ def table(*rows: dict[str, Any]) -> pa.Table:
     return pa.table({name: [each.get(name) for each in rows] for name in names})
 
 
-def test_a_file_has_the_columns_their_units_and_the_version() -> None:
+def test_a_file_has_the_columns_and_the_version() -> None:
     found = pq.ParquetFile(io.BytesIO(files.write(table(row())))).schema_arrow
     assert found.names == [column.name for column in COLUMNS]
     assert found.metadata[VERSION_KEY] == b"1"
-    assert found.field("resident").metadata[b"unit"] == b"bytes"
     assert not found.field("host").nullable
     assert found.field("pod").nullable
 

@@ -61,7 +61,13 @@ def test_processes_of_a_cgroup_are_added_up_with_their_errors(rows: Rows) -> Non
 
 
 def test_what_a_container_shares_counts_once(rows: Rows) -> None:
-    inside = {"cgroup": "/pod/c", "container_id": "c" * 64, "namespace": "ns", "pod": "p", "container": "app"}
+    inside: dict[str, Any] = {
+        "cgroup": "/pod/c",
+        "container_id": "c" * 64,
+        "namespace": "ns",
+        "pod": "p",
+        "container": "app",
+    }
     row = told(rows, 0, seen("m", view(
         60,
         target(1, resident=100, **inside), target(2, resident=100, **inside),

@@ -11,10 +11,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.waiting import wait_until
+from tests.helpers.waiting import wait_until
 from tests.unit.service.shipping.ship_views import seen, target, view
 
 from pydamon.dataset import files
+from pydamon.dataset.schema import bucket
 from pydamon.dataset.stores import Directory, open_store
 from pydamon.service.shipping import regions
 from pydamon.service.shipping.batches import Packer, Told, encode
@@ -93,7 +94,7 @@ def test_minutes_become_one_file_a_batch_with_labels_and_the_minute_that_ended(f
     assert 1 <= len(names) <= 2  # a batch ends every 15 minutes, at a time of the host's own
     part = files.parse_name(names[0])
     assert part is not None
-    assert (part.table, part.date, part.bucket) == ("minutes", "2026-11-27", files.bucket("h"))
+    assert (part.table, part.date, part.bucket) == ("minutes", "2026-11-27", bucket("h"))
     assert [(row["minute"], row["cgroup"]) for row in rows[:3]] == [(NOON, "/a"), (NOON, "/b"), (NOON + 60, "/a")]
     assert (rows[0]["host"], rows[0]["kernel"], rows[1]["seconds"]) == ("h", os.uname().release, 60)
     assert len(rows) == 2 * len(fleet.told_minutes())
