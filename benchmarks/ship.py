@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import ship_kills
 from pydamon.dataset.stores import Directory, open_store
 from pydamon.service import protocol
-from pydamon.service.shipping import cgroups
+from pydamon.service.shipping.cgroups import Cgroups
 from pydamon.service.shipping.rows import Rows, Seen
 from pydamon.service.shipping.sender import Sender
 from pydamon.service.shipping.settings import Shipping
@@ -141,7 +141,7 @@ def measure(folder: Path, count: int, minutes: int) -> dict[str, float]:
     shipper = Shipper(
         settings, spool, sender, look, wall_s=lambda: wall_s, steady_s=lambda: wall_s, say=print
     )  # fmt: skip
-    shipper._rows = Rows(facts_of=lambda path: cgroups.facts(path, [below]))
+    shipper._rows = Rows(facts_of=Cgroups([below]).facts)
     spent_ns = counted = answered = 0
     for number in range(minutes + 15):
         answers.append(host.minute())

@@ -13,7 +13,7 @@ import msgspec
 
 from pydamon.dataset.schema import AGES_S, COLUMNS
 from pydamon.service.shipping.batches import Columns
-from pydamon.service.shipping.cgroups import Facts, facts
+from pydamon.service.shipping.cgroups import Cgroups, Facts
 from pydamon.service.shipping.groups import REST, Group, groups, labels, memory, shares
 from pydamon.views.live import WINDOWS_S as TOLD_S
 from pydamon.views.live import Live
@@ -65,10 +65,10 @@ class _Before(msgspec.Struct):
 class Rows:
     """Makes rows of each minute. ``facts_of`` tells of a cgroup by its path, ``most`` how many cgroups there are."""
 
-    def __init__(self, *, most: int = MOST, facts_of: Callable[[str], Facts] = facts) -> None:
+    def __init__(self, *, most: int = MOST, facts_of: Callable[[str], Facts] | None = None) -> None:
         self.put_together = 0  # cgroups beyond the most, at last
         self._most = most
-        self._facts_of = facts_of
+        self._facts_of = Cgroups().facts if facts_of is None else facts_of
         self._before: dict[str, _Before] = {}
         self._facts: dict[str, tuple[float, Facts]] = {}
 

@@ -9,8 +9,7 @@ import pytest
 from tests.unit.service.shipping.ship_views import container, scheme, seen, target, used, view
 
 from pydamon.dataset import files
-from pydamon.service.shipping import cgroups
-from pydamon.service.shipping.cgroups import Facts
+from pydamon.service.shipping.cgroups import Cgroups, Facts
 from pydamon.service.shipping.groups import REST, shares
 from pydamon.service.shipping.labels import label
 from pydamon.service.shipping.rows import Rows, Seen
@@ -216,9 +215,10 @@ def test_files_of_a_cgroup_are_read_as_the_kernel_writes_them(tmp_path: Path) ->
         "memory.stat": "anon 5\nworkingset_refault_anon 2\nworkingset_refault_file 3\nworkingset_nodes 9\n",
     }.items():
         (tmp_path / "x" / name).write_text(text)
-    assert cgroups.facts("/x", [tmp_path]) == Facts(1048576, 8192, 12, 5, 5 * mmap.PAGESIZE)
+    found = Cgroups([tmp_path / "none", tmp_path])
+    assert found.facts("/x") == Facts(1048576, 8192, 12, 5, 5 * mmap.PAGESIZE)
     (tmp_path / "x" / "memory.max").write_text("max\n")
     (tmp_path / "x" / "memory.stat").unlink()
-    assert cgroups.facts("/x", [tmp_path]) == Facts(None, 8192, 12, 5, None)
-    assert cgroups.facts("/../../etc", [tmp_path]) == Facts()
-    assert cgroups.facts("/gone\0", [tmp_path]) == Facts()
+    assert found.facts("/x") == Facts(None, 8192, 12, 5, None)
+    assert found.facts("/../../etc") == Facts()
+    assert found.facts("/gone\0") == Facts()
