@@ -77,6 +77,7 @@ class Shipper:
 
     def start(self) -> None:
         """Begin to send."""
+        self._note()
         self._thread.start()
 
     def stop(self) -> None:
@@ -210,6 +211,8 @@ class Shipper:
         while True:
             self._wake.clear()
             wait_s = self._attempt()
+            if wait_s is not None:
+                self._note()
             if self._ending.is_set() and (wait_s is None or self._sender.sent.last_error is not None):
                 return
             if self._ending.is_set():

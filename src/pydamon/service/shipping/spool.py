@@ -266,7 +266,8 @@ class Spool:
 
     def note(self, name: str, data: bytes) -> None:
         """Write a file for others to read, which need not last. Raises OSError."""
-        self._write_whole(name, data, lasts=False)
+        with self._lock:
+            self._write_whole(name, data, lasts=False)
 
     # -- the directory ------------------------------------------------------------------------------------------------
 
