@@ -89,7 +89,7 @@ class Packer:
     def _regions(self, date: str, number: int, minutes: list[tuple[int, Told]]) -> Iterator[Packed]:
         pieces = [told.regions for _, told in minutes if told.regions is not None]
         if pieces:
-            from pydamon.service.shipping.regions import joined
+            from pydamon.service.shipping.region_files import joined
 
             rows, data = joined(pieces)
             if rows:

@@ -17,7 +17,7 @@ from tests.unit.service.shipping.ship_views import seen, target, view
 from pydamon.dataset import files
 from pydamon.dataset.schema import bucket
 from pydamon.dataset.stores import Directory, open_store
-from pydamon.service.shipping import regions
+from pydamon.service.shipping import region_files, regions
 from pydamon.service.shipping.batches import Packer, Told, encode
 from pydamon.service.shipping.journal import Record
 from pydamon.service.shipping.sender import Sender
@@ -54,7 +54,7 @@ class Fleet:
             self.spool,
             self.sender,
             lambda: [seen("m", view(self.steady_s, *(target(n, cgroup=name) for n, name in enumerate(self.cgroups))))],
-            look_at_regions=lambda seen, host, minute: regions.encode([]),
+            look_at_regions=lambda seen, host, minute: region_files.encode([]),
             wall_s=lambda: self.wall_s,
             steady_s=lambda: self.steady_s,
             say=self.said.append,
@@ -273,7 +273,7 @@ def test_regions_are_shipped_with_the_columns_of_exported_records_and_who_they_a
     told = [{"time_ns": 10**9, "targets": [moment(1), moment(2)], "schemes": []}]
     table = regions.rows(told, "h", "m", {1: "/x"}, NOON)
     assert table is not None
-    packed = encode(Told(host="h", columns={"cgroup": [], "seconds": []}, regions=regions.encode([table, table])))
+    packed = encode(Told(host="h", columns={"cgroup": [], "seconds": []}, regions=region_files.encode([table, table])))
     (found,) = Packer()([Record(NOON, packed)])
     assert (found.table, found.rows) == ("regions", 8)
     rows = pq.read_table(pa.BufferReader(found.data)).to_pylist()
@@ -288,7 +288,7 @@ def test_regions_that_cannot_be_are_none() -> None:
     broken["columns"]["end"] = [4096]
     assert regions.rows([{"time_ns": 1, "targets": [broken], "schemes": []}], "h", "m", {}, NOON) is None
     assert regions.rows([], "h", "m", {}, NOON) is None
-    assert regions.encode([]) is None
+    assert region_files.encode([]) is None
 
 
 # -- how it goes ------------------------------------------------------------------------------------------------------
