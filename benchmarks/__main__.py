@@ -8,7 +8,7 @@ import sys
 NAMES = (
     "answers", "truth", "faithful", "cost", "overhead", "flatness", "owners", "damos", "reported", "kernel",
     "kernel-cost", "kernel-schemes", "disturb", "idle", "reports", "pyramid", "page", "formats", "damonfs",
-    "aggregation", "startup", "scrape", "top", "what-if", "simulate", "search",
+    "aggregation", "startup", "scrape", "top", "what-if", "simulate", "search", "ship",
 )  # fmt: skip
 
 ALONE = (

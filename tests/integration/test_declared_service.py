@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.helpers.command import PYDAMON, only_line, pydamon
 from tests.helpers.waiting import wait_until
@@ -24,6 +25,7 @@ from tests.integration.service_helpers import (  # noqa: F401 - fixtures
     wait_for_end,
 )
 
+from pydamon.dataset.stores import Directory
 from pydamon.errors import PydamonError
 from pydamon.records.joined import open_record
 from pydamon.service.client import Client, ServiceClient, running
@@ -252,6 +254,33 @@ def test_its_metrics_are_those_of_its_monitors_that_run(services: Services, tmp_
     said = services.end(service)
     assert f"metrics: {path}" in said.splitlines()
     assert not path.exists()
+
+
+@pytest.mark.slow
+def test_what_its_monitors_tell_is_shipped(services: Services, tmp_path: Path) -> None:
+    """A minute ends within a minute; what it told is sent when the service ends."""
+    ship = {"to": str(tmp_path / "fleet"), "spool": str(tmp_path / "spool"), "host": "h", "class": "small"}
+    service = services.start(sim("a"), sim("b"), ship=ship, metrics="service.prom")
+
+    def shipping() -> dict[str, Any]:
+        with contextlib.suppress(PydamonError):
+            found: dict[str, Any] = ServiceClient().status()["shipping"]
+            return found
+        return {}
+
+    wait_until(lambda: shipping().get("rows", 0) >= 2, 150, every_s=0.5)
+    before = shipping()["pid"]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: shipping().get("pid", before) != before, 150, every_s=0.5)
+    path = tmp_path / "service.prom"
+    wait_until(lambda: "pydamon_ship_minutes_total" in path.read_text(), every_s=0.2)
+    said = services.end(service)
+    assert "ship: its process was ended by SIGKILL; it is started anew in" in said
+    names = [each.name for each in Directory(ship["to"]).list("minutes")]
+    rows = [row for name in names for row in pq.read_table(tmp_path / "fleet" / name).to_pylist()]
+    assert {row["cgroup"] for row in rows} == {"a", "b"}
+    assert len({(row["minute"], row["cgroup"]) for row in rows}) == len(rows) >= 2
+    assert all(row["host_class"] == "small" and row["resident"] > 0 for row in rows)
 
 
 def test_metrics_that_cannot_be_told_do_not_stop_the_service(services: Services) -> None:

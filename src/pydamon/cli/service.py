@@ -92,6 +92,10 @@ def status(name: str | None, as_json: bool) -> None:
     echo(f"service {told['service']} (pid {told['pid']}): {told['state']}, {printable(told['file'])}")
     rows = [_row(monitor) for monitor in told["monitors"]]
     echo("\n".join(table(("MONITOR", "STATE", "PID", "RESTARTS", "WHY"), rows, current_screen(), 2, words=True)))
+    if told.get("shipping") is not None:
+        from pydamon.service.shipping.told import lines
+
+        echo("\n".join(lines(told["shipping"])))
 
 
 def _row(monitor: dict[str, Any]) -> tuple[str, ...]:

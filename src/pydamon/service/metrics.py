@@ -47,6 +47,8 @@ _ENOUGH = 1  # level of compression: others take many times as long for a few pe
 
 # The views that there are, each with its kdamond's name; the same objects as long as there is nothing new.
 Look = Callable[[], Sequence[tuple[str, "Live"]]]
+# Families beside those of views.
+More = Callable[[], Sequence["Metric"]]
 
 
 class Address(tuple[str, int]):
@@ -88,13 +90,13 @@ def reach(where: str) -> str:
 
 
 @contextlib.contextmanager
-def publish(where: str, look: Look, *, every_s: float = EVERY_S) -> Iterator[str]:
+def publish(where: str, look: Look, *, every_s: float = EVERY_S, more: More | None = None) -> Iterator[str]:
     """Tell what ``look`` returns at ``where`` (see `parse`) until it is left; yields where it is, for people.
 
-    Raises RequestError, and MachineError if that cannot be. A file is removed in the end.
+    ``more`` is told behind it. Raises RequestError, and MachineError if that cannot be. A file is removed in the end.
     """
     found = parse(where)
-    rendered = Rendered(look)
+    rendered = Rendered(look, more)
     if isinstance(found, str):
         with _Writer(found, rendered, every_s):
             yield found
@@ -145,8 +147,10 @@ class OfKdamonds:
 class Rendered:
     """The metrics as text, worked out once for each new view and format; for any number of threads."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, more: More | None = None) -> None:
         self._look = look
+        self._more = more if more is not None else tuple
+        self._others: Sequence[Metric] = ()
         self._lock = threading.Lock()
         self._views: Sequence[tuple[str, Live]] = ()
         self._families: list[Metric] | None = None
@@ -176,13 +180,16 @@ class Rendered:
 
     def collect(self) -> Iterable[Metric]:
         """The families of the last views: what encoders ask for."""
-        return self._families or ()
+        return (*(self._families or ()), *self._others)
 
     def _renew(self) -> None:
-        views = list(self._look())
-        if self._families is not None and [id(view) for _, view in views] == [id(view) for _, view in self._views]:
+        views, others = list(self._look()), list(self._more())
+        same = [id(view) for _, view in views] == [id(view) for _, view in self._views]
+        if self._families is None or not same:
+            self._families, self._views = families(views), views
+        elif others == self._others:
             return
-        self._families, self._views = families(views), views
+        self._others = others
         self._texts.clear()
 
 

@@ -23,11 +23,9 @@ from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.spec.statistics import STATISTICS
 from pydamon.views.fields import Field, View, counter, fact, gauge
+from pydamon.views.moments import WINDOWS_S as WINDOWS_S
 from pydamon.views.moments import Known, Moment
 
-# The bounds of idle times that are told, in seconds: what people ask for, of those that panels (`core.panel.BOUNDS_S`)
-# and regions (`analysis.distribution`) have both.
-WINDOWS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
 KINDS = ("file", "anonymous", "shared")
 _EDGES = np.array([-np.inf, 0, *WINDOWS_S, np.inf])
 
@@ -91,6 +89,10 @@ class Target(Memory):
     regions: Annotated[int, gauge("", "regions")]
     aggr_us: Annotated[int, gauge("us", "the aggregation interval")]
     mappings: list[MappingHeat]
+    returned_bytes: Annotated[
+        list[int] | None,
+        counter("bytes", "memory that came back after at least each of the windows of idle time; null: not known"),
+    ] = None
 
 
 class Sum(Memory):
@@ -320,6 +322,7 @@ def _target(known: Known, sizes: _Sizes, began_ns: int, mappings: bool) -> Targe
         else _by_regions(sizes.idle[known.target], (snapshot.end_ns - began_ns) / SECOND_NS),
         kinds=_kinds([_heat(one) for one in held]),
         mappings=[_mapping(one) for one in held] if mappings else [],
+        returned_bytes=None if known.returned is None else known.returned.tolist(),
     )
 
 

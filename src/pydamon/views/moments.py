@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.analysis.summary import Layout
 from pydamon.core.panel import Look
@@ -16,6 +18,9 @@ from pydamon.linux.containers import Container
 from pydamon.linux.process import Mapping
 from pydamon.run.found import Origin
 
+# The bounds of idle times that are told, in seconds: what people ask for, of those that panels (`core.panel.BOUNDS_S`)
+# and regions (`analysis.distribution`) have both.
+WINDOWS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
 LOOKS = 3  # at a panel: an early one is left out for short windows (`analysis.panel.in_time`)
 
 
@@ -36,6 +41,8 @@ class Known(msgspec.Struct, eq=False):
 
     ``looks`` are the last ones at its page panel (none: it has none, or none yet), the first of all was at
     ``first_look_ns``; ``footprint`` is a row of that side table, None where it is not told.
+    ``returned`` are the bytes that were accessed after at least each of `WINDOWS_S` of idle time, since the start; None
+    where it is not known: of moments that are kept, and those of a record.
     """
 
     target: int
@@ -47,6 +54,7 @@ class Known(msgspec.Struct, eq=False):
     looks: tuple[Look, ...] = ()
     first_look_ns: int | None = None
     footprint: Dict[str, Any] | None = None
+    returned: NDArray[np.int64] | None = None
 
 
 class Moment(msgspec.Struct, frozen=True, eq=False):

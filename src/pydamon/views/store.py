@@ -29,8 +29,9 @@ from pydamon.linux.containers import Container
 from pydamon.linux.process import Mapping
 from pydamon.run.found import SECOND_NS, Found, Origin
 from pydamon.views.block import Block
-from pydamon.views.moments import LOOKS, Known, Mapped, Moment
+from pydamon.views.moments import LOOKS, WINDOWS_S, Known, Mapped, Moment
 from pydamon.views.packing import packed, unpacked
+from pydamon.views.returned import Returned
 
 MOST_BYTES = 6 << 20  # as packed: hours of one process, a moment a second
 _MAPPED_SHARE = 4  # beside it at most this part of it for what was mapped
@@ -57,6 +58,7 @@ class Store:
         self._looks: dict[int, tuple[Look, ...]] = {}
         self._first_looks: dict[int, int] = {}
         self._footprints: dict[int, Dict[str, Any]] = {}
+        self._returned = Returned(WINDOWS_S)
         self._schemes: Sequence[Dict[str, Any]] = ()
         self._cost: Dict[str, Any] | None = None
         self._began_ns: int | None = None
@@ -89,6 +91,7 @@ class Store:
             if (look := look_of(row)) is not None:
                 self._looks[look.target] = (*self._looks.get(look.target, ())[1 - LOOKS :], look)
                 self._first_looks.setdefault(look.target, look.time_ns)
+                self._returned.note_look(look)
         self._footprints |= {row["target"]: row for row in tables.get("footprint", ())}
         self._schemes = tables.get("schemes", self._schemes)
         for row in tables.get("cost", ()):
@@ -96,6 +99,8 @@ class Store:
 
     def _known(self, snapshot: Snapshot, mappings: list[Mapping]) -> Known:
         target = snapshot.target
+        if target not in self._looks:
+            self._returned.note_regions(snapshot)
         mapped = self._mapped.get(target)
         if mapped is None or (mapped.mappings is not mappings and mapped.mappings != mappings):
             mapped = self._mapped[target] = Mapped(mappings)
@@ -111,11 +116,13 @@ class Store:
             looks=self._looks.get(target, ()),
             first_look_ns=self._first_looks.get(target),
             footprint=self._footprints.get(target),
+            returned=self._returned.of(target),
         )
 
     def _forget_except(self, living: Dict[int, Known]) -> None:
         """A number stands for one process for ever: what is kept of those that are gone would only grow."""
         held: tuple[dict[int, Any], ...] = (self._mapped, self._looks, self._first_looks, self._footprints)
+        self._returned.only(living)
         for kept in (*held, self._places, self._who):
             for target in kept.keys() - living.keys():
                 if target < max(living, default=0):  # one that has just joined has no snapshot yet

@@ -14,6 +14,7 @@ from pydamon.service.declared.changes import change
 from pydamon.service.declared.file import Keep, Monitor, Service, load, understand
 from pydamon.service.declared.words import describe
 from pydamon.service.protocol import Tune
+from pydamon.service.shipping.settings import Shipping
 from pydamon.spec import Intervals, Match
 from pydamon.spec.defaults import DefaultGoal
 
@@ -42,6 +43,8 @@ monitors:
     ops: sim
     workload: stairs
 """
+
+ONE = "monitors: [{name: a, ops: paddr}]"
 
 
 def service(text: str = WHOLE) -> Service:
@@ -116,6 +119,19 @@ def test_the_name_is_by_default_the_files_and_all_matches_everything() -> None:
         ("record: {directory: x, rotate: ever}\nmonitors: [{name: a, ops: paddr}]", "record.rotate: 'ever' is neither"),
         ("record: {directory: x, keep: {files: 1}}\nmonitors: [{name: a, ops: paddr}]", "record.keep.files: is 1; it "),
         ("record: {directory: x, keep: {age: 1}}\nmonitors: [{name: a, ops: paddr}]", "record.keep.age: Expected"),
+        (f"ship: {{to: d}}\n{ONE}", "ship: Object missing required field `spool`"),
+        (f"ship: {{to: d, spool: s, till: x}}\n{ONE}", "ship: Object contains unknown field `till`"),
+        (f"ship: {{to: 'ftp://x', spool: s}}\n{ONE}", "ship.to: 'ftp://x' is no directory, and none of s3://"),
+        (f"ship: {{to: d, spool: ''}}\n{ONE}", "ship.spool: is not the name of a directory"),
+        (f"ship: {{to: d, spool: s, options: {{region: x}}}}\n{ONE}", "ship.options: go with an object store; d is a"),
+        (f"ship: {{to: d, spool: s, every: 59s}}\n{ONE}", "ship.every: is 59s; it must be 1min to 1d"),
+        (f"ship: {{to: d, spool: s, every: 2d}}\n{ONE}", "ship.every: is 2d; it must be 1min to 1d"),
+        (f"ship: {{to: d, spool: s, most: 1K}}\n{ONE}", "ship.most: is 1K; it must be at least 1.0 MiB"),
+        (f"ship: {{to: d, spool: s, rate: 1}}\n{ONE}", "ship.rate: is 1; it must be at least 1.0 KiB"),
+        (f"ship: {{to: d, spool: s, regions: 0.1}}\n{ONE}", "ship.regions: Expected `str | null`, got `float`"),
+        (f"ship: {{to: d, spool: s, regions: 2/3}}\n{ONE}", "ship.regions: '2/3' is no share of the hosts"),
+        (f'ship: {{to: d, spool: s, host: "a\\eb"}}\n{ONE}', "ship.host: is empty, longer than 255 characters, or"),
+        (f"ship: {{to: d, spool: s, cgroups: 1}}\n{ONE}", "ship.cgroups: is 1; it must be 2 to 100000"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file_and_the_field(text: str, message: str, tmp_path: Path) -> None:
@@ -149,6 +165,30 @@ def test_the_file_in_words(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text(WHOLE.replace("group: root", "group: no such group"))
     with pytest.raises(RequestError, match=r"^web\.yaml: group: there is no group 'no such group'"):
         describe(str(tmp_path / "web.yaml"))
+
+
+def test_shipping_is_understood_with_its_directories_beside_the_file() -> None:
+    assert service().shipping is None
+    found = service(
+        "ship: {to: fleet, spool: ../s, host: h, class: big, every: 30min, most: 1GiB, rate: 10MiB, regions: 1/100}\n"
+        + ONE
+    ).shipping
+    assert found == Shipping(
+        to="/etc/pydamon/fleet", spool="/etc/pydamon/../s", host="h", host_class="big", every_s=1800,
+        most_bytes=1 << 30, rate_bytes=10 << 20, regions=100,
+    )  # fmt: skip
+    store = service("ship: {to: 's3://b/x', spool: /s, options: {region: here}}\n" + ONE).shipping
+    assert store is not None
+    assert (store.to, store.spool, store.options) == ("s3://b/x", "/s", {"region": "here"})
+
+
+def test_shipping_in_words(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(f"ship: {{to: fleet, spool: s, host: h, class: big, regions: 1/9}}\n{ONE}")
+    assert describe(str(tmp_path / "web.yaml"))[-3:] == [
+        f"shipped to {tmp_path}/fleet as h, of the class big, every 15 min",
+        f"  until then in {tmp_path}/s, at most 256.0 MiB",
+        "  regions on one day of 9",
+    ]
 
 
 class TestChanges:

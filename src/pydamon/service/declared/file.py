@@ -13,6 +13,8 @@ from pydamon.modules.registry import expand
 from pydamon.run.directory import check_monitor_name, check_name
 from pydamon.run.request import Request
 from pydamon.service.declared.layout import MatchFields, MonitorFields, RecordFields, ServiceFields
+from pydamon.service.declared.ship import understand_shipping
+from pydamon.service.shipping.settings import Shipping
 from pydamon.spec import (
     Context,
     Intervals,
@@ -86,6 +88,7 @@ class Service(msgspec.Struct, frozen=True):
     monitors: tuple[Monitor, ...]
     group: str | None = None
     metrics: str | None = None
+    shipping: Shipping | None = None
 
 
 def load(path: str) -> Service:
@@ -119,7 +122,10 @@ def understand(text: bytes, path: str) -> Service:
             if each.name in (other.name for other in monitors):
                 raise RequestError(f"{each.name!r} is the name of another monitor", where="name")
             monitors.append(_monitor(each, recording))
-    return Service(name, path, tuple(monitors), fields.group, _metrics(fields.metrics, os.path.dirname(path)))
+    beside = os.path.dirname(path)
+    with located("ship"):
+        shipping = None if fields.ship is None else understand_shipping(fields.ship, beside)
+    return Service(name, path, tuple(monitors), fields.group, _metrics(fields.metrics, beside), shipping)
 
 
 def _fields(data: Any) -> ServiceFields:

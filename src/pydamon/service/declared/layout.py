@@ -61,6 +61,21 @@ class MonitorFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     record: bool = True
 
 
+class ShipFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"host_class": "class"}):
+    """Where the data set of the fleet lies, what this host is called there, and how much waits here for how long."""
+
+    to: str
+    spool: str
+    host: str | None = None
+    host_class: str | None = None
+    every: str = "15min"
+    most: Text = "256 MiB"
+    rate: Text = "1 MiB"
+    cgroups: int = 1000
+    regions: str | None = None
+    options: dict[str, str] = {}
+
+
 class ServiceFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -69,3 +84,4 @@ class ServiceFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     group: str | None = None
     metrics: str | None = None
     record: RecordFields | None = None
+    ship: ShipFields | None = None

@@ -7,8 +7,11 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from pydamon import lean, messages
 from pydamon.errors import PydamonError, RequestError
@@ -20,14 +23,17 @@ from pydamon.service import protocol
 from pydamon.service.client import Client
 from pydamon.service.declared.changes import change
 from pydamon.service.declared.child import Child
-from pydamon.service.declared.exporter import Exporter
+from pydamon.service.declared.exporter import export
 from pydamon.service.declared.file import Monitor, Service, load
+from pydamon.service.declared.helper import Helper, running_monitors
 from pydamon.service.protocol import Tune
 from pydamon.service.server import ControlServer
+from pydamon.service.shipping.settings import Shipping
 
 _WAKE_S = 2.0
 _RETAIN_NS = 60_000_000_000
 _TUNE_S = 5.0  # for a kdamond to take a change
+_FIXED = {"name": "name", "group": "group", "metrics": "metrics", "ship": "shipping"}  # fields, as a Service has them
 
 
 def run(path: str) -> None:
@@ -60,7 +66,7 @@ class _Supervisor:
         self._directory = directory
         self._manager = Manager()
         self._children: dict[str, Child] = {}
-        self._exporter: Exporter | None = None
+        self._helpers: list[Helper] = []
         self._began_ns = time.monotonic_ns()
         self._asked_to_stop = self._asked_to_reload = self._ready = False
         self._stopping = False
@@ -81,8 +87,7 @@ class _Supervisor:
             self._selector.register(self._server.fileno(), selectors.EVENT_READ)
             for monitor in self._service.monitors:
                 self._add(monitor)
-            if self._service.metrics is not None:
-                self._exporter = Exporter(self._service.name, self._service.metrics, self._life)
+            self._help()
             messages.say(f"service {self._service.name}: {len(self._children)} monitors of {self._service.path}")
             try:
                 while not self._stopping or self._busy():
@@ -117,8 +122,18 @@ class _Supervisor:
 
     def _busy(self) -> bool:
         """Whether anything runs, or is about to."""
-        exports = self._exporter is not None and self._exporter.pid is not None
-        return exports or any(child.state != "ended" for child in self._children.values())
+        helped = any(helper.pid is not None for helper in self._helpers)
+        return helped or any(child.state != "ended" for child in self._children.values())
+
+    def _help(self) -> None:
+        """Have metrics told and memory shipped, if the file says so."""
+        service = self._service
+        if service.metrics is not None:
+            metrics = partial(export, service.name, service.metrics, service.shipping)
+            self._helpers.append(Helper("metrics", metrics, self._life))
+        if service.shipping is not None:
+            shipping = partial(_ship, service.shipping, partial(running_monitors, service.name))
+            self._helpers.append(Helper("ship", shipping, self._life))
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -143,8 +158,7 @@ class _Supervisor:
     def _wait_s(self) -> float:
         now_ns = time.monotonic_ns()
         due = [child.due_ns for child in self._children.values() if child.due_ns is not None]
-        if self._exporter is not None and self._exporter.due_ns is not None:
-            due.append(self._exporter.due_ns)
+        due += [helper.due_ns for helper in self._helpers if helper.due_ns is not None]
         watched = self._manager.watchdog_s
         first_s = min((max(each - now_ns, 0) / 1e9 for each in due), default=_WAKE_S)
         return min(first_s, _WAKE_S, _WAKE_S if watched is None else watched / 2)
@@ -159,8 +173,9 @@ class _Supervisor:
     def _reap(self) -> None:
         now_ns = time.monotonic_ns()
         for pid, status in ended():
-            if self._exporter is not None and pid == self._exporter.pid:
-                self._exporter.ended(status, now_ns)
+            helper = next((helper for helper in self._helpers if helper.pid == pid), None)
+            if helper is not None:
+                helper.ended(status, now_ns)
                 continue
             if all(child.pid != pid for child in self._children.values()):
                 self._hear_all()  # it may have told who it is just before it ended
@@ -186,8 +201,8 @@ class _Supervisor:
             child.act(now_ns)
             if child.starting is not None and child.starting is not before:
                 self._selector.register(child.starting.fd, selectors.EVENT_READ, child)
-        if self._exporter is not None:
-            self._exporter.act(now_ns)
+        for helper in self._helpers:
+            helper.act(now_ns)
         if now_ns >= self._retain_ns:
             self._retain_ns = now_ns + _RETAIN_NS
             for child in self._children.values():
@@ -212,8 +227,8 @@ class _Supervisor:
         self._manager.stopping()
         for child in self._children.values():
             child.stop(time.monotonic_ns())
-        if self._exporter is not None:
-            self._exporter.stop(time.monotonic_ns())
+        for helper in self._helpers:
+            helper.stop(time.monotonic_ns())
 
     def _reload(self) -> dict[str, Any]:
         """Read the file anew, and have what runs be as it says. Raises PydamonError, and all stays as it is then."""
@@ -231,8 +246,8 @@ class _Supervisor:
 
     def _read(self) -> Service:
         new, old = load(self._service.path), self._service
-        for field in ("name", "group", "metrics"):
-            if getattr(new, field) != getattr(old, field):
+        for field, attribute in _FIXED.items():
+            if getattr(new, attribute) != getattr(old, attribute):
                 raise RequestError("cannot be changed while it runs; stop the service and start it anew", where=field)
         return new
 
@@ -302,7 +317,26 @@ class _Supervisor:
                     "pid": child.pid,
                     "restarts": child.restarts,
                     "why": child.why if child.state in ("waiting", "ended") else None,
+                    "dry_run": child.monitor.request.dry_run,
                 }
                 for name, child in self._children.items()
             ],
+            "shipping": self._shipping(),
         }
+
+    def _shipping(self) -> dict[str, Any] | None:
+        """How that goes, as it was told a minute ago; None: nothing is shipped."""
+        shipping = self._service.shipping
+        if shipping is None:
+            return None
+        from pydamon.service.shipping.told import read_status
+
+        told = read_status(shipping.spool)
+        return {"to": shipping.to} if told is None else msgspec.to_builtins(told)
+
+
+def _ship(shipping: Shipping, monitors: Callable[[], list[dict[str, Any]]], life: int) -> None:
+    with lean.imports():
+        from pydamon.service.shipping.process import ship
+
+    ship(shipping, monitors, life)

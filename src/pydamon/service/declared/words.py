@@ -6,6 +6,7 @@ from pydamon.errors import located
 from pydamon.modules.registry import expand
 from pydamon.run.directory import group_id
 from pydamon.service.declared.file import Monitor, Recording, Service, load
+from pydamon.service.shipping.settings import Shipping
 from pydamon.spec.units import format_duration_ns, format_size
 
 
@@ -24,7 +25,17 @@ def _lines(service: Service) -> list[str]:
         lines.append(f"the group {service.group} may look at them")
     if service.metrics is not None:
         lines.append(f"metrics: {service.metrics}")
-    return lines
+    return lines if service.shipping is None else [*lines, *_shipping(service.shipping)]
+
+
+def _shipping(shipping: Shipping) -> list[str]:
+    host_class = "" if shipping.host_class is None else f", of the class {shipping.host_class}"
+    every, most = format_duration_ns(shipping.every_s * 10**9), format_size(shipping.most_bytes)
+    lines = [
+        f"shipped to {shipping.to} as {shipping.host_name()}{host_class}, every {every}",
+        f"  until then in {shipping.spool}, at most {most}",
+    ]
+    return lines if not shipping.regions else [*lines, f"  regions on one day of {shipping.regions}"]
 
 
 def _monitor(monitor: Monitor) -> list[str]:
