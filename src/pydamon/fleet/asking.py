@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pydamon.dataset.schema import HOURS, MINUTES
 from pydamon.errors import PydamonError
@@ -14,20 +17,46 @@ from pydamon.fleet.engine import Means, one_by_one
 from pydamon.fleet.inventory import LeftOut
 from pydamon.fleet.query import Query, check_labels
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MINUTE_S = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
-    """A row for each group, with Python's integers, and how they were come by."""
+    """A row for each group, and how they were come by."""
 
-    rows: list[Row]
+    table: pa.Table
     left_out: LeftOut
     bytes_scanned: int
     files: int
     from_roll_ups: int
     partitions: int
     seconds: float
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A measure of each group; NaN where it is not known."""
+        column = self.table.column(name).to_pylist()
+        return np.array([math.nan if value is None else float(value) for value in column], np.float64)
+
+    def exact(self, name: str) -> list[int | None]:
+        """A measure of each group, to the last digit."""
+        return [None if value is None else int(value) for value in self.table.column(name).to_pylist()]
+
+    def texts(self, name: str) -> NDArray[np.object_]:
+        """A label of each group; empty where it has none."""
+        return np.array([value or "" for value in self.table.column(name).to_pylist()], object)
+
+    def flags(self, name: str = "after") -> NDArray[np.bool_]:
+        return np.array(self.table.column(name).to_pylist(), bool)
+
+    def span_s(self) -> float:
+        """Seconds from the first minute to the end of the last; needs the measures ``first`` and ``last``."""
+        return float(np.nanmax(self.numbers("last")) - np.nanmin(self.numbers("first"))) + MINUTE_S
 
     def how(self) -> str:
         """In a line: what was read."""
@@ -76,23 +105,11 @@ class Data:
         else:
             table, left_out = one_by_one(stock.jobs, query, self.means)
         stock.left_out.add(left_out)
-        rows = [dict(zip(table.column_names, values, strict=True)) for values in _plain(table)]
-        if not rows:
+        if not table.num_rows:
             for line in stock.left_out.lines():
                 raise PydamonError(f"no row is left; {line}", where=self.path)
             raise PydamonError("no row is as it was asked for", where=self.path)
+        # In the order of the labels: the same whatever has been added up first.
+        table = table.sort_by([(name, "ascending") for name in query.keys]) if query.keys else table
         took = time.monotonic() - began
-        return Found(rows, stock.left_out, stock.bytes, stock.files, stock.from_roll_ups, stock.partitions, took)
-
-
-def _plain(table: Any) -> Iterator[tuple[Any, ...]]:
-    """Rows with Python's integers."""
-    import pyarrow as pa
-
-    columns = []
-    for column in table.columns:
-        values = column.to_pylist()
-        if pa.types.is_decimal(column.type):
-            values = [None if value is None else int(value) for value in values]
-        columns.append(values)
-    return zip(*columns, strict=True)
+        return Found(table, stock.left_out, stock.bytes, stock.files, stock.from_roll_ups, stock.partitions, took)
