@@ -29,7 +29,7 @@ def by_dask(
 
     Raises RequestError if the scheduler is none, MachineError without Dask.
     """
-    with _client(workers, cluster) as client, connected(Means(means.memory_bytes, 1)) as connection:
+    with client_of(workers, cluster) as client, connected(Means(means.memory_bytes, 1)) as connection:
         count = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
         own = Means(means.memory_bytes // count if cluster is None else means.memory_bytes, 1)
         together = Together(connection, query)
@@ -70,7 +70,11 @@ def _tasks(jobs: Sequence[Job], wanted: int) -> list[tuple[Job, ...]]:
 
 
 @contextmanager
-def _client(workers: int, cluster: str | None) -> Iterator[Any]:
+def client_of(workers: int, cluster: str | None) -> Iterator[Any]:
+    """A client of the scheduler at ``cluster``, or of so many workers on this machine.
+
+    Raises RequestError if the scheduler is none, PydamonError if it has no worker, MachineError without Dask.
+    """
     try:
         import distributed
     except ImportError:

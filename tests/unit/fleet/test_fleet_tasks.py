@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from pydamon.errors import MachineError, RequestError
-from pydamon.fleet.tasks import Tasks, here, on_cluster
+from pydamon.fleet.tasks import Here, Tasks, on_cluster
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -36,13 +36,12 @@ def asked(tasks: Tasks) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_processes_here(jobs: int) -> None:
-    with here(jobs) as tasks:
-        asked(tasks)
+    asked(Here(jobs))
 
 
 def test_a_process_that_is_killed_is_said() -> None:
-    with here(2) as tasks, pytest.raises(MachineError, match="jobs: a process was killed"):
-        tasks.run(dying, [1, 2])
+    with pytest.raises(MachineError, match="a process was killed"):
+        Here(2).run(dying, [1, 2])
 
 
 @pytest.mark.slow
@@ -59,5 +58,5 @@ def test_workers_of_a_cluster() -> None:
 
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
     pytest.importorskip("distributed")
-    with pytest.raises(MachineError, match="cluster: no scheduler of Dask answers"), on_cluster("tcp://127.0.0.1:1"):
+    with pytest.raises(RequestError, match="cluster: no scheduler of Dask answers"), on_cluster("tcp://127.0.0.1:1"):
         pass

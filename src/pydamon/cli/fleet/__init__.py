@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pydamon.cli.completion.values import FILE
+from pydamon.cli.fleet.policy import command as policy
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.options import Quantity
 from pydamon.cli.render.output import MODE
@@ -244,3 +245,6 @@ def simulate(**options: Any) -> None:
     from pydamon.cli.fleet import making
 
     making.simulate(**options)
+
+
+command.add_command(policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,10 +102,10 @@ def _check(text: str, limits: tuple[str, ...], output: str | None) -> None:
 
 
 def _tasks(jobs: int | None, cluster: str | None) -> AbstractContextManager[Tasks]:
-    from pydamon.fleet.tasks import here, on_cluster
+    from pydamon.fleet.tasks import Here, on_cluster
 
     if cluster is None:
-        return here(jobs)
+        return nullcontext(Here(jobs))
     if jobs is not None:
         raise RequestError("is of this machine, and --cluster has its own workers: give one of them", where="--jobs")
     return on_cluster(cluster)

@@ -49,6 +49,14 @@ EXAMPLES: dict[str, Examples] = {
     ),
     "fleet cost": (("pydamon fleet cost /srv/fleet", "CPU time and memory of monitoring"),),
     "fleet outliers": (("pydamon fleet outliers /srv/fleet --class small", "hosts unlike others of that class"),),
+    "fleet policy": (
+        ("pydamon fleet policy /srv/recordings --search 'reclaim min_age=10s..10min' -o policy.yaml", "by program"),
+        (
+            "pydamon fleet policy /srv/recordings --by folder --search 'reclaim min_age=10s..10min quota=1M..1G'"
+            " --limit slowdown=0.5% --share 99%",
+            "a folder is a service",
+        ),
+    ),
     "fleet rightsize": (("pydamon fleet rightsize /srv/fleet --json", "for a program that sets requests"),),
     "fleet savings": (
         ("pydamon fleet savings /srv/fleet", "at 0.2 % of the working set a minute"),
