@@ -10,6 +10,7 @@ VERBS = {
     "completion": ("pydamon.cli.completion.verb", "Print a script that completes pydamon's words in bash, zsh, fish."),
     "doctor": ("pydamon.cli.doctor", "Show what this machine offers this user, and why not more."),
     "export": ("pydamon.cli.export", "Write a record in another tool's format."),
+    "fleet": ("pydamon.cli.fleet", "Ask about the memory of many machines, from what their services ship."),
     "generations": ("pydamon.cli.generations", "Show idle memory by the generations of the kernel's reclaim."),
     "help": ("pydamon.cli.help.verb", "Show the help of a verb, or write the manual pages."),
     "import": ("pydamon.cli.convert", "Make a record of another tool's file."),

@@ -22,7 +22,7 @@ from pydamon.analysis.search.frontier import (
     to_verify,
 )
 from pydamon.analysis.search.limits import Judge, Limit, parse_limit, tightest
-from pydamon.analysis.search.screen import Burden, foretell
+from pydamon.analysis.search.screen import Burden, Foretold, foretell
 from pydamon.analysis.search.space import Point, Space, parse_space, schemes_of
 from pydamon.analysis.search.takes import Takes, takes_of
 from pydamon.analysis.whatif.ages import thresholds_s
@@ -30,9 +30,9 @@ from pydamon.analysis.whatif.answers import Answers
 from pydamon.analysis.whatif.part import COLUMNS, looks_of, part_of
 from pydamon.core.panel import BOUNDS_S
 from pydamon.errors import RequestError
+from pydamon.library import tpe
 from pydamon.library.playing import Player
 from pydamon.library.policies import Outcome, only_target
-from pydamon.library.tpe import Told, explore
 from pydamon.library.whatif import what_if
 from pydamon.spec.costs import Costs
 from pydamon.spec.units import format_duration_ns
@@ -44,6 +44,44 @@ USUAL_LIMIT = "slowdown=2%"
 TUNED = 0.7  # of the recording
 _GRID = 2  # knobs, at most, that a grid is laid over
 _TIMES = (Fraction(1, 2), Fraction(2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What a recording tells of many settings: of each point what is foretold, None where it tells nothing.
+
+    ``usual``: of the module's defaults (None for a scheme). It looks at ``tuned_s``, and the rest.
+    """
+
+    of: dict[Point, Foretold | None]
+    usual: Foretold | None
+    judge: Judge
+    memory: float
+    tuned_s: float
+    rest_s: float
+    longest_s: float
+    aggr_us: int
+    has_panel: bool
+
+
+def told(
+    reader: AnyReader, text: str, points: Sequence[Point], limits: Sequence[Limit], *, costs: Costs, target: int | None
+) -> Told:
+    """What a recording tells of these ``points`` of the space ``text``; nothing is played. Raises as `search` does."""
+    screening = _Screening(reader, parse_space(text), tightest(limits), costs, target, (None, None))
+    found = screening.candidates_of(points)
+    usual = screening.usual()
+    return Told(
+        of={point: None if one is None else one.foretold for point, one in zip(points, found, strict=True)},
+        usual=None if usual is None or usual.age_s > screening.longest_s else usual.foretold,
+        judge=screening.judge,
+        memory=screening.tuned.ages.resident,
+        tuned_s=screening.tuned_s,
+        rest_s=screening.rest_s,
+        longest_s=screening.longest_s,
+        aggr_us=screening.aggr_us,
+        has_panel=screening.has_panel,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +222,7 @@ class _Screening:
         self._rest = what_if(reader, start_ns=split_ns - span[0], end_ns=part[1], **of_target)
         self._costs = costs
         self.judge = Judge(limits, costs, self.tuned.working_set)
-        self._aggr_us = round(self.tuned.ages.thresholds_s[0] * 1e6)
+        self.aggr_us = round(self.tuned.ages.thresholds_s[0] * 1e6)
         self.longest_s = max((row.age_s for row in self.tuned.rows if row.seen_s >= row.age_s), default=0.0)
         lowest = self._takes(space.lowest)
         looks = looks_of(reader, inside, self.target).get(self.target, [])
@@ -193,7 +231,7 @@ class _Screening:
             self._steps = stepwise.of_panel(looks, inside, split_ns)
         else:
             batches = window.of(reader.batches(columns=COLUMNS, target=self.target))
-            thresholds = thresholds_s(self._aggr_us / 1e6, (inside[1] - span[0]) / 1e9)
+            thresholds = thresholds_s(self.aggr_us / 1e6, (inside[1] - span[0]) / 1e9)
             count = self.tuned.ages.snapshots + self._rest.ages.snapshots
             self._steps = stepwise.of_regions(batches, thresholds, inside, split_ns, count)
         self.candidates: dict[Point, Candidate | None] = {}
@@ -210,7 +248,7 @@ class _Screening:
         )
 
     def _takes(self, point: Point) -> Takes:
-        return takes_of(self.space.schemes(point), self._aggr_us, self._costs)
+        return takes_of(self.space.schemes(point), self.aggr_us, self._costs)
 
     def all_points(self, seed: int) -> None:
         """Work out a grid of one or two knobs, points that are likely to be good of more."""
@@ -219,10 +257,10 @@ class _Screening:
             self.candidates_of(list(product(*values)))
             return
         first = [tuple(mine[end] for mine in values) for end in (0, -1)]
-        explore(values, [knob.kind == "choice" for knob in self.space.knobs], self._told, first, seed)
+        tpe.explore(values, [knob.kind == "choice" for knob in self.space.knobs], self._told, first, seed)
 
-    def _told(self, points: list[Point]) -> list[Told | None]:
-        found: list[Told | None] = []
+    def _told(self, points: list[Point]) -> list[tpe.Told | None]:
+        found: list[tpe.Told | None] = []
         for one in self.candidates_of(points):
             if one is None:
                 found.append(None)
@@ -260,7 +298,7 @@ class _Screening:
         """The module with its defaults for what is searched; None for a scheme, or where a search cannot tell."""
         if not self.space.module:
             return None
-        takes = takes_of(schemes_of(self.space.usual, self.space.module), self._aggr_us, self._costs)
+        takes = takes_of(schemes_of(self.space.usual, self.space.module), self.aggr_us, self._costs)
         (foretold,) = foretell(self._steps, self.tuned, self._rest, [takes])
         return Candidate(self.space.usual, (), takes.age_s, foretold)
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.unit.cli.refusals import refused
-from tests.unit.cli.what_if_helpers import MIB, recorded, told
+from tests.unit.cli.what_if_helpers import MIB, play_nothing, recorded, told
 
 from pydamon.analysis.search.limits import Judge, parse_limit
 from pydamon.analysis.search.screen import Burden
 from pydamon.analysis.search.space import parse_space
 from pydamon.analysis.whatif.limits import for_slowdown
 from pydamon.cli import main
-from pydamon.library.playing import Player, Policy
 from pydamon.library.policies import Outcome, Recording
 from pydamon.library.search import TUNED, Found, search
 from pydamon.library.whatif import what_if
@@ -55,13 +52,7 @@ def mix_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unplayed_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is played again: every policy saves a tenth of it, at no cost."""
 
-    class Nothing(Player):
-        def play(self, policies: Sequence[Policy]) -> list[Outcome]:
-            seconds = np.arange(1.0, 200.0)
-            resident, faults = np.full(len(seconds), 144.0 * MIB), np.zeros(len(seconds))
-            return [Outcome(text, seconds, resident, faults, 16 * MIB, 160 * MIB) for text, _ in policies]
-
-    monkeypatch.setattr("pydamon.library.search.Player", Nothing)
+    play_nothing(monkeypatch)
 
 
 def found_in(path: Path, text: str, *limits: str, **options: Any) -> Found:

@@ -25,6 +25,48 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon export run.damon --format html -o run.html", "a page that zooms, for a colleague"),
         ("pydamon export run.damon --format perf-script -o -", "as perf script prints the kernel's events"),
     ),
+    "fleet": (
+        ("pydamon fleet cold /srv/fleet", "how much memory is cold, of each service"),
+        ("pydamon fleet savings /srv/fleet --from 2026-11-26", "what reclaim would save, from that day on"),
+        ("pydamon fleet compact /srv/fleet --keep 30d", "in a timer, each night"),
+    ),
+    "fleet candidates": (("pydamon fleet candidates /srv/fleet --top 5", "the five best for each"),),
+    "fleet cold": (
+        ("pydamon fleet cold /srv/fleet", "of each service, from roll-ups where there are any"),
+        ("pydamon fleet cold /srv/fleet --by host_class -o cold.png", "of each class of hosts, as a picture"),
+        ("pydamon fleet cold /srv/fleet --raw --cluster tcp://10.0.0.7:8786", "from minutes, by a cluster of Dask"),
+    ),
+    "fleet compact": (
+        ("pydamon fleet compact /srv/fleet", "put files together, roll hours up"),
+        ("pydamon fleet compact /srv/fleet --keep 30d --keep-hours 400d", "and delete what is older"),
+    ),
+    "fleet compare": (
+        ("pydamon fleet compare /srv/fleet --rollout kernel=6.18.2", "what the new kernel changed"),
+        (
+            "pydamon fleet compare /srv/fleet --rollout version=0.2.0 --service search --outcome refaulted",
+            "of one service and one outcome",
+        ),
+    ),
+    "fleet cost": (("pydamon fleet cost /srv/fleet", "CPU time and memory of monitoring"),),
+    "fleet outliers": (("pydamon fleet outliers /srv/fleet --class small", "hosts unlike others of that class"),),
+    "fleet policy": (
+        ("pydamon fleet policy /srv/recordings --search 'reclaim min_age=10s..10min' -o policy.yaml", "by program"),
+        (
+            "pydamon fleet policy /srv/recordings --by folder --search 'reclaim min_age=10s..10min quota=1M..1G'"
+            " --limit slowdown=0.5% --share 99%",
+            "a folder is a service",
+        ),
+    ),
+    "fleet rightsize": (("pydamon fleet rightsize /srv/fleet --json", "for a program that sets requests"),),
+    "fleet savings": (
+        ("pydamon fleet savings /srv/fleet", "at 0.2 % of the working set a minute"),
+        ("pydamon fleet savings /srv/fleet --goal 0.5%/min --by host_class", "at another goal, by class of hosts"),
+    ),
+    "fleet simulate": (
+        ("pydamon fleet simulate /tmp/fleet --hosts 20 --days 0.1", "a small one to try questions on"),
+        ("pydamon fleet simulate /tmp/fleet --seed 7", "1,000 hosts on a day: 7 GB"),
+    ),
+    "fleet wss": (("pydamon fleet wss /srv/fleet --window 600", "what hosts use within ten minutes"),),
     "generations": (
         ("pydamon generations", "idle memory of all cgroups, and which have most of it"),
         ("pydamon generations --cgroup /system.slice --json", "each generation of some cgroups, for a program"),

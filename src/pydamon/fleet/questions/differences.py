@@ -1,0 +1,211 @@
+"""Hosts that are not as others of their class, and what a rollout changed; a host is the unit of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pydamon.errors import PydamonError, RequestError
+from pydamon.fleet.asking import MINUTE_S, Data, Found
+from pydamon.fleet.measures import LABEL_NAMES
+from pydamon.fleet.query import HOUR_S, Query, Where
+from pydamon.fleet.statistics import Interval, difference, mean_of, robust_z
+
+F64 = NDArray[np.float64]
+
+Z = 5.0  # robust standard deviations: one of two million hosts that are alike is farther off
+_FEWEST = 5  # hosts of a class, to say what is usual
+# Outcome → (measures, of sums and of seconds: its mean per host).
+_HELD = {
+    "resident": "resident_bs", "cold_600s": "cold_600s_bs", "cold_3600s": "cold_3600s_bs", "used_600s": "used_600s_bs",
+    "used_3600s": "used_3600s_bs",
+}  # fmt: skip
+_HAPPENED = {"returned_600s": "returned_600s", "refaulted": "refaulted", "psi_some_us": "psi_some_us"}
+OUTCOMES = (*_HELD, *_HAPPENED)
+UNITS = {**dict.fromkeys(_HELD, "bytes"), **dict.fromkeys(_HAPPENED, "bytes/min"), "psi_some_us": "us/min"}
+
+
+def _per_host(found: Found, outcome: str) -> F64:
+    """The mean of an outcome of each group: bytes, or what happens in a minute; ``span`` as the group's own."""
+    span_s = found.numbers("last") - found.numbers("first") + MINUTE_S
+    if outcome in _HELD:
+        return found.numbers(_HELD[outcome]) / span_s
+    return found.numbers(_HAPPENED[outcome]) / span_s * MINUTE_S
+
+
+def _measures(outcomes: tuple[str, ...]) -> tuple[str, ...]:
+    return ("first", "last", *({**_HELD, **_HAPPENED}[name] for name in outcomes))
+
+
+def check_outcomes(outcomes: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises RequestError for one that is none."""
+    for name in outcomes:
+        if name not in OUTCOMES:
+            raise RequestError(f"{name!r} is none; there are: {', '.join(OUTCOMES)}", where="outcome")
+    return outcomes
+
+
+# -- outliers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A host on which a service is not as on other hosts of its class: ``z`` robust standard deviations off."""
+
+    host: str
+    service: str
+    host_class: str
+    outcome: str
+    value: float
+    usual: float
+    z: float
+
+
+def outliers(
+    data: Data, where: Where | None = None, outcomes: tuple[str, ...] = ("resident", "cold_600s", "returned_600s"),
+    least_z: float = Z,
+) -> tuple[list[Outlier], Found]:  # fmt: skip
+    """Hosts farthest from the median of their class and service, farthest first; classes of few hosts are left out."""
+    check_outcomes(outcomes)
+    found = data.ask(Query(("service", "host_class", "host"), _measures(outcomes), where or Where()))
+    services, classes, hosts = (found.texts(name) for name in ("service", "host_class", "host"))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for at, key in enumerate(zip(services.tolist(), classes.tolist(), strict=True)):
+        groups.setdefault(key, []).append(at)
+    rows: list[Outlier] = []
+    for outcome in outcomes:
+        values = _per_host(found, outcome)
+        for (service, kind), members in groups.items():
+            mine = np.array(members)[~np.isnan(values[members])]
+            if len(mine) < _FEWEST:
+                continue
+            z = robust_z(values[mine])
+            usual = float(np.median(values[mine]))
+            rows += [
+                Outlier(str(hosts[mine[one]]), service, kind, outcome, float(values[mine[one]]), usual, float(z[one]))
+                for one in np.flatnonzero(np.abs(z) >= least_z)
+            ]
+    return sorted(rows, key=lambda row: -abs(row.z)), found
+
+
+# -- before and after -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a rollout changed of an outcome of a service, per host, with 95 % intervals.
+
+    ``before`` and ``after``: means of the hosts that got it. ``effect``: by how much more they changed than the
+    ``control`` hosts did (difference in differences), or, without those, by how much they changed (paired).
+    ``relative``: the same of the logarithms, as a share: 0.1 is 10 % more.
+    """
+
+    service: str
+    outcome: str
+    hosts: int
+    control: int
+    before: float
+    after: float
+    effect: Interval
+    relative: Interval
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The rollout that was found: the value of a label, when (seconds since 1970), on how many hosts."""
+
+    label: str
+    value: str
+    at: int
+    hosts: int
+    control: int
+    one_sided: int  # hosts without a before or an after: new, gone, or renamed
+
+
+def compare(
+    data: Data, label: str, value: str, where: Where | None = None,
+    outcomes: tuple[str, ...] = ("resident", "cold_600s", "used_600s", "returned_600s"),
+) -> tuple[list[Effect], Rollout, Found]:  # fmt: skip
+    """What changed on the hosts whose ``label`` became ``value``, by service and outcome.
+
+    Each such host is compared with itself before; hosts that never had the value say what the time of day did.
+    Raises RequestError for a label that is none, PydamonError if no host got the value or had another one before.
+    """
+    check_outcomes(outcomes)
+    if label not in LABEL_NAMES or label in ("host", "service"):
+        fit = ", ".join(name for name in LABEL_NAMES if name not in ("host", "service"))
+        raise RequestError(f"{label!r} is no label that a rollout changes; there are: {fit}", where="rollout")
+    where = where or Where()
+    times = data.ask(Query(("host", label), ("first", "last"), where))
+    has = times.texts(label) == value
+    treated = set(times.texts("host")[has].tolist())
+    if not treated:
+        raise PydamonError(f"no host has {label} {value}", where="rollout")
+    began = dict(zip(times.texts("host")[has], times.numbers("first")[has], strict=True))
+    # For hosts that never got it, at the full hour: then roll-ups tell it.
+    exact = int(np.median(list(began.values())))
+    cut = exact // HOUR_S * HOUR_S if exact // HOUR_S * HOUR_S > times.numbers("first").min() else exact
+    found = data.ask(Query(("service", "host", label), _measures(outcomes), where, cut=cut))
+    hosts, services = found.texts("host"), found.texts("service")
+    is_treated = np.array([host in treated for host in hosts], bool)
+    late = np.where(is_treated, found.texts(label) == value, found.flags())
+    rows: list[Effect] = []
+    one_sided: set[str] = set()
+    for service in sorted(set(services)):
+        mine = services == service
+        for outcome in outcomes:
+            changes = _changes(found, outcome, hosts, mine, late)
+            one_sided |= changes.one_sided
+            row = _effect(service, outcome, changes, treated)
+            if row is not None:
+                rows.append(row)
+    control = set(hosts.tolist()) - treated
+    if not rows:
+        raise PydamonError(f"no host had another {label} before {value}", where="rollout")
+    rollout = Rollout(label, value, cut, len(treated - one_sided), len(control - one_sided), len(one_sided))
+    return rows, rollout, found
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Of each host that has both: its mean before and after."""
+
+    hosts: list[str]
+    before: F64
+    after: F64
+    one_sided: set[str]
+
+
+def _changes(
+    found: Found, outcome: str, hosts: NDArray[np.object_], mine: NDArray[np.bool_], late: NDArray[np.bool_]
+) -> _Changes:
+    """Weighted by time where a host has several rows on one side: the label had other values before."""
+    span_s = found.numbers("last") - found.numbers("first") + MINUTE_S
+    totals = _per_host(found, outcome) * span_s
+    sums: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    for at in np.flatnonzero(mine & ~np.isnan(totals)):
+        told = sums[int(late[at])].setdefault(str(hosts[at]), [0.0, 0.0])
+        told[0] += totals[at]
+        told[1] += span_s[at]
+    both = sorted(set(sums[0]) & set(sums[1]))
+    before, after = (np.array([side[host][0] / side[host][1] for host in both]) for side in sums)
+    return _Changes(both, before, after, set(sums[0]) ^ set(sums[1]))
+
+
+def _effect(service: str, outcome: str, changes: _Changes, treated: set[str]) -> Effect | None:
+    got = np.array([host in treated for host in changes.hosts], bool)
+    if not got.any():
+        return None
+    before, after = changes.before, changes.after
+    positive = (before > 0) & (after > 0)
+    logs = np.log(np.where(positive, after, 1.0) / np.where(positive, before, 1.0))
+    told: Callable[[F64, F64], Interval] = difference if (~got).any() else lambda mine, _: mean_of(mine)
+    plain = told((after - before)[got], (after - before)[~got])
+    share = told(logs[got & positive], logs[~got & positive])
+    with np.errstate(over="ignore", invalid="ignore"):
+        relative = Interval(*(float(np.expm1(one)) for one in share))
+    return Effect(service, outcome, int(got.sum()), int((~got).sum()), float(before[got].mean()),
+                  float(after[got].mean()), plain, relative)  # fmt: skip
