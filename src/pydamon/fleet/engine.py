@@ -115,7 +115,7 @@ def _of_readable(
     try:
         return work(job), job
     except (duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
-        raise PydamonError(f"DuckDB: {_first_line(error)}", where="memory") from None
+        raise _out_of(error) from None
     except duckdb.Error as error:
         good = _readable(connection, job, left_out)
         if not good.files:
@@ -178,6 +178,10 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
+def _out_of(error: Exception) -> PydamonError:
+    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="--memory")
+
+
 class Together:
     """Partial answers, put together as they come, so that many of them take no more room than the answer."""
 
@@ -198,9 +202,14 @@ class Together:
     def _fold(self) -> None:
         import pyarrow as pa
 
+        if len(self._waiting) == 1:
+            return
+        duckdb = needs_duckdb()
         self._connection.register("partial_answers", pa.concat_tables(self._waiting))
         try:
             folded = self._connection.sql(self._query.together("partial_answers")).to_arrow_table()
+        except duckdb.Error as error:
+            raise _out_of(error) from None
         finally:
             self._connection.unregister("partial_answers")
         self._waiting, self._rows = [folded], folded.num_rows

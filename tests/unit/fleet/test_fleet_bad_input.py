@@ -70,6 +70,11 @@ def retyped(kind: pa.DataType) -> pa.Table:
     return table.set_column(at, pa.field("resident", kind), table.column("resident").cast(kind))
 
 
+def of_version(number: int | None) -> pa.Table:
+    metadata = {} if number is None else {VERSION_KEY: str(number).encode()}
+    return helpers.rows("host-b").replace_schema_metadata(metadata)
+
+
 def in_pages() -> pa.Table:
     table = helpers.rows("host-b")
     at = table.column_names.index("resident")
@@ -79,8 +84,8 @@ def in_pages() -> pa.Table:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda _: helpers.rows("host-b").replace_schema_metadata({VERSION_KEY: str(VERSION + 1).encode()}), "is of version"),
-        (lambda _: helpers.rows("host-b").replace_schema_metadata({}), "is no file of a fleet's data set"),
+        (lambda _: of_version(VERSION + 1), "is of version"),
+        (lambda _: of_version(None), "is no file of a fleet's data set"),
         (lambda _: retyped(pa.float64()), "the column resident is double; it must be int64"),
         (lambda _: retyped(pa.string()), "the column resident is string; it must be int64"),
         (lambda _: in_pages(), "the column resident is in pages; it must be in bytes"),
@@ -161,15 +166,15 @@ def test_nothing_good_is_an_error_that_says_what_is_bad(tmp_path: Path) -> None:
     helpers.put(tmp_path, b"nothing", "host-a")
     with pytest.raises(PydamonError, match="is no whole file of Parquet"):
         helpers.asked(tmp_path)
+    odd = tmp_path / "a*b"
+    helpers.ship(odd, helpers.rows())
     with pytest.raises(RequestError, match="patterns"):
-        odd = tmp_path / "a*b"
-        helpers.ship(odd, helpers.rows())
         helpers.asked(odd)
 
 
 def test_a_million_cgroups_of_one_host_take_bounded_memory(tmp_path: Path) -> None:
-    """Half a million in a file: what DuckDB may have is an eighth of what the rows take in memory."""
-    count = 500_000
+    """A fifth of a million in a file, with less memory for DuckDB than the rows would take."""
+    count = 200_000
     schema = files.arrow_schema()
     columns: dict[str, pa.Array] = {field.name: pa.nulls(count, field.type) for field in schema}
     columns["cgroup"] = pa.array([f"/poison/{at:07}/{'x' * 60}" for at in range(count)])
@@ -180,10 +185,15 @@ def test_a_million_cgroups_of_one_host_take_bounded_memory(tmp_path: Path) -> No
     loose = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
     helpers.ship(tmp_path, pa.table(list(columns.values()), schema=loose))
     helpers.ship(tmp_path, helpers.rows("host-b"))
-    means = Means(128 << 20, 1)
-    rows, found = memory.cold(Data(str(tmp_path), means=means), by="cgroup")
+    rows, found = memory.cold(Data(str(tmp_path), means=Means(256 << 20, 1)), by="cgroup")
     assert len(rows) == count + 1
     assert found.left_out.lines() == []
+
+
+def test_memory_that_is_not_enough_is_said(tmp_path: Path) -> None:
+    helpers.ship(tmp_path, helpers.rows(cgroups=100, minutes=100))
+    with pytest.raises(PydamonError, match="--memory: DuckDB: Out of Memory"):
+        helpers.asked(tmp_path, means=Means(2 << 20, 1))
 
 
 def test_files_of_newer_columns_are_read_for_those_that_are_known(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,10 +22,10 @@ _ERROR = 5 * math.hypot(0.01, 0.02) / math.sqrt(_HOSTS * _MINUTES)
 
 
 @pytest.fixture(name="root", scope="module")
-def root_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("fleet") / "f"
     helpers.fleet_at(root, hosts=_HOSTS, cgroups=5, minutes=_MINUTES, pieces=1, seed=4)
-    yield root
+    return root
 
 
 def test_cold_memory_is_the_truth(root: Path) -> None:
