@@ -14,6 +14,7 @@ NAMES = (
 ALONE = (
     "clients",
     "default-cost",
+    "fleet",
     "older",
     "played",
     "robustness",
@@ -41,4 +42,5 @@ def main() -> int:
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":  # workers of Dask import what has started them
+    sys.exit(main())

@@ -29,9 +29,17 @@ def by_dask(
 
     Raises RequestError if the scheduler is none, MachineError without Dask.
     """
-    with client_of(workers, cluster) as client, connected(Means(means.memory_bytes, 1)) as connection:
+    with client_of(workers, cluster) as client:
+        return ask_client(client, jobs, query, means, shared=cluster is None)
+
+
+def ask_client(
+    client: Any, jobs: Sequence[Job], query: Query, means: Means, *, shared: bool
+) -> tuple[pa.Table, LeftOut]:
+    """All jobs, by the workers that a client of Dask has; ``shared``: they share the memory limit."""
+    with connected(Means(means.memory_bytes, 1)) as connection:
         count = max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
-        own = Means(means.memory_bytes // count if cluster is None else means.memory_bytes, 1)
+        own = Means(means.memory_bytes // count if shared else means.memory_bytes, 1)
         together = Together(connection, query)
         tasks = _tasks(jobs, count * _TASKS_PER_WORKER)
         futures = client.map(_task, tasks, query=query, means=own, pure=False)
@@ -71,10 +79,7 @@ def _tasks(jobs: Sequence[Job], wanted: int) -> list[tuple[Job, ...]]:
 
 @contextmanager
 def client_of(workers: int, cluster: str | None) -> Iterator[Any]:
-    """A client of the scheduler at ``cluster``, or of so many workers on this machine.
-
-    Raises RequestError if the scheduler is none, PydamonError if it has no worker, MachineError without Dask.
-    """
+    """A client of the scheduler, or of so many workers of our own. Raises as `by_dask`."""
     try:
         import distributed
     except ImportError:

@@ -20,7 +20,7 @@ from pydamon.dataset.schema import COLUMNS, HOURS, MINUTES, REGIONS
 from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet import inventory as inventories
 from pydamon.fleet import manifest as manifests
-from pydamon.fleet.engine import Means, connected, looked_at, readable
+from pydamon.fleet.engine import Means, connected, looked_at
 from pydamon.fleet.files import NewFile, made_folder
 from pydamon.fleet.inventory import DAY_S, LeftOut, Partition
 from pydamon.fleet.manifest import Manifest
@@ -29,7 +29,6 @@ from pydamon.fleet.pool import each
 from pydamon.fleet.query import ALL
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 LARGEST_BYTES = 384 << 20  # a file is ended at this size, so that it stays between 128 and 512 MB
@@ -106,31 +105,21 @@ def _partition(root: Path, part: Partition, means: Means) -> Compacted:
     stray, written = list(part.stray), Manifest()
     job, admitted = _job(root, part, done.left_out)
     if job is not None:
-        with connected(means) as connection:
-            job = readable(connection, job, done.left_out)
-            if job.files and _has_all_of(part, job):
-                written = _write(root, part, job, connection, done)
-                kept = {Path(name).name for name in job.files}
-                old = part.manifest or Manifest()
-                replaced = [one.name for one in admitted if one.name in kept]
-                written.replaces = sorted({*old.replaces, *replaced})
-                for reason, count in old.left_out.items():
-                    written.left_out[reason] = written.left_out.get(reason, 0) + count
-                manifests.write(root, part.date, part.number, written)
-                stray += [one for one in admitted if one.name in kept]
-                stray += _gone(root, part, written)
-                done.partitions, done.rows, done.files_after = 1, written.rows, len(written.minutes)
+        written, kept = _written(root, part, job, means, done)
+        if kept:
+            merged = [one for one in admitted if one.name in kept]
+            old = part.manifest or Manifest()
+            written.replaces = sorted({*old.replaces, *(one.name for one in merged)})
+            for reason, count in old.left_out.items():
+                written.left_out[reason] = written.left_out.get(reason, 0) + count
+            manifests.write(root, part.date, part.number, written)
+            stray += [*merged, *_gone(root, part, written)]
+            done.partitions, done.rows, done.files_after = 1, written.rows, len(written.minutes)
     counts = {*written.minutes, *written.hours}
     for path in stray:
         if path.name not in counts:  # what was written before a kill is written again, under the same name
             path.unlink(missing_ok=True)
     return done
-
-
-def _has_all_of(part: Partition, job: inventories.Job) -> bool:
-    """Whether what an earlier compaction wrote can be read: else nothing may take its place."""
-    names = {Path(name).name for name in job.files}
-    return part.manifest is None or names.issuperset(part.manifest.minutes)
 
 
 def _job(root: Path, part: Partition, left_out: LeftOut) -> tuple[inventories.Job | None, list[Path]]:
@@ -158,13 +147,20 @@ def _job(root: Path, part: Partition, left_out: LeftOut) -> tuple[inventories.Jo
     return inventories.Job(MINUTES, paths, False, part.number, part.first, inventories.latest(), missing), admitted
 
 
-def _write(
-    root: Path, part: Partition, job: inventories.Job, connection: duckdb.DuckDBPyConnection, done: Compacted
-) -> Manifest:
-    """The new files, which do not count yet, and the manifest that is to name them."""
+def _written(
+    root: Path, part: Partition, job: inventories.Job, means: Means, done: Compacted
+) -> tuple[Manifest, set[str]]:
+    """The manifest that is to name the new files, which do not count yet; and the names of what they are made of.
+
+    Nothing, if what an earlier compaction wrote cannot be read: then nothing may take its place.
+    """
     left_out = LeftOut()
     told = Manifest()
-    with looked_at(connection, job, ALL, left_out) as source:
+    with connected(means) as connection, looked_at(connection, job, ALL, left_out) as (source, good):
+        kept = {Path(name).name for name in good.files}
+        if not kept or (part.manifest is not None and not kept.issuperset(part.manifest.minutes)):
+            done.left_out.add(left_out)
+            return told, set()
         columns = ", ".join(one.name for one in COLUMNS)
         sql = f"SELECT {columns} FROM {source} ORDER BY host, cgroup, minute"
         told.minutes, told.rows = _files(root, part, MINUTES, connection.sql(sql), files.arrow_schema(), told)
@@ -174,7 +170,7 @@ def _write(
         told.hours, _ = _files(root, part, HOURS, connection.sql(sql), files.arrow_schema(hour_columns()), told)
     told.left_out = dict(left_out.rows)
     done.left_out.add(left_out)
-    return told
+    return told, kept
 
 
 def _files(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydamon.dataset.schema import bucket
 from pydamon.errors import MachineError, PydamonError
@@ -17,6 +17,8 @@ from pydamon.fleet.valid import BUCKET, DUPLICATE
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+_T = TypeVar("_T")
 
 MEMORY_BYTES = 1 << 30
 THREADS = 2
@@ -60,55 +62,70 @@ def connected(means: Means) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def partial_answer(connection: duckdb.DuckDBPyConnection, job: Job, query: Query) -> tuple[pa.Table, LeftOut]:
     """The sums over the rows of a job's files; of files of which some cannot be read: over the others'."""
-    duckdb = needs_duckdb()
-    try:
-        return _asked(connection, job, query)
-    except (duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
-        raise PydamonError(f"DuckDB: {_first_line(error)}", where="--memory") from None
-    except duckdb.Error as error:
-        left_out = LeftOut()
-        good = readable(connection, job, left_out)
-        if len(good.files) == len(job.files):
-            raise PydamonError(f"DuckDB: {_first_line(error)}", where=job.files[0]) from None
-        if not good.files:
-            return _nothing(connection, query), left_out
-        try:
-            found, more = _asked(connection, good, query)
-        except duckdb.Error as again:
-            raise PydamonError(f"DuckDB: {_first_line(again)}", where=job.files[0]) from None
-        left_out.add(more)
-        return found, left_out
-
-
-def _asked(connection: duckdb.DuckDBPyConnection, job: Job, query: Query) -> tuple[pa.Table, LeftOut]:
     left_out = LeftOut()
-    if job.checked:
-        source, given = parquet(job.files)
-        sql, more = query.partial(job.table, source)
-        return connection.sql(sql, params=[*given, *more]).to_arrow_table(), left_out
-    with looked_at(connection, job, query.columns(job.table), left_out) as source:
-        sql, more = query.partial(job.table, source)
-        return connection.sql(sql, params=more).to_arrow_table(), left_out
+    if not job.checked:
+        with looked_at(connection, job, query.columns(job.table), left_out) as (source, good):
+            if not good.files:
+                return _nothing(connection, query), left_out
+            sql, given = query.partial(job.table, source)
+            return connection.sql(sql, params=given).to_arrow_table(), left_out
+
+    def ask(some: Job) -> pa.Table:
+        source, files = parquet(some.files)
+        sql, given = query.partial(some.table, source)
+        return connection.sql(sql, params=[*files, *given]).to_arrow_table()
+
+    found, good = _of_readable(connection, job, left_out, ask)
+    return (_nothing(connection, query) if found is None else found), left_out
 
 
 @contextmanager
 def looked_at(
     connection: duckdb.DuckDBPyConnection, job: Job, columns: Iterable[str], left_out: LeftOut
-) -> Iterator[str]:
-    """A table of the valid rows of files that nobody has checked, of which each counts once; counts the others."""
+) -> Iterator[tuple[str, Job]]:
+    """A table of the valid rows of files that nobody has checked, each once; and the job with what could be read.
+
+    The other rows are counted, the other files named. Without any file there is no table.
+    """
     names: list[str] = []
-    sql, given = flagged(job, columns, names)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE looked_at AS {sql}", given)
+
+    def make(some: Job) -> bool:
+        sql, given = flagged(some, columns, names)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE looked_at AS {sql}", given)
+        return True
+
     try:
-        _leave_out_strangers(connection, job, names.index(BUCKET) + 1)
-        _leave_out_repeated(connection, names.index(DUPLICATE) + 1)
-        for bad, count in connection.execute(
-            "SELECT bad, count(*) FROM looked_at WHERE bad > 0 GROUP BY bad"
-        ).fetchall():
-            left_out.row(names[bad - 1], count)
-        yield "(FROM looked_at WHERE bad = 0)"
+        made, good = _of_readable(connection, job, left_out, make)
+        if made:
+            _leave_out_strangers(connection, job, names.index(BUCKET) + 1)
+            _leave_out_repeated(connection, names.index(DUPLICATE) + 1)
+            counts = "SELECT bad, count(*) FROM looked_at WHERE bad > 0 GROUP BY bad"
+            for bad, count in connection.execute(counts).fetchall():
+                left_out.row(names[bad - 1], count)
+        yield "(FROM looked_at WHERE bad = 0)", good
     finally:
         connection.execute("DROP TABLE IF EXISTS looked_at")
+
+
+def _of_readable(
+    connection: duckdb.DuckDBPyConnection, job: Job, left_out: LeftOut, work: Callable[[Job], _T]
+) -> tuple[_T | None, Job]:
+    """What the work makes of the files that can be read, and those; None if there are none. Names the others."""
+    duckdb = needs_duckdb()
+    try:
+        return work(job), job
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
+        raise _out_of(error) from None
+    except duckdb.Error as error:
+        good = _readable(connection, job, left_out)
+        if not good.files:
+            return None, good
+        if len(good.files) == len(job.files):
+            raise PydamonError(f"DuckDB: {_first_line(error)}", where=job.files[0]) from None
+    try:
+        return work(good), good
+    except duckdb.Error as error:
+        raise PydamonError(f"DuckDB: {_first_line(error)}", where=good.files[0]) from None
 
 
 def _leave_out_repeated(connection: duckdb.DuckDBPyConnection, reason: int) -> None:
@@ -132,25 +149,19 @@ def _leave_out_strangers(connection: duckdb.DuckDBPyConnection, job: Job, reason
         connection.execute("DROP TABLE strangers")
 
 
-def readable(connection: duckdb.DuckDBPyConnection, job: Job, left_out: LeftOut) -> Job:
+def _readable(connection: duckdb.DuckDBPyConnection, job: Job, left_out: LeftOut) -> Job:
     """The job with those of its files that can be read to their end; names the others."""
     duckdb = needs_duckdb()
     good = []
     for path in job.files:
         source, given = parquet([path])
         try:
-            counts = ", ".join(f"count({name})" for name in _names(connection, path))
-            connection.execute(f"SELECT {counts} FROM {source}", given)
+            # Each value is asked for: a count would be answered from the footer.
+            connection.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM {source}", given)
             good.append(path)
         except duckdb.Error as error:
             left_out.file(path, f"cannot be read: {_first_line(error)}")
     return replace(job, files=tuple(good))
-
-
-def _names(connection: duckdb.DuckDBPyConnection, path: str) -> list[str]:
-    source, given = parquet([path])
-    rows = connection.execute(f"DESCRIBE SELECT * FROM {source}", given).fetchall()
-    return ['"' + str(row[0]).replace('"', '""') + '"' for row in rows]
 
 
 def _nothing(connection: duckdb.DuckDBPyConnection, query: Query) -> pa.Table:
@@ -165,6 +176,10 @@ def _nothing(connection: duckdb.DuckDBPyConnection, query: Query) -> pa.Table:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
+
+
+def _out_of(error: Exception) -> PydamonError:
+    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="--memory")
 
 
 class Together:
@@ -187,9 +202,14 @@ class Together:
     def _fold(self) -> None:
         import pyarrow as pa
 
+        if len(self._waiting) == 1:
+            return
+        duckdb = needs_duckdb()
         self._connection.register("partial_answers", pa.concat_tables(self._waiting))
         try:
             folded = self._connection.sql(self._query.together("partial_answers")).to_arrow_table()
+        except duckdb.Error as error:
+            raise _out_of(error) from None
         finally:
             self._connection.unregister("partial_answers")
         self._waiting, self._rows = [folded], folded.num_rows

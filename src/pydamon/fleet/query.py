@@ -15,6 +15,7 @@ HOUR_S = 3600
 _TYPES = {one.name: "VARCHAR" if one.type == "string" else "BIGINT" for one in COLUMNS}
 ALL = frozenset(_TYPES)
 _TOTAL = "DECIMAL(38, 0)"
+_NOT_OF_NOTHING = " HAVING count(*) > 0"  # without keys there would be a row even then
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,8 @@ class Query:
         sums = [f"({measure(name)})::{_TOTAL} AS {name}" for name in self.measures]
         tests, given = self._tests(time)
         condition = f" WHERE {' AND '.join(tests)}" if tests else ""
-        having = "" if keys else " HAVING count(*) > 0"  # without keys there is a row even of nothing
-        group = f" GROUP BY {', '.join([*self.labels, *(('after',) if self.cut is not None else ())])}" if keys else ""
-        return f"SELECT {', '.join([*keys, *sums])} FROM {source}{condition}{group}{having}", given
+        group = f" GROUP BY {', '.join(self.keys)}" if keys else _NOT_OF_NOTHING
+        return f"SELECT {', '.join([*keys, *sums])} FROM {source}{condition}{group}", given
 
     def _tests(self, time: str) -> tuple[list[str], list[str | int]]:
         tests: list[str] = []
@@ -98,7 +98,7 @@ class Query:
     def together(self, source: str) -> str:
         """SQL of partial answers, put together."""
         sums = [f"({added(name)})::{_TOTAL} AS {name}" for name in self.measures]
-        group = f" GROUP BY {', '.join(self.keys)}" if self.keys else ""
+        group = f" GROUP BY {', '.join(self.keys)}" if self.keys else _NOT_OF_NOTHING
         return f"SELECT {', '.join([*self.keys, *sums])} FROM {source}{group}"
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 
 _MAD = 1.4826  # times the median absolute deviation is the standard deviation of a normal distribution
-_STEPS = 20_000
+_STEPS = 4_000
 
 
 class Interval(NamedTuple):

@@ -71,8 +71,8 @@ def right_sizes(data: Data, where: Where, top: int) -> Shown:
             ]
             for row in rows[:top]
         ]  # fmt: skip
-        headings = ["service", "instances", "limit", "request", "resident", "1 h (95 %)", "1 h (most)", "1 d", "suggested",
-                    "freed"]  # fmt: skip
+        uses = ["resident", "1 h (95 %)", "1 h (most)", "1 d"]
+        headings = ["service", "instances", "limit", "request", *uses, "suggested", "freed"]
         about = "suggested: what 95 of 100 instances used within 1 h at most, and a tenth more; freed: of all instances"
         return titled(title, about, headings, cells, screen) + more_line(len(rows) - top, screen)
 
@@ -116,8 +116,8 @@ def cost(data: Data, where: Where) -> Shown:
 
     def text(screen: Screen) -> list[str]:
         cells = [
-            [name_words(row.name), str(row.hosts), f"{row.cpus:.3g}", percent(row.cpu_share), percent(row.cpu_share_p95),
-             size_words(row.memory), percent(row.memory_share)]
+            [name_words(row.name), str(row.hosts), f"{row.cpus:.3g}", percent(row.cpu_share),
+             percent(row.cpu_share_p95), size_words(row.memory), percent(row.memory_share)]
             for row in rows
         ]  # fmt: skip
         headings = ["class", "hosts", "CPUs", "of a CPU a host", "95 %", "memory", "of resident"]

@@ -75,8 +75,9 @@ def compare(data: Data, where: Where, rollout: str, outcomes: tuple[str, ...]) -
     rows, it, found = differences.compare(data, label, value, where, outcomes or _DEFAULT_COMPARED)
     when = datetime.fromtimestamp(it.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     title = f"What {name_words(label)} {name_words(value)} changed"
-    method = (f"difference in differences of {it.hosts} hosts that got it and {it.control} that did not" if it.control
-              else f"paired differences of {it.hosts} hosts; none did not get it, so the time of day is in them")  # fmt: skip
+    method = f"difference in differences of {it.hosts} hosts that got it and {it.control} that did not"
+    if not it.control:
+        method = f"paired differences of {it.hosts} hosts; all got it, so the time of day is in them"
 
     def text(screen: Screen) -> list[str]:
         cells = [

@@ -11,6 +11,7 @@ from pydamon.dataset.schema import AGES_S
 from pydamon.fleet.asking import MINUTE_S, Data, Found
 from pydamon.fleet.query import Query, Where
 from pydamon.fleet.questions.memory import GOAL, WORKING_SET_S, Cold, ask_savings, by_label, cold_of, savings_of
+from pydamon.spec.units import format_duration_ns
 
 Kind = Literal["reclaim", "tier", "thp"]
 KINDS: tuple[Kind, ...] = ("reclaim", "tier", "thp")
@@ -46,16 +47,20 @@ def candidates(
         idle = sizes[row.name].cold.get(WORKING_SET_S)
         if row.age_s is not None and row.saved > 0:
             share = row.back / row.working_set if row.working_set > 0 else 0.0
-            why = f"idle {row.age_s} s or longer; {share:.2%} of the working set comes back a minute"
+            why = f"idle {_words(row.age_s)} or longer; {share:.2%} of the working set comes back a minute"
             rows.append(Candidate("reclaim", row.name, row.saved, row.resident, why))
         if idle is not None and idle > row.saved:
-            why = f"idle {WORKING_SET_S} s or longer, but comes back too often for reclaim"
+            why = f"idle {_words(WORKING_SET_S)} or longer, but comes back too often for reclaim"
             rows.append(Candidate("tier", row.name, idle - row.saved, row.resident, why))
         hot = _hot(sizes[row.name])
         if hot > 0:
             why = f"{hot / max(row.resident, 1):.0%} of it is used within a minute"
             rows.append(Candidate("thp", row.name, hot, row.resident, why))
     return sorted(rows, key=lambda one: (KINDS.index(one.kind), -one.size)), found
+
+
+def _words(age_s: int) -> str:
+    return format_duration_ns(age_s * 10**9)
 
 
 def _hot(row: Cold) -> float:

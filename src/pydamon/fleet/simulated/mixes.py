@@ -71,7 +71,7 @@ CLASSES = (HostClass("small", 1.0, 0.6), HostClass("medium", 1.8, 0.3), HostClas
 ROLLOUT_SERVICE, ROLLOUT_EXTRA = "search", 0.15
 KERNEL_OLD, KERNEL_NEW = "6.12.40", "6.18.2"
 # A few hosts on which a service hoards memory that it never uses.
-OUTLIER_SERVICE, OUTLIER_EXTRA, OUTLIER_SHARE = "queue", 1.2, 0.005
+OUTLIER_SERVICE, OUTLIER_EXTRA, OUTLIER_SHARE = "api", 1.2, 0.005
 
 
 def load(service: Service, minutes: NDArray[np.int64]) -> NDArray[np.float64]:
