@@ -67,6 +67,7 @@ class Shipper:
         self._packer = Packer(say)
         self._host = settings.host_name()
         self._batch = settings.batch(self._host, wall_s())
+        self._minute: int | None = None  # that was told last
         self._held: deque[tuple[int, bytes]] = deque()  # minutes that the disk did not take
         self._told_rows = self._dropped_minutes = 0
         self._disk_failed = self._repeats = False
@@ -90,8 +91,10 @@ class Shipper:
         self._note()
 
     def wait_s(self) -> float:
-        """How long it is until the minute ends, by the machine's clock."""
-        return _MINUTE_S - self._wall_s() % _MINUTE_S
+        """How long it is until the minute ends, by the machine's clock; of one that was told already the next."""
+        wall_s = self._wall_s()
+        told = self._minute is not None and int(wall_s) // _MINUTE_S * _MINUTE_S == self._minute
+        return _MINUTE_S - wall_s % _MINUTE_S + (_MINUTE_S if told else 0)
 
     # -- once a minute ------------------------------------------------------------------------------------------------
 
@@ -99,7 +102,9 @@ class Shipper:
         """A minute has ended: write down what is told of it, and close the batch if it is time."""
         wall_s = self._wall_s()
         self._call_host()
-        told = self._told((int(wall_s) // _MINUTE_S - 1) * _MINUTE_S)
+        # The nearest end of a minute: the clock may have been slowed down a little while we waited for it.
+        self._minute = (int(wall_s + _MINUTE_S / 2) // _MINUTE_S - 1) * _MINUTE_S
+        told = self._told(self._minute)
         if told is not None:
             self._keep(*told)
         self._write()
@@ -183,7 +188,7 @@ class Shipper:
         waiting, counts, sent = self._spool.waiting(), self._spool.counts, self._sender.sent
         return Status(
             pid=os.getpid(),
-            to=self._settings.to,
+            to=self._settings.where,
             host=self._host,
             minutes=counts.minutes,
             rows=self._told_rows,

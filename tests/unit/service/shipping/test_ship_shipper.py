@@ -20,6 +20,7 @@ from pydamon.dataset.stores import Directory, open_store
 from pydamon.service.shipping import region_files, regions
 from pydamon.service.shipping.batches import Packer, Told, encode
 from pydamon.service.shipping.journal import Record
+from pydamon.service.shipping.process import Asking
 from pydamon.service.shipping.sender import Sender
 from pydamon.service.shipping.settings import Shipping
 from pydamon.service.shipping.shipper import Shipper
@@ -132,6 +133,36 @@ def test_a_clock_that_is_set_back_repeats_no_minute_and_says_so_once(fleet: Flee
     assert fleet.told_minutes() == [0, 1, 2, 3, 4, 5, 6]
     assert fleet.shipper.status().repeated_minutes == 3
     assert fleet.said == ["the clock was set back: minutes that were told already are not told again"]
+
+
+def test_a_minute_that_ends_a_little_early_by_the_clock_is_told_once(fleet: Fleet) -> None:
+    """The clock was slowed down while the end of the minute was waited for."""
+    assert fleet.shipper.wait_s() == 60
+    fleet.wall_s += 59.8
+    fleet.shipper.minute()
+    assert fleet.shipper.wait_s() == pytest.approx(60.2)
+    fleet.wall_s += 60.25
+    fleet.steady_s += 60
+    fleet.shipper.minute()
+    assert fleet.shipper.wait_s() == pytest.approx(59.95)
+    fleet.spool.cut(Packer())
+    fleet.send()
+    assert fleet.told_minutes() == [0, 1]
+    assert fleet.said == []
+
+
+def test_a_monitor_that_does_not_answer_is_left_out_and_said_once() -> None:
+    said: list[str] = []
+    asking = Asking(said.append)
+    for _ in range(2):
+        assert asking([{"name": "nobody-of-this-name", "pid": 1}]) == []
+    (line,) = said
+    assert line.startswith("nobody-of-this-name tells nothing and is not shipped: nobody-of-this-name: there is no")
+    assert asking([]) == []
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    assert Shipping(to="https://user:secret@host/x", spool="").where == "https://host/x"
 
 
 def test_a_clock_that_was_ten_years_ahead_for_a_while_does_no_lasting_harm(fleet: Fleet) -> None:
