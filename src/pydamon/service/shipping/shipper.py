@@ -18,6 +18,7 @@ from pydamon.errors import PydamonError
 from pydamon.linux.footprint import read_footprint
 from pydamon.service.shipping import batches
 from pydamon.service.shipping.batches import Packer, Told
+from pydamon.service.shipping.journal import MOST_RECORD
 from pydamon.service.shipping.rows import Rows, Seen
 from pydamon.service.shipping.sender import Sender
 from pydamon.service.shipping.settings import Shipping
@@ -131,18 +132,35 @@ class Shipper:
         self._cpu_ns = cpu_ns
         if columns is None:
             return None
-        host, settings = self._host, self._settings
-        regions = self._look_at_regions(seen, host, minute) if settings.ships_regions(host, minute) else None
         told = Told(
-            host=host,
-            host_class=settings.host_class,
+            host=self._host,
+            host_class=self._settings.host_class,
             kernel=os.uname().release,
             version=__version__,
             columns=columns,
-            regions=regions,
+            regions=self._regions(seen, minute),
         )
         self._told_rows += told.rows
-        return minute, batches.encode(told)
+        payload = batches.encode(told)
+        if len(payload) > MOST_RECORD and told.regions is not None:
+            self._say("this minute's regions are too many and are left out")
+            told.regions = None
+            payload = batches.encode(told)
+        if len(payload) > MOST_RECORD:
+            self._say(f"a minute of {len(payload)} bytes is too large and is dropped; lower ship.cgroups")
+            self._dropped_minutes += 1
+            return None
+        return minute, payload
+
+    def _regions(self, seen: Sequence[Seen], minute: int) -> bytes | None:
+        """Those of all monitors, if it is this host's day; whatever is wrong with them, the rest is shipped."""
+        if not self._settings.ships_regions(self._host, minute):
+            return None
+        try:
+            return self._look_at_regions(seen, self._host, minute)
+        except Exception as error:
+            self._say(f"this minute's regions are left out: {type(error).__name__}: {error}")
+            return None
 
     def _keep(self, minute: int, payload: bytes) -> None:
         self._held.append((minute, payload))

@@ -322,6 +322,34 @@ def test_regions_that_cannot_be_are_none() -> None:
     assert region_files.encode([]) is None
 
 
+def test_regions_that_go_wrong_cost_no_minute(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, regions=1)
+
+    def wrong(seen: object, host: str, minute: int) -> bytes:
+        raise KeyError("x")
+
+    fleet.shipper._look_at_regions = wrong
+    fleet.minutes(1)
+    fleet.shipper._look_at_regions = lambda seen, host, minute: b"no stream of Arrow"
+    fleet.minutes(1)
+    fleet.shipper._look_at_regions = lambda seen, host, minute: bytes(65 << 20)
+    fleet.minutes(1)
+    fleet.shipper._cut()
+    fleet.send()
+    assert fleet.told_minutes() == [0, 1, 2]
+    assert "KeyError" in fleet.said[0]
+    assert "too many" in fleet.said[1]
+    assert fleet.said[2].startswith("regions in the spool are left out: ")
+    fleet.spool.close()
+
+
+def test_a_minute_that_is_too_large_is_dropped_and_said(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydamon.service.shipping.shipper.MOST_RECORD", 100)
+    fleet.minutes(1)
+    assert fleet.shipper.status().dropped_minutes == 1
+    assert "too large and is dropped; lower ship.cgroups" in fleet.said[0]
+
+
 # -- how it goes ------------------------------------------------------------------------------------------------------
 
 
