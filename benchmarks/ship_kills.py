@@ -25,7 +25,7 @@ from pydamon.service.shipping.spool import Spool
 SEED = 20261127
 FIRST = 1_795_737_600 - 30 * 60  # 2026-11-26 23:30 UTC: batches reach over midnight
 HOST = "killed"
-_CUT_EVERY = 7
+_CUT_EVERY = 4
 _MOST_BYTES = 64 << 20
 _CALLS = ("write", "fsync", "fdatasync", "rename", "unlink", "open", "mkdir")
 _MOST_CALLS = 120
@@ -107,9 +107,10 @@ def live(folder: Path, minutes: int, cgroups: int, draw: random.Random, *, outag
     packer = Packer()
     for at in range(minutes):
         minute = FIRST + 60 * at
-        if not spool.knows(minute):
-            spool.add(minute, payload(minute, cgroups))
-        if at % _CUT_EVERY == draw.randrange(_CUT_EVERY):
+        if spool.knows(minute):
+            continue
+        spool.add(minute, payload(minute, cgroups))  # behind what the life before has left
+        if draw.randrange(_CUT_EVERY) == 0:
             spool.cut(packer)
             sender.step()
     spool.cut(packer)

@@ -301,16 +301,24 @@ def _numbers(column: Any) -> NDArray[np.int64]:
 
 
 def _bad_text(column: Any, name: str) -> NDArray[np.bool_]:
+    import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    most = MOST_HOST if name == "host" else MOST_TEXT
+    texts = column.combine_chunks()
+    if isinstance(texts, pa.ChunkedArray):  # more than one array holds
+        return np.concatenate([_bad_text(pa.chunked_array([chunk]), name) for chunk in texts.chunks])
+    coded = texts.dictionary_encode()  # the same few are there again and again
+    values, most = coded.dictionary, MOST_HOST if name == "host" else MOST_TEXT
     bad = pc.or_(
-        pc.greater(pc.binary_length(column), 4 * most),  # before characters are counted
-        pc.or_(pc.greater(pc.utf8_length(column), most), pc.match_substring_regex(column, _UNPRINTABLE)),
+        pc.greater(pc.binary_length(values), 4 * most),  # before characters are counted
+        pc.or_(pc.greater(pc.utf8_length(values), most), pc.match_substring_regex(values, _UNPRINTABLE)),
     )
     if name in ("host", "cgroup"):
-        bad = pc.or_(bad, pc.equal(column, ""))
-    return _bools(pc.fill_null(bad, False))
+        bad = pc.or_(bad, pc.equal(values, ""))
+    is_bad = np.append(bad.to_numpy(zero_copy_only=False).astype(bool), False)
+    found: NDArray[np.bool_] = is_bad[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)]
+    return found
 
 
 def _rising(values: Sequence[NDArray[np.int64]], rows: int) -> NDArray[np.bool_]:

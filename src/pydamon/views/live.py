@@ -25,6 +25,7 @@ from pydamon.spec.statistics import STATISTICS
 from pydamon.views.fields import Field, View, counter, fact, gauge
 from pydamon.views.moments import WINDOWS_S as WINDOWS_S
 from pydamon.views.moments import Known, Moment
+from pydamon.views.returned import after
 
 KINDS = ("file", "anonymous", "shared")
 _EDGES = np.array([-np.inf, 0, *WINDOWS_S, np.inf])
@@ -322,7 +323,7 @@ def _target(known: Known, sizes: _Sizes, began_ns: int, mappings: bool) -> Targe
         else _by_regions(sizes.idle[known.target], (snapshot.end_ns - began_ns) / SECOND_NS),
         kinds=_kinds([_heat(one) for one in held]),
         mappings=[_mapping(one) for one in held] if mappings else [],
-        returned_bytes=None if known.returned is None else known.returned.tolist(),
+        returned_bytes=None if known.returned is None else after(known.returned, WINDOWS_S),
     )
 
 

@@ -41,8 +41,8 @@ class Known(msgspec.Struct, eq=False):
 
     ``looks`` are the last ones at its page panel (none: it has none, or none yet), the first of all was at
     ``first_look_ns``; ``footprint`` is a row of that side table, None where it is not told.
-    ``returned`` are the bytes that were accessed after at least each of `WINDOWS_S` of idle time, since the start; None
-    where it is not known: of moments that are kept, and those of a record.
+    ``returned`` are the bytes that came back since the start (`views.returned`); None where that is not known: of
+    moments that are kept, and those of a record.
     """
 
     target: int
@@ -54,7 +54,7 @@ class Known(msgspec.Struct, eq=False):
     looks: tuple[Look, ...] = ()
     first_look_ns: int | None = None
     footprint: Dict[str, Any] | None = None
-    returned: NDArray[np.int64] | None = None
+    returned: NDArray[np.float64] | None = None
 
 
 class Moment(msgspec.Struct, frozen=True, eq=False):

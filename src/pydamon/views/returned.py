@@ -7,40 +7,36 @@ knows the error, and what was idle for less than twice that is seen only in part
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.analysis.distribution import unaccessed_s
-from pydamon.core.panel import BOUNDS_S, Look
+from pydamon.core.panel import BOUNDS_S, Look, bins_of
 from pydamon.core.snapshot import Snapshot
 from pydamon.records.batch import RegionBatch
 
-I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 EVERY_NS = 10_000_000_000  # between two looks at regions
 
 
 class Returned:
-    """Of all targets; ``windows_s`` are the idle times, each a bound of panels'."""
+    """Of all targets: bytes since the start by the bins of `BOUNDS_S`; a page may stand for parts of a byte."""
 
-    def __init__(self, windows_s: Collection[int]) -> None:
-        self._windows_s = np.array(list(windows_s), np.float64)
-        self._bins = [BOUNDS_S.index(window_s) for window_s in windows_s]
-        self._bytes: dict[int, I64] = {}
+    def __init__(self) -> None:
+        self._bytes: dict[int, F64] = {}
         self._idle: dict[int, tuple[int, F64, F64, F64]] = {}  # when, and start, end and idle time of regions
 
-    def of(self, target: int) -> I64 | None:
-        """Bytes that came back after at least each of the idle times; None: nothing was looked at twice yet."""
+    def of(self, target: int) -> F64 | None:
+        """By how long it had been idle; None: nothing was looked at twice yet. The array is not changed any more."""
         return self._bytes.get(target)
 
     def note_look(self, look: Look) -> None:
-        """A look at its panel."""
+        """A look at its panel: once a second for each target, in the thread that monitors."""
         pages = look.pages
         if pages:
-            ended = np.cumsum(look.ended[::-1])[::-1][self._bins]
-            self._add(look.target, np.rint(ended * (look.resident_bytes / pages)).astype(np.int64))
+            self._add(look.target, np.multiply(look.ended, look.resident_bytes / pages, dtype=np.float64))
 
     def note_regions(self, snapshot: Snapshot) -> None:
         """The regions of a target without a panel, at each aggregation."""
@@ -55,9 +51,9 @@ class Returned:
             return
         then_ns, old_start, old_end, old_idle_s = before
         accessed = np.where(idle_s < (snapshot.end_ns - then_ns) / 1e9, batch.memory.astype(np.float64), 0.0)
-        returned = _within(old_start, old_end, start, end, accessed)
-        sums = [returned[old_idle_s >= window_s].sum() for window_s in self._windows_s]
-        self._add(snapshot.target, np.rint(sums).astype(np.int64))
+        returned = np.where(old_idle_s < 0, 0.0, _within(old_start, old_end, start, end, accessed))
+        bins = bins_of((old_idle_s * 1e9).astype(np.int64))
+        self._add(snapshot.target, np.bincount(bins, returned, len(BOUNDS_S)).astype(np.float64, copy=False))
 
     def only(self, living: Collection[int]) -> None:
         """No other targets live."""
@@ -65,9 +61,16 @@ class Returned:
             for target in kept.keys() - living:
                 del kept[target]
 
-    def _add(self, target: int, more: I64) -> None:
+    def _add(self, target: int, more: F64) -> None:
         before = self._bytes.get(target)
         self._bytes[target] = more if before is None else before + more  # a new array: others hold the old one
+
+
+def after(returned: F64, windows_s: Sequence[int]) -> list[int]:
+    """Bytes that came back after at least each of these idle times, which are bounds of panels'."""
+    sums = np.rint(np.cumsum(returned[::-1])[::-1]).astype(np.int64)
+    found: list[int] = sums[[BOUNDS_S.index(window_s) for window_s in windows_s]].tolist()
+    return found
 
 
 def _within(start: F64, end: F64, from_: F64, to: F64, amount: F64) -> F64:

@@ -29,7 +29,7 @@ from pydamon.linux.containers import Container
 from pydamon.linux.process import Mapping
 from pydamon.run.found import SECOND_NS, Found, Origin
 from pydamon.views.block import Block
-from pydamon.views.moments import LOOKS, WINDOWS_S, Known, Mapped, Moment
+from pydamon.views.moments import LOOKS, Known, Mapped, Moment
 from pydamon.views.packing import packed, unpacked
 from pydamon.views.returned import Returned
 
@@ -58,7 +58,7 @@ class Store:
         self._looks: dict[int, tuple[Look, ...]] = {}
         self._first_looks: dict[int, int] = {}
         self._footprints: dict[int, Dict[str, Any]] = {}
-        self._returned = Returned(WINDOWS_S)
+        self._returned = Returned()
         self._schemes: Sequence[Dict[str, Any]] = ()
         self._cost: Dict[str, Any] | None = None
         self._began_ns: int | None = None

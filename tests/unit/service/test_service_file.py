@@ -131,7 +131,7 @@ def test_the_name_is_by_default_the_files_and_all_matches_everything() -> None:
         (f"ship: {{to: d, spool: s, regions: 0.1}}\n{ONE}", "ship.regions: Expected `str | null`, got `float`"),
         (f"ship: {{to: d, spool: s, regions: 2/3}}\n{ONE}", "ship.regions: '2/3' is no share of the hosts"),
         (f'ship: {{to: d, spool: s, host: "a\\eb"}}\n{ONE}', "ship.host: is empty, longer than 255 characters, or"),
-        (f"ship: {{to: d, spool: s, cgroups: 1}}\n{ONE}", "ship.cgroups: is 1; it must be 2 to 100000"),
+        (f"ship: {{to: d, spool: s, cgroups: 1}}\n{ONE}", "ship.cgroups: is 1; it must be 2 to 20000"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file_and_the_field(text: str, message: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydamon.spec import units
 _LEAST_S = 60
 _LEAST_BYTES = 1 << 20
 _LEAST_RATE = 1 << 10
-_MOST_CGROUPS = 100_000
+_MOST_CGROUPS = 20_000
 
 
 def understand_shipping(fields: ShipFields, beside: str) -> Shipping:

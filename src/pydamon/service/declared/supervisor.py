@@ -332,7 +332,7 @@ class _Supervisor:
         from pydamon.service.shipping.told import read_status
 
         told = read_status(shipping.spool)
-        return {"to": shipping.to} if told is None else msgspec.to_builtins(told)
+        return {"to": shipping.where} if told is None else msgspec.to_builtins(told)
 
 
 def _ship(shipping: Shipping, monitors: Callable[[], list[dict[str, Any]]], life: int) -> None:

@@ -32,7 +32,7 @@ def _shipping(shipping: Shipping) -> list[str]:
     host_class = "" if shipping.host_class is None else f", of the class {shipping.host_class}"
     every, most = format_duration_ns(shipping.every_s * 10**9), format_size(shipping.most_bytes)
     lines = [
-        f"shipped to {shipping.to} as {shipping.host_name()}{host_class}, every {every}",
+        f"shipped to {shipping.where} as {shipping.host_name()}{host_class}, every {every}",
         f"  until then in {shipping.spool}, at most {most}",
     ]
     return lines if not shipping.regions else [*lines, f"  regions on one day of {shipping.regions}"]

@@ -89,9 +89,16 @@ class Packer:
     def _regions(self, date: str, number: int, minutes: list[tuple[int, Told]]) -> Iterator[Packed]:
         pieces = [told.regions for _, told in minutes if told.regions is not None]
         if pieces:
+            import pyarrow as pa
+
             from pydamon.service.shipping.region_files import joined
 
-            rows, data = joined(pieces)
+            try:
+                rows, data = joined(pieces)
+            except (pa.ArrowException, OSError, ValueError) as error:  # their checksum was right: of another pydamon
+                self._say(f"regions in the spool are left out: {error}")
+                self.left_out += 1
+                return
             if rows:
                 yield Packed(REGIONS, date, number, rows, data)
 

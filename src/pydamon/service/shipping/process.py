@@ -36,15 +36,16 @@ def ship(settings: Shipping, monitors: Callable[[], list[dict[str, Any]]], life:
         wall_s=time.time,
         say=messages.say,
     )
+    asking = Asking(messages.say)
     shipper = Shipper(
         settings,
         spool,
         sender,
-        lambda: look(monitors()),
+        lambda: asking(monitors()),
         look_at_regions=_regions,
         say=messages.say,
     )
-    messages.say(f"ships to {settings.to} as {settings.host_name()}, every {settings.every_s} s")
+    messages.say(f"ships to {settings.where} as {settings.host_name()}, every {settings.every_s} s")
     with Signals() as signals:
         shipper.start()
         while not select.select([life, signals.wake_fd], [], [], shipper.wait_s() + _LATE_S)[0]:
@@ -52,21 +53,33 @@ def ship(settings: Shipping, monitors: Callable[[], list[dict[str, Any]]], life:
         shipper.stop()
 
 
-def look(monitors: list[dict[str, Any]]) -> list[Seen]:
-    """What these monitors tell now; one that does not answer is left out."""
-    if not monitors:
-        return []
-    with ThreadPoolExecutor(min(len(monitors), _AT_ONCE)) as asking:
-        found = list(asking.map(_seen, monitors))
-    return sorted((one for one in found if one is not None), key=lambda one: one.name)
+class Asking:
+    """Asks monitors what they tell; who does not answer is left out, and that is said once."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._silent: set[str] = set()
+
+    def __call__(self, monitors: list[dict[str, Any]]) -> list[Seen]:
+        """What these monitors tell now."""
+        if not monitors:
+            return []
+        with ThreadPoolExecutor(min(len(monitors), _AT_ONCE)) as asking:
+            found = list(asking.map(_seen, monitors))
+        silent = {monitor["name"]: one for monitor, one in zip(monitors, found, strict=True) if isinstance(one, str)}
+        for name in sorted(silent.keys() - self._silent):
+            self._say(f"{name} tells nothing and is not shipped: {silent[name]}")
+        self._silent = set(silent)
+        return sorted((one for one in found if isinstance(one, Seen)), key=lambda one: one.name)
 
 
-def _seen(monitor: dict[str, Any]) -> Seen | None:
+def _seen(monitor: dict[str, Any]) -> Seen | str | None:
+    """What it tells, or why it does not; None: it has found nothing yet."""
     name, pid = monitor["name"], monitor["pid"]
     try:
         view, _ = Client(name, timeout_s=_ASK_S).live(mappings=())
-    except PydamonError:
-        return None
+    except PydamonError as error:
+        return str(error)
     if view is None or pid is None:
         return None
     own = read_footprint(pid) or {}

@@ -20,6 +20,7 @@ from pydamon.views.live import Live
 
 MOST = 1000  # cgroups of a minute; what is beyond them is one row
 _GAP_S = 90.0
+_STALE_S = 900.0  # of what is told again and again
 _MINUTE_S = 60
 # What an action has done to memory, by the column that counts it.
 _DONE = {
@@ -56,6 +57,7 @@ class _Before(msgspec.Struct):
 
     pid: int
     at_s: float
+    changed_s: float  # when it told something new last
     time_ns: int
     cpu_ns: int | None
     done: dict[tuple[int, str, str], int]
@@ -73,11 +75,11 @@ class Rows:
         self._facts: dict[str, tuple[float, Facts]] = {}
 
     def columns(self, seen: Sequence[Seen], now_s: float, own_cpu_us: int = 0, own_bytes: int = 0) -> Columns | None:
-        """The columns of a minute's rows; None: nobody has told anything new.
+        """The columns of a minute's rows; None: nobody has told anything.
 
         ``now_s`` is of a clock that does not jump; ``own_…`` is what shipping itself has cost.
         """
-        fresh = [one for one in seen if self._is_new(one)]
+        fresh = [one for one in seen if self._is_fresh(one, now_s)]
         if not fresh:
             self._forget(seen, now_s)
             return None
@@ -88,12 +90,15 @@ class Rows:
         self._add_cost(rows, found, own_cpu_us, own_bytes)
         self._forget(seen, now_s)
         for one in fresh:
-            self._before[one.name] = _remembered(one, now_s)
+            self._before[one.name] = _remembered(one, self._before.get(one.name), now_s)
         return {name: [row.get(name) for row in rows.values()] for name in _OF_ROWS} if rows else None
 
-    def _is_new(self, one: Seen) -> bool:
+    def _is_fresh(self, one: Seen, now_s: float) -> bool:
+        """Whether what it tells is of now: an aggregation may take minutes, but one that was stopped has no end."""
         before = self._before.get(one.name)
-        return before is None or before.pid != one.pid or before.time_ns < one.view.time_ns
+        if before is None or before.pid != one.pid or before.time_ns < one.view.time_ns:
+            return True
+        return now_s - before.changed_s <= _STALE_S
 
     def _last(self, one: Seen, now_s: float) -> _Before | None:
         """What it told a minute ago; None: it is another process, or that is too long ago."""
@@ -185,11 +190,13 @@ def _add_returned(row: dict[str, Any], told: Sequence[tuple[list[int] | None, li
             row[name] = (row.get(name) or 0) + max(after[place] - (then[place] if then is not None else 0), 0)
 
 
-def _remembered(one: Seen, now_s: float) -> _Before:
+def _remembered(one: Seen, before: _Before | None, now_s: float) -> _Before:
     cost = one.view.cost
+    is_same = before is not None and before.pid == one.pid and before.time_ns == one.view.time_ns
     return _Before(
         pid=one.pid,
         at_s=now_s,
+        changed_s=before.changed_s if before is not None and is_same else now_s,
         time_ns=one.view.time_ns,
         cpu_ns=None if cost is None else cost.cpu_ns,
         done=_done(one),

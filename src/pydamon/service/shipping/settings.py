@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Mapping
 
@@ -29,6 +30,11 @@ class Shipping(msgspec.Struct, frozen=True):
     most_cgroups: int = 1000
     regions: int = 0
     options: Mapping[str, str] = {}
+
+    @property
+    def where(self) -> str:
+        """Where to, for people: without a password."""
+        return re.sub(r"//[^/@]*@", "//", self.to)
 
     def host_name(self) -> str:
         """What this host is called now: as the file says, or by its machine's name."""

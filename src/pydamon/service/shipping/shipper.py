@@ -18,6 +18,7 @@ from pydamon.errors import PydamonError
 from pydamon.linux.footprint import read_footprint
 from pydamon.service.shipping import batches
 from pydamon.service.shipping.batches import Packer, Told
+from pydamon.service.shipping.journal import MOST_RECORD
 from pydamon.service.shipping.rows import Rows, Seen
 from pydamon.service.shipping.sender import Sender
 from pydamon.service.shipping.settings import Shipping
@@ -67,6 +68,7 @@ class Shipper:
         self._packer = Packer(say)
         self._host = settings.host_name()
         self._batch = settings.batch(self._host, wall_s())
+        self._minute: int | None = None  # that was told last
         self._held: deque[tuple[int, bytes]] = deque()  # minutes that the disk did not take
         self._told_rows = self._dropped_minutes = 0
         self._disk_failed = self._repeats = False
@@ -90,8 +92,10 @@ class Shipper:
         self._note()
 
     def wait_s(self) -> float:
-        """How long it is until the minute ends, by the machine's clock."""
-        return _MINUTE_S - self._wall_s() % _MINUTE_S
+        """How long it is until the minute ends, by the machine's clock; of one that was told already the next."""
+        wall_s = self._wall_s()
+        told = self._minute is not None and int(wall_s) // _MINUTE_S * _MINUTE_S == self._minute
+        return _MINUTE_S - wall_s % _MINUTE_S + (_MINUTE_S if told else 0)
 
     # -- once a minute ------------------------------------------------------------------------------------------------
 
@@ -99,7 +103,9 @@ class Shipper:
         """A minute has ended: write down what is told of it, and close the batch if it is time."""
         wall_s = self._wall_s()
         self._call_host()
-        told = self._told((int(wall_s) // _MINUTE_S - 1) * _MINUTE_S)
+        # The nearest end of a minute: the clock may have been slowed down a little while we waited for it.
+        self._minute = (int(wall_s + _MINUTE_S / 2) // _MINUTE_S - 1) * _MINUTE_S
+        told = self._told(self._minute)
         if told is not None:
             self._keep(*told)
         self._write()
@@ -126,18 +132,35 @@ class Shipper:
         self._cpu_ns = cpu_ns
         if columns is None:
             return None
-        host, settings = self._host, self._settings
-        regions = self._look_at_regions(seen, host, minute) if settings.ships_regions(host, minute) else None
         told = Told(
-            host=host,
-            host_class=settings.host_class,
+            host=self._host,
+            host_class=self._settings.host_class,
             kernel=os.uname().release,
             version=__version__,
             columns=columns,
-            regions=regions,
+            regions=self._regions(seen, minute),
         )
         self._told_rows += told.rows
-        return minute, batches.encode(told)
+        payload = batches.encode(told)
+        if len(payload) > MOST_RECORD and told.regions is not None:
+            self._say("this minute's regions are too many and are left out")
+            told.regions = None
+            payload = batches.encode(told)
+        if len(payload) > MOST_RECORD:
+            self._say(f"a minute of {len(payload)} bytes is too large and is dropped; lower ship.cgroups")
+            self._dropped_minutes += 1
+            return None
+        return minute, payload
+
+    def _regions(self, seen: Sequence[Seen], minute: int) -> bytes | None:
+        """Those of all monitors, if it is this host's day; whatever is wrong with them, the rest is shipped."""
+        if not self._settings.ships_regions(self._host, minute):
+            return None
+        try:
+            return self._look_at_regions(seen, self._host, minute)
+        except Exception as error:
+            self._say(f"this minute's regions are left out: {type(error).__name__}: {error}")
+            return None
 
     def _keep(self, minute: int, payload: bytes) -> None:
         self._held.append((minute, payload))
@@ -183,7 +206,7 @@ class Shipper:
         waiting, counts, sent = self._spool.waiting(), self._spool.counts, self._sender.sent
         return Status(
             pid=os.getpid(),
-            to=self._settings.to,
+            to=self._settings.where,
             host=self._host,
             minutes=counts.minutes,
             rows=self._told_rows,

@@ -162,10 +162,13 @@ def test_what_came_back_is_of_this_minute_and_of_a_new_target_all(rows: Rows) ->
     assert (row["returned_10s"], row["returned_30s"]) == (35, 0)
 
 
-def test_a_monitor_that_has_nothing_new_tells_nothing(rows: Rows) -> None:
-    told(rows, 0, seen("m", view(60, target(1))))
-    assert rows.columns([seen("m", view(60, target(1)))], 60) is None
-    assert rows.columns([], 120) is None
+def test_a_monitor_of_long_aggregations_is_told_and_one_that_stands_still_not_for_ever(rows: Rows) -> None:
+    for minute in range(16):
+        found = told(rows, 60 * minute, seen("m", view(60, target(1), schemes=[scheme("pageout", 5)])))
+    assert found["program"]["reclaimed"] == 0
+    assert rows.columns([seen("m", view(60, target(1)))], 60 * 16) is None
+    assert told(rows, 60 * 17, seen("m", view(120, target(1))))
+    assert rows.columns([], 60 * 18) is None
 
 
 def test_seconds_are_those_that_were_watched(rows: Rows) -> None:

@@ -20,6 +20,7 @@ from pydamon.dataset.stores import Directory, open_store
 from pydamon.service.shipping import region_files, regions
 from pydamon.service.shipping.batches import Packer, Told, encode
 from pydamon.service.shipping.journal import Record
+from pydamon.service.shipping.process import Asking
 from pydamon.service.shipping.sender import Sender
 from pydamon.service.shipping.settings import Shipping
 from pydamon.service.shipping.shipper import Shipper
@@ -132,6 +133,36 @@ def test_a_clock_that_is_set_back_repeats_no_minute_and_says_so_once(fleet: Flee
     assert fleet.told_minutes() == [0, 1, 2, 3, 4, 5, 6]
     assert fleet.shipper.status().repeated_minutes == 3
     assert fleet.said == ["the clock was set back: minutes that were told already are not told again"]
+
+
+def test_a_minute_that_ends_a_little_early_by_the_clock_is_told_once(fleet: Fleet) -> None:
+    """The clock was slowed down while the end of the minute was waited for."""
+    assert fleet.shipper.wait_s() == 60
+    fleet.wall_s += 59.8
+    fleet.shipper.minute()
+    assert fleet.shipper.wait_s() == pytest.approx(60.2)
+    fleet.wall_s += 60.25
+    fleet.steady_s += 60
+    fleet.shipper.minute()
+    assert fleet.shipper.wait_s() == pytest.approx(59.95)
+    fleet.spool.cut(Packer())
+    fleet.send()
+    assert fleet.told_minutes() == [0, 1]
+    assert fleet.said == []
+
+
+def test_a_monitor_that_does_not_answer_is_left_out_and_said_once() -> None:
+    said: list[str] = []
+    asking = Asking(said.append)
+    for _ in range(2):
+        assert asking([{"name": "nobody-of-this-name", "pid": 1}]) == []
+    (line,) = said
+    assert line.startswith("nobody-of-this-name tells nothing and is not shipped: nobody-of-this-name: there is no")
+    assert asking([]) == []
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    assert Shipping(to="https://user:secret@host/x", spool="").where == "https://host/x"
 
 
 def test_a_clock_that_was_ten_years_ahead_for_a_while_does_no_lasting_harm(fleet: Fleet) -> None:
@@ -289,6 +320,34 @@ def test_regions_that_cannot_be_are_none() -> None:
     assert regions.rows([{"time_ns": 1, "targets": [broken], "schemes": []}], "h", "m", {}, NOON) is None
     assert regions.rows([], "h", "m", {}, NOON) is None
     assert region_files.encode([]) is None
+
+
+def test_regions_that_go_wrong_cost_no_minute(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, regions=1)
+
+    def wrong(seen: object, host: str, minute: int) -> bytes:
+        raise KeyError("x")
+
+    fleet.shipper._look_at_regions = wrong
+    fleet.minutes(1)
+    fleet.shipper._look_at_regions = lambda seen, host, minute: b"no stream of Arrow"
+    fleet.minutes(1)
+    fleet.shipper._look_at_regions = lambda seen, host, minute: bytes(65 << 20)
+    fleet.minutes(1)
+    fleet.shipper._cut()
+    fleet.send()
+    assert fleet.told_minutes() == [0, 1, 2]
+    assert "KeyError" in fleet.said[0]
+    assert "too many" in fleet.said[1]
+    assert fleet.said[2].startswith("regions in the spool are left out: ")
+    fleet.spool.close()
+
+
+def test_a_minute_that_is_too_large_is_dropped_and_said(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydamon.service.shipping.shipper.MOST_RECORD", 100)
+    fleet.minutes(1)
+    assert fleet.shipper.status().dropped_minutes == 1
+    assert "too large and is dropped; lower ship.cgroups" in fleet.said[0]
 
 
 # -- how it goes ------------------------------------------------------------------------------------------------------
