@@ -123,6 +123,7 @@ def _apart(work: Any, *given: Any) -> dict[str, Any]:
     ours, theirs = multiprocessing.Pipe(False)
     child = multiprocessing.get_context("fork").Process(target=_there, args=(theirs, work, given))
     child.start()
+    theirs.close()  # so that its end is seen, however it ends
     told: dict[str, Any] = ours.recv()
     child.join()
     return told

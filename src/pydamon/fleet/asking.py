@@ -66,7 +66,8 @@ class Found:
         if self.from_roll_ups:
             kind = "roll-ups" if self.from_roll_ups == self.partitions else "roll-ups, and minutes where there are none"
         size = format_size(self.bytes_scanned)
-        return f"read {size} of {self.files} files ({kind}) in {self.seconds:.1f} s"
+        files = f"{self.files} file{'' if self.files == 1 else 's'}"
+        return f"read {size} of {files} ({kind}) in {self.seconds:.1f} s"
 
     def about(self) -> dict[str, Any]:
         """The same, for programs."""

@@ -71,10 +71,11 @@ class LeftOut:
         """For people, a line each."""
         found = [f"left out {path}: {reason}" for path, reason in self.files]
         if self.nr_files > len(self.files):
-            found.append(f"left out {self.nr_files - len(self.files)} more files")
+            found.append(f"left out files beside those: {self.nr_files - len(self.files):,}")
         if self.rows:
             words = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(self.rows.items()))
-            found.append(f"left out {sum(self.rows.values()):,} rows: {words}")
+            count = sum(self.rows.values())
+            found.append(f"left out {count:,} row{'' if count == 1 else 's'}: {words}")
         return [printable(line) for line in found]
 
 

@@ -31,7 +31,7 @@ def each(work: Callable[..., _T], tasks: Sequence[tuple[Any, ...]], jobs: int | 
         # Forked: a program that is started anew would begin by importing what may not be importable there.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(jobs, context, initializer=_begin) as pool:
+        with ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
             futures = [pool.submit(work, *task) for task in tasks]
             try:
                 for done in as_completed(futures):
@@ -39,9 +39,14 @@ def each(work: Callable[..., _T], tasks: Sequence[tuple[Any, ...]], jobs: int | 
             except BrokenProcessPool:
                 raise MachineError("a process was killed; perhaps there is too little memory") from None
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                # Waited for: a pool that still ends while the interpreter does may wait for ever.
+                pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def _begin(parent_pid: int) -> None:
+    """Ends as the command does, and says nothing of it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != parent_pid:
+        os._exit(1)

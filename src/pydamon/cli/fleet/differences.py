@@ -46,7 +46,8 @@ def outliers(data: Data, where: Where, top: int, outcomes: tuple[str, ...], leas
         ]  # fmt: skip
         headings = ["host", "service", "class", "of", "here", "usual", "z"]
         about = f"{least_z:g} robust standard deviations or more from the median of the service in the class"
-        return titled(title, about, headings, cells, screen, 4) + more_line(len(rows) - top, screen)
+        lines = titled(title, about, headings, cells, screen, 4) + more_line(len(rows) - top, screen)
+        return lines if rows else [*lines, "none"]
 
     def values() -> dict[str, Any]:
         told = [

@@ -133,10 +133,13 @@ class Hosts:
         told: dict[str, NDArray[np.int64]] = {"resident": _bytes(pages * (1 + grown))}
         for at, age in enumerate(AGES_S):
             share = self._cold32[service, at] + colder * self._spread32[service, at] + grown
-            told[f"cold_{age}s"] = _bytes(pages * share)
+            before = told["resident"] if at == 0 else told[f"cold_{AGES_S[at - 1]}s"]
+            # Single precision may be a page off where shares are next to equal.
+            told[f"cold_{age}s"] = np.minimum(_bytes(pages * share), before)
         pages *= 1 + np.float32(_RETURNED_NOISE) * more
         for at, age in enumerate(AGES_S):
-            told[f"returned_{age}s"] = _bytes(pages * self._returned32[service, at])
+            back = _bytes(pages * self._returned32[service, at])
+            told[f"returned_{age}s"] = back if at == 0 else np.minimum(back, told[f"returned_{AGES_S[at - 1]}s"])
         for window in WINDOWS_S:
             used = told["resident"] - told[f"cold_{window}s"]
             told[f"used_{window}s"] = used
