@@ -15,7 +15,7 @@ import numpy as np
 from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
 from pydamon.records.formats.damo_values import BINARY_MAGIC as MAGIC
-from pydamon.records.formats.foreign import Foreign, Hints, choose_intervals, most_accesses, target_named
+from pydamon.records.formats.foreign import Foreign, Hints, choose_intervals, most_accesses
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_intervals import infer_aggr_us
 from pydamon.records.formats.trace_lines import MAX_REGIONS, NO_LINES, NO_REGION, Lines
@@ -65,7 +65,7 @@ class DamoBinary(Foreign):
             rows = builder.add(Lines.join(held) if held else NO_LINES, last=lines is None)
             held = []
             for number in range(len(self.targets), len(builder.targets)):
-                self.targets.append(target_named(number, builder.targets[number]))
+                self.targets.append(self.named(number, builder.targets[number]))
             if rows is not None:
                 yielded = True
                 yield rows

@@ -17,7 +17,8 @@ from pydamon.core.columns import Array
 from pydamon.errors import RequestError
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Rows, join
-from pydamon.records.formats.damo_probes import ProbesTold, hits_of, probed
+from pydamon.records.formats.damo_probes import hits_of, probed
+from pydamon.records.formats.damo_schemes import scheme_row
 from pydamon.records.formats.damo_values import (
     DamoRegion,
     SnapshotObject,
@@ -36,7 +37,6 @@ from pydamon.records.formats.foreign import (
     ReadIntervals,
     choose_intervals,
     most_accesses,
-    target_named,
 )
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
@@ -66,6 +66,7 @@ class _Entry:
     number: int
     intervals: ReadIntervals | None
     probes: tuple[Probe, ...]
+    scheme: tuple[int, str] | None  # its number among all, and its action, where it was asked for
 
 
 class DamoRecord(Foreign):
@@ -85,14 +86,16 @@ class DamoRecord(Foreign):
         self._kdamonds: Any = None  # what damo's newest records say of them before the snapshots
         self._clear()
         self._probe()
-        self._probes_told = ProbesTold(source.path, self._kdamonds)
+        if self._kdamonds is not None:
+            self.beside.kdamonds = self._kdamonds
 
     def _clear(self) -> None:
         self.targets = []
         self._numbers.clear()
         self.probed.clear()
+        self.scheme_rows.clear()
         self._newest_ns: dict[int, int] = {}
-        self._damaged = self._strange = self._strange_hits = 0
+        self._damaged = self._strange = self._strange_hits = self._strange_stats = 0
         self._complete = True
         self._more: list[str] = []
 
@@ -194,9 +197,10 @@ class DamoRecord(Foreign):
             kdamond, context, scheme, target_id = key
             words = (("kdamond", kdamond), ("context", context), ("scheme", scheme))
             more = [f"{word}={value}" for word, value in words if value not in ("None", "0")]
-            self.targets.append(target_named(len(self.targets), target_id, *more))
-        probes = self._probes_told.of(*_places(about))
-        return _Entry(self._numbers[key], self._told_intervals(about), probes)
+            self.targets.append(self.named(len(self.targets), target_id, *more, place=_places(about)))
+        places, scheme_idx = _places(about), about.get("scheme_idx")
+        asked_for = self.beside.scheme(*places, scheme_idx) if isinstance(scheme_idx, int) else None
+        return _Entry(self._numbers[key], self._told_intervals(about), self.beside.probes(*places), asked_for)
 
     def _told_intervals(self, about: dict[str, Any]) -> ReadIntervals | None:
         """What the object says of its intervals, or its context."""
@@ -254,6 +258,11 @@ class DamoRecord(Foreign):
         passed = _passed([region.sz_filter_passed for region in regions])
         rows = Rows(index, columns if passed is None else columns | {"sz_filter_passed": passed[good]})
         self._note_hits(regions, rows, good, aggr_us / told_us, entry)
+        if found.damos_stats is not None and entry.scheme is not None:
+            try:
+                self.scheme_rows.append(scheme_row(end_ns, entry.scheme, found.damos_stats))
+            except ValueError:
+                self._strange_stats += 1
         return rows
 
     def _note_hits(
@@ -309,6 +318,10 @@ class DamoRecord(Foreign):
             found.append(f"{_count(self._strange, 'region')} without usable numbers left out")
         if self._strange_hits:
             found.append(f"hits of probes in {_count(self._strange_hits, 'snapshot')} left out: they cannot be so")
+        if self._strange_stats:
+            found.append(
+                f"statistics of schemes in {_count(self._strange_stats, 'snapshot')} left out: not all are there"
+            )
         if not self._complete:
             found.append("ends early; this is what came before")
         return found

@@ -14,7 +14,6 @@ from pydamon.records.formats.foreign import (
     ReadIntervals,
     choose_intervals,
     most_accesses,
-    target_named,
 )
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_intervals import Tuning, infer_tuning
@@ -141,7 +140,7 @@ class TraceText(Foreign):
 
     def _name_targets(self, builder: SnapshotBuilder) -> None:
         for number in range(len(self.targets), len(builder.targets)):
-            self.targets.append(target_named(number, builder.targets[number]))
+            self.targets.append(self.named(number, builder.targets[number]))
 
     def _nothing(self) -> str:
         counts = self._lines.counts

@@ -142,7 +142,7 @@ class DamoReader:
 
     def _kdamond(self, data: object, path: str) -> Fields:
         fields = _object(data, path)
-        for name in ("state", "pid", "name"):
+        for name in ("state", "pid", "name", "data_source"):
             fields.pop(name, None)
         _convert(fields, path, time_in, "ms", "refresh_ms")
         contexts = _items(fields.get("contexts"), f"{path}.contexts")
@@ -329,6 +329,8 @@ class DamoReader:
     def _quotas(self, data: object, path: str) -> Fields:
         fields = _object(data, path)
         fields.pop("effective_sz_bytes", None)  # a reading
+        if isinstance(tuner := fields.get("goal_tuner"), str):
+            fields["goal_tuner"] = tuner.strip()  # damo hands on the file's newline
         weights = {f"{name}_permil": fields.pop(f"weight_{name}_permil", None) for name in ("sz", "nr_accesses", "age")}
         if any(value is not None for value in weights.values()):
             fields.setdefault("weights", {name: value for name, value in weights.items() if value is not None})
@@ -377,8 +379,8 @@ def _probe(data: object, path: str) -> Fields:
         of_item = _object(item, where)
         _rename(of_item, {"path": "memcg_path"})
         bounds = of_item.pop("range_min", None), of_item.pop("range_max", None)
-        if bounds != (None, None):
-            of_item["hugepage_size"] = list(bounds)
+        if bounds != (None, None) and not (of_item.get("filter_type") != "hugepage_size" and _all_zero(bounds)):
+            of_item["hugepage_size"] = list(bounds)  # what damo has read from files has it for any type: 0 B
         filters.append(_filter(of_item, where, sorted(PROBE_FILTERS)))
     return _known(fields | {"filters": filters}, Probe, path)
 
@@ -483,6 +485,10 @@ def _number_and_unit(value: object) -> tuple[Fraction | None, str]:
     if match is None:
         return None, ""
     return Fraction(match[1].replace(",", "").replace("_", "")), match[2].lower()
+
+
+def _all_zero(sizes: Sequence[object]) -> bool:
+    return all(size is None or _number_and_unit(size)[0] == 0 for size in sizes)
 
 
 def _is_max(value: object) -> bool:
