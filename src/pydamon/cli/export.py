@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -22,8 +22,24 @@ if TYPE_CHECKING:
 
 Write = Callable[[BinaryIO], None]
 
+# How damo calls its formats.
+_OF_DAMO = ("damo", "json", "perf_", "perf-data", "record", "binary")
 # As in records.formats.export, which --help does not import.
 _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events", "html")
+
+
+class _Format(click.Choice):  # type: ignore[type-arg]  # it cannot be subscripted in older releases of click
+    """One of the formats; what damo calls its own is answered by what of that is written."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value not in _FORMATS and value.startswith(_OF_DAMO):
+            self.fail(
+                f"{value!r}: of damo's formats the list of its releases 2 and 3 is written, packed by zlib (damo), and "
+                "text (perf-script); binary records and the container of version 1 are only read",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
 
 
 @click.command("export", cls=Verb)
@@ -31,7 +47,7 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events", "h
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(_FORMATS),
+    type=_Format(_FORMATS),
     required=True,
     help="damo: its record; trace-events: Perfetto; html: a page.",
 )

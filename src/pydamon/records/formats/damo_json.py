@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pydamon.core.columns import Array
 from pydamon.errors import RequestError
+from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Rows, join
 from pydamon.records.formats.damo_probes import hits_of, probed
@@ -56,6 +57,7 @@ _PIECE_ROWS = 1 << 14
 _U32_MAX = (1 << 32) - 1
 _MOST_US = 100 * 366 * 86400 * 10**6
 _OURS = ("kdamond_idx", "context_idx", "scheme_idx", "target_id", "intervals")
+_VERSIONS = ("damo_record_ver", "damo_reocrd_ver")
 _DECODER = msgspec.json.Decoder(SnapshotObject)
 
 
@@ -96,7 +98,8 @@ class DamoRecord(Foreign):
         self.scheme_rows.clear()
         self._newest_ns: dict[int, int] = {}
         self._damaged = self._strange = self._strange_hits = self._strange_stats = 0
-        self._complete = True
+        self._cut = ""  # where it ends early, or is damaged
+        self._empty = False
         self._more: list[str] = []
 
     def _probe(self) -> None:
@@ -136,6 +139,11 @@ class DamoRecord(Foreign):
             yield join(held)
         elif not yielded:
             why = f": {_count(self._damaged, 'snapshot')} cannot be understood" if self._damaged else ""
+            why += f": it ends before the first is whole ({self._cut})" if self._cut else ""
+            if self._empty and not why:
+                raise RequestError(
+                    "is a record of damo without a snapshot: nothing was recorded", where=self.source.path
+                )
             raise RequestError(f"is JSON, but not a record of damo with snapshots{why}", where=self.source.path)
 
     def _entries(self) -> Iterator[tuple[_Entry, Rows]]:
@@ -159,8 +167,12 @@ class DamoRecord(Foreign):
             if place >= 0 and self._late is None and {*_OURS} & {*_rest(content)}:
                 self._late = self._told()
                 raise ReadAgain
+            _check_version(content, self.source.path)
+            self._empty = isinstance(piece, Tail) and content == []
             if isinstance(piece, Tail):
-                self._complete = piece.complete and not self.source.cut_short
+                self._cut = self.source.cut_short
+                if not piece.complete and not self._cut:
+                    self._cut = f"cut off after {self.source.size:,} bytes"
                 break
             place += 1
             about = _current(content)
@@ -322,8 +334,8 @@ class DamoRecord(Foreign):
             found.append(
                 f"statistics of schemes in {_count(self._strange_stats, 'snapshot')} left out: not all are there"
             )
-        if not self._complete:
-            found.append("ends early; this is what came before")
+        if self._cut:
+            found.append(f"ends early ({self._cut}); this is what came before")
         return found
 
 
@@ -353,6 +365,18 @@ def _decoded(text: bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+def _check_version(content: Any, path: str) -> None:
+    """Raise RequestError for a container of a version that is not known; damo has misspelt its mark."""
+    told = [content[name] for name in _VERSIONS if name in content] if isinstance(content, dict) else []
+    for version in told:
+        if number(version) not in (0, 1) if isinstance(version, int | float | str) else True:
+            raise RequestError(
+                f"is a record of damo in a container of version {printable(str(version)[:20])}; "
+                "known are version 1, and the list without a container",
+                where=path,
+            )
 
 
 def _current(content: Any) -> dict[str, Any]:
