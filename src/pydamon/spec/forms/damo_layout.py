@@ -17,6 +17,7 @@ import msgspec
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
 from pydamon.spec.actions import ACTIONS
+from pydamon.spec.forms import damo_readings
 from pydamon.spec.forms.scheme_short import FILTERS, guess, shown
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import Context, Intervals, IntervalsGoal, NrRegions, Target
@@ -358,13 +359,13 @@ def _goal(data: object, path: str) -> Fields:
     if "complement" in fields:
         fields["complement"] = _truth(fields["complement"], f"{path}.complement", False)
     metric = fields.get("metric")
-    if metric is not None and metric not in METRICS:
+    if metric is not None and not (isinstance(metric, str) and metric in METRICS):
         raise RequestError(
             f"there is no metric {shown(str(metric))}{guess(str(metric), METRICS)}", where=f"{path}.metric"
         )
     if not fields.get("memcg_path"):
         fields.pop("memcg_path", None)
-    return _known(fields, Goal, path)
+    return _known(damo_readings.goal(fields), Goal, path)
 
 
 def _probe(data: object, path: str) -> Fields:
@@ -379,14 +380,14 @@ def _probe(data: object, path: str) -> Fields:
         of_item = _object(item, where)
         _rename(of_item, {"path": "memcg_path"})
         bounds = of_item.pop("range_min", None), of_item.pop("range_max", None)
-        if bounds != (None, None) and not (of_item.get("filter_type") != "hugepage_size" and _all_zero(bounds)):
-            of_item["hugepage_size"] = list(bounds)  # what damo has read from files has it for any type: 0 B
+        if bounds != (None, None):
+            of_item["hugepage_size"] = list(bounds)
         filters.append(_filter(of_item, where, sorted(PROBE_FILTERS)))
     return _known(fields | {"filters": filters}, Probe, path)
 
 
 def _filter(data: object, path: str, known: Sequence[str] = FILTERS) -> Fields:
-    fields = _object(data, path)
+    fields = damo_readings.of_filter(_object(data, path))
     fields.pop("name", None)
     _rename(fields, {"filter_pass": "allow", "probe_hits_wsum_range": "probe_hits_wsum"})
     kind = fields.get("filter_type")
@@ -485,10 +486,6 @@ def _number_and_unit(value: object) -> tuple[Fraction | None, str]:
     if match is None:
         return None, ""
     return Fraction(match[1].replace(",", "").replace("_", "")), match[2].lower()
-
-
-def _all_zero(sizes: Sequence[object]) -> bool:
-    return all(size is None or _number_and_unit(size)[0] == 0 for size in sizes)
 
 
 def _is_max(value: object) -> bool:
