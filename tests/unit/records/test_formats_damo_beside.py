@@ -238,6 +238,35 @@ def test_a_record_goes_to_damo_and_comes_back(tmp_path: Path, capsys: pytest.Cap
     assert read(tmp_path / "again.damon") == read(tmp_path / "imported.damon")
 
 
+def test_reports_do_without_the_swap_that_damo_does_not_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(whole(tmp_path / "r", some(3)), capsys)[0].close()
+    record = str(tmp_path / "imported.damon")
+    assert main(["report", "footprint", record, "--json"]) == 0
+    samples = json.loads(capsys.readouterr().out)["samples"]
+    assert [(one["resident_bytes"] // 4096, one["swap_bytes"]) for one in samples] == [
+        (10, None),
+        (11, None),
+        (12, None),
+    ]
+    assert main(["report", "footprint", record]) == 0
+    assert "swap                -         -         -         -" in capsys.readouterr().out
+    assert main(["report", "footprint", record, "-o", str(tmp_path / "x.png")]) == 0
+    capsys.readouterr()
+    assert main(["export", record, "--format", "trace-events", "-o", "-"]) == 0
+    memory = [one for one in json.loads(capsys.readouterr().out)["traceEvents"] if one["name"] == "memory"]
+    assert [one["args"] for one in memory] == [{"resident": 40960}, {"resident": 45056}, {"resident": 49152}]
+
+
+@pytest.mark.parametrize("kind", ["binary", "record", "json_compressed", "damo 1"])
+def test_old_formats_of_damo_are_not_written(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "x.damon", "--format", kind, "-o", "y"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the list of its releases 2 and 3 is written" in said
+
+
 def test_what_is_beside_another_record_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     imported(whole(tmp_path / "r", some(2)), capsys)[0].close()
     (tmp_path / "out.data.vmas").write_text("[]")
