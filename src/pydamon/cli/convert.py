@@ -56,7 +56,8 @@ def command(path: str, output: str, force: bool, sample_us: int | None, aggr_us:
     """Make a record of another tool's FILE (- is standard input); its kind is recognised by its content.
 
     Text of perf script and trace-cmd report (damon_aggregated events, also packed by gzip or xz), perf.data, records
-    of damo, address samples of perf mem, and the Parquet, CSV and JSON lines that pydamon export writes.
+    of damo (also a folder of parts), address samples of perf mem, and the Parquet, CSV and JSON lines that pydamon
+    export writes.
     """
     with lean.imports():
         from pydamon.records.formats.detect import ADDRESS_SAMPLES, detect
@@ -67,6 +68,11 @@ def command(path: str, output: str, force: bool, sample_us: int | None, aggr_us:
         raise RequestError("must not be longer than --aggr", where="--sample")
     if path != "-" and os.path.isfile(path) and _is_record(path):
         raise RequestError("is a pydamon record already", where=path)
+    if path != "-" and (parts := _parts(path, sample_us, aggr_us)):
+        from pydamon.cli.edit import merge_files
+
+        merge_files(parts, output, keep_old=not force, one_recording=True)
+        return
     with InputFile(path) as source:
         if detect(source) == ADDRESS_SAMPLES:
             _monitor(source, output, sample_us, aggr_us, force=force)
@@ -79,6 +85,21 @@ def _is_record(path: str) -> bool:
 
     with open(path, "rb") as file:
         return is_record(file.fileno())
+
+
+def _parts(path: str, sample_us: int | None, aggr_us: int | None) -> list[str]:
+    """The files of a recording that damo has divided; none where it has not."""
+    from pydamon.records.formats.damo_parts import parts_of
+
+    parts = parts_of(path)
+    if not parts and os.path.isdir(path):
+        raise RequestError(
+            "is a directory, not a file, and holds no record of damo (FILE with FILE.kdamonds beside it)", where=path
+        )
+    for option, value in (("--sample", sample_us), ("--aggr", aggr_us)):
+        if parts and value is not None:
+            raise RequestError("is told in the parts of a recording; import one of them for another", where=option)
+    return parts
 
 
 def _import(source: InputFile, output: str, hints: Any, *, keep_old: bool) -> None:
@@ -98,7 +119,7 @@ def _import(source: InputFile, output: str, hints: Any, *, keep_old: bool) -> No
         return written[-1]
 
     done = convert(open_foreign(source, hints), begin)
-    warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out]])
+    warn([f"{source.path}: {line}" for line in [*done.notes, *done.left_out, *done.not_read]])
     say_written(written[-1], f"{done.format}: {done.snapshots:,} snapshots, {done.rows:,} regions; ")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -35,6 +36,7 @@ _OUTPUT = click.option(
     help="The record to write (- is standard output).",
 )
 _MAX_MERGED = 256
+_PLACE = re.compile(r"(?:kdamond|context|scheme)=\d+")
 _HELD = 64  # snapshots that are combined at a time
 
 
@@ -64,7 +66,7 @@ def merge(files: tuple[str, ...], inputs: tuple[str, ...], output: str, force: b
 
     if not (found := files + inputs):
         raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'FILE...'", param_type="argument")
-    _merge(found, output, keep_old=not force)
+    merge_files(found, output, keep_old=not force)
 
 
 @click.command("aggregate", cls=Verb)
@@ -132,7 +134,8 @@ def _note_start(reader: AnyReader, writer: RecordWriter, start_ns: int) -> None:
         writer.add_rows("cost", [nothing], time_ns=start_ns)
 
 
-def _merge(inputs: Sequence[str], output: str, *, keep_old: bool) -> None:
+def merge_files(inputs: Sequence[str], output: str, *, keep_old: bool, one_recording: bool = False) -> None:
+    """Write one record of several. ``one_recording``: they are its parts, in which what is called alike is the same."""
     from pydamon.cli.render.screen import warn
     from pydamon.errors import PydamonError
     from pydamon.records.copying import copy_tables
@@ -150,7 +153,7 @@ def _merge(inputs: Sequence[str], output: str, *, keep_old: bool) -> None:
         parts = sorted((_Part(reader, _shift(first.info, reader.info)) for reader in readers), key=lambda p: p.start_ns)
         if not any(part.filled for part in parts):
             raise PydamonError("hold no snapshot: nothing was recorded", where=", ".join(inputs[:3]))
-        targets = _number(parts)
+        targets = _number_parts(parts) if one_recording else _number(parts)
         with _writing(readers, output, first.info, keep_old=keep_old, targets=targets) as writer:
             for part in parts:
                 copy_tables(part.reader, writer, numbers=part.numbers, shift_ns=part.shift_ns)
@@ -220,6 +223,26 @@ def _number(parts: Sequence[_Part]) -> list[dict[str, Any]]:
                 known[target.pid, target.start_ticks] = (number, max(part.end_ns, until_ns))
             if number == len(targets):
                 targets.append(asdict(target) | {"target": number})
+            part.numbers[target.target] = number
+    return targets
+
+
+def _number_parts(parts: Sequence[_Part]) -> list[dict[str, Any]]:
+    """As `_number`, of the parts of one recording: in each a process has the same pid, what is none the same name.
+
+    Of a process there is a target for each scheme (see `DamoRecord`), and a part need not tell its name.
+    """
+    targets: list[dict[str, Any]] = []
+    numbers: dict[tuple[object, ...], int] = {}
+    for part in parts:
+        for target in part.reader.info.targets:
+            words = [word for word in (target.command or "").split() if _PLACE.fullmatch(word)]
+            key = (target.command,) if target.pid is None else (target.pid, *words)
+            number = numbers.setdefault(key, len(targets))
+            if number == len(targets):
+                targets.append(asdict(target) | {"target": number})
+            elif targets[number]["start_ticks"] is None:
+                targets[number] = asdict(target) | {"target": number}
             part.numbers[target.target] = number
     return targets
 

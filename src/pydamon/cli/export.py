@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -19,8 +20,26 @@ from pydamon.errors import RequestError
 if TYPE_CHECKING:
     from pydamon.records.joined import AnyReader
 
+Write = Callable[[BinaryIO], None]
+
+# How damo calls its formats.
+_OF_DAMO = ("damo", "json", "perf_", "perf-data", "record", "binary")
 # As in records.formats.export, which --help does not import.
 _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events", "html")
+
+
+class _Format(click.Choice):  # type: ignore[type-arg]  # it cannot be subscripted in older releases of click
+    """One of the formats; what damo calls its own is answered by what of that is written."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value not in _FORMATS and value.startswith(_OF_DAMO):
+            self.fail(
+                f"{value!r}: of damo's formats the list of its releases 2 and 3 is written, packed by zlib (damo), and "
+                "text (perf-script); binary records and the container of version 1 are only read",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
 
 
 @click.command("export", cls=Verb)
@@ -28,7 +47,7 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events", "h
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(_FORMATS),
+    type=_Format(_FORMATS),
     required=True,
     help="damo: its record; trace-events: Perfetto; html: a page.",
 )
@@ -43,7 +62,8 @@ _FORMATS = ("damo", "perf-script", "parquet", "csv", "jsonl", "trace-events", "h
 def command(path: str, kind: str, output: str) -> None:
     """Write a record (or any file that pydamon import takes) in another tool's format, or as one page that zooms.
 
-    parquet: beside OUTPUT.parquet a file for each side table, such as OUTPUT.schemes.parquet.
+    parquet: beside OUTPUT.parquet a file for each side table, such as OUTPUT.schemes.parquet; damo: what it has beside
+    its records, OUTPUT.kdamonds, OUTPUT.mem_footprint and OUTPUT.vmas.
     """
     if kind == "html":
         _page(path, output)
@@ -58,12 +78,17 @@ def command(path: str, kind: str, output: str) -> None:
             write(reader, sys.stdout.buffer, kind)
         else:
             _check_other(path, output)
+            notes: list[str] = []
             beside = _side_files(reader, output) if kind == "parquet" else {}
+            if kind == "damo":
+                beside = _files_of_damo(reader, output, notes.append)
             write_whole(output, lambda file: write(reader, file, kind), reader)
-            for name, path_beside in beside.items():
-                write_whole(path_beside, partial(_write_table, reader, name), reader)
+            for path_beside, put in beside.items():
+                write_whole(path_beside, put, reader)
+            warn([f"{output}.kdamonds: {line}" for line in notes])
             if os.path.isfile(output):
-                beside_it = f", and {len(beside)} side tables beside it" if beside else ""
+                what = "side tables" if kind == "parquet" else "files"
+                beside_it = f", and {len(beside)} {what} beside it" if beside else ""
                 messages.say(f"wrote {output}, {os.stat(output).st_size:,} bytes{beside_it}")
         warn(reader.warnings())
 
@@ -94,8 +119,8 @@ def _check_other(path: str, output: str) -> None:
         raise RequestError(f"{output} is being read; choose another name", where="-o")
 
 
-def _side_files(reader: AnyReader, output: str) -> dict[str, str]:
-    """A file for each side table, by its name: ``run.schemes.parquet`` beside ``run.parquet``; none beside a device.
+def _side_files(reader: AnyReader, output: str) -> dict[str, Write]:
+    """A file for each side table, by its path: ``run.schemes.parquet`` beside ``run.parquet``; none beside a device.
 
     Raises RequestError if there is a file of that name that no export has written.
     """
@@ -106,9 +131,33 @@ def _side_files(reader: AnyReader, output: str) -> dict[str, str]:
     stem, extension = os.path.splitext(output)
     found = {name: f"{stem}.{name}{extension}" for name in side_tables(reader)}
     for path in found.values():
-        if os.path.lexists(path) and not is_exported_table(path):
-            raise RequestError(f"{path} exists and is no side table of an export; choose another name", where="-o")
+        _check_ours(path, is_exported_table, "no side table of an export")
+    return {path: partial(_write_table, reader, name) for name, path in found.items()}
+
+
+def _files_of_damo(reader: AnyReader, output: str, warn: Callable[[str], None]) -> dict[str, Write]:
+    """What damo wants beside its record, by its path: ``r.data.kdamonds`` and others; none beside a device.
+
+    Raises RequestError if there is one that no export has written: it is of another record, and importing this one
+    would take it for its own.
+    """
+    from pydamon.records.formats.damo_beside import FOOTPRINTS, MAPPINGS, PROCESSES
+    from pydamon.records.formats.damo_export_beside import files_beside, is_ours
+
+    if os.path.exists(output) and not os.path.isfile(output):
+        return {}
+    for kind in ("kdamonds", FOOTPRINTS, MAPPINGS, PROCESSES):
+        _check_ours(f"{output}.{kind}", is_ours, "of another record of damo")
+    found = {f"{output}.{kind}": put for kind, put in files_beside(reader, warn).items()}
+    for path in (f"{output}.{kind}" for kind in (FOOTPRINTS, MAPPINGS)):
+        if path not in found and os.path.lexists(path):
+            os.unlink(path)  # of an export that was there before
     return found
+
+
+def _check_ours(path: str, is_ours: Callable[[str], bool], what: str) -> None:
+    if os.path.lexists(path) and not is_ours(path):
+        raise RequestError(f"{path} exists and is {what}; choose another name", where="-o")
 
 
 def _write_table(reader: AnyReader, name: str, file: BinaryIO) -> None:

@@ -84,8 +84,10 @@ def read(path: Path) -> list[Part]:
         raise RequestError(f"cannot be read: {getattr(error, 'strerror', error)}", where=str(path)) from None
     if len(raw) > _MOST_BYTES:
         raise RequestError(f"has more than {_MOST_BYTES >> 20} MiB; that is no list of generations", where=str(path))
+    if not raw.strip():
+        raise RequestError("is empty: it holds no generations; debugfs has them in lru_gen", where=str(path))
     parts = parse(decode(raw))
-    if raw.strip() and not parts:
+    if not parts:
         raise RequestError("has no generations in it; debugfs has them in lru_gen", where=str(path))
     return parts
 

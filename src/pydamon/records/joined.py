@@ -237,6 +237,12 @@ def open_record(path: str, *, hints: Hints | None = None) -> AnyReader:
 
 
 def _open_one(path: str, hints: Hints | None) -> RecordReader:
+    if path != "-" and os.path.isdir(path):
+        from pydamon.records.formats.damo_parts import parts_of
+
+        if count := len(parts_of(path)):
+            hint = "one record of them is made by pydamon import"
+            raise RequestError(f"is a directory with parts of a recording of damo ({count}); {hint}", where=path)
     if path != "-" and not os.path.isfile(path) and not _is_pipe(path):
         return RecordReader(path)  # which says what is wrong with it
     if path != "-" and os.path.isfile(path):

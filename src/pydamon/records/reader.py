@@ -413,9 +413,9 @@ def _targets_of(table: pa.Table) -> list[TargetInfo]:
     """The rows of a piece of the side table of targets; BadMessage if they cannot be."""
     found = []
     for row in each_row(table.select(["target", "pid", "command", "start_ticks"])):
-        known = [row["pid"], row["start_ticks"]]
-        # Another tool's recording does not tell the process.
-        if known != [None, None] and not all(n is not None and n >= 0 for n in known):
+        pid, start_ticks = row["pid"], row["start_ticks"]
+        # Another tool's recording does not tell the process, or not when it began.
+        if (pid is None and start_ticks is not None) or (pid or 0) < 0 or (start_ticks or 0) < 0:
             raise BadMessage("a table of targets with other values")
         found.append(TargetInfo(**row))
     return found

@@ -32,6 +32,7 @@ METADATA_KEY = b"pydamon"
 SUM_KEY = "pydamon.crc32"
 NO_SUM = "00000000"
 DEFAULT_NAME = "pydamon.damon"
+IMPORTED = "imported"  # beside what was asked for: what an import says of itself
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 # A batch holds whole snapshots; it is closed once it has this many rows.
@@ -112,6 +113,11 @@ class RecordInfo:
     spec: Mapping[str, Any] = field(repr=False)
     machine: Mapping[str, Any] = field(repr=False)
     _by_number: dict[int, TargetInfo] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What was asked for, as `pydamon.spec.from_builtins` takes it."""
+        return {name: value for name, value in self.spec.items() if name != IMPORTED}
 
     def target(self, number: int) -> TargetInfo:
         """What is known about that target; an empty description if nothing is."""

@@ -73,7 +73,7 @@ _ALL = (
     ),
     _declare(
         "footprint", "the size of each process, once a second", time_ns="int64", target="uint32",
-        virtual_bytes="uint64", resident_bytes="uint64", swap_bytes="uint64",
+        virtual_bytes="uint64", resident_bytes="uint64", swap_bytes="uint64?",
     ),
     _declare(
         "panel", "the page panel of a target, each time it was asked: numbers of pages by how long they are idle",

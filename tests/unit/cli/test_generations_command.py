@@ -81,3 +81,14 @@ def test_what_there_is_not_is_one_line(options: list[str], status: int, why: str
     assert main(["generations", *given]) == status
     said = capsys.readouterr().err.strip().split("\n")
     assert why in said[-1]
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--cgroup", "/"]])
+def test_an_empty_copy_holds_no_generations(tmp_path: Path, text: str, options: list[str], capsys: Capsys) -> None:
+    path = tmp_path / "copy"
+    path.write_text(text)
+    assert main(["generations", "-i", str(path), *options]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert found.err == f"pydamon: {path}: is empty: it holds no generations; debugfs has them in lru_gen\n"

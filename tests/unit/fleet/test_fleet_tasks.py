@@ -49,7 +49,7 @@ def test_workers_of_a_cluster() -> None:
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, protocol="tcp"
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", protocol="tcp"
         ) as cluster,
         on_cluster(cluster.scheduler_address) as tasks,
     ):

@@ -95,7 +95,8 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has more than 64 MiB"):
         lru_gen.read(Path("/dev/zero"))
     (tmp_path / "empty").write_text("")
-    assert lru_gen.read(tmp_path / "empty") == []
+    with pytest.raises(RequestError, match="is empty: it holds no generations"):
+        lru_gen.read(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

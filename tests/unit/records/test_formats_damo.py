@@ -81,6 +81,17 @@ def test_a_container_of_version_1_by_either_spelling(tmp_path: Path, spelt: tupl
     assert read_with_warnings(path) == (expected(made), [])
 
 
+@pytest.mark.parametrize("version", [2, 7, "3", -1, "x\n", None, []])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_container_of_another_version_is_refused(tmp_path: Path, version: Any, empty: bool) -> None:
+    held = {"damo_record_ver": version, "damo_records": [] if empty else [damo_object(some(2))]}
+    with pytest.raises(
+        PydamonError, match=r"container of version .*known are version 1, and the list without"
+    ) as found:
+        read(put(tmp_path / "r", json.dumps(held)))
+    assert "\n" not in str(found.value)
+
+
 def _readable(made: list[Made]) -> dict[str, Any]:
     """Numbers as people read them."""
     about = damo_object(made)
@@ -188,7 +199,7 @@ def test_cut_at_every_byte_leaves_the_whole_snapshots(tmp_path: Path) -> None:
             assert "\n" not in str(error)
         else:
             assert found == expected(made)[: len(found)]
-            assert warnings == ["ends early; this is what came before"]
+            assert warnings == [f"ends early (cut off after {size:,} bytes); this is what came before"]
 
 
 def test_cut_packed_data_leaves_the_whole_snapshots(tmp_path: Path) -> None:
@@ -197,7 +208,8 @@ def test_cut_packed_data_leaves_the_whole_snapshots(tmp_path: Path) -> None:
     found, warnings = read_with_warnings(put(tmp_path / "r", data[: len(data) // 2]))
     assert 50 < len(found) < 150
     assert found == expected(made)[: len(found)]
-    assert warnings == ["ends early; this is what came before"]
+    cut = f"its zlib data is cut off after {len(data) // 2:,} bytes"
+    assert warnings == [f"ends early ({cut}); this is what came before"]
 
 
 def test_flipped_bits(tmp_path: Path) -> None:
@@ -248,7 +260,8 @@ def test_absurd_values_cost_a_region_or_a_snapshot(tmp_path: Path, data: bytes, 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"[]", "is JSON, but not a record of damo with snapshots"),
+        (b"[]", "is a record of damo without a snapshot: nothing was recorded"),
+        (zlib.compress(b" [\n] "), "is a record of damo without a snapshot: nothing was recorded"),
         (b"{}", "is JSON, but not a record of damo with snapshots"),
         (b"[1, 2, 3]", "is JSON, but not a record of damo with snapshots"),
         (b'[{"snapshots": []}]', "is JSON, but not a record of damo with snapshots"),

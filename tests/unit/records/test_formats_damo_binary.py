@@ -28,25 +28,31 @@ def binary(made: list[Made], version: int = 2) -> bytes:
     parts = [b"damon_recfmt_ver", struct.pack("<I", version)]
     for target, end_ns, regions in made:
         parts.append(struct.pack("<QQI", end_ns // 10**9, end_ns % 10**9, 1))
-        parts.append(struct.pack("<QI", target, len(regions)))
+        parts.append(struct.pack("<iI" if version == 1 else "<QI", target, len(regions)))
         parts += [struct.pack("<QQI", *region[:3]) for region in regions]
     return b"".join(parts)
 
 
-def test_a_binary_record_is_read(tmp_path: Path) -> None:
-    made = some(40)
-    assert read_with_warnings(put(tmp_path / "r", binary(made)))[0] == expected(made, age=False)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_binary_record_is_read(tmp_path: Path, version: int) -> None:
+    made = some(40, target=4711)
+    path = put(tmp_path / "r", binary(made, version))
+    found = read_with_warnings(path)[0]
+    assert found == expected(made, age=False)
+    with open_record(str(path)) as reader:
+        assert reader.info.target(0).command == "target_id=4711"
 
 
 def test_one_that_is_cut_short_gives_what_came_before(tmp_path: Path) -> None:
     made = some(40)
     found, warnings = read_with_warnings(put(tmp_path / "r", binary(made)[:-7]))
     assert found == expected(made[:-1], age=False)
-    assert any("ends early or is damaged" in warning for warning in warnings)
+    last = len(binary(made[:-1]))
+    assert warnings[-1].startswith(f"ends early or is damaged (in the snapshot that begins at byte {last:,})")
 
 
 def test_another_version_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PydamonError, match="binary record of damo, version 3, not 2"):
+    with pytest.raises(PydamonError, match="binary record of damo, version 3; known are 1 and 2"):
         read(put(tmp_path / "r", binary(some(2), version=3)))
 
 

@@ -40,7 +40,8 @@ def test_cut_packed_text_gives_what_came_before(tmp_path: Path, packing: str) ->
     data = PACKERS[packing](TEXT)
     found, warnings = read_with_warnings(put(tmp_path / "t", data[:-30]))
     assert found == expected(MADE)[: len(found)]
-    assert warnings[-1] == "ends early; this is what came before"
+    cut = f"its {packing} data is cut off after {len(data) - 30:,} bytes"
+    assert warnings[-1] == f"ends early ({cut}); this is what came before"
 
 
 def test_bytes_behind_packed_text_do_not_matter(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_bytes_behind_packed_text_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_packed_garbage(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is damaged: its gzip data cannot be read"):
+    with pytest.raises(RequestError, match="is truncated or damaged: its gzip data is damaged at byte 3"):
         read(put(tmp_path / "t", b"\x1f\x8b" + b"x" * 100))
 
 
@@ -113,7 +114,7 @@ def test_a_tool_that_stops_in_the_middle(tmp_path: Path, monkeypatch: pytest.Mon
     fake(tmp_path / "bin", "perf", f"cat {tmp_path}/text; exit 1", monkeypatch)
     found, warnings = read_with_warnings(put(tmp_path / "data", b"PERFILE2" + b"\0" * 100))
     assert found == expected(MADE)
-    assert warnings[-1] == "ends early; this is what came before"
+    assert warnings[-1] == "ends early (perf script failed); this is what came before"
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:

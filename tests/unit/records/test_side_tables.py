@@ -38,7 +38,7 @@ def written(path: Path, name: str, *tables: pa.Table) -> Path:
         ("colours", {"time_ns": 5}, KeyError),
         ("footprint", FOOTPRINT | {"colour": 1}, KeyError),
         ("footprint", {"time_ns": 5, "target": 0}, pa.ArrowInvalid),
-        ("footprint", FOOTPRINT | {"swap_bytes": None}, pa.ArrowInvalid),
+        ("footprint", FOOTPRINT | {"resident_bytes": None}, pa.ArrowInvalid),
         ("footprint", FOOTPRINT | {"swap_bytes": "1"}, pa.ArrowException),
     ],
 )

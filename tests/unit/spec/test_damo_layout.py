@@ -294,3 +294,53 @@ def test_our_own_layout_passes_unchanged() -> None:
     text = 'migrate_hot rate=2.5%..3Hz age>=3aggrs goal=user_input:5,name="a b" dests=0:7,1:3 snapshots=2 name=x'
     data = to_builtins(parse_short(text))
     assert short([data]) == text.replace("name=x", "name=x")
+
+
+def read_from_files() -> dict[str, Any]:
+    """A kdamond as damo 3.4.3 tells of one that runs: what stands in each of the kernel's files, also where it is 0."""
+    ranges = {"memcg_path": "", "address_range": {"start": "0", "end": "0"}, "damon_target_idx": "0"}
+    none = {"hugepage_size": None, "probe_hits_wsum_range": None}
+    goal = {"metric": "some_mem_psi_us", "complement": False, "nid": "0", "memcg_path": "", "target_value": "10,000"}
+    quotas = {"reset_interval_ms": "1 s", "goals": [goal], "goal_tuner": "consist\n", "effective_sz_bytes": "8 B"}
+    anon = {"filter_type": "anon", "matching": True, "allow": True, **ranges, **none}
+    huge = anon | {"filter_type": "hugepage_size", "hugepage_size": ["2.000 MiB", "1024.000 MiB"]}
+    addresses = anon | {"filter_type": "addr", "address_range": {"start": "4,096", "end": "8,192"}}
+    schemes = [
+        {"action": "stat", "quotas": quotas, "filters": [anon, huge, addresses], "stats": {"max_nr_snapshots": "0"}}
+    ]
+    probe_filter = {"filter_type": "anon", "matching": True, "allow": True, "path": ""}
+    probe = {"preps": [], "filters": [probe_filter | {"range_min": "0 B", "range_max": "0 B"}], "weight": 0}
+    context = {"ops": "vaddr", "targets": [{"pid": 7}], "probes": [probe], "schemes": schemes}
+    return {"state": "on", "pid": "20647", "refresh_ms": 0, "contexts": [context]}
+
+
+def test_what_damo_tells_of_a_kdamond_that_runs_is_read() -> None:
+    for data in ([read_from_files()], {"kdamonds": [read_from_files()]}):  # beside a record, and by report damon
+        loaded = load(json.dumps(data))
+        assert loaded.warnings == ()
+        assert loaded.spec is not None
+        (found,) = loaded.schemes
+        assert write_short(found) == (
+            "stat goal=some_mem_psi_us:10ms filter=allow:anon filter=allow:hugepage_size=2M..1G "
+            "filter=allow:addr=0x1000-0x2000"
+        )
+        assert [[item.filter_type for item in probe.filters] for probe in loaded.spec.context.probes] == [["anon"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "where"),
+    [
+        ("goals", {"nid": "1"}, "quotas.goals[0].nid"),
+        ("goals", {"metric": []}, "quotas.goals[0].metric"),
+        ("filters", {"address_range": {"start": "0", "end": "4096"}}, "filters[0].address_range"),
+        ("filters", {"damon_target_idx": "1"}, "filters[0].damon_target_idx"),
+        ("filters", {"hugepage_size": ["0 B", "1 B"]}, "filters[0].hugepage_size"),
+    ],
+)
+def test_what_stands_in_files_of_other_kinds_is_refused(kind: str, change: dict[str, Any], where: str) -> None:
+    data = read_from_files()
+    found = data["contexts"][0]["schemes"][0]
+    (found if kind == "filters" else found["quotas"])[kind][0] |= change
+    with pytest.raises(RequestError) as error:
+        load(json.dumps([data]))
+    assert error.value.where == f"kdamonds[0].contexts[0].schemes[0].{where}"

@@ -137,6 +137,6 @@ def _spec_lines(reader: RecordReader) -> list[str]:
     from pydamon.spec import explain, from_builtins
 
     try:
-        return ["", *explain(from_builtins(dict(reader.info.spec)))]
+        return ["", *explain(from_builtins(reader.info.request))]
     except RequestError:
         return []  # imported, or of another version

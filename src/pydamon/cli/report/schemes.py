@@ -54,7 +54,7 @@ def report(path: str, choice: Choice, tried: bool, as_json: bool) -> None:
 def _schemes_of(reader: RecordReader) -> tuple[Scheme, ...]:
     """The schemes that the record began with; none where its description has no such spec."""
     try:
-        return from_builtins(dict(reader.info.spec)).context.schemes
+        return from_builtins(reader.info.request).context.schemes
     except (PydamonError, IndexError):
         return ()
 

@@ -140,8 +140,13 @@ def _summed(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         place = np.searchsorted(mine, times, "right") - 1
         place[(place >= 0) & (times - mine[np.maximum(place, 0)] > _HOLDS_NS)] = -1
         for name, values in sums.items():
-            values += picked(np.array([row[name] for row in rows], np.uint64), place)
-    columns = (times.tolist(), *(values.tolist() for values in sums.values()))
+            values += picked(np.array([row[name] or 0 for row in rows], np.uint64), place)
+    swap_told = all(row["swap_bytes"] is not None for rows in measured for row in rows)
+    told = {
+        name: values.tolist() if name != "swap_bytes" or swap_told else [None] * len(times)
+        for name, values in sums.items()
+    }
+    columns = (times.tolist(), *told.values())
     return [dict(zip(("time_ns", *_SIZES), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -180,7 +185,7 @@ def _footprint_text(
     lines = heading(reader, sizes.target, text, screen)
     values = {"working set": [int(size) for size in sizes.bytes]}
     for name in ("resident", "virtual", "swap"):
-        values[name] = [row[f"{name}_bytes"] for row in rows]
+        values[name] = [size for row in rows if (size := row[f"{name}_bytes"]) is not None]
     cells = []
     for name, found in values.items():
         if found:
@@ -295,7 +300,8 @@ def _footprint_panel(reader: RecordReader, sizes: WorkingSet, rows: list[dict[st
         note += f"; virtual, which is not drawn: {format_size(max(row['virtual_bytes'] for row in rows))} at most"
     else:
         note += "; resident, virtual and swap sizes are not in this record"
-    lines = [Line(name, times, [row[f"{name}_bytes"] for row in rows], colour) for name, colour in BESIDE if rows]
+    told = [(name, colour) for name, colour in BESIDE if rows and all(row[f"{name}_bytes"] is not None for row in rows)]
+    lines = [Line(name, times, [row[f"{name}_bytes"] for row in rows], colour) for name, colour in told]
     title = f"Footprint of {target_line(reader, sizes.target, 60)}"
     return Series(title, _details(reader, sizes), "working set", sizes, note, lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from pydamon.records.formats.foreign import Foreign, ReadAgain
 from pydamon.records.hits import TABLE, ProbedRegions, hits_table
 from pydamon.records.index import START_NS
 from pydamon.records.reader import RecordReader
-from pydamon.records.schema import BATCH_ROWS, describe
+from pydamon.records.schema import BATCH_ROWS, TargetInfo, describe
 from pydamon.records.writer import RecordWriter
 
 # Makes the file to write, given the description and the optional columns.
@@ -27,6 +27,7 @@ MakeWriter = Callable[[Mapping[str, Any], tuple[str, ...]], AbstractContextManag
 
 _MOST_TARGETS = 1 << 20
 _HITS_ROWS = 1 << 16
+_SCHEME_ROWS = 1 << 12
 
 # Each reason to begin again is met at most once.
 _MOST_PASSES = 4
@@ -41,6 +42,7 @@ class Converted:
     rows: int
     notes: list[str]
     left_out: list[str]
+    not_read: list[str]  # files of damo's beside it that have no place in a record
 
 
 def convert(foreign: Foreign, make_writer: MakeWriter) -> Converted:
@@ -65,6 +67,7 @@ def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
     damage = Damage()
     grouper = Grouper(foreign.source.path, damage, _MOST_TARGETS)
     named = snapshots = written = 0
+    begun_ns: int | None = None
     with closing(_ahead(_gathered(foreign.rows()))) as pieces:
         for rows in pieces:
             # The reader is one piece ahead; a target is named no later than its first snapshot.
@@ -76,13 +79,33 @@ def _write(foreign: Foreign, writer: RecordWriter) -> Converted:
                 writer.add_batch(batch)
                 snapshots += len(batch)
                 written += len(batch.start)
+                begun_ns = int(batch.start_ns.min()) if begun_ns is None else begun_ns
             _put_hits(foreign.probed, writer)
-    left_out = damage.lines() + foreign.left_out()
+            _put_schemes(foreign.scheme_rows, writer)
+    beside = [] if begun_ns is None else foreign.beside.write(writer, _processes(foreign.targets), begun_ns)
+    left_out = damage.lines() + foreign.left_out() + foreign.beside.problems
     if not snapshots:
         problem = "; ".join(left_out)
         raise PydamonError("holds no snapshot" + (f": {problem}" if problem else ""), where=foreign.source.path)
     line = "" if foreign.intervals is None else foreign.intervals.line()
-    return Converted(foreign.format, snapshots, written, [line] if line else [], left_out)
+    notes = ([line] if line else []) + beside
+    return Converted(foreign.format, snapshots, written, notes, left_out, foreign.beside.not_read())
+
+
+def _processes(targets: Iterable[TargetInfo]) -> dict[int, list[int]]:
+    """The numbers of the targets that are a process, by its pid: with several schemes there are several."""
+    found: dict[int, list[int]] = {}
+    for target in targets:
+        if target.pid is not None:
+            found.setdefault(target.pid, []).append(target.target)
+    return found
+
+
+def _put_schemes(rows: deque[dict[str, Any]], writer: RecordWriter) -> None:
+    """Statistics of schemes, in tables that are not too large."""
+    while rows:
+        some = [rows.popleft() for _ in range(min(len(rows), _SCHEME_ROWS))]
+        writer.add_rows("schemes", some)
 
 
 def _put_hits(probed: deque[ProbedRegions], writer: RecordWriter) -> None:

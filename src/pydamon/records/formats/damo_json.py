@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from pydamon.core.columns import Array
 from pydamon.errors import RequestError
+from pydamon.plain import printable
 from pydamon.records.batch import RegionBatch
 from pydamon.records.decode import Rows, join
-from pydamon.records.formats.damo_probes import ProbesTold, hits_of, probed
+from pydamon.records.formats.damo_probes import hits_of, probed
+from pydamon.records.formats.damo_schemes import scheme_row
 from pydamon.records.formats.damo_values import (
     DamoRegion,
     SnapshotObject,
@@ -36,7 +38,6 @@ from pydamon.records.formats.foreign import (
     ReadIntervals,
     choose_intervals,
     most_accesses,
-    target_named,
 )
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.json_pieces import Head, Item, Tail, pieces
@@ -56,6 +57,7 @@ _PIECE_ROWS = 1 << 14
 _U32_MAX = (1 << 32) - 1
 _MOST_US = 100 * 366 * 86400 * 10**6
 _OURS = ("kdamond_idx", "context_idx", "scheme_idx", "target_id", "intervals")
+_VERSIONS = ("damo_record_ver", "damo_reocrd_ver")
 _DECODER = msgspec.json.Decoder(SnapshotObject)
 
 
@@ -66,6 +68,7 @@ class _Entry:
     number: int
     intervals: ReadIntervals | None
     probes: tuple[Probe, ...]
+    scheme: tuple[int, str] | None  # its number among all, and its action, where it was asked for
 
 
 class DamoRecord(Foreign):
@@ -85,15 +88,18 @@ class DamoRecord(Foreign):
         self._kdamonds: Any = None  # what damo's newest records say of them before the snapshots
         self._clear()
         self._probe()
-        self._probes_told = ProbesTold(source.path, self._kdamonds)
+        if self._kdamonds is not None:
+            self.beside.kdamonds = self._kdamonds
 
     def _clear(self) -> None:
         self.targets = []
         self._numbers.clear()
         self.probed.clear()
+        self.scheme_rows.clear()
         self._newest_ns: dict[int, int] = {}
-        self._damaged = self._strange = self._strange_hits = 0
-        self._complete = True
+        self._damaged = self._strange = self._strange_hits = self._strange_stats = 0
+        self._cut = ""  # where it ends early, or is damaged
+        self._empty = False
         self._more: list[str] = []
 
     def _probe(self) -> None:
@@ -133,6 +139,11 @@ class DamoRecord(Foreign):
             yield join(held)
         elif not yielded:
             why = f": {_count(self._damaged, 'snapshot')} cannot be understood" if self._damaged else ""
+            why += f": it ends before the first is whole ({self._cut})" if self._cut else ""
+            if self._empty and not why:
+                raise RequestError(
+                    "is a record of damo without a snapshot: nothing was recorded", where=self.source.path
+                )
             raise RequestError(f"is JSON, but not a record of damo with snapshots{why}", where=self.source.path)
 
     def _entries(self) -> Iterator[tuple[_Entry, Rows]]:
@@ -156,8 +167,12 @@ class DamoRecord(Foreign):
             if place >= 0 and self._late is None and {*_OURS} & {*_rest(content)}:
                 self._late = self._told()
                 raise ReadAgain
+            _check_version(content, self.source.path)
+            self._empty = isinstance(piece, Tail) and content == []
             if isinstance(piece, Tail):
-                self._complete = piece.complete and not self.source.cut_short
+                self._cut = self.source.cut_short
+                if not piece.complete and not self._cut:
+                    self._cut = f"cut off after {self.source.size:,} bytes"
                 break
             place += 1
             about = _current(content)
@@ -194,9 +209,10 @@ class DamoRecord(Foreign):
             kdamond, context, scheme, target_id = key
             words = (("kdamond", kdamond), ("context", context), ("scheme", scheme))
             more = [f"{word}={value}" for word, value in words if value not in ("None", "0")]
-            self.targets.append(target_named(len(self.targets), target_id, *more))
-        probes = self._probes_told.of(*_places(about))
-        return _Entry(self._numbers[key], self._told_intervals(about), probes)
+            self.targets.append(self.named(len(self.targets), target_id, *more, place=_places(about)))
+        places, scheme_idx = _places(about), about.get("scheme_idx")
+        asked_for = self.beside.scheme(*places, scheme_idx) if isinstance(scheme_idx, int) else None
+        return _Entry(self._numbers[key], self._told_intervals(about), self.beside.probes(*places), asked_for)
 
     def _told_intervals(self, about: dict[str, Any]) -> ReadIntervals | None:
         """What the object says of its intervals, or its context."""
@@ -254,6 +270,11 @@ class DamoRecord(Foreign):
         passed = _passed([region.sz_filter_passed for region in regions])
         rows = Rows(index, columns if passed is None else columns | {"sz_filter_passed": passed[good]})
         self._note_hits(regions, rows, good, aggr_us / told_us, entry)
+        if found.damos_stats is not None and entry.scheme is not None:
+            try:
+                self.scheme_rows.append(scheme_row(end_ns, entry.scheme, found.damos_stats))
+            except ValueError:
+                self._strange_stats += 1
         return rows
 
     def _note_hits(
@@ -309,8 +330,12 @@ class DamoRecord(Foreign):
             found.append(f"{_count(self._strange, 'region')} without usable numbers left out")
         if self._strange_hits:
             found.append(f"hits of probes in {_count(self._strange_hits, 'snapshot')} left out: they cannot be so")
-        if not self._complete:
-            found.append("ends early; this is what came before")
+        if self._strange_stats:
+            found.append(
+                f"statistics of schemes in {_count(self._strange_stats, 'snapshot')} left out: not all are there"
+            )
+        if self._cut:
+            found.append(f"ends early ({self._cut}); this is what came before")
         return found
 
 
@@ -340,6 +365,18 @@ def _decoded(text: bytes) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+
+
+def _check_version(content: Any, path: str) -> None:
+    """Raise RequestError for a container of a version that is not known; damo has misspelt its mark."""
+    told = [content[name] for name in _VERSIONS if name in content] if isinstance(content, dict) else []
+    for version in told:
+        if number(version) not in (0, 1) if isinstance(version, int | float | str) else True:
+            raise RequestError(
+                f"is a record of damo in a container of version {printable(str(version)[:20])}; "
+                "known are version 1, and the list without a container",
+                where=path,
+            )
 
 
 def _current(content: Any) -> dict[str, Any]:

@@ -1,72 +1,17 @@
-"""What probes have hit, in records of damo: counts beside each region, and what they are about in ``FILE.kdamonds``."""
+"""What probes have hit, in records of damo: counts with each region; what they are about is told elsewhere."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pydamon.errors import RequestError
 from pydamon.records.decode import Rows
 from pydamon.records.formats.damo_values import DamoRegion, numbers
 from pydamon.records.hits import TABLE, ProbedRegions
 from pydamon.records.side_tables import TABLES
-from pydamon.spec.forms.damo_layout import DamoReader
-from pydamon.spec.forms.scheme_files import values
-from pydamon.spec.model import Spec, read
-from pydamon.spec.probes import MAX_PROBES, Probe, describe_probe, validate_probes
-
-_MOST_BYTES = 1 << 22
-
-
-def text_beside(path: str) -> bytes | None:
-    """What damo has put beside its record ``path``, in ``PATH.kdamonds``; None where there is no such file."""
-    try:
-        fd = os.open(f"{path}.kdamonds", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
-        return None
-    try:
-        return os.read(fd, _MOST_BYTES) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-
-
-class ProbesTold:
-    """What is known of the probes of each context: from the record, else from the file beside it."""
-
-    def __init__(self, path: str, kdamonds: Any) -> None:
-        self._path = path
-        self._kdamonds = kdamonds
-        self._asked = kdamonds is not None
-        self._known: dict[tuple[int, int], tuple[Probe, ...]] = {}
-
-    def of(self, kdamond: int, context: int) -> tuple[Probe, ...]:
-        """The probes of a context by its numbers; none where they are not told, or in a way that is not understood."""
-        place = kdamond, context
-        if place not in self._known:
-            self._known[place] = self._read(kdamond, context)
-        return self._known[place]
-
-    def _read(self, kdamond: int, context: int) -> tuple[Probe, ...]:
-        try:
-            if not self._asked:
-                self._asked = True
-                text = text_beside(self._path)
-                self._kdamonds = None if text is None else values(text)
-            told = self._kdamonds[kdamond]["contexts"][context]["probes"]
-            # Only them: what else the context says need not be known here.
-            layout = DamoReader(lambda _line: None).spec({"kdamonds": [{"contexts": [{"probes": told}]}]})
-            probes = read(layout, Spec).kdamonds[0].contexts[0].probes
-            validate_probes(probes, ops="vaddr", window=1)  # the file may have been written by anybody
-        except (RequestError, TypeError, LookupError):
-            return ()
-        return probes
+from pydamon.spec.probes import MAX_PROBES, Probe, describe_probe
 
 
 def hits_of(regions: Sequence[DamoRegion]) -> NDArray[np.uint64] | None:

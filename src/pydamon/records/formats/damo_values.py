@@ -56,6 +56,7 @@ class SnapshotObject(msgspec.Struct, gc=False):
     end_time: Value
     regions: list[DamoRegion]
     sample_interval_us: Value = None
+    damos_stats: Any = None
     aggr_interval_us: Value = None  # pydamon's own, see `damo_export`
 
 

@@ -21,6 +21,8 @@ _MEMORY_EVENT = re.compile(
     rb"^[^\n]*\d\.\d+:[ \t]+(?:\d+[ \t]+)?[^\s]*mem[-_](?:loads|stores)[^\n]*:[ \t]+[0-9a-f]{5,16}\b", re.M
 )
 
+_SURE = 8  # so many bytes of a mark are enough to know it, in a file that was cut off there
+
 ADDRESS_SAMPLES = "address samples"
 
 
@@ -32,7 +34,7 @@ def detect(source: InputFile) -> str | None:
         return ADDRESS_SAMPLES if _is_samples(head) else "trace"
     if source.packing is None and source.first.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith(BINARY_MAGIC):
+    if head.startswith(BINARY_MAGIC) or (len(head) >= _SURE and BINARY_MAGIC.startswith(head)):
         return "damo binary"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"[":
@@ -86,5 +88,10 @@ def open_foreign(source: InputFile, hints: Hints | None = None) -> Foreign:
     if not source.first:
         raise RequestError("is empty; it is not a pydamon record", where=source.path)
     if source.cut_short and not source.head:
-        raise RequestError(f"is damaged: its {source.packing} data cannot be read", where=source.path)
+        raise RequestError(f"is truncated or damaged: {source.cut_short}", where=source.path)
+    if source.cut_short:
+        raise RequestError(
+            f"is truncated or damaged ({source.cut_short}), and what came before is of no format that is known",
+            where=source.path,
+        )
     raise RequestError("is not a pydamon record, and of no format that pydamon import knows", where=source.path)

@@ -174,7 +174,8 @@ def _counters(reader: AnyReader, process: dict[int, int]) -> Iterator[dict[str, 
             yield _counter("working set", pid, end_ns, {"bytes": int(working)})
             yield _counter("hot", pid, end_ns, {"bytes": int(hottest)})
     for row in reader.table_rows("footprint"):
-        sizes_now = {name: row[f"{name}_bytes"] for name in ("resident", "swap")}
+        told = ((name, row[f"{name}_bytes"]) for name in ("resident", "swap"))
+        sizes_now = {name: size for name, size in told if size is not None}
         yield _counter("memory", process.get(row["target"], row["target"]), row["time_ns"], sizes_now)
 
 

@@ -92,7 +92,7 @@ class FlatRows(Foreign):
         if self._damaged:
             found.append(f"{self._damaged} {'row' if self._damaged == 1 else 'rows'} without usable values left out")
         if self.source.cut_short:
-            found.append("ends early; this is what came before")
+            found.append(self.source.came_before())
         return found
 
     def _complete(self, batch: pa.RecordBatch) -> pa.RecordBatch:

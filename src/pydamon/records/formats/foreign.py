@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pydamon.errors import RequestError
 from pydamon.learned import learned
 from pydamon.records.decode import Rows
-from pydamon.records.formats.damo_probes import text_beside
+from pydamon.records.formats.damo_beside import Beside, text_beside
 from pydamon.records.formats.damo_values import Value, time_us
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.hits import ProbedRegions
-from pydamon.records.schema import FORMAT_VERSION, RecordInfo, TargetInfo
+from pydamon.records.schema import FORMAT_VERSION, IMPORTED, RecordInfo, TargetInfo
 from pydamon.spec.units import format_duration_ns
 from pydamon.version import __version__
 
@@ -133,7 +133,8 @@ def most_accesses(nr_accesses: NDArray[np.uint32]) -> int:
 
 class Foreign(ABC):
     """A file of another format. ``format`` names it, ``targets`` grows while it is read; so does ``probed``, what
-    probes have hit in the snapshots, in the order of time, from which the caller takes.
+    probes have hit in the snapshots, in the order of time, and ``scheme_rows``, of the side table ``schemes``, from
+    which the caller takes. ``beside`` is what damo has put beside the file.
 
     Use: `rows` once from start to end, or again after it raised `ReadAgain`; `left_out` and `intervals` at the end.
     """
@@ -146,6 +147,8 @@ class Foreign(ABC):
         self.hints = hints
         self.targets: list[TargetInfo] = []
         self.probed: deque[ProbedRegions] = deque()
+        self.scheme_rows: deque[dict[str, Any]] = deque()
+        self.beside = Beside(source.path)
         self.intervals: ReadIntervals | None = None
 
     @abstractmethod
@@ -155,6 +158,14 @@ class Foreign(ABC):
     def left_out(self) -> list[str]:
         """What was passed over, a line for each kind."""
         return []
+
+    def named(self, number: int, target_id: object, *more: str, place: tuple[int, int] = (0, 0)) -> TargetInfo:
+        """The description of a target of the context at ``place``: of the process that it is, where that is told."""
+        process = self.beside.process(*place, target_id)
+        if process is None:
+            return target_named(number, target_id, *more)
+        name = process.name or target_named(number, target_id).command or ""
+        return TargetInfo(number, process.pid, " ".join([name, *more]), process.start_ticks)
 
     def clock(self) -> tuple[str, int | None]:
         """Which clock the times are of, and its offset to the wall clock, as in a record's description."""
@@ -171,9 +182,8 @@ class Foreign(ABC):
             imported["intervals"] = line
             reason += f"; {line}"
         clock, wall_offset_ns = self.clock()
-        return RecordInfo(
-            FORMAT_VERSION, __version__, clock, wall_offset_ns, None, None, reason, (), {"imported": imported}, {}
-        )
+        ops, spec = self.beside.ops(), {IMPORTED: imported} | (self.beside.spec or {})
+        return RecordInfo(FORMAT_VERSION, __version__, clock, wall_offset_ns, ops, None, reason, (), spec, {})
 
 
 def target_named(number: int, target_id: object, *more: str) -> TargetInfo:

@@ -42,7 +42,7 @@ class InputFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.cut_short = False  # the compressed stream, or the tool, ended early
+        self.cut_short = ""  # where the compressed stream, or the tool, ended early or is damaged; else empty
         self._fd = _open(path)
         try:
             self.size = os.fstat(self._fd).st_size
@@ -76,7 +76,7 @@ class InputFile:
 
     def chunks(self) -> Generator[bytes, None, None]:
         """The text from its beginning, in pieces of about `CHUNK_BYTES`."""
-        self.cut_short = False
+        self.cut_short = ""
         if self.tool is not None:
             return self._printed(self.tool)
         raw = self._raw()
@@ -106,6 +106,10 @@ class InputFile:
                 yield block
         if rest and not skipping:
             yield rest + b"\n"
+
+    def came_before(self) -> str:
+        """The line about a file that ends early and yet gave something."""
+        return f"ends early ({self.cut_short}); this is what came before"
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""
@@ -137,9 +141,10 @@ class InputFile:
             offset += len(data)
 
     def _unpacked(self, raw: Iterable[bytes], make: Callable[[], _Unpacker]) -> Generator[bytes, None, None]:
-        unpacker, whole = make(), 0
+        unpacker, whole, taken = make(), 0, 0
         try:
             for data in raw:
+                taken += len(data)
                 unpacker.feed(data)
                 while True:
                     if unpacker.eof:  # another one may follow
@@ -151,10 +156,14 @@ class InputFile:
                         break
                     yield text
         except (zlib.error, lzma.LZMAError, EOFError):
+            if text := unpacker.salvage():
+                yield text
             # Behind whole streams there may be anything; gzip and xz pass over it as well.
-            self.cut_short = not whole or unpacker.begun
+            if not whole or unpacker.begun:
+                self.cut_short = f"its {self.packing} data is damaged at byte {taken - len(unpacker.pending):,}"
             return
-        self.cut_short = not unpacker.eof and (unpacker.begun or not whole)
+        if not unpacker.eof and (unpacker.begun or not whole):
+            self.cut_short = f"its {self.packing} data is cut off after {taken:,} bytes"
 
     def _printed(self, tool: tuple[str, ...]) -> Generator[bytes, None, None]:
         program = shutil.which(tool[0])
@@ -187,7 +196,7 @@ class InputFile:
                     process.kill()
                 process.wait()
             if process.returncode:
-                self.cut_short = True
+                self.cut_short = f"{' '.join(tool[:2])} failed"
                 if not printed:
                     raise PydamonError(f"{' '.join(tool[:2])} failed: {_last_line(complaints)}", where=self.path)
 
@@ -207,6 +216,7 @@ class _Unpacker:
         self._zlib = zlib.decompressobj(wbits=31 if kind == "gzip" else 15)
         self.pending = b""
         self.begun = False  # it has given some text
+        self._before = self._zlib.copy()  # as it was when it was read last
 
     @property
     def eof(self) -> bool:
@@ -220,6 +230,7 @@ class _Unpacker:
     def read(self) -> bytes:
         """Some text; none if more must be fed first, or at the end."""
         if self._xz is None:
+            self._before = self._zlib.copy()
             text = self._zlib.decompress(self.pending, CHUNK_BYTES) if self.pending else b""
             self.pending = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
         else:
@@ -234,13 +245,30 @@ class _Unpacker:
         self.begun = self.begun or bool(text)
         return text
 
+    def salvage(self) -> bytes:
+        """After an error: the text up to it, no more than `read` gives; ``pending`` begins at the byte that is wrong.
+
+        An xz stream is only known to be damaged somewhere behind that byte.
+        """
+        found: list[bytes] = []
+        if self._xz is None:
+            for number in range(len(self.pending)):
+                try:
+                    found.append(self._before.decompress(self.pending[number : number + 1]))
+                except zlib.error:
+                    self.pending = self.pending[number:]
+                    break
+        text = b"".join(found)
+        self.begun = self.begun or bool(text)
+        return text
+
 
 def _packing(first: bytes) -> str | None:
     if first.startswith(b"\x1f\x8b"):
         return "gzip"
     if first.startswith(b"\xfd7zXZ\x00"):
         return "xz"
-    if len(first) > 2 and first[0] == 0x78 and not (first[0] << 8 | first[1]) % 31:
+    if len(first) > 1 and first[0] == 0x78 and not (first[0] << 8 | first[1]) % 31:
         with contextlib.suppress(zlib.error):
             zlib.decompressobj().decompress(first, 64)
             return "zlib"

@@ -14,7 +14,6 @@ from pydamon.records.formats.foreign import (
     ReadIntervals,
     choose_intervals,
     most_accesses,
-    target_named,
 )
 from pydamon.records.formats.input_file import InputFile
 from pydamon.records.formats.trace_intervals import Tuning, infer_tuning
@@ -137,11 +136,12 @@ class TraceText(Foreign):
         if rows is not None:
             yield rows
         elif not yielded:
-            raise RequestError(self._nothing(), where=self.source.path)
+            ended = f"; it ends early: {self.source.cut_short}" if self.source.cut_short else ""
+            raise RequestError(self._nothing() + ended, where=self.source.path)
 
     def _name_targets(self, builder: SnapshotBuilder) -> None:
         for number in range(len(self.targets), len(builder.targets)):
-            self.targets.append(target_named(number, builder.targets[number]))
+            self.targets.append(self.named(number, builder.targets[number]))
 
     def _nothing(self) -> str:
         counts = self._lines.counts
@@ -170,7 +170,7 @@ class TraceText(Foreign):
         if counts.others:
             found.append(f"{_several(counts.others, 'line')} of other events passed over")
         if self.source.cut_short:
-            found.append("ends early; this is what came before")
+            found.append(self.source.came_before())
         return found
 
 

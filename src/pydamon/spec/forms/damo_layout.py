@@ -17,6 +17,7 @@ import msgspec
 from pydamon.errors import RequestError, located
 from pydamon.spec import units
 from pydamon.spec.actions import ACTIONS
+from pydamon.spec.forms import damo_readings
 from pydamon.spec.forms.scheme_short import FILTERS, guess, shown
 from pydamon.spec.metrics import METRICS
 from pydamon.spec.model import Context, Intervals, IntervalsGoal, NrRegions, Target
@@ -142,7 +143,7 @@ class DamoReader:
 
     def _kdamond(self, data: object, path: str) -> Fields:
         fields = _object(data, path)
-        for name in ("state", "pid", "name"):
+        for name in ("state", "pid", "name", "data_source"):
             fields.pop(name, None)
         _convert(fields, path, time_in, "ms", "refresh_ms")
         contexts = _items(fields.get("contexts"), f"{path}.contexts")
@@ -329,6 +330,8 @@ class DamoReader:
     def _quotas(self, data: object, path: str) -> Fields:
         fields = _object(data, path)
         fields.pop("effective_sz_bytes", None)  # a reading
+        if isinstance(tuner := fields.get("goal_tuner"), str):
+            fields["goal_tuner"] = tuner.strip()  # damo hands on the file's newline
         weights = {f"{name}_permil": fields.pop(f"weight_{name}_permil", None) for name in ("sz", "nr_accesses", "age")}
         if any(value is not None for value in weights.values()):
             fields.setdefault("weights", {name: value for name, value in weights.items() if value is not None})
@@ -356,13 +359,13 @@ def _goal(data: object, path: str) -> Fields:
     if "complement" in fields:
         fields["complement"] = _truth(fields["complement"], f"{path}.complement", False)
     metric = fields.get("metric")
-    if metric is not None and metric not in METRICS:
+    if metric is not None and not (isinstance(metric, str) and metric in METRICS):
         raise RequestError(
             f"there is no metric {shown(str(metric))}{guess(str(metric), METRICS)}", where=f"{path}.metric"
         )
     if not fields.get("memcg_path"):
         fields.pop("memcg_path", None)
-    return _known(fields, Goal, path)
+    return _known(damo_readings.goal(fields), Goal, path)
 
 
 def _probe(data: object, path: str) -> Fields:
@@ -384,7 +387,7 @@ def _probe(data: object, path: str) -> Fields:
 
 
 def _filter(data: object, path: str, known: Sequence[str] = FILTERS) -> Fields:
-    fields = _object(data, path)
+    fields = damo_readings.of_filter(_object(data, path))
     fields.pop("name", None)
     _rename(fields, {"filter_pass": "allow", "probe_hits_wsum_range": "probe_hits_wsum"})
     kind = fields.get("filter_type")
