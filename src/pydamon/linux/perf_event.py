@@ -14,9 +14,11 @@ import fcntl
 import mmap
 import os
 import platform
+import select
 import struct
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +36,7 @@ _FLAG_FD_CLOEXEC = 1 << 3
 # struct perf_event_attr up to sample_max_stack (PERF_ATTR_SIZE_VER5, Linux 4.1), as `_attributes` fills it.
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")
 _DISABLED, _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HV, _FREQ = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 10
+_WATERMARK = 1 << 14
 _PRECISE_AT, _USE_CLOCKID, _INHERIT_THREAD = 15, 1 << 25, 1 << 35  # the last: Linux 5.13, threads and no children
 _SAMPLE_TYPE = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 7 | 1 << 15  # thread, time, address, CPU, data source
 _ENABLE, _SET_OUTPUT = 0x2400, 0x2405
@@ -42,6 +45,7 @@ _PAGE = mmap.PAGESIZE
 # How many pages a ring has: as many as whoever may lock all memory gets, else (with the page before them) what a user
 # without privileges may lock (516 KiB per CPU).
 _DATA_PAGES = (1024, 128)
+_WAKE_BYTES = _DATA_PAGES[-1] * _PAGE // 2  # how much a ring holds when whoever waits for it is woken
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # in the first page, as 64-bit words
 _LOST, _THROTTLE, _SAMPLE, _LOST_SAMPLES = 2, 5, 9, 13  # types of records
 _HEADER = struct.Struct("=IHH")  # type, misc, size
@@ -192,6 +196,20 @@ def _mapped(fd: int) -> mmap.mmap:
     return mmap.mmap(fd, (1 + _DATA_PAGES[-1]) * _PAGE)
 
 
+@dataclass(slots=True)
+class _OfCpu:
+    """The ring of a CPU, the events of threads that are written into it, and which of these wakes whoever waits."""
+
+    ring: _Ring
+    fds: list[int] = field(default_factory=list)
+    watched: int = 0
+
+    @property
+    def first(self) -> int:
+        """The event whose ring it is; it stays open as long as the ring."""
+        return self.fds[0]
+
+
 class Sampling:
     """Samples of an event in the threads of processes, on all CPUs, also in threads that start later.
 
@@ -201,19 +219,21 @@ class Sampling:
 
     def __init__(self, event: Event, pids: Sequence[int]) -> None:
         self.event = event
-        self._fds: list[int] = []
-        self._rings: list[_Ring] = []
+        self._cpus: dict[int, _OfCpu] = {}
+        self._wakes = select.epoll()
         self.whole_cpus = False
         cpus = online_cpus()
         try:
             try:
-                self._open(pids, cpus)
+                for pid in pids:
+                    self._open(pid, cpus)
             except OSError as error:
                 if error.errno != errno.EMFILE:
                     raise
-                self.close()
+                self._close_rings()
                 self.whole_cpus = True
-                self._open_cpus(cpus)
+                for cpu in cpus:
+                    self._add(-1, cpu)
         except OSError as error:
             self.close()
             raise MachineError(_why(event, error), where=WHERE) from None
@@ -221,55 +241,84 @@ class Sampling:
             self.close()
             raise
 
-    def _open(self, pids: Sequence[int], cpus: Sequence[int]) -> None:
-        output: dict[int, int] = {}
-        for pid in pids:
-            known: set[int] = set()
-            while new := _threads(pid) - known:  # some start while we are at it
-                known |= new
-                for thread in sorted(new):
-                    for cpu in cpus:
-                        with contextlib.suppress(ProcessLookupError):  # it has ended
-                            self._add(thread, cpu, output)
+    def add(self, pid: int) -> None:
+        """Sample one more process, too. Raises MachineError where it cannot be; those before it stay."""
+        try:
+            if not self.whole_cpus:
+                self._open(pid, online_cpus())
+        except OSError as error:
+            raise MachineError(_why(self.event, error), where=WHERE) from None
 
-    def _open_cpus(self, cpus: Sequence[int]) -> None:
-        for cpu in cpus:
-            self._add(-1, cpu, {})
+    def _open(self, pid: int, cpus: Sequence[int]) -> None:
+        known: set[int] = set()
+        while new := _threads(pid) - known:  # some start while we are at it
+            known |= new
+            for thread in sorted(new):
+                for cpu in cpus:
+                    with contextlib.suppress(ProcessLookupError):  # it has ended
+                        self._add(thread, cpu)
 
-    def _add(self, thread: int, cpu: int, output: dict[int, int]) -> None:
+    def _add(self, thread: int, cpu: int) -> None:
         """One more event; the first of a CPU has the ring, the others write into it."""
         fd = _perf_event_open(_attributes(self.event, inherit=thread != -1), thread, cpu)
-        self._fds.append(fd)
-        if cpu in output:
-            fcntl.ioctl(fd, _SET_OUTPUT, output[cpu])
-        else:
-            self._rings.append(_Ring(fd))
-            output[cpu] = fd
+        try:
+            of_cpu = self._cpus.get(cpu)
+            if of_cpu is None:
+                self._cpus[cpu] = of_cpu = _OfCpu(_Ring(fd))
+            else:
+                fcntl.ioctl(fd, _SET_OUTPUT, of_cpu.first)
+        except BaseException:
+            os.close(fd)
+            raise
+        of_cpu.fds.append(fd)
+        if of_cpu.watched == len(of_cpu.fds) - 1:  # nobody would wake up for those before it: their threads have ended
+            self._wakes.register(fd, select.EPOLLIN)
         fcntl.ioctl(fd, _ENABLE, 0)
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when a ring is half full; `wake` is to be called then. -1: closed."""
+        return -1 if self._wakes.closed else self._wakes.fileno()
+
+    def wake(self) -> None:
+        """Let `fileno` wait for the next time; the rings are read with `read`."""
+        ended = {fd for fd, events in self._wakes.poll(0) if events & (select.EPOLLHUP | select.EPOLLERR)}
+        if not ended:
+            return
+        for of_cpu in self._cpus.values():
+            # The descriptor of a thread that has ended stays readable, and wakes nobody for the others of its ring.
+            while of_cpu.watched < len(of_cpu.fds) and of_cpu.fds[of_cpu.watched] in ended:
+                self._wakes.unregister(of_cpu.fds[of_cpu.watched])
+                of_cpu.watched += 1
+                if of_cpu.watched < len(of_cpu.fds):
+                    self._wakes.register(of_cpu.fds[of_cpu.watched], select.EPOLLIN)
 
     def read(self) -> Samples:
         """What has been sampled since the last time."""
-        return joined([ring.read() for ring in self._rings])
+        return joined([of_cpu.ring.read() for of_cpu in self._cpus.values()])
 
     def close(self) -> None:
         """End the sampling."""
-        for ring in self._rings:
-            ring.close()
-        for fd in self._fds:
-            os.close(fd)
-        self._rings, self._fds = [], []
+        self._close_rings()
+        self._wakes.close()
+
+    def _close_rings(self) -> None:
+        for of_cpu in self._cpus.values():
+            of_cpu.ring.close()
+            for fd in of_cpu.fds:
+                os.close(fd)
+        self._cpus = {}
 
 
 def _attributes(event: Event, *, inherit: bool) -> bytearray:
-    flags = _DISABLED | _USE_CLOCKID | event.precise << _PRECISE_AT
+    flags = _DISABLED | _WATERMARK | _USE_CLOCKID | event.precise << _PRECISE_AT
     flags |= _INHERIT | _INHERIT_THREAD if inherit else 0
     flags |= 0 if event.kernel else _EXCLUDE_KERNEL | _EXCLUDE_HV
     flags |= _FREQ if event.freq else 0
     often = event.freq or event.period
-    wakeup_events, breakpoint_type = 1 << 30, 0  # nobody waits for the ring
+    breakpoint_type = 0
     return bytearray(
         _ATTR.pack(
-            *(event.type, _ATTR.size, event.config, often, _SAMPLE_TYPE, 0, flags, wakeup_events, breakpoint_type),
+            *(event.type, _ATTR.size, event.config, often, _SAMPLE_TYPE, 0, flags, _WAKE_BYTES, breakpoint_type),
             *(event.config1, event.config2, 0, 0, 0, time.CLOCK_MONOTONIC, 0, 0, 0, 0),
         )
     )
