@@ -136,10 +136,14 @@ def _ops(no_primitive: str | None) -> list[dict[str, Any]]:
 
 
 def _sources() -> list[dict[str, Any]]:
+    from pydamon.linux import perf_pmu
     from pydamon.ops.reported.sources import perf_event, perf_mem, valgrind
 
+    live = _item("perf-event", "address samples of loads and stores, live, without perf", perf_event.probe)
+    if live["usable"] and perf_pmu.event().aux:
+        live["remark"] = "through Arm's SPE: decoded by its documents, not seen on such a machine so far"
     return [
-        _item("perf-event", "address samples of loads and stores, live, without perf", perf_event.probe),
+        live,
         _item("page-faults", "first touches of pages, live: perf-event:page-faults", perf_event.probe_page_faults),
         _item("valgrind", "every access of a launched command, exactly, in instruction time", valgrind.probe),
         _item("perf-mem", "address samples of a command or of processes, live", perf_mem.probe),

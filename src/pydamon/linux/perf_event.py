@@ -17,7 +17,7 @@ import platform
 import select
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux import arm_spe
 from pydamon.linux.online_cpus import online_cpus
 from pydamon.linux.texts import read_text
 
@@ -37,6 +38,7 @@ _FLAG_FD_CLOEXEC = 1 << 3
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")
 _DISABLED, _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HV, _FREQ = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 10
 _WATERMARK = 1 << 14
+_SAMPLE_ID_ALL = 1 << 18
 _PRECISE_AT, _USE_CLOCKID, _INHERIT_THREAD = 15, 1 << 25, 1 << 35  # the last: Linux 5.13, threads and no children
 _SAMPLE_TYPE = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 7 | 1 << 15  # thread, time, address, CPU, data source
 _ENABLE, _SET_OUTPUT = 0x2400, 0x2405
@@ -47,6 +49,12 @@ _PAGE = mmap.PAGESIZE
 _DATA_PAGES = (1024, 128)
 _WAKE_BYTES = _DATA_PAGES[-1] * _PAGE // 2  # how much a ring holds when whoever waits for it is woken
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # in the first page, as 64-bit words
+_AUX_HEAD, _AUX_TAIL, _AUX_OFFSET, _AUX_SIZE = 1056 // 8, 1064 // 8, 1072 // 8, 1080 // 8
+_AUX_PAGES = 256  # as many as the largest ring here has at least, a power of two
+_AUX_WAKE_BYTES = 64 * _PAGE  # then there is a record of it, at the latest
+_AUX = 11  # a type of records, of these words: header, offset, size, flags; pid and tid, time, CPU
+_AUX_WORDS = 7
+_AUX_CUT = 1 << 0 | 1 << 3  # of its flags: cut short for want of room; records ran into each other
 _LOST, _THROTTLE, _SAMPLE, _LOST_SAMPLES = 2, 5, 9, 13  # types of records
 _HEADER = struct.Struct("=IHH")  # type, misc, size
 _WORDS = 6  # of a sample: header, pid and tid, time, address, CPU, data source
@@ -54,7 +62,10 @@ _WORDS = 6  # of a sample: header, pid and tid, time, address, CPU, data source
 _SAMPLE_HEADER = np.uint64(_SAMPLE | _WORDS * 8 << 48)
 _HEADER_MASK = np.uint64(0xFFFF_0000_FFFF_FFFF)
 _NO_WORDS: NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
-_STORE = np.uint64(1 << 2)  # of the five bits of the data source that say what the instruction did
+_LOAD, _STORE = (
+    np.uint64(1 << 1),
+    np.uint64(1 << 2),
+)  # of the five bits of the data source that say what the instruction did
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -79,6 +90,8 @@ class Event(msgspec.Struct, frozen=True):
     precise: int = 0
     kernel: bool = False
     tells_writes: bool = True
+    aux: bool = False  # it writes into a buffer of its own, beside the ring (Arm's SPE)
+    cpus: tuple[int, ...] = ()  # those that have it; none: all
 
 
 class Samples(NamedTuple):
@@ -148,6 +161,18 @@ def parse(data: bytes) -> Samples:
     return Samples(np.concatenate(samples) if samples else _NO_WORDS, lost, throttled)
 
 
+def records_of(data: bytes) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+    """The types of records, and their words; it ends where there is none."""
+    words = np.frombuffer(data, np.uint64, len(data) // 8)
+    at = 0
+    while at < len(words):
+        kind, _, size = _HEADER.unpack_from(data, at * 8)
+        if size < 8 or size % 8 or at + size // 8 > len(words):
+            return
+        yield kind, words[at : at + size // 8]
+        at += size // 8
+
+
 def _run_of_samples(words: NDArray[np.uint64]) -> int:
     """How many samples there are one behind the other at the beginning."""
     headers = words[: len(words) // _WORDS * _WORDS : _WORDS]
@@ -163,7 +188,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
 
 
 class _Ring:
-    """The memory that the kernel fills for one CPU."""
+    """The memory that the kernel fills for one CPU. Raises OSError."""
 
     def __init__(self, fd: int) -> None:
         self._memory = _mapped(fd)
@@ -175,17 +200,69 @@ class _Ring:
         # Aligned 64-bit loads are single; what is behind the head was written before it, and the interpreter's own
         # locks between the two looks are barriers enough where the processor needs one.
         head, tail = int(self._control[_HEAD]), int(self._control[_TAIL])
-        size = len(self._data)
-        begin, length = tail % size, head - tail
-        first = min(length, size - begin)
-        data = bytes(self._data[begin : begin + first]) + bytes(self._data[: length - first])
+        data = _piece(self._data, tail, head - tail)
         self._control[_TAIL] = head
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> Samples:
         return parse(data)
 
     def close(self) -> None:
         del self._control
         self._data.release()
         self._memory.close()
+
+
+class _AuxRing(_Ring):
+    """One that says what is new in a buffer of its own, into which Arm's SPE writes. Raises OSError."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        offset, size = len(self._memory), _AUX_PAGES * _PAGE
+        self._control[_AUX_OFFSET], self._control[_AUX_SIZE] = offset, size
+        try:
+            self._aux_memory = mmap.mmap(fd, size, offset=offset)
+        except BaseException:
+            super().close()
+            raise
+        self._aux = memoryview(self._aux_memory)
+
+    def _parse(self, data: bytes) -> Samples:
+        """The samples of which the ring tells where they are: whose they are, and when, is that of their record."""
+        parts, lost = [], 0
+        for kind, words in records_of(data):
+            if kind == _AUX and len(words) >= _AUX_WORDS:
+                part = self._samples(*words[:_AUX_WORDS].tolist())
+                parts.append(part.words)
+                lost += part.lost
+        return Samples(np.concatenate(parts) if parts else _NO_WORDS, lost + parse(data).lost)
+
+    def _samples(self, _: int, offset: int, length: int, flags: int, thread: int, when: int, cpu: int) -> Samples:
+        size = len(self._aux)
+        if not 0 < length <= size:  # nothing, or nonsense
+            self._control[_AUX_TAIL] = min(offset + length, 2**64 - 1)
+            return Samples(_NO_WORDS, int(length > size))
+        found = arm_spe.decode(_piece(self._aux, offset, length), offset)
+        self._control[_AUX_TAIL] = offset + length
+        # Operations that were begun in vain have accessed nothing for the program.
+        index = np.flatnonzero((found.events == 0) | (found.events & np.uint64(arm_spe.RETIRED) != 0))
+        words = np.empty((len(index), _WORDS), np.uint64)
+        words[:] = _SAMPLE_HEADER, thread, when, 0, cpu, _LOAD
+        words[:, 3] = found.address[index]
+        words[found.is_store[index], 5] = _STORE
+        return Samples(words, found.damaged + int(flags & _AUX_CUT != 0))
+
+    def close(self) -> None:
+        self._aux.release()
+        self._aux_memory.close()
+        super().close()
+
+
+def _piece(data: memoryview, at: int, length: int) -> bytes:
+    """Of a ring that begins anew at its end."""
+    begin = at % len(data)
+    first = min(length, len(data) - begin)
+    return bytes(data[begin : begin + first]) + bytes(data[: length - first])
 
 
 def _mapped(fd: int) -> mmap.mmap:
@@ -222,7 +299,7 @@ class Sampling:
         self._cpus: dict[int, _OfCpu] = {}
         self._wakes = select.epoll()
         self.whole_cpus = False
-        cpus = online_cpus()
+        cpus = self._offering()
         try:
             try:
                 for pid in pids:
@@ -245,9 +322,13 @@ class Sampling:
         """Sample one more process, too. Raises MachineError where it cannot be; those before it stay."""
         try:
             if not self.whole_cpus:
-                self._open(pid, online_cpus())
+                self._open(pid, self._offering())
         except OSError as error:
             raise MachineError(_why(self.event, error), where=WHERE) from None
+
+    def _offering(self) -> list[int]:
+        """The CPUs that have the event."""
+        return [cpu for cpu in online_cpus() if not self.event.cpus or cpu in self.event.cpus]
 
     def _open(self, pid: int, cpus: Sequence[int]) -> None:
         known: set[int] = set()
@@ -264,7 +345,7 @@ class Sampling:
         try:
             of_cpu = self._cpus.get(cpu)
             if of_cpu is None:
-                self._cpus[cpu] = of_cpu = _OfCpu(_Ring(fd))
+                self._cpus[cpu] = of_cpu = _OfCpu(_AuxRing(fd) if self.event.aux else _Ring(fd))
             else:
                 fcntl.ioctl(fd, _SET_OUTPUT, of_cpu.first)
         except BaseException:
@@ -314,12 +395,14 @@ def _attributes(event: Event, *, inherit: bool) -> bytearray:
     flags |= _INHERIT | _INHERIT_THREAD if inherit else 0
     flags |= 0 if event.kernel else _EXCLUDE_KERNEL | _EXCLUDE_HV
     flags |= _FREQ if event.freq else 0
+    flags |= _SAMPLE_ID_ALL if event.aux else 0
     often = event.freq or event.period
     breakpoint_type = 0
     return bytearray(
         _ATTR.pack(
             *(event.type, _ATTR.size, event.config, often, _SAMPLE_TYPE, 0, flags, _WAKE_BYTES, breakpoint_type),
-            *(event.config1, event.config2, 0, 0, 0, time.CLOCK_MONOTONIC, 0, 0, 0, 0),
+            *(event.config1, event.config2, 0, 0, 0, time.CLOCK_MONOTONIC, 0),
+            *(_AUX_WAKE_BYTES if event.aux else 0, 0, 0),
         )
     )
 
