@@ -164,7 +164,11 @@ def _facilities() -> list[dict[str, Any]]:
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
         _item("damonfs", "pydamon mount: DAMON's files, served by the user engine", _probe_mount),
         _item("user events", "--user-events: what is found as events for perf and trace-cmd", user_events.probe),
-        _item("own pages", "pydamon.OwnPages, GuestPages: each page that a program, or its guest, accesses", userfaultfd.probe),
+        _item(
+            "own pages",
+            "pydamon.OwnPages, GuestPages: each page that a program, or its guest, accesses",
+            userfaultfd.probe,
+        ),
         _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
     ]
 
