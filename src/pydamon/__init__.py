@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydamon.core.snapshot import Snapshot
     from pydamon.errors import MachineError, PydamonError, RequestError
     from pydamon.library.build import make_scheme, make_spec
+    from pydamon.library.guest_pages import GuestPages
     from pydamon.library.monitor import Monitor
     from pydamon.library.own_pages import OwnPages
     from pydamon.library.tables import to_arrow, to_numpy, to_pandas, to_polars
@@ -34,6 +35,7 @@ _PLACES = {
     "MachineError": "errors",
     "Monitor": "library.monitor",
     "NrRegions": "spec.model",
+    "GuestPages": "library.guest_pages",
     "OwnPages": "library.own_pages",
     "Probe": "spec.probes",
     "PydamonError": "errors",
@@ -56,6 +58,7 @@ __all__ = [
     "AccessReports",
     "Callbacks",
     "Client",
+    "GuestPages",
     "Intervals",
     "MachineError",
     "Monitor",

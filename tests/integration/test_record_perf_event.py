@@ -15,6 +15,7 @@ from tests.helpers.command import PYDAMON
 
 from pydamon.errors import MachineError
 from pydamon.ops.reported.sources.perf_event import probe_page_faults
+from pydamon.records.hits import HitsBeside
 from pydamon.records.reader import RecordReader
 from pydamon.workload.truth import merged, precision_recall
 
@@ -153,6 +154,48 @@ def test_reports_beside_sampling_and_the_record_says_who_answered(
         [*PYDAMON, "report", "info", str(out)], capture_output=True, text=True, timeout=60, check=True
     )
     assert "samples of regions answered: " in told.stdout
+
+
+@pytest.mark.parametrize("weight", ["", " weight=10"])
+def test_an_event_as_a_probe_hits_where_it_happened(
+    faulting: tuple[int, int, int], tmp_path: Path, weight: str
+) -> None:
+    """With a weight regions follow it; else they follow accesses, and are as coarse as these let them be."""
+    pid, start, _ = faulting
+    out = tmp_path / "run.damon"
+    args = ["--probe", f"perf_event=page-faults{weight}", "--probe", "anon", "--sample", "100ms", "--duration", "6s"]
+    command = [*PYDAMON, "record", "-o", str(out), *args, str(pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode == 3 and not weight:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    hot, elsewhere = 0, 0
+    with RecordReader(out) as reader:
+        beside = HitsBeside(reader)
+        for snapshot in reader.snapshots():
+            hits = beside.of(snapshot)
+            assert hits is not None
+            touches = (snapshot.start < start + 16 * MIB) & (snapshot.end > start)
+            hot += int(hits[0][touches].sum())
+            elsewhere += int(hits[0][~touches].sum())
+    assert hot > 0
+    assert elsewhere < hot  # its stack, and what the interpreter does
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["--probe", "perf_event=bla", "1"], "probes[0].filters[0].perf_event: event: 'bla' is none"),
+        (["--probe", "perf_event=page-faults anon", "1"], "perf_event: goes alone"),
+        (["--ops", "paddr", "--probe", "perf_event=page-faults"], "perf_event: is for processes"),
+    ],
+)
+def test_a_probe_of_an_event_that_cannot_be_is_one_line(args: list[str], why: str, tmp_path: Path) -> None:
+    command = [*PYDAMON, "record", "-o", str(tmp_path / "run.damon"), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

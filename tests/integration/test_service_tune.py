@@ -249,3 +249,24 @@ class TestLibrary:
         start(*SIM)
         with pytest.raises(RequestError, match="there is no such goal"):
             Client().set_goal("rps", 7)
+
+
+def test_what_probes_hit_is_shown_while_it_runs(tmp_path: Path) -> None:
+    """Of a simulated machine all memory is anonymous, in small pages."""
+    start(*SIM, "--name", "web")
+    done = pydamon("report", "attrs", "--live", "web")
+    assert done.returncode == 1
+    assert only_line(done).endswith("web: has no probes; pydamon tune --probe gives it some")
+    assert pydamon("tune", "web", "--probe", "anon", "--probe", "hugepage_size=2M").returncode == 0
+    wait_until(lambda: Client("web").hits())
+    done = pydamon("report", "attrs", "--live", "web", "--json")
+    assert done.returncode == 0, done.stderr
+    anon, huge = json.loads(done.stdout)["probes"]
+    assert (anon["attribute"], huge["attribute"]) == ("anon", "pages of 2.0 MiB")
+    assert anon["snapshots"] == 1
+    assert anon["accessed_bytes"] + anon["idle_bytes"] > 0
+    assert huge["accessed_bytes"] + huge["idle_bytes"] == 0
+    done = pydamon("report", "attrs", "--live", "web", "--style", "detailed")
+    assert done.returncode == 0, done.stderr
+    assert "weighted hits" in done.stdout
+    assert pydamon("report", "attrs", "--live", "web", "--target", "7").returncode == 2

@@ -136,10 +136,14 @@ def _ops(no_primitive: str | None) -> list[dict[str, Any]]:
 
 
 def _sources() -> list[dict[str, Any]]:
+    from pydamon.linux import perf_pmu
     from pydamon.ops.reported.sources import perf_event, perf_mem, valgrind
 
+    live = _item("perf-event", "address samples of loads and stores, live, without perf", perf_event.probe)
+    if live["usable"] and perf_pmu.event().aux:
+        live["remark"] = "through Arm's SPE: decoded by its documents, not seen on such a machine so far"
     return [
-        _item("perf-event", "address samples of loads and stores, live, without perf", perf_event.probe),
+        live,
         _item("page-faults", "first touches of pages, live: perf-event:page-faults", perf_event.probe_page_faults),
         _item("valgrind", "every access of a launched command, exactly, in instruction time", valgrind.probe),
         _item("perf-mem", "address samples of a command or of processes, live", perf_mem.probe),
@@ -160,7 +164,11 @@ def _facilities() -> list[dict[str, Any]]:
         _item("resctrl", "cache occupancy and memory bandwidth beside the accesses", resctrl.probe),
         _item("damonfs", "pydamon mount: DAMON's files, served by the user engine", _probe_mount),
         _item("user events", "--user-events: what is found as events for perf and trace-cmd", user_events.probe),
-        _item("own pages", "pydamon.OwnPages: each page that a program itself accesses", userfaultfd.probe),
+        _item(
+            "own pages",
+            "pydamon.OwnPages, GuestPages: each page that a program, or its guest, accesses",
+            userfaultfd.probe,
+        ),
         _item("huge pages", "a 2 MiB page that the kernel maps is checked as one page", _probe_huge_pages),
     ]
 

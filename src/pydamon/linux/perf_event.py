@@ -14,9 +14,11 @@ import fcntl
 import mmap
 import os
 import platform
+import select
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.errors import MachineError
+from pydamon.linux import arm_spe
 from pydamon.linux.online_cpus import online_cpus
 from pydamon.linux.texts import read_text
 
@@ -34,6 +37,8 @@ _FLAG_FD_CLOEXEC = 1 << 3
 # struct perf_event_attr up to sample_max_stack (PERF_ATTR_SIZE_VER5, Linux 4.1), as `_attributes` fills it.
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")
 _DISABLED, _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HV, _FREQ = 1 << 0, 1 << 1, 1 << 5, 1 << 6, 1 << 10
+_WATERMARK = 1 << 14
+_SAMPLE_ID_ALL = 1 << 18
 _PRECISE_AT, _USE_CLOCKID, _INHERIT_THREAD = 15, 1 << 25, 1 << 35  # the last: Linux 5.13, threads and no children
 _SAMPLE_TYPE = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 7 | 1 << 15  # thread, time, address, CPU, data source
 _ENABLE, _SET_OUTPUT = 0x2400, 0x2405
@@ -42,7 +47,14 @@ _PAGE = mmap.PAGESIZE
 # How many pages a ring has: as many as whoever may lock all memory gets, else (with the page before them) what a user
 # without privileges may lock (516 KiB per CPU).
 _DATA_PAGES = (1024, 128)
+_WAKE_BYTES = _DATA_PAGES[-1] * _PAGE // 2  # how much a ring holds when whoever waits for it is woken
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # in the first page, as 64-bit words
+_AUX_HEAD, _AUX_TAIL, _AUX_OFFSET, _AUX_SIZE = 1056 // 8, 1064 // 8, 1072 // 8, 1080 // 8
+_AUX_PAGES = 256  # as many as the largest ring here has at least, a power of two
+_AUX_WAKE_BYTES = 64 * _PAGE  # then there is a record of it, at the latest
+_AUX = 11  # a type of records, of these words: header, offset, size, flags; pid and tid, time, CPU
+_AUX_WORDS = 7
+_AUX_CUT = 1 << 0 | 1 << 3  # of its flags: cut short for want of room; records ran into each other
 _LOST, _THROTTLE, _SAMPLE, _LOST_SAMPLES = 2, 5, 9, 13  # types of records
 _HEADER = struct.Struct("=IHH")  # type, misc, size
 _WORDS = 6  # of a sample: header, pid and tid, time, address, CPU, data source
@@ -50,7 +62,10 @@ _WORDS = 6  # of a sample: header, pid and tid, time, address, CPU, data source
 _SAMPLE_HEADER = np.uint64(_SAMPLE | _WORDS * 8 << 48)
 _HEADER_MASK = np.uint64(0xFFFF_0000_FFFF_FFFF)
 _NO_WORDS: NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
-_STORE = np.uint64(1 << 2)  # of the five bits of the data source that say what the instruction did
+_LOAD, _STORE = (
+    np.uint64(1 << 1),
+    np.uint64(1 << 2),
+)  # of the five bits of the data source that say what the instruction did
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -75,6 +90,8 @@ class Event(msgspec.Struct, frozen=True):
     precise: int = 0
     kernel: bool = False
     tells_writes: bool = True
+    aux: bool = False  # it writes into a buffer of its own, beside the ring (Arm's SPE)
+    cpus: tuple[int, ...] = ()  # those that have it; none: all
 
 
 class Samples(NamedTuple):
@@ -144,6 +161,18 @@ def parse(data: bytes) -> Samples:
     return Samples(np.concatenate(samples) if samples else _NO_WORDS, lost, throttled)
 
 
+def records_of(data: bytes) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+    """The types of records, and their words; it ends where there is none."""
+    words = np.frombuffer(data, np.uint64, len(data) // 8)
+    at = 0
+    while at < len(words):
+        kind, _, size = _HEADER.unpack_from(data, at * 8)
+        if size < 8 or size % 8 or at + size // 8 > len(words):
+            return
+        yield kind, words[at : at + size // 8]
+        at += size // 8
+
+
 def _run_of_samples(words: NDArray[np.uint64]) -> int:
     """How many samples there are one behind the other at the beginning."""
     headers = words[: len(words) // _WORDS * _WORDS : _WORDS]
@@ -159,7 +188,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
 
 
 class _Ring:
-    """The memory that the kernel fills for one CPU."""
+    """The memory that the kernel fills for one CPU. Raises OSError."""
 
     def __init__(self, fd: int) -> None:
         self._memory = _mapped(fd)
@@ -171,11 +200,11 @@ class _Ring:
         # Aligned 64-bit loads are single; what is behind the head was written before it, and the interpreter's own
         # locks between the two looks are barriers enough where the processor needs one.
         head, tail = int(self._control[_HEAD]), int(self._control[_TAIL])
-        size = len(self._data)
-        begin, length = tail % size, head - tail
-        first = min(length, size - begin)
-        data = bytes(self._data[begin : begin + first]) + bytes(self._data[: length - first])
+        data = _piece(self._data, tail, head - tail)
         self._control[_TAIL] = head
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> Samples:
         return parse(data)
 
     def close(self) -> None:
@@ -184,12 +213,78 @@ class _Ring:
         self._memory.close()
 
 
+class _AuxRing(_Ring):
+    """One that says what is new in a buffer of its own, into which Arm's SPE writes. Raises OSError."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        offset, size = len(self._memory), _AUX_PAGES * _PAGE
+        self._control[_AUX_OFFSET], self._control[_AUX_SIZE] = offset, size
+        try:
+            self._aux_memory = mmap.mmap(fd, size, offset=offset)
+        except BaseException:
+            super().close()
+            raise
+        self._aux = memoryview(self._aux_memory)
+
+    def _parse(self, data: bytes) -> Samples:
+        """The samples of which the ring tells where they are: whose they are, and when, is that of their record."""
+        parts, lost = [], 0
+        for kind, words in records_of(data):
+            if kind == _AUX and len(words) >= _AUX_WORDS:
+                part = self._samples(*words[:_AUX_WORDS].tolist())
+                parts.append(part.words)
+                lost += part.lost
+        return Samples(np.concatenate(parts) if parts else _NO_WORDS, lost + parse(data).lost)
+
+    def _samples(self, _: int, offset: int, length: int, flags: int, thread: int, when: int, cpu: int) -> Samples:
+        size = len(self._aux)
+        if not 0 < length <= size:  # nothing, or nonsense
+            self._control[_AUX_TAIL] = min(offset + length, 2**64 - 1)
+            return Samples(_NO_WORDS, int(length > size))
+        found = arm_spe.decode(_piece(self._aux, offset, length), offset)
+        self._control[_AUX_TAIL] = offset + length
+        # Operations that were begun in vain have accessed nothing for the program.
+        index = np.flatnonzero((found.events == 0) | (found.events & np.uint64(arm_spe.RETIRED) != 0))
+        words = np.empty((len(index), _WORDS), np.uint64)
+        words[:] = _SAMPLE_HEADER, thread, when, 0, cpu, _LOAD
+        words[:, 3] = found.address[index]
+        words[found.is_store[index], 5] = _STORE
+        return Samples(words, found.damaged + int(flags & _AUX_CUT != 0))
+
+    def close(self) -> None:
+        self._aux.release()
+        self._aux_memory.close()
+        super().close()
+
+
+def _piece(data: memoryview, at: int, length: int) -> bytes:
+    """Of a ring that begins anew at its end."""
+    begin = at % len(data)
+    first = min(length, len(data) - begin)
+    return bytes(data[begin : begin + first]) + bytes(data[: length - first])
+
+
 def _mapped(fd: int) -> mmap.mmap:
     """The largest ring that this user may have. Raises OSError."""
     for pages in _DATA_PAGES[:-1]:
         with contextlib.suppress(PermissionError):
             return mmap.mmap(fd, (1 + pages) * _PAGE)
     return mmap.mmap(fd, (1 + _DATA_PAGES[-1]) * _PAGE)
+
+
+@dataclass(slots=True)
+class _OfCpu:
+    """The ring of a CPU, the events of threads that are written into it, and which of these wakes whoever waits."""
+
+    ring: _Ring
+    fds: list[int] = field(default_factory=list)
+    watched: int = 0
+
+    @property
+    def first(self) -> int:
+        """The event whose ring it is; it stays open as long as the ring."""
+        return self.fds[0]
 
 
 class Sampling:
@@ -201,19 +296,21 @@ class Sampling:
 
     def __init__(self, event: Event, pids: Sequence[int]) -> None:
         self.event = event
-        self._fds: list[int] = []
-        self._rings: list[_Ring] = []
+        self._cpus: dict[int, _OfCpu] = {}
+        self._wakes = select.epoll()
         self.whole_cpus = False
-        cpus = online_cpus()
+        cpus = self._offering()
         try:
             try:
-                self._open(pids, cpus)
+                for pid in pids:
+                    self._open(pid, cpus)
             except OSError as error:
                 if error.errno != errno.EMFILE:
                     raise
-                self.close()
+                self._close_rings()
                 self.whole_cpus = True
-                self._open_cpus(cpus)
+                for cpu in cpus:
+                    self._add(-1, cpu)
         except OSError as error:
             self.close()
             raise MachineError(_why(event, error), where=WHERE) from None
@@ -221,56 +318,91 @@ class Sampling:
             self.close()
             raise
 
-    def _open(self, pids: Sequence[int], cpus: Sequence[int]) -> None:
-        output: dict[int, int] = {}
-        for pid in pids:
-            known: set[int] = set()
-            while new := _threads(pid) - known:  # some start while we are at it
-                known |= new
-                for thread in sorted(new):
-                    for cpu in cpus:
-                        with contextlib.suppress(ProcessLookupError):  # it has ended
-                            self._add(thread, cpu, output)
+    def add(self, pid: int) -> None:
+        """Sample one more process, too. Raises MachineError where it cannot be; those before it stay."""
+        try:
+            if not self.whole_cpus:
+                self._open(pid, self._offering())
+        except OSError as error:
+            raise MachineError(_why(self.event, error), where=WHERE) from None
 
-    def _open_cpus(self, cpus: Sequence[int]) -> None:
-        for cpu in cpus:
-            self._add(-1, cpu, {})
+    def _offering(self) -> list[int]:
+        """The CPUs that have the event."""
+        return [cpu for cpu in online_cpus() if not self.event.cpus or cpu in self.event.cpus]
 
-    def _add(self, thread: int, cpu: int, output: dict[int, int]) -> None:
+    def _open(self, pid: int, cpus: Sequence[int]) -> None:
+        known: set[int] = set()
+        while new := _threads(pid) - known:  # some start while we are at it
+            known |= new
+            for thread in sorted(new):
+                for cpu in cpus:
+                    with contextlib.suppress(ProcessLookupError):  # it has ended
+                        self._add(thread, cpu)
+
+    def _add(self, thread: int, cpu: int) -> None:
         """One more event; the first of a CPU has the ring, the others write into it."""
         fd = _perf_event_open(_attributes(self.event, inherit=thread != -1), thread, cpu)
-        self._fds.append(fd)
-        if cpu in output:
-            fcntl.ioctl(fd, _SET_OUTPUT, output[cpu])
-        else:
-            self._rings.append(_Ring(fd))
-            output[cpu] = fd
+        try:
+            of_cpu = self._cpus.get(cpu)
+            if of_cpu is None:
+                self._cpus[cpu] = of_cpu = _OfCpu(_AuxRing(fd) if self.event.aux else _Ring(fd))
+            else:
+                fcntl.ioctl(fd, _SET_OUTPUT, of_cpu.first)
+        except BaseException:
+            os.close(fd)
+            raise
+        of_cpu.fds.append(fd)
+        if of_cpu.watched == len(of_cpu.fds) - 1:  # nobody would wake up for those before it: their threads have ended
+            self._wakes.register(fd, select.EPOLLIN)
         fcntl.ioctl(fd, _ENABLE, 0)
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when a ring is half full; `wake` is to be called then. -1: closed."""
+        return -1 if self._wakes.closed else self._wakes.fileno()
+
+    def wake(self) -> None:
+        """Let `fileno` wait for the next time; the rings are read with `read`."""
+        ended = {fd for fd, events in self._wakes.poll(0) if events & (select.EPOLLHUP | select.EPOLLERR)}
+        if not ended:
+            return
+        for of_cpu in self._cpus.values():
+            # The descriptor of a thread that has ended stays readable, and wakes nobody for the others of its ring.
+            while of_cpu.watched < len(of_cpu.fds) and of_cpu.fds[of_cpu.watched] in ended:
+                self._wakes.unregister(of_cpu.fds[of_cpu.watched])
+                of_cpu.watched += 1
+                if of_cpu.watched < len(of_cpu.fds):
+                    self._wakes.register(of_cpu.fds[of_cpu.watched], select.EPOLLIN)
 
     def read(self) -> Samples:
         """What has been sampled since the last time."""
-        return joined([ring.read() for ring in self._rings])
+        return joined([of_cpu.ring.read() for of_cpu in self._cpus.values()])
 
     def close(self) -> None:
         """End the sampling."""
-        for ring in self._rings:
-            ring.close()
-        for fd in self._fds:
-            os.close(fd)
-        self._rings, self._fds = [], []
+        self._close_rings()
+        self._wakes.close()
+
+    def _close_rings(self) -> None:
+        for of_cpu in self._cpus.values():
+            of_cpu.ring.close()
+            for fd in of_cpu.fds:
+                os.close(fd)
+        self._cpus = {}
 
 
 def _attributes(event: Event, *, inherit: bool) -> bytearray:
-    flags = _DISABLED | _USE_CLOCKID | event.precise << _PRECISE_AT
+    flags = _DISABLED | _WATERMARK | _USE_CLOCKID | event.precise << _PRECISE_AT
     flags |= _INHERIT | _INHERIT_THREAD if inherit else 0
     flags |= 0 if event.kernel else _EXCLUDE_KERNEL | _EXCLUDE_HV
     flags |= _FREQ if event.freq else 0
+    flags |= _SAMPLE_ID_ALL if event.aux else 0
     often = event.freq or event.period
-    wakeup_events, breakpoint_type = 1 << 30, 0  # nobody waits for the ring
+    breakpoint_type = 0
     return bytearray(
         _ATTR.pack(
-            *(event.type, _ATTR.size, event.config, often, _SAMPLE_TYPE, 0, flags, wakeup_events, breakpoint_type),
-            *(event.config1, event.config2, 0, 0, 0, time.CLOCK_MONOTONIC, 0, 0, 0, 0),
+            *(event.type, _ATTR.size, event.config, often, _SAMPLE_TYPE, 0, flags, _WAKE_BYTES, breakpoint_type),
+            *(event.config1, event.config2, 0, 0, 0, time.CLOCK_MONOTONIC, 0),
+            *(_AUX_WAKE_BYTES if event.aux else 0, 0, 0),
         )
     )
 

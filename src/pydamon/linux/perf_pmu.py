@@ -14,12 +14,14 @@ import msgspec
 from pydamon.errors import MachineError, RequestError
 from pydamon.linux.perf_event import Event
 from pydamon.linux.texts import read_text
+from pydamon.linux.tiers import listed
 
 DEVICES = Path("/sys/bus/event_source/devices")
 WHERE = "event"
 PAGE_FAULTS = Event("page-faults", type=1, config=2, period=1, tells_writes=False)
 
 _IBS_PERIOD = 262_144  # micro-operations; what AMD's own examples use
+_SPE_PERIOD = 65_536  # operations
 _PEBS_HZ = 5_003  # a prime, so that it does not keep step with a loop
 _CORES = ("cpu", "cpu_core")  # the second with processors that have two kinds of cores
 _MEMORY = {"mem-loads": "load", "mem-stores": "store"}
@@ -27,13 +29,14 @@ _FORMAT = re.compile(r"(config|config1|config2):(\d{1,2})(?:-(\d{1,2}))?", re.AS
 _PMU = re.compile(r"([a-zA-Z0-9_]{1,64})/([^/]*)/?", re.ASCII)
 _OWN_TERMS = ("config", "config1", "config2", "period", "freq", "precise")  # those that need no format file
 _MOST_BYTES = 4096
+_MOST_CPU = 1 << 16
 
 
 def event(text: str = "", root: Path = DEVICES) -> Event:
     """What a user calls an event: nothing for the best here, a name, or ``PMU/term=value,…/``.
 
-    Names are page-faults, mem-loads, mem-stores (PEBS) and ibs_op. Raises RequestError for a name that is none,
-    MachineError for what this machine does not have.
+    Names are page-faults, mem-loads, mem-stores (PEBS), ibs_op and arm_spe. Raises RequestError for a name that is
+    none, MachineError for what this machine does not have.
     """
     if text in ("", "mem"):
         return _best(root)
@@ -43,21 +46,20 @@ def event(text: str = "", root: Path = DEVICES) -> Event:
         return _ibs(root)
     if text in _MEMORY:
         return _of_core(text, root)
-    if text.startswith("arm_spe"):
-        raise MachineError(
-            "writes into a buffer of its own (AUX), which is not read here; perf mem record is for it", where=text
-        )
+    if re.fullmatch(r"arm_spe(_\d{1,4})?", text, re.ASCII):
+        return _spe(text, root)
     found = _PMU.fullmatch(text)
     if found is None:
         raise RequestError(
-            f"{text!r} is none; it is page-faults, mem-loads, mem-stores, ibs_op, or PMU/term=value,.../ as in perf",
+            f"{text!r} is none; it is page-faults, mem-loads, mem-stores, ibs_op, arm_spe, or PMU/term=value,.../ as "
+            f"in perf",
             where=WHERE,
         )
     return _spelt(found[1], found[2], text, root)
 
 
 def _best(root: Path) -> Event:
-    for name in ("ibs_op", "mem-loads"):
+    for name in ("ibs_op", "mem-loads", "arm_spe"):
         try:
             return event(name, root)
         except MachineError:
@@ -73,6 +75,13 @@ def _best(root: Path) -> Event:
 def _ibs(root: Path) -> Event:
     """AMD's: every so many micro-operations one is followed; it cannot leave out the kernel's."""
     return Event("ibs_op", _type("ibs_op", root), 0, period=_IBS_PERIOD, kernel=True)
+
+
+def _spe(name: str, root: Path) -> Event:
+    """Arm's: one in so many operations, of which loads and stores are kept; the buffer is one of its own (AUX)."""
+    pmus = sorted(path.name for path in root.glob("arm_spe_*")) if name == "arm_spe" else [name]
+    terms = f"load_filter=1,store_filter=1,jitter=1,period={_SPE_PERIOD}"
+    return _spelt(pmus[0] if pmus else "arm_spe_0", terms, name, root)
 
 
 def _of_core(name: str, root: Path) -> Event:
@@ -102,9 +111,16 @@ def _spelt(pmu: str, terms: str, name: str, root: Path) -> Event:
         raise RequestError("has both period and freq; give one of them", where=f"{WHERE} {name}")
     if numbers["precise"] > 3:
         raise RequestError(f"precise is {numbers['precise']}; it must be 0 to 3", where=f"{WHERE} {name}")
-    if not numbers["period"]:
+    aux = pmu.startswith("arm_spe")
+    if aux and numbers["freq"]:
+        raise RequestError("takes a period, and no freq", where=f"{WHERE} {name}")
+    if aux:
+        numbers["period"] = numbers["period"] or _SPE_PERIOD
+    elif not numbers["period"]:
         numbers["freq"] = numbers["freq"] or _PEBS_HZ
-    return msgspec.structs.replace(Event(name, kind, 0, kernel=pmu.startswith("ibs_")), **numbers)
+    cpus = tuple(listed(root / pmu / "cpumask", _MOST_CPU) or ()) if aux else ()
+    event = Event(name, kind, 0, kernel=pmu.startswith("ibs_"), aux=aux, cpus=cpus)
+    return msgspec.structs.replace(event, **numbers)
 
 
 def _place(pmu: str, key: str, number: int, root: Path) -> tuple[str, int]:

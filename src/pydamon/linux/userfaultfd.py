@@ -68,19 +68,32 @@ def probe() -> None:
         )
 
 
+def is_one(fd: int) -> bool:
+    """Whether the descriptor is a userfaultfd."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[userfaultfd]"
+    except OSError:
+        return False
+
+
 class ReadWriteProtection:
     """Ranges of this process, given by start and end (page-aligned bytes), that can be protected again and again.
 
-    Raises MachineError where the kernel cannot, or refuses a range: one without memory, or in use by another
-    userfaultfd. `close` lifts all protection.
+    With ``fd``, a userfaultfd of another process (taken over), they are ranges of that process. Raises MachineError
+    where the kernel cannot, or refuses a range: one without memory, or in use by another userfaultfd. `close` lifts all
+    protection.
     """
 
-    def __init__(self, ranges: list[tuple[int, int]]) -> None:
-        probe()
+    def __init__(self, ranges: list[tuple[int, int]], fd: int | None = None) -> None:
         self.ranges = ranges
-        self._fd = _open()
+        self._fd = -1 if fd is None else fd
         try:
-            _negotiate(self._fd, FEATURE_RWP | FEATURE_RWP_ASYNC)
+            probe()
+            if fd is None:
+                self._fd = _open()
+            # One that was handed over may have agreed already, which is done once; what it lacks shows below.
+            with contextlib.nullcontext() if fd is None else contextlib.suppress(MachineError):
+                _negotiate(self._fd, FEATURE_RWP | FEATURE_RWP_ASYNC)
             for start, end in ranges:
                 request = bytearray(_REGISTER.pack(start, end - start, _REGISTER_MODE_RWP, 0))
                 self._ask(UFFDIO_REGISTER, request, f"{start:#x}-{end:#x}", "cannot be watched")

@@ -22,6 +22,7 @@ from pydamon.ops.actions.pages import Pages
 from pydamon.ops.base import Addresses, Hits
 from pydamon.spec import Probe
 from pydamon.spec.primitives import PRIMITIVES
+from pydamon.spec.probes import event_of
 
 Kinds = NDArray[np.uint8]
 
@@ -38,6 +39,8 @@ class Attributes:
         ``primitives`` are those that pages will be asked through (none if no target has joined yet).
         """
         for number, probe in enumerate(probes):
+            if event_of(probe) is not None:
+                continue  # of the region, not of a page
             with located(f"[{number}].filters"):
                 self._filters.check(probe.filters, primitives, virtual=virtual)
             if probe.preps and not all(isinstance(primitive, Ages) for primitive in primitives):

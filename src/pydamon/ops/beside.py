@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pydamon.ops.base import Addresses
+from pydamon.ops.heard import Heard, in_regions
 from pydamon.ops.reported.reports import AccessFilter, Reports
-from pydamon.ops.reported.sources.base import Block, LiveSource
+from pydamon.ops.reported.sources.base import Block, LiveSource, WakingSource
 from pydamon.ops.sampling import PageOps, PageSampler
 from pydamon.ops.touched import page_of
 from pydamon.primitives.base import ACCESSED, NOT_ACCESSED, UNKNOWN, Answers
@@ -40,7 +41,8 @@ class Tally(msgspec.Struct):
 class BesideSampler(PageSampler):
     """A `PageSampler` that ``source``, whose targets are the first of ``ops``, reports beside; ``accept`` filters that.
 
-    ``lost`` counts accesses of which only the number is known. The source is read once per sample of each target.
+    ``lost`` counts accesses of which only the number is known. The source is read with each sample of a target, and
+    when it has much to tell (`collect`, which the sleep between two samples calls).
     """
 
     def __init__(
@@ -55,25 +57,18 @@ class BesideSampler(PageSampler):
         self.lost = 0
         self._accept = accept
         self._over = False
-        self._regions: dict[int, tuple[Addresses, Addresses]] = {}
-        self._waiting: dict[int, list[Addresses]] = {}
+        self._heard = Heard()
         self._tallies: dict[int, Tally] = {}
-
-    def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
-        """Watch one random page per region, and note which regions reports are about."""
-        super().prepare_access_checks(target, start, end)
-        self._regions[target] = start, end
 
     def check_accesses(self, target: int) -> Answers:
         """What the primitive knows, completed by what was reported."""
         answers = super().check_accesses(target).copy()
-        self._collect()
-        addresses = self._waiting.pop(target, [])
+        self.collect()
+        reported, reports = self._heard.take(target)
         tally = self._tallies.setdefault(target, Tally())
         changed = 0
-        if addresses:
-            reported = np.concatenate(addresses)
-            tally.reports += len(reported)
+        if reports:
+            tally.reports += reports
             region, page = self._hits(target, reported)
             more = ((answers == UNKNOWN) & region) | ((answers == NOT_ACCESSED) & page)
             changed = int(np.count_nonzero(more))
@@ -88,17 +83,21 @@ class BesideSampler(PageSampler):
         """In which regions an access was reported, and in which to the very page that was drawn."""
         start, end = self._regions[target]
         region, page = np.zeros((2, len(start)), np.bool_)
-        place = np.searchsorted(end, addresses, side="right")
-        inside = place < len(start)
-        place, addresses = place[inside], addresses[inside]
-        inside = start[place] <= addresses
-        place, addresses = place[inside], addresses[inside]
+        place, addresses = in_regions(addresses, start, end)
         region[place] = True
         page[place[page_of(self._drawn[target][place]) == page_of(addresses)]] = True
         return region, page
 
-    def _collect(self) -> None:
-        """Read what has come without waiting."""
+    def fileno(self) -> int:
+        """Readable when the source has much to tell; -1 if it does not say so, or has ended."""
+        return self.source.fileno() if isinstance(self.source, WakingSource) and not self._over else -1
+
+    def wake(self) -> None:
+        """Read it, so that there is room for more."""
+        self.collect()
+
+    def collect(self) -> None:
+        """Read what has come without waiting; it is kept until its target is sampled."""
         if self._over:
             return
         block = self.source.read()
@@ -110,7 +109,7 @@ class BesideSampler(PageSampler):
         passes = self._accept.passes(_as_reports(block, targets))
         wanted = np.ones(len(targets), np.bool_) if passes is None else passes
         for target in np.unique(targets[wanted]).tolist():
-            self._waiting.setdefault(target, []).append(block.address[wanted & (targets == target)])
+            self._heard.add(target, block.address[wanted & (targets == target)])
 
     def take_rows(self, time_ns: int) -> list[dict[str, Any]]:
         """Rows of the side table ``answers``: who has answered since the last call."""
@@ -120,8 +119,7 @@ class BesideSampler(PageSampler):
     def forget(self, target: int) -> None:
         """The target has ended."""
         super().forget(target)
-        self._regions.pop(target, None)
-        self._waiting.pop(target, None)
+        self._heard.forget(target)
 
     def remarks(self) -> list[str]:
         """What a user should know of the reports."""

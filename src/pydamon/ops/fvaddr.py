@@ -86,7 +86,7 @@ class FvaddrOps(VaddrOps):
 
     def live_pids(self) -> dict[int, int]:
         """The pid of each target that is valid now."""
-        return {t: process.pid for t, process in enumerate(self.processes) if self.target_valid(t)}
+        return self._pids()
 
 
 def whole_pages(ranges: Ranges) -> Ranges:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ from pydamon.ops.pace import Pace
 from pydamon.ops.residency import Residency
 from pydamon.primitives.base import ACCESSED, UNKNOWN, Answers, Primitive
 from pydamon.spec import Probe
-from pydamon.spec.probes import attributes_only
+from pydamon.spec.probes import attributes_only, event_of
+
+if TYPE_CHECKING:
+    from pydamon.ops.event_hits import EventHits
 
 # How often another page of the same region is offered in place of one that cannot be watched.
 _REPLACEMENTS = 2
@@ -118,10 +121,13 @@ class PageSampler(StepSampler):
         self._ops = ops
         self._rng = rng
         self._drawn: dict[int, Addresses] = {}
+        self._regions: dict[int, tuple[Addresses, Addresses]] = {}
+        self.events: EventHits | None = None  # counts for probes of events, if there are any
 
     def prepare_access_checks(self, target: int, start: Addresses, end: Addresses) -> None:
         """Watch one random page per region; where that is not possible, try another one."""
         primitive, rng = self._ops.primitives[target], self._rng(target)
+        self._begin(target, start, end)
         # Probes are asked about the pages that were drawn first: their replacements are chosen by a property.
         self._drawn[target] = drawn = sample_addresses(start, end, rng)
         usable = primitive.prepare(drawn.copy())
@@ -133,6 +139,12 @@ class PageSampler(StepSampler):
         tells_absent = getattr(primitive, "absent", None)  # (isinstance of a protocol takes longer than all the rest)
         if tells_absent is not None:
             self._prefer_resident(target, np.flatnonzero(tells_absent()), start, end)
+
+    def _begin(self, target: int, start: Addresses, end: Addresses) -> None:
+        """What is reported from now on is about these regions."""
+        self._regions[target] = start, end
+        if self.events is not None:
+            self.events.follow(self.probes)
 
     def _prefer_resident(self, target: int, absent: NDArray[np.intp], start: Addresses, end: Addresses) -> None:
         """Watch a resident page instead of each one that is absent, where the region has any."""
@@ -153,14 +165,24 @@ class PageSampler(StepSampler):
 
     def prepare_probes(self, target: int, start: Addresses, end: Addresses, probes: Sequence[Probe]) -> None:
         """Draw one random page per region, and prepare it."""
+        self._begin(target, start, end)
         self._drawn[target] = drawn = sample_addresses(start, end, self._rng(target))
         if any(probe.preps for probe in probes):
             self._ops.prepare_probes(target, drawn, probes)
 
     def apply_probes(self, target: int, probes: Sequence[Probe]) -> Hits:
-        """Which of the pages that were drawn have which attribute."""
-        return self._ops.apply_probes(target, self._drawn[target], probes)
+        """Which of the pages that were drawn have which attribute, and in which regions events were sampled."""
+        if self.events is None:
+            return self._ops.apply_probes(target, self._drawn[target], probes)
+        start, end = self._regions[target]
+        hits = np.zeros((len(probes), len(start)), np.bool_)
+        of_pages = [row for row, probe in enumerate(probes) if event_of(probe) is None]
+        if of_pages:
+            hits[of_pages] = self._ops.apply_probes(target, self._drawn[target], [probes[row] for row in of_pages])
+        self.events.put(hits, target, start, end, probes)
+        return hits
 
     def forget(self, target: int) -> None:
         """The target has ended."""
         self._drawn.pop(target, None)
+        self._regions.pop(target, None)

@@ -19,10 +19,12 @@ from pydamon.ops.residency import Residencies, Residency
 from pydamon.ops.sampling import PageSampler
 from pydamon.primitives.base import Primitive, PrimitiveCost
 from pydamon.spec import Probe, Scheme
+from pydamon.spec.probes import event_of
 
 if TYPE_CHECKING:  # needed only where there are schemes or probes
     from pydamon.ops.actions import VirtualActions
     from pydamon.ops.attributes import VirtualAttributes
+    from pydamon.ops.event_hits import EventHits
     from pydamon.ops.panel import ProcessPanel
     from pydamon.ops.sharing import Sharing
     from pydamon.ops.whole_samples import WholeSampler
@@ -68,6 +70,7 @@ class VaddrOps(Applying["VirtualActions"]):
     """
 
     name = "vaddr"
+    on_events: Callable[[EventHits], None] | None = None  # is told what counts events of probes, once there is such
     faithful = True  # or resident pages are preferred where the primitive tells which are
 
     def __init__(
@@ -93,6 +96,7 @@ class VaddrOps(Applying["VirtualActions"]):
         self._residencies = Residencies()
         self._gaps: Gaps | None = None
         self._attributes: VirtualAttributes | None = None
+        self.events: EventHits | None = None
         self._panel: ProcessPanel | None = None
         self._sharing: Sharing | None = None
         self._stepping_ns = 0  # CPU time of looking for resident memory
@@ -206,7 +210,9 @@ class VaddrOps(Applying["VirtualActions"]):
         return reasons(self.processes[target].pid, start, end, count)
 
     def check_probes(self, probes: Sequence[Probe]) -> None:
-        """Raise MachineError, naming the filter, if an attribute cannot be told here."""
+        """Raise MachineError, naming the filter, if an attribute cannot be told, or an event not be sampled, here."""
+        if any(event_of(probe) is not None for probe in probes):
+            self._count_events().check(probes)
         self._tell_attributes().check(probes, self.primitives, virtual=True)
 
     def prepare_probes(self, target: int, addresses: Addresses, probes: Sequence[Probe]) -> None:
@@ -217,6 +223,19 @@ class VaddrOps(Applying["VirtualActions"]):
         """Which of the pages at ``addresses`` have which attribute."""
         process, primitive = self.processes[target], self.primitives[target]
         return self._tell_attributes().of_process(target, process, addresses, probes, primitive)
+
+    def _count_events(self) -> EventHits:
+        if self.events is None:
+            from pydamon.ops.event_hits import EventHits
+
+            self.events = self.sampler.events = EventHits(self._pids)
+            if self.on_events is not None:
+                self.on_events(self.events)
+        return self.events
+
+    def _pids(self) -> dict[int, int]:
+        """The pid of each target that can be monitored now."""
+        return {t: process.pid for t, process in enumerate(self.processes) if self.target_valid(t)}
 
     def _tell_attributes(self) -> VirtualAttributes:
         if self._attributes is None:
@@ -307,6 +326,8 @@ class VaddrOps(Applying["VirtualActions"]):
         self.close_actions()
         if self._attributes is not None:
             self._attributes.close()
+        if self.events is not None:
+            self.events.close()
         if self._whole is not None:
             self._whole.close()
         for primitive in self.primitives:

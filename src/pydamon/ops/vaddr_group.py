@@ -98,6 +98,9 @@ class VaddrGroupOps(VaddrOps):
 
     def live_pids(self) -> dict[int, int]:
         """The pid of each target that is valid now."""
+        return self._pids()
+
+    def _pids(self) -> dict[int, int]:
         return {target: self.processes[target].pid for target in self._monitored if self.target_valid(target)}
 
     # -- the operations set ---------------------------------------------------------------------------------------
@@ -171,6 +174,8 @@ class VaddrGroupOps(VaddrOps):
         self._targets[process.pid] = target
         self._monitored[target] = None
         self._joined.append(_row(target, process, command))
+        if self.events is not None:
+            self.events.join(target, process.pid)
         if process in self.membership.roots:
             if len(self._programs) < _MOST_FOLLOWED:
                 self._programs[target] = program_of(process)
@@ -209,6 +214,8 @@ class VaddrGroupOps(VaddrOps):
             self._sharing.forget(target)
         if self._attributes is not None:
             self._attributes.forget(target)
+        if self.events is not None:
+            self.events.forget(target)
 
 
 def _row(target: int, process: Process, command: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ works once per batch. Where the kernel turns out not to let it, `PageSampler` go
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,7 +20,10 @@ from pydamon.primitives.bpf import BpfPrimitive
 from pydamon.primitives.bpf_sampler import DONE, ENDED, OVER, REFUSED, WOKEN, BpfSampler
 from pydamon.primitives.bpf_sampler_loaded import Resident, Watched
 from pydamon.spec import Probe
-from pydamon.spec.probes import attributes_only
+from pydamon.spec.probes import attributes_only, event_of
+
+if TYPE_CHECKING:
+    from pydamon.ops.event_hits import EventHits
 
 _ENDS = {
     DONE: BatchEnd.DONE,
@@ -68,6 +72,18 @@ class WholeSampler:
         self._sparse: set[int] = set()  # targets of which absent pages were drawn
 
     @property
+    def events(self) -> EventHits | None:
+        """What counts for probes of events, of which samples are taken page by page."""
+        return self._pages.events
+
+    @events.setter
+    def events(self, events: EventHits | None) -> None:
+        self._pages.events = events
+
+    def _counts_events(self) -> bool:
+        return self.events is not None and any(event_of(probe) is not None for probe in self.probes)
+
+    @property
     def refusal(self) -> str | None:
         """Why samples are taken page by page by now; None if they are not."""
         return self._sampler.refusal
@@ -81,7 +97,7 @@ class WholeSampler:
         self, targets: Sequence[int], regions: Sequence[Spans], counts: Sequence[Counts], n: int, pace: Pace
     ) -> tuple[int, BatchEnd]:
         """Take up to ``n`` samples, see `Sampler`."""
-        if self.refusal is not None or attributes_only(self.probes):
+        if self.refusal is not None or attributes_only(self.probes) or self._counts_events():
             return self._page_by_page(targets, regions, counts, n, pace)
         self._load(targets, regions, counts)
         done, why = self._sampler.sample(n, self._sleep_and_probe(pace) if self.probes else pace.sleep, pace.over)

@@ -30,6 +30,7 @@ from pydamon.spec import Probe, Scheme, Spec, quantities
 from pydamon.spec.units import format_duration_ns
 
 if TYPE_CHECKING:  # what only asks for a status needs none of it
+    from pydamon.views.hits import Hits
     from pydamon.views.live import Live
 
 TIMEOUT_S = 10.0
@@ -154,6 +155,13 @@ class Client:
     def moments(self, after_ns: int | None = None, *, back: int = 0) -> dict[str, Any]:
         """What was found since ``after_ns``, or at last: see `protocol.Moments`. ``moments`` is for `views.passing`."""
         return self.ask(protocol.Moments(after_ns=after_ns, back=back))
+
+    def hits(self) -> list[Hits] | None:
+        """What its probes have hit in the last snapshot of each target; None if it has no probes."""
+        from pydamon.views.hits import received
+
+        told = self.ask(protocol.Hits())
+        return received(told.get("targets")) if told.get("probes") else None
 
     def tune(
         self,

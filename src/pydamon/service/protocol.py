@@ -1,8 +1,8 @@
 """What is said over a control socket: one JSON object per line, one reply for each request.
 
-A request is ``{"do": "status"}``, ``live``, ``moments``, ``tune``, ``set_goal`` or ``stop`` with their fields, to a
-service also ``reload``; a reply is ``{"result": …}`` or ``{"error": {"message": …, "where": …, "exit_status": …}}``.
-Whatever else is sent is answered by an error.
+A request is ``{"do": "status"}``, ``live``, ``moments``, ``hits``, ``tune``, ``set_goal`` or ``stop`` with their
+fields, to a service also ``reload``; a reply is ``{"result": …}`` or ``{"error": {"message": …, "where": …,
+"exit_status": …}}``. Whatever else is sent is answered by an error.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     back: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
+class Hits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="hits"):
+    """What have probes hit in the last snapshots (`pydamon.views.hits`)?"""
+
+
 class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag="tune"):
     """Change what is not None; ``schemes``, ``probes`` and ``spec`` in the layout of the spec, goals by their names."""
 
@@ -77,8 +81,8 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """To a service: read the file anew."""
 
 
-READS = (Status, Live, Moments)  # what a group that may look may ask
-AnyRequest = Status | Live | Moments | Tune | SetGoal | Stop | Reload
+READS = (Status, Live, Moments, Hits)  # what a group that may look may ask
+AnyRequest = Status | Live | Moments | Hits | Tune | SetGoal | Stop | Reload
 
 
 class Problem(msgspec.Struct, frozen=True):

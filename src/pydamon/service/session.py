@@ -147,6 +147,8 @@ class Session:
             return self.live(request)
         if isinstance(request, protocol.Moments):
             return self.moments(request)
+        if isinstance(request, protocol.Hits):
+            return self.hits()
         if isinstance(request, protocol.Tune):
             return self.tune(request)
         if isinstance(request, protocol.SetGoal):
@@ -200,6 +202,14 @@ class Session:
             moment = store.after(moment.time_ns)
         about = self._run.metadata() if request.after_ns is None else None
         return {"name": self.name, "pid": os.getpid(), "about": about, "moments": found}
+
+    def hits(self) -> dict[str, Any]:
+        """What probes have hit in the last snapshots, by target."""
+        from pydamon.views.hits import of_moment
+
+        probes = self._run.engine.context.probes
+        found = of_moment(self.store.latest(), probes)
+        return {"name": self.name, "probes": len(probes), "targets": [msgspec.to_builtins(one) for one in found]}
 
     def views(self) -> list[tuple[str, Live]]:
         """What metrics are made of: the view of the latest moment, the same object as long as there is no other."""

@@ -20,12 +20,12 @@ from pydamon.spec.units import U64_MAX, format_size
 
 FilterName = Literal[
     "anon", "active", "memcg", "young", "hugepage_size", "unmapped", "node", "pgidle_set", "pgidle_unset",
-    "addr", "target", "probe_hits_wsum",
+    "perf_event", "addr", "target", "probe_hits_wsum",
 ]  # fmt: skip
 
 # Decided per region by the core; the others per page by the ops.
 CORE_FILTERS = frozenset({"addr", "target", "probe_hits_wsum"})
-FILTERS_OF_PROBES_ONLY = frozenset({"pgidle_set", "pgidle_unset"})
+FILTERS_OF_PROBES_ONLY = frozenset({"pgidle_set", "pgidle_unset", "perf_event"})
 MAX_SCHEMES = 256
 MAX_FILTERS = 1024
 MAX_NODE = 1023
@@ -149,7 +149,8 @@ class AddressRange(Struct, frozen=True):
 class Filter(Struct, frozen=True):
     """Memory that is (``matching``) or is not of the type is rejected, or allowed; the first match decides.
 
-    The type ``node`` (on the NUMA node ``nid``) is ours. ``pgidle_set`` and ``pgidle_unset`` are for probes.
+    The type ``node`` (on the NUMA node ``nid``) is ours. ``pgidle_set`` and ``pgidle_unset`` are for probes, as is
+    ``perf_event``, which is ours: an access in the region that the event ``perf_event`` has sampled.
     """
 
     filter_type: FilterName
@@ -161,6 +162,7 @@ class Filter(Struct, frozen=True):
     hugepage_size: SizeRange | None = None
     nid: int | None = None
     probe_hits_wsum: SumRange | None = None
+    perf_event: str | None = None
 
 
 class Dest(Struct, frozen=True):
@@ -282,7 +284,8 @@ def validate_scheme(scheme: Scheme, *, ops: str, nr_targets: int | None = None) 
     for index, item in enumerate(scheme.filters):
         with located(f"filters[{index}]"):
             if item.filter_type in FILTERS_OF_PROBES_ONLY:
-                raise RequestError(f"is {item.filter_type}, which is for probes; use young", where="filter_type")
+                instead = "" if item.perf_event else "; use young"
+                raise RequestError(f"is {item.filter_type}, which is for probes{instead}", where="filter_type")
             validate_filter(item, nr_targets)
     if ops == "reported" and scheme.does.acts:
         counting = " or ".join(name for name, row in ACTIONS.items() if not row.acts)
@@ -396,6 +399,7 @@ _FILTER_FIELDS = {
     "hugepage_size": "hugepage_size",
     "node": "nid",
     "probe_hits_wsum": "probe_hits_wsum",
+    "perf_event": "perf_event",
 }
 
 

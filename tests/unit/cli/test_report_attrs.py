@@ -246,3 +246,19 @@ def test_schemes_select_by_sums_where_there_are_any(tmp_path: Path, capsys: Capt
 def test_the_plan_says_what_is_counted(capsys: Capture) -> None:
     assert main(["record", *SIM, "--probe", "!anon", "--explain"]) == 0
     assert "Probe 0: count how many of the sampled pages are: not anon." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["run.damon"], "--live: is instead of a record"),
+        (["--from", "1s"], "--live: is of the last snapshot"),
+        ([], "nobody: there is no kdamond of that name"),
+    ],
+)
+def test_live_goes_without_what_is_of_records(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], why: str
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert main(["report", "attrs", "--live", "nobody", *args]) == 2
+    assert why in capsys.readouterr().err

@@ -61,6 +61,7 @@ class FakeTree(Tree):
         self._lock = threading.Lock()
         self.refuse: dict[str, int] = {}  # command → error number
         self.regions: dict[int, list[tuple[int, int, int, int]]] = {0: [(4096, 8192, 3, 5), (8192, 65536, 0, 9)]}
+        self.running: list[int] = []  # the pids of the targets of what runs
         self.hits: list[list[int]] = []  # of each probe, of each region
         self.start_ticks = 777
         self.busy: set[str] = set()  # these files say EBUSY to readers
@@ -124,6 +125,8 @@ class FakeTree(Tree):
     def _context(self, here: str) -> None:
         self._put(f"{here}/avail_operations", "vaddr\nfvaddr\npaddr", 0o400)
         self._put(f"{here}/operations", "vaddr")
+        if self.level >= (6, 18):
+            self._put(f"{here}/addr_unit", "1")
         for name, value in (("sample_us", 5000), ("aggr_us", 100000), ("update_us", 60000000)):
             self._put(f"{here}/monitoring_attrs/intervals/{name}", str(value))
         if self.level >= (6, 15):
@@ -144,6 +147,8 @@ class FakeTree(Tree):
 
     def _target(self, here: str) -> None:
         self._put(f"{here}/pid_target", "0")
+        if self.level >= (6, 19):
+            self._put(f"{here}/obsolete_target", "N")
         self._put(f"{here}/regions/nr_regions", "0")
 
     def _region(self, here: str) -> None:
@@ -199,6 +204,10 @@ class FakeTree(Tree):
             start_thread(self.roots, PID, start_ticks=self.start_ticks)
             self._put(f"{here}/pid", str(PID), 0o400)
             self._put(f"{here}/state", "on")
+            self.running = []
+            self._commit_targets(f"{here}/contexts/0/targets")
+        elif command == "commit" and super()._read(f"{here}/state") == "on":
+            self._commit_targets(f"{here}/contexts/0/targets")
         elif super()._read(f"{here}/state") != "on":
             raise OSError(errno.EINVAL, "Invalid argument")
         elif command == "off":
@@ -208,6 +217,18 @@ class FakeTree(Tree):
         elif command == "update_schemes_stats":
             self._count(f"{here}/contexts/0/schemes")
 
+    def _commit_targets(self, here: str) -> None:
+        """Directories pair with what runs by their order; what is obsolete goes, what has no partner is added."""
+        left = []
+        for place in range(self.read_int(f"{here}/nr_targets")):
+            obsolete = self.level >= (6, 19) and self._read(f"{here}/{place}/obsolete_target").strip() == "Y"
+            if obsolete and place >= len(self.running):
+                raise OSError(errno.EINVAL, "Invalid argument")
+            if not obsolete:
+                left.append(self.running[place] if place < len(self.running)
+                            else self.read_int(f"{here}/{place}/pid_target"))  # fmt: skip
+        self.running = left
+
     def stop(self, here: str = "kdamonds/0") -> None:
         """The kdamond ends."""
         shutil.rmtree(Path(self.roots.proc, str(PID)), ignore_errors=True)
@@ -216,7 +237,8 @@ class FakeTree(Tree):
 
     def _try(self, here: str) -> None:
         for number in range(self.read_int(f"{here}/nr_schemes")):
-            target = self.read_int(f"{here}/{number}/filters/0/damon_target_idx")
+            filters = "core_filters" if self.read_int(f"{here}/{number}/core_filters/nr_filters") else "filters"
+            target = self.read_int(f"{here}/{number}/{filters}/0/damon_target_idx")
             for place, values in enumerate(self.regions.get(target, [])):
                 for name, value in zip(("start", "end", "nr_accesses", "age"), values, strict=True):
                     self._put(f"{here}/{number}/tried_regions/{place}/{name}", str(value), 0o400)

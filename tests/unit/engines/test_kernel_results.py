@@ -60,7 +60,7 @@ def instance() -> Instance:
 
 
 def results_of(instance: Any, nr_targets: int = 1) -> TraceResults:
-    return TraceResults(instance, PID, nr_targets, IntervalsLog(0, Intervals()))
+    return TraceResults(instance, PID, [(0, tuple(range(nr_targets)))], IntervalsLog(0, Intervals()))
 
 
 def shape(groups: list[list[Any]]) -> list[list[tuple[int, int, int, int]]]:
@@ -143,7 +143,7 @@ def test_tuned_intervals_hold_from_the_next_aggregation_on(instance: Instance) -
 
 def test_committed_intervals_hold_at_once_and_an_aggregation_begins(instance: Instance) -> None:
     log = IntervalsLog(0, Intervals())
-    results = TraceResults(instance, PID, 1, log)  # type: ignore[arg-type]
+    results = TraceResults(instance, PID, [(0, (0,))], log)  # type: ignore[arg-type]
     instance.aggregate(100, 0, 1)
     results.take(100 * MS)
     log.change(150 * MS, 1_000, 2_000, restarts=True)
@@ -157,13 +157,13 @@ def test_committed_intervals_hold_at_once_and_an_aggregation_begins(instance: In
 def test_tried_regions_of_several_targets_are_told_apart_by_their_order() -> None:
     start = np.array([4096, 65536, 4096, 8192], np.uint64)
     columns = {name: np.arange(4, dtype=np.uint64) for name in ("nr_accesses", "age", "sz_filter_passed")}
-    found = tried_by_target({"start": start, "end": start + np.uint64(4096), **columns}, 3)
+    found = tried_by_target({"start": start, "end": start + np.uint64(4096), **columns}, range(3))
     assert [(part.target, part.start.tolist(), part.age.tolist()) for part in found] == [
         (0, [4096, 65536], [0, 1]),
         (1, [4096, 8192], [2, 3]),
     ]
     none = np.empty(0, np.uint64)
-    assert tried_by_target(dict.fromkeys(("start", "end", *columns), none), 1) == []
+    assert tried_by_target(dict.fromkeys(("start", "end", *columns), none), [0]) == []
 
 
 def test_events_of_schemes_are_told_once_in_the_order_of_time(instance: Instance) -> None:

@@ -26,7 +26,7 @@ AMD = {"ibs_op/type": "11\n", "ibs_op/format/cnt_ctl": "config:19\n"}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    make(tmp_path, FILES)
+    make(tmp_path, FILES | {"arm_spe_1/type": "12\n"})
     return tmp_path
 
 
@@ -70,6 +70,7 @@ def test_amd_samples_operations_and_cannot_leave_out_the_kernel(root: Path) -> N
         ("cpu/config=99999999999999999999/", "is not a term with a number"),
         ("cpu/event=1,precise=4/", "precise is 4; it must be 0 to 3"),
         ("cpu/event=1,period=3,freq=3/", "has both period and freq"),
+        ("arm_spe_1/freq=3/", "arm_spe_1/freq=3/: takes a period, and no freq"),
     ],
 )
 def test_what_is_no_event_is_refused(root: Path, text: str, why: str) -> None:
@@ -82,7 +83,7 @@ def test_what_is_no_event_is_refused(root: Path, text: str, why: str) -> None:
     ("text", "why"),
     [
         ("ibs_op", "ibs_op: there is no ibs_op on this machine"),
-        ("arm_spe_0", "arm_spe_0: writes into a buffer of its own (AUX)"),
+        ("arm_spe_0", "arm_spe_0: there is no arm_spe_0 on this machine"),
         ("cpu/odd=1/", "which are no bits of a number"),
     ],
 )

@@ -29,6 +29,13 @@ class Script:
         self.rings = list(rings)
         self.now = 1000 * MS
         self.closed = False
+        self.full = os.eventfd(0)
+
+    def fileno(self) -> int:
+        return self.full
+
+    def wake(self) -> None:
+        os.eventfd_read(self.full)
 
     def __call__(self, event: Event, pids: Sequence[int]) -> Script:
         return self
@@ -38,6 +45,7 @@ class Script:
 
     def close(self) -> None:
         self.closed = True
+        os.close(self.full)
 
     def now_ns(self) -> int:
         self.now += 2 * MS

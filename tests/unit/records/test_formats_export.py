@@ -170,3 +170,21 @@ def test_regions_tell_the_hits_of_their_probes(tmp_path: Path, kind: str) -> Non
         assert [snapshot.nr_accesses.tolist() for snapshot in after.snapshots()] == [
             snapshot.nr_accesses.tolist() for snapshot in before.snapshots()
         ]
+
+
+def test_csv_and_trace_text_tell_what_probes_hit_and_are_read_again(tmp_path: Path) -> None:
+    rich(tmp_path / "r", seconds=1)
+    with_hits = [[20, 0], [10, 20], [0, 20]]
+    lines = written(tmp_path / "r", "csv").decode().splitlines()
+    assert lines[0].endswith(",probe_hits")
+    assert [line.rpartition(",")[2] for line in lines[1:]] == [" ".join(map(str, hits)) for hits in with_hits] * 10
+    with open_record(str(tmp_path / "r")) as reader:
+        regions = [snapshot.start.tolist() for snapshot in reader.snapshots()]
+    for kind in ("csv", "perf-script"):
+        (tmp_path / kind).write_bytes(written(tmp_path / "r", kind))
+        with open_record(str(tmp_path / kind)) as reader:
+            assert [snapshot.start.tolist() for snapshot in reader.snapshots()] == regions
+    text = (tmp_path / "perf-script").read_text().splitlines()
+    assert sum("damon:damon_aggregated:" in line for line in text) == 30
+    probed = [line for line in text if "damon:damon_region_aggregated:" in line]
+    assert [line.partition(" probe_hits=")[2] for line in probed] == ["14 00", "0a 14", "00 14"] * 10

@@ -28,6 +28,8 @@ OURS = {
     "schemes[*].quotas.bloat_bp",
     "schemes[*].quotas.goals[*].name",
     "schemes[*].filters[*].nid",
+    "schemes[*].filters[*].perf_event",
+    "probes[*].filters[*].perf_event",
 }
 # Filters have several files for what is one field here; a probe's filters have no file for what they cannot be of.
 NOT_OF_PROBES = {f"probes[*].filters[*].{name}" for name in

@@ -185,7 +185,10 @@ EXAMPLES: dict[str, Examples] = {
         ("pydamon report info -i run.damon", "what the record is about"),
         ("pydamon report info --verify -i run.damon", "whether it is whole"),
     ),
-    "report attrs": (("pydamon report attrs -i run.damon", "of a record made with --probe"),),
+    "report attrs": (
+        ("pydamon report attrs -i run.damon", "of a record made with --probe"),
+        ("pydamon report attrs --live web", "of a kdamond in the background, as it runs"),
+    ),
     "report profile": (
         ("pydamon report profile -i run.damon --perf cpu.txt", "cpu.txt is of perf record and perf script"),
     ),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from pydamon import lean
-from pydamon.cli.completion.values import FILE, RECORD
+from pydamon.cli.completion.values import FILE, RECORD, kdamonds
 from pydamon.cli.help.classes import VerbGroup
 from pydamon.cli.inputs import DEFAULT, reads_record, two_records
 from pydamon.cli.render.output import MODE
@@ -396,8 +396,12 @@ def modules(path: str, target: int | None, as_json: bool, **window: Any) -> None
     default="100,100,0",
     help="What counts in a temperature: weighted hits, age in us, size in bytes.  [default: 100,100,0]",
 )
+@click.option(
+    "--live", "name", metavar="NAME", shell_complete=kdamonds, help="The kdamond NAME as it runs, in place of a record."
+)
 def attrs(
     path: str,
+    name: str | None,
     target: int | None,
     as_json: bool,
     style: str,
@@ -408,9 +412,12 @@ def attrs(
 ) -> None:
     """How much memory has the attributes that probes counted, and how hot it is by them."""
     with lean.imports():
-        from pydamon.cli.report.attrs import Wanted, parse_weights, report
+        from pydamon.cli.report.attrs import Wanted, parse_weights, report, report_live
 
     wanted = Wanted(style, sort, reverse, parse_weights(weights))
+    if name is not None:
+        report_live(name, path, choice(target, **window), wanted, as_json)
+        return
     report(path, choice(target, **window), wanted, as_json)
 
 

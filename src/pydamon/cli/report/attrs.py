@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from pydamon.analysis.attribute_heat import F64, USUAL_WEIGHTS, AttributeHeat, attribute_heat, histogram, percentiles
 from pydamon.analysis.attributes import AttributeShare, attribute_shares
 from pydamon.analysis.window import Window
+from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
@@ -20,6 +23,9 @@ from pydamon.records.hits import TABLE, ProbedRegions, probed_regions
 from pydamon.records.reader import RecordReader
 from pydamon.spec.units import format_duration_ns, format_size
 from pydamon.views.names import target_line
+
+if TYPE_CHECKING:
+    from pydamon.views.hits import Hits
 
 _PERCENTS = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 _BINS = 10
@@ -54,12 +60,9 @@ def report(path: str, choice: Choice, wanted: Wanted, as_json: bool) -> None:
         if span is None:
             raise empty(reader, None)
         parts = _within(reader, window_of(choice, span), span[0], choice)
-        shown = _shares(reader, parts, as_json) if wanted.style == "shares" else _heat(reader, parts, wanted, as_json)
-        found = False
-        for text in shown:
-            found = True
-            emit(text + "\n")
-        if not found:
+        if not _print(
+            _Whose(reader.path, lambda n, s: target_line(reader, n, s.limit, s.ellipsis)), parts, wanted, as_json
+        ):
             if choice.target is not None and all(t.target != choice.target for t in reader.info.targets):
                 raise empty(reader, choice.target)
             asked = any(entry.name == TABLE for entry in reader.tables())
@@ -67,7 +70,66 @@ def report(path: str, choice: Choice, wanted: Wanted, as_json: bool) -> None:
             raise PydamonError(f"has no hits of probes{why}", where=path)
 
 
-def _shares(reader: RecordReader, parts: Iterator[ProbedRegions], as_json: bool) -> Iterator[str]:
+def report_live(name: str, path: str, choice: Choice, wanted: Wanted, as_json: bool) -> None:
+    """The same of the last snapshots of the kdamond ``name``, while it runs; ``path`` is what a record would be."""
+    from pydamon.service.client import Client
+
+    if path != DEFAULT:
+        raise RequestError("is instead of a record", where="--live")
+    if choice.from_ns is not None or choice.to_ns is not None:
+        raise RequestError("is of the last snapshot; --from and --to are for records", where="--live")
+    client = Client(name)
+    told = client.hits()
+    if told is None:
+        raise PydamonError("has no probes; pydamon tune --probe gives it some", where=client.name)
+    known = {one.target: one for one in told if choice.target in (None, one.target)}
+    if told and not known:
+        targets = ", ".join(str(one.target) for one in told[:20])
+        raise RequestError(f"{client.name} has no target {choice.target}; its targets are: {targets}", where="--target")
+
+    def line(target: int, screen: Screen) -> str:
+        one = known[target]
+        who = printable(one.command or f"target {target}") + ("" if one.pid is None else f" (pid {one.pid})")
+        return screen.fit(who)
+
+    parts = (_part(one).within(choice.low, choice.high) for one in known.values())
+    if not _print(_Whose(client.name, line), parts, wanted, as_json):
+        raise PydamonError("has no snapshot with its probes yet; ask again in a moment", where=client.name)
+
+
+def _part(one: Hits) -> ProbedRegions:
+    regions = len(one.start)
+    narrow = {name: np.array(getattr(one, name), np.uint32) for name in ("nr_accesses", "age", "samples")}
+    return ProbedRegions(
+        time_ns=one.time_ns,
+        duration_ns=one.duration_ns,
+        target=one.target,
+        attributes=tuple(one.attributes),
+        weights=tuple(one.weights),
+        start=np.array(one.start, np.uint64),
+        end=np.array(one.end, np.uint64),
+        hits=np.array(one.hits, np.uint32).reshape(-1, regions),
+        **narrow,
+    )
+
+
+class _Whose(NamedTuple):
+    """What hits are of: a record, or a kdamond; and the line that says which target is which."""
+
+    path: str
+    line: Callable[[int, Screen], str]
+
+
+def _print(whose: _Whose, parts: Iterator[ProbedRegions], wanted: Wanted, as_json: bool) -> bool:
+    """Print what is asked for; whether there was anything."""
+    found = False
+    for text in _shares(whose, parts, as_json) if wanted.style == "shares" else _heat(whose, parts, wanted, as_json):
+        found = True
+        emit(text + "\n")
+    return found
+
+
+def _shares(whose: _Whose, parts: Iterator[ProbedRegions], as_json: bool) -> Iterator[str]:
     """For each probe, how much of the accessed and of the idle memory has the attribute; a text for each target."""
     shares = attribute_shares(parts)
     if not any(share.accessed_total_bytes + share.idle_total_bytes for share in shares):
@@ -78,13 +140,13 @@ def _shares(reader: RecordReader, parts: Iterator[ProbedRegions], as_json: bool)
             rows = [{name: value for name, value in asdict(share).items() if name != "target"} for share in mine]
             yield json_text({"target": target, "probes": rows})
         else:
-            yield "\n".join(_text(reader, target, mine, current_screen()))
+            yield "\n".join(_text(whose, target, mine, current_screen()))
 
 
 # -- the last snapshot ----------------------------------------------------------------------------------------------
 
 
-def _heat(reader: RecordReader, parts: Iterator[ProbedRegions], wanted: Wanted, as_json: bool) -> Iterator[str]:
+def _heat(whose: _Whose, parts: Iterator[ProbedRegions], wanted: Wanted, as_json: bool) -> Iterator[str]:
     """How hot the regions of the last snapshot of each target are; a text for each."""
     last = {part.target: part for part in parts if len(part.start)}
     for target, part in sorted(last.items()):
@@ -101,9 +163,9 @@ def _heat(reader: RecordReader, parts: Iterator[ProbedRegions], wanted: Wanted, 
         screen = current_screen()
         what = ", ".join(f"{probe['attribute']} (weight {probe['weight']})" for probe in probes)
         most = int(part.samples.max())
-        details = f"{printable(reader.path)}: the last of the snapshots; of {count(most, 'sample')}: {printable(what)}"
+        details = f"{printable(whose.path)}: the last of the snapshots; of {count(most, 'sample')}: {printable(what)}"
         lines = [
-            styled(target_line(reader, target, screen.limit, screen.ellipsis), BOLD, screen),
+            styled(whose.line(target, screen), BOLD, screen),
             styled(screen.fit(details), DIM, screen),
         ]
         yield "\n".join([*lines, *table(headings, rows, screen)])
@@ -185,7 +247,7 @@ def _within(reader: RecordReader, window: Window, began_ns: int, choice: Choice)
                 yield part.within(choice.low, choice.high)
 
 
-def _text(reader: RecordReader, target: int, shares: list[AttributeShare], screen: Screen) -> list[str]:
+def _text(whose: _Whose, target: int, shares: list[AttributeShare], screen: Screen) -> list[str]:
     rows = [
         [
             printable(share.attribute),
@@ -196,9 +258,9 @@ def _text(reader: RecordReader, target: int, shares: list[AttributeShare], scree
         for share in shares
     ]
     total = shares[0].accessed_total_bytes + shares[0].idle_total_bytes
-    details = f"{printable(reader.path)}: {count(shares[0].snapshots, 'snapshot')}, {format_size(total)} monitored"
+    details = f"{printable(whose.path)}: {count(shares[0].snapshots, 'snapshot')}, {format_size(total)} monitored"
     return [
-        styled(target_line(reader, target, screen.limit, screen.ellipsis), BOLD, screen),
+        styled(whose.line(target, screen), BOLD, screen),
         styled(screen.fit(f"{details}; means, estimated by samples"), DIM, screen),
         *table(["attribute", "of all", "of what was accessed", "of what was idle"], rows, screen),
     ]

@@ -15,7 +15,7 @@ import numpy as np
 from pydamon.core.callbacks import Callbacks
 from pydamon.core.scheme_state import SchemeState, SchemeStats
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.base import Choice, Cost, Handover, Kind, Rows, Tell, all_ended
+from pydamon.engines.base import Choice, Cost, Handover, Kind, Rows, Tell, all_ended, check_none_obsolete
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.kernel import owner
 from pydamon.engines.kernel.kdamond import KernelKdamond
@@ -81,8 +81,9 @@ class KernelEngine:
             if instance is not None:
                 undo.callback(instance.close)
                 claim.note(instance=instance.name)
-            extra = () if instance is not None else everything(len(context.targets))
-            files = KernelTree(tree, self.ops.ranges, extra)
+            files = KernelTree(tree, self.ops.ranges)
+            if instance is None:
+                files.extra = everything
             files.build(spec.kdamonds[0])
             undo.callback(files.clear)
             claim.note(fingerprint=owner.fingerprint(tree))
@@ -264,6 +265,7 @@ def _only_context(spec: Spec) -> Context:
         raise RequestError(f"has {len(spec.kdamonds)} entries; this engine runs one at a time", where="kdamonds")
     with located(ONLY_CONTEXT):
         check_context(spec.context)
+        check_none_obsolete(spec.context)
     return spec.context
 
 

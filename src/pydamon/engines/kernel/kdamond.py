@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from pydamon.core.callbacks import Callback, Callbacks
+from pydamon.core.commits import check_kept
 from pydamon.core.regions import Regions
 from pydamon.core.snapshot import Snapshot
 from pydamon.engines.clock import MachineClock
@@ -66,6 +67,7 @@ class KernelKdamond:
         self._thread: Thread | None = None
         self._cpu_ns = 0
         self._log = IntervalsLog(clock.now_ns(), context.intervals)
+        self._running = [(0, files.running)]  # which targets the kernel has, since when
         self._stop = self._closed = False
         self._tell_event: Callable[[SchemeEvent], object] | None = None
         self._commit_lock = threading.Lock()
@@ -97,9 +99,7 @@ class KernelKdamond:
         Safe from any thread. Raises RequestError or MachineError.
         """
         validate_attrs(context.intervals, context.nr_regions)
-        for name in ("ops", "addr_unit", "targets"):
-            if getattr(context, name) != getattr(self.context, name):
-                raise RequestError("cannot be changed while the kernel's DAMON runs", where=name)
+        check_kept(self.context, context)
         if context.probes and self._instance is not None:
             text = "cannot be counted where results are traced, which do not tell hits; start with a probe"
             raise RequestError(text, where="probes")
@@ -108,12 +108,20 @@ class KernelKdamond:
             check_context(context)
             self._files.change(self._written, context)
             before, self.context, self._written = self.context, context, context
+            self._note_running()
             self._claim.note(fingerprint=owner.fingerprint(self._files.tree))
             if context.intervals != before.intervals:
                 sample_us, aggr_us = context.intervals.sample_us, context.intervals.aggr_us
                 self._log.change(self.clock.now_ns(), sample_us, aggr_us, restarts=True)
             if context.schemes is not before.schemes:
                 self.schemes.replace(context.schemes)
+
+    def _note_running(self) -> None:
+        running = self._files.running
+        if self._running[-1][1] != running:
+            # What the kernel found between the commit and now is taken for what it had before.
+            self._running.append((self.clock.now_ns(), running))
+            self._ops.obsolete = frozenset(range(self._ops.nr_targets)) - frozenset(running)
 
     def set_goal_value(self, scheme: int, goal: int, value: int) -> None:
         """Give a ``user_input`` goal of the running kdamond its value. Raises MachineError."""
@@ -152,7 +160,6 @@ class KernelKdamond:
             watcher = Watcher(
                 self._files,
                 self._log,
-                len(self.targets),
                 snapshots=results is None,
                 nr_probes=lambda: len(self.context.probes),
                 schemes=self.schemes,
@@ -195,7 +202,7 @@ class KernelKdamond:
     def _results(self, thread: Thread) -> TraceResults | None:
         if self._instance is None:
             return None
-        return TraceResults(self._instance, thread.pid, len(self.targets), self._log)
+        return TraceResults(self._instance, thread.pid, self._running, self._log, unit=self._files.unit)
 
     def _poll_ns(self) -> int:
         wait_ns = min(max(self.intervals.aggr_us * 1000, _SHORTEST_POLL_NS), _LONGEST_POLL_NS)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import msgspec
+import numpy as np
 
 from pydamon.core.snapshot import max_nr_accesses
-from pydamon.engines.base import check_none_obsolete
 from pydamon.errors import RequestError
 from pydamon.ops.base import Ranges
 from pydamon.spec import Context, Intervals, IntervalsGoal, Kdamond, Probe, Scheme
@@ -63,13 +63,6 @@ def check_context(context: Context) -> None:
         )
     if not context.targets:
         raise RequestError("must have at least one target", where="targets")
-    if context.addr_unit != 1:
-        raise RequestError(
-            f"is {context.addr_unit}: the kernel engine reads and writes addresses in bytes; nearest: 1, which does "
-            "wherever an address has 64 bits",
-            where="addr_unit",
-        )
-    check_none_obsolete(context)
     for number, target in enumerate(context.targets):
         if target.cgroup is not None:
             raise RequestError(
@@ -170,17 +163,30 @@ def probes(wanted: tuple[Probe, ...], here: str, scenery: Scenery) -> Iterator[S
 
 
 def targets(context: Context, here: str, ranges: list[Ranges]) -> Iterator[Setting]:
-    """The targets and their regions (``ranges``: one array of shape (n, 2) for each target, in bytes)."""
+    """The targets and their regions (``ranges``: one array of shape (n, 2) for each target, in bytes).
+
+    Of physical memory in units of several bytes it is what whole units of them are in the ranges.
+    """
+    unit = np.uint64(context.addr_unit)
     # Down to none first: what a directory of that number held before must not remain.
     yield _count(here, "targets", 0, "targets")
     yield _count(here, "targets", len(context.targets), "targets")
     for number, (target, regions) in enumerate(zip(context.targets, ranges, strict=True)):
         at, field = f"targets/{number}", f"targets[{number}]"
         yield from _files(here, target, at, field)
+        regions = np.stack([(regions[:, 0] + (unit - np.uint64(1))) // unit, regions[:, 1] // unit], axis=1)
+        regions = regions[regions[:, 0] < regions[:, 1]]
         yield _count(here, f"{at}/regions", len(regions), f"{field}.regions")
         for index, (start, end) in enumerate(regions.tolist()):
             for name, value in (("start", start), ("end", end)):
                 yield Setting(f"{here}/{at}/regions/{index}/{name}", str(value), f"{field}.regions[{index}].{name}")
+
+
+def obsolete(place: int, number: int, value: bool, here: str) -> Setting:
+    """Whether the target that is the ``place``-th in the kernel, and ``number`` in the spec, is to be taken out."""
+    at = f"targets/{place}"
+    (file,) = (file for file in files_in(pattern(at)) if file.name == "obsolete_target")
+    return _setting(here, at, file, text(value), f"targets[{number}].obsolete")
 
 
 def schemes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,14 @@ from pydamon.linux.damon_trace import AGGREGATED, OF_SCHEMES, TUNED, Events, Tra
 from pydamon.spec import Intervals
 from pydamon.spec.damon_files import files_in
 from pydamon.spec.probes import MAX_PROBES
+from pydamon.spec.statistics import STATISTICS
 
 _SETTLED_NS = 20_000_000  # the events of one aggregation follow each other in much less
 _REGION = "schemes/*/tried_regions/*"
+# What the kernel tells in units of addresses: of regions, of schemes' events, and statistics.
+IN_UNITS = frozenset(
+    {"start", "end", "sz_filter_passed", "esz", *(n for n, row in STATISTICS.items() if row.unit == "bytes")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,26 @@ class SchemeEvent:
 
 
 class TraceResults:
-    """Snapshots from ``damon_aggregated`` events of one kdamond; ``incomplete`` counts those that lacked regions."""
+    """Snapshots from ``damon_aggregated`` events of one kdamond; ``incomplete`` counts those that lacked regions.
 
-    def __init__(self, instance: TraceInstance, kdamond_pid: int, nr_targets: int, log: IntervalsLog) -> None:
+    ``running`` says which targets the kernel has (their numbers, in its order) since when (ns); it may grow. ``unit``
+    is how many bytes an address or a size stands for.
+    """
+
+    def __init__(
+        self,
+        instance: TraceInstance,
+        kdamond_pid: int,
+        running: Sequence[tuple[int, tuple[int, ...]]],
+        log: IntervalsLog,
+        *,
+        unit: int = 1,
+    ) -> None:
         self.incomplete = 0
         self._instance = instance
         self._pid = kdamond_pid
-        self._nr_targets = nr_targets
+        self._running = running
+        self._unit = unit
         self._log = log
         self._left: Events | None = None
         self._open: list[Snapshot] = []  # of an aggregation whose other targets may follow
@@ -113,7 +132,7 @@ class TraceResults:
                 self._open = []
             self._open.append(snapshot)
         if self._open and (
-            final or self._open[-1].target == self._nr_targets - 1 or now_ns - self._open[-1].end_ns > _SETTLED_NS
+            final or self._open[-1].target == self._running[-1][1][-1] or now_ns - self._open[-1].end_ns > _SETTLED_NS
         ):
             groups.append(self._open)
             self._open = []
@@ -133,7 +152,7 @@ class TraceResults:
         fields = [field for field in events.rows.dtype.names or () if not field.startswith("common_")]
         for place in ours.tolist():  # they are only asked for where each becomes a line of text
             row = events.rows[place]
-            values = {field: int(row[field]) for field in fields}
+            values = in_bytes({field: int(row[field]) for field in fields}, self._unit)
             self._of_schemes.append(SchemeEvent(int(events.time_ns[place]), name, values))
 
     def _note_tuned(self, events: Events) -> None:
@@ -174,8 +193,15 @@ class TraceResults:
                 else:
                     self.incomplete += 1
                 continue
-            found.append(self._snapshot(int(target[first]), events, slice(first, behind)))
+            number = self._number(int(target[first]), int(events.time_ns[behind - 1]))
+            if number is not None:
+                found.append(self._snapshot(number, events, slice(first, behind)))
         return found
+
+    def _number(self, place: int, time_ns: int) -> int | None:
+        """Which target was the kernel's ``place``-th then."""
+        running = next(targets for since_ns, targets in reversed(self._running) if since_ns <= time_ns or not since_ns)
+        return running[place] if place < len(running) else None
 
     def _snapshot(self, target: int, events: Events, part: slice) -> Snapshot:
         rows, end_ns = events.rows[part], int(events.time_ns[part][-1])
@@ -185,7 +211,8 @@ class TraceResults:
             start_ns = max(start_ns, in_force.since_ns)
         self._last_end_ns[target] = end_ns
         return _snapshot(
-            target, min(start_ns, end_ns), end_ns, in_force, rows["start"], rows["end"], rows["nr_accesses"],
+            target, min(start_ns, end_ns), end_ns, in_force, rows["start"].astype(np.uint64) * np.uint64(self._unit),
+            rows["end"].astype(np.uint64) * np.uint64(self._unit), rows["nr_accesses"],
             # Kernels before 5.16 have no ages.
             rows["age"] if "age" in (rows.dtype.names or ()) else np.zeros(len(rows), np.uint32),
         )  # fmt: skip
@@ -214,6 +241,11 @@ def _snapshot(
         nr_accesses=np.minimum(nr_accesses.astype(np.uint32), most),
         age=age.astype(np.uint32),
     )
+
+
+def in_bytes(values: dict[str, int], unit: int) -> dict[str, int]:
+    """What the kernel tells, in bytes."""
+    return {name: value * unit if name in IN_UNITS else value for name, value in values.items()}
 
 
 def hits_of(probe: int) -> str:
@@ -254,8 +286,10 @@ def tried_snapshot(
     return snapshot.replace(probe_hits=np.minimum(np.stack(hits), samples), probe_samples=samples)
 
 
-def tried_by_target(regions: dict[str, NDArray[np.uint64]], nr_targets: int) -> list[Tried]:
+def tried_by_target(regions: dict[str, NDArray[np.uint64]], running: Sequence[int]) -> list[Tried]:
     """Tried regions, told apart by target: they come in the order of targets, each in the order of addresses.
+
+    ``running`` are the numbers of the targets that the kernel has, in its order.
 
     The kernel does not say whose they are; where one begins below the end of the one before, the next target begins.
     """
@@ -264,13 +298,13 @@ def tried_by_target(regions: dict[str, NDArray[np.uint64]], nr_targets: int) -> 
         return []
     number = np.zeros(len(start), np.int64)
     number[1:] = np.cumsum(start[1:] < end[:-1])
-    number = np.minimum(number, nr_targets - 1)
+    number = np.minimum(number, len(running) - 1)
     found = []
-    for target in np.unique(number).tolist():
-        of = number == target
+    for place in np.unique(number).tolist():
+        of = number == place
         found.append(
             Tried(
-                target=target,
+                target=running[place],
                 start=start[of],
                 end=end[of],
                 nr_accesses=regions["nr_accesses"][of].astype(np.int64),

@@ -29,6 +29,7 @@ class KernelTargets:
         self.name = context.ops
         self.nr_targets = len(context.targets)
         self.processes: list[Process] = []
+        self.obsolete: frozenset[int] = frozenset()  # those that were taken out
         self._mappings: dict[int, list[Mapping]] = {}
         self._looked_ns: dict[int, int] = {}
         self._every_ns = max(context.intervals.ops_update_us, 1_000_000) * 1000
@@ -76,7 +77,7 @@ class KernelTargets:
 
     def target_valid(self, target: int) -> bool:
         """Whether the process lives; physical memory always does."""
-        return not self.processes or self.processes[target].alive()
+        return not self.processes or (target not in self.obsolete and self.processes[target].alive())
 
     def mappings(self, target: int) -> list[Mapping]:
         """What the target has mapped, looked up again after an update interval; the same list if it is the same."""
@@ -93,7 +94,7 @@ class KernelTargets:
 
     def live_pids(self) -> dict[int, int]:
         """The pid of each target that lives."""
-        return {number: process.pid for number, process in enumerate(self.processes) if process.alive()}
+        return {number: one.pid for number, one in enumerate(self.processes) if self.target_valid(number)}
 
     def take_joined(self) -> list[dict[str, Any]]:
         """Rows of the table ``targets``, once."""

@@ -12,9 +12,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pydamon.core.scheme_state import SchemeStats
 from pydamon.core.snapshot import Snapshot
-from pydamon.engines.kernel.results import IntervalsLog, read_tried, tried_by_target, tried_snapshot
+from pydamon.engines.kernel.results import (
+    IN_UNITS,
+    IntervalsLog,
+    in_bytes,
+    read_tried,
+    tried_by_target,
+    tried_snapshot,
+)
 from pydamon.engines.kernel.schemes import KernelSchemes
 from pydamon.engines.kernel.tree import CONTEXT, SCHEMES, KernelTree
 from pydamon.errors import MachineError, PydamonError
@@ -46,7 +56,6 @@ class Watcher:
         self,
         files: KernelTree,
         log: IntervalsLog,
-        nr_targets: int,
         *,
         snapshots: bool,
         nr_probes: Callable[[], int],
@@ -57,7 +66,6 @@ class Watcher:
     ) -> None:
         self._files = files
         self._log = log
-        self._nr_targets = nr_targets
         self._snapshots = snapshots
         self._nr_probes = nr_probes
         self._schemes = schemes
@@ -166,13 +174,13 @@ class Watcher:
                 self._log.change(time.monotonic_ns(), sample_us, aggr_us, restarts=False)
 
     def _take_snapshots(self, first: int, end_ns: int) -> None:
-        tree, in_force = self._files.tree, self._log.latest()
+        in_force, running = self._log.latest(), self._files.running
         start_ns = max(self._last_end_ns, in_force.since_ns, end_ns - in_force.aggr_us * 1000)
         found = [
-            tried_snapshot(read_tried(tree, scheme, self._nr_probes()), number, start_ns, end_ns, in_force)
-            for number, scheme in enumerate(f"{SCHEMES}/{first + n}" for n in range(self._nr_targets))
+            tried_snapshot(self._tried(f"{SCHEMES}/{first + n}", self._nr_probes()), number, start_ns, end_ns, in_force)
+            for n, number in enumerate(running)
         ]
-        if any(len(snapshot.start) for snapshot in found):
+        if running == self._files.running and any(len(snapshot.start) for snapshot in found):
             self._last_end_ns = end_ns
             self._found.append(found)
 
@@ -180,10 +188,18 @@ class Watcher:
         if number >= len(self._schemes.states) or self._schemes.states[number].scheme is not scheme:
             return  # changed since it was asked for
         tree, here = self._files.tree, f"{SCHEMES}/{number}"
-        esz = tree.read_int(f"{here}/quotas/effective_bytes") if scheme.quotas.limited else None
-        tried = tried_by_target(read_tried(tree, here), self._nr_targets) if passed else None
+        unit = self._files.unit
+        esz = tree.read_int(f"{here}/quotas/effective_bytes") * unit if scheme.quotas.limited else None
+        tried = tried_by_target(self._tried(here), self._files.running) if passed else None
         self._schemes.note(number, self._stats(number), esz, tried)
 
     def _stats(self, number: int) -> SchemeStats:
         here = f"{SCHEMES}/{number}/stats"
-        return SchemeStats.of({name: self._files.tree.read_int(f"{here}/{name}") for name in STATISTICS})
+        values = {name: self._files.tree.read_int(f"{here}/{name}") for name in STATISTICS}
+        return SchemeStats.of(in_bytes(values, self._files.unit))
+
+    def _tried(self, scheme: str, nr_probes: int = 0) -> dict[str, NDArray[np.uint64]]:
+        """As `read_tried`, in bytes."""
+        found = read_tried(self._files.tree, scheme, nr_probes)
+        unit = np.uint64(self._files.unit)
+        return {name: values * unit if name in IN_UNITS else values for name, values in found.items()}

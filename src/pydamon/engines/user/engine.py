@@ -20,6 +20,7 @@ from pydamon.engines.user.spending import Spending
 from pydamon.linux.swap import swap_bytes
 from pydamon.linux.texts import MISREAD
 from pydamon.ops.membership import Membership
+from pydamon.ops.vaddr import VaddrOps
 from pydamon.spec import Context, Scheme, Spec
 from pydamon.spec.primitives import facts
 from pydamon.spec.probes import attributes_only
@@ -86,6 +87,10 @@ class UserEngine(OnCore):
         sees_pages = context.ops in PROCESS_OPS and facts(choice.name).has_panel
         if attributes_only(context.probes):
             panel = 0  # it would clear what the probes ask for
+        if self._reported_beside is not None:
+            clock.serve(self._reported_beside)
+        if isinstance(ops, VaddrOps):
+            ops.on_events = clock.serve
         try:
             clock.watch_ends(process.pidfd for process in watched)
             walks_all = facts(choice.name).walks_all
@@ -194,6 +199,8 @@ class UserEngine(OnCore):
         """Who was not monitored, where the kernel refused, what looking up owners has cost; how the tuning went."""
         own = [] if self.kdamond.damos is None else self.ops.actions.collapsed.remarks()
         own += [] if self._reported_beside is None else self._reported_beside.remarks()
+        if isinstance(self.ops, VaddrOps) and self.ops.events is not None:
+            own += self.ops.events.remarks()
         return own + self.ops.remarks() + super().remarks() + self._spending.remarks()
 
     def swap_bytes(self) -> int | None:

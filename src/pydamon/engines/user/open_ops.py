@@ -18,7 +18,7 @@ from pydamon.ops.vaddr import NO_RANGES, VaddrOps
 from pydamon.primitives.base import PrimitiveCost
 from pydamon.spec import ONLY_CONTEXT, Context, Target
 from pydamon.spec.primitives import serving
-from pydamon.spec.probes import attributes_only
+from pydamon.spec.probes import attributes_only, event_of
 
 if TYPE_CHECKING:
     from pydamon.ops.actions.common import Actions
@@ -87,7 +87,13 @@ def choose_for(context: Context) -> Choice:
 def check_attributes(context: Context) -> None:
     """Raise MachineError, naming the filter, if this user cannot be told the attributes that the probes count."""
     if context.probes:
+        from pydamon.linux import perf_pmu
         from pydamon.ops.attributes import Attributes
+
+        for number, probe in enumerate(context.probes):
+            if (event := event_of(probe)) is not None:
+                with located(f"{ONLY_CONTEXT}.probes[{number}].filters[0].perf_event"):
+                    perf_pmu.event(event)
 
         attributes = Attributes()
         try:

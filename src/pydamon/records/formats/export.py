@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pydamon.core import columns
 from pydamon.core.snapshot import Snapshot
@@ -16,6 +17,7 @@ from pydamon.records.batch import MEMORY
 from pydamon.records.decode import Rows
 from pydamon.records.formats.damo_export import damo
 from pydamon.records.formats.values import region_values, target_ids
+from pydamon.records.hits import TABLE as HITS
 from pydamon.records.hits import HitsBeside
 from pydamon.records.joined import AnyReader
 from pydamon.records.region_rows import region_rows
@@ -23,6 +25,8 @@ from pydamon.records.same_window import SameWindow
 from pydamon.records.schema import BATCH_ROWS, METADATA_KEY, describe, encode_metadata, region_fields, region_schema
 from pydamon.records.side_tables import TABLES
 
+_AGGREGATED, _PROBED = "damon:damon_aggregated:", "damon:damon_region_aggregated:"
+_MOST_TRACED = 255  # hits that the event has room for
 _HALF = 2  # hot: accessed in at least every second sample
 
 # The metadata of a side table in Parquet.
@@ -88,13 +92,38 @@ def _parquet(reader: AnyReader, file: BinaryIO) -> None:
 
 
 def _csv(reader: AnyReader, file: BinaryIO) -> None:
+    """Where probes were counted, ``probe_hits`` has a number for each probe, with blanks between them."""
     from pyarrow import csv
 
+    if any(entry.name == HITS for entry in reader.tables()):
+        _csv_with_hits(reader, file)
+        return
     schema = pa.schema(region_fields(reader.optional))
     file.write((",".join(schema.names) + "\n").encode())  # Arrow would quote the names
     with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(include_header=False)) as writer:
         for rows in _rows(reader, schema):
             writer.write_batch(rows)
+
+
+def _csv_with_hits(reader: AnyReader, file: BinaryIO) -> None:
+    schema = pa.schema(region_fields(reader.optional))
+    file.write((",".join([*schema.names, "probe_hits"]) + "\n").encode())
+    beside = HitsBeside(reader)
+    for snapshot in reader.snapshots():
+        head = snapshot.head
+        there = [name for name in schema.names if name in snapshot.columns]
+        form = ",".join(
+            str(head[name]) if name in head else "%s" if name in snapshot.columns else "" for name in schema.names
+        )
+        told, hits = map(form.__mod__, region_values(snapshot, there, "")), beside.of(snapshot)
+        each = [""] * len(snapshot.start) if hits is None else _by_region(hits, "%d")
+        file.write("".join(f"{text},{counted}\n" for text, counted in zip(told, each, strict=True)).encode())
+
+
+def _by_region(hits: NDArray[np.uint32], form: str) -> list[str]:
+    """The counts of each region, with blanks between them."""
+    line = " ".join([form] * len(hits))
+    return [line % tuple(counts) for counts in hits.T.tolist()]
 
 
 def _json_lines(reader: AnyReader, file: BinaryIO) -> None:
@@ -116,13 +145,20 @@ def _json_lines(reader: AnyReader, file: BinaryIO) -> None:
 
 def _perf_script(reader: AnyReader, file: BinaryIO) -> None:
     """Lines of damon:damon_aggregated. When the first snapshot began cannot be said in it, unless it is the only one:
-    then damo's mark follows, a region 0-0."""
+    then damo's mark follows, a region 0-0. Where probes were counted, lines of damon_region_aggregated stand behind
+    those of each snapshot, with a byte for each probe, as newer kernels trace them."""
+    beside = HitsBeside(reader)
     ids = target_ids(reader)
     seen: dict[int, list[Snapshot]] = {}
     whole = SameWindow()
     for snapshot in map(whole.of, reader.snapshots()):
         head = _trace_head(snapshot.end_ns, ids.get(snapshot.target, snapshot.target), len(snapshot.start))
         lines = [f"{head}{start}-{end}: {nr} {age}\n" for start, end, nr, age in region_values(snapshot)]
+        hits = beside.of(snapshot)
+        if hits is not None:
+            counted = _by_region(np.minimum(hits, _MOST_TRACED), "%02x")
+            heads = [line.replace(_AGGREGATED, _PROBED, 1).rstrip("\n") for line in lines]
+            lines += [f"{line} probe_hits={of_probes}\n" for line, of_probes in zip(heads, counted, strict=True)]
         file.write("".join(lines).encode())
         seen.setdefault(snapshot.target, [])
         if len(seen[snapshot.target]) < 2:
@@ -137,10 +173,7 @@ def _trace_head(time_ns: int, target_id: int, regions: int) -> str:
     second, rest = divmod(time_ns, 10**9)
     # Nanoseconds, as perf script --ns prints them, only where microseconds do not do.
     fraction = f"{rest:09d}" if rest % 1000 else f"{rest // 1000:06d}"
-    return (
-        f"kdamond.0     0 [000] {second:5d}.{fraction}: damon:damon_aggregated: "
-        f"target_id={target_id} nr_regions={regions} "
-    )
+    return f"kdamond.0     0 [000] {second:5d}.{fraction}: {_AGGREGATED} target_id={target_id} nr_regions={regions} "
 
 
 def _trace_events(reader: AnyReader, file: BinaryIO) -> None:

@@ -207,6 +207,7 @@ def _probe(probe: Probe) -> Fields:
         size = item.hugepage_size
         filters.append(
             {
+                **({} if item.perf_event is None else {"perf_event": item.perf_event}),  # ours
                 "filter_type": item.filter_type,
                 "matching": item.matching,
                 "allow": item.allow,

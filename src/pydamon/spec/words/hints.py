@@ -120,7 +120,7 @@ def _filters(scheme: Scheme, ops: str) -> list[tuple[str, str]]:
 
 
 def _argument(item: Filter) -> tuple[object, ...]:
-    of_pages = item.memcg_path, item.hugepage_size, item.nid
+    of_pages = item.memcg_path, item.hugepage_size, item.nid, item.perf_event
     return item.filter_type, item.address_range, item.damon_target_idx, item.probe_hits_wsum, *of_pages
 
 

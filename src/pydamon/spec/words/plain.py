@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydamon.spec.model import Context, IntervalsGoal, Spec
-from pydamon.spec.probes import attributes_only, describe_probe
+from pydamon.spec.probes import attributes_only, describe_probe, event_of
 from pydamon.spec.units import format_duration_ns, format_size
 
 _OPS = {
@@ -80,9 +80,10 @@ def _explain_context(context: Context) -> list[str]:
     for number, probe in enumerate(context.probes):
         marked = ", each marked as idle before the sampling interval" if probe.preps else ""
         weighs = f" Weight {probe.weight}." if attributes_only(context.probes) else ""
-        lines.append(
-            f"Probe {number}: count how many of the sampled pages{marked} are: {describe_probe(probe)}.{weighs}"
-        )
+        counted = f"how many of the sampled pages{marked} are: {describe_probe(probe)}"
+        if (event := event_of(probe)) is not None:
+            counted = f"in how many samples the event {event} has seen an access in the region"
+        lines.append(f"Probe {number}: count {counted}.{weighs}")
     if context.schemes:
         from pydamon.spec.words.explain import explain_schemes  # most specs have none
 

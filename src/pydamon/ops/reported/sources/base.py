@@ -101,6 +101,15 @@ class LiveSource(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class WakingSource(Protocol):
+    """One that says when it should be read before its room is full."""
+
+    def fileno(self) -> int:
+        """Readable then, until it is read; -1 if that will not be any more."""
+        ...
+
+
 def readable(fd: int, timeout_ms: int) -> bool:
     """Whether there is something to read (or the end) within that time; poll(2), as descriptors may be beyond 1024."""
     poll = select.poll()

@@ -2,7 +2,8 @@
 
 With the hardware's events (PEBS on Intel, IBS on AMD) these are loads and stores; with the software event page-faults,
 which there is everywhere, the first touches of pages. The rings are read once per sampling interval, and at least every
-50 ms; what did not fit into them is counted, and silence says nothing in an interval in which samples were lost.
+50 ms, and when one is half full; what did not fit into them is counted, and silence says nothing in an interval in
+which samples were lost.
 """
 
 from __future__ import annotations
@@ -77,9 +78,15 @@ class PerfEvent:
         end_ns = self._now_ns() - (0 if self._ended else _SETTLED_NS)
         return self._block(self._sampling.read(), end_ns)
 
+    def fileno(self) -> int:
+        """Readable when a ring is half full."""
+        return self._sampling.fileno()
+
     def _wait(self, wait_ns: int) -> bool:
-        """Until then, or all have ended: whether they have."""
+        """Until then, or a ring is half full, or all have ended: whether they have."""
         poll = select.poll()
+        rings = self._sampling.fileno()
+        poll.register(rings, select.POLLIN)
         living = {process.pidfd: process for process in self._living}
         for fd in living:
             poll.register(fd, select.POLLIN)
@@ -87,6 +94,10 @@ class PerfEvent:
         while True:
             rest_ms = -(-max(deadline_ns - self._now_ns(), 0) // 1_000_000)
             for fd, _ in poll.poll(rest_ms):
+                if fd == rings:
+                    self._sampling.wake()
+                    deadline_ns = 0
+                    continue
                 poll.unregister(fd)
                 self._living.remove(living[fd])
             if not self._living:
