@@ -32,11 +32,11 @@ class Returned:
         """By how long it had been idle; None: nothing was looked at twice yet. The array is not changed any more."""
         return self._bytes.get(target)
 
-    def note_look(self, look: Look) -> None:
-        """A look at its panel: once a second for each target, in the thread that monitors."""
-        pages = look.pages
+    def note_look(self, look: Look, pages: int) -> None:
+        """A look at its panel, of so many pages: once a second for each target, in the thread that monitors."""
         if pages:
-            self._add(look.target, np.multiply(look.ended, look.resident_bytes / pages, dtype=np.float64))
+            more: F64 = np.multiply(look.ended, look.resident_bytes / pages)
+            self._add(look.target, more)
 
     def note_regions(self, snapshot: Snapshot) -> None:
         """The regions of a target without a panel, at each aggregation."""

@@ -91,7 +91,7 @@ class Store:
             if (look := look_of(row)) is not None:
                 self._looks[look.target] = (*self._looks.get(look.target, ())[1 - LOOKS :], look)
                 self._first_looks.setdefault(look.target, look.time_ns)
-                self._returned.note_look(look)
+                self._returned.note_look(look, row["pages"])
         self._footprints |= {row["target"]: row for row in tables.get("footprint", ())}
         self._schemes = tables.get("schemes", self._schemes)
         for row in tables.get("cost", ()):

@@ -14,6 +14,10 @@ SECOND = 10**9
 PAGE = 4096
 
 
+def note(returned: Returned, found: Look) -> None:
+    returned.note_look(found, found.pages)
+
+
 def look(at_s: int, ended: dict[int, int], *, pages: int = 100, resident: int = 1000 * PAGE) -> Look:
     """So many idle times of at least these bounds have ended."""
     counts, none = np.zeros(len(BOUNDS_S), np.int64), np.zeros(len(BOUNDS_S), np.int64)
@@ -34,12 +38,12 @@ def told(returned: Returned, target: int = 1) -> dict[int, int]:
 def test_each_page_of_a_panel_stands_for_ten_and_counts_for_all_shorter_times() -> None:
     returned = Returned()
     assert returned.of(1) is None
-    returned.note_look(look(1, {0: 5, 12: 1, 60: 2}))
+    note(returned, look(1, {0: 5, 12: 1, 60: 2}))
     assert told(returned) == {
         **dict.fromkeys((1, 2, 5, 10), 30 * PAGE), **dict.fromkeys((20, 30, 60), 20 * PAGE),
     }  # fmt: skip
     before = returned.of(1)
-    returned.note_look(look(2, {86400: 1}))
+    note(returned, look(2, {86400: 1}))
     assert told(returned)[86400] == 10 * PAGE
     assert told(returned)[1] == 40 * PAGE
     assert before is not None
@@ -48,7 +52,7 @@ def test_each_page_of_a_panel_stands_for_ten_and_counts_for_all_shorter_times() 
 
 def test_a_look_without_pages_tells_nothing() -> None:
     returned = Returned()
-    returned.note_look(look(1, {60: 1}, pages=0))
+    note(returned, look(1, {60: 1}, pages=0))
     assert returned.of(1) is None
 
 
@@ -84,7 +88,7 @@ def test_of_regions_what_is_resident_counts() -> None:
 
 def test_targets_that_are_gone_are_forgotten() -> None:
     returned = Returned()
-    returned.note_look(look(1, {60: 1}))
+    note(returned, look(1, {60: 1}))
     returned.only([2])
     assert returned.of(1) is None
 
