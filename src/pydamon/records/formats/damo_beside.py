@@ -390,7 +390,7 @@ def _process(line: str) -> Process | None:
 
 def _size(told: object) -> _Size | None:
     try:
-        found = msgspec.convert(told, _Size)
+        found = msgspec.convert(told, learned(_Size))
     except (msgspec.ValidationError, ValueError):
         return None
     return found if 0 <= found.resident <= found.size <= _U63 // _PAGE_BYTES else None

@@ -100,7 +100,7 @@ def _from_values(data: object, form: Form, warn: Callable[[str], None], ops: str
     if isinstance(data, dict) and ("kdamonds" in data or "modules" in data):
         return _spec(layout, data, form, warn)
     if isinstance(data, list) and data and isinstance(data[0], dict) and "contexts" in data[0]:
-        return _spec(layout, {"kdamonds": data}, form, warn)  # beside a record of damo, and of damo report damon --json
+        return _spec(layout, {"kdamonds": data}, form, warn)  # beside a record of damo, or told by its report damon
     path = "schemes"
     if isinstance(data, dict) and "schemes" in data:
         for name in data:
