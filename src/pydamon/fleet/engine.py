@@ -52,10 +52,10 @@ def connected(means: Means) -> Iterator[duckdb.DuckDBPyConnection]:
             "memory_limit": f"{means.memory_bytes // (1 << 20)}MiB", "threads": means.threads, "temp_directory": spill,
             "max_temp_directory_size": _SPILL, "autoinstall_known_extensions": False,
             "autoload_known_extensions": False, "preserve_insertion_order": False,
-            "enable_progress_bar": False,  # it would draw on standard output
         }  # fmt: skip
         connection = duckdb.connect(":memory:", config=config)
         try:
+            connection.execute("SET enable_progress_bar = false")  # it would be drawn on standard output
             yield connection
         finally:
             connection.close()
