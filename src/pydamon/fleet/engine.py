@@ -180,7 +180,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _out_of(error: Exception) -> PydamonError:
-    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="--memory")
+    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="memory_bytes")
 
 
 class Together:

@@ -153,7 +153,7 @@ def test_names_that_no_file_of_a_data_set_has(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_asked_for_is_no_sql(tmp_path: Path) -> None:
-    from pydamon.fleet.query import Where
+    from pydamon.fleet.where import Where
 
     helpers.ship(tmp_path, helpers.rows("host-a", service="it's"))
     assert helpers.sums(tmp_path, "rows", Where(service="it's")) == 10
@@ -193,7 +193,7 @@ def test_a_million_cgroups_of_one_host_take_bounded_memory(tmp_path: Path) -> No
 
 def test_memory_that_is_not_enough_is_said(tmp_path: Path) -> None:
     helpers.ship(tmp_path, helpers.rows(cgroups=100, minutes=100))
-    with pytest.raises(PydamonError, match="--memory: DuckDB: Out of Memory"):
+    with pytest.raises(PydamonError, match="memory_bytes: DuckDB: Out of Memory"):
         helpers.asked(tmp_path, means=Means(2 << 20, 1))
 
 
