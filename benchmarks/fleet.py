@@ -104,7 +104,7 @@ def _workers(path: str) -> None:
 
 def _heavy(path: str, workers: int) -> dict[str, Any]:
     from pydamon.fleet import cluster, inventory
-    from pydamon.fleet.query import Where
+    from pydamon.fleet.where import Where
 
     columns = {"minutes": _HEAVY.columns("minutes"), "hours": _HEAVY.columns("hours")}
     stock = inventory.inventory(Path(path), Where(), columns, roll_ups=False)

@@ -15,7 +15,8 @@ from pydamon.errors import PydamonError
 from pydamon.fleet import inventory as inventories
 from pydamon.fleet.engine import Means, one_by_one
 from pydamon.fleet.inventory import LeftOut
-from pydamon.fleet.query import Query, check_labels
+from pydamon.fleet.query import Query
+from pydamon.fleet.where import check_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa

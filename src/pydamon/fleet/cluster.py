@@ -85,6 +85,7 @@ def client_of(workers: int, cluster: str | None) -> Iterator[Any]:
     except ImportError:
         raise MachineError("needs Dask: pip install 'pydamon[fleet]'", where="fleet") from None
     if cluster is None:
+        # None as the dashboard's address would be port 8787, whoever has that.
         local = distributed.LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
             memory_limit=None, silence_logs=50,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +55,8 @@ def connected(means: Means) -> Iterator[duckdb.DuckDBPyConnection]:
         }  # fmt: skip
         connection = duckdb.connect(":memory:", config=config)
         try:
+            with suppress(duckdb.InvalidInputException):  # in a notebook that could not draw it either
+                connection.execute("SET enable_progress_bar = false")  # it would be drawn on standard output
             yield connection
         finally:
             connection.close()
@@ -179,7 +181,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _out_of(error: Exception) -> PydamonError:
-    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="--memory")
+    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="memory_bytes")
 
 
 class Together:

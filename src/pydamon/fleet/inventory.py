@@ -19,7 +19,7 @@ from pydamon.fleet.manifest import Manifest
 from pydamon.plain import printable
 
 if TYPE_CHECKING:
-    from pydamon.fleet.query import Where
+    from pydamon.fleet.where import Where
 
 DAY_S = 86400
 CLOCKS_S = 300  # by which a host's clock may be ahead

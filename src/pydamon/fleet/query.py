@@ -6,37 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pydamon.dataset.schema import COLUMNS, HOURS
-from pydamon.errors import RequestError
 from pydamon.fleet.inventory import Job
 from pydamon.fleet.measures import HOUR, LABEL_NAMES, MEASURES, added, rolled
 from pydamon.fleet.valid import BUCKET, DUPLICATE, flag, reasons
+from pydamon.fleet.where import HOUR_S, Where
 
-HOUR_S = 3600
 _TYPES = {one.name: "VARCHAR" if one.type == "string" else "BIGINT" for one in COLUMNS}
 ALL = frozenset(_TYPES)
 _TOTAL = "DECIMAL(38, 0)"
 _NOT_OF_NOTHING = " HAVING count(*) > 0"  # without keys there would be a row even then
-
-
-@dataclass(frozen=True)
-class Where:
-    """Of which rows; None: of all. ``start`` and ``end`` in seconds since 1970, the end not included."""
-
-    host: str | None = None
-    host_class: str | None = None
-    service: str | None = None
-    cgroup: str | None = None
-    start: int | None = None
-    end: int | None = None
-
-    def labels(self) -> list[tuple[str, str]]:
-        """(column, value) of the labels that are asked for."""
-        named = (("host", self.host), ("host_class", self.host_class), ("service", self.service))
-        return [(name, value) for name, value in (*named, ("cgroup", self.cgroup)) if value is not None]
-
-    @property
-    def whole_hours(self) -> bool:
-        return all(time is None or time % HOUR_S == 0 for time in (self.start, self.end))
 
 
 @dataclass(frozen=True)
@@ -142,10 +120,3 @@ def surplus(table: str, repeated: str) -> str:
         f"SELECT rowid AS id, {number} AS nth FROM {table} SEMI JOIN {repeated} USING ({', '.join(SAME)}) WHERE bad = 0"
     )
     return f"SELECT id FROM ({rows}) WHERE nth > 1"
-
-
-def check_labels(where: Where) -> None:
-    """Raises RequestError for what no label can be."""
-    for name, value in where.labels():
-        if len(value) > 4096 or "\0" in value:
-            raise RequestError("is no label", where=name)

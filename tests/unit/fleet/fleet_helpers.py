@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from pydamon.dataset import files
 from pydamon.fleet.asking import Data
 from pydamon.fleet.measures import MEASURES
-from pydamon.fleet.query import Query, Where
+from pydamon.fleet.query import Query
 from pydamon.fleet.simulated.hosts import Fleet
 from pydamon.fleet.simulated.write import TRUTH, simulate
+from pydamon.fleet.where import Where
 
 FIRST = 1_795_564_800 // 86_400 * 86_400 + 10 * 3600  # ten o'clock on a day in November 2026, which is no future
 DAY = files.day(FIRST)

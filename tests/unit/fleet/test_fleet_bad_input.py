@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from tests.unit.fleet import fleet_helpers as helpers
 
 from pydamon.dataset import files
 from pydamon.dataset.schema import VERSION, VERSION_KEY
-from pydamon.errors import PydamonError, RequestError
+from pydamon.errors import MachineError, PydamonError, RequestError
 from pydamon.fleet.asking import Data
 from pydamon.fleet.compact import compact
-from pydamon.fleet.engine import Means
+from pydamon.fleet.engine import Means, connected
 from pydamon.fleet.questions import memory
 
 POISON: list[tuple[str, Any]] = [
@@ -152,7 +153,7 @@ def test_names_that_no_file_of_a_data_set_has(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_asked_for_is_no_sql(tmp_path: Path) -> None:
-    from pydamon.fleet.query import Where
+    from pydamon.fleet.where import Where
 
     helpers.ship(tmp_path, helpers.rows("host-a", service="it's"))
     assert helpers.sums(tmp_path, "rows", Where(service="it's")) == 10
@@ -192,7 +193,7 @@ def test_a_million_cgroups_of_one_host_take_bounded_memory(tmp_path: Path) -> No
 
 def test_memory_that_is_not_enough_is_said(tmp_path: Path) -> None:
     helpers.ship(tmp_path, helpers.rows(cgroups=100, minutes=100))
-    with pytest.raises(PydamonError, match="--memory: DuckDB: Out of Memory"):
+    with pytest.raises(PydamonError, match="memory_bytes: DuckDB: Out of Memory"):
         helpers.asked(tmp_path, means=Means(2 << 20, 1))
 
 
@@ -201,3 +202,25 @@ def test_files_of_newer_columns_are_read_for_those_that_are_known(tmp_path: Path
     path = helpers.ship(tmp_path, table)
     assert "colour" in pq.read_schema(path).names
     assert helpers.sums(tmp_path) == 10
+
+
+def test_a_connection_draws_nothing_loads_nothing_and_is_bounded() -> None:
+    with connected(Means(100 << 20, 1)) as connection:
+        told = {
+            name: connection.execute(f"SELECT current_setting('{name}')").fetchall()[0][0]
+            for name in ("enable_progress_bar", "autoload_known_extensions", "memory_limit", "threads")
+        }
+    assert told == {
+        "enable_progress_bar": False,
+        "autoload_known_extensions": False,
+        "memory_limit": "100.0 MiB",
+        "threads": 1,
+    }
+
+
+@pytest.mark.parametrize("missing", ["duckdb", "distributed"])
+def test_what_is_not_installed_is_named(tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    helpers.ship(tmp_path, helpers.rows())
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MachineError, match=r"pip install 'pydamon\[fleet\]'"):
+        helpers.asked(tmp_path, workers=1 if missing == "distributed" else 0)

@@ -14,7 +14,8 @@ from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet import compact as compaction
 from pydamon.fleet import manifest as manifests
 from pydamon.fleet.compact import compact
-from pydamon.fleet.query import Query, Where
+from pydamon.fleet.query import Query
+from pydamon.fleet.where import Where
 
 
 @pytest.fixture(name="root")

@@ -14,7 +14,8 @@ from pydamon.fleet.compact import compact
 from pydamon.fleet.engine import Means
 from pydamon.fleet.inventory import inventory
 from pydamon.fleet.measures import MEASURES
-from pydamon.fleet.query import Query, Where
+from pydamon.fleet.query import Query
+from pydamon.fleet.where import Where
 
 _QUERIES = (
     helpers.ALL,

@@ -12,9 +12,9 @@ from tests.unit.fleet import fleet_helpers as helpers
 from pydamon.dataset.schema import AGES_S
 from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet.asking import Data
-from pydamon.fleet.query import Where
 from pydamon.fleet.questions import choices, differences, memory
 from pydamon.fleet.simulated import mixes
+from pydamon.fleet.where import Where
 
 _HOSTS, _MINUTES = 24, 120
 # Of a mean of all rows of a service: 1 % and 2 % of noise in each (hosts.py), five standard errors.

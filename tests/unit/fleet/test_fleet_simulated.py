@@ -14,7 +14,7 @@ from tests.unit.fleet import fleet_helpers as helpers
 from pydamon.dataset import files
 from pydamon.dataset.schema import AGES_S, bucket
 from pydamon.errors import RequestError
-from pydamon.fleet.simulated import mixes
+from pydamon.fleet.simulated import mixes, regions
 from pydamon.fleet.simulated.hosts import Fleet
 from pydamon.fleet.simulated.write import simulate
 
@@ -97,3 +97,29 @@ def test_any_tool_reads_the_files(tmp_path: Path) -> None:
     found = pq.ParquetDataset(tmp_path / "f" / "minutes").read(columns=["host", "cold_600s", "date"])
     assert found.num_rows == 2 * 5 * 120
     assert isinstance(found, pa.Table)
+
+
+def test_regions_of_a_few_hosts_are_idle_as_the_mix_says(tmp_path: Path) -> None:
+    """Of 8 cgroups of the frontend, 10 regions each a part, at 12 times: idle for 60 s or longer, by size."""
+    fleet = Fleet(30, 1, 120, helpers.FIRST, 3)
+    assert len(regions.sampled(fleet)) == 20
+    minutes = helpers.FIRST + 60 * np.arange(120)
+    tables = [pa.Table.from_batches([regions.batch(fleet, host, minutes)]) for host in regions.sampled(fleet)]
+    found = pa.concat_tables(tables)
+    sizes = (found["end"].to_numpy() - found["start"].to_numpy()).astype(float)
+    idle = sizes[found["age_ms"].to_numpy() >= 60_000].sum() / sizes.sum()
+    right = mixes.cold_shares(mixes.SERVICES[0], minutes[::10])[:, AGES_S.index(60)].mean()
+    assert idle == pytest.approx(right, abs=0.02)  # 2,400 draws of the part that is at about 90 s: 0.2 x 1 %
+    assert set(found["minute"].to_pylist()) == set(minutes[::10].tolist())
+    used = found["nr_accesses"].to_numpy() > 0
+    assert found["age_ms"].to_numpy()[used].mean() < found["age_ms"].to_numpy()[~used].mean()
+
+
+def test_regions_lie_where_their_host_does(tmp_path: Path) -> None:
+    helpers.fleet_at(tmp_path / "f", hosts=2, cgroups=2, minutes=20)
+    for path in (tmp_path / "f" / "regions").rglob("*.parquet"):
+        part = files.parse_name(str(path.relative_to(tmp_path / "f")))
+        assert part is not None
+        table = pq.read_table(path, partitioning=None)
+        assert [bucket(name) for name in set(table["host"].to_pylist())] == [part.bucket]
+    assert len(list((tmp_path / "f" / "regions").rglob("*.parquet"))) == 2

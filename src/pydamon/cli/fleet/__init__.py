@@ -233,12 +233,12 @@ def compact(**options: Any) -> None:
 
 @command.command()
 @click.argument("path", metavar="DIR")
-@click.option("--hosts", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--hosts", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many.")
 @click.option("--cgroups", type=click.IntRange(1, 10_000), default=50, show_default=True, help="On each host.")
-@click.option("--days", type=click.FloatRange(1 / 1440, 366), default=1.0, show_default=True)
+@click.option("--days", type=click.FloatRange(1 / 1440, 366), default=1.0, show_default=True, help="How long.")
 @click.option("--until", type=_TIME, metavar="TIME", help="The end of the last day.  [default: the last midnight, UTC]")
 @click.option("--pieces", type=click.IntRange(1, 1440), default=1, show_default=True, help="Files per date and bucket.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another fleet.")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes.  [default: all CPUs]")
 def simulate(**options: Any) -> None:
     """Write a simulated fleet into a new folder, with truth.json: what the right answers are."""

@@ -11,7 +11,7 @@ from pydamon.cli.render.screen import Screen, current_screen, emit, emit_json, w
 from pydamon.errors import RequestError
 from pydamon.fleet.asking import Data, Found
 from pydamon.fleet.engine import Means
-from pydamon.fleet.query import Where
+from pydamon.fleet.where import Where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

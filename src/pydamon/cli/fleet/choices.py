@@ -11,8 +11,8 @@ from pydamon.cli.render.axes import percent
 from pydamon.cli.render.bars import PLAIN, TWO, Bar, Bars, Legend
 from pydamon.cli.render.screen import Screen
 from pydamon.fleet.asking import Data
-from pydamon.fleet.query import Where
 from pydamon.fleet.questions import choices
+from pydamon.fleet.where import Where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

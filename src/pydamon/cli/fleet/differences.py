@@ -12,9 +12,9 @@ from pydamon.cli.render.bars import TWO, Bar, Bars, Legend
 from pydamon.cli.render.screen import Screen
 from pydamon.errors import RequestError
 from pydamon.fleet.asking import Data
-from pydamon.fleet.query import Where
 from pydamon.fleet.questions import differences
 from pydamon.fleet.statistics import Interval
+from pydamon.fleet.where import Where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,9 @@ import numpy as np
 
 from pydamon.dataset.schema import AGES_S
 from pydamon.fleet.asking import MINUTE_S, Data, Found
-from pydamon.fleet.query import Query, Where
+from pydamon.fleet.query import Query
 from pydamon.fleet.questions.memory import GOAL, WORKING_SET_S, Cold, ask_savings, by_label, cold_of, savings_of
+from pydamon.fleet.where import Where
 from pydamon.spec.units import format_duration_ns
 
 Kind = Literal["reclaim", "tier", "thp"]

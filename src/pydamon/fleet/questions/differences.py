@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet.asking import MINUTE_S, Data, Found
 from pydamon.fleet.measures import LABEL_NAMES
-from pydamon.fleet.query import HOUR_S, Query, Where
+from pydamon.fleet.query import Query
 from pydamon.fleet.statistics import Interval, difference, mean_of, robust_z
+from pydamon.fleet.where import HOUR_S, Where
 
 F64 = NDArray[np.float64]
 

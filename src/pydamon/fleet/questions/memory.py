@@ -12,7 +12,8 @@ from pydamon.dataset.schema import AGES_S, WINDOWS_S
 from pydamon.errors import RequestError
 from pydamon.fleet.asking import MINUTE_S, Data, Found
 from pydamon.fleet.measures import LABEL_NAMES
-from pydamon.fleet.query import Query, Where
+from pydamon.fleet.query import Query
+from pydamon.fleet.where import Where
 
 F64 = NDArray[np.float64]
 

@@ -70,6 +70,10 @@ class Fleet:
     def service(self, cgroup: int) -> int:
         return cgroup % len(mixes.SERVICES)
 
+    def cgroup(self, number: int) -> str:
+        """The path of a cgroup."""
+        return f"/{mixes.SERVICES[self.service(number)].name}.slice/{number // len(mixes.SERVICES):03}"
+
 
 class HostFacts(NamedTuple):
     """Of each host: its class, how much larger its memory is, whether it gets the rollout, whether a service hoards."""
@@ -114,7 +118,7 @@ class Hosts:
     def batches(self, host: int, truth: Sums) -> Iterator[pa.RecordBatch]:
         """The rows of a host, sorted by cgroup and minute; adds what they would be without noise to ``truth``."""
         size = max(_ROWS // len(self._minutes), 1)
-        names = sorted(range(self._fleet.cgroups), key=self._cgroup)
+        names = sorted(range(self._fleet.cgroups), key=self._fleet.cgroup)
         for at in range(0, len(names), size):
             yield self._batch(host, np.array(names[at : at + size]), truth)
 
@@ -211,7 +215,7 @@ class Hosts:
         columns = {
             "host": dictionary(same, [fleet.name(host)]),
             "host_class": dictionary(same, [kind.name]),
-            "cgroup": dictionary(each, [self._cgroup(int(one)) for one in cgroups]),
+            "cgroup": dictionary(each, [fleet.cgroup(int(one)) for one in cgroups]),
             "pod": dictionary(
                 each, [f"{name}/{name}-{host:05}-{one}" for name, one in zip(names, cgroups, strict=True)]
             ),
@@ -227,9 +231,6 @@ class Hosts:
         schema = minutes_schema(dictionaries=True)
         columns |= {name: pa.array(values.reshape(-1)) for name, values in told.items()}
         return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
-
-    def _cgroup(self, cgroup: int) -> str:
-        return f"/{mixes.SERVICES[self._fleet.service(cgroup)].name}.slice/{cgroup // len(mixes.SERVICES):03}"
 
 
 def _bytes(pages: NDArray[np.float32]) -> NDArray[np.int64]:

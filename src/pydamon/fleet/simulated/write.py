@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pydamon.dataset.schema import AGES_S, MINUTES
+from pydamon.dataset.schema import AGES_S, MINUTES, REGIONS, bucket
 from pydamon.errors import RequestError
 from pydamon.fleet.files import made_folder, minutes_schema, write_all, write_text
 from pydamon.fleet.pool import each
-from pydamon.fleet.simulated import mixes
+from pydamon.fleet.simulated import mixes, regions
 from pydamon.fleet.simulated.hosts import Fleet, Hosts, Sums
 from pydamon.plain import json_text
 
@@ -49,6 +50,10 @@ def simulate(root: Path, fleet: Fleet, *, pieces: int = 1, jobs: int | None = No
     for sums, its_rows, its_files, its_bytes in each(_write, tasks, jobs):
         truth.add(sums)
         rows, files, size = rows + its_rows, files + its_files, size + its_bytes
+    for date, first, count in _dates(fleet):
+        for host in regions.sampled(fleet):
+            size += _write_regions(fleet, root, date, _minutes(first, count), host)
+            files += 1
     write_text(root / TRUTH, json_text(told(fleet, truth), indent=2) + "\n")
     return Written(rows, files, size)
 
@@ -68,12 +73,23 @@ def _write(
     """The files of one date and bucket: (truth, rows, files, bytes)."""
     folder = root / MINUTES / f"date={date}" / f"bucket={number:02}"
     truth, rows, files, size = Sums.nothing(), 0, 0, 0
-    for part in np.array_split(first + mixes.MINUTE_S * np.arange(count, dtype=np.int64), min(pieces, count)):
+    for part in np.array_split(_minutes(first, count), min(pieces, count)):
         make = Hosts(fleet, part)
         batches = (batch for host in hosts for batch in make.batches(host, truth))
         name, its_rows = write_all(folder, minutes_schema(dictionaries=True), batches)
         rows, files, size = rows + its_rows, files + 1, size + (folder / name).stat().st_size
     return truth, rows, files, size
+
+
+def _minutes(first: int, count: int) -> NDArray[np.int64]:
+    return first + mixes.MINUTE_S * np.arange(count, dtype=np.int64)
+
+
+def _write_regions(fleet: Fleet, root: Path, date: str, minutes: NDArray[np.int64], host: int) -> int:
+    """The regions of a host on a date; returns the file's size."""
+    folder = made_folder(root, REGIONS, f"date={date}", f"bucket={bucket(fleet.name(host)):02}")
+    name, _ = write_all(folder, regions.schema(), [regions.batch(fleet, host, minutes)])
+    return (folder / name).stat().st_size
 
 
 def told(fleet: Fleet, truth: Sums) -> dict[str, Any]:
