@@ -185,9 +185,9 @@ def test_an_event_as_a_probe_hits_where_it_happened(
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        (["--probe", "perf_event=bla", "1"], "probes[0].filters[0].perf_event: event: 'bla' is none"),
-        (["--probe", "perf_event=page-faults anon", "1"], "perf_event: goes alone"),
-        (["--ops", "paddr", "--probe", "perf_event=page-faults"], "perf_event: is for processes"),
+        (["--probe", "perf_event=bla", str(os.getpid())], "'bla' is none; it is page-faults"),
+        (["--probe", "perf_event=page-faults anon", "1"], "--probe: goes alone: a probe of an event has no other"),
+        (["--ops", "paddr", "--probe", "perf_event=page-faults"], "--probe: is for processes (ops vaddr, fvaddr)"),
     ],
 )
 def test_a_probe_of_an_event_that_cannot_be_is_one_line(args: list[str], why: str, tmp_path: Path) -> None:

@@ -173,3 +173,40 @@ def test_the_short_form(text: str, filters: list[Filter], words: str) -> None:
 def test_a_wrong_short_form_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
         parse_probe(text)
+
+
+EVENT = {"filter_type": "perf_event", "allow": True, "perf_event": "page-faults"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (spec([EVENT, ANON]), r"probes\[0\]\.filters\[0\]\.perf_event: goes alone"),
+        (spec([ANON, EVENT]), r"probes\[0\]\.filters\[1\]\.perf_event: goes alone"),
+        (spec([EVENT | {"matching": False}]), r"goes with matching and allow only"),
+        (spec([EVENT | {"allow": False}]), r"goes with matching and allow only"),
+        (spec([EVENT | {"perf_event": "a b"}]), r"is no name of an event"),
+        (spec([EVENT | {"perf_event": "x" * 201}]), r"is no name of an event"),
+        (spec([EVENT | {"perf_event": None}]), r"perf_event: is needed with a filter of type perf_event"),
+        (spec([ANON | {"perf_event": "page-faults"}]), r"perf_event: does not go with a filter of type anon"),
+        (spec([EVENT], ops="paddr", targets=[{}]), r"is for processes \(ops vaddr, fvaddr\), not for paddr"),
+    ],
+)
+def test_probes_of_events_that_cannot_be_are_refused_by_name(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        from_builtins(data)
+
+
+def test_probes_of_events_are_written_and_told() -> None:
+    given = from_builtins(spec([EVENT], [ANON]))
+    assert from_builtins(to_builtins(given)) == given
+    (line,) = [line for line in explain(given) if line.startswith("Probe 0")]
+    assert line == "Probe 0: count in how many samples the event page-faults has seen an access in the region."
+    assert given.context.probes[0] == parse_probe("perf_event=page-faults")
+    assert describe_probe(given.context.probes[0]) == "accesses sampled by page-faults"
+    again = scheme_files.load(json.dumps(damo_spec(given, lambda _: None))).spec
+    assert again is not None
+    assert again.context.probes == given.context.probes
+    scheme = {"action": "stat", "filters": [EVENT]}
+    with pytest.raises(RequestError, match=r"filter_type: is perf_event, which is for probes$"):
+        from_builtins(spec(schemes=[scheme]))
