@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -41,19 +40,21 @@ class Found:
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A measure of each group; NaN where it is not known."""
-        column = self.table.column(name).to_pylist()
-        return np.array([math.nan if value is None else float(value) for value in column], np.float64)
+        found: NDArray[np.float64] = self.table.column(name).cast("float64").to_numpy()
+        return found
 
     def exact(self, name: str) -> list[int | None]:
         """A measure of each group, to the last digit."""
-        return [None if value is None else int(value) for value in self.table.column(name).to_pylist()]
+        values = (one.as_py() for one in self.table.column(name))
+        return [None if value is None else int(value) for value in values]
 
     def texts(self, name: str) -> NDArray[np.object_]:
         """A label of each group; empty where it has none."""
-        return np.array([value or "" for value in self.table.column(name).to_pylist()], object)
+        return np.array([one.as_py() or "" for one in self.table.column(name)], object)
 
     def flags(self, name: str = "after") -> NDArray[np.bool_]:
-        return np.array(self.table.column(name).to_pylist(), bool)
+        found: NDArray[np.bool_] = self.table.column(name).to_numpy().astype(bool)
+        return found
 
     def span_s(self) -> float:
         """Seconds from the first minute to the end of the last; needs the measures ``first`` and ``last``."""
