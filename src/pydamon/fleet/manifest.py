@@ -17,6 +17,7 @@ import msgspec
 
 from pydamon.errors import RequestError
 from pydamon.fleet.files import made_folder, write_text
+from pydamon.learned import learned
 
 FOLDER = "compacted"
 PREFIX = "c-"
@@ -68,7 +69,7 @@ def read(root: Path, date: str, number: int) -> Manifest | None:
     if len(data) > _MOST_BYTES:
         raise RequestError(f"is larger than {_MOST_BYTES} bytes", where=str(path))
     try:
-        found = msgspec.json.decode(data, type=Manifest)
+        found = msgspec.json.decode(data, type=learned(Manifest))
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise RequestError("is no manifest of a compaction", where=str(path)) from None
     if found.version > VERSION:

@@ -22,8 +22,10 @@ import numpy as np
 
 from pydamon import spans
 from pydamon.errors import MachineError, RequestError, located
+from pydamon.learned import learned
 from pydamon.library.own_pages import PAGE_SIZE, ProtectedPages, Ranges
 from pydamon.linux import userfaultfd
+from pydamon.linux.causes import cause
 from pydamon.linux.process import Process
 from pydamon.linux.userfaultfd import ReadWriteProtection
 
@@ -130,7 +132,7 @@ def _validate(regions: Sequence[Region]) -> None:
 
 def _regions(data: bytes) -> list[Region]:
     try:
-        return msgspec.json.decode(data, type=list[Region])
+        return msgspec.json.decode(data, type=learned(list[Region]))
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(
             f"what was sent is no list of regions with base_host_virt_addr, size and offset: {error}"
@@ -145,7 +147,8 @@ def _pagemap(pid: int) -> int:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise MachineError(f"cannot be opened: {error.strerror}; run as root or as its user", where=path) from None
+            text = cause(error, "run as root or as its user", "it has ended")
+            raise MachineError(f"cannot be opened: {text}", where=path) from None
         if not process.alive():
             os.close(fd)
             raise MachineError(f"process {pid} has ended", where=WHERE)

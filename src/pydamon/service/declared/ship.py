@@ -7,6 +7,7 @@ import os
 from pydamon.dataset.files import MOST_HOST, MOST_TEXT
 from pydamon.dataset.stores import check_where
 from pydamon.errors import RequestError, located
+from pydamon.plain import printable
 from pydamon.service.declared.layout import ShipFields
 from pydamon.service.shipping.settings import DAY_S, Shipping, parse_regions
 from pydamon.spec import units
@@ -46,7 +47,7 @@ def understand_shipping(fields: ShipFields, beside: str) -> Shipping:
 
 
 def _label(text: str | None, field: str, most: int) -> str | None:
-    if text is not None and (not text or len(text) > most or not text.isprintable()):
+    if text is not None and (not text or len(text) > most or printable(text) != text):
         raise RequestError(f"is empty, longer than {most} characters, or not printable", where=field)
     return text
 

@@ -25,6 +25,7 @@ import msgspec
 
 from pydamon.dataset.files import Part, content_hash
 from pydamon.errors import MachineError, RequestError
+from pydamon.learned import learned
 from pydamon.plain import printable
 from pydamon.service.shipping import journal
 from pydamon.service.shipping.minutes import Minutes
@@ -308,7 +309,7 @@ class Spool:
         except FileNotFoundError:
             return Minutes()
         try:
-            spans = msgspec.json.decode(data[:_MOST_SEEN], type=_Seen).spans
+            spans = msgspec.json.decode(data[:_MOST_SEEN], type=learned(_Seen)).spans
             if all(0 <= first <= last for first, last in spans):
                 return Minutes(spans)
         except msgspec.MsgspecError:
