@@ -118,6 +118,9 @@ def latest() -> int:
 
 def root_of(path: str) -> Path:
     """The folder of a data set. Raises RequestError if there is none."""
+    if "://" in path:
+        text = "is an object store; questions and compaction read a directory: copy or mount what is asked"
+        raise RequestError(text, where=printable(path))
     root = Path(path)
     if not (root / MINUTES).is_dir() and not (root / HOURS).is_dir():
         raise RequestError(f"is no data set of a fleet: it has no folder {MINUTES}", where=printable(path))

@@ -126,6 +126,8 @@ class Found:
 
 def search(paths: Sequence[str], question: Question, tasks: Tasks) -> Found:
     """Search on all of these. Raises RequestError for a question that cannot be, or where no recording tells."""
+    if not 0 < question.share <= 1:
+        raise RequestError("must be above 0 and at most 1", where="share")
     space = parse_space(question.text)
     for limit in question.limits:
         parse_limit(limit)

@@ -11,8 +11,9 @@ import click
 from pydamon import lean
 from pydamon.cli.completion.values import FILE, RECORD
 from pydamon.cli.help.classes import Verb
-from pydamon.cli.options import Share
+from pydamon.cli.options import Quantity
 from pydamon.errors import PydamonError, RequestError, located
+from pydamon.spec.units import parse_share
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 10  # recordings that were left out, by name
 
 
+def _share(text: str) -> float:
+    share = float(parse_share(text))
+    if not 0 < share <= 1:
+        raise RequestError(f"{text[:40]!r} must be above 0% and at most 100%")
+    return share
+
+
 @click.command("policy", cls=Verb)
 @click.argument("places", nargs=-1, required=True, metavar="FILE|FOLDER...", type=RECORD)
 @click.option("--search", "text", required=True, metavar="TEXT", help="A module or scheme with LOW..HIGH or A|B in it.")
@@ -32,7 +40,7 @@ _MOST_SHOWN = 10  # recordings that were left out, by name
 )
 @click.option(
     "--share",
-    type=Share(),
+    type=Quantity("share", _share),
     default="95%",
     show_default=True,
     help="On how many of a service's recordings the limits must hold.",
@@ -121,7 +129,7 @@ def _show(found: Found, output: str | None, as_json: bool) -> None:
     else:
         emit(_text(found, current_screen()))
     remarks = _remarks(found)
-    if output is not None:
+    if output is not None and any(one.text is not None for one in found.policies):
         text, more = service_file(found, output)
         write_public(output, text)
         remarks += more
@@ -161,8 +169,10 @@ def _text(found: Found, screen: Screen) -> str:
 
 
 def _rule(question: Question) -> str:
-    limits = " and ".join(question.limits)
-    return f"within {limits} on {question.share:.4g} of the recordings; chosen by the first 70 %, judged on the rest"
+    from pydamon.cli.render.axes import percent
+
+    limits, share = " and ".join(question.limits), percent(question.share)
+    return f"within {limits} on {share} of the recordings; chosen by the first 70 %, judged on the rest"
 
 
 def _of(part: float, whole: float) -> str:
