@@ -64,7 +64,7 @@ def test_without_a_setting_within_the_limits_the_status_is_1(
         (["--search", AGES, "--share", "150%"], "must be above 0% and at most 100%"),
         (["--search", AGES, "--share", "0%"], "must be above 0% and at most 100%"),
         (["--search", AGES, "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], "--jobs: is of this machine"),
-        (["--search", "reclaim min_age=20min..1h"], "none of 2 recordings tells of any setting"),
+        (["--search", "reclaim min_age=20min..1h", "--jobs", "1"], "none of 2 recordings tells of any setting"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
