@@ -19,8 +19,9 @@ from pydamon.errors import RequestError
 from pydamon.service.client import Client, running
 
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]
-SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
-SIM = ["--ops", "sim", "--workload", "stairs"]
+SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+AN_HOUR = str(Path(__file__).with_name("an_hour.masim"))  # none of the tests comes to its end, however slow it is
+SIM = ["--ops", "sim", "--workload", AN_HOUR]
 
 
 def lives(pid: int) -> bool:

@@ -124,7 +124,7 @@ def test_they_end_with_the_program_that_has_started_them() -> None:
             tree = DamonTree(level("mm"), start=starter("smaps", run=spawner.run), avail_operations=list)
             tree.write(f"{K}/nr_kdamonds", 1)
             os.write(write_end, f"{process_of(turn_on(tree))} {spawner._pid}".encode())
-            time.sleep(60)
+            time.sleep(600)
         finally:
             os._exit(1)
     pids = [int(pid) for pid in os.read(read_end, 100).split()]

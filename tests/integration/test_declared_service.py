@@ -18,6 +18,7 @@ import pytest
 from tests.helpers.command import PYDAMON, only_line, pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.service_helpers import (  # noqa: F401 - fixtures
+    AN_HOUR,
     SLEEPER,
     lives,
     runtime_fixture,
@@ -30,7 +31,7 @@ from pydamon.errors import PydamonError
 from pydamon.records.joined import open_record
 from pydamon.service.client import Client, ServiceClient, running
 
-SIM = {"ops": "sim", "workload": "stairs"}
+SIM = {"ops": "sim", "workload": AN_HOUR}
 
 
 class Services:
@@ -89,7 +90,8 @@ def sim(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_it_runs_each_monitor_in_a_process_of_its_own_and_ends_them_all(services: Services, tmp_path: Path) -> None:
-    service = services.start(sim("a"), sim("b"), record={"directory": "records", "rotate": "1s", "keep": {"files": 3}})
+    stairs = sim("a", workload="stairs")
+    service = services.start(stairs, sim("b"), record={"directory": "records", "rotate": "1s", "keep": {"files": 3}})
     assert states() == {"a": "running", "b": "running"}
     assert running() == ["a", "b"]
     assert len({service.pid, *(monitor["pid"] for monitor in told().values())}) == 3

@@ -180,7 +180,7 @@ def held(name):
     return mmap.mmap(fd, 1 << 20)
 a = [held(b"z\rz"), held(b"x\r7f0000000000-7f8000000000 rw-p 00000000 00:00 0 ")]
 print(flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None

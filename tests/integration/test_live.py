@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.command import PYDAMON, only_line, pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.service_helpers import (  # noqa: F401 - fixtures
+    AN_HOUR,
     SIM,
     SMAPS,
     runtime_fixture,
@@ -32,7 +33,7 @@ def test_the_memory_of_a_process_by_the_socket(sleeper: int) -> None:
     assert (view.engine, view.ops, view.primitive) == ("user", "vaddr", "smaps")
     (target,) = view.targets
     assert (target.target, target.pid) == (0, sleeper)
-    assert "time.sleep(60)" in str(target.command)
+    assert "time.sleep(600)" in str(target.command)
     assert target.cgroup is not None
     assert target.rss_bytes is not None
     assert 0 < target.resident_bytes <= 2 * target.rss_bytes
@@ -60,7 +61,7 @@ def test_one_goes_back_in_time(sleeper: int) -> None:
     assert later is not None
     assert first.time_ns == span[0] < later.time_ns
     assert first.time_unix_ns is None  # a simulation's time
-    assert first.targets[0].command == "workload stairs"
+    assert first.targets[0].command == f"workload {AN_HOUR}"
     with pytest.raises(RequestError, match="request"):
         client.live(step=10**9)
 

@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.command import pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.browser import chromium, colour_at, need, opened, serving, settle, times
+from tests.integration.service_helpers import AN_HOUR
 from tests.unit.cli.rich_record import MIB, rich
 from tests.unit.records.record_samples import AGGR_NS, START_NS, mapping, metadata, snapshot
 
@@ -318,7 +319,7 @@ def test_a_kdamond_in_the_background_is_shown_with_its_status(
     monkeypatch.chdir(tmp_path)
     (own := tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(own))  # others may serve, too
-    how = ["--ops", "sim", "--workload", "stairs"]
+    how = ["--ops", "sim", "--workload", AN_HOUR]
     for name, more in (("web", ["-o", "web.damon"]), ("mute", [])):
         done = pydamon("start", "--name", name, *how, *more)
         assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from tests.helpers.waiting import wait_until
 from pydamon.records.reader import RecordReader
 
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]
-SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
 
 
 def start(*args: str, **options: Any) -> subprocess.Popen[str]:
@@ -72,7 +72,7 @@ class TestEnds:
     def test_a_signal_completes_the_record_and_ends_the_command(self, tmp_path: Path, number: signal.Signals) -> None:
         out = tmp_path / "run.damon"
         pid_file = tmp_path / "pid"
-        script = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+        script = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
         record = start("record", "-o", str(out), *SMAPS, "--", sys.executable, "-c", script)
         wait_until(lambda: out.exists() and out.stat().st_size > 6000)
         record.send_signal(number)

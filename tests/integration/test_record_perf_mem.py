@@ -33,7 +33,7 @@ if words[:2] == ["mem", "record"]:
         signal.signal(signal.SIGINT, lambda *_: child.terminate())
         sys.exit(child.wait() and 7)
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    time.sleep(60)
+    time.sleep(600)
 if words[:1] == ["script"]:
     assert words[1:3] == ["-i", "-"], words
     if sys.stdin.readline() != "DATA\\n":
@@ -102,7 +102,7 @@ def test_a_command_is_sampled(made: Make, tmp_path: Path) -> None:
 
 def test_processes_are_sampled_and_left_alone(made: Make, tmp_path: Path) -> None:
     out = tmp_path / "run.damon"
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "600"]) as child:
         environment = made(LOADS.replace("712/714", f"{child.pid}/714"))
         done = record(
             out, environment, "--source", "perf-mem", "--duration", "300ms", "--aggr", "100ms", str(child.pid)

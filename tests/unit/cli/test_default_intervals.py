@@ -48,7 +48,7 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     "args",
     [
         (PID,),
-        ("--", "sleep", "60"),
+        ("--", "sleep", "600"),
         ("--cgroup", "/x"),
         ("--include-children", PID),
         ("--ops", "fvaddr", "--region", "0x1000-0x2000", PID),

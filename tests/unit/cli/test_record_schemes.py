@@ -139,7 +139,7 @@ import mmap, sys, time
 m = mmap.mmap(-1, 32 << 20)
 for i in range(0, 32 << 20, 4096): m[i] = 1
 print(flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -62,7 +62,7 @@ def test_version_imports_no_verb_and_no_number(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("processes")
 def test_record_imports_what_it_uses_only(tmp_path: Path) -> None:
     record = tmp_path / "a.damon"
-    with subprocess.Popen(["sleep", "60"]) as target:
+    with subprocess.Popen(["sleep", "600"]) as target:
         for _ in range(2):  # once more when the facts of the kernel are known
             found = imported("record", "--duration", "250ms", "-o", str(record), str(target.pid))
         target.kill()

@@ -68,7 +68,7 @@ def _trace(path: Path) -> str:
 
 @pytest.fixture
 def sleeper(processes: None) -> Iterator[int]:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["sleep", "600"]) as process:
         yield process.pid
         process.kill()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import listens, wait_until
 from tests.unit.library.test_own_pages import AT, PAGE, Kernel
 
 from pydamon import AccessReports, GuestPages
@@ -76,7 +76,7 @@ def monitor(path: Path, layout: str, pages: int = 1) -> Iterator[subprocess.Pope
     held: list[subprocess.Popen[str]] = []
 
     def begin() -> None:
-        wait_until(path.exists)
+        wait_until(lambda: listens(path))
         command = [sys.executable, "-c", MONITOR, str(path), layout, str(pages)]
         held.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
@@ -144,7 +144,7 @@ def sent(path: Path, send: Callable[[socket.socket], object], *, patience_s: flo
 
     receiver = threading.Thread(target=receive)
     receiver.start()
-    wait_until(path.exists)
+    wait_until(lambda: listens(path))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
         with contextlib.suppress(OSError):  # it may have heard enough

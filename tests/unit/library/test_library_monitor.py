@@ -28,7 +28,7 @@ def sim(**more: object) -> pydamon.Monitor:
 
 @pytest.fixture
 def sleeper(processes: None) -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
+    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1)
     assert process.stdout
     process.stdout.readline()
     yield process.pid

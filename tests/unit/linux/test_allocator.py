@@ -58,6 +58,5 @@ def test_threads_share_one_heap_if_that_is_asked(asked: str, one: bool) -> None:
 
 
 def test_a_large_piece_is_a_mapping_though_a_larger_one_was_freed() -> None:
-    """Unasked it hardly ever is: of some forty processes in one."""
+    """Unasked it is one where the heap cannot grow, which is chance, and otherwise none: that is not tried."""
     assert int(_said(_LARGE, "little")) == 1
-    assert 0 in (int(_said(_LARGE, "much")) for _ in range(5))

@@ -146,7 +146,7 @@ def test_identity_is_pidfd_and_start_time() -> None:
 
 @pytest.mark.usefixtures("processes")
 def test_a_zombie_does_not_live() -> None:
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "600"])
     process = Process(child.pid)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -19,7 +19,7 @@ from pydamon.linux import temporary
 fd = os.open(temporary.name(".png"), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 temporary.hold(fd)
 print(flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

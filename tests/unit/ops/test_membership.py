@@ -33,12 +33,12 @@ def fork(work):
         os._exit(0)
     return pid
 def middle():
-    say(fork(lambda: time.sleep(60)))
-    time.sleep(60)
+    say(fork(lambda: time.sleep(600)))
+    time.sleep(600)
 for word in sys.stdin:
     word = word.strip()
     if word == "fork":
-        say(fork(lambda: time.sleep(60)))
+        say(fork(lambda: time.sleep(600)))
     elif word == "short":
         for _ in range(50):
             os.waitpid(fork(lambda: None), 0)
@@ -180,7 +180,7 @@ class TestChildren:
     def test_the_children_of_an_orphan_join_and_keep_the_group_alive(
         self, children: Callable[..., Children], closing: Callable[[Membership], Membership]
     ) -> None:
-        with subprocess.Popen(["sh", "-c", "sh -c 'sleep 60 & wait' & echo $!; wait"], stdout=-1) as root:
+        with subprocess.Popen(["sh", "-c", "sh -c 'sleep 600 & wait' & echo $!; wait"], stdout=-1) as root:
             assert root.stdout
             middle = int(root.stdout.readline())
             group = closing(children(root.pid, min_age_ns=0))

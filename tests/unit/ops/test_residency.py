@@ -176,7 +176,7 @@ def wait_for(ask: Callable[[], Any], expected: list[int]) -> bool:
 
 @pytest.mark.usefixtures("processes")
 def test_another_program_has_other_memory(process: Process) -> None:
-    code = "import os, time; time.sleep(0.5); os.execvp('sleep', ['sleep', '60'])"
+    code = "import os, time; time.sleep(0.5); os.execvp('sleep', ['sleep', '600'])"
     with subprocess.Popen([sys.executable, "-c", code]) as child:
         ops = VaddrOps([Process(child.pid)], OnePageInEight)
         whole = np.zeros(1, np.uint64), np.full(1, (1 << 47) - PAGE, np.uint64)

@@ -82,7 +82,7 @@ class FakePrimitive:
 
 @pytest.fixture
 def child(processes: None) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
+    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"], stdout=-1)
     assert process.stdout
     process.stdout.readline()
     yield process
@@ -141,7 +141,7 @@ def test_the_end_of_a_process_is_seen_and_everything_closed(child: subprocess.Po
 
 @pytest.mark.usefixtures("processes")
 def test_an_exec_is_followed() -> None:
-    with subprocess.Popen(["sh", "-c", "read _; exec sleep 60"], stdin=-1) as child:
+    with subprocess.Popen(["sh", "-c", "read _; exec sleep 600"], stdin=-1) as child:
         assert child.stdin
         ops = VaddrOps([Process(child.pid)], FakePrimitive)
         ops.init()

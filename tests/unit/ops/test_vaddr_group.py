@@ -56,7 +56,7 @@ class CountingPrimitive:
 
 @pytest.fixture
 def sleepers(processes: None) -> Iterator[list[subprocess.Popen[bytes]]]:
-    started = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
+    started = [subprocess.Popen(["sleep", "600"]) for _ in range(4)]
     CountingPrimitive.open_now.clear()
     yield started
     for process in started:
@@ -116,7 +116,7 @@ def test_who_joined_is_described(sleepers: list[subprocess.Popen[bytes]]) -> Non
     ops = VaddrGroupOps(Pids([sleepers[0].pid]), CountingPrimitive)
     (row,) = ops.take_joined()
     process = ops.processes[0]
-    assert row == {"target": 0, "pid": process.pid, "command": "sleep 60", "start_ticks": process.start_ticks}
+    assert row == {"target": 0, "pid": process.pid, "command": "sleep 600", "start_ticks": process.start_ticks}
     ops.cleanup()
 
 
@@ -126,7 +126,7 @@ def test_nothing_stays_open_of_processes_that_ended(sleepers: list[subprocess.Po
     ops = group(cgroup)
     idle = len(os.listdir("/proc/self/fd"))
     for _ in range(30):
-        with subprocess.Popen(["sleep", "60"]) as child:
+        with subprocess.Popen(["sleep", "600"]) as child:
             put(cgroup, child.pid)
             ops.update()
             assert ops.live_pids() == {ops.nr_targets - 1: child.pid}
@@ -146,7 +146,7 @@ def test_nothing_is_kept_of_processes_that_ended(sleepers: list[subprocess.Popen
     gc.disable()  # what is in a ring of objects stays for long, too
     try:
         for _ in range(10):
-            with subprocess.Popen(["sleep", "60"]) as child:
+            with subprocess.Popen(["sleep", "600"]) as child:
                 put(cgroup, child.pid)
                 ops.update()
                 kept += [weakref.ref(ops.processes[-1]), weakref.ref(ops.primitives[-1])]

@@ -33,7 +33,7 @@ def test_auto_goes_on_with_the_command_that_was_launched_for_the_kernel(
     monkeypatch.setattr(kernel, "_check_free", lambda roots: None)
     monkeypatch.setattr(kernel, "open_kernel_engine", lacks)
     out = str(tmp_path / "x.damon")
-    args = ["record", "--engine", engine, "--primitive", "smaps", "--duration", "1s", "-o", out, "--", "sleep", "60"]
+    args = ["record", "--engine", engine, "--primitive", "smaps", "--duration", "1s", "-o", out, "--", "sleep", "600"]
     assert main(args) == status
     assert len(launched) == 1
     assert launched[0].wait(10) != 0  # it was ended
@@ -53,7 +53,7 @@ def test_nothing_is_launched_for_an_attribute_that_cannot_be_told(
     monkeypatch.setattr("pydamon.linux.pagemap.probe", hidden)
     monkeypatch.setattr(open, "launch", lambda command: pytest.fail("it was launched"))
     args = ["record", "--primitive", "smaps", "--probe", "anon", "--probe", "hugepage_size=2M", "-o"]
-    assert main([*args, str(tmp_path / "x.damon"), "--", "sleep", "60"]) == 3
+    assert main([*args, str(tmp_path / "x.damon"), "--", "sleep", "600"]) == 3
     said = capsys.readouterr().err
     assert said.startswith("pydamon: --probe: hugepage_size cannot be told here: ")
     assert said.count("\n") == 1
