@@ -25,9 +25,9 @@ check: lint
 	$(BIN)/pytest -q -m "not processes and not truth and not slow" -n auto
 
 # Everything that this machine can. One test after the other: those that start processes measure what this machine does
-# with them, and all but a few seconds are theirs.
+# with them, and all but a few seconds are theirs. What fails is run once more, alone.
 test: lint
-	$(BIN)/pytest --junit-xml=build/junit.xml
+	.ci/tests $(BIN)/pytest
 
 # How much of the code the tests reach; those of the guest lab are not counted, nor what runs in other processes.
 coverage: $(VENV)/.dev
