@@ -3,8 +3,8 @@
 A process maps a file and uses a part of it all the time, sweeps two parts again and again (one in 20 s, one in 70 s),
 reads single pages of another at random, and never uses the rest. It is recorded once without a policy; some more of it,
 each with a file of its own, run beside that with `pageout` of what was not accessed for T. Really saved: what of
-the file is not in the page cache (``fincore``), the mean from T on; really back: major faults, likewise. A recording
-tells of all memory of the process: some MiB are Python's own, which does not go without swap. *slower*: the share of
+the file is not in the page cache (``fincore``), the mean from T on; really back: major faults, likewise. Recorded is
+the file's mapping alone: Python's own memory does not go without swap. *slower*: the share of
 its time that the process takes longer for its accesses than the one without a policy, beside what is foretold for an
 SSD; what is compared is its sign and the order of the policies. Aims: saved bytes and refaults within 15 %; with
 `--lab` (the lab's guest, whose TLB hides accesses) within 15 % and 30 %. `--apart`: one after the other, where the
@@ -102,6 +102,12 @@ class Side:
         return saved, back * 60 / (late[-1][0] - late[0][0])
 
 
+def mapped_at(pid: int, path: Path) -> str:
+    """Where a process has mapped a file, as START-END."""
+    (line,) = (line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith(str(path)))
+    return "-".join(f"0x{end}" for end in line.split()[0].split("-"))
+
+
 def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
     """A side, whose processes end with ``stack``."""
     path = folder / "file"
@@ -109,6 +115,7 @@ def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
     script = f"from benchmarks.evaluation.host_what_if import use; use({str(path)!r})"
     user = stack.enter_context(ready([sys.executable, "-c", script]))
     command = [sys.executable, "-m", "pydamon", "record", str(user.pid), "-o", str(folder / "record")]
+    command += ["--ops", "fvaddr", "--region", mapped_at(user.pid, path)]
     command += ["--scheme", f"pageout rate=0% age>={age_s}s"] if age_s else []
     recorder = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     stack.callback(recorder.terminate)
