@@ -111,6 +111,9 @@ def main() -> None:
     print(f"{'':<12} {'engine':<8} {'saved':>8} {'slower':>8} {'CPU':>8}")
     for name in options.only or KERNELS:
         alone = measure(name, None, options)
+        if not alone.speed:
+            print(f"{name:<12} did no piece of its work in {options.seconds} s: give it more --seconds", flush=True)
+            continue
         for engine in ENGINES:
             found = measure(name, engine, options)
             saved, slower = 1 - found.used / alone.used, 1 - found.speed / alone.speed + found.waited - alone.waited

@@ -94,7 +94,7 @@ def lu(size: int, rng: Random) -> Pieces:
             matrix[at:end, end:] = np.linalg.solve(lower, matrix[at:end, end:])
             for row in range(end, n, width):
                 matrix[row : row + width, end:] -= matrix[row : row + width, at:end] @ matrix[at:end, end:]
-            yield None
+                yield None  # in the lab, where all is emulated, this takes a second
         yield matrix
 
 
