@@ -97,10 +97,11 @@ def ready(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def make_random(path: Path, mib: int) -> None:
-    """Make a file of so many MiB of random bytes, none of which is in the page cache."""
+    """Make a file of so many MiB of random bytes (the same MiB again and again), of which none is in the page cache."""
+    block = os.urandom(MIB)
     with path.open("wb") as file:
         for _ in range(mib):
-            file.write(os.urandom(MIB))
+            file.write(block)
         file.flush()
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # large folios of the writing go
