@@ -74,6 +74,10 @@ class Shell:
             raise AssertionError(f"{text!r} is not on the screen:\n{self._shown()}") from None
         return self._shown()
 
+    def wait_without(self, text: str) -> None:
+        """Until the screen does not have ``text`` any more."""
+        wait_until(lambda: text not in self._shown())
+
     def _shown(self) -> str:
         while select.select([self._fd], [], [], 0.02)[0]:
             try:

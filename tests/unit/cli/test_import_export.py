@@ -79,7 +79,7 @@ def test_a_pipe_and_a_link_stay_what_they_are(capsys: pytest.CaptureFixture[str]
     reader = threading.Thread(target=lambda: got.append(Path("pipe").read_bytes()))
     reader.start()
     assert run(capsys, "export", "r", "--format", "parquet", "-o", "pipe")[0] == 0
-    reader.join(10)
+    reader.join()
     assert got[0][:4] == got[0][-4:] == b"PAR1"
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     Path("link").symlink_to("behind")

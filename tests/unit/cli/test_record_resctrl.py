@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from tests.helpers.again import for_longer
 from tests.unit.cli.report_helpers import report
 from tests.unit.linux.test_resctrl import Tree
 
@@ -20,7 +22,7 @@ from pydamon.records.reader import RecordReader
 from pydamon.records.side_tables import TABLES
 from pydamon.run import found, recorder, run
 
-OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--duration", "600ms"]
+OPTIONS = ["--primitive", "smaps", "--sample", "5ms", "--aggr", "20ms", "--force", "--duration", "600ms"]
 
 
 @pytest.fixture
@@ -50,10 +52,15 @@ def test_what_the_processor_counts_is_in_the_record(
 ) -> None:
     out = tmp_path / "run.damon"
     before = sorted(tree.mount.rglob("*"))
-    assert main(["record", "-o", str(out), *OPTIONS, str(sleeper)]) == 0
+    pieces: list[pa.Table] = []
+
+    def record(duration: str) -> None:
+        assert main(["record", "-o", str(out), *OPTIONS, "--duration", duration, str(sleeper)]) == 0
+        with RecordReader(out) as reader:
+            pieces[:] = reader.table("resctrl")
+
+    for_longer(record, lambda: pieces, 0.6)
     assert sorted(tree.mount.rglob("*")) == before  # looked at only
-    with RecordReader(out) as reader:
-        pieces = list(reader.table("resctrl"))
     assert pieces[0].schema == TABLES["resctrl"].schema
     first = pieces[0].to_pylist()
     assert [(r["target"], r["group"], r["domain"], r["llc_occupancy_bytes"]) for r in first] == [

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.again import for_longer
 from tests.unit.cli.report_helpers import report
 
 from pydamon.cli import main
@@ -158,15 +159,24 @@ def holder(processes: None) -> Iterator[int]:
 def test_a_dry_run_names_ranges_bytes_owner_and_quota_and_touches_nothing(
     holder: int, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--sample", "10ms", "--aggr", "100ms", "--duration", "1500ms", "-o", str(out)]
+    options = ["--sample", "10ms", "--aggr", "100ms", "--force", "-o", str(out)]
     before = Path(f"/proc/{holder}/smaps_rollup").read_text()
     scheme = "cold age>=200ms rate=0% quota=1GiB/1s"
-    assert main(["record", *options, "--primitive", "smaps", "--dry-run", "--scheme", scheme, str(holder)]) == 0
-    plan, said = capsys.readouterr()
-    heads = [line for line in plan.splitlines() if "would act on" in line]
-    assert any(
-        "scheme 0 (cold)" in line and "of target 0" in line and "effective quota 1.0 GiB" in line for line in heads
-    )
+    plan = said = ""
+
+    def record(duration: str) -> None:
+        nonlocal plan, said
+        words = ["record", *options, "--primitive", "smaps", "--dry-run", "--scheme", scheme, "--duration", duration]
+        assert main([*words, str(holder)]) == 0
+        plan, said = capsys.readouterr()
+
+    def planned() -> bool:
+        heads = [line for line in plan.splitlines() if "would act on" in line]
+        return any(
+            "scheme 0 (cold)" in line and "of target 0" in line and "effective quota 1.0 GiB" in line for line in heads
+        )
+
+    for_longer(record, planned, 1.5)
     assert f"(pid {holder})" in plan
     assert "scheme 0 (cold): would have been applied to" in said
     rss = [line for line in before.splitlines() if line.startswith("Rss:")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.waiting import GENEROUS_S
 
 from pydamon.engines.clock import MachineClock
 from pydamon.engines.sim import SimEngine
@@ -43,8 +44,8 @@ class TestMachineClock:
         clock = MachineClock(wake_fd=read_fd)
         threading.Timer(0.02, os.write, (write_fd, b"x")).start()
         began = time.monotonic()
-        clock.sleep_ns(20_000 * MS)
-        assert time.monotonic() - began < 10
+        clock.sleep_ns(600_000 * MS)
+        assert time.monotonic() - began < GENEROUS_S
         os.close(read_fd)
         os.close(write_fd)
 
@@ -55,8 +56,8 @@ class TestMachineClock:
             clock = MachineClock()
             clock.watch_ends([pidfd])
             began = time.monotonic()
-            assert not clock.sleep_ns(20_000 * MS)
-            assert time.monotonic() - began < 10
+            assert not clock.sleep_ns(600_000 * MS)
+            assert time.monotonic() - began < GENEROUS_S
             again = clock.now_ns()
             clock.sleep_ns(5 * MS)
             assert clock.now_ns() - again >= 5 * MS
@@ -108,14 +109,17 @@ def test_a_process_that_does_not_exist_is_refused() -> None:
 
 @pytest.mark.usefixtures("processes")
 def test_one_of_several_processes_ends_and_the_others_go_on() -> None:
-    with subprocess.Popen(["sleep", "0.4"]) as short, subprocess.Popen(["sleep", "1"]) as long:
+    with subprocess.Popen(["sleep", "600"]) as short, subprocess.Popen(["sleep", "600"]) as long:
         request = {
             "targets": [{"pid": short.pid}, {"pid": long.pid}],
             "primitive": "smaps",
             "intervals": {"sample_us": 10_000, "aggr_us": 50_000},
         }
         engine = UserEngine(spec(request))
-        seen = [[s.target for s in snapshots] for snapshots in engine.monitor()]
+        seen: list[list[int]] = []
+        for snapshots in engine.monitor():  # each ends once it was seen
+            seen.append([s.target for s in snapshots])
+            (short if 0 in seen[-1] else long).kill()
     assert seen[0] == [0, 1]
     assert seen[-1] == [1]
     assert not engine.stop_requested
@@ -131,7 +135,7 @@ def test_a_group_is_monitored_instead_of_the_processes_of_the_spec() -> None:
             "primitive": "smaps",
             "intervals": {"sample_us": 10_000, "aggr_us": 50_000, "ops_update_us": 50_000},
         }
-        engine = UserEngine(spec(request), group=Children(root.pid, min_age_ns=50 * MS))
+        engine = UserEngine(spec(request), group=Children(root.pid, min_age_ns=500 * MS))  # by then it is a sleep
         for snapshots in engine.monitor():
             new = {s.target for s in snapshots if len(s.start)} - seen
             seen |= new
@@ -168,11 +172,15 @@ def test_where_intervals_are_tuned_what_smaps_costs_is_their_floor(
 
 @pytest.mark.usefixtures("processes")
 def test_the_user_engine_monitors_until_its_process_ends() -> None:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"]) as child:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
         request = {"targets": [{"pid": child.pid}], "primitive": "smaps", "intervals": {"aggr_us": 50_000}}
         engine = UserEngine(spec(request))
-        snapshots = [s[0] for s in engine.monitor()]
-    assert snapshots
+        snapshots = []
+        for found in engine.monitor():
+            snapshots += found
+            if len(snapshots) == 3:
+                child.kill()
+    assert len(snapshots) >= 3
     assert not engine.stop_requested
     assert engine.cost().checks > 0
     assert all((s.start < s.end).all() for s in snapshots)

@@ -144,10 +144,10 @@ def sent(path: Path, send: Callable[[socket.socket], object], *, patience_s: flo
 
     receiver = threading.Thread(target=receive)
     receiver.start()
-    wait_until(lambda: listens(path))
+    wait_until(lambda: listens(path) or failed)
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(path))
         with contextlib.suppress(OSError):  # it may have heard enough
+            connection.connect(str(path))
             send(connection)
         receiver.join()
     assert not path.exists()
@@ -211,9 +211,11 @@ def test_messages_that_are_none_are_refused_and_no_descriptor_stays(kernel: Kern
         (lambda s: s.shutdown(socket.SHUT_WR), "no descriptor was sent"),
     ):
         assert why in sent(tmp_path / "s", send)
-    assert "was not complete in time" in sent(
-        tmp_path / "s", lambda s: socket.send_fds(s, [b"[{"], [null]), patience_s=0.5
-    )
+    for patience_s in (0.5, 5, 30):  # on a busy machine its patience may be over before anybody comes
+        said = sent(tmp_path / "s", lambda s: socket.send_fds(s, [b"[{"], [null]), patience_s=patience_s)
+        if "no machine monitor has come" not in said:
+            break
+    assert "was not complete in time" in said
     os.close(null)
     assert descriptors() == before
 
@@ -233,13 +235,15 @@ def test_only_this_user_can_connect(tmp_path: Path) -> None:
     modes: list[int] = []
 
     def look() -> None:
-        wait_until((tmp_path / "s").exists)
+        wait_until(lambda: listens(tmp_path / "s"))
         modes.append((tmp_path / "s").stat().st_mode & 0o777)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(tmp_path / "s"))
 
     looker = threading.Thread(target=look)
     looker.start()
-    with pytest.raises(MachineError):
-        GuestPages.received(str(tmp_path / "s"), patience_s=2)
+    with pytest.raises(PydamonError):
+        GuestPages.received(str(tmp_path / "s"))
     looker.join()
     assert modes == [0o600]
 

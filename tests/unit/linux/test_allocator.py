@@ -49,7 +49,7 @@ print(getattr(c.mallinfo2(), "3") - before)
 
 def _said(code: str, asked: str) -> str:
     command = [sys.executable, "-c", _BEGIN + code, asked]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 @pytest.mark.parametrize(("asked", "one"), [("little", True), ("much", False)])

@@ -19,7 +19,7 @@ from pydamon.spec import Match
 pytestmark = pytest.mark.usefixtures("processes")
 
 NAME = "pd-match"
-SLEEPS = "import time; print(flush=True); time.sleep(100)"
+SLEEPS = "import time; print(flush=True); time.sleep(600)"
 
 
 class Started:

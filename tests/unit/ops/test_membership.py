@@ -66,6 +66,13 @@ class Tree:
         self.process.stdin.flush()
         return [int(self.process.stdout.readline()) for _ in range(answers)]
 
+    def middle(self) -> tuple[int, int]:
+        """A child that has a child of its own, and that one; numbers of processes may begin anew between them."""
+        one, other = self.tell("middle", 2)
+        stat = read_stat(one)
+        assert stat is not None
+        return (one, other) if stat.ppid == self.pid else (other, one)
+
     def close(self) -> None:
         os.killpg(self.pid, signal.SIGKILL)  # its own session: all that it forked, and nothing else
         self.process.wait()
@@ -169,7 +176,7 @@ class TestChildren:
         self, tree: Tree, children: Callable[..., Children], closing: Callable[[Membership], Membership]
     ) -> None:
         group = closing(children(tree.pid, min_age_ns=0))
-        middle, grandchild = sorted(tree.tell("middle", 2))
+        middle, grandchild = tree.middle()
         group.update()
         kill(middle)
         assert pids(group.update().left) == {middle}
@@ -199,7 +206,7 @@ class TestChildren:
     ) -> None:
         group = closing(children(tree.pid, min_age_ns=3600 * 10**9))
         group.update()
-        middle, grandchild = sorted(tree.tell("middle", 2))
+        middle, grandchild = tree.middle()
         assert group.update() == Change()
         kill(middle)
         assert pids(group.update().joined) == {grandchild}

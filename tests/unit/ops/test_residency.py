@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.waiting import GENEROUS_S
 
 from pydamon.linux.process import Mapping, Process
 from pydamon.linux.resident_scan import UNKNOWN, ResidentScan
@@ -166,8 +167,8 @@ def test_the_pages_of_this_process(process: Process) -> None:
 
 
 def wait_for(ask: Callable[[], Any], expected: list[int]) -> bool:
-    """Whether it becomes that within ten seconds; until then it is unknown."""
-    end = time.monotonic() + 10
+    """Whether it becomes that; until then it is unknown."""
+    end = time.monotonic() + GENEROUS_S
     while (found := ask().tolist()) != expected and time.monotonic() < end:
         assert set(found) - set(expected) <= {UNKNOWN}
         time.sleep(0.01)
@@ -182,7 +183,7 @@ def test_another_program_has_other_memory(process: Process) -> None:
         whole = np.zeros(1, np.uint64), np.full(1, (1 << 47) - PAGE, np.uint64)
         try:
             ops.init()
-            end = time.monotonic() + 20
+            end = time.monotonic() + GENEROUS_S
             seen: set[int | None] = set()
             while time.monotonic() < end and not (
                 seen and child_name(child.pid) == "sleep" and total_is_rss(ops, whole)

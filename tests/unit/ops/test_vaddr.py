@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.helpers.waiting import wait_until
 
 from pydamon.errors import MachineError
 from pydamon.linux.process import Mapping, Process, ProcessGone
@@ -148,12 +149,12 @@ def test_an_exec_is_followed() -> None:
         before = {m.name for m in ops.mappings(0)}
         child.stdin.write(b"\n")
         child.stdin.flush()
-        for _ in range(500):
+
+        def seen() -> bool:
             ops.update()
-            if any(m.name.endswith("sleep") for m in ops.mappings(0)):
-                break
-        else:
-            pytest.fail("the mappings of the new program were not seen")
+            return any(m.name.endswith("sleep") for m in ops.mappings(0))
+
+        wait_until(seen)  # the mappings of the new program
         assert not any(name.endswith("sleep") for name in before)
         assert ops.target_valid(0)
         child.kill()

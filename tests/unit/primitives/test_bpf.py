@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 from tests.unit.primitives.bpf_child import (
     ALL_CPUS,
     MIB,
@@ -150,16 +150,20 @@ def test_walks_while_the_address_space_comes_and_goes(child: Child, walk: PageTa
         assert primitive.prepare(watched).all()
         use_cpus(child, ALL_CPUS)
         child.tell(verb)
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
-            assert not (primitive.check() == ACCESSED).any()
+        begun = time.monotonic()
+        unknown = False
+        # For half a second, and until it has done what it was told: on a busy machine that may come much later.
+        while time.monotonic() < begun + 0.5 or walks <= 10 or (verb != "storm" and not unknown):
+            assert time.monotonic() < begun + GENEROUS_S
+            answers = primitive.check()
+            assert not (answers == ACCESSED).any()
+            unknown = bool((answers == UNKNOWN).all())
             walks += 1
         if verb == "storm":
             primitive.prepare(watched)
             assert (primitive.check() != ACCESSED).all()
         else:
             assert (primitive.check() == UNKNOWN).all()
-    assert walks > 10
 
 
 @pytest.mark.usefixtures("processes")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.helpers.again import asked_again
 from tests.helpers.waiting import wait_until
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, pages, started_child
 
@@ -234,6 +235,7 @@ while True:
 """
 
 
+@asked_again
 def test_one_page_in_eight_is_an_eighth(tmp_path: Path) -> None:
     path = tmp_path / "r"
     with subprocess.Popen([sys.executable, "-c", ONE_IN_EIGHT], stdout=subprocess.PIPE) as child:
@@ -255,7 +257,7 @@ def test_one_page_in_eight_is_an_eighth(tmp_path: Path) -> None:
     assert looks[-1].unknown < 0.1 * looks[-1].pages
     estimate = used_within(looks[3:], 2)
     assert estimate is not None
-    # The interpreter's own pages come on top. Twice the error: chance is beyond it once in ten thousand times.
+    # The interpreter's own pages come on top. Twice the error: chance is beyond it once in ten thousand tries.
     assert estimate.low_bytes - estimate.half_width_bytes < 11 * MIB
     assert estimate.high_bytes + estimate.half_width_bytes > 8 * MIB
     assert estimate.half_width_bytes < 0.035 * 80 * MIB

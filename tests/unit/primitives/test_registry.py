@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
 import pytest
+from tests.helpers.waiting import GENEROUS_S
 from tests.unit.primitives import minimal
 
 from pydamon.engines.base import Choice
@@ -131,8 +133,9 @@ class TestContract:
         primitive, start = opened
         hot, none = start, 4096  # page 1 is never mapped
         seen, wrong = 0, 0
-        # smaps answers by the share of the mapping that was accessed, the others may meet the child asleep.
-        for _ in range(1000):
+        # smaps answers by the share of the mapping that was accessed, the others may meet the child without a CPU.
+        give_up = time.monotonic() + GENEROUS_S
+        while time.monotonic() < give_up:
             primitive.prepare(np.array([hot, none], np.uint64))
             answers = primitive.check()
             seen += answers[0] == ACCESSED

@@ -6,6 +6,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from tests.helpers.waiting import GENEROUS_S
 
 from pydamon.cli import main
 from pydamon.errors import MachineError
@@ -36,7 +37,7 @@ def test_auto_goes_on_with_the_command_that_was_launched_for_the_kernel(
     args = ["record", "--engine", engine, "--primitive", "smaps", "--duration", "1s", "-o", out, "--", "sleep", "600"]
     assert main(args) == status
     assert len(launched) == 1
-    assert launched[0].wait(10) != 0  # it was ended
+    assert launched[0].wait(GENEROUS_S) != 0  # it was ended
     said = capsys.readouterr().err
     assert "this kernel's DAMON has no file for it" in said
     assert ("not the kernel's DAMON: " in said) == (engine == "auto")

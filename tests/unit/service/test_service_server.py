@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 
 from pydamon.errors import RequestError
 from pydamon.service import protocol
@@ -25,7 +25,7 @@ from pydamon.service.server import MAX_PEERS, ControlServer
 class Served:
     """A server whose status is ``answer``; other requests do what their names say."""
 
-    def __init__(self, path: Path, timeout_s: float = 10) -> None:
+    def __init__(self, path: Path, timeout_s: float = 3600) -> None:
         self.path = str(path)
         self.answer: dict[str, Any] = {"regions": 3}
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,7 +47,7 @@ class Served:
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(10)
+        connection.settimeout(GENEROUS_S)
         connection.connect(self.path)
         return connection
 
@@ -69,9 +69,27 @@ def rest(connection: socket.socket) -> bytes:
 @pytest.fixture
 def served() -> Iterator[Served]:
     with tempfile.TemporaryDirectory() as directory:  # tmp_path may be too long for a socket
-        one = Served(Path(directory) / "s", timeout_s=0.5)
+        one = Served(Path(directory) / "s")
         yield one
         one.server.finish({})
+
+
+class Later:
+    """The time of servers: the machine's, and so much later."""
+
+    by_s = 0.0
+    sleep = staticmethod(time.sleep)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.by_s
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """An hour, which is what these clients have, goes by when a test says so, and never on a machine that is slow."""
+    clock = Later()
+    monkeypatch.setattr("pydamon.service.server.time", clock)
+    return clock
 
 
 STATUS = b'{"do": "status"}\n'
@@ -170,8 +188,10 @@ def test_an_endless_line_is_cut_off(served: Served) -> None:
     assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}
 
 
-def test_a_client_that_says_nothing_or_drips_is_dropped_while_others_are_served(served: Served) -> None:
+def test_a_client_that_says_nothing_or_drips_is_dropped_while_others_are_served(served: Served, later: Later) -> None:
     with served.connect() as silent, served.connect() as dripping:
+        assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}  # so it has heard of both
+        later.by_s = 7200
 
         def dropped() -> bool:
             assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}
@@ -211,13 +231,14 @@ def test_more_clients_than_there_is_room_for_are_turned_away(served: Served) -> 
     wait_until(room)  # as soon as it has seen that they left
 
 
-def test_who_waits_for_the_end_gets_the_last_report_however_long_it_takes(served: Served) -> None:
+def test_who_waits_for_the_end_gets_the_last_report_however_long_it_takes(served: Served, later: Later) -> None:
     with served.connect() as one, served.connect() as other:
         one.sendall(b'{"do": "stop"}\n' + b"more" * 1000)
         other.sendall(b'{"do": "stop", "undo": true}\n')
         other.shutdown(socket.SHUT_WR)
-        assert served.stops.wait(10)
-        time.sleep(0.7)  # longer than others have
+        assert served.stops.wait(GENEROUS_S)
+        assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}
+        later.by_s = 7200  # longer than others have
         assert json.loads(served.ask(STATUS)) == {"result": {"regions": 3}}
         served.server.finish({"snapshots": 7})
         for connection in (one, other):
@@ -229,7 +250,7 @@ def test_who_waits_for_the_end_gets_the_last_report_however_long_it_takes(served
 def test_a_client_that_went_away_while_it_waited_is_no_harm(served: Served) -> None:
     with served.connect() as gone:
         gone.sendall(b'{"do": "stop"}\n')
-        assert served.stops.wait(10)
+        assert served.stops.wait(GENEROUS_S)
     served.server.finish({"snapshots": 7})
     assert not served.server._thread.is_alive()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
+from tests.helpers.again import asked_again
 from tests.helpers.programs import SLEEPS, program
 from tests.helpers.waiting import wait_until
 
@@ -35,8 +37,10 @@ COLD = f"memory = bytearray(32 << 20)\nmemory[::4096] = b'x' * (32 << 8)\n{SLEEP
 
 
 @asks_pages
+@asked_again
 def test_hot_and_cold_memory_is_told_with_its_error_and_can_be_written(tmp_path: Path) -> None:
     with program(HOT, "-S") as hot, program(COLD, "-S") as cold:
+        began = time.monotonic()
         watch = Watch(Listing(Selection(parent=os.getpid()), lambda: [os.getpid(), hot, cold]))
         watch.left_out = {known.key for known in watch.listing.refresh() if known.stat.pid == os.getpid()}
         try:
@@ -56,7 +60,7 @@ def test_hot_and_cold_memory_is_told_with_its_error_and_can_be_written(tmp_path:
             assert used.high_bytes > 16 * MIB
             assert 0 < used.error_bytes < 4 * MIB
             assert unused.bytes < MIB
-            assert rows[cold].idle is None  # a minute is not over
+            assert rows[cold].idle is None or time.monotonic() - began > 60  # until a minute is over
             assert rows[hot].resident_bytes > 32 * MIB
             assert rows[hot].through == "bpf"
             assert rows[hot].pages > 500

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from tests.helpers.command import PYDAMON
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 
 from pydamon.cli import main
 from pydamon.cli.workload import command
@@ -258,7 +258,7 @@ def test_signals_end_it_quietly(small: Path, signum: int, status: int) -> None:
         assert child.stderr is not None
         child.stdout.readline()
         child.send_signal(signum)
-        assert child.wait(10) == status
+        assert child.wait(GENEROUS_S) == status
         assert child.stderr.read().strip() == ""
 
 
@@ -269,5 +269,5 @@ def test_a_reader_that_goes_away_ends_it_quietly(small: Path) -> None:
         assert child.stderr is not None
         child.stdout.readline()
         child.stdout.close()
-        assert child.wait(10) == 0
+        assert child.wait(GENEROUS_S) == 0
         assert child.stderr.read() == ""
