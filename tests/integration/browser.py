@@ -54,7 +54,7 @@ def serving(*arguments: str) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        _, err = server.communicate(timeout=60)
+        _, err = server.communicate(timeout=120)
     assert (server.returncode, "Traceback" in err) == (0, False), err
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from tests.helpers.command import pydamon
+from tests.helpers.waiting import GENEROUS_S
 
 from pydamon.errors import RequestError
-from pydamon.service.client import Client, running
+from pydamon.service.client import Client, ServiceClient, running
 
 SMAPS = ["--primitive", "smaps", "--sample", "10ms", "--aggr", "50ms"]
 SLEEPER = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
@@ -38,17 +39,19 @@ def wait_for_end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        assert select.select([pidfd], [], [], 60)[0], "did not end in time"
+        assert select.select([pidfd], [], [], GENEROUS_S)[0], "did not end in time"
     finally:
         os.close(pidfd)
 
 
 @pytest.fixture(name="runtime", autouse=True)
 def runtime_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of the test's own; what still runs in the end is ended."""
+    """A runtime directory of the test's own; what still runs in the end is ended. Who asks waits long for an answer."""
     base = tmp_path / "run"
     base.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    for client in (Client, ServiceClient):
+        monkeypatch.setitem(client.__init__.__kwdefaults__, "timeout_s", GENEROUS_S)  # type: ignore[arg-type]
     yield base / "pydamon"
     (base / "pydamon").mkdir(exist_ok=True)
     (base / "pydamon").chmod(0o700)

@@ -40,16 +40,23 @@ def test_objects_do_not_become_more_with_the_processes_that_have_ended(tmp_path:
     request = Request(engine="user", output=str(tmp_path / "run.damon"), rotate=(None, 10**9), keep=2)
     run = Run(Spec(kdamonds=(Kdamond(contexts=(context,)),)), request, observers=[Store()])
     live: list[subprocess.Popen[bytes]] = []
+    known = 0
     before: Counter[str] = Counter()
     try:
         for _ in run.monitor():
-            live = [one for one in live if one.poll() is None]
+            if run.engine.nr_targets < known + len(live):
+                continue  # they live until they were seen, however long that takes
+            known += len(live)
+            for one in live:
+                one.kill()
+                one.wait()
+            live = []
             if run.engine.nr_targets >= _IN_ALL:
                 break
             if run.engine.nr_targets >= _WARM and not before:
                 before = _ours()
                 gc.disable()  # what is in a ring of objects stays for long
-            live += [subprocess.Popen([tmp_path / name, "0.7"]) for _ in range(_AT_A_TIME - len(live))]
+            live = [subprocess.Popen([tmp_path / name, "600"]) for _ in range(_AT_A_TIME)]
         after = _ours()
     finally:
         gc.enable()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers.command import only_line, pydamon
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 from tests.integration.service_helpers import runtime_fixture  # noqa: F401 - a fixture
 
 from pydamon.errors import PydamonError
@@ -77,7 +77,7 @@ def serving(tmp_path: Path, *names: str) -> Iterator[str]:
         yield server.stdout.readline().partition("/?token")[0]
     finally:
         server.terminate()
-        server.communicate(timeout=60)
+        server.communicate(timeout=GENEROUS_S)
 
 
 def test_nothing_is_left_by_one_that_is_told_to_end_before_it_serves(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_nothing_is_left_by_one_that_is_told_to_end_before_it_serves(tmp_path: P
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(kept)})
     wait_until(lambda: any(kept.glob("pydamon-serve-*")), every_s=0.0005)
     server.terminate()
-    server.communicate(timeout=60)
+    server.communicate(timeout=GENEROUS_S)
     assert server.returncode in (0, 130)
     assert not list(kept.glob("pydamon-serve-*"))
     Client("mute").stop()
@@ -96,7 +96,7 @@ def test_nothing_is_left_by_one_that_is_told_to_end_before_it_serves(tmp_path: P
 
 def got(url: str, **headers: str) -> bytes:
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=GENEROUS_S) as answer:
         found: bytes = answer.read()
     return found
 
@@ -124,7 +124,7 @@ def test_metrics_of_what_is_served_are_beside_the_page_for_who_has_the_token(tmp
         assert packed[:2] == b"\x1f\x8b"
         if shutil.which("promtool") is not None:
             done = subprocess.run(
-                ["promtool", "check", "metrics"], input=text.encode(), capture_output=True, timeout=60
+                ["promtool", "check", "metrics"], input=text.encode(), capture_output=True, timeout=GENEROUS_S
             )
             assert (done.returncode, done.stdout) == (0, b"")
     for name in ("one", "two"):

@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from tests.helpers.again import for_longer
 from tests.helpers.command import PYDAMON, only_line, pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.service_helpers import SMAPS, start
@@ -19,7 +20,7 @@ from tests.integration.service_helpers import runtime_fixture as runtime_fixture
 from tests.integration.service_helpers import sleeper_fixture as sleeper_fixture
 
 from pydamon.records.joined import open_record
-from pydamon.service.client import Client
+from pydamon.service.client import Client, ask_all
 
 NAMES = ("n\udcff", "a\x1b]0;owned\x07", "c1\x9b31m", "bidi\u202e\u2066", "l\ni\r\u2028ne")
 
@@ -66,9 +67,12 @@ def lost(where: str, command: list[str]) -> int:
 @pytest.mark.parametrize("where", ["closed", "full", "gone", "stuck"])
 def test_a_recording_goes_on_whatever_became_of_standard_error(where: str, sleeper: int, tmp_path: Path) -> None:
     output = tmp_path / "r.damon"
-    asked = [*PYDAMON, "record", *SMAPS, "--duration", "2s", "-o", str(output), str(sleeper)]
-    assert lost(where, asked) == 0
-    assert rows_of(output) > 10
+
+    def record(duration: str) -> None:
+        asked = [*PYDAMON, "record", *SMAPS, "--duration", duration, "-o", str(output), str(sleeper)]
+        assert lost(where, asked) == 0
+
+    for_longer(record, lambda: rows_of(output) > 10, 2)
 
 
 @pytest.mark.parametrize("where", ["closed", "full", "gone"])
@@ -116,20 +120,22 @@ def test_messages_drive_no_terminal(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_json_drives_no_terminal(name: str, sleeper: int, tmp_path: Path) -> None:
     with subprocess.Popen(
-        [os.fsencode(name), "-c", "import time; print(flush=True); time.sleep(100)"],
+        [os.fsencode(name), "-c", "import time; print(flush=True); time.sleep(600)"],
         executable=sys.executable,
         stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
         output = os.fsdecode(os.fsencode(tmp_path / f"{name}.damon"))
-        recorded = pydamon("record", *SMAPS, "--duration", "1s", "-o", output, str(child.pid))
+        words = ["record", "--force", *SMAPS, "-o", output, str(child.pid), "--duration"]
+        recorded: list[subprocess.CompletedProcess[str]] = []
+        for_longer(lambda some: recorded.append(pydamon(*words, some)), lambda: rows_of(Path(output)), 1)
         start("--name", "d", *SMAPS, str(child.pid))
         try:
             shown = [pydamon("status", "--json"), pydamon("status", "d"), pydamon("stop", "d", "--json")]
         finally:
             child.kill()
-    assert recorded.returncode == 0, recorded.stderr
+    assert recorded[-1].returncode == 0, recorded[-1].stderr
     shown += [pydamon("report", verb, "--json", "-i", output) for verb in ("info", "access", "wss", "summary")]
     for done in shown:
         assert done.returncode == 0, done.stderr
@@ -201,6 +207,15 @@ def has_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
 
+def status_of_well(*options: str) -> subprocess.CompletedProcess[str]:
+    """The status of all; asked again where also the one that is well was too slow: all have 5 s together."""
+    for _ in range(5):
+        done = pydamon("status", *options)
+        if "well: does not answer" not in done.stderr:
+            break
+    return done
+
+
 def test_status_says_who_does_not_answer_and_since_when(sleeper: int) -> None:
     stopped = [start("--name", name, *SMAPS, str(sleeper)) for name in ("s1", "s2")]
     start("--name", "well", *SMAPS, str(sleeper))
@@ -210,8 +225,10 @@ def test_status_says_who_does_not_answer_and_since_when(sleeper: int) -> None:
         # On a busy machine they go on for a moment, and give signs of life.
         wait_until(lambda: all(has_stopped(pid) for pid in stopped))
         began, began_ns = time.monotonic(), time.time_ns()
-        done = pydamon("status")
-        assert time.monotonic() - began < 9.5  # once for both: 5 s, and the start-up of the command
+        found, silent = ask_all(["s1", "s2"] * 6)
+        assert time.monotonic() - began < 45  # 5 s once for all, not one after the other, which would be 60 s
+        assert (found, len(silent)) == ([], 12)
+        done = status_of_well()
         assert done.returncode == 1
         assert "nothing runs" not in done.stdout
         assert "well" in done.stdout
@@ -219,7 +236,7 @@ def test_status_says_who_does_not_answer_and_since_when(sleeper: int) -> None:
         for line, name, pid in ((first, "s1", stopped[0]), (second, "s2", stopped[1])):
             assert line.startswith(f"pydamon: {name}: does not answer; its last sign of life was at ")
             assert line.endswith(f"its process {pid} was stopped (kill -CONT {pid} lets it go on)")
-        done = pydamon("status", "--json")
+        done = status_of_well("--json")
         assert done.returncode == 1
         told = json.loads(done.stdout)
         assert [each["name"] for each in told["kdamonds"]] == ["well"]

@@ -45,7 +45,7 @@ def test_a_module_ends_with_its_cgroup(
     for place in (cgroup, memcg, memcg_control):
         monkeypatch.setattr(place, "mounts", lambda *_: [mount])
     out = tmp_path / "run.damon"
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(200)"]) as child:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
         (group / "cgroup.procs").write_text(f"{child.pid}\n")
         words = ["record", "-o", str(out), *COARSE, "--cgroup", str(group), "--duration", "130s", "--module", module]
         # Without a process, watermarks keep all snapshots out of the file.

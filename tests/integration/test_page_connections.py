@@ -38,7 +38,7 @@ def served(tmp_path: Path, client: Client) -> None:
             server = servers.made(app)
             running = asyncio.create_task(server.serve(sockets=[listening]))
             try:
-                async with asyncio.timeout(100):
+                async with asyncio.timeout(120):
                     await client(port)
             finally:
                 server.should_exit = True
@@ -59,6 +59,12 @@ async def answer(port: int, request: bytes = ASK) -> bytes:
     return line
 
 
+async def until_served(port: int) -> None:
+    """Until somebody who asks is answered: on a busy machine who asks may be late, too."""
+    while not (await answer(port)).startswith(b"HTTP/1.1 200"):
+        await asyncio.sleep(0.01)
+
+
 def test_who_asks_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_ASKING_S", 0.2)
 
@@ -68,13 +74,14 @@ def test_who_asks_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             writer.write(begun)
             assert await reader.read() == b""  # the end
             writer.close()
-        assert (await answer(port)).startswith(b"HTTP/1.1 200")
+        await until_served(port)
 
     served(tmp_path, client)
 
 
 def test_more_clients_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(servers, "_ASKING_S", 1000)  # those who hold the places ask nothing
 
     async def client(port: int) -> None:
         open_before = len(os.listdir("/proc/self/fd"))
@@ -84,8 +91,7 @@ def test_more_clients_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest
         for _, writer in held:
             writer.close()
             await writer.wait_closed()
-        while not (await answer(port)).startswith(b"HTTP/1.1 200"):
-            await asyncio.sleep(0.01)
+        await until_served(port)
         held.clear()
         while len(os.listdir("/proc/self/fd")) > open_before + 3:
             await asyncio.sleep(0.01)
@@ -108,7 +114,7 @@ def test_who_takes_nothing_or_vanishes_is_given_up(tmp_path: Path, monkeypatch: 
         gone = await asyncio.open_connection("127.0.0.1", port)
         gone[1].write(tile * 50)
         gone[1].transport.abort()
-        assert (await answer(port)).startswith(b"HTTP/1.1 200")
+        await until_served(port)
         for _, writer in held:
             writer.transport.abort()
 
@@ -145,7 +151,7 @@ def test_a_signal_ends_it_although_somebody_is_connected(tmp_path: Path, number:
     async def hold() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", int(address.split(":")[2].partition("/")[0]))
         child.send_signal(number)
-        await asyncio.to_thread(child.wait, 60)
+        await asyncio.to_thread(child.wait, 120)
         writer.close()
 
     asyncio.run(hold())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.again import for_longer
 
 from pydamon.perf_damon import translate
 
@@ -68,7 +69,7 @@ class TestPerf:
         monkeypatch.chdir(tmp_path)
 
     def perf(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["perf", "damon", *arguments], capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(["perf", "damon", *arguments], capture_output=True, text=True, timeout=240, check=False)
 
     def test_start_status_and_stop(self, sleeper: int) -> None:
         started = self.perf("start", *SMAPS, str(sleeper))
@@ -79,9 +80,13 @@ class TestPerf:
         assert (stopped.returncode, "kdamond 0: stopped" in stopped.stdout) == (0, True)
 
     def test_record_a_command_and_report(self) -> None:
-        recorded = self.perf("record", *SMAPS, sys.executable, "-c", "import time; time.sleep(1)")
-        assert recorded.returncode == 0, recorded.stderr
-        assert "samples" in self.perf("report").stdout
+
+        def record(lasts: str) -> None:
+            code = f"import time; time.sleep({int(lasts[:-2]) / 1000})"
+            recorded = self.perf("record", *SMAPS, sys.executable, "-c", code)
+            assert recorded.returncode == 0, recorded.stderr
+
+        for_longer(record, lambda: "samples" in self.perf("report").stdout, 1)
         assert "working set" in self.perf("report", "wss").stdout
 
     def test_what_is_wrong_is_one_line_and_the_status_is_handed_on(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.command import PYDAMON, only_line, pydamon
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 from tests.unit.records.record_samples import snapshot, write
 
 from pydamon.records.reader import RecordReader
@@ -131,7 +131,7 @@ def test_a_reader_that_takes_nothing_does_not_keep_signals_off(number: signal.Si
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as child:
         wait_until(lambda: _waiting_bytes(reader) > 0)  # and so it is full: a page that is written to is no free one
         child.send_signal(number)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=GENEROUS_S)
     os.close(reader)
     assert child.returncode == 1
     assert "its reader takes nothing" in err

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.helpers.again import for_longer
 from tests.helpers.command import PYDAMON
 
 from pydamon.records.reader import RecordReader
@@ -69,7 +70,12 @@ def made(tmp_path: Path) -> Make:
 
 def record(path: Path, environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
     command = [*PYDAMON, "record", "-o", str(path), "--ops", "reported", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+
+
+def snapshots_in(path: Path) -> int:
+    with RecordReader(path) as reader:
+        return sum(1 for _ in reader.snapshots())
 
 
 def log(tmp_path: Path) -> list[list[str]]:
@@ -104,18 +110,20 @@ def test_processes_are_sampled_and_left_alone(made: Make, tmp_path: Path) -> Non
     out = tmp_path / "run.damon"
     with subprocess.Popen(["sleep", "600"]) as child:
         environment = made(LOADS.replace("712/714", f"{child.pid}/714"))
-        done = record(
-            out, environment, "--source", "perf-mem", "--duration", "300ms", "--aggr", "100ms", str(child.pid)
-        )
+        words = ["--force", "--source", "perf-mem", "--aggr", "100ms", str(child.pid), "--duration"]
+
+        def recorded(duration: str) -> None:
+            done = record(out, environment, *words, duration)
+            assert done.returncode == 0, done.stderr
+            assert "the time is over" in done.stderr
+
+        for_longer(recorded, lambda: snapshots_in(out), 0.3)
         assert child.poll() is None
         child.kill()
-    assert done.returncode == 0, done.stderr
-    assert "the time is over" in done.stderr
-    (started,) = [call for call in log(tmp_path) if f"--pid={child.pid}" in call]
+    started = next(call for call in log(tmp_path) if f"--pid={child.pid}" in call)
     assert "-p" not in started  # perf mem's -p is another option
     with RecordReader(out) as reader:
         assert [target.pid for target in reader.info.targets] == [child.pid]
-        assert list(reader.snapshots())
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_member_has_it_in_the_browser_without_reading_its_record(tmp_path: Pat
             assert server.stdout is not None
             place, _, token = server.stdout.readline().strip().partition("/?token=")
             request = urllib.request.Request(f"{place}/api/recordings", headers={"Authorization": f"Bearer {token}"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 (told,) = json.load(answer)["recordings"]
             assert told["name"] == "shown.damon"
             assert "what this kdamond keeps in memory is shown" in told["warnings"][0]

@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.command import only_line, pydamon
 from tests.helpers.waiting import wait_until
 from tests.integration.service_helpers import (  # noqa: F401 - fixtures
+    AN_HOUR,
     SIM,
     SMAPS,
     runtime_fixture,
@@ -28,12 +29,14 @@ class TestTune:
         start(*SIM, "--min-regions", "100")
         wait_until(lambda: Client().status()["snapshots"] > 3)
         before = Client().status()
-        done = pydamon("tune", "--sample", "10ms", "--max-regions", "500", "--min-regions", "20")
+        # However long it takes until it is asked, no aggregation with the new bounds has come to its end.
+        bounds = ("--max-regions", "500", "--min-regions", "20")
+        done = pydamon("tune", "--sample", "10ms", "--aggr", "30m", *bounds)
         assert done.returncode == 0, done.stderr
-        assert "samples every 10 ms, aggregates every 200 ms" in done.stdout
+        assert "samples every 10 ms, aggregates every 30 min" in done.stdout
         wait_until(lambda: not Client().status()["commit_pending"])
         after = Client().status()
-        assert after["intervals"]["aggr_us"] == 200_000
+        assert after["intervals"]["aggr_us"] == 1_800_000_000
         assert after["nr_regions"] == {"min": 20, "max": 500}
         assert after["regions"] > 50 < before["regions"]
         assert after["snapshots"] >= before["snapshots"]
@@ -209,7 +212,7 @@ class TestSchemes:
         spec = tmp_path / "spec.json"
         context = {"ops": "sim", "targets": [{}], "schemes": [json.loads(self.SCHEME)]}
         spec.write_text(json.dumps({"kdamonds": [{"contexts": [context]}]}))
-        start("--spec", str(spec), "--workload", "stairs")
+        start("--spec", str(spec), "--workload", AN_HOUR)
 
         def current() -> int:
             value = Client().status()["schemes"][0]["goals"][0]["current_value"]
