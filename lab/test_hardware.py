@@ -146,6 +146,6 @@ def test_the_guests_memory_is_the_mappings_of_that_name():
 def test_a_wrong_value_is_one_line_and_status_2(words, said, tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, RUN, *words, "--", "true"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, RUN, *words, "--", "true"], env=environment, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr, done.stdout) == (2, f"{said}\n", "")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.command import PYDAMON
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 
 from pydamon.damonfs import namespace
 from pydamon.damonfs.legacy import LegacyTree
@@ -292,13 +292,13 @@ def test_tracing_tools_see_what_kdamonds_find(tmp_path: Path, busy: subprocess.P
         (kdamonds / "0/contexts/0/targets/nr_targets").write_text("1")
         (kdamonds / "0/contexts/0/targets/0/pid_target").write_text(str(busy.pid))
         (kdamonds / "0/state").write_text("on")
-        wait_until(event.exists, 60)
+        wait_until(event.exists)
         (event / "enable").write_text("1")
         trace = Path("/sys/kernel/tracing/trace")
-        wait_until(lambda: "damon_aggregated: target_id=" in trace.read_text(), 60)
+        wait_until(lambda: "damon_aggregated: target_id=" in trace.read_text())
         (event / "enable").write_text("0")
         (kdamonds / "0/state").write_text("off")
-        wait_until(lambda: not event.exists(), 60)
+        wait_until(lambda: not event.exists())
 
 
 @pytest.mark.guest
@@ -341,12 +341,14 @@ def test_the_legacy_files_monitor_and_write_a_record(tmp_path: Path, busy: subpr
 
 @contextlib.contextmanager
 def mounted(directory: Path, *options: str) -> Iterator[Path]:
-    done = subprocess.run([*MOUNT, str(directory), *options], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*MOUNT, str(directory), *options], capture_output=True, text=True, timeout=GENEROUS_S, check=False
+    )
     assert done.returncode == 0, done.stderr
     try:
         yield directory / "admin" / "kdamonds"
     finally:
-        subprocess.run(["umount", directory], check=True, timeout=60)
+        subprocess.run(["umount", directory], check=True, timeout=GENEROUS_S)
 
 
 @needs_fuse
@@ -389,7 +391,7 @@ class TestMounted:
         with mounted(tmp_path) as kdamonds:
             done = subprocess.run(
                 ["sh", "-c", f"ls {kdamonds}; cat {kdamonds}/nr_kdamonds; echo 1 > {kdamonds}/nr_kdamonds"],
-                capture_output=True, text=True, timeout=60, check=False, user=65534, group=65534, cwd="/",
+                capture_output=True, text=True, timeout=GENEROUS_S, check=False, user=65534, group=65534, cwd="/",
             )  # fmt: skip
             assert done.stdout == "nr_kdamonds\n", done.stderr
             assert done.stderr.count("Permission denied") == 2
@@ -412,7 +414,7 @@ class TestMounted:
             assert child.stdout.readline().startswith(f"damonfs on {tmp_path} (pid ")
             assert namespace.mount_type(str(tmp_path)) == "fuse.damonfs"
             child.send_signal(signal.SIGINT)
-            assert child.wait(60) == 130
+            assert child.wait(GENEROUS_S) == 130
         assert namespace.mount_type(str(tmp_path)) is None
 
     def test_interrupted_while_it_is_mounted_leaves_nothing(self, tmp_path: Path) -> None:
@@ -420,7 +422,7 @@ class TestMounted:
             with subprocess.Popen([*MOUNT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
                 time.sleep(delay)
                 child.send_signal(signal.SIGINT)
-                status = child.wait(60)
+                status = child.wait(GENEROUS_S)
             if status == 0:  # it was done before
                 subprocess.run(["umount", str(tmp_path)], check=True)
             assert namespace.mount_type(str(tmp_path)) is None
@@ -430,7 +432,7 @@ class TestMounted:
             assert child.stdout is not None
             server = int(re.findall(rb"\(pid (\d+)\)", child.stdout.readline())[0])
             os.kill(server, signal.SIGKILL)
-            _, said = child.communicate(timeout=60)
+            _, said = child.communicate(timeout=GENEROUS_S)
         subprocess.run(["umount", "-l", str(tmp_path)], check=False)
         assert child.returncode == 1
         assert said.count(b"\n") == 1
@@ -460,7 +462,7 @@ class TestMounted:
             (["/sys/kernel/mm"], 2, "is the kernel's, for everybody on this machine"),
             (["--", "/does/not/exist"], 2, "No such file or directory"),
         ):
-            done = subprocess.run([*MOUNT, *arguments], capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run([*MOUNT, *arguments], capture_output=True, text=True, timeout=GENEROUS_S, check=False)
             (line,) = done.stderr.splitlines()
             assert done.returncode == status, done.stderr
             assert line.startswith("pydamon")
@@ -471,7 +473,7 @@ class TestMounted:
         before = namespace.mount_type(namespace.SYSFS)
         script = f"cat {namespace.SYSFS}/admin/kdamonds/nr_kdamonds; grep -c {namespace.SYSFS} /proc/mounts; exit 7"
         done = subprocess.run(
-            [*MOUNT, "--", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+            [*MOUNT, "--", "sh", "-c", script], capture_output=True, text=True, timeout=GENEROUS_S, check=False
         )
         assert (done.returncode, done.stdout) == (7, "0\n1\n"), done.stderr
         assert namespace.mount_type(namespace.SYSFS) == before is None

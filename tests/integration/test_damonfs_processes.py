@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import GENEROUS_S, wait_until
 
 from pydamon.damonfs.levels import level
 from pydamon.damonfs.remote import Spawner
@@ -85,7 +85,7 @@ def test_whoever_waits_for_one_that_is_killed_is_told(tree: DamonTree) -> None:
     os.kill(process_of(task), signal.SIGSTOP)
     os.kill(process_of(task), signal.SIGKILL)
     assert running.walk() == {}
-    assert running.ended.wait(5)
+    assert running.ended.wait(GENEROUS_S)
 
 
 def test_what_cannot_be_opened_is_refused_and_said(tree: DamonTree, said: list[str]) -> None:

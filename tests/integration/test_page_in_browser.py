@@ -89,7 +89,7 @@ def test_wheel_drag_box_and_keys_move_and_zoom(page: Page) -> None:
     page.mouse.move(*middle)
     for _ in range(4):
         page.mouse.wheel(0, -300)
-    wait_until(lambda: times(page)[1] - times(page)[0] < 20)
+    wait_until(lambda: times(page)[1] - times(page)[0] < 11)  # 60 s * 0.638 ** 4: all four were taken
     low, high = times(page)
     assert low < 30 < high
     page.mouse.down()
@@ -264,8 +264,8 @@ def test_one_file_needs_no_server(browser: Browser, record: Path, tmp_path: Path
         page.hover(".map canvas")
         for _ in range(8):
             page.mouse.wheel(0, -300)
+        wait_until(lambda: times(page)[1] - times(page)[0] < 2)  # 60 s * 0.638 ** 8
         settle(page)
-        assert times(page)[1] - times(page)[0] < 5
         wait_until(lambda: "[heap]" in said(page, ".under"))
 
 

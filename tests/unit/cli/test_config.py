@@ -140,7 +140,7 @@ def test_root_does_not_read_the_file_of_another_user(config: Path, record: str) 
 
 def test_a_fifo_in_its_place_keeps_nobody_waiting(config: Path, record: str) -> None:
     os.mkfifo(config)
-    done = pydamon("report", "recency", "-i", record, timeout=60)
+    done = pydamon("report", "recency", "-i", record, timeout=120)
     assert (done.returncode, only_line(done)) == (2, f"pydamon: {config}: is no file")
 
 

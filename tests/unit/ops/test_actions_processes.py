@@ -342,7 +342,7 @@ finally:
 @pytest.mark.usefixtures("processes")
 def test_without_root_anon_is_told_and_the_rest_refused_with_reasons() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_ROOT], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", _WITHOUT_ROOT], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
 

@@ -154,11 +154,11 @@ def missing(mine: Any, theirs: Any, path: str) -> Iterator[str]:
 @needs_promtool
 @pytest.mark.usefixtures("processes")
 def test_rules_say_what_they_are_to_say(tmp_path: Path) -> None:
-    checked = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stderr
     cases = tmp_path / "cases.yaml"
     cases.write_text(CASES.replace("RULES", str(RULES)))
-    done = subprocess.run(["promtool", "test", "rules", str(cases)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["promtool", "test", "rules", str(cases)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

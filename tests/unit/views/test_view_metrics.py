@@ -108,7 +108,7 @@ def _not_told() -> set[str]:
 @pytest.mark.usefixtures("processes")
 def test_their_linter_has_nothing_to_say(view: Live) -> None:
     told = text(("web", view), ("other", view))
-    done = subprocess.run(["promtool", "check", "metrics"], input=told, text=True, capture_output=True, timeout=60)
+    done = subprocess.run(["promtool", "check", "metrics"], input=told, text=True, capture_output=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
