@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydamon.dataset import files
 from pydamon.dataset.schema import COLUMNS, HOURS, MINUTES, REGIONS
@@ -67,18 +67,20 @@ def compact(
     root = inventories.root_of(path)
     means = means or Means()
     found = Compacted()
+    kept = _Kept(keep_days, keep_hours_days)
     with _alone(root):
-        found.deleted_dates = _expire(root, keep_days, keep_hours_days)
-        stock = [part for part in inventories.partitions(root, found.left_out) if _to_do(part)]
+        stock = [part for part in inventories.partitions(root, found.left_out) if _to_do(part, kept)]
         jobs = min(jobs or len(os.sched_getaffinity(0)), max(len(stock), 1))
         own = Means(means.memory_bytes // jobs, max(means.threads // jobs, 1))
         for one in each(_partition, [(root, part, own) for part in stock], jobs):
             found.add(one)
+        found.deleted_dates = _expire(root, kept)  # last: minutes that came late are in roll-ups before they go
     return found
 
 
-def _to_do(part: Partition) -> bool:
-    return bool(part.raw or part.stray)
+def _to_do(part: Partition, kept: _Kept) -> bool:
+    """Without a manifest that can be believed, what is stray may be all that there is."""
+    return part.believed and bool(part.raw or part.stray) and not all(kept.gone(part.date))
 
 
 @contextmanager
@@ -220,15 +222,24 @@ def _gone(root: Path, part: Partition, new: Manifest) -> Iterator[Path]:
 # -- retention ----------------------------------------------------------------------------------------------------
 
 
-def _expire(root: Path, keep_days: int | None, keep_hours_days: int | None) -> int:
+class _Kept(NamedTuple):
+    """For how many days minutes and roll-ups are kept; None: for ever."""
+
+    days: int | None
+    hours_days: int | None
+
+    def gone(self, day: str) -> tuple[bool, bool]:
+        """Whether minutes, and whether roll-ups of a date are too old."""
+        today = datetime.now(UTC).date().isoformat()
+        age = (inventories.first_of(today) - inventories.first_of(day)) // DAY_S
+        return self.days is not None and age > self.days, self.hours_days is not None and age > self.hours_days
+
+
+def _expire(root: Path, kept: _Kept) -> int:
     """Delete what is older; returns how many dates lost something."""
-    today = datetime.now(UTC).date().isoformat()
-    now = inventories.first_of(today)
     dates = 0
     for day in sorted(inventories.dates(root)):
-        age = (now - inventories.first_of(day)) // DAY_S
-        minutes = keep_days is not None and age > keep_days
-        hours = keep_hours_days is not None and age > keep_hours_days
+        minutes, hours = kept.gone(day)
         if minutes or hours:
             dates += _expire_date(root, day, minutes=minutes, hours=hours)
     return dates

@@ -93,13 +93,16 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Partition:
-    """A date and bucket of minutes: what counts of it. ``manifest`` None: never compacted."""
+    """A date and bucket of minutes: what counts of it. ``manifest`` None: never compacted, or it is not ``believed``:
+    then only a reader may make do with what hosts have put there.
+    """
 
     date: str
     number: int
     raw: tuple[Path, ...]
     manifest: Manifest | None
     stray: tuple[Path, ...]  # that count no more, or not yet: of a compaction that was killed
+    believed: bool = True
 
     @property
     def first(self) -> int:
@@ -140,13 +143,14 @@ def partitions(
         for table in (MINUTES, manifests.FOLDER):
             found |= set(_numbers(root / table / f"date={day}"))
         for number in sorted(found if numbers is None else found & numbers):
+            believed = True
             try:
                 told = manifests.read(root, day, number)
             except RequestError as error:
                 left_out.file(error.where or "", error.message)
-                told = None
+                told, believed = None, False
             raw, stray = _split(root / files.folder(MINUTES, day, number), told)
-            yield Partition(day, number, tuple(raw), told, tuple(stray))
+            yield Partition(day, number, tuple(raw), told, tuple(stray), believed)
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,8 @@ def _split(folder: Path, told: Manifest | None) -> tuple[list[Path], list[Path]]
     replaced = set(told.replaces) if told else set()
     counting = set(told.minutes) if told else set()
     raw, stray = [], []
-    for entry in _entries(folder):
+    linked = folder.is_symlink() or folder.parent.is_symlink()  # what is stray is deleted: not elsewhere
+    for entry in () if linked else _entries(folder):
         if not entry.name.endswith(".parquet") or not entry.is_file(follow_symlinks=False):
             continue
         path = folder / entry.name
@@ -265,16 +270,17 @@ def inventory(root: Path, where: Where, columns: dict[str, frozenset[str]], *, r
         if told is not None:
             for reason, count in told.left_out.items():
                 left_out.row(reason, count)
-        if told is not None and not part.raw and (roll_ups or told.expired):
-            if told.expired and not roll_ups:
-                left_out.file(files.folder(MINUTES, part.date, part.number), "minutes are not kept; roll-ups are")
-                continue
+        if told is None or part.raw:
+            _take_raw(found, root, part, until)
+        elif roll_ups and told.hours:
             _take(found, root, part, HOURS, told.hours, columns[HOURS], grouped)
             found.from_roll_ups += 1
-        elif told is not None and not part.raw:
+        elif not told.expired:  # also where minutes are kept for longer than roll-ups
             _take(found, root, part, MINUTES, told.minutes, columns[MINUTES], grouped)
         else:
-            _take_raw(found, root, part, until)
+            if told.hours:
+                left_out.file(files.folder(MINUTES, part.date, part.number), "minutes are not kept; roll-ups are")
+            continue
         found.partitions += 1
     for table, paths in grouped.items():
         found.jobs.insert(0, Job(table, tuple(paths), True, 0, 0, until))
@@ -319,14 +325,9 @@ def _take_raw(found: Inventory, root: Path, part: Partition, until: int) -> None
             continue
         paths.append(path)
         have |= set(opened.schema_arrow.names)
-        found.bytes += _size(opened)
         opened.close()
+        found.bytes += path.stat().st_size
     if paths:
         missing = frozenset(one.name for one in COLUMNS) - have
         found.jobs.append(Job(MINUTES, tuple(map(str, paths)), False, part.number, part.first, until, missing))
         found.files += len(paths)
-
-
-def _size(opened: Any) -> int:
-    groups = range(opened.metadata.num_row_groups)
-    return sum(int(opened.metadata.row_group(at).total_byte_size) for at in groups)

@@ -180,6 +180,56 @@ def test_keeping_for_some_days_leaves_roll_ups_and_then_nothing(tmp_path: Path) 
     assert helpers.sums(tmp_path) == 10
 
 
+def test_minutes_that_came_late_are_in_roll_ups_before_they_are_deleted(tmp_path: Path) -> None:
+    """Of a host that was cut off for longer than minutes are kept: nobody has compacted them yet."""
+    old = int(time.time()) // 86400 * 86400 - 40 * 86400
+    day = files.day(old)
+    helpers.ship(tmp_path, helpers.rows("host-a", first=old), day=day)
+    before = helpers.answer(tmp_path, raw=False)
+    assert compact(str(tmp_path), jobs=1, keep_days=30).deleted_dates == 1
+    assert not files_of(tmp_path)
+    assert helpers.answer(tmp_path, raw=False) == before
+    helpers.ship(tmp_path, helpers.rows("host-b", first=old), day=day)
+    done = compact(str(tmp_path), jobs=1, keep_days=30, keep_hours_days=30)  # nothing is rolled up that goes at once
+    assert (done.partitions, done.deleted_dates) == (0, 1)
+    assert not list(tmp_path.glob(f"*/date={day}"))
+
+
+def test_minutes_answer_where_only_roll_ups_were_deleted(tmp_path: Path) -> None:
+    old = int(time.time()) // 86400 * 86400 - 40 * 86400
+    helpers.ship(tmp_path, helpers.rows(first=old), day=files.day(old))
+    before = helpers.answer(tmp_path)
+    compact(str(tmp_path), jobs=1, keep_hours_days=30)
+    assert not files_of(tmp_path, "hours")
+    found = helpers.asked(tmp_path, raw=False)
+    assert (found.table.to_pylist(), found.from_roll_ups) == (before, 0)
+
+
+@pytest.mark.parametrize("text", ['{"version":2}', "{", '{"minutes":["../x"]}'], ids=["newer", "broken", "hostile"])
+def test_nothing_is_deleted_where_the_manifest_cannot_be_believed(tmp_path: Path, text: str) -> None:
+    """Else all that an earlier compaction wrote would pass for what a killed one has left."""
+    helpers.ship(tmp_path, helpers.rows())
+    compact(str(tmp_path), jobs=1)
+    (path,) = tmp_path.glob("compacted/*/*.json")
+    right = path.read_text()
+    before = helpers.answer(tmp_path)
+    path.write_text(text)
+    late = helpers.ship(tmp_path, helpers.rows(minutes=5, first=helpers.FIRST + 600))
+    there = files_of(tmp_path), files_of(tmp_path, "hours")
+    done = compact(str(tmp_path), jobs=1)
+    assert (done.partitions, done.left_out.nr_files) == (0, 1)
+    assert (files_of(tmp_path), files_of(tmp_path, "hours")) == there
+    late.unlink()
+    path.write_text(right)
+    assert helpers.answer(tmp_path) == helpers.answer(tmp_path, raw=False) == before
+
+
+def test_what_was_read_is_counted_as_it_lies_on_disk(root: Path) -> None:
+    """Of files that hosts have put there all is read, to check it."""
+    lies = sum(path.stat().st_size for path in (root / "minutes").rglob("*.parquet"))
+    assert helpers.asked(root, query=Query(("service",), ("rows",))).bytes_scanned == lies
+
+
 def test_manifests_that_cannot_be_believed_are_said(tmp_path: Path) -> None:
     helpers.ship(tmp_path, helpers.rows())
     compact(str(tmp_path), jobs=1)
@@ -206,3 +256,16 @@ def test_links_are_not_followed(tmp_path: Path, place: str) -> None:
     with pytest.raises(PydamonError, match="is a link"):
         compact(str(root), jobs=1)
     assert list(os.scandir(other)) == []
+
+
+def test_what_a_linked_bucket_holds_is_not_deleted(tmp_path: Path) -> None:
+    """The manifest would call it stray."""
+    root, other = tmp_path / "f", tmp_path / "other"
+    helpers.ship(root, helpers.rows())
+    compact(str(root), jobs=1)
+    (folder,) = (root / "minutes" / f"date={helpers.DAY}").iterdir()
+    folder.rename(other)
+    (other / f"c-{'0' * 32}.parquet").write_bytes(b"mine")
+    folder.symlink_to(other)
+    compact(str(root), jobs=1)
+    assert (other / f"c-{'0' * 32}.parquet").exists()
