@@ -95,6 +95,21 @@ def test_right_sizes_are_of_what_is_used_within_an_hour(root: Path) -> None:
         assert row.hour_p95 <= row.hour_most
 
 
+def test_what_right_sizes_free_is_of_what_each_instance_asks_for(tmp_path: Path) -> None:
+    """One asks for 10 GiB, one for 2, one for nothing; all use 1 GiB: 12 GiB less twice 1.1 GiB."""
+    for host, asked in (("host-a", 10 << 30), ("host-b", 2 << 30), ("host-c", None)):
+        helpers.ship(tmp_path, helpers.rows(host, request_bytes=asked, used_3600s=1 << 30, resident=1 << 30))
+    (row,), _ = choices.right_sizes(Data(str(tmp_path)))
+    assert (row.instances, row.request) == (3, 10 << 30)
+    assert row.freed == pytest.approx((12 - 2 * 1.1) * (1 << 30))
+
+
+def test_without_requests_nothing_is_freed(tmp_path: Path) -> None:
+    helpers.ship(tmp_path, helpers.rows(used_3600s=1 << 30))
+    (row,), _ = choices.right_sizes(Data(str(tmp_path)))
+    assert (row.request, row.freed) == (None, None)
+
+
 def test_monitoring_costs_what_rows_say(root: Path) -> None:
     rows, _ = choices.cost(Data(str(root)))
     read = helpers.reread(root)
@@ -138,6 +153,37 @@ def test_a_rollout_to_all_hosts_is_compared_in_pairs(tmp_path: Path) -> None:
     assert (rollout.hosts, rollout.control, rollout.one_sided) == (3, 0, 1)
     assert rows[0].effect == (2 << 30, 2 << 30, 2 << 30)
     assert rows[0].relative.value == pytest.approx(2)
+
+
+def test_what_is_not_known_after_a_new_start_is_no_effect_of_a_rollout(tmp_path: Path) -> None:
+    """A new kernel: for five of the ten minutes with it nobody knows what has been idle for ten."""
+    for host in ("host-a", "host-b", "host-c"):
+        known = [1 << 28] * 5 + [None] * 5 + [1 << 28] * 5
+        helpers.ship(tmp_path, helpers.rows(host, minutes=15, kernel=["1"] * 5 + ["2"] * 10, cold_600s=known))
+    rows, rollout, _ = differences.compare(Data(str(tmp_path)), "kernel", "2", outcomes=("cold_600s", "resident"))
+    assert (rollout.hosts, rollout.one_sided) == (3, 0)
+    assert [(row.outcome, row.before, row.effect.value) for row in rows] == [
+        ("cold_600s", 1 << 28, 0),
+        ("resident", 1 << 30, 0),
+    ]
+
+
+def test_an_outcome_that_is_never_known_on_one_side_is_left_out_alone(tmp_path: Path) -> None:
+    for host in ("host-a", "host-b"):
+        known = [1 << 28] * 5 + [None] * 5
+        helpers.ship(tmp_path, helpers.rows(host, kernel=["1"] * 5 + ["2"] * 5, cold_600s=known))
+    rows, rollout, _ = differences.compare(Data(str(tmp_path)), "kernel", "2", outcomes=("cold_600s", "resident"))
+    assert ([row.outcome for row in rows], rollout.hosts, rollout.one_sided) == (["resident"], 2, 0)
+    with pytest.raises(PydamonError, match="outcome: cold_600s: not known before and after"):
+        differences.compare(Data(str(tmp_path)), "kernel", "2", outcomes=("cold_600s",))
+
+
+def test_a_host_that_has_just_begun_is_no_outlier(tmp_path: Path) -> None:
+    """It knows what is idle for ten minutes in one of its ten; the others, all alike, always."""
+    for at in range(9):
+        helpers.ship(tmp_path, helpers.rows(f"host-{at}", cold_600s=(1 << 28) + at))
+    helpers.ship(tmp_path, helpers.rows("host-new", cold_600s=[None] * 9 + [1 << 28]))
+    assert differences.outliers(Data(str(tmp_path)), outcomes=("cold_600s",))[0] == []
 
 
 @pytest.mark.parametrize(

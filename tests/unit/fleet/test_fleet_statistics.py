@@ -41,3 +41,10 @@ def test_a_robust_distance_does_not_see_the_outlier_itself() -> None:
     z = statistics.robust_z(np.array([*range(1, 10), 1000.0]))
     assert z[-1] == pytest.approx((1000 - 5.5) / (1.4826 * 2.5))
     assert np.all(statistics.robust_z(np.ones(5)) == 0)
+
+
+def test_of_what_most_have_none_of_the_one_that_has_it_is_far_off() -> None:
+    """Nineteen times 0 and one 100: the mean absolute deviation is 5."""
+    z = statistics.robust_z(np.array([0.0] * 19 + [100.0]))
+    assert z[-1] == pytest.approx(100 / (1.2533 * 5))
+    assert np.all(z[:-1] == 0)

@@ -75,7 +75,8 @@ class RightSize:
 
     its limit and request (the largest; None: none), what was resident at most, what was used within an hour (95 of 100
     instances no more than, and the most; with the error added), within a day on average (None: not known yet), and the
-    request that is suggested: what 95 of 100 used at most, and a tenth more.
+    request that is suggested: what 95 of 100 used at most, and a tenth more. ``requests`` are what all instances ask
+    for together, each its own, and ``requesting`` how many do.
     """
 
     name: str
@@ -87,11 +88,13 @@ class RightSize:
     hour_most: float
     day: float | None
     suggested: float
+    requests: float
+    requesting: int
 
     @property
     def freed(self) -> float | None:
         """Bytes of requests that all instances together would give back (negative: need more)."""
-        return None if self.request is None else (self.request - self.suggested) * self.instances
+        return self.requests - self.suggested * self.requesting if self.requesting else None
 
 
 def right_sizes(data: Data, where: Where | None = None) -> tuple[list[RightSize], Found]:
@@ -117,6 +120,7 @@ def right_sizes(data: Data, where: Where | None = None) -> tuple[list[RightSize]
         rows.append(RightSize(
             str(name), int(mine.sum()), _largest(limits[mine]), _largest(requests[mine]),
             float(np.nanmax(resident[mine])), p95, float(peaks.max()), _mean(used[mine]), p95 * _MARGIN,
+            float(np.nansum(requests[mine])), int(np.count_nonzero(~np.isnan(requests[mine]))),
         ))  # fmt: skip
     return sorted(rows, key=lambda row: -(row.freed or 0.0)), found
 

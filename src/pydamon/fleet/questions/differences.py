@@ -12,6 +12,7 @@ from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet.asking import MINUTE_S, Data, Found
 from pydamon.fleet.measures import LABEL_NAMES
 from pydamon.fleet.query import Query
+from pydamon.fleet.questions.memory import means
 from pydamon.fleet.statistics import Interval, difference, mean_of, robust_z
 from pydamon.fleet.where import HOUR_S, Where
 
@@ -19,26 +20,36 @@ F64 = NDArray[np.float64]
 
 Z = 5.0  # robust standard deviations: one of two million hosts that are alike is farther off
 _FEWEST = 5  # hosts of a class, to say what is usual
-# Outcome → (measures, of sums and of seconds: its mean per host).
+# Outcome → (its sum, the seconds for which it is known): its mean per host.
 _HELD = {
-    "resident": "resident_bs", "cold_600s": "cold_600s_bs", "cold_3600s": "cold_3600s_bs", "used_600s": "used_600s_bs",
-    "used_3600s": "used_3600s_bs",
+    "resident": ("resident_bs", "seconds"),
+    **{name: (f"{name}_bs", f"{name}_known") for name in ("cold_600s", "cold_3600s", "used_600s", "used_3600s")},
+}
+_HAPPENED = {
+    "returned_600s": ("returned_600s", "returned_600s_known"),
+    "refaulted": ("refaulted", "seconds"), "psi_some_us": ("psi_some_us", "seconds"),
 }  # fmt: skip
-_HAPPENED = {"returned_600s": "returned_600s", "refaulted": "refaulted", "psi_some_us": "psi_some_us"}
 OUTCOMES = (*_HELD, *_HAPPENED)
 UNITS = {**dict.fromkeys(_HELD, "bytes"), **dict.fromkeys(_HAPPENED, "bytes/min"), "psi_some_us": "us/min"}
 
 
 def _per_host(found: Found, outcome: str) -> F64:
-    """The mean of an outcome of each group: bytes, or what happens in a minute; ``span`` as the group's own."""
-    span_s = found.numbers("last") - found.numbers("first") + MINUTE_S
-    if outcome in _HELD:
-        return found.numbers(_HELD[outcome]) / span_s
-    return found.numbers(_HAPPENED[outcome]) / span_s * MINUTE_S
+    """The mean of an outcome of each group over its own time: bytes, or what happens in a minute.
+
+    Of the time for which it is known: after a new start nobody knows for an hour what is idle so long. NaN: never.
+    """
+    total, known = {**_HELD, **_HAPPENED}[outcome]
+    mean: F64 = means(found, [total], [known], 1.0)[:, 0] / _span_s(found)
+    return mean if outcome in _HELD else mean * MINUTE_S
+
+
+def _span_s(found: Found) -> F64:
+    return found.numbers("last") - found.numbers("first") + MINUTE_S
 
 
 def _measures(outcomes: tuple[str, ...]) -> tuple[str, ...]:
-    return ("first", "last", *({**_HELD, **_HAPPENED}[name] for name in outcomes))
+    asked = dict.fromkeys(one for name in outcomes for one in {**_HELD, **_HAPPENED}[name])
+    return tuple(dict.fromkeys(("first", "last", "seconds", *asked)))
 
 
 def check_outcomes(outcomes: tuple[str, ...]) -> tuple[str, ...]:
@@ -157,14 +168,16 @@ def compare(
     one_sided: set[str] = set()
     for service in sorted(set(services)):
         mine = services == service
+        one_sided |= set(hosts[mine & late].tolist()) ^ set(hosts[mine & ~late].tolist())
         for outcome in outcomes:
             changes = _changes(found, outcome, hosts, mine, late)
-            one_sided |= changes.one_sided
             row = _effect(service, outcome, changes, treated)
             if row is not None:
                 rows.append(row)
     control = set(hosts.tolist()) - treated
     if not rows:
+        if treated - one_sided:
+            raise PydamonError(f"{', '.join(outcomes)}: not known before and after", where="outcome")
         raise PydamonError(f"no host had another {label} before {value}", where="rollout")
     rollout = Rollout(label, value, cut, len(treated - one_sided), len(control - one_sided), len(one_sided))
     return rows, rollout, found
@@ -177,14 +190,13 @@ class _Changes:
     hosts: list[str]
     before: F64
     after: F64
-    one_sided: set[str]
 
 
 def _changes(
     found: Found, outcome: str, hosts: NDArray[np.object_], mine: NDArray[np.bool_], late: NDArray[np.bool_]
 ) -> _Changes:
     """Weighted by time where a host has several rows on one side: the label had other values before."""
-    span_s = found.numbers("last") - found.numbers("first") + MINUTE_S
+    span_s = _span_s(found)
     totals = _per_host(found, outcome) * span_s
     sums: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
     for at in np.flatnonzero(mine & ~np.isnan(totals)):
@@ -193,7 +205,7 @@ def _changes(
         told[1] += span_s[at]
     both = sorted(set(sums[0]) & set(sums[1]))
     before, after = (np.array([side[host][0] / side[host][1] for host in both]) for side in sums)
-    return _Changes(both, before, after, set(sums[0]) ^ set(sums[1]))
+    return _Changes(both, before, after)
 
 
 def _effect(service: str, outcome: str, changes: _Changes, treated: set[str]) -> Effect | None:
