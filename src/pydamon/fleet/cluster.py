@@ -6,6 +6,7 @@ Workers read the files themselves: the data set lies where all of them see it, u
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -50,14 +51,25 @@ def ask_client(
 
 def _as_they_end(futures: list[Any]) -> Iterator[tuple[pa.Table, LeftOut]]:
     from distributed import as_completed
-    from distributed.scheduler import KilledWorker
 
     for future in as_completed(futures):  # type: ignore[no-untyped-call]
-        try:
-            yield future.result()
-        except KilledWorker:
-            raise MachineError("workers were killed; perhaps they have too little memory", where="cluster") from None
+        with losses_said():
+            found = future.result()
+        yield found
         future.release()
+
+
+@contextmanager
+def losses_said() -> Iterator[None]:
+    """Raises MachineError where workers, or the scheduler, are lost while they are waited for."""
+    from distributed.scheduler import KilledWorker
+
+    try:
+        yield
+    except KilledWorker:
+        raise MachineError("workers were killed; perhaps they have too little memory", where="cluster") from None
+    except CancelledError:  # what nobody but the scheduler's end does
+        raise MachineError("the scheduler has ended, or lost what was asked", where="cluster") from None
 
 
 def _task(jobs: tuple[Job, ...], query: Query, means: Means) -> tuple[pa.Table, LeftOut]:

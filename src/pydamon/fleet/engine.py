@@ -105,6 +105,8 @@ def looked_at(
             for bad, count in connection.execute(counts).fetchall():
                 left_out.row(names[bad - 1], count)
         yield "(FROM looked_at WHERE bad = 0)", good
+    except needs_duckdb().Error as error:
+        raise _said(error, job) from None
     finally:
         connection.execute("DROP TABLE IF EXISTS looked_at")
 
@@ -117,17 +119,17 @@ def _of_readable(
     try:
         return work(job), job
     except (duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
-        raise _out_of(error) from None
+        raise _said(error, job) from None
     except duckdb.Error as error:
         good = _readable(connection, job, left_out)
         if not good.files:
             return None, good
         if len(good.files) == len(job.files):
-            raise PydamonError(f"DuckDB: {_first_line(error)}", where=job.files[0]) from None
+            raise _said(error, job) from None
     try:
         return work(good), good
     except duckdb.Error as error:
-        raise PydamonError(f"DuckDB: {_first_line(error)}", where=good.files[0]) from None
+        raise _said(error, good) from None
 
 
 def _leave_out_repeated(connection: duckdb.DuckDBPyConnection, reason: int) -> None:
@@ -161,6 +163,8 @@ def _readable(connection: duckdb.DuckDBPyConnection, job: Job, left_out: LeftOut
             # Each value is asked for: a count would be answered from the footer.
             connection.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM {source}", given)
             good.append(path)
+        except duckdb.OutOfMemoryException as error:  # that says nothing of the file
+            raise _said(error, job) from None
         except duckdb.Error as error:
             left_out.file(path, f"cannot be read: {_first_line(error)}")
     return replace(job, files=tuple(good))
@@ -180,8 +184,11 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
-def _out_of(error: Exception) -> PydamonError:
-    return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="memory_bytes")
+def _said(error: Exception, job: Job | None = None) -> PydamonError:
+    """What DuckDB could not do, for people: it has too little memory, or else it is about the files of the job."""
+    if job is None or isinstance(error, needs_duckdb().OutOfMemoryException):
+        return PydamonError(f"DuckDB: {_first_line(error)}; allow it more", where="memory_bytes")
+    return PydamonError(f"DuckDB: {_first_line(error)}", where=job.files[0])
 
 
 class Together:
@@ -211,7 +218,7 @@ class Together:
         try:
             folded = self._connection.sql(self._query.together("partial_answers")).to_arrow_table()
         except duckdb.Error as error:
-            raise _out_of(error) from None
+            raise _said(error) from None
         finally:
             self._connection.unregister("partial_answers")
         self._waiting, self._rows = [folded], folded.num_rows

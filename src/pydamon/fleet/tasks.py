@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from pydamon.fleet.cluster import client_of
+from pydamon.fleet.cluster import client_of, losses_said
 from pydamon.fleet.pool import each
 
 _Asked = TypeVar("_Asked")
@@ -44,7 +44,8 @@ class OnCluster:
 
     def run(self, work: Callable[[_Asked], _Told], things: Sequence[_Asked]) -> list[_Told]:
         """As many at once as the workers have threads."""
-        found: list[_Told] = self._client.gather(self._client.map(work, list(things), pure=False))
+        with losses_said():
+            found: list[_Told] = self._client.gather(self._client.map(work, list(things), pure=False))
         return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydamon.errors import RequestError
+from pydamon.plain import encodable, printable
 
 HOUR_S = 3600
 _LONGEST = 4096
@@ -34,5 +35,5 @@ class Where:
 def check_labels(where: Where) -> None:
     """Raises RequestError for what no label can be."""
     for name, value in where.labels():
-        if len(value) > _LONGEST or "\0" in value:
-            raise RequestError("is no label", where=name)
+        if len(value) > _LONGEST or "\0" in value or encodable(value) != value:
+            raise RequestError(f"{printable(value)[:60]!r} is no label", where=name)

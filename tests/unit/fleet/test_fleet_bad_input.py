@@ -197,6 +197,27 @@ def test_memory_that_is_not_enough_is_said(tmp_path: Path) -> None:
         helpers.asked(tmp_path, means=Means(2 << 20, 1))
 
 
+@pytest.mark.parametrize("mebibytes", [12, 16])
+def test_memory_that_is_not_enough_for_later_steps_is_said(tmp_path: Path, mebibytes: int) -> None:
+    """The rows fit, but not what it takes to find those that are there twice."""
+    helpers.ship(tmp_path, helpers.rows(cgroups=200, minutes=60))
+    helpers.ship(tmp_path, helpers.rows(cgroups=200, minutes=60, seconds=59))
+    means = Means(mebibytes << 20, 1)
+    with pytest.raises(PydamonError, match="memory_bytes: DuckDB: Out of Memory"):
+        helpers.asked(tmp_path, means=means)
+    with pytest.raises(PydamonError, match="memory_bytes: DuckDB: Out of Memory"):
+        compact(str(tmp_path), jobs=1, means=means)
+
+
+@pytest.mark.parametrize("label", ["\udcff", "a\0b", "x" * 5000], ids=["no text", "NUL", "too long"])
+def test_what_no_label_can_be_is_refused(tmp_path: Path, label: str) -> None:
+    from pydamon.fleet.where import Where
+
+    helpers.ship(tmp_path, helpers.rows())
+    with pytest.raises(RequestError, match=r"service: .* is no label"):
+        helpers.sums(tmp_path, "rows", Where(service=label))
+
+
 def test_files_of_newer_columns_are_read_for_those_that_are_known(tmp_path: Path) -> None:
     table = helpers.rows("host-a").append_column("colour", pa.array(["red"] * 10))
     path = helpers.ship(tmp_path, table)

@@ -56,6 +56,25 @@ def test_workers_of_a_cluster() -> None:
         asked(tasks)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_workers_of_a_cluster_that_are_killed_are_said() -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            protocol="tcp",
+            silence_logs=50,
+        ) as cluster,
+        on_cluster(cluster.scheduler_address) as tasks,
+        pytest.raises(MachineError, match="cluster: workers were killed"),
+    ):
+        tasks.run(dying, [1])
+
+
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
     pytest.importorskip("distributed")
     with pytest.raises(RequestError, match="cluster: no scheduler of Dask answers"), on_cluster("tcp://127.0.0.1:1"):
