@@ -44,6 +44,14 @@ class Quantity(_FloatType):
             self.fail(error.message, param, ctx)
 
 
+def up_to_all(text: str) -> float:
+    """A share above 0% and at most 100%, for `Quantity`. Raises RequestError."""
+    share = float(units.parse_share(text))
+    if not 0 < share <= 1:
+        raise RequestError(f"{text[:40]!r} must be above 0% and at most 100%")
+    return share
+
+
 def record_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Where a record goes: ``-`` is standard output."""
     return "/dev/stdout" if value == "-" else value
@@ -284,6 +292,8 @@ _OF_REQUEST = {
     "engine": "--engine",
     "event": "--event",
     "format": "--format",
+    "host": "--host",
+    "host_class": "--class",
     "include_children": "--include-children",
     "keep": "--keep",
     "level": "--level",
@@ -304,11 +314,13 @@ _OF_REQUEST = {
     "rollout": "--rollout",
     "rotate": "--rotate",
     "sample_us": "--sample",
+    "service": "--service",
     "source": "--source",
     "spec": "--spec",
     "threads": "--threads",
     "time_scale": "--time-scale",
     "undo": "--undo",
+    "until": "--until",
     "window": "--window",
     "workload": "--workload",
 }

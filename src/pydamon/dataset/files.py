@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 50  # of any amount: more is no memory of a machine
 MOST_TEXT = 1024  # characters of a label
 MOST_HOST = 255
 MOST_ROWS = 1 << 24  # of a file that is read at once
-_MOST_MINUTE = 1 << 33  # the year 2242
+MOST_MINUTE = 1 << 33  # the year 2242
 _ROW_GROUP = 1 << 17
 _METADATA = {VERSION_KEY: str(VERSION)}
 _LEVEL = 9  # of zstd: a batch is small, and is kept for long
@@ -34,7 +34,7 @@ _HASH_DIGITS = 32
 _ORDER = (("host", "ascending"), ("minute", "ascending"), ("cgroup", "ascending"))
 
 # What no label holds: what `plain.printable` escapes, as the regular expressions of Arrow (RE2) have it.
-_UNPRINTABLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}]"
+UNPRINTABLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}]"
 
 _NAME = re.compile(
     rf"({MINUTES}|{HOURS}|{REGIONS})/date=(\d{{4}}-\d\d-\d\d)/bucket=(\d\d)/([0-9a-f]{{{_HASH_DIGITS}}})\.parquet",
@@ -263,7 +263,7 @@ def _reasons(rows: pa.Table, columns: Sequence[Column], until: int | None) -> It
             yield f"{name} is out of range", (found < _UNKNOWN) | (found > MOST_BYTES)
     if "minute" in values:
         minute = values["minute"]
-        yield "minute is none", (minute < 0) | (minute % 60 != 0) | (minute > _MOST_MINUTE)
+        yield "minute is none", (minute < 0) | (minute % 60 != 0) | (minute > MOST_MINUTE)
         if until is not None:
             yield "minute is in the future", minute > until
     if "seconds" in values:
@@ -312,7 +312,7 @@ def _bad_text(column: Any, name: str) -> NDArray[np.bool_]:
     values, most = coded.dictionary, MOST_HOST if name == "host" else MOST_TEXT
     bad = pc.or_(
         pc.greater(pc.binary_length(values), 4 * most),  # before characters are counted
-        pc.or_(pc.greater(pc.utf8_length(values), most), pc.match_substring_regex(values, _UNPRINTABLE)),
+        pc.or_(pc.greater(pc.utf8_length(values), most), pc.match_substring_regex(values, UNPRINTABLE)),
     )
     if name in ("host", "cgroup"):
         bad = pc.or_(bad, pc.equal(values, ""))

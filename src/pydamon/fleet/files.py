@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,12 @@ class NewFile:
 
     def discard(self) -> None:
         """Nothing of it is left."""
-        self._file.close()
+        # What cannot be written stays open for pyarrow, which would try it again whenever this is collected.
+        with suppress(Exception):
+            self._writer.close()
+        self._writer.is_open = False
+        with suppress(OSError):
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydamon.dataset.files import MOST_BYTES, MOST_HOST, MOST_TEXT
+from pydamon.dataset.files import MOST_BYTES, MOST_HOST, MOST_MINUTE, MOST_TEXT, UNPRINTABLE
 from pydamon.dataset.schema import AGES_S, COLUMNS, WINDOWS_S
-
-_UNPRINTABLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}]"
-_FUTURE = 1 << 33
 
 DATE = "minute is not of its date"
 BUCKET = "host is not of its bucket"
@@ -40,12 +37,12 @@ def _of_row() -> Iterator[tuple[str, str]]:
             most = MOST_HOST if one.name == "host" else MOST_TEXT
             empty = f" OR {one.name} = ''" if one.name in ("host", "cgroup") else ""
             long = f"strlen({one.name}) > {4 * most} OR length({one.name}) > {most}"
-            odd = f"regexp_matches({one.name}, '{_UNPRINTABLE}')"
+            odd = f"regexp_matches({one.name}, '{UNPRINTABLE}')"
             yield f"{one.name} is too long or not printable", f"{long} OR {odd}{empty}"
     for one in COLUMNS:
         if one.type == "int64" and one.name not in ("minute", "seconds"):
             yield f"{one.name} is out of range", f"{one.name} < 0 OR {one.name} > {MOST_BYTES}"
-    yield "minute is none", f"minute < 0 OR minute % 60 <> 0 OR minute > {_FUTURE}"
+    yield "minute is none", f"minute < 0 OR minute % 60 <> 0 OR minute > {MOST_MINUTE}"
 
 
 def _of_values() -> Iterator[tuple[str, str]]:

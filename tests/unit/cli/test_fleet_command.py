@@ -91,6 +91,14 @@ def test_minutes_and_roll_ups_print_the_same(root: str, capsys: Capsys) -> None:
         (["compare", "ROOT", "--rollout", "colour=red"], "is no label that a rollout changes", 2),
         (["compact", "ROOT", "--keep", "soon"], "is no number of days", 2),
         (["simulate", "ROOT"], "is not empty", 2),
+        (["simulate", "ROOT", "--until", "1970-01-01T12:00"], "--until: is too early or too late", 2),
+        (["simulate", "ROOT", "--until", "9999-01-01"], "--until: is too early or too late", 2),
+        (["cold", "ROOT", "--class", "\udcff"], "xff' is no label", 2),
+        (
+            ["compare", "ROOT", "--rollout", "kernel=6.18.2", "--outcome", "psi_some_us", "-o", "a.svg"],
+            "nothing to draw",
+            1,
+        ),
     ],
 )
 def test_what_is_refused(root: str, arguments: list[str], words: str, status: int, capsys: Capsys) -> None:
@@ -98,6 +106,39 @@ def test_what_is_refused(root: str, arguments: list[str], words: str, status: in
     lines = capsys.readouterr().err.splitlines()
     assert words in lines[-1]
     assert len(lines) == 1
+
+
+@pytest.fixture(name="young", scope="module")
+def young_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a host that knows no idle times yet."""
+    root = tmp_path_factory.mktemp("young")
+    helpers.ship(root, helpers.rows().drop_columns([name for name in helpers.rows().column_names if "0s" in name]))
+    return str(root)
+
+
+@pytest.mark.parametrize("verb", ["cold", "savings", "wss", "candidates", "rightsize", "cost", "outliers"])
+def test_what_is_not_known_yet_is_said_in_each_form(young: str, verb: str, tmp_path: Path, capsys: Capsys) -> None:
+    assert main(["fleet", verb, young]) == 0
+    text = capsys.readouterr().out
+    assert "?" in text if verb in ("cold", "savings") else text.endswith("none\n") or verb == "cost"
+    assert main(["fleet", verb, young, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == {"cold": 1, "savings": 1, "cost": 2}.get(verb, 0)
+    if verb == "savings":
+        assert (rows[0]["working_set_bytes"], rows[0]["saved_bytes"]) == (None, None)
+    picture = tmp_path / "a.svg"
+    assert main(["fleet", verb, young, "-o", str(picture)]) == (0 if rows else 1)
+    assert picture.exists() == bool(rows)
+    assert rows or capsys.readouterr().err.startswith("pydamon: -o: there is nothing to draw")
+
+
+def test_hosts_of_which_nothing_is_known_are_counted(tmp_path: Path, capsys: Capsys) -> None:
+    helpers.ship(tmp_path, helpers.rows("host-a", used_3600s=1 << 20))
+    helpers.ship(tmp_path, helpers.rows("host-b", service="new"))
+    assert main(["fleet", "wss", str(tmp_path)]) == 0
+    assert "left out 1 hosts of which nobody knows it yet" in capsys.readouterr().err
+    assert main(["fleet", "rightsize", str(tmp_path)]) == 0
+    assert "left out 1 services of which nobody knows" in capsys.readouterr().err
 
 
 def test_compacting_again_and_as_json(root: str, capsys: Capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.unit.fleet import fleet_helpers as helpers
 from pydamon.dataset import files
 from pydamon.dataset.schema import AGES_S, bucket
 from pydamon.errors import RequestError
+from pydamon.fleet.files import NewFile, minutes_schema
 from pydamon.fleet.simulated import mixes, regions
 from pydamon.fleet.simulated.hosts import Fleet
 from pydamon.fleet.simulated.write import simulate
@@ -123,3 +125,17 @@ def test_regions_lie_where_their_host_does(tmp_path: Path) -> None:
         table = pq.read_table(path, partitioning=None)
         assert [bucket(name) for name in set(table["host"].to_pylist())] == [part.bucket]
     assert len(list((tmp_path / "f" / "regions").rglob("*.parquet"))) == 2
+
+
+def test_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: what pyarrow still holds must not be tried again when it is collected."""
+    new = NewFile(tmp_path, minutes_schema())
+    new.write(pa.RecordBatch.from_pylist([], schema=minutes_schema()))
+    new._file.close()
+    new.discard()
+    del new
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""

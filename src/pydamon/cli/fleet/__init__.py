@@ -12,10 +12,10 @@ import click
 from pydamon.cli.completion.values import FILE
 from pydamon.cli.fleet.policy import command as policy
 from pydamon.cli.help.classes import VerbGroup
-from pydamon.cli.options import Quantity
+from pydamon.cli.options import Quantity, up_to_all
 from pydamon.cli.render.output import MODE
 from pydamon.errors import RequestError
-from pydamon.spec.units import parse_share, parse_size
+from pydamon.spec.units import parse_size
 
 if TYPE_CHECKING:
     from pydamon.cli.fleet.asked import Asked
@@ -43,17 +43,14 @@ def _time(text: str) -> int:
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
-def _share(text: str) -> float:
-    share = float(parse_share(text.strip().removesuffix("/min")))
-    if not 0 < share <= 1:
-        raise RequestError(f"{text[:40]!r} must be above 0% and at most 100%")
-    return share
+def _goal(text: str) -> float:
+    return up_to_all(text.strip().removesuffix("/min"))
 
 
 def _memory(text: str) -> int:
     size = parse_size(text)
     if not 64 << 20 <= size <= 1 << 46:
-        raise RequestError(f"{text[:40]!r} is not 64 MiB or more")
+        raise RequestError(f"{text[:40]!r} is not 64 MiB or more, up to 64 TiB")
     return size
 
 
@@ -81,7 +78,9 @@ _HOW = (
     click.option(
         "--memory", type=_MEMORY, default="1GiB", show_default=True, help="DuckDB may use so much; more goes to disk."
     ),
-    click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="Of DuckDB."),
+    click.option(
+        "--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="Of DuckDB; a worker has one."
+    ),
     click.option("--workers", type=click.IntRange(0, 1024), default=0, help="Ask by so many processes of Dask."),
     click.option("--cluster", metavar="ADDRESS", help="Ask by the workers of this scheduler of Dask: tcp://host:8786."),
 )
@@ -109,7 +108,7 @@ _TOP = click.option(
     "--top", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="So many rows (of each kind)."
 )
 _GOAL = click.option(
-    "--goal", type=Quantity("share", _share), default="0.2%/min", show_default=True, metavar="SHARE/min",
+    "--goal", type=Quantity("share", _goal), default="0.2%/min", show_default=True, metavar="SHARE/min",
     help="At most this share of the working set may come back in a minute.",
 )  # fmt: skip
 _OUTCOME = click.option(

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pydamon.cli.fleet.asked import Shown
-from pydamon.cli.fleet.words import more_line, name_words, size_words, titled
+from pydamon.cli.fleet.words import drawn, more_line, name_words, size_words, titled, whole
 from pydamon.cli.render.axes import percent
 from pydamon.cli.render.bars import PLAIN, TWO, Bar, Bars, Legend
 from pydamon.cli.render.screen import Screen
@@ -34,7 +34,7 @@ def candidates(data: Data, where: Where, by: str, top: int, goal: float) -> Show
             lines += [""] if lines else []
             lines += titled(_KINDS[kind], "", [by, "size", "of it", "why"], cells, screen, words=True)
             lines += more_line(len(mine) - top, screen)
-        return lines
+        return lines or ["none"]
 
     def values() -> dict[str, Any]:
         told = [
@@ -45,14 +45,12 @@ def candidates(data: Data, where: Where, by: str, top: int, goal: float) -> Show
         return {"by": by, "goal_share_per_minute": goal, "rows": told}
 
     def figure() -> Figure:
-        from pydamon.cli.render.bars_figure import bars_figure
-
         panels = [
             Bars(_KINDS[kind], "", [Bar(name_words(row.name), [row.size], size_words(row.size))
                                     for row in mine[: min(top, _MOST_DRAWN)]])
             for kind, mine in kinds.items()
         ]  # fmt: skip
-        return bars_figure(panels, Legend("memory that it is for", ["memory"], PLAIN))
+        return drawn(panels, Legend("memory that it is for", ["memory"], PLAIN))
 
     return Shown(text, values, figure, "Candidates", found)
 
@@ -60,6 +58,8 @@ def candidates(data: Data, where: Where, by: str, top: int, goal: float) -> Show
 def right_sizes(data: Data, where: Where, top: int) -> Shown:
     """Limits and requests beside use."""
     rows, found = choices.right_sizes(data, where)
+    without = len(set(found.texts("service").tolist())) - len(rows)
+    remarks = (f"left out {without} services of which nobody knows what they use within 1 h",) if without else ()
     title = "Limits and requests beside what an instance uses"
 
     def text(screen: Screen) -> list[str]:
@@ -79,34 +79,28 @@ def right_sizes(data: Data, where: Where, top: int) -> Shown:
     def values() -> dict[str, Any]:
         told = [
             {
-                "service": row.name, "instances": row.instances, "limit_bytes": _whole(row.limit),
-                "request_bytes": _whole(row.request), "resident_max_bytes": round(row.resident),
+                "service": row.name, "instances": row.instances, "limit_bytes": whole(row.limit),
+                "request_bytes": whole(row.request), "resident_max_bytes": round(row.resident),
                 "used_hour_p95_bytes": round(row.hour_p95), "used_hour_max_bytes": round(row.hour_most),
-                "used_day_bytes": _whole(row.day), "suggested_request_bytes": round(row.suggested),
-                "freed_bytes": _whole(row.freed),
+                "used_day_bytes": whole(row.day), "suggested_request_bytes": round(row.suggested),
+                "freed_bytes": whole(row.freed),
             }
             for row in rows
         ]  # fmt: skip
         return {"rows": told}
 
     def figure() -> Figure:
-        from pydamon.cli.render.bars_figure import bars_figure
-
         bars = [Bar(name_words(row.name), [row.request or 0.0, row.suggested],
                     "no request" if row.freed is None else f"{size_words(row.freed)} freed")
                 for row in rows[: min(top, _MOST_DRAWN)]]  # fmt: skip
         legend = Legend("of an instance", ["request", "suggested"], TWO, beside=True)
-        return bars_figure([Bars(title, "", bars)], legend)
+        return drawn([Bars(title, "", bars)], legend)
 
-    return Shown(text, values, figure, "Right sizes", found)
+    return Shown(text, values, figure, "Right sizes", found, remarks)
 
 
 def _or_none(size: float | None) -> str:
     return "none" if size is None else size_words(size)
-
-
-def _whole(size: float | None) -> int | None:
-    return None if size is None else round(size)
 
 
 def cost(data: Data, where: Where) -> Shown:
@@ -135,10 +129,8 @@ def cost(data: Data, where: Where) -> Shown:
         return {"rows": told}
 
     def figure() -> Figure:
-        from pydamon.cli.render.bars_figure import bars_figure
-
         bars = [Bar(name_words(row.name), [row.cpu_share, row.cpu_share_p95], percent(row.cpu_share)) for row in rows]
         legend = Legend("share of a CPU of a host", ["mean", "95 % of hosts: at most"], TWO, shares=True, beside=True)
-        return bars_figure([Bars(title, "", bars)], legend)
+        return drawn([Bars(title, "", bars)], legend)
 
     return Shown(text, values, figure, title, found)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydamon.cli.fleet.asked import Shown
-from pydamon.cli.fleet.words import more_line, name_words, size_words, titled
+from pydamon.cli.fleet.words import drawn, more_line, name_words, size_words, titled
 from pydamon.cli.render.bars import TWO, Bar, Bars, Legend
 from pydamon.cli.render.screen import Screen
 from pydamon.errors import RequestError
@@ -46,8 +46,7 @@ def outliers(data: Data, where: Where, top: int, outcomes: tuple[str, ...], leas
         ]  # fmt: skip
         headings = ["host", "service", "class", "of", "here", "usual", "z"]
         about = f"{least_z:g} robust standard deviations or more from the median of the service in the class"
-        lines = titled(title, about, headings, cells, screen, 4) + more_line(len(rows) - top, screen)
-        return lines if rows else [*lines, "none"]
+        return titled(title, about, headings, cells, screen, 4) + more_line(len(rows) - top, screen)
 
     def values() -> dict[str, Any]:
         told = [
@@ -58,12 +57,10 @@ def outliers(data: Data, where: Where, top: int, outcomes: tuple[str, ...], leas
         return {"least_z": least_z, "rows": told}
 
     def figure() -> Figure:
-        from pydamon.cli.render.bars_figure import bars_figure
-
         held = [row for row in rows if differences.UNITS[row.outcome] != "us/min"][: min(top, _MOST_DRAWN)]
         bars = [Bar(f"{name_words(row.host)} {name_words(row.service)} {row.outcome}", [row.usual, row.value],
                     f"z {row.z:+.1f}") for row in held]  # fmt: skip
-        return bars_figure([Bars(title, "", bars)], Legend("bytes", ["usual", "here"], TWO, beside=True))
+        return drawn([Bars(title, "", bars)], Legend("bytes", ["usual", "here"], TWO, beside=True))
 
     return Shown(text, values, figure, title, found)
 
@@ -103,15 +100,13 @@ def compare(data: Data, where: Where, rollout: str, outcomes: tuple[str, ...]) -
         return {"rollout": about, "method": method, "rows": told}
 
     def figure() -> Figure:
-        from pydamon.cli.render.bars_figure import bars_figure
-
         bars = [
             Bar(f"{name_words(row.service)} {row.outcome}", [row.before, row.after],
                 f"{_share(row.relative.low)} .. {_share(row.relative.high)}{' *' if _clear(row.relative) else ''}")
             for row in rows if differences.UNITS[row.outcome] != "us/min"
         ][:_MOST_DRAWN]  # fmt: skip
         legend = Legend("bytes of a host", ["before", "after"], TWO, beside=True)
-        return bars_figure([Bars(title, f"at {when}; 95 % intervals; *: 0 is not within", bars, [method])], legend)
+        return drawn([Bars(title, f"at {when}; 95 % intervals; *: 0 is not within", bars, [method])], legend)
 
     one_sided = (f"left out {it.one_sided} hosts that have no before or no after (new, gone or renamed)",)
     return Shown(text, values, figure, title, found, one_sided if it.one_sided else ())

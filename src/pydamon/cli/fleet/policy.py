@@ -11,9 +11,8 @@ import click
 from pydamon import lean
 from pydamon.cli.completion.values import FILE, RECORD
 from pydamon.cli.help.classes import Verb
-from pydamon.cli.options import Quantity
+from pydamon.cli.options import Quantity, up_to_all
 from pydamon.errors import PydamonError, RequestError, located
-from pydamon.spec.units import parse_share
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 10  # recordings that were left out, by name
 
 
-def _share(text: str) -> float:
-    share = float(parse_share(text))
-    if not 0 < share <= 1:
-        raise RequestError(f"{text[:40]!r} must be above 0% and at most 100%")
-    return share
-
-
 @click.command("policy", cls=Verb)
 @click.argument("places", nargs=-1, required=True, metavar="FILE|FOLDER...", type=RECORD)
 @click.option("--search", "text", required=True, metavar="TEXT", help="A module or scheme with LOW..HIGH or A|B in it.")
@@ -40,7 +32,7 @@ def _share(text: str) -> float:
 )
 @click.option(
     "--share",
-    type=Quantity("share", _share),
+    type=Quantity("share", up_to_all),
     default="95%",
     show_default=True,
     help="On how many of a service's recordings the limits must hold.",

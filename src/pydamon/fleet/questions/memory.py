@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Cold:
 class Savings:
     """Of a group: what is idle for ``age_s`` or longer can be taken, and comes back at ``back`` bytes a minute.
 
-    ``age_s`` None: at no age does little enough come back.
+    ``age_s`` None: at no age does little enough come back, or (``saved`` and ``back`` are NaN) nobody knows yet.
     """
 
     name: str
@@ -51,6 +52,11 @@ class Savings:
     age_s: int | None
     saved: float
     back: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough has been seen to say anything."""
+        return not math.isnan(self.saved)
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,9 @@ def savings_of(found: Found, label: str, goal: float) -> list[Savings]:
             best = int(fits[0])
             rows.append(Savings(*about, AGES_S[best], float(sizes[at, best]), float(back[at, best])))
         else:
-            rows.append(Savings(*about, None, 0.0, 0.0))
-    return sorted(rows, key=lambda row: -row.saved)
+            none = math.nan if np.isnan(working[at]) or np.isnan(back[at]).all() else 0.0
+            rows.append(Savings(*about, None, none, none))
+    return sorted(rows, key=lambda row: -row.saved if row.is_known else math.inf)
 
 
 def working_sets(data: Data, where: Where | None = None, window_s: int = 3600) -> tuple[list[WorkingSets], Found]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pydamon.dataset.files import MOST_MINUTE
 from pydamon.dataset.schema import AGES_S, MINUTES, REGIONS, bucket
 from pydamon.errors import RequestError
 from pydamon.fleet.files import made_folder, minutes_schema, write_all, write_text
@@ -34,8 +35,11 @@ class Written:
 def simulate(root: Path, fleet: Fleet, *, pieces: int = 1, jobs: int | None = None) -> Written:
     """Write the fleet into an empty (or new) folder; ``pieces`` files for each date and bucket, as if not compacted.
 
-    Raises RequestError if the folder holds anything.
+    Raises RequestError if the folder holds anything, or the time is none that rows can have.
     """
+    end = fleet.first + fleet.minutes * mixes.MINUTE_S
+    if fleet.first < 0 or end > MOST_MINUTE:
+        raise RequestError("is too early or too late: minutes must lie between the years 1970 and 2242", where="until")
     made_folder(root)
     if any(root.iterdir()):
         raise RequestError("is not empty; choose a new folder", where=str(root))
