@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +21,8 @@ from pydamon.dataset.schema import COLUMNS, HOURS, MINUTES, REGIONS
 from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet import inventory as inventories
 from pydamon.fleet import manifest as manifests
-from pydamon.fleet.engine import Means, connected, looked_at
-from pydamon.fleet.files import NewFile, made_folder
+from pydamon.fleet.engine import SPILL, Means, connected, looked_at
+from pydamon.fleet.files import NEW, NewFile, made_folder
 from pydamon.fleet.inventory import DAY_S, LeftOut, Partition
 from pydamon.fleet.manifest import Manifest
 from pydamon.fleet.measures import HOUR, LABEL_NAMES, MEASURES, hour_columns, rolled
@@ -69,11 +70,15 @@ def compact(
     found = Compacted()
     kept = _Kept(keep_days, keep_hours_days)
     with _alone(root):
-        stock = [part for part in inventories.partitions(root, found.left_out) if _to_do(part, kept)]
+        stock = list(inventories.partitions(root, found.left_out))
+        _clear(root, stock)
+        stock = [part for part in stock if _to_do(part, kept)]
         jobs = min(jobs or len(os.sched_getaffinity(0)), max(len(stock), 1))
-        own = Means(means.memory_bytes // jobs, max(means.threads // jobs, 1))
-        for one in each(_partition, [(root, part, own) for part in stock], jobs):
-            found.add(one)
+        # One folder for all, since a process that is ended by a signal removes nothing.
+        with tempfile.TemporaryDirectory(prefix=SPILL, dir=means.spill) as spill:
+            own = Means(means.memory_bytes // jobs, max(means.threads // jobs, 1), spill)
+            for one in each(_partition, [(root, part, own) for part in stock], jobs):
+                found.add(one)
         found.deleted_dates = _expire(root, kept)  # last: minutes that came late are in roll-ups before they go
     return found
 
@@ -81,6 +86,16 @@ def compact(
 def _to_do(part: Partition, kept: _Kept) -> bool:
     """Without a manifest that can be believed, what is stray may be all that there is."""
     return part.believed and bool(part.raw or part.stray) and not all(kept.gone(part.date))
+
+
+def _clear(root: Path, stock: Sequence[Partition]) -> None:
+    """Remove what a compaction that was killed had not finished: there is no other now."""
+    folders = {manifests.place(root, part.date, part.number).parent for part in stock}
+    folders |= {root / files.folder(table, part.date, part.number) for part in stock for table in (MINUTES, HOURS)}
+    for folder in folders:
+        if not folder.is_symlink() and not folder.parent.is_symlink():
+            for path in folder.glob(f"{NEW}*"):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -276,7 +291,7 @@ def _removed(root: Path, name: str) -> bool:
         return False
     for path in folder.glob("*.parquet"):
         path.unlink(missing_ok=True)
-    for path in folder.glob(".new-*"):
+    for path in folder.glob(f"{NEW}*"):
         path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

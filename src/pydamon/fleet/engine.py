@@ -23,15 +23,17 @@ _T = TypeVar("_T")
 MEMORY_BYTES = 1 << 30
 THREADS = 2
 _MANY_GROUPS = 200_000  # of partial answers that wait to be put together
-_SPILL = "200GiB"  # at most, on disk; DuckDB would take nearly all that is free
+SPILL = "pydamon-fleet-"
+_MOST_SPILLED = "200GiB"  # at most, on disk; DuckDB would take nearly all that is free
 
 
 @dataclass(frozen=True)
 class Means:
-    """What a connection may use."""
+    """What a connection may use; ``spill``: a folder for what does not fit into memory, None: that of the machine."""
 
     memory_bytes: int = MEMORY_BYTES
     threads: int = THREADS
+    spill: str | None = None
 
 
 def needs_duckdb() -> Any:
@@ -45,12 +47,15 @@ def needs_duckdb() -> Any:
 
 @contextmanager
 def connected(means: Means) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to nothing but files; what does not fit into memory goes to a folder that is removed."""
+    """A connection to nothing but files; what does not fit into memory goes to a folder that is removed.
+
+    Raises KeyboardInterrupt for what DuckDB makes of one.
+    """
     duckdb = needs_duckdb()
-    with tempfile.TemporaryDirectory(prefix="pydamon-fleet-") as spill:
+    with tempfile.TemporaryDirectory(prefix=SPILL, dir=means.spill) as spill:
         config = {
             "memory_limit": f"{means.memory_bytes // (1 << 20)}MiB", "threads": means.threads, "temp_directory": spill,
-            "max_temp_directory_size": _SPILL, "autoinstall_known_extensions": False,
+            "max_temp_directory_size": _MOST_SPILLED, "autoinstall_known_extensions": False,
             "autoload_known_extensions": False, "preserve_insertion_order": False,
         }  # fmt: skip
         connection = duckdb.connect(":memory:", config=config)
@@ -58,6 +63,10 @@ def connected(means: Means) -> Iterator[duckdb.DuckDBPyConnection]:
             with suppress(duckdb.InvalidInputException):  # in a notebook that could not draw it either
                 connection.execute("SET enable_progress_bar = false")  # it would be drawn on standard output
             yield connection
+        except (duckdb.InterruptException, RuntimeError) as error:
+            if isinstance(error, duckdb.InterruptException) or "Query interrupted" in str(error):
+                raise KeyboardInterrupt from None
+            raise
         finally:
             connection.close()
 
@@ -89,6 +98,7 @@ def looked_at(
 
     The other rows are counted, the other files named. Without any file there is no table.
     """
+    duckdb = needs_duckdb()
     names: list[str] = []
 
     def make(some: Job) -> bool:
@@ -105,10 +115,13 @@ def looked_at(
             for bad, count in connection.execute(counts).fetchall():
                 left_out.row(names[bad - 1], count)
         yield "(FROM looked_at WHERE bad = 0)", good
-    except needs_duckdb().Error as error:
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
         raise _said(error, job) from None
     finally:
-        connection.execute("DROP TABLE IF EXISTS looked_at")
+        with suppress(duckdb.Error):  # that may be why it is left
+            connection.execute("DROP TABLE IF EXISTS looked_at")
 
 
 def _of_readable(
@@ -118,7 +131,9 @@ def _of_readable(
     duckdb = needs_duckdb()
     try:
         return work(job), job
-    except (duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
+    except duckdb.InterruptException:
+        raise
+    except duckdb.OutOfMemoryException as error:
         raise _said(error, job) from None
     except duckdb.Error as error:
         good = _readable(connection, job, left_out)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LEVEL = 1  # of zstd: what is written once is read a few times, and half the time goes into this
 _MODE = 0o600
+NEW = ".new-"  # begins the names of what is not finished
 
 
 def minutes_schema(*, dictionaries: bool = False) -> pa.Schema:
@@ -38,7 +39,7 @@ class NewFile:
         import pyarrow.parquet as pq
 
         self._folder, self._prefix = folder, prefix
-        self._path = folder / f".new-{os.getpid()}-{os.urandom(8).hex()}"
+        self._path = folder / f"{NEW}{os.getpid()}-{os.urandom(8).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.fdopen(os.open(self._path, flags, _MODE), "wb")
         self._schema = schema
@@ -127,7 +128,7 @@ def made_folder(root: Path, *parts: str) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Put a small file in its place at once."""
-    new = path.parent / f".new-{os.getpid()}-{os.urandom(8).hex()}"
+    new = path.parent / f"{NEW}{os.getpid()}-{os.urandom(8).hex()}"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,30 @@ def test_a_connection_draws_nothing_loads_nothing_and_is_bounded() -> None:
         "memory_limit": "100.0 MiB",
         "threads": 1,
     }
+
+
+def test_an_interrupted_query_is_a_keyboard_interrupt() -> None:
+    """As DuckDB tells it when asked from another thread, and when a signal comes to its own."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with connected(Means(100 << 20, 1)) as connection:
+            again = threading.Thread(
+                target=lambda: [connection.interrupt() for _ in iter(lambda: over.wait(0.01), True)]
+            )
+            again.start()
+            try:
+                connection.execute("SELECT sum(hash(range)) FROM range(1000000000000)")  # alone it would take hours
+            finally:
+                over.set()
+                again.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    with pytest.raises(KeyboardInterrupt), connected(Means(100 << 20, 1)):
+        raise RuntimeError("Query interrupted")
+    with pytest.raises(RuntimeError, match="else"), connected(Means(100 << 20, 1)):
+        raise RuntimeError("something else")
 
 
 @pytest.mark.parametrize("missing", ["duckdb", "distributed"])

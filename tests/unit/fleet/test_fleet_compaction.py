@@ -13,7 +13,9 @@ from pydamon.dataset import files
 from pydamon.errors import PydamonError, RequestError
 from pydamon.fleet import compact as compaction
 from pydamon.fleet import manifest as manifests
-from pydamon.fleet.compact import compact
+from pydamon.fleet.compact import Compacted, compact
+from pydamon.fleet.engine import Means
+from pydamon.fleet.inventory import Partition
 from pydamon.fleet.query import Query
 from pydamon.fleet.where import Where
 
@@ -269,3 +271,31 @@ def test_what_a_linked_bucket_holds_is_not_deleted(tmp_path: Path) -> None:
     folder.symlink_to(other)
     compact(str(root), jobs=1)
     assert (other / f"c-{'0' * 32}.parquet").exists()
+
+
+def test_what_a_killed_compaction_had_not_finished_is_cleared_away(root: Path) -> None:
+    (bucket, *_) = (root / "minutes" / f"date={helpers.DAY}").iterdir()
+    compact(str(root), jobs=1)
+    left = [bucket, root / "hours" / f"date={helpers.DAY}" / bucket.name, root / "compacted" / f"date={helpers.DAY}"]
+    for folder in left:
+        (folder / ".new-1-0123456789abcdef").write_bytes(b"PAR1")
+    compact(str(root), jobs=1)
+    assert not list(root.rglob(".new-*"))
+    assert helpers.answer(root, raw=False)
+
+
+def test_nothing_is_left_of_what_was_spilled_by_processes_that_were_killed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spill = tmp_path / "spill"
+    spill.mkdir()
+
+    def killed(_root: Path, _part: Partition, means: Means) -> Compacted:
+        assert means.spill is not None
+        (Path(means.spill) / "pydamon-fleet-of-a-worker").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compaction, "_partition", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compact(str(root), jobs=1, means=Means(spill=str(spill)))
+    assert list(spill.iterdir()) == []
