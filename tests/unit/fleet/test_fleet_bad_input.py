@@ -246,9 +246,12 @@ def test_an_interrupted_query_is_a_keyboard_interrupt() -> None:
 
     def ask() -> None:
         with connected(Means(100 << 20, 1)) as connection:
-            again = threading.Thread(
-                target=lambda: [connection.interrupt() for _ in iter(lambda: over.wait(0.01), True)]
-            )
+
+            def interrupt() -> None:
+                while not over.wait(0.01):
+                    connection.interrupt()
+
+            again = threading.Thread(target=interrupt)
             again.start()
             try:
                 connection.execute("SELECT sum(hash(range)) FROM range(1000000000000)")  # alone it would take hours
