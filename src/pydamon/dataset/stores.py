@@ -26,7 +26,7 @@ _INCOMING = ".pydamon-incoming"  # below the root: files that are not whole yet
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,200}")
 _FILE_URL = "file://"
-_URL = re.compile(r"([a-z][a-z0-9+]*)://")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "https", "http", "memory")
 _PIECE = 1000  # names at a time
 _TIMEOUT = "30s"
@@ -84,6 +84,13 @@ def check_where(where: str, options: Mapping[str, str]) -> bool:
         known = "s3://, gs://, az://, file:// or memory://"
         raise RequestError(f"{printable(where)[:100]!r} is no directory, and none of {known}", where=FIELD)
     return False
+
+
+def shown(where: str) -> str:
+    """A path or URL for people: without a password, and without a query, in which there may be a signature."""
+    if _URL.match(where) is None:
+        return where
+    return re.sub(r"//[^/@]*@", "//", where).partition("?")[0]
 
 
 def checked_name(name: str) -> list[str]:
@@ -259,7 +266,7 @@ class Objects:
         except ImportError:
             words = "object stores need obstore: pip install 'pydamon[fleet]'"
             raise MachineError(words, where=FIELD) from None
-        self.where = re.sub(r"//[^/@]*@", "//", url)  # without a password
+        self.where = shown(url)
         self._obstore: Any = obstore
         self._errors: tuple[type[Exception], ...] = (BaseError, OSError, ValueError)
         try:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pydamon.dataset import stores
 from pydamon.dataset.stores import Entry, Store, StoreError, open_store
 from pydamon.errors import MachineError, RequestError
+from pydamon.service.shipping.settings import Shipping
 
 NAME = "minutes/date=2026-11-27/bucket=07/0123456789abcdef.parquet"
 
@@ -103,7 +105,7 @@ def test_a_directory_must_be_there_unless_it_is_to_be_made(tmp_path: Path) -> No
     assert (tmp_path / "new" / "deep" / "a").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("where", ["ftp://host/x", "s4://bucket", "x1+y://z"])
+@pytest.mark.parametrize("where", ["ftp://host/x", "s4://bucket", "x1+y://z", "S3://bucket", "my-store://z"])
 def test_a_scheme_that_is_not_known_is_refused(where: str) -> None:
     with pytest.raises(RequestError, match=r"to: .*is no directory, and none of s3://"):
         open_store(where)
@@ -118,6 +120,14 @@ def test_options_that_a_store_does_not_know_are_refused(tmp_path: Path) -> None:
 
 def test_a_password_in_a_url_is_not_told() -> None:
     assert open_store("https://user:secret@127.0.0.1/x").where == "https://127.0.0.1/x"
+
+
+def test_a_signature_in_a_url_is_not_told() -> None:
+    """As those of shared access, which are all that it takes to write."""
+    url = "https://account.blob.core.windows.net/fleet?sv=2024&sig=secret"
+    assert stores.shown(url) == "https://account.blob.core.windows.net/fleet"
+    assert Shipping(to=url, spool="/spool").where == stores.shown(url)
+    assert stores.shown("/srv/what?") == "/srv/what?"
 
 
 # -- S3 as a server speaks it -----------------------------------------------------------------------------------------

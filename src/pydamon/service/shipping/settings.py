@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections.abc import Mapping
 
 import msgspec
 
 from pydamon.dataset.files import MOST_HOST
+from pydamon.dataset.stores import shown
 from pydamon.errors import RequestError
 from pydamon.plain import printable
 from pydamon.service.shipping.labels import label
@@ -34,7 +34,7 @@ class Shipping(msgspec.Struct, frozen=True):
     @property
     def where(self) -> str:
         """Where to, for people: without a password."""
-        return re.sub(r"//[^/@]*@", "//", self.to)
+        return shown(self.to)
 
     def host_name(self) -> str:
         """What this host is called now: as the file says, or by its machine's name."""
