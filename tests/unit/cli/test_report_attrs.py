@@ -262,3 +262,19 @@ def test_live_goes_without_what_is_of_records(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert main(["report", "attrs", "--live", "nobody", *args]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sort", "age"], "--sort: goes with --style detailed"),
+        (["--style", "recency-percentiles", "--reverse"], "--reverse: goes with --style detailed"),
+        (["--weights", "1,2,3"], "--weights: goes with --style detailed or of temperature"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    path: Path, capsys: Capture, arguments: list[str], words: str
+) -> None:
+    status, out, err = report(capsys, "attrs", path, *arguments)
+    assert (status, out) == (2, "")
+    assert words in err

@@ -167,3 +167,13 @@ def test_a_picture_of_many_targets_says_how_much_the_rest_has(
     assert words in (tmp_path / "x.svg").read_text()
     status, out, err = report(capsys, "wss", "-i", path, "-o", tmp_path / "all.svg", "--all-targets")
     assert (status, out, err) == (0, f"wrote {tmp_path / 'all.svg'}\n", "")
+
+
+@pytest.mark.parametrize("what", [["--window", "5s"], ["--over", "window"]])
+@pytest.mark.parametrize("more", [["--percentiles", "0,50"], ["--min-accesses", "2"], ["--all"]])
+def test_options_that_a_window_knows_nothing_of_are_refused(
+    capsys: pytest.CaptureFixture[str], what: list[str], more: list[str]
+) -> None:
+    status, _, err = report(capsys, "wss", *what, *more)
+    assert status == 2
+    assert f"{more[0]}: is of sizes by snapshot" in err

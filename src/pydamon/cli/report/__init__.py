@@ -217,11 +217,13 @@ def wss(
     """How much memory was in use: the distribution of the working set size, or what was used within a --window."""
     with lean.imports():
         from pydamon.cli.report import panel
+        from pydamon.cli.report.choice import refuse_given
         from pydamon.cli.report.wss import report
 
     if used_ns is not None and over is not None:
         raise RequestError(f"shows one window, --over {over} many sizes; give one of the two", where="--window")
     if used_ns is not None or over == "window":
+        refuse_given(("percentiles", "min_accesses", "every"), "is of sizes by snapshot, not of what a window used")
         panel.report(path, choice(target, **window), as_json, used_ns, output)
         return
     report(path, choice(target, **window), as_json, percentiles, min_accesses, over == "time", output, every)
@@ -412,9 +414,9 @@ def attrs(
 ) -> None:
     """How much memory has the attributes that probes counted, and how hot it is by them."""
     with lean.imports():
-        from pydamon.cli.report.attrs import Wanted, parse_weights, report, report_live
+        from pydamon.cli.report.attrs import report, report_live, wanted_of
 
-    wanted = Wanted(style, sort, reverse, parse_weights(weights))
+    wanted = wanted_of(style, sort, reverse, weights)
     if name is not None:
         report_live(name, path, choice(target, **window), wanted, as_json)
         return

@@ -15,7 +15,7 @@ from pydamon.cli.inputs import DEFAULT
 from pydamon.cli.render.palette import BOLD, DIM, styled
 from pydamon.cli.render.screen import Screen, current_screen, emit
 from pydamon.cli.render.table import table
-from pydamon.cli.report.choice import Choice
+from pydamon.cli.report.choice import Choice, refuse_given
 from pydamon.cli.report.common import count, empty, opened, window_of
 from pydamon.errors import PydamonError, RequestError
 from pydamon.plain import json_text, printable
@@ -39,6 +39,16 @@ class Wanted:
     sort: str = "temperature"
     reverse: bool = False
     weights: tuple[float, float, float] = USUAL_WEIGHTS
+
+
+def wanted_of(style: str, sort: str, reverse: bool, weights: str) -> Wanted:
+    """What the options say. Raises RequestError for what is wrong, or was given and would do nothing."""
+    found = Wanted(style, sort, reverse, parse_weights(weights))
+    if style != "detailed":
+        refuse_given(("sort", "reverse"), "goes with --style detailed")
+    if style in ("shares", "recency-sz-hist", "recency-percentiles"):
+        refuse_given(("weights",), "goes with --style detailed or of temperature")
+    return found
 
 
 def parse_weights(text: str) -> tuple[float, float, float]:

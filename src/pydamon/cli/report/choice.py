@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +37,16 @@ class Choice:
     high: int = _U64_MAX
     whole_ranges: bool = False  # sizes are those of address ranges, whatever is resident in them
     all_targets: bool = False  # each is shown, not only the largest
+
+
+def refuse_given(names: Sequence[str], why: str) -> None:
+    """Raise RequestError (``why``) for the first of these options that the user has given: it would do nothing."""
+    from pydamon.cli.options import given
+
+    said = given(click.get_current_context())
+    for name in names:
+        if name in said:
+            raise RequestError(why, where=said[name])
 
 
 class _When(_TimeType):
