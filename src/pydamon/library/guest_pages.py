@@ -79,7 +79,7 @@ class GuestPages(ProtectedPages):
         deadline = time.monotonic() + patience_s
         with _listening(path) as listener:
             try:
-                listener.settimeout(patience_s)
+                listener.settimeout(max(patience_s, 0.001))  # 0 would be another mode
                 connection, _ = listener.accept()
             except TimeoutError:
                 raise MachineError(f"no machine monitor has come within {patience_s:g} s", where=path) from None

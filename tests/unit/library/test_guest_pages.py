@@ -223,6 +223,8 @@ def test_messages_that_are_none_are_refused_and_no_descriptor_stays(kernel: Kern
 def test_nobody_comes_and_a_path_that_is_taken(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"no machine monitor has come within 0.01 s"):
         GuestPages.received(str(tmp_path / "s"), patience_s=0.01)
+    with pytest.raises(MachineError, match=r"no machine monitor has come within 0 s"):
+        GuestPages.received(str(tmp_path / "s"), patience_s=0)
     (tmp_path / "t").write_text("mine")
     with pytest.raises(RequestError, match="name a path where nothing is"):
         GuestPages.received(str(tmp_path / "t"))

@@ -174,6 +174,14 @@ def test_files_beside_that_are_none_cost_only_themselves(tmp_path: Path, kind: s
     assert not any("\n" in line or "\0" in line for line in lines)
 
 
+def test_parameters_that_are_too_large_are_said_to_be(tmp_path: Path) -> None:
+    path = whole(tmp_path / "r", some(2))
+    put_beside(path, kdamonds=b"[" + b" " * (4 << 20) + b"]")
+    with open_record(str(path)) as reader:
+        assert len(list(reader.snapshots())) == 2
+        assert any(line.endswith("r.kdamonds: is larger than 4 MiB") for line in reader.warnings())
+
+
 @pytest.mark.parametrize("kind", ["mem_footprint", "vmas", "proc_stats"])
 def test_files_beside_that_are_cut_give_what_came_before(tmp_path: Path, kind: str) -> None:
     path = whole(tmp_path / "r", some(2))

@@ -103,11 +103,14 @@ def open_beside(path: str, kind: str) -> int | None:
 
 
 def text_beside(path: str) -> bytes | None:
-    """What damo has put beside its record ``path``, in ``PATH.kdamonds``; None where there is no such file."""
+    """What damo has put beside its record ``path``, in ``PATH.kdamonds``; None where there is no such file.
+
+    At most a byte more than such a file may have, so that a larger one is seen to be one.
+    """
     if (fd := open_beside(path, "kdamonds")) is None:
         return None
     try:
-        return os.read(fd, _MOST_BYTES)
+        return os.read(fd, _MOST_BYTES + 1)
     except OSError:
         return None
     finally:
@@ -129,6 +132,8 @@ class Beside:
         if text is None:
             return None
         try:
+            if len(text) > _MOST_BYTES:
+                raise RequestError(f"is larger than {_MOST_BYTES >> 20} MiB")
             found = values(text)
         except RequestError as error:
             self._complain("kdamonds", error.message)
