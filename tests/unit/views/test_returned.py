@@ -118,3 +118,19 @@ def test_the_sum_is_that_of_a_plain_computation() -> None:
         for window_s, size in zip(WINDOWS_S, after(found, WINDOWS_S), strict=True):
             plain = sum(then >= window_s and pages[1].get(page, 1e9) < 20 for page, then in pages[0].items())
             assert size == pytest.approx(plain * PAGE, abs=1)
+
+
+def test_what_came_back_between_two_looks_falls_with_the_idle_time_to_the_byte() -> None:
+    """A page of 37 stands for parts of a byte; each minute other idle times end. A row that rises is left out."""
+    draw = np.random.default_rng(1)
+    returned = Returned()
+    before = np.zeros(len(WINDOWS_S), np.int64)
+    for minute in range(200):
+        ended = {bound: int(draw.integers(0, 3)) for bound in draw.choice(BOUNDS_S, 2, replace=False).tolist()}
+        note(returned, look(60 * minute, ended, pages=37, resident=1001 * PAGE))
+        found = returned.of(1)
+        assert found is not None
+        now = np.array(after(found, WINDOWS_S))
+        assert (np.diff(now - before) <= 0).all()
+        assert abs(int(now[0]) - found[BOUNDS_S.index(WINDOWS_S[0]) :].sum()) <= len(BOUNDS_S) / 2
+        before = now
