@@ -118,7 +118,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 def _partition(root: Path, part: Partition, means: Means) -> Compacted:
     """Write it anew, if hosts have put anything there, and clear away what does not count."""
-    done = Compacted(files_before=len(part.raw) + (len(part.manifest.minutes) if part.manifest else 0))
+    done = Compacted()
     stray, written = list(part.stray), Manifest()
     job, admitted = _job(root, part, done.left_out)
     if job is not None:
@@ -131,7 +131,8 @@ def _partition(root: Path, part: Partition, means: Means) -> Compacted:
                 written.left_out[reason] = written.left_out.get(reason, 0) + count
             manifests.write(root, part.date, part.number, written)
             stray += [*merged, *_gone(root, part, written)]
-            done.partitions, done.rows, done.files_after = 1, written.rows, len(written.minutes)
+            done.partitions, done.rows = 1, written.rows
+            done.files_before, done.files_after = len(kept), len(written.minutes)
     counts = {*written.minutes, *written.hours}
     for path in stray:
         if path.name not in counts:  # what was written before a kill is written again, under the same name

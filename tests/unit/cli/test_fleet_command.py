@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.fleet import fleet_helpers as helpers
 
 from pydamon.cli import fleet as verbs
 from pydamon.cli import main
+from pydamon.dataset import files
 from pydamon.fleet.measures import LABEL_NAMES
 from pydamon.fleet.questions import differences
 
@@ -147,6 +149,20 @@ def test_compacting_again_and_as_json(root: str, capsys: Capsys) -> None:
     assert main(["fleet", "compact", root, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["partitions"], told["left_out_rows"], told["nr_left_out_files"]) == (0, {}, 0)
+
+
+def test_what_was_done_is_said_and_nothing_else(tmp_path: Path, capsys: Capsys) -> None:
+    """An old date of two files: put together, and then only deleted."""
+    old = int(time.time()) // 86400 * 86400 - 40 * 86400
+    for minutes in (5, 6):
+        helpers.ship(tmp_path, helpers.rows(minutes=minutes, first=old + minutes * 600), day=files.day(old))
+    helpers.put(tmp_path, b"nothing", "host-a", day=files.day(old))
+    assert main(["fleet", "compact", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(
+        "2 files of 1 partitions became 1; 11 rows, and roll-ups of their hours ("
+    )
+    assert main(["fleet", "compact", str(tmp_path), "--keep", "30d"]) == 0
+    assert capsys.readouterr().out.startswith("deleted what was too old, of 1 dates (")
 
 
 def test_words_of_the_options_are_those_of_the_library() -> None:

@@ -55,7 +55,7 @@ class Asked:
             raise RequestError("is not before --to", where="--from")
         if options["workers"] and options["cluster"] is not None:
             raise RequestError("goes without --workers: the cluster has its own", where="--cluster")
-        means = Means(int(options["memory"]), options["threads"])
+        means = Means(options["memory"], options["threads"])
         data = Data(options["path"], options["raw"], means, options["workers"], options["cluster"])
         return cls(data, where, options["as_json"], options["output"])
 
