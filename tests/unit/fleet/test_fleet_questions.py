@@ -168,6 +168,16 @@ def test_what_is_not_known_after_a_new_start_is_no_effect_of_a_rollout(tmp_path:
     ]
 
 
+def test_what_came_behind_a_rollout_is_not_before_it(tmp_path: Path) -> None:
+    """From 1 GiB to 2 with the value, and to 8 with the next one."""
+    for host in ("host-a", "host-b"):
+        sizes = [1 << 30] * 5 + [2 << 30] * 5 + [8 << 30] * 5
+        kernels = ["1"] * 5 + ["2"] * 5 + ["3"] * 5
+        helpers.ship(tmp_path, helpers.rows(host, minutes=15, kernel=kernels, resident=sizes))
+    (row,), _, _ = differences.compare(Data(str(tmp_path)), "kernel", "2", outcomes=("resident",))
+    assert (row.before, row.after, row.effect.value) == (1 << 30, 2 << 30, 1 << 30)
+
+
 def test_an_outcome_that_is_never_known_on_one_side_is_left_out_alone(tmp_path: Path) -> None:
     for host in ("host-a", "host-b"):
         known = [1 << 28] * 5 + [None] * 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -143,7 +144,8 @@ def compare(
 ) -> tuple[list[Effect], Rollout, Found]:  # fmt: skip
     """What changed on the hosts whose ``label`` became ``value``, by service and outcome.
 
-    Each such host is compared with itself before; hosts that never had the value say what the time of day did.
+    Each such host is compared with itself before; hosts that never had the value say what the time of day did. What
+    came behind the value counts for neither.
     Raises RequestError for a label that is none, PydamonError if no host got the value or had another one before.
     """
     check_outcomes(outcomes)
@@ -151,23 +153,19 @@ def compare(
         fit = ", ".join(name for name in LABEL_NAMES if name not in ("host", "service"))
         raise RequestError(f"{label!r} is no label that a rollout changes; there are: {fit}", where="rollout")
     where = where or Where()
-    times = data.ask(Query(("host", label), ("first", "last"), where))
-    has = times.texts(label) == value
-    treated = set(times.texts("host")[has].tolist())
-    if not treated:
-        raise PydamonError(f"no host has {label} {value}", where="rollout")
-    began = dict(zip(times.texts("host")[has], times.numbers("first")[has], strict=True))
-    # For hosts that never got it, at the full hour: then roll-ups tell it.
-    exact = int(np.median(list(began.values())))
-    cut = exact // HOUR_S * HOUR_S if exact // HOUR_S * HOUR_S > times.numbers("first").min() else exact
+    began, cut = _when(data, label, value, where)
+    treated = set(began)
     found = data.ask(Query(("service", "host", label), _measures(outcomes), where, cut=cut))
     hosts, services = found.texts("host"), found.texts("service")
     is_treated = np.array([host in treated for host in hosts], bool)
     late = np.where(is_treated, found.texts(label) == value, found.flags())
+    # What came behind the value (the next rollout, or back to the last one) is neither before nor after.
+    behind = found.numbers("first") > np.array([began.get(host, math.inf) for host in hosts])
+    counted = late | ~(is_treated & behind)
     rows: list[Effect] = []
     one_sided: set[str] = set()
     for service in sorted(set(services)):
-        mine = services == service
+        mine = (services == service) & counted
         one_sided |= set(hosts[mine & late].tolist()) ^ set(hosts[mine & ~late].tolist())
         for outcome in outcomes:
             changes = _changes(found, outcome, hosts, mine, late)
@@ -181,6 +179,20 @@ def compare(
         raise PydamonError(f"no host had another {label} before {value}", where="rollout")
     rollout = Rollout(label, value, cut, len(treated - one_sided), len(control - one_sided), len(one_sided))
     return rows, rollout, found
+
+
+def _when(data: Data, label: str, value: str, where: Where) -> tuple[dict[str, float], int]:
+    """When each host got the value, and from when on it is after the rollout for hosts that never did."""
+    times = data.ask(Query(("host", label), ("first", "last"), where))
+    has = times.texts(label) == value
+    if not has.any():
+        raise PydamonError(f"no host has {label} {value}", where="rollout")
+    firsts = times.numbers("first")
+    exact = int(np.median(firsts[has]))
+    hour = exact // HOUR_S * HOUR_S  # roll-ups tell that
+    return dict(
+        zip(times.texts("host")[has].tolist(), firsts[has], strict=True)
+    ), hour if hour > firsts.min() else exact
 
 
 @dataclass(frozen=True)
