@@ -252,7 +252,11 @@ def _for_service(
     for _ in range(ROUNDS):
         chosen = _best(tuned[0], tuned[1] * careful, needed)
         played = [] if chosen is None else _play(texts[chosen], chosen, heard, question, tasks)
-        if chosen is None or sum(one.excess > 1 for one in played) <= len(heard) - needed:
+        if chosen is None:
+            break
+        # Played are those that are foretold to be within: the others are beyond already.
+        kept = int((tuned[1][:, chosen] <= 1).sum()) - sum(one.excess > 1 for one in played)
+        if kept >= needed:
             break
         careful *= _more_careful(played)
         chosen = None

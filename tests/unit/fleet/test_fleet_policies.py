@@ -93,6 +93,13 @@ def test_a_setting_that_costs_too_much_when_played_gives_way_to_a_more_careful_o
     assert [one.excess for one in found.played] == [0.9, 0.9]
 
 
+def test_what_is_foretold_to_be_beyond_counts_with_what_is_played_beyond() -> None:
+    """Nine of ten must be within, the tenth is not as foretold: one more that is not is too many."""
+    said, _ = of_ten(costs={RISKY: 1.4, SAFE: 0.9})
+    (found,) = search(["x"] * 10, replace(QUESTION, share=0.9, play=1), said).policies
+    assert (found.text, [text for _, text in said.played]) == (SAFE, [RISKY, SAFE])
+
+
 def test_playing_that_never_keeps_within_ends_with_none() -> None:
     said, _ = of_ten(costs={RISKY: 9.0, SAFE: 9.0, "reclaim": 9.0})
     (found,) = search(["x"] * 10, replace(QUESTION, play=2), said).policies
