@@ -10,7 +10,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +95,8 @@ def _clear(root: Path, stock: Sequence[Partition]) -> None:
     for folder in folders:
         if not folder.is_symlink() and not folder.parent.is_symlink():
             for path in folder.glob(f"{NEW}*"):
-                path.unlink(missing_ok=True)
+                with suppress(IsADirectoryError, FileNotFoundError):
+                    path.unlink()
 
 
 @contextmanager
