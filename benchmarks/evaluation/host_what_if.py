@@ -46,6 +46,8 @@ AGES_S = (10, 30, 50)
 _STEP_S = 0.05
 _AIM = 0.15
 _AIM_OF_REFAULTS_IN_THE_LAB = 0.3
+# On emulated CPUs intervals that fit what monitoring may cost come to 10 s: too long for idle times of 10 s.
+_EMULATED = ("--sample", "100ms", "--aggr", "2s")
 _LAB = ["--memory", "4G", "--disk", "3G", "--timeout", "3600"]
 
 
@@ -115,7 +117,7 @@ def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
     script = f"from benchmarks.evaluation.host_what_if import use; use({str(path)!r})"
     user = stack.enter_context(ready([sys.executable, "-c", script]))
     command = [sys.executable, "-m", "pydamon", "record", str(user.pid), "-o", str(folder / "record")]
-    command += ["--ops", "fvaddr", "--region", mapped_at(user.pid, path)]
+    command += ["--ops", "fvaddr", "--region", mapped_at(user.pid, path), *(_EMULATED if is_guest() else ())]
     command += ["--scheme", f"pageout rate=0% age>={age_s}s"] if age_s else []
     recorder = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     stack.callback(recorder.terminate)
