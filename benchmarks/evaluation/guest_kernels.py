@@ -23,9 +23,10 @@ from pathlib import Path
 
 from benchmarks.evaluation import cgroups
 from benchmarks.evaluation.kernels import KERNELS
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.recording import monitoring, recording
 from benchmarks.evaluation.report import machine
-from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
+from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import Counted
 
@@ -105,8 +106,7 @@ def main() -> None:
     parser.add_argument("--min-age", type=int, default=5, metavar="SECONDS", help="the module's knob (default: 5)")
     options = parser.parse_args()
     if not is_guest():
-        command = [str(ROOT / "lab/run"), "--timeout", "7200", "--", sys.executable, "-m", "benchmarks.evaluation"]
-        raise SystemExit(subprocess.run([*command, Path(__file__).stem.replace("_", "-"), *sys.argv[1:]]).returncode)
+        run_in_lab("guest-kernels", "--timeout", "7200")
     print(f"guest-kernels: min_age={options.min_age}s, {options.mib} MiB each, {options.seconds} s\n{machine()}")
     print(f"{'':<12} {'engine':<8} {'saved':>8} {'slower':>8} {'CPU':>8}")
     for name in options.only or KERNELS:

@@ -17,8 +17,9 @@ import time
 from contextlib import closing
 
 from benchmarks.evaluation import cgroups
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.report import machine, verdict
-from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
+from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import Spinner
 from pydamon.linux import psi
@@ -42,8 +43,7 @@ def main() -> None:
     parser.add_argument("--module", default="reclaim driver=pressure", help="(default: reclaim driver=pressure)")
     options = parser.parse_args()
     if not is_guest():
-        command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
-        raise SystemExit(subprocess.run([*command, "guest-pressure", *sys.argv[1:]]).returncode)
+        run_in_lab("guest-pressure", "--timeout", "3600")
     print(f"guest-pressure: {options.module}; {options.half} MiB hot, {options.half} MiB cold; ", end="")
     print(f"{options.seconds} s\n{machine()}", flush=True)
     measure(options)

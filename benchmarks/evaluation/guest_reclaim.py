@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation import cgroups
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.recording import monitoring
 from benchmarks.evaluation.report import machine, spread, verdict
-from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, ROOT, TARGET_CPU, pinned
+from benchmarks.kernel import MONITOR_CPU, NEIGHBOUR, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import Spinner
 
@@ -180,8 +181,7 @@ def main() -> None:
     if not is_guest():
         guest = ["--timeout", "7200", "--memory", "1G", "--nodes", "1", "--kernel", "7.3"]
         guest += ["--steady"] if options.steady else []
-        command = [str(ROOT / "lab/run"), *guest, "--", sys.executable, "-m", "benchmarks.evaluation", "guest-reclaim"]
-        raise SystemExit(subprocess.run([*command, *sys.argv[1:]]).returncode)
+        run_in_lab("guest-reclaim", *guest)
     quota = "" if options.quotas else f" quota={options.quota}ms+128MiB/1s"
     print(f"guest-reclaim: min_age={options.min_age}s{quota}, {options.seconds} s, {options.runs} runs\n{machine()}")
     by_quota(options) if options.quotas else beside_the_kernel(options)

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation import cgroups
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.report import machine, verdict
-from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU, pinned
+from benchmarks.kernel import MONITOR_CPU, TARGET_CPU, pinned
 from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import entering
 from pydamon.linux.refaults import of_cgroup
@@ -162,8 +163,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(MODULES), help="one of both")
     options = parser.parse_args()
     if not is_guest():
-        command = [str(ROOT / "lab/run"), "--timeout", "3600", "--", sys.executable, "-m", "benchmarks.evaluation"]
-        raise SystemExit(subprocess.run([*command, "guest-refaults", *sys.argv[1:]]).returncode)
+        run_in_lab("guest-refaults", "--timeout", "3600")
     print(f"guest-refaults: {options.keys} keys, of which {options.used} are used, {options.rate} requests a second, ")
     print(f"{options.seconds} s; {_QUOTA}; redis and its client on CPU {TARGET_CPU}\n{machine()}", flush=True)
     for name in [options.only] if options.only else MODULES:

@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evaluation.host_files import cached, major_faults, make_random, mapped_pages, ready
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.recording import until_it_monitors
 from benchmarks.evaluation.report import machine, verdict
-from benchmarks.kernel import ROOT
 from benchmarks.kernel_damon import is_guest
+from pydamon.linux.process import Process
 
 MIB, PAGE = 1 << 20, mmap.PAGESIZE
 PAGES = MIB // PAGE
@@ -106,8 +107,12 @@ class Side:
 
 def mapped_at(pid: int, path: Path) -> str:
     """Where a process has mapped a file, as START-END."""
-    (line,) = (line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith(str(path)))
-    return "-".join(f"0x{end}" for end in line.split()[0].split("-"))
+    process = Process(pid)
+    try:
+        (mapping,) = (one for one in process.mappings() if one.name == str(path))
+    finally:
+        process.close()
+    return f"{mapping.start:#x}-{mapping.end:#x}"
 
 
 def begun(age_s: int, folder: Path, stack: ExitStack) -> Side:
@@ -162,8 +167,7 @@ def main() -> None:
     parser.add_argument("--lab", action="store_true", help="in the lab's guest")
     options = parser.parse_args()
     if options.lab and not is_guest():
-        command = [str(ROOT / "lab/run"), *_LAB, "--", sys.executable, "-m", "benchmarks.evaluation", "host-what-if"]
-        raise SystemExit(subprocess.run([*command, "--dir", "/mnt", *sys.argv[1:]]).returncode)
+        run_in_lab("host-what-if", *_LAB, words=("--dir", "/mnt"))
     print(f"host-what-if: {HOT} MiB hot, {OFTEN} swept in {OFTEN_S} s, {SELDOM} in {SELDOM_S} s, ", end="")
     print(f"{SINGLE_PER_S} pages a second of {SINGLE}, {NEVER} never; {options.seconds} s", end="")
     print(f"{', apart' * options.apart}\n{machine()}", flush=True)

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.answers_programs import Running, python
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.report import machine
-from benchmarks.kernel import ROOT
 from benchmarks.kernel_damon import is_guest
 from pydamon.records.joined import open_record
 
@@ -126,8 +126,7 @@ def main() -> None:
     parser.add_argument("--kernel", default="7.3", help="of the lab (default: 7.3)")
     options = parser.parse_args()
     if options.lab and not is_guest():
-        command = [str(ROOT / "lab/run"), "--kernel", options.kernel, "--timeout", "7200", "--", sys.executable, "-m"]
-        raise SystemExit(subprocess.run([*command, "benchmarks.evaluation", "intervals", *sys.argv[1:]]).returncode)
+        run_in_lab("intervals", "--kernel", options.kernel, "--timeout", "7200")
     ways: dict[str, Way] = {"pydamon": of_process, "simulated": simulated}
     if is_guest():
         ways["kernel"] = lambda load, seconds: of_process(load, seconds, "--engine", "kernel")

@@ -14,17 +14,17 @@ import argparse
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager
 
 from benchmarks.answers_programs import Missing
 from benchmarks.evaluation.kernels import KERNELS
+from benchmarks.evaluation.lab import run_in_lab
 from benchmarks.evaluation.recording import NotMonitoring, monitoring
 from benchmarks.evaluation.report import machine
 from benchmarks.evaluation.servers import SERVERS, Served
-from benchmarks.kernel import MONITOR_CPU, ROOT, TARGET_CPU
+from benchmarks.kernel import MONITOR_CPU, TARGET_CPU
 from benchmarks.kernel_damon import cpu_seconds, is_guest
 from benchmarks.spinner import Counted, of_the_median, shares_lost
 
@@ -85,10 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.lab and not is_guest():
         # By instructions: the speed of an emulated machine changes by far more than monitoring takes.
-        command = [str(ROOT / "lab/run"), "--steady", "--timeout", "7200", "--", sys.executable]
-        raise SystemExit(
-            subprocess.run([*command, "-m", "benchmarks.evaluation", "overhead", *sys.argv[1:]]).returncode
-        )
+        run_in_lab("overhead", "--steady", "--timeout", "7200")
     print(f"overhead: {options.pairs} windows of {options.seconds:g} s; kernels of {options.mib} MiB\n{machine()}")
     found: dict[str, list[float]] = {}
     for name in options.only or names:
