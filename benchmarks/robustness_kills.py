@@ -25,8 +25,8 @@ _BUSY_NS = 200_000_000  # by how much an aggregation may be late where other wor
 _TARGET = "m = bytearray(1 << 24)\nwhile True:\n for i in range(0, len(m), 4096): m[i] = 1"
 
 
-def kills(scale: float, folder: Path, *, busy_ns: int = _BUSY_NS) -> list[Tally]:
-    """One file, and one in parts of a second, in turn; an aggregation may be late by ``busy_ns``."""
+def kills(scale: float, folder: Path) -> list[Tally]:
+    """One file, and one in parts of a second, in turn."""
     chance = random.Random(SEED)
     tally = Tally("SIGKILL while recording")
     worst_ns = 0
@@ -35,8 +35,7 @@ def kills(scale: float, folder: Path, *, busy_ns: int = _BUSY_NS) -> list[Tally]
             for number in range(max(round(FULL * scale), 2)):
                 place = folder / f"kill{number}"
                 place.mkdir()
-                seconds, rotate = chance.uniform(0.0, _LONGEST_S), number % 2 == 1
-                missing_ns, failure = _one(place, target.pid, seconds, rotate=rotate, busy_ns=busy_ns)
+                missing_ns, failure = _one(place, target.pid, chance.uniform(0.0, _LONGEST_S), rotate=number % 2 == 1)
                 worst_ns = max(worst_ns, missing_ns)
                 tally.add(failure and f"#{number}: {failure}")
         finally:
@@ -45,7 +44,7 @@ def kills(scale: float, folder: Path, *, busy_ns: int = _BUSY_NS) -> list[Tally]
     return [tally]
 
 
-def _one(folder: Path, pid: int, seconds: float, *, rotate: bool, busy_ns: int) -> tuple[int, str]:
+def _one(folder: Path, pid: int, seconds: float, *, rotate: bool) -> tuple[int, str]:
     """Record, kill after so many seconds of monitoring (or 0 to 1 s after the start); (ns missing, what failed)."""
     parts = ["--rotate", "1s"] if rotate else []
     command = ["record", "--sample", "5ms", "--aggr", f"{AGGR_NS // 1000}us", "-o", "r.damon", *parts, str(pid)]
@@ -54,8 +53,8 @@ def _one(folder: Path, pid: int, seconds: float, *, rotate: bool, busy_ns: int) 
     found = sorted(name for name in os.listdir(folder) if name.startswith("r."))
     missing_ns, failure = 0, ""
     if found:
-        missing_ns, failure = _read(folder, found, begun_ns, killed_ns, busy_ns)
-    elif begun_ns and killed_ns - begun_ns > busy_ns:
+        missing_ns, failure = _read(folder, found, begun_ns, killed_ns)
+    elif begun_ns and killed_ns - begun_ns > _BUSY_NS:
         failure = "monitoring had begun, and there is no file"
     return missing_ns, failure or _left_over(folder)
 
@@ -82,7 +81,7 @@ def _kill(run: subprocess.Popen[bytes], seconds: float) -> tuple[int, int]:
     return begun_ns, killed_ns
 
 
-def _read(folder: Path, names: list[str], begun_ns: int, killed_ns: int, busy_ns: int) -> tuple[int, str]:
+def _read(folder: Path, names: list[str], begun_ns: int, killed_ns: int) -> tuple[int, str]:
     try:
         for name in names:
             with RecordReader(folder / name) as part:
@@ -96,7 +95,7 @@ def _read(folder: Path, names: list[str], begun_ns: int, killed_ns: int, busy_ns
         return 0, "snapshots out of order"
     # A snapshot is taken at the end of an aggregation; before the first one there is nothing to miss.
     missing_ns = killed_ns - (ends[-1] if ends else begun_ns or killed_ns)
-    most_ns = AGGR_NS + busy_ns + (_PROMISED_NS if ends else 0)
+    most_ns = AGGR_NS + _BUSY_NS + (_PROMISED_NS if ends else 0)
     return missing_ns, f"{missing_ns / 1e9:.2f} s are missing" if missing_ns > most_ns else ""
 
 

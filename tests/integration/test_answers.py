@@ -16,7 +16,6 @@ import pytest
 from benchmarks import answers_programs as programs
 from benchmarks.answers_asked import Recorded, record, referenced, resident, used
 from benchmarks.answers_programs import MIB, Running
-from tests.helpers.again import asked_again
 
 from pydamon.engines.user.choose import offers
 
@@ -45,7 +44,6 @@ def never_above_what_is_resident(recorded: Recorded, there: int) -> None:
     ],
     ids=["200 threads", "one page in eight"],
 )
-@asked_again
 def test_used_within_a_second_is_what_the_kernel_says(start: Start, tmp_path: Path) -> None:
     with start() as running:
         truth = referenced(running.pids, 1, 3)
@@ -62,7 +60,6 @@ def test_used_within_a_second_is_what_the_kernel_says(start: Start, tmp_path: Pa
     never_above_what_is_resident(recorded, there)
 
 
-@asked_again
 def test_memory_that_is_used_every_five_seconds_is_in_the_window_of_six(tmp_path: Path) -> None:
     with programs.python(programs.SERVICE) as running:
         recorded = record(running.pids, str(tmp_path / "r"), 10, *FIT)
@@ -79,7 +76,6 @@ def test_memory_that_is_used_every_five_seconds_is_in_the_window_of_six(tmp_path
     never_above_what_is_resident(recorded, there)
 
 
-@asked_again
 def test_memory_that_workers_share_counts_once(tmp_path: Path) -> None:
     with programs.workers() as running:
         recorded = record(running.pids, str(tmp_path / "r"), 6, *FIT, "--include-children")
@@ -93,7 +89,6 @@ def test_memory_that_workers_share_counts_once(tmp_path: Path) -> None:
     assert sum(one["bytes"] for one in answer["targets"]) > 2 * known  # each has the 32 MiB that they share
 
 
-@asked_again
 def test_a_dry_run_tells_of_no_more_than_there_is_and_takes_nothing(tmp_path: Path) -> None:
     with programs.python(programs.SERVICE) as running:
         before = resident(running.pids)
@@ -104,7 +99,6 @@ def test_a_dry_run_tells_of_no_more_than_there_is_and_takes_nothing(tmp_path: Pa
     assert 200 * MIB < statistics[-1]["sz_applied"] <= before
 
 
-@asked_again
 def test_a_quota_is_spent_on_memory_not_on_the_addresses_between(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_bytes(os.urandom(40 * MIB))
@@ -118,7 +112,6 @@ def test_a_quota_is_spent_on_memory_not_on_the_addresses_between(tmp_path: Path)
     assert gone >= 20 * MIB
 
 
-@asked_again
 def test_hot_hugetlb_memory_is_never_idle(tmp_path: Path) -> None:
     try:
         program = programs.hugetlb()

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from benchmarks.evaluation.host_files import major_faults, reading
-from tests.helpers.again import asked_again
 from tests.helpers.command import pydamon
 
 from pydamon.records.reader import RecordReader
@@ -49,7 +48,6 @@ def _cached(path: Path) -> int:
     return sum(flags & 1 for flags in pages) * 4096
 
 
-@asked_again
 def test_idle_file_pages_go_and_hot_ones_stay(tmp_path: Path) -> None:
     """Of 160 MiB of a file that nobody uses nine tenths are gone 30 s after the least age, of 16 MiB that are in use
     nothing: asked of the process (smaps), and of the page cache (mincore)."""
@@ -73,7 +71,6 @@ def test_idle_file_pages_go_and_hot_ones_stay(tmp_path: Path) -> None:
     assert told["min_age_us"] == [5_000_000]
 
 
-@asked_again
 def test_a_dry_run_says_at_its_end_what_would_come_back(tmp_path: Path) -> None:
     """16 MiB are used every 4 s, and would all come back of what is taken at an age of 1 s."""
     with subprocess.Popen([sys.executable, "-c", _SWEEPS]) as process:

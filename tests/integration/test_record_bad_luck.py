@@ -65,13 +65,12 @@ def test_thousands_of_short_children_are_counted_and_said_once(tmp_path: Path) -
         finally:
             os.killpg(root.pid, signal.SIGKILL)
     (said,) = counted.findall(told[-1])
-    short = int(said.replace(",", ""))
-    assert short > 0
+    assert int(said.replace(",", "")) > 0
     # what is monitored, that smaps has no page panel, why it ended, the above, the cost
     assert len([line for line in told[-1].splitlines() if "later than asked for" not in line]) == 5
     with RecordReader(out) as reader:
         commands = [target.command for target in reader.info.targets]
-    assert len(commands) < 10 + short // 10  # where each lives so long that some are taken for lasting
+    assert len(commands) < 10
     assert "sleep 600" in commands
 
 

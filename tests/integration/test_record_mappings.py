@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from benchmarks.answers_asked import record as bounded_record
 from benchmarks.answers_asked import resident, used
-from tests.helpers.again import asked_again, for_longer
+from tests.helpers.again import for_longer
 from tests.helpers.command import PYDAMON, pydamon
-from tests.helpers.waiting import GENEROUS_S, wait_until
+from tests.helpers.waiting import wait_until
 
 from pydamon.core.snapshot import Snapshot
 from pydamon.errors import PydamonError
@@ -162,15 +162,6 @@ def cpu_ns(tmp_path: Path) -> int:
         return max(int(row["cpu_ns"]) for row in reader.table_rows("cost"))
 
 
-@pytest.fixture(scope="module")
-def plain_cpu_ns(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """What a short recording of a small program takes, most of which is to start: how fast this machine is."""
-    folder = tmp_path_factory.mktemp("plain")
-    with program("ready()\ntime.sleep(600)") as pid:
-        record(folder, pid, "--duration", "3s")
-    return cpu_ns(folder)
-
-
 def within(one: Snapshot, start: int, size: int, *, used: bool = False) -> int:
     """Resident bytes of the regions that lie in a range; ``used``: of those that were accessed."""
     resident = one.column("resident")
@@ -208,8 +199,7 @@ def test_memory_that_is_unmapped_and_memory_that_moves_are_followed(tmp_path: Pa
     [(SPARSE, 16, 8), (RESERVED, 64, 32), (MANY_MAPPINGS, 253.9, 126.95)],
     ids=["50 GiB sparsely", "100 GiB reserved", "65,000 mappings"],
 )
-@asked_again
-def test_memory_far_and_wide(text: str, there_mib: float, used_mib: float, tmp_path: Path, plain_cpu_ns: int) -> None:
+def test_memory_far_and_wide(text: str, there_mib: float, used_mib: float, tmp_path: Path) -> None:
     with program(text) as pid:
         recorded = bounded_record([pid], str(tmp_path / "r"), 8, "--primitive", "bpf")
         there, most = resident([pid]), rss(pid)
@@ -219,18 +209,19 @@ def test_memory_far_and_wide(text: str, there_mib: float, used_mib: float, tmp_p
     assert there_mib * MIB <= answer.resident <= there + SLACK * there
     assert told[1] - SLACK * there <= used_mib * MIB + OTHERS
     assert told[2] + SLACK * there >= used_mib * MIB
+    assert recorded.cpu_share < 0.5  # of which most is to read the mappings the first time
     assert recorded.peak_bytes < 250 * MIB
-    assert recorded.elapsed_s < GENEROUS_S
+    assert recorded.elapsed_s < 60
     assert "Traceback" not in recorded.said
-    assert cpu_ns(tmp_path) < 6 * plain_cpu_ns  # here 1.4 s, and 0.6 s: most is to read the mappings the first time
+    assert cpu_ns(tmp_path) < 3_000_000_000
     with RecordReader(tmp_path / "r") as reader:
         snapshots = list(reader.snapshots())
     assert snapshots
     assert len(snapshots[-1].start) <= 1000
     for one in snapshots:
         assert within(one, 0, 2**63, used=True) <= within(one, 0, 2**63) <= most + MIB
-    # In one of them at least: the last ends with the recording, and in others it may have had no CPU.
-    assert max(within(one, 0x6000_0000_0000, 50 << 30, used=True) for one in snapshots) >= used_mib * MIB / 2
+    whole = snapshots[-2:][0]  # the last ends with the recording: after one sample of it, perhaps
+    assert within(whole, 0x6000_0000_0000, 50 << 30, used=True) >= used_mib * MIB / 2
 
 
 @BPF

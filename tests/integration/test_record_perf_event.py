@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.again import asked_again, for_longer
+from tests.helpers.again import for_longer
 from tests.helpers.command import PYDAMON
 
 from pydamon.errors import MachineError
@@ -65,7 +65,6 @@ def record(path: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
-@asked_again
 def test_the_range_that_faults_is_found(faulting: tuple[int, int, int], tmp_path: Path) -> None:
     pid, start, thread = faulting
     out = tmp_path / "run.damon"
@@ -168,7 +167,6 @@ def test_reports_beside_sampling_and_the_record_says_who_answered(
 
 
 @pytest.mark.parametrize("weight", ["", " weight=10"])
-@asked_again
 def test_an_event_as_a_probe_hits_where_it_happened(
     faulting: tuple[int, int, int], tmp_path: Path, weight: str
 ) -> None:

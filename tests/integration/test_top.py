@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.helpers.again import asked_again
 from tests.helpers.command import PYDAMON, pydamon
 from tests.helpers.programs import SLEEPS, program
 from tests.helpers.shell import Shell
@@ -94,7 +93,6 @@ def test_one_goes_from_the_list_to_a_process_and_back_and_writes_what_was_seen(h
         assert shell.wait_for_end() == 0
 
 
-@asked_again
 def test_what_is_used_is_told_in_the_list(hot: int, tmp_path: Path) -> None:
     done = pydamon("top", "-b", "--children", str(hot), "--json")
     assert done.returncode == 0, done.stderr

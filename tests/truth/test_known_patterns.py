@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from benchmarks.real import monitor_workload
 from benchmarks.truth import simulated
-from tests.helpers.again import asked_again
 
 from pydamon.analysis.accuracy import PhaseScore, score_phases
 from pydamon.engines.user.choose import offers
@@ -88,7 +87,6 @@ def test_random_accesses_are_found_with_few_regions(seed: int) -> None:
 @needs("bpf")
 @pytest.mark.parametrize("mapping", ["separate", "one"])
 @pytest.mark.usefixtures("processes")
-@asked_again
 def test_a_real_process_is_seen_to_the_page_through_bpf(mapping: str, turns: str) -> None:
     # Short phases on a machine that may be busy: looser than the benchmark's aims (5 %, 0.95).
     run = monitor_workload(turns, "bpf", mapping=mapping)
@@ -97,7 +95,6 @@ def test_a_real_process_is_seen_to_the_page_through_bpf(mapping: str, turns: str
 
 @needs("smaps")
 @pytest.mark.usefixtures("processes")
-@asked_again
 def test_a_real_process_is_seen_by_mapping_through_smaps(turns: str) -> None:
     run = monitor_workload(turns, "smaps", intervals={"sample_us": 20_000, "aggr_us": 200_000})
     scores = score_phases(run.snapshots, run.truth.hot_ranges, window=run.window)

@@ -244,7 +244,7 @@ def test_only_this_user_can_connect(tmp_path: Path) -> None:
 
     looker = threading.Thread(target=look)
     looker.start()
-    with pytest.raises(PydamonError):
+    with pytest.raises(RequestError, match="no descriptor was sent"):
         GuestPages.received(str(tmp_path / "s"))
     looker.join()
     assert modes == [0o600]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers.again import asked_again
 from tests.helpers.waiting import wait_until
 from tests.unit.primitives.bpf_child import MIB, OBSTACLE, PAGE, Child, pages, started_child
 
@@ -235,7 +234,6 @@ while True:
 """
 
 
-@asked_again
 def test_one_page_in_eight_is_an_eighth(tmp_path: Path) -> None:
     path = tmp_path / "r"
     with subprocess.Popen([sys.executable, "-c", ONE_IN_EIGHT], stdout=subprocess.PIPE) as child:

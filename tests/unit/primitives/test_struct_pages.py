@@ -200,13 +200,11 @@ class TestLive:
         end = walk.memory_facts()[2] >> 12
         some = np.random.default_rng(1).integers(0, end + 1000, 5000).astype(np.uint64)
         watch = FrameWatch(object(), info)  # type: ignore[arg-type]  # the bitmap is not asked
-        for _ in range(20):  # memory changes between the two looks, and the more, the longer that takes
-            heads, kinds = opened.look(some)
-            expected, listed = watch.locate(some)
-            wrong = np.count_nonzero(heads != expected), np.count_nonzero(((kinds & LISTED) != 0) != listed)
-            if max(wrong) <= 50:
-                break
-        assert max(wrong) <= 50
+        heads, kinds = opened.look(some)
+        expected, listed = watch.locate(some)
+        # Memory changes between the two looks.
+        assert np.count_nonzero(heads != expected) <= 50
+        assert np.count_nonzero(((kinds & LISTED) != 0) != listed) <= 50
         info.close()
         opened.close()
 

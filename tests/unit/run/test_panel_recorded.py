@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.again import asked_again, for_longer
+from tests.helpers.again import for_longer
 from tests.unit.primitives.bpf_child import OBSTACLE
 
 from pydamon.cli import main
@@ -141,7 +141,6 @@ def pss_bytes(pid: int) -> int:
 
 
 @pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or "")
-@asked_again
 def test_a_family_counts_what_it_shares_once(tmp_path: Path, family: int, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "r")
     arguments = ["record", str(family), "--include-children", "--primitive", "bpf", "--duration", "7s", "-o", path]

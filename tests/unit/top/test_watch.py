@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.helpers.again import asked_again
 from tests.helpers.programs import SLEEPS, program
 from tests.helpers.waiting import wait_until
 
@@ -37,7 +36,6 @@ COLD = f"memory = bytearray(32 << 20)\nmemory[::4096] = b'x' * (32 << 8)\n{SLEEP
 
 
 @asks_pages
-@asked_again
 def test_hot_and_cold_memory_is_told_with_its_error_and_can_be_written(tmp_path: Path) -> None:
     with program(HOT, "-S") as hot, program(COLD, "-S") as cold:
         began = time.monotonic()
